@@ -1,0 +1,441 @@
+"""When is a job expected? Pure arithmetic over one small value, :class:`Schedule`.
+
+A schedule is a crontab or an interval, in a time zone. Everything here takes aware instants and returns aware UTC
+instants on whole minutes, called *slots*. Nothing here reads a clock, a setting or a row; ingest, the clock, the admin
+preview and the replay all ask these functions, so that they cannot disagree.
+
+Crontab slots follow the wall clock of the zone as Debian's cron(8) does: a job at fixed times that falls into the gap
+of a spring change runs when the gap ends, one in the repeated hour of autumn runs in the first pass only; a job whose
+minute or hour field starts with ``*`` runs whenever the wall clock shows a matching minute. cronsim matches fields to
+wall-clock times; the step between wall clock and instant is taken here (see ``_instants``).
+
+Interval slots are one series through an :class:`Anchor`, without beginning or end. Minutes and hours are elapsed time;
+days, weeks, months and years are calendar steps on the wall clock of the zone (D11).
+"""
+
+import calendar
+import reprlib
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cache, lru_cache
+from zoneinfo import ZoneInfo
+
+import cron_descriptor
+from cronsim import CronSim, CronSimError
+
+__all__ = [
+    "CRONTAB_CHARACTERS_MAX",
+    "INTERVAL_MAX",
+    "Anchor",
+    "IntervalUnit",
+    "Schedule",
+    "ScheduleError",
+    "ScheduleType",
+    "anchor_for",
+    "describe",
+    "first_slot_at_or_after",
+    "next_slot",
+    "next_slots",
+    "parse_crontab",
+    "parse_interval",
+    "parse_timezone",
+    "previous_slot",
+    "serves_early",
+    "slots_between",
+]
+
+
+class ScheduleType(StrEnum):
+    """Which of the two kinds a schedule is."""
+
+    CRONTAB = "crontab"
+    INTERVAL = "interval"
+
+
+class IntervalUnit(StrEnum):
+    """What an interval counts."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+
+
+INTERVAL_MAX = {
+    IntervalUnit.MINUTE: 52_560_000,
+    IntervalUnit.HOUR: 876_000,
+    IntervalUnit.DAY: 36_500,
+    IntervalUnit.WEEK: 5_200,
+    IntervalUnit.MONTH: 1_200,
+    IntervalUnit.YEAR: 100,
+}
+"""Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
+
+CRONTAB_CHARACTERS_MAX = 255
+"""Longest crontab text after normalising: every minute of the hour listed by hand takes 169 characters."""
+
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+_ONE_MINUTE = timedelta(minutes=1)
+_ONE_MICROSECOND = timedelta(microseconds=1)
+_ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
+_DAYS_IN_STEP = {IntervalUnit.DAY: 1, IntervalUnit.WEEK: 7}
+_MONTHS_IN_STEP = {IntervalUnit.MONTH: 1, IntervalUnit.YEAR: 12}
+
+
+class ScheduleError(ValueError):
+    """A schedule that cannot be used; the sentence names the field, its value and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str) -> None:
+        super().__init__(field, value, allowed)
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+
+    def __str__(self) -> str:
+        return f"{self.field} {reprlib.repr(self.value)} cannot be used: {self.allowed}."
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What is expected: a crontab text, or an interval count and unit, read in a tz database zone.
+
+    The constructor trusts its arguments, since rows of the database were checked on their way in. Everything that
+    comes from outside goes through :meth:`from_crontab` or :meth:`from_interval`, which normalise and refuse.
+    """
+
+    schedule_type: ScheduleType
+    crontab: str | None
+    interval: int | None
+    interval_unit: IntervalUnit | None
+    timezone: str = "UTC"
+
+    @classmethod
+    def from_crontab(cls, text: object, timezone: object = "UTC") -> "Schedule":
+        """Check a crontab text and a zone from outside. Raises ScheduleError."""
+        return cls(ScheduleType.CRONTAB, parse_crontab(text), None, None, parse_timezone(timezone))
+
+    @classmethod
+    def from_interval(cls, count: object, unit: object, timezone: object = "UTC") -> "Schedule":
+        """Check an interval count, unit and zone from outside. Raises ScheduleError."""
+        checked_count, checked_unit = parse_interval(count, unit)
+        return cls(ScheduleType.INTERVAL, None, checked_count, checked_unit, parse_timezone(timezone))
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """Where an interval series is fastened: a UTC instant on a whole minute, and the local day of month it is meant for.
+
+    ``day`` differs from the local day of ``at`` only where a month was too short: a monthly series of the 31st that
+    was served on 28 February keeps 31, and goes on at 31 March (D11).
+    """
+
+    at: datetime
+    day: int
+
+
+def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> datetime:
+    """First slot strictly after ``after``. A crontab ignores ``anchor``; an interval without one raises ValueError."""
+    after = _in_utc(after)
+    if schedule.crontab is not None:
+        # Slots lie on whole minutes: what follows 10:00:30 is what follows 10:00:00, and so shares its cache entry.
+        return _next_crontab_slot(schedule.crontab, schedule.timezone, after.replace(second=0, microsecond=0))
+    series = _IntervalSeries(schedule, anchor)
+    number = series.number_near(after)
+    while series.slot(number) > after:
+        number -= 1
+    while (slot := series.slot(number)) <= after:
+        number += 1
+    return slot
+
+
+def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -> datetime:
+    """Last slot strictly before ``before``. Otherwise as :func:`next_slot`."""
+    before = _in_utc(before)
+    if schedule.crontab is not None:
+        # What precedes 10:00:30 is what precedes 10:01:00, not what precedes 10:00:00: rounded up, not down.
+        return _previous_crontab_slot(schedule.crontab, schedule.timezone, _ceil_to_minute(before))
+    series = _IntervalSeries(schedule, anchor)
+    number = series.number_near(before)
+    while series.slot(number) < before:
+        number += 1
+    while (slot := series.slot(number)) >= before:
+        number -= 1
+    return slot
+
+
+def first_slot_at_or_after(schedule: Schedule, at: datetime, anchor: Anchor | None) -> datetime:
+    """First slot that is ``at`` itself or later."""
+    return next_slot(schedule, at - _ONE_MICROSECOND, anchor)
+
+
+def slots_between(
+    schedule: Schedule, after: datetime, until: datetime, anchor: Anchor | None, *, limit: int | None = None
+) -> list[datetime]:
+    """Slots later than ``after`` and not later than ``until``, ascending; at most the first ``limit`` of them."""
+    slots: list[datetime] = []
+    slot = next_slot(schedule, after, anchor)
+    while slot <= until and (limit is None or len(slots) < limit):
+        slots.append(slot)
+        slot = next_slot(schedule, slot, anchor)
+    return slots
+
+
+def next_slots(schedule: Schedule, after: datetime, anchor: Anchor | None, count: int) -> list[datetime]:
+    """The ``count`` slots that follow ``after``, ascending: the preview that a person sees while editing."""
+    slots: list[datetime] = []
+    for _ in range(count):
+        after = next_slot(schedule, after, anchor)
+        slots.append(after)
+    return slots
+
+
+def anchor_for(schedule: Schedule, at: datetime, previous: Anchor | None = None) -> Anchor | None:
+    """The anchor of an interval series that starts again at ``at``; None for a crontab, which needs none.
+
+    ``previous`` is the anchor so far. Monthly and yearly series keep its day of month when ``at`` falls on the last
+    local day of a month too short for it, so that February does not turn the 31st into the 28th for ever (D11).
+    """
+    if schedule.crontab is not None:
+        return None
+    at = _in_utc(at).replace(second=0, microsecond=0)
+    local = at.astimezone(_zone(schedule.timezone))
+    day = local.day
+    if previous is not None and schedule.interval_unit in _MONTHS_IN_STEP and day == _last_day(local.year, local.month):
+        day = max(day, previous.day)
+    return Anchor(at, day)
+
+
+def serves_early(
+    schedule: Schedule,
+    received_at: datetime,
+    pending_slot: datetime | None,
+    anchor: Anchor | None,
+    tolerance: timedelta,
+) -> datetime | None:
+    """The slot that a message received a moment too early serves, or None (D12).
+
+    Clocks of two machines differ by a second; a job that starts at 10:59:59 means 11:00. The slot in question is the
+    next one of a crontab, or the pending one of an interval (None: nothing is expected yet). It is served when it is
+    later than ``received_at`` by at most ``tolerance``, and never by more than half the gap to the slot before it, so
+    that a message always serves the nearer slot.
+    """
+    slot = pending_slot if schedule.crontab is None else next_slot(schedule, received_at, anchor)
+    if slot is None:
+        return None
+    early = slot - received_at
+    if not timedelta(0) < early <= tolerance:
+        return None
+    gap = slot - previous_slot(schedule, slot, anchor)
+    return slot if early <= gap / 2 else None
+
+
+@lru_cache(maxsize=4096)
+def describe(schedule: Schedule) -> str:
+    """The schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
+    if schedule.crontab is not None:
+        text = _describe_crontab(schedule.crontab)
+    else:
+        count, unit = schedule.interval, schedule.interval_unit
+        text = f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+    return f"{text} ({schedule.timezone})"
+
+
+def _describe_crontab(crontab: str) -> str:
+    options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
+    try:
+        return cron_descriptor.get_description(crontab.upper(), options)
+    except cron_descriptor.FormatError:
+        # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
+        return f"Crontab {crontab}"
+
+
+def parse_crontab(text: object) -> str:
+    """Normalise a crontab text: single blanks, nicknames written out. Raises ScheduleError for what cannot be used."""
+    allowed = "five fields (minute, hour, day of month, month, day of week) or one of " + ", ".join(_NICKNAMES)
+    if not isinstance(text, str):
+        raise ScheduleError("crontab", text, f"it takes a text of {allowed}")
+    crontab = " ".join(text.split())
+    crontab = _NICKNAMES.get(crontab, crontab)
+    if crontab.startswith("@"):
+        raise ScheduleError("crontab", text, f"this nickname is not known, it takes {allowed}")
+    if len(crontab) > CRONTAB_CHARACTERS_MAX:
+        raise ScheduleError("crontab", text, f"it takes at most {CRONTAB_CHARACTERS_MAX} characters")
+    fields = len(crontab.split())
+    if fields == 6:
+        raise ScheduleError("crontab", text, f"a field for seconds is not supported, it takes {allowed}")
+    if fields != 5:
+        raise ScheduleError("crontab", text, f"it has {fields} fields, it takes {allowed}")
+    try:
+        sample = datetime(2000, 1, 1, tzinfo=UTC)
+        forward, backward = CronSim(crontab, sample), CronSim(crontab, sample, reverse=True)
+    except CronSimError as error:
+        raise ScheduleError("crontab", text, f"{str(error).lower()}, it takes {allowed}") from error
+    # cronsim gives up after 50 years. No date that exists is rarer than a 29 February on a given weekday, which comes
+    # back after 40 years at most (2072 to 2112), so the answer does not depend on the day of the question.
+    if next(forward, None) is None or next(backward, None) is None:
+        raise ScheduleError("crontab", text, "it never matches, it takes a day that some month has")
+    return crontab
+
+
+def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
+    """Check an interval: a whole number (also as digits in a text) and a unit. Raises ScheduleError."""
+    try:
+        checked_unit = IntervalUnit(unit)  # type: ignore[arg-type]  # any object may come from outside
+    except ValueError as error:
+        raise ScheduleError("interval_unit", unit, "it takes one of " + ", ".join(IntervalUnit)) from error
+    most = INTERVAL_MAX[checked_unit]
+    allowed = f"it takes a whole number from 1 to {most} for the unit {checked_unit}"
+    if isinstance(count, str) and count.isascii() and count.isdecimal() and len(count) <= len(str(most)):
+        count = int(count)
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        raise ScheduleError("interval", count, allowed)
+    return count, checked_unit
+
+
+def parse_timezone(name: object) -> str:
+    """Check the name of a zone in the tz database; empty and None mean UTC. Raises ScheduleError."""
+    if name is None or name == "":
+        return "UTC"
+    if not isinstance(name, str) or name not in _zone_names():
+        raise ScheduleError("timezone", name, "it takes a name of the tz database, such as Europe/Vienna or UTC")
+    return name
+
+
+@cache
+def _zone_names() -> frozenset[str]:
+    # Asked instead of trying ZoneInfo(name), which also opens posix/..., right/... (with leap seconds) and, by file
+    # system, names in the wrong case or of a directory. "localtime" is whatever the machine is set to.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def _in_utc(at: datetime) -> datetime:
+    if at.tzinfo is UTC:
+        return at
+    if at.utcoffset() is None:
+        raise ValueError(f"an aware datetime is needed, {at!r} has no time zone")
+    # Also for the cache: Python never calls two instants of different zones equal if one is in a repeated hour.
+    return at.astimezone(UTC)
+
+
+def _ceil_to_minute(at: datetime) -> datetime:
+    floor = at.replace(second=0, microsecond=0)
+    return floor if floor == at else floor + _ONE_MINUTE
+
+
+def _last_day(year: int, month: int) -> int:
+    return calendar.monthrange(year, month)[1]
+
+
+# Crontabs. A million environments share a few hundred of them, and within a tick all ask for the same minutes: one
+# computation per crontab, zone and minute, then a look-up. The keys are plain texts, which remember their hash.
+
+
+@lru_cache(maxsize=32_768)
+def _next_crontab_slot(crontab: str, timezone: str, after: datetime) -> datetime:
+    zone = _zone(timezone)
+    local = after.astimezone(zone)
+    # Within a repeated hour both passes hold slots to choose from; elsewhere each wall time is one instant.
+    overlap = _overlap(local)
+    start = local.replace(tzinfo=None) - overlap
+    passes = (0, 1) if overlap else (0,)
+    return min(
+        next(slot for slot in _instants(crontab, zone, start, fold, reverse=False) if slot > after) for fold in passes
+    )
+
+
+@lru_cache(maxsize=32_768)
+def _previous_crontab_slot(crontab: str, timezone: str, before: datetime) -> datetime:
+    zone = _zone(timezone)
+    local = before.astimezone(zone)
+    overlap = _overlap(local)
+    start = local.replace(tzinfo=None) + overlap
+    passes = (0, 1) if overlap else (1,)
+    return max(
+        next(slot for slot in _instants(crontab, zone, start, fold, reverse=True) if slot < before) for fold in passes
+    )
+
+
+def _overlap(local: datetime) -> timedelta:
+    """Length of the repetition that a wall time lies in, zero outside of one."""
+    first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
+    assert first is not None and second is not None, local
+    return first - second
+
+
+def _instants(crontab: str, zone: ZoneInfo, start: datetime, fold: int, *, reverse: bool) -> Iterator[datetime]:
+    """Slots whose wall time is after (before) the naive ``start``, with repeated wall times taken in pass ``fold``.
+
+    cronsim only ever sees naive wall times. Given a zone it steps through it in whole hours, which loses slots where
+    the clock changes by 30 minutes (Lord Howe) or at midnight (Sao Paulo), and differs between its two directions.
+    """
+    minute_field, hour_field, *_ = crontab.split()
+    at_fixed_times = not minute_field.startswith("*") and not hour_field.startswith("*")
+    for wall in CronSim(crontab, start, reverse=reverse):
+        # Fixed times run once in a repeated hour: in the first pass.
+        slot = wall.replace(tzinfo=zone, fold=0 if at_fixed_times else fold)
+        if not _exists(slot):
+            if not at_fixed_times:
+                continue
+            while not _exists(slot):
+                slot += _ONE_MINUTE
+        yield slot.astimezone(UTC)
+
+
+def _exists(local: datetime) -> bool:
+    return local.astimezone(UTC).astimezone(local.tzinfo).replace(tzinfo=None) == local.replace(tzinfo=None)
+
+
+class _IntervalSeries:
+    """The slots of an interval through its anchor, numbered: 0 is the anchor, 1 the slot after it, -1 the one before."""
+
+    def __init__(self, schedule: Schedule, anchor: Anchor | None) -> None:
+        if anchor is None:
+            raise ValueError("an interval has no slots without an anchor")
+        assert schedule.interval is not None and schedule.interval_unit is not None, schedule
+        self.count = schedule.interval
+        self.unit = schedule.interval_unit
+        self.anchor = anchor
+        self.zone = _zone(schedule.timezone)
+        self.start = anchor.at.astimezone(self.zone)
+
+    def number_near(self, at: datetime) -> int:
+        """The number of a slot within a step or two of ``at``, by division, however far away ``at`` is."""
+        if step := _ELAPSED_STEP.get(self.unit):
+            return (at - self.anchor.at) // (step * self.count)
+        local = at.astimezone(self.zone)
+        if days := _DAYS_IN_STEP.get(self.unit):
+            return (local.date() - self.start.date()).days // (days * self.count)
+        months = (local.year - self.start.year) * 12 + local.month - self.start.month
+        return months // (_MONTHS_IN_STEP[self.unit] * self.count)
+
+    def slot(self, number: int) -> datetime:
+        if step := _ELAPSED_STEP.get(self.unit):
+            # Elapsed time is added in UTC: no double hour in autumn, no lost hour in spring (D11).
+            return self.anchor.at + number * self.count * step
+        # Calendar steps are taken on the wall clock, then turned into an instant: noon stays noon (D11).
+        wall = self.start.replace(fold=0)
+        if days := _DAYS_IN_STEP.get(self.unit):
+            wall += timedelta(days=number * self.count * days)
+        else:
+            months = wall.year * 12 + wall.month - 1 + number * self.count * _MONTHS_IN_STEP[self.unit]
+            year, month = months // 12, months % 12 + 1
+            wall = wall.replace(year=year, month=month, day=min(self.anchor.day, _last_day(year, month)))
+        return wall.astimezone(UTC)
