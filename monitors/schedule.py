@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
-import cron_descriptor
+import cron_descriptor  # type: ignore[import-untyped]
 from cronsim import CronSim, CronSimError
 
 __all__ = [
@@ -88,6 +88,8 @@ _NICKNAMES = {
     "@hourly": "0 * * * *",
 }
 
+_NEVER_MATCHES = "it never matches, it takes a day that some month has"
+
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
@@ -151,7 +153,7 @@ def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> dat
     after = _in_utc(after)
     if schedule.crontab is not None:
         # Slots lie on whole minutes: what follows 10:00:30 is what follows 10:00:00, and so shares its cache entry.
-        return _next_crontab_slot(schedule.crontab, schedule.timezone, after.replace(second=0, microsecond=0))
+        return _next_crontab_slot(schedule.crontab, schedule.timezone, _floor_to_minute(after))
     series = _IntervalSeries(schedule, anchor)
     number = series.number_near(after)
     while series.slot(number) > after:
@@ -210,7 +212,7 @@ def anchor_for(schedule: Schedule, at: datetime, previous: Anchor | None = None)
     """
     if schedule.crontab is not None:
         return None
-    at = _in_utc(at).replace(second=0, microsecond=0)
+    at = _floor_to_minute(_in_utc(at))
     local = at.astimezone(_zone(schedule.timezone))
     day = local.day
     if previous is not None and schedule.interval_unit in _MONTHS_IN_STEP and day == _last_day(local.year, local.month):
@@ -256,7 +258,7 @@ def describe(schedule: Schedule) -> str:
 def _describe_crontab(crontab: str) -> str:
     options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
     try:
-        return cron_descriptor.get_description(crontab.upper(), options)
+        return str(cron_descriptor.get_description(crontab.upper(), options))
     except cron_descriptor.FormatError:
         # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
         return f"Crontab {crontab}"
@@ -286,7 +288,7 @@ def parse_crontab(text: object) -> str:
     # cronsim gives up after 50 years. No date that exists is rarer than a 29 February on a given weekday, which comes
     # back after 40 years at most (2072 to 2112), so the answer does not depend on the day of the question.
     if next(forward, None) is None or next(backward, None) is None:
-        raise ScheduleError("crontab", text, "it never matches, it takes a day that some month has")
+        raise ScheduleError("crontab", text, _NEVER_MATCHES)
     return crontab
 
 
@@ -335,9 +337,13 @@ def _in_utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
+def _floor_to_minute(at: datetime) -> datetime:
+    # Slots themselves are asked about most, and need no copy.
+    return at.replace(second=0, microsecond=0) if at.second or at.microsecond else at
+
+
 def _ceil_to_minute(at: datetime) -> datetime:
-    floor = at.replace(second=0, microsecond=0)
-    return floor if floor == at else floor + _ONE_MINUTE
+    return _floor_to_minute(at) + _ONE_MINUTE if at.second or at.microsecond else at
 
 
 def _last_day(year: int, month: int) -> int:
@@ -397,6 +403,7 @@ def _instants(crontab: str, zone: ZoneInfo, start: datetime, fold: int, *, rever
             while not _exists(slot):
                 slot += _ONE_MINUTE
         yield slot.astimezone(UTC)
+    raise ScheduleError("crontab", crontab, _NEVER_MATCHES)
 
 
 def _exists(local: datetime) -> bool:
