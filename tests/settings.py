@@ -1,0 +1,19 @@
+"""The settings of the test run: the project's own, with what a fresh machine does not have in its environment.
+
+The database and broker addresses are placeholders until `tests/conftest.py` has started the embedded engines.
+"""
+
+import os
+
+os.environ.setdefault("SECRET_KEY", "the tests' own key, which protects nothing: 5b1d9f0c7a3e48d2")
+os.environ.setdefault("DATABASE_URL", "postgres://nobody@127.0.0.1:1/started-by-conftest")
+os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
+os.environ.setdefault("SECURE_SSL_REDIRECT", "false")
+
+from project.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
