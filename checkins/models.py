@@ -1,0 +1,161 @@
+"""What was heard: check-ins, the earlier words of retried runs, and what could not be used."""
+
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+from django.db.models import Q
+
+from checkins.messages import CheckInStatus, ProblemKind, Source
+from checkins.querysets import CheckInQuerySet
+from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment, Project
+
+DURATION_MS_MAX = 2_147_483_647
+
+
+class CheckIn(models.Model):
+    """One run of a job as the job reported it, or one made up by the clock (a miss).
+
+    A row is one of:
+    1. running (`in_progress`): `timeout_at` is set and the clock will look at it then.
+    2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
+    3. `timeout`: the deadline passed. If the run did end later, `finished_status` and `finished_at` say how and when (D8).
+    4. `missed`: made by the clock and dated at the slot that nothing served.
+    5. `unknown`: nobody listened; it may still become ok or error.
+    `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did.
+
+    `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
+    opening message was received, `received_at` when the first message was received (for a miss: the tick).
+    `project`, `monitor` and `shard` repeat what the monitor environment says, for the unique id, the admin's filters and
+    the clock's index. They carry no foreign key check of their own: that would double the cost of every check-in.
+    """
+
+    guid = models.UUIDField()
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, db_constraint=False, db_index=False)
+    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, db_constraint=False, db_index=False)
+    monitor_environment = models.ForeignKey(
+        MonitorEnvironment, on_delete=models.CASCADE, related_name="checkins", db_index=False
+    )
+    shard = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in CheckInStatus})
+    date_added = models.DateTimeField()
+    date_updated = models.DateTimeField()
+    date_in_progress = models.DateTimeField(null=True, blank=True)
+    received_at = models.DateTimeField()
+    expected_time = models.DateTimeField(null=True, blank=True)
+    timeout_at = models.DateTimeField(null=True, blank=True)
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+    trace_id = models.UUIDField(null=True, blank=True)
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+    config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    failed_at = models.DateTimeField(null=True, blank=True)
+    finished_status = models.CharField(max_length=10, null=True, blank=True, choices={"ok": "ok", "error": "error"})
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CheckInQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # D9: an id is its project's own. Synthetic ids are derived from (environment, slot), so this also forbids
+            # a second miss for the same slot (P4).
+            models.UniqueConstraint(fields=["project", "guid"], name="checkin_guid_unique_in_project"),
+            models.CheckConstraint(
+                condition=Q(status__in=["in_progress", "ok", "error", "missed", "timeout", "unknown"]),
+                name="checkin_status_is_known",
+            ),
+            # A deadline exists exactly while the run is in progress.
+            models.CheckConstraint(
+                condition=Q(status="in_progress", timeout_at__isnull=False)
+                | (~Q(status="in_progress") & Q(timeout_at__isnull=True)),
+                name="checkin_deadline_exactly_while_in_progress",
+            ),
+            models.CheckConstraint(
+                condition=Q(duration_ms__isnull=True) | Q(duration_ms__gte=0, duration_ms__lte=DURATION_MS_MAX),
+                name="checkin_duration_in_range",
+            ),
+            # Only failures count as failures (D5).
+            models.CheckConstraint(
+                condition=Q(failed_at__isnull=True) | Q(status__in=["error", "missed", "timeout"]),
+                name="checkin_counted_only_as_a_failure",
+            ),
+            # D8: how a run ended after its timeout.
+            models.CheckConstraint(
+                condition=Q(finished_status__isnull=True, finished_at__isnull=True)
+                | Q(status="timeout", finished_status__in=["ok", "error"], finished_at__isnull=False),
+                name="checkin_late_finish_only_after_a_timeout",
+            ),
+            # A miss belongs to the slot that it is dated at.
+            models.CheckConstraint(
+                condition=~Q(status="missed") | Q(expected_time__isnull=False, date_added=models.F("expected_time")),
+                name="checkin_missed_is_dated_at_its_slot",
+            ),
+        ]
+        indexes = [
+            # The clock: which deadlines have passed in a shard.
+            models.Index(fields=["shard", "timeout_at"], condition=Q(status="in_progress"), name="checkin_deadline"),
+            # "The newest running one" for messages without an id.
+            models.Index(
+                fields=["monitor_environment", "-date_added"], condition=Q(status="in_progress"), name="checkin_running"
+            ),
+            # The history of an environment, newest first.
+            models.Index(fields=["monitor_environment", "-date_added"], name="checkin_history"),
+            # Date ranges over everything, in the admin. Rows arrive almost in this order, so a BRIN index costs nothing.
+            BrinIndex(fields=["date_added"], name="checkin_date_added_brin", autosummarize=True),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.date_added:%Y-%m-%d %H:%M:%S}"
+
+
+class Attempt(models.Model):
+    """An earlier final word of a run that was told again under the same id (D16: Celery retries a task so)."""
+
+    checkin = models.ForeignKey(CheckIn, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
+    status = models.CharField(max_length=10, choices={"ok": "ok", "error": "error"})
+    received_at = models.DateTimeField()
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["received_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=["ok", "error"]), name="attempt_status_is_final"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
+class ProcessingError(models.Model):
+    """Something a client sent that could not be used, kept for the project's people: what, why, how often.
+
+    One row a minute and kind for the same monitor and environment, with a count (D13), so that a flood stays readable.
+    `payload` is the first of them. `monitor` is empty when the slug is not known.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="processing_errors", db_index=False)
+    monitor = models.ForeignKey(
+        Monitor, on_delete=models.SET_NULL, null=True, blank=True, related_name="processing_errors"
+    )
+    kind = models.CharField(max_length=50, choices={k.value: k.value for k in ProblemKind})
+    slug = models.CharField(max_length=200, blank=True)
+    environment = models.CharField(max_length=200, blank=True)
+    field = models.CharField(max_length=100, blank=True)
+    value = models.TextField(blank=True)
+    message = models.TextField()
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+    minute = models.DateTimeField()
+    first_received_at = models.DateTimeField()
+    last_received_at = models.DateTimeField()
+    count = models.PositiveIntegerField(default=1)
+    payload = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "slug", "environment", "kind", "field", "minute"],
+                name="processing_error_once_a_minute_and_kind",
+            ),
+            models.CheckConstraint(condition=Q(count__gte=1), name="processing_error_counts_at_least_one"),
+        ]
+        indexes = [models.Index(fields=["-last_received_at"], name="processing_error_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.slug}"

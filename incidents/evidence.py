@@ -1,0 +1,90 @@
+"""The words and data of an occurrence: title, failure reason and the explanation that a person can check (pure)."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from incidents.thresholds import FailureKind, Reason
+from monitors.schedule import describe
+from monitors.state import EnvironmentState, MonitorRules
+
+TITLE_LENGTH_MAX = 200
+_SINGLE = {
+    FailureKind.ERROR: "An error check-in was detected",
+    FailureKind.MISSED: "A missed check-in was detected",
+    FailureKind.TIMEOUT: "A timeout check-in was detected",
+}
+
+
+def title(monitor_name: str) -> str:
+    """Return the headline of the issue and its occurrences."""
+    return f"Cron failure: {monitor_name}"[:TITLE_LENGTH_MAX]
+
+
+def subtitle(reason_text: str) -> str:
+    """Return the one-sentence summary below the title."""
+    return f"Your monitor is failing: {reason_text}."
+
+
+def failure_reason(kinds: Sequence[FailureKind]) -> str:
+    """Return what failed, by kind in the order of first appearance. Source: reference section 9.
+
+    >>> failure_reason([FailureKind.MISSED])
+    'A missed check-in was detected'
+    >>> failure_reason([FailureKind.ERROR, FailureKind.MISSED, FailureKind.ERROR])
+    '2 error and 1 missed check-ins detected'
+    """
+    if len(kinds) == 1:
+        return _SINGLE[kinds[0]]
+    parts = [f"{count} {kind.value}" for kind, count in Counter(kinds).items()]
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{listed} check-ins detected"
+
+
+def explain(
+    *,
+    kind: FailureKind,
+    reason: Reason,
+    rules: MonitorRules,
+    state: EnvironmentState,
+    started_at: datetime,
+    expected_time: datetime | None,
+    deadline: datetime | None,
+    tick: datetime | None,
+    received_at: datetime | None,
+) -> dict[str, Any]:
+    """Return all that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC unless named `_local`.
+
+    `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
+    miss, start + maximum runtime for a timeout); `received_at` is when the job's message came, for an error.
+    """
+    zone = ZoneInfo(rules.schedule.timezone)
+    return {
+        "kind": kind.value,
+        "reason": reason.value,
+        "schedule": describe(rules.schedule),
+        "crontab": rules.schedule.crontab,
+        "interval": rules.schedule.interval,
+        "interval_unit": rules.schedule.interval_unit,
+        "timezone": rules.schedule.timezone,
+        "expected_at": _iso(expected_time),
+        "expected_at_local": None if expected_time is None else expected_time.astimezone(zone).isoformat(),
+        "margin_minutes": rules.margin_minutes,
+        "max_runtime_minutes": rules.max_runtime_minutes,
+        "deadline_at": _iso(deadline),
+        "tick": _iso(tick),
+        "clock_decision": None if tick is None else "normal",
+        "started_at": _iso(started_at),
+        "received_at": _iso(received_at),
+        "failure_threshold": rules.failure_threshold,
+        "recovery_threshold": rules.recovery_threshold,
+        "failure_streak": state.failure_streak,
+        "failure_streak_started_at": _iso(state.failure_streak_started_at),
+        "last_ok_at": _iso(state.last_ok_at),
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat().replace("+00:00", "Z")

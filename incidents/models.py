@@ -1,0 +1,167 @@
+"""What went wrong: incidents, the issues that people see, occurrences with their evidence, and what to tell people."""
+
+import uuid
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from monitors.models import MonitorEnvironment, Project
+
+
+class Issue(models.Model):
+    """What people see and handle: one per monitor environment for life (constant fingerprint).
+
+    `unresolved`: failing. `resolved`: by recovery or by hand; the next incident makes it unresolved again (it regresses).
+    `archived`: a person wants no more of it; failures and recoveries are recorded but leave it archived.
+    """
+
+    class Status(models.TextChoices):
+        UNRESOLVED = "unresolved", "unresolved"
+        RESOLVED = "resolved", "resolved"
+        ARCHIVED = "archived", "archived"
+
+    class ResolvedBy(models.TextChoices):
+        RECOVERY = "recovery", "recovery"
+        HAND = "hand", "by hand"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="issues", db_index=False)
+    monitor_environment = models.ForeignKey(MonitorEnvironment, on_delete=models.CASCADE, related_name="issues")
+    fingerprint = models.CharField(max_length=64)
+    title = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.UNRESOLVED)
+    first_seen_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    occurrence_count = models.PositiveIntegerField(default=0)
+    regression_count = models.PositiveIntegerField(default=0)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.CharField(max_length=10, choices=ResolvedBy.choices, null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            # P5: one issue per fingerprint.
+            models.UniqueConstraint(fields=["project", "fingerprint"], name="issue_fingerprint_unique_in_project"),
+            models.CheckConstraint(
+                condition=Q(status="resolved", resolved_at__isnull=False, resolved_by__isnull=False)
+                | (Q(status__in=["unresolved", "archived"]) & Q(resolved_at__isnull=True, resolved_by__isnull=True)),
+                name="issue_resolved_exactly_when_dated",
+            ),
+        ]
+        indexes = [models.Index(fields=["status", "-last_seen_at"], name="issue_newest")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Incident(models.Model):
+    """A failing stretch of one monitor environment, from the first failed check-in to the ok that ended it.
+
+    Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when the
+    threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the environment
+    was muted all along.
+    """
+
+    guid = models.UUIDField(default=uuid.uuid4, unique=True)
+    monitor_environment = models.ForeignKey(MonitorEnvironment, on_delete=models.CASCADE, related_name="incidents")
+    issue = models.ForeignKey(Issue, on_delete=models.SET_NULL, null=True, blank=True, related_name="incidents")
+    starting_checkin = models.ForeignKey(
+        "checkins.CheckIn", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    started_at = models.DateTimeField()
+    opened_at = models.DateTimeField()
+    resolving_checkin = models.ForeignKey(
+        "checkins.CheckIn",
+        on_delete=models.DO_NOTHING,
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+    )
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            # P5: one open incident per monitor environment.
+            models.UniqueConstraint(
+                fields=["monitor_environment"],
+                condition=Q(resolved_at__isnull=True),
+                name="incident_one_open_per_monitor_environment",
+            ),
+            models.CheckConstraint(
+                condition=Q(resolved_at__isnull=True, resolving_checkin__isnull=True)
+                | Q(resolved_at__isnull=False, resolving_checkin__isnull=False),
+                name="incident_resolved_exactly_by_a_checkin",
+            ),
+        ]
+        indexes = [models.Index(fields=["-opened_at"], name="incident_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.monitor_environment} since {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class Occurrence(models.Model):
+    """One failed check-in of an incident, with all that explains it (P8), as it was when it happened."""
+
+    issue = models.ForeignKey(Issue, on_delete=models.CASCADE, related_name="occurrences")
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="occurrences", db_index=False)
+    checkin = models.ForeignKey(
+        "checkins.CheckIn", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    title = models.CharField(max_length=200)
+    subtitle = models.TextField()
+    failure_reason = models.TextField()
+    environment = models.CharField(max_length=64)
+    detected_at = models.DateTimeField()
+    occurred_at = models.DateTimeField()
+    last_ok_at = models.DateTimeField(null=True, blank=True)
+    run_checkin_guids = ArrayField(models.UUIDField())
+    trace_id = models.UUIDField(null=True, blank=True)
+    explanation = models.JSONField()
+
+    class Meta:
+        constraints = [
+            # D7: a failed check-in has one occurrence in its incident, whatever is repeated.
+            models.UniqueConstraint(fields=["incident", "checkin"], name="occurrence_once_per_failed_checkin"),
+        ]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.subtitle
+
+
+class Notification(models.Model):
+    """The outbox: something to tell people about an incident, written with the incident and sent afterwards.
+
+    Unsent while `sent_at` is empty. Delivered at least once; `idempotency_key` lets a receiver drop a repetition.
+    """
+
+    class Transition(models.TextChoices):
+        OPENED = "opened", "opened"
+        RESOLVED = "resolved", "resolved"
+
+    class Channel(models.TextChoices):
+        EMAIL = "email", "e-mail"
+
+    incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="notifications", db_index=False)
+    transition = models.CharField(max_length=10, choices=Transition.choices)
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    idempotency_key = models.UUIDField(unique=True)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+    attempt_count = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            # P5: one notification per incident transition and channel.
+            models.UniqueConstraint(
+                fields=["incident", "transition", "channel"], name="notification_once_per_transition_and_channel"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(sent_at__isnull=True), name="notification_unsent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.transition} by {self.channel}"

@@ -1,0 +1,87 @@
+"""When failures open an incident and when oks resolve it (pure).
+
+    active --ok--> ok                  (whatever the recovery threshold: nothing was wrong)
+    active/ok --Nth failure--> error   (N consecutive failures since the last ok: an incident opens)
+    error --failure--> error           (one more occurrence)
+    error --Mth ok--> ok               (M consecutive oks since the last failure: the incident is resolved)
+
+Counting is done with two streak counters in the environment's state, so a decision costs the same whatever the history.
+Running and unknown check-ins neither count nor break a streak (D5, D6). Source: reference section 8.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from monitors.state import EnvironmentState, EnvironmentStatus
+
+
+class FailureKind(StrEnum):
+    """What kind of check-in failed; the words are those of the check-in statuses."""
+
+    ERROR = "error"
+    MISSED = "missed"
+    TIMEOUT = "timeout"
+
+
+class Reason(StrEnum):
+    """Why a failure or an ok had the effect that it had. Kept in the explanation of every occurrence (P8)."""
+
+    THRESHOLD_REACHED = "threshold_reached"
+    INCIDENT_CONTINUES = "incident_continues"
+    BELOW_FAILURE_THRESHOLD = "below_failure_threshold"
+    FIRST_OK = "first_ok"
+    STILL_OK = "still_ok"
+    RECOVERED = "recovered"
+    BELOW_RECOVERY_THRESHOLD = "below_recovery_threshold"
+    BEING_DELETED = "being_deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The environment's new state, why, and how many failures in a row the incident or occurrence is about."""
+
+    state: EnvironmentState
+    reason: Reason
+    run_length: int = 0
+
+
+def is_superseded(state: EnvironmentState, started_at: datetime) -> bool:
+    """Tell whether a newer run already ended ok or error, so that a failure of this run says nothing any more.
+
+    `started_at` is the start of the failed run. Applies to errors and timeouts. Source: reference sections 7 and 12.2.
+    """
+    return state.last_result_at is not None and state.last_result_at > started_at
+
+
+def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: int) -> Decision:
+    """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5)."""
+    if state.status is EnvironmentStatus.PENDING_DELETION:
+        return Decision(state, Reason.BEING_DELETED)
+    streak = state.failure_streak + 1
+    counted = replace(
+        state,
+        failure_streak=streak,
+        failure_streak_started_at=state.failure_streak_started_at or failed_at,
+        ok_streak=0,
+    )
+    if state.status is EnvironmentStatus.ERROR:
+        return Decision(counted, Reason.INCIDENT_CONTINUES, run_length=1)
+    if streak < threshold:
+        return Decision(counted, Reason.BELOW_FAILURE_THRESHOLD)
+    return Decision(replace(counted, status=EnvironmentStatus.ERROR), Reason.THRESHOLD_REACHED, run_length=threshold)
+
+
+def decide_ok(state: EnvironmentState, *, threshold: int) -> Decision:
+    """Count one ok; the `threshold`-th in a row resolves the open incident (D6)."""
+    if state.status is EnvironmentStatus.PENDING_DELETION:
+        return Decision(state, Reason.BEING_DELETED)
+    streak = state.ok_streak + 1
+    counted = replace(state, failure_streak=0, failure_streak_started_at=None, ok_streak=streak)
+    if state.status is EnvironmentStatus.OK:
+        return Decision(counted, Reason.STILL_OK)
+    if state.status is EnvironmentStatus.ACTIVE:
+        return Decision(replace(counted, status=EnvironmentStatus.OK), Reason.FIRST_OK)
+    if streak < threshold:
+        return Decision(counted, Reason.BELOW_RECOVERY_THRESHOLD)
+    return Decision(replace(counted, status=EnvironmentStatus.OK), Reason.RECOVERED)

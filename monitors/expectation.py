@@ -1,0 +1,96 @@
+"""What is expected next: how a check-in, the clock and an edit move the slot pointer of an environment (pure).
+
+The pointer (`pending_slot`) is the oldest slot that nobody has accounted for. A check-in moves it past everything that
+the check-in serves; the clock steps it slot by slot (D1); an edit of what is expected sets it anew from now (D10).
+It never moves back except by an edit, so no slot is judged twice.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early
+from monitors.state import EnvironmentState, MonitorRules
+
+
+@dataclass(frozen=True, slots=True)
+class DueSlot:
+    """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that."""
+
+    slot: datetime
+    deadline: datetime
+
+
+def expect_after_message(
+    state: EnvironmentState, rules: MonitorRules, *, received_at: datetime, opens_run: bool, early_tolerance: timedelta
+) -> EnvironmentState:
+    """Return the state with the next expected time counted from a message of the job received at `received_at`.
+
+    Every slot before the next expected one is served by it. A message that opens a run or is a whole one (`opens_run`)
+    and comes at most `early_tolerance` before a slot serves that slot (D12). Source: reference sections 5.4 and 7.
+    """
+    served = None
+    if opens_run:
+        served = serves_early(rules.schedule, received_at, state.pending_slot, state.anchor, early_tolerance)
+    reference = received_at if served is None else served
+    anchor = anchor_for(rules.schedule, reference, state.anchor)
+    slot = next_slot(rules.schedule, reference, anchor)
+    if state.pending_slot is not None and slot <= state.pending_slot:
+        # The rest of a run that served its slot a second early: going back would expect that slot once more.
+        return state
+    return _expect(state, rules, slot, anchor=anchor)
+
+
+def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
+    """Return the state with the next expected time counted from `now`: what an edit or re-enabling does (D10).
+
+    An environment that never heard from its job expects nothing still.
+    """
+    if state.last_checkin is None:
+        return expect_nothing(state)
+    anchor = anchor_for(rules.schedule, now)
+    return _expect(state, rules, next_slot(rules.schedule, now, anchor), anchor=anchor)
+
+
+def expect_nothing(state: EnvironmentState) -> EnvironmentState:
+    """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
+    return replace(state, pending_slot=None, next_checkin=None, next_checkin_latest=None, anchor=None)
+
+
+def decide_due_slots(
+    state: EnvironmentState, rules: MonitorRules, *, tick: datetime
+) -> tuple[list[DueSlot], EnvironmentState]:
+    """Return the slots that are due at `tick`, oldest first, and the state with the pointer behind them.
+
+    A slot is due when slot + margin is at or before the tick (D20). The pointer walks slot by slot, so that a margin
+    longer than the gap between slots or a late clock loses none (D1).
+    """
+    due: list[DueSlot] = []
+    while state.pending_slot is not None and state.next_checkin_latest is not None:
+        if state.next_checkin_latest > tick:
+            break
+        due.append(DueSlot(slot=state.pending_slot, deadline=state.next_checkin_latest))
+        state = _step(state, rules, tick=tick)
+    return due, state
+
+
+def _step(state: EnvironmentState, rules: MonitorRules, *, tick: datetime) -> EnvironmentState:
+    assert state.pending_slot is not None, "stepping over a slot needs one"
+    slot = next_slot(rules.schedule, state.pending_slot, state.anchor)
+    # What people expect next is not in the past, even while older slots still wait for their deadlines.
+    upcoming = slot if slot >= tick else first_slot_at_or_after(rules.schedule, tick, state.anchor)
+    return replace(
+        state,
+        pending_slot=slot,
+        next_checkin=upcoming,
+        next_checkin_latest=slot + timedelta(minutes=rules.margin_minutes),
+    )
+
+
+def _expect(state: EnvironmentState, rules: MonitorRules, slot: datetime, *, anchor: Anchor | None) -> EnvironmentState:
+    return replace(
+        state,
+        pending_slot=slot,
+        next_checkin=slot,
+        next_checkin_latest=slot + timedelta(minutes=rules.margin_minutes),
+        anchor=anchor,
+    )

@@ -1,0 +1,303 @@
+"""What is watched: projects and their keys, monitors, and the live state of each monitor environment.
+
+Rows are changed through `monitors.services`; these classes hold columns, constraints and indexes only.
+No column sets itself from the clock: every instant is given by the caller, so that all rows of one operation agree.
+"""
+
+import secrets
+import uuid
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
+from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+
+MARGIN_MINUTES_MAX = 40_320  # 28 days
+RUNTIME_MINUTES_MAX = 10_080  # 7 days
+THRESHOLD_MAX = 720
+
+
+def new_public_key() -> str:
+    """Return a fresh ingest key: 32 lower-case hex digits, the one form that every client accepts in a DSN."""
+    return secrets.token_hex(16)
+
+
+class Project(models.Model):
+    """A tenant: owns monitors, keys, environments, issues and processing errors. Its id is the DSN's last part."""
+
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=50, unique=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class IngestKey(models.Model):
+    """A public key that lets clients send check-ins to a project. Inactive keys are refused like unknown ones."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="ingest_keys")
+    public_key = models.CharField(max_length=32, unique=True, default=new_public_key)
+    label = models.CharField(max_length=100, blank=True)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            # Clients check keys before they send: the Node SDK drops everything for a key with a dash.
+            models.CheckConstraint(
+                condition=Q(public_key__regex=r"^[0-9a-f]{32}$"), name="ingest_key_is_32_lower_case_hex_digits"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.public_key
+
+
+class ConfigSnapshot(models.Model):
+    """An immutable monitor configuration, shared by every check-in that ran under it. Found by its content."""
+
+    sha256 = models.CharField(max_length=64, unique=True)
+    config = models.JSONField()
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
+class Monitor(models.Model):
+    """A job that is watched, found by its slug within its project.
+
+    `config` points at the snapshot of the typed columns as they are now; `monitors.services` keeps both in step.
+    `is_muted` is what new environments start with; each environment carries its own flag.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="monitors")
+    slug = models.CharField(max_length=50)
+    name = models.CharField(max_length=128)
+    guid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    status = models.CharField(
+        max_length=20, choices={s.value: s.value.replace("_", " ") for s in MonitorStatus}, default="active"
+    )
+    schedule_type = models.CharField(max_length=10, choices={t.value: t.value for t in ScheduleType})
+    crontab = models.CharField(max_length=255, blank=True, null=True)
+    interval = models.PositiveIntegerField(blank=True, null=True)
+    interval_unit = models.CharField(
+        max_length=10, choices={u.value: u.value for u in IntervalUnit}, blank=True, null=True
+    )
+    timezone = models.CharField(max_length=64, default="UTC")
+    checkin_margin = models.PositiveIntegerField(
+        default=1, help_text="Minutes of grace after an expected time before it is a miss (1 to 40320)."
+    )
+    max_runtime = models.PositiveIntegerField(
+        default=30, help_text="Minutes that a check-in may stay in progress (1 to 10080)."
+    )
+    failure_threshold = models.PositiveSmallIntegerField(
+        default=1, help_text="Consecutive failures that open an incident (1 to 720)."
+    )
+    recovery_threshold = models.PositiveSmallIntegerField(
+        default=1, help_text="Consecutive ok check-ins that resolve it (1 to 720)."
+    )
+    is_muted = models.BooleanField(default=False)
+    is_upserting = models.BooleanField(
+        default=False, help_text="The newest new check-in carried the configuration, so edits here may be overwritten."
+    )
+    owner = models.CharField(max_length=200, blank=True, help_text="user:<name> or team:<name>")
+    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField()
+
+    objects = MonitorQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # A check-in finds its monitor by this pair.
+            models.UniqueConstraint(fields=["project", "slug"], name="monitor_slug_unique_in_project"),
+            models.CheckConstraint(condition=~Q(slug=""), name="monitor_slug_not_empty"),
+            # Crontab or interval, never both, never neither.
+            models.CheckConstraint(
+                condition=Q(
+                    schedule_type="crontab",
+                    crontab__isnull=False,
+                    interval__isnull=True,
+                    interval_unit__isnull=True,
+                )
+                | Q(
+                    schedule_type="interval",
+                    crontab__isnull=True,
+                    interval__gt=0,
+                    interval_unit__in=["minute", "hour", "day", "week", "month", "year"],
+                ),
+                name="monitor_crontab_xor_interval",
+            ),
+            models.CheckConstraint(
+                condition=Q(checkin_margin__gte=1, checkin_margin__lte=MARGIN_MINUTES_MAX),
+                name="monitor_margin_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_runtime__gte=1, max_runtime__lte=RUNTIME_MINUTES_MAX),
+                name="monitor_max_runtime_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    failure_threshold__gte=1,
+                    failure_threshold__lte=THRESHOLD_MAX,
+                    recovery_threshold__gte=1,
+                    recovery_threshold__lte=THRESHOLD_MAX,
+                ),
+                name="monitor_thresholds_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["active", "disabled", "pending_deletion"]), name="monitor_status_is_known"
+            ),
+        ]
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def rules(self) -> MonitorRules:
+        """Return the configuration as the value that decisions take."""
+        return MonitorRules(
+            schedule=self.schedule(),
+            margin_minutes=self.checkin_margin,
+            max_runtime_minutes=self.max_runtime,
+            failure_threshold=self.failure_threshold,
+            recovery_threshold=self.recovery_threshold,
+        )
+
+    def schedule(self) -> Schedule:
+        """Return the schedule columns as a value (they are valid: every write path checks them)."""
+        return Schedule(
+            schedule_type=ScheduleType(self.schedule_type),
+            crontab=self.crontab,
+            interval=self.interval,
+            interval_unit=IntervalUnit(self.interval_unit) if self.interval_unit else None,
+            timezone=self.timezone,
+        )
+
+
+class Environment(models.Model):
+    """A named place where jobs run (production, staging), shared by the monitors of a project."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="environments")
+    name = models.CharField(max_length=64)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="environment_name_unique_in_project"),
+            models.CheckConstraint(condition=~Q(name=""), name="environment_name_not_empty"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MonitorEnvironment(models.Model):
+    """The hot row: the live state of one job in one environment. `monitors.state.EnvironmentState` explains each column.
+
+    A row is one of:
+    1. new (`active`): created by its first message; it has expected times as soon as that message is applied.
+    2. healthy (`ok`): no open incident.
+    3. failing (`error`): exactly one open incident (D6: both always change in one transaction).
+    4. `pending_deletion`: ignored by everything until it is removed.
+    Expected times are empty exactly when the clock has nothing to expect: nothing heard yet, or the monitor is off.
+
+    Lock rows in id order, always: that is the rule that keeps ingest and clock free of deadlocks.
+    """
+
+    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="monitor_environments")
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="monitor_environments")
+    status = models.CharField(
+        max_length=20, choices={s.value: s.value.replace("_", " ") for s in EnvironmentStatus}, default="active"
+    )
+    is_muted = models.BooleanField(default=False)
+    shard = models.PositiveSmallIntegerField()
+    last_checkin = models.DateTimeField(null=True, blank=True)
+    last_result_at = models.DateTimeField(null=True, blank=True)
+    last_ok_at = models.DateTimeField(null=True, blank=True)
+    pending_slot = models.DateTimeField(null=True, blank=True)
+    next_checkin = models.DateTimeField(null=True, blank=True)
+    next_checkin_latest = models.DateTimeField(null=True, blank=True)
+    anchor_at = models.DateTimeField(null=True, blank=True)
+    anchor_day = models.PositiveSmallIntegerField(null=True, blank=True)
+    failure_streak = models.PositiveIntegerField(default=0)
+    failure_streak_started_at = models.DateTimeField(null=True, blank=True)
+    ok_streak = models.PositiveIntegerField(default=0)
+    limit_minute = models.DateTimeField(null=True, blank=True)
+    limit_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+
+    objects = MonitorEnvironmentQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["monitor", "environment"], name="monitor_environment_unique"),
+            models.CheckConstraint(
+                condition=Q(status__in=["active", "ok", "error", "pending_deletion"]),
+                name="monitor_environment_status_is_known",
+            ),
+            # The slot pointer, the next expected time and the deadline belong together.
+            models.CheckConstraint(
+                condition=Q(pending_slot__isnull=True, next_checkin__isnull=True, next_checkin_latest__isnull=True)
+                | Q(
+                    pending_slot__isnull=False,
+                    next_checkin__gte=F("pending_slot"),
+                    next_checkin_latest__gt=F("pending_slot"),
+                ),
+                name="monitor_environment_expected_times_together",
+            ),
+            models.CheckConstraint(
+                condition=Q(anchor_at__isnull=True, anchor_day__isnull=True)
+                | Q(anchor_at__isnull=False, anchor_day__gte=1, anchor_day__lte=31),
+                name="monitor_environment_anchor_complete",
+            ),
+            # A run of failures ends with an ok and a run of oks with a failure: never both at once (D5, D6).
+            models.CheckConstraint(
+                condition=Q(failure_streak=0, failure_streak_started_at__isnull=True)
+                | Q(failure_streak__gt=0, failure_streak_started_at__isnull=False, ok_streak=0),
+                name="monitor_environment_one_streak_at_a_time",
+            ),
+            # An environment that is being removed expects nothing.
+            models.CheckConstraint(
+                condition=~Q(status="pending_deletion") | Q(next_checkin_latest__isnull=True),
+                name="monitor_environment_being_deleted_expects_nothing",
+            ),
+        ]
+        indexes = [
+            # The clock: what is due in a shard at a tick, and the earliest deadline of a shard.
+            models.Index(
+                fields=["shard", "next_checkin_latest"],
+                condition=Q(next_checkin_latest__isnull=False),
+                name="monenv_due",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.monitor} / {self.environment}"
+
+    def state(self) -> EnvironmentState:
+        """Return the row as the value that decisions take."""
+        anchor = None
+        if self.anchor_at is not None and self.anchor_day is not None:
+            anchor = Anchor(at=self.anchor_at, day=self.anchor_day)
+        return EnvironmentState(
+            status=EnvironmentStatus(self.status),
+            last_checkin=self.last_checkin,
+            last_result_at=self.last_result_at,
+            last_ok_at=self.last_ok_at,
+            pending_slot=self.pending_slot,
+            next_checkin=self.next_checkin,
+            next_checkin_latest=self.next_checkin_latest,
+            anchor=anchor,
+            failure_streak=self.failure_streak,
+            failure_streak_started_at=self.failure_streak_started_at,
+            ok_streak=self.ok_streak,
+            limit_minute=self.limit_minute,
+            limit_count=self.limit_count,
+        )

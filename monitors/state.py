@@ -1,0 +1,69 @@
+"""The values that decisions about a monitor environment are made from (pure).
+
+Shell code loads a row, turns it into these values, calls a decision and writes the value that comes back.
+All instants are aware UTC datetimes; `*_minutes` are whole minutes.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from monitors.schedule import Anchor, Schedule
+
+
+class MonitorStatus(StrEnum):
+    """Whether a monitor listens: `active` does; the others refuse check-ins and are ignored by the clock."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    PENDING_DELETION = "pending_deletion"
+
+
+class EnvironmentStatus(StrEnum):
+    """`active`: created, nothing concluded yet. `ok`: healthy. `error`: exactly while an incident is open."""
+
+    ACTIVE = "active"
+    OK = "ok"
+    ERROR = "error"
+    PENDING_DELETION = "pending_deletion"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorRules:
+    """What a monitor expects of its job."""
+
+    schedule: Schedule
+    margin_minutes: int
+    max_runtime_minutes: int
+    failure_threshold: int
+    recovery_threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentState:
+    """The live state of one monitor environment, as its row holds it.
+
+    `pending_slot` is the slot pointer of decision D1: the oldest slot that is not yet served, missed or unknown. It is
+    judged at `next_checkin_latest`, which is that slot plus the margin. `next_checkin` is what a person expects next:
+    the first slot that a check-in from now on would serve. The two are the same slot unless the margin is longer than
+    the gap between slots, when several slots wait for their deadlines at once.
+    All three are empty together: before the first check-in, and while the monitor is disabled.
+
+    `last_result_at` is the newest start of a check-in that ended ok or error; `last_ok_at` that of an ok one.
+    `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
+    `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
+    """
+
+    status: EnvironmentStatus = EnvironmentStatus.ACTIVE
+    last_checkin: datetime | None = None
+    last_result_at: datetime | None = None
+    last_ok_at: datetime | None = None
+    pending_slot: datetime | None = None
+    next_checkin: datetime | None = None
+    next_checkin_latest: datetime | None = None
+    anchor: Anchor | None = None
+    failure_streak: int = 0
+    failure_streak_started_at: datetime | None = None
+    ok_streak: int = 0
+    limit_minute: datetime | None = None
+    limit_count: int = 0
