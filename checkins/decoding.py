@@ -1,0 +1,115 @@
+"""Bytes of a request body -> plain bytes -> JSON value (pure), with every size and depth bounded.
+
+Whatever a client sends ends here as a value or as one of our own errors; nothing else is raised.
+"""
+
+import io
+import json
+import zlib
+from collections.abc import Callable
+
+import brotli  # type: ignore[import-untyped]
+import zstandard
+
+from checkins.exceptions import BodyError, BodyTooLargeError, JsonError
+
+GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
+ZSTD_WINDOW_BYTES_MAX = 8 * 1024 * 1024  # RFC 9659: more must not be asked of a receiver of content coding "zstd"
+
+
+def decode_body(body: bytes, content_encoding: str, bytes_max: int) -> bytes:
+    """Undo one Content-Encoding (identity, gzip, deflate, br, zstd; any case) and return at most `bytes_max` bytes.
+
+    Never holds much more than `bytes_max` decompressed bytes: a few KiB can stand for gigabytes.
+    Raises BodyTooLargeError, or BodyError if the body is truncated, damaged or of an encoding not named here.
+    """
+    encoding = content_encoding.strip().lower()
+    if encoding in ("", "identity"):
+        plain = body
+    elif decoder := _DECODERS.get(encoding):
+        try:
+            plain = decoder(body, bytes_max + 1)
+        except (zlib.error, brotli.error, zstandard.ZstdError, EOFError) as error:
+            raise BodyError(f"the body is not complete, valid {encoding} data") from error
+    else:
+        raise BodyError(f"Content-Encoding {encoding[:40]!r} is not known: use {', '.join(_DECODERS)} or none")
+    if len(plain) > bytes_max:
+        raise BodyTooLargeError(f"the body has more than {bytes_max} bytes")
+    return plain
+
+
+def decode_json(text: bytes) -> object:
+    """Read a JSON value as leniently as its meaning is plain. Raises JsonError.
+
+    The standard library's parser is used because it reads what clients really write, where stricter ones would lose
+    the whole check-in for one bad field: bare NaN and Infinity, 1e999, lone surrogates. The last of two equal keys
+    wins. Bytes that are not UTF-8 become U+FFFD, and integers beyond 19 digits become floats.
+    """
+    try:
+        return _JSON.decode(text.decode("utf-8-sig", errors="replace"))
+    except ValueError as error:
+        raise JsonError(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise JsonError("not usable JSON: it is nested too deeply") from error
+
+
+# Python refuses to turn thousands of digits into an int, with an error that would look like broken JSON.
+_JSON = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) <= 19 else float(digits))
+
+
+# Each decoder returns at most (br: about) `most` bytes, and raises if the data end before their own end mark, or go on
+# after it.
+
+
+def _gzip(body: bytes, most: int) -> bytes:
+    return _inflate(body, most, GZIP_WBITS)
+
+
+def _deflate(body: bytes, most: int) -> bytes:
+    # HTTP means zlib data by "deflate", but some clients send the bare deflate stream.
+    try:
+        return _inflate(body, most, zlib.MAX_WBITS)
+    except zlib.error:
+        return _inflate(body, most, -zlib.MAX_WBITS)
+
+
+def _inflate(body: bytes, most: int, wbits: int) -> bytes:
+    inflate = zlib.decompressobj(wbits)
+    plain = inflate.decompress(body, most)
+    # Several gzip members in a row (RFC 1952, 2.2) are refused too: no client sends them, and a body of a million empty
+    # members would cost quadratic time.
+    if len(plain) < most and (not inflate.eof or inflate.unused_data):
+        raise EOFError
+    return plain
+
+
+def _brotli(body: bytes, most: int) -> bytes:
+    decompressor = brotli.Decompressor()
+    plain: bytes = decompressor.process(body, output_buffer_limit=most)
+    while len(plain) < most and not decompressor.is_finished():
+        if decompressor.can_accept_more_data():  # it has read everything and still waits for the end
+            raise EOFError
+        plain += decompressor.process(b"", output_buffer_limit=most - len(plain))
+    return plain
+
+
+def _zstd(body: bytes, most: int) -> bytes:
+    reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX).stream_reader(io.BytesIO(body))
+    plain = reader.read(most)
+    # The reader takes a truncated frame for a short one. If the frame is known to fit, decoding it once more in one
+    # piece is what tells.
+    if len(plain) < most:
+        whole = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX).decompressobj()
+        whole.decompress(body)
+        if not whole.eof or whole.unused_data:
+            raise EOFError
+    return plain
+
+
+_DECODERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "gzip": _gzip,
+    "x-gzip": _gzip,
+    "deflate": _deflate,
+    "br": _brotli,
+    "zstd": _zstd,
+}

@@ -1,0 +1,43 @@
+"""Errors of the ingest endpoints: each is a refusal of a whole request, with the HTTP status that its client expects.
+
+All of them are the client's fault, and sending the same request again does not help. They never say that a check-in was
+lost through our fault: that is what the durable write is for.
+"""
+
+
+class IngestError(Exception):
+    """The request cannot be taken. The text is one sentence for the person who set up the client."""
+
+    status = 400
+
+
+class AuthError(IngestError):
+    """The request does not say whose it is, or says it wrongly: 401 without usable key, 400 for a malformed one."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UnknownKeyError(IngestError):
+    """The key is well formed, but is not an active key of the project in the address."""
+
+    status = 403
+
+
+class BodyError(IngestError):
+    """The body ended early, or is not what its Content-Encoding says."""
+
+
+class BodyTooLargeError(IngestError):
+    """The body, or a part of it, is larger than we read."""
+
+    status = 413
+
+
+class JsonError(IngestError):
+    """The bytes are not a JSON value."""
+
+
+class EnvelopeError(IngestError):
+    """The body does not follow the envelope grammar."""

@@ -1,0 +1,364 @@
+"""One decoded check-in item -> one typed message (pure).
+
+The rule is D18: a bad part is dropped, not the signal. A check-in is refused as a whole only when its monitor,
+environment, status or id cannot be understood; a bad duration, trace id, owner or configuration becomes a `Problem`
+beside a check-in that counts. A part whose meaning is plain is taken even where stricter servers refuse it.
+"""
+
+import re
+import reprlib
+import unicodedata
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from checkins.messages import (
+    CheckInMessage,
+    CheckInStatus,
+    MonitorConfig,
+    Problem,
+    ProblemKind,
+    RefusedCheckIn,
+    Source,
+)
+from monitors.schedule import Schedule, ScheduleError
+
+SLUG_CHARACTERS_MAX = 50
+ENVIRONMENT_CHARACTERS_MAX = 64
+OWNER_CHARACTERS_MAX = 200
+DURATION_MS_MAX = 2_147_483_647  # about 24.8 days, a signed 32-bit number
+MARGIN_MINUTES_MAX = 40_320  # 28 days
+RUNTIME_MINUTES_MAX = 10_080  # 7 days
+THRESHOLD_MAX = 720
+PAYLOAD_DEPTH_MAX = 20  # a check-in needs 4 levels
+
+DEFAULT_ENVIRONMENT = "production"
+
+T = TypeVar("T")
+
+_JOB_STATUSES = {status.value: status for status in (CheckInStatus.IN_PROGRESS, CheckInStatus.OK, CheckInStatus.ERROR)}
+_UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
+_OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
+_NOT_IN_ENVIRONMENTS = re.compile(r"[\n\r\f/\ufffd]")
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def parse_checkin(
+    payload: object, *, project_id: int, received_at: datetime, source: Source, slug: str | None = None
+) -> CheckInMessage | RefusedCheckIn:
+    """Turn the JSON value of a check-in item into a message, or into a refusal with all its reasons. Never raises.
+
+    `slug` is the monitor named by the address; if given, the payload's `monitor_slug` is not looked at. `received_at`
+    is aware UTC. Keys that are not known are ignored.
+    """
+    fields = storable(payload)
+    if not isinstance(fields, dict):
+        return unreadable_checkin(
+            fields, "it takes a JSON object", project_id=project_id, received_at=received_at, source=source, slug=slug
+        )
+    raw_slug = fields.get("monitor_slug") if slug is None else storable(slug)
+    monitor_slug = _parse_slug(raw_slug)
+    environment = _parse_environment(fields.get("environment"))
+    status = _parse_status(fields.get("status"))
+    check_in_id = _parse_check_in_id(fields.get("check_in_id"))
+    if (
+        isinstance(monitor_slug, Problem)
+        or isinstance(environment, Problem)
+        or isinstance(status, Problem)
+        or isinstance(check_in_id, Problem)
+    ):
+        parts = (monitor_slug, environment, status, check_in_id)
+        return RefusedCheckIn(
+            project_id=project_id,
+            slug="" if isinstance(monitor_slug, Problem) else monitor_slug,
+            environment=(
+                str(fields.get("environment"))[:ENVIRONMENT_CHARACTERS_MAX]
+                if isinstance(environment, Problem)
+                else environment
+            ),
+            received_at=received_at,
+            source=source,
+            problems=tuple(part for part in parts if isinstance(part, Problem)),
+            payload=fields,
+        )
+
+    problems: list[Problem] = []
+    duration_ms = _unless_problem(_parse_duration_ms(fields.get("duration")), problems)
+    trace_id = _unless_problem(_parse_trace_id(fields.get("contexts")), problems)
+    config = _parse_config(fields.get("monitor_config"), problems)
+    return CheckInMessage(
+        project_id=project_id,
+        slug=monitor_slug,
+        raw_slug=str(raw_slug),
+        environment=environment,
+        status=status,
+        check_in_id=check_in_id,
+        duration_ms=duration_ms,
+        trace_id=trace_id,
+        sent_at=_parse_instant(fields.get("timestamp")),
+        received_at=received_at,
+        source=source,
+        config=None if isinstance(config, Problem) else config,
+        config_problem=config if isinstance(config, Problem) else None,
+        problems=tuple(problems),
+        payload=fields,
+    )
+
+
+def unreadable_checkin(
+    raw: object, reason: str, *, project_id: int, received_at: datetime, source: Source, slug: str | None = None
+) -> RefusedCheckIn:
+    """The refusal of a message that is not even a JSON object, with what can be shown of it."""
+    monitor_slug = "" if slug is None else slugify(slug)
+    shown = raw[:1000].decode(errors="replace") if isinstance(raw, bytes) else raw
+    return RefusedCheckIn(
+        project_id=project_id,
+        slug=monitor_slug,
+        environment=DEFAULT_ENVIRONMENT,
+        received_at=received_at,
+        source=source,
+        problems=(_refused(ProblemKind.CHECKIN_VALIDATION_FAILED, "", shown, reason),),
+        payload={"raw": storable(shown)},
+    )
+
+
+def slugify(text: str) -> str:
+    """The slug that a raw monitor name stands for, at most 50 characters of `a-z 0-9 - _`; "" if nothing remains.
+
+    Accents go, blanks and dashes become one dash, all other characters are dropped: `some/slug@with-weird|stuff` is
+    `someslugwith-weirdstuff`. Every monitor is found by this rule, so it can never change. That, and that packages
+    such as python-slugify put a dash for a dropped character, is why the four lines stand here.
+    """
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    kept = re.sub(r"[^a-z0-9_\s-]", "", ascii_text)
+    return re.sub(r"[-\s]+", "-", kept).strip("-_")[:SLUG_CHARACTERS_MAX].strip("-")
+
+
+def storable(value: object, depth: int = PAYLOAD_DEPTH_MAX) -> object:
+    """A copy of a JSON value that PostgreSQL can keep as text or jsonb, whatever a client put into it.
+
+    NUL and lone surrogates become U+FFFD, numbers that are not finite or need more than 64 bits become text, and what
+    is nested too deeply is cut off.
+    """
+    if isinstance(value, str):
+        return _NOT_STORABLE.sub("\ufffd", value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() < 64 else f"integer of {value.bit_length()} bits"
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if depth == 0:
+        return "\u2026"
+    if isinstance(value, Mapping):
+        return {str(storable(key, 0)): storable(member, depth - 1) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(member, depth - 1) for member in value]
+    return reprlib.repr(value)
+
+
+# Without one of these four there is no check-in.
+
+
+def _parse_slug(raw: object) -> str | Problem:
+    slug = slugify(raw) if isinstance(raw, str) else ""
+    if slug:
+        return slug
+    allowed = f"it takes a text with at least one letter or digit, of which {SLUG_CHARACTERS_MAX} characters are used"
+    return _refused(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_slug", raw, allowed)
+
+
+def _parse_environment(raw: object) -> str | Problem:
+    if raw is None or raw == "":
+        return DEFAULT_ENVIRONMENT
+    if isinstance(raw, str) and len(raw) <= ENVIRONMENT_CHARACTERS_MAX and not _NOT_IN_ENVIRONMENTS.search(raw):
+        return raw
+    allowed = (
+        f"it takes a text of at most {ENVIRONMENT_CHARACTERS_MAX} characters"
+        " without line breaks, slashes and characters that are not valid text"
+    )
+    return _refused(ProblemKind.MONITOR_INVALID_ENVIRONMENT, "environment", raw, allowed)
+
+
+def _parse_status(raw: object) -> CheckInStatus | Problem:
+    status = _JOB_STATUSES.get(raw) if isinstance(raw, str) else None
+    return status or _refused(
+        ProblemKind.CHECKIN_VALIDATION_FAILED, "status", raw, "it takes one of " + ", ".join(_JOB_STATUSES)
+    )
+
+
+def _parse_check_in_id(raw: object) -> uuid.UUID | Problem | None:
+    """None for an absent, empty or all-zero id: the newest run in progress, else a new one."""
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and _UUID.fullmatch(raw):
+        return uuid.UUID(raw) if raw.strip("0-") else None
+    allowed = "it takes a UUID: 32 hex digits, with or without dashes"
+    return _refused(ProblemKind.CHECKIN_INVALID_GUID, "check_in_id", raw, allowed)
+
+
+# Without one of these there still is one.
+
+
+def _unless_problem(part: T | Problem, problems: list[Problem]) -> T | None:
+    if isinstance(part, Problem):
+        problems.append(part)
+        return None
+    return part
+
+
+def _parse_duration_ms(raw: object) -> int | Problem | None:
+    """Seconds, possibly as text, to whole milliseconds; what is left below one is cut off."""
+    if raw is None or raw == "":
+        return None
+    seconds: float = -1
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        seconds = raw
+    elif isinstance(raw, str) and _NUMBER.fullmatch(raw):
+        seconds = float(raw)
+    if 0 <= seconds * 1000 <= DURATION_MS_MAX:
+        return int(seconds * 1000)
+    allowed = f"it takes seconds from 0 to {DURATION_MS_MAX / 1000}"
+    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "duration", raw, allowed)
+
+
+def _parse_trace_id(contexts: object) -> uuid.UUID | Problem | None:
+    trace = contexts.get("trace") if isinstance(contexts, dict) else None
+    raw = trace.get("trace_id") if isinstance(trace, dict) else None
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and _UUID.fullmatch(raw):
+        return uuid.UUID(raw) if raw.strip("0-") else None
+    allowed = "it takes 32 hex digits, with or without dashes"
+    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "contexts.trace.trace_id", raw, allowed)
+
+
+def _parse_instant(raw: object) -> datetime | None:
+    """A client's timestamp (ISO 8601 text or epoch seconds) in UTC. It only sorts messages: a bad one is just None."""
+    try:
+        if isinstance(raw, str):
+            instant = datetime.fromisoformat(raw)
+            return (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
+        if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+            return datetime.fromtimestamp(raw, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Problem | None:
+    """The configuration; None if none was sent; the Problem if none of it can be used.
+
+    Without a usable schedule nothing of it is used. The time zone belongs to the schedule: a guessed zone would mean
+    alarms at the wrong hour. Any other bad part is left out and added to `problems`.
+    """
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
+    schedule = _parse_schedule(raw)
+    if isinstance(schedule, Problem):
+        return schedule
+    margin = _parse_whole_number(raw, "checkin_margin", problems, most=MARGIN_MINUTES_MAX, clamp=True, zero_means=1)
+    runtime = _parse_whole_number(raw, "max_runtime", problems, most=RUNTIME_MINUTES_MAX, clamp=True)
+    failures = _parse_whole_number(raw, "failure_issue_threshold", problems, most=THRESHOLD_MAX)
+    recoveries = _parse_whole_number(raw, "recovery_threshold", problems, most=THRESHOLD_MAX)
+    owner = _unless_problem(_parse_owner(raw.get("owner")), problems)
+    optional = {
+        "timezone": raw.get("timezone") or None,
+        "checkin_margin_minutes": margin,
+        "max_runtime_minutes": runtime,
+        "failure_threshold": failures,
+        "recovery_threshold": recoveries,
+        "owner": owner,
+    }
+    return MonitorConfig(
+        schedule=schedule,
+        named=frozenset(name for name, value in optional.items() if value is not None),
+        checkin_margin_minutes=margin,
+        max_runtime_minutes=runtime,
+        failure_threshold=failures,
+        recovery_threshold=recoveries,
+        owner=owner,
+    )
+
+
+def _parse_schedule(config: Mapping[str, object]) -> Schedule | Problem:
+    """Read `schedule` as an object with its own type, or as text or [count, unit] beside a `schedule_type`."""
+    raw = config.get("schedule")
+    schedule_type, value, unit = config.get("schedule_type"), raw, None
+    if isinstance(raw, dict):
+        schedule_type, value, unit = raw.get("type") or schedule_type, raw.get("value"), raw.get("unit")
+    elif schedule_type == "interval" and isinstance(raw, list) and len(raw) == 2:
+        value, unit = raw
+    field = "monitor_config.schedule"
+    try:
+        if schedule_type == "crontab":
+            return Schedule.from_crontab(value, config.get("timezone"))
+        if schedule_type == "interval":
+            return Schedule.from_interval(value, unit, config.get("timezone"))
+    except ScheduleError as error:
+        if error.field == "timezone":
+            field = "monitor_config.timezone"
+        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, field, error.value, error.allowed)
+    return _dropped(
+        ProblemKind.MONITOR_INVALID_CONFIG,
+        field,
+        raw,
+        "it takes the type crontab or interval, with a value (and a unit)",
+    )
+
+
+def _parse_whole_number(
+    config: Mapping[str, object],
+    key: str,
+    problems: list[Problem],
+    *,
+    most: int,
+    clamp: bool = False,
+    zero_means: int | None = None,
+) -> int | None:
+    """An optional whole number from 1 to `most`, above which it is clamped or dropped. None: not sent, or dropped."""
+    raw = config.get(key)
+    if raw is None:
+        return None
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        if raw == 0 and zero_means is not None:
+            return zero_means
+        if raw > most and clamp:
+            return most
+        if 1 <= raw <= most:
+            return raw
+    allowed = f"it takes a whole number from 1 to {most}"
+    problems.append(_dropped(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}", raw, allowed))
+    return None
+
+
+def _parse_owner(raw: object) -> str | Problem | None:
+    """The owner as sent. Whether that user or team exists is not for the border to know."""
+    if raw is None or raw == "":
+        return None
+    if isinstance(raw, str) and len(raw) <= OWNER_CHARACTERS_MAX and _OWNER.fullmatch(raw):
+        return raw
+    allowed = "it takes user:<id or mail> or team:<id or slug>"
+    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_config.owner", raw, allowed)
+
+
+def _refused(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+    return _problem(kind, field, raw, "was refused", allowed)
+
+
+def _dropped(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+    return _problem(kind, field, raw, "was left out", allowed)
+
+
+def _problem(kind: ProblemKind, field: str, raw: object, effect: str, allowed: str) -> Problem:
+    shown = "" if raw is None else _SHORT.repr(raw)
+    sentence = f"{field or 'check-in'} {shown or '(not sent)'} {effect}: {allowed}."
+    return Problem(kind=kind, field=field, value=shown, message=sentence)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
