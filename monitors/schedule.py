@@ -138,7 +138,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where an interval series is fastened: a UTC instant on a whole minute, and the local day of month it is meant for.
+    """Where an interval series is fastened: a UTC instant on a whole minute, and the local day of month it means.
 
     ``day`` differs from the local day of ``at`` only where a month was too short: a monthly series of the 31st that
     was served on 28 February keeps 31, and goes on at 31 March (D11).
@@ -258,10 +258,18 @@ def describe(schedule: Schedule) -> str:
 def _describe_crontab(crontab: str) -> str:
     options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
     try:
-        return str(cron_descriptor.get_description(crontab.upper(), options))
+        text = str(cron_descriptor.get_description(crontab.upper(), options))
     except cron_descriptor.FormatError:
         # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
         return f"Crontab {crontab}"
+    _, _, day_of_month, _, day_of_week = crontab.split()
+    if "*" in (day_of_month, day_of_week):
+        return text
+    # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
+    # says "or" for some forms and nothing for others.
+    if day_of_month.startswith("*") or day_of_week.startswith("*"):
+        return text.replace(", or on ", ", on ") + ", on days that match both"
+    return text if ", or on " in text else text + ", on days that match either"
 
 
 def parse_crontab(text: object) -> str:
@@ -300,11 +308,12 @@ def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
         raise ScheduleError("interval_unit", unit, "it takes one of " + ", ".join(IntervalUnit)) from error
     most = INTERVAL_MAX[checked_unit]
     allowed = f"it takes a whole number from 1 to {most} for the unit {checked_unit}"
+    number = count
     if isinstance(count, str) and count.isascii() and count.isdecimal() and len(count) <= len(str(most)):
-        count = int(count)
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        number = int(count)
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
         raise ScheduleError("interval", count, allowed)
-    return count, checked_unit
+    return number, checked_unit
 
 
 def parse_timezone(name: object) -> str:
@@ -381,9 +390,8 @@ def _previous_crontab_slot(crontab: str, timezone: str, before: datetime) -> dat
 
 def _overlap(local: datetime) -> timedelta:
     """Length of the repetition that a wall time lies in, zero outside of one."""
-    first, second = local.replace(fold=0).utcoffset(), local.replace(fold=1).utcoffset()
-    assert first is not None and second is not None, local
-    return first - second
+    # Plain differences of two wall times would ignore the fold; as UTC they do not.
+    return local.replace(fold=1).astimezone(UTC) - local.replace(fold=0).astimezone(UTC)
 
 
 def _instants(crontab: str, zone: ZoneInfo, start: datetime, fold: int, *, reverse: bool) -> Iterator[datetime]:
@@ -411,12 +419,13 @@ def _exists(local: datetime) -> bool:
 
 
 class _IntervalSeries:
-    """The slots of an interval through its anchor, numbered: 0 is the anchor, 1 the slot after it, -1 the one before."""
+    """The slots of an interval through its anchor, numbered: 0 is the anchor, 1 the slot after it, -1 before it."""
 
     def __init__(self, schedule: Schedule, anchor: Anchor | None) -> None:
         if anchor is None:
             raise ValueError("an interval has no slots without an anchor")
-        assert schedule.interval is not None and schedule.interval_unit is not None, schedule
+        assert schedule.interval is not None, schedule
+        assert schedule.interval_unit is not None, schedule
         self.count = schedule.interval
         self.unit = schedule.interval_unit
         self.anchor = anchor
