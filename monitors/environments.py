@@ -1,0 +1,189 @@
+"""Locking, loading and writing the hot rows, a set at a time (shell: no judgement here).
+
+Every writer of monitor environments comes through `lock_environments`, which locks in id order and only then reads the
+configuration of their monitors. Read before the locks, it could be older than an edit that was waiting for the same rows.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from django.db import connection
+
+from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+
+
+@dataclass(slots=True)
+class LockedEnvironment:
+    """A monitor environment whose row this transaction holds: what it is, and its `state`, replaced by each decision."""
+
+    id: int
+    monitor_id: int
+    project_id: int
+    name: str
+    monitor_name: str
+    monitor_slug: str
+    monitor_status: MonitorStatus
+    config_id: int
+    shard: int
+    is_muted: bool
+    rules: MonitorRules
+    state: EnvironmentState
+
+
+@lru_cache(maxsize=4096)
+def _rules(
+    schedule_type: str,
+    crontab: str | None,
+    interval: int | None,
+    interval_unit: str | None,
+    timezone: str,
+    margin_minutes: int,
+    max_runtime_minutes: int,
+    failure_threshold: int,
+    recovery_threshold: int,
+) -> MonitorRules:
+    # Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
+    return MonitorRules(
+        schedule=Schedule(
+            ScheduleType(schedule_type),
+            crontab,
+            interval,
+            IntervalUnit(interval_unit) if interval_unit else None,
+            timezone,
+        ),
+        margin_minutes=margin_minutes,
+        max_runtime_minutes=max_runtime_minutes,
+        failure_threshold=failure_threshold,
+        recovery_threshold=recovery_threshold,
+    )
+
+
+LOCK_SQL = """
+    SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
+           me.status, me.last_checkin, me.last_result_at, me.last_ok_at,
+           me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day,
+           me.failure_streak, me.failure_streak_started_at, me.ok_streak, me.limit_minute, me.limit_count
+      FROM monitors_monitorenvironment me
+      JOIN monitors_environment e ON e.id = me.environment_id
+     WHERE me.id = ANY(%s) {condition}
+     ORDER BY me.id
+       FOR UPDATE OF me
+"""
+CONFIGURATION_SQL = """
+    SELECT id, project_id, name, slug, status, config_id,
+           schedule_type, crontab, interval, interval_unit, timezone,
+           checkin_margin, max_runtime, failure_threshold, recovery_threshold
+      FROM monitors_monitor
+     WHERE id = ANY(%s)
+"""
+STATE_COLUMNS = {
+    "status": "text",
+    "last_checkin": "timestamptz",
+    "last_result_at": "timestamptz",
+    "last_ok_at": "timestamptz",
+    "pending_slot": "timestamptz",
+    "next_checkin": "timestamptz",
+    "next_checkin_latest": "timestamptz",
+    "anchor_at": "timestamptz",
+    "anchor_day": "smallint",
+    "failure_streak": "integer",
+    "failure_streak_started_at": "timestamptz",
+    "ok_streak": "integer",
+    "limit_minute": "timestamptz",
+    "limit_count": "integer",
+}
+SAVE_SQL = """
+    UPDATE monitors_monitorenvironment AS me
+       SET {assignments}
+      FROM unnest({arrays}) AS new (id, {columns})
+     WHERE me.id = new.id
+""".format(
+    assignments=", ".join(f"{column} = new.{column}" for column in STATE_COLUMNS),
+    arrays=", ".join(["%s::bigint[]", *(f"%s::{kind}[]" for kind in STATE_COLUMNS.values())]),
+    columns=", ".join(STATE_COLUMNS),
+)
+
+
+def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -> dict[int, LockedEnvironment]:
+    """Lock rows in id order and return them by id, in that order, with the configuration in force.
+
+    With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock).
+    Rows that do not exist any more are left out too. Two statements. Needs a transaction.
+    """
+    if not ids:
+        return {}
+    condition, parameters = "", [sorted(ids)]
+    if due_at is not None:
+        condition, parameters = "AND me.next_checkin_latest <= %s", [sorted(ids), due_at]
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK_SQL.format(condition=condition), parameters)
+        rows = cursor.fetchall()
+        cursor.execute(CONFIGURATION_SQL, [sorted({row[1] for row in rows})])
+        configurations = {row[0]: row for row in cursor.fetchall()}
+    return {row[0]: _locked(row, configurations[row[1]]) for row in rows}
+
+
+def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
+    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day = row[:14]
+    last_checkin, last_result_at, last_ok_at, pending_slot, next_checkin, next_checkin_latest = clock
+    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[14:]
+    return LockedEnvironment(
+        id=id_,
+        monitor_id=monitor_id,
+        project_id=configuration[1],
+        name=name,
+        monitor_name=configuration[2],
+        monitor_slug=configuration[3],
+        monitor_status=MonitorStatus(configuration[4]),
+        config_id=configuration[5],
+        shard=shard,
+        is_muted=is_muted,
+        rules=_rules(*configuration[6:]),
+        state=EnvironmentState(
+            status=EnvironmentStatus(status),
+            last_checkin=last_checkin,
+            last_result_at=last_result_at,
+            last_ok_at=last_ok_at,
+            pending_slot=pending_slot,
+            next_checkin=next_checkin,
+            next_checkin_latest=next_checkin_latest,
+            anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
+            failure_streak=failure_streak,
+            failure_streak_started_at=failure_streak_started_at,
+            ok_streak=ok_streak,
+            limit_minute=limit_minute,
+            limit_count=limit_count,
+        ),
+    )
+
+
+def save_environments(environments: Iterable[LockedEnvironment]) -> None:
+    """Write the states of locked environments in one statement."""
+    rows = [
+        (
+            environment.id,
+            state.status.value,
+            state.last_checkin,
+            state.last_result_at,
+            state.last_ok_at,
+            state.pending_slot,
+            state.next_checkin,
+            state.next_checkin_latest,
+            None if state.anchor is None else state.anchor.at,
+            None if state.anchor is None else state.anchor.day,
+            state.failure_streak,
+            state.failure_streak_started_at,
+            state.ok_streak,
+            state.limit_minute,
+            state.limit_count,
+        )
+        for environment in environments
+        for state in (environment.state,)
+    ]
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.execute(SAVE_SQL, [list(column) for column in zip(*rows, strict=True)])

@@ -1,0 +1,293 @@
+"""Creating, editing, muting and deleting monitors: one place for each, so that admin, ingest and commands behave alike.
+
+Lock order, everywhere: monitor rows in id order, then environment rows in id order.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps
+from django.db import connection, transaction
+
+from monitors.environments import lock_environments, save_environments
+from monitors.expectation import expect_from_now, expect_nothing
+from monitors.models import ConfigSnapshot, Environment, Monitor, MonitorEnvironment
+from monitors.querysets import MonitorEnvironmentQuerySet
+from monitors.sharding import shard_of
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+
+CONFIGURATION_FIELDS = (
+    "schedule_type",
+    "crontab",
+    "interval",
+    "interval_unit",
+    "timezone",
+    "checkin_margin",
+    "max_runtime",
+    "failure_threshold",
+    "recovery_threshold",
+)
+CHANGEABLE_COLUMNS = {
+    "slug": "text",
+    "name": "text",
+    "status": "text",
+    "schedule_type": "text",
+    "crontab": "text",
+    "interval": "integer",
+    "interval_unit": "text",
+    "timezone": "text",
+    "checkin_margin": "integer",
+    "max_runtime": "integer",
+    "failure_threshold": "smallint",
+    "recovery_threshold": "smallint",
+    "is_upserting": "boolean",
+    "owner": "text",
+    "config_id": "bigint",
+}
+UPDATE_MONITORS_SQL = """
+    UPDATE monitors_monitor AS m
+       SET {assignments}
+      FROM unnest({arrays}) AS new (id, {columns})
+     WHERE m.id = new.id
+""".format(
+    assignments=", ".join(f"{column} = new.{column}" for column in CHANGEABLE_COLUMNS),
+    arrays=", ".join(["%s::bigint[]", *(f"%s::{kind}[]" for kind in CHANGEABLE_COLUMNS.values())]),
+    columns=", ".join(CHANGEABLE_COLUMNS),
+)
+
+
+def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
+    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements."""
+    configs: dict[str, dict[str, Any]] = {}
+    by_digest: dict[str, list[Monitor]] = {}
+    for monitor in monitors:
+        config = {field: getattr(monitor, field) for field in CONFIGURATION_FIELDS}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        configs[digest] = config
+        by_digest.setdefault(digest, []).append(monitor)
+    if not configs:
+        return
+    ConfigSnapshot.objects.bulk_create(
+        [ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in sorted(configs)], ignore_conflicts=True
+    )
+    for snapshot_id, digest in ConfigSnapshot.objects.filter(sha256__in=configs).values_list("id", "sha256"):
+        for monitor in by_digest[digest]:
+            monitor.config_id = snapshot_id
+
+
+@transaction.atomic
+def create_monitors(monitors: Sequence[Monitor]) -> None:
+    """Insert monitors with their snapshots; a slug that exists already is left as it is. Three statements.
+
+    The given objects get no ids: look them up again by project and slug.
+    """
+    attach_config_snapshots(monitors)
+    Monitor.objects.bulk_create(monitors, ignore_conflicts=True)
+
+
+@transaction.atomic
+def create_monitor(monitor: Monitor) -> Monitor:
+    """Insert one new monitor and return it with its id. Raises IntegrityError if the slug is taken."""
+    attach_config_snapshots([monitor])
+    monitor.save(force_insert=True)
+    return monitor
+
+
+@transaction.atomic
+def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime) -> Monitor:
+    """Set columns of one monitor and apply what follows from it (D10). Returns the monitor as it is then.
+
+    `changes` maps column names to valid values (see `CHANGEABLE_COLUMNS`). Raises Monitor.DoesNotExist.
+    """
+    monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules())}
+    for column, value in changes.items():
+        assert column in CHANGEABLE_COLUMNS, column
+        setattr(monitor, column, value)
+    write_changes([monitor], before=before, now=now)
+    return monitor
+
+
+def write_changes(
+    monitors: Sequence[Monitor],
+    *,
+    before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
+    now: datetime,
+) -> None:
+    """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
+
+    `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled monitor
+    expect their next check-in counted from `now` in every environment; a disabled or deleted one expects nothing.
+    Runs in progress get their new deadline. The number of statements does not depend on the number of monitors.
+    """
+    if not monitors:
+        return
+    attach_config_snapshots(monitors)
+    columns = [[getattr(monitor, column) for monitor in monitors] for column in ("id", *CHANGEABLE_COLUMNS)]
+    with connection.cursor() as cursor:
+        cursor.execute(UPDATE_MONITORS_SQL, columns)
+    recomputed = {monitor.id: monitor for monitor in monitors if _expects_anew(monitor, before[monitor.id])}
+    if recomputed:
+        ids = MonitorEnvironment.objects.filter(monitor_id__in=recomputed).values_list("id", flat=True)
+        environments = lock_environments(list(ids))
+        for environment in environments.values():
+            environment.state = _expected_anew(environment.state, recomputed[environment.monitor_id], now=now)
+        save_environments(environments.values())
+    _move_deadlines(
+        [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes != monitor.max_runtime]
+    )
+
+
+def _expects_anew(monitor: Monitor, before: tuple[MonitorStatus, MonitorRules]) -> bool:
+    status, rules = before
+    new = monitor.rules()
+    expected = (rules.schedule, rules.margin_minutes, rules.max_runtime_minutes)
+    return status != monitor.status or expected != (new.schedule, new.margin_minutes, new.max_runtime_minutes)
+
+
+def _expected_anew(state: EnvironmentState, monitor: Monitor, *, now: datetime) -> EnvironmentState:
+    if monitor.status == MonitorStatus.ACTIVE and state.status is not EnvironmentStatus.PENDING_DELETION:
+        return expect_from_now(state, monitor.rules(), now=now)
+    return expect_nothing(state)
+
+
+def _move_deadlines(monitors: Sequence[Monitor]) -> None:
+    """Give runs in progress the deadline of a new maximum runtime, counted from their start. Source: reference section 17."""
+    if not monitors:
+        return
+    # Check-ins live in a higher app; the model is found by name, as relations do.
+    checkins = apps.get_model("checkins", "CheckIn")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE {checkins._meta.db_table} AS c
+               SET timeout_at = date_trunc('minute', c.date_added) + make_interval(mins => new.max_runtime)
+              FROM unnest(%s::bigint[], %s::integer[]) AS new (monitor_id, max_runtime), monitors_monitorenvironment me
+             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+            """,  # noqa: S608 - the table name comes from the model
+            [[monitor.id for monitor in monitors], [monitor.max_runtime for monitor in monitors]],
+        )
+
+
+def create_environments(wanted: Collection[tuple[int, str]], *, now: datetime) -> None:
+    """Create the missing ones of `wanted`, pairs of monitor id and environment name. Three statements.
+
+    The caller holds the monitors' rows, so that an edit going on at the same time reaches the new environments too.
+    A new environment starts muted if its monitor is.
+    """
+    monitors = Monitor.objects.in_bulk({monitor_id for monitor_id, _ in wanted})
+    names = sorted({(monitors[monitor_id].project_id, name) for monitor_id, name in wanted if monitor_id in monitors})
+    Environment.objects.bulk_create(
+        [Environment(project_id=project_id, name=name) for project_id, name in names], ignore_conflicts=True
+    )
+    found = Environment.objects.filter(project_id__in={p for p, _ in names}, name__in={n for _, n in names})
+    ids = {(environment.project_id, environment.name): environment.id for environment in found}
+    MonitorEnvironment.objects.bulk_create(
+        [
+            MonitorEnvironment(
+                monitor_id=monitor_id,
+                environment_id=ids[monitors[monitor_id].project_id, name],
+                is_muted=monitors[monitor_id].is_muted,
+                shard=shard_of(monitor_id),
+                created_at=now,
+            )
+            for monitor_id, name in sorted(wanted)
+            if monitor_id in monitors
+        ],
+        ignore_conflicts=True,
+    )
+
+
+@transaction.atomic
+def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
+    """Mute or unmute monitors and all their environments; environments still to come start the same way.
+
+    Returns the number of monitors. Nothing is sent for what happened while muted. Source: reference section 10.
+    """
+    monitors = [monitor.id for monitor in Monitor.objects.filter(id__in=monitor_ids).locked_in_id_order()]
+    Monitor.objects.filter(id__in=monitors).update(is_muted=muted)
+    rows = MonitorEnvironment.objects.filter(monitor_id__in=monitors).locked_in_id_order()
+    MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+    return len(monitors)
+
+
+@transaction.atomic
+def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int:
+    """Mute or unmute single monitor environments. Returns their number."""
+    rows = MonitorEnvironment.objects.filter(id__in=environment_ids).locked_in_id_order()
+    return MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+
+
+@transaction.atomic
+def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime) -> int:
+    """Enable or disable monitors. A re-enabled one expects its next check-in counted from `now`: never an immediate miss.
+
+    Returns the number of monitors found. Monitors that are being deleted stay so.
+    """
+    monitors = list(Monitor.objects.filter(id__in=monitor_ids).not_deleted().locked_in_id_order())
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
+    for monitor in monitors:
+        monitor.status = status.value
+    write_changes(monitors, before=before, now=now)
+    return len(monitors)
+
+
+@transaction.atomic
+def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
+    """Take monitors out of sight at once; `purge_deleted` removes their rows later. Returns how many were found.
+
+    The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
+    Source: reference section 17.
+    """
+    monitors = list(Monitor.objects.filter(id__in=monitor_ids).not_deleted().locked_in_id_order())
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
+    for monitor in monitors:
+        monitor.status = MonitorStatus.PENDING_DELETION.value
+        monitor.slug = secrets.token_hex(12)
+    write_changes(monitors, before=before, now=now)
+    _mark_environments_deleted(MonitorEnvironment.objects.filter(monitor_id__in=[m.id for m in monitors]))
+    return len(monitors)
+
+
+@transaction.atomic
+def delete_environments(monitor_id: int, names: Collection[str]) -> int:
+    """Take the named environments of a monitor out of sight. Returns how many were found.
+
+    D15: names that do not exist delete nothing, and no names delete nothing; the monitor itself stays in every case.
+    """
+    return _mark_environments_deleted(
+        MonitorEnvironment.objects.filter(monitor_id=monitor_id, environment__name__in=names)
+    )
+
+
+def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
+    environments = lock_environments(list(rows.exclude(status="pending_deletion").values_list("id", flat=True)))
+    for environment in environments.values():
+        environment.state = EnvironmentState(
+            status=EnvironmentStatus.PENDING_DELETION,
+            last_checkin=environment.state.last_checkin,
+            last_result_at=environment.state.last_result_at,
+            last_ok_at=environment.state.last_ok_at,
+        )
+    save_environments(environments.values())
+    # The name is freed as a monitor's slug is: the next check-in makes a new environment instead of reviving this one.
+    tombstones = Environment.objects.bulk_create(
+        [
+            Environment(project_id=environment.project_id, name=f"deleted-{secrets.token_hex(12)}")
+            for environment in environments.values()
+        ]
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE monitors_monitorenvironment AS me SET environment_id = new.environment_id
+              FROM unnest(%s::bigint[], %s::bigint[]) AS new (id, environment_id)
+             WHERE me.id = new.id
+            """,
+            [list(environments), [tombstone.id for tombstone in tombstones]],
+        )
+    return len(environments)
