@@ -180,7 +180,8 @@ def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -
 
 def first_slot_at_or_after(schedule: Schedule, at: datetime, anchor: Anchor | None) -> datetime:
     """First slot that is ``at`` itself or later."""
-    return next_slot(schedule, at - _ONE_MICROSECOND, anchor)
+    # In UTC: subtracting from a local time forgets which pass of a repeated hour it is in.
+    return next_slot(schedule, _in_utc(at) - _ONE_MICROSECOND, anchor)
 
 
 def slots_between(

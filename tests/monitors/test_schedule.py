@@ -598,6 +598,12 @@ def test_the_first_slot_at_or_after_an_instant_may_be_that_instant(schedule, ask
     assert first_slot_at_or_after(schedule, at(ask), anchor) == at(expected)
 
 
+def test_the_first_slot_at_or_after_an_instant_in_the_second_pass_of_a_repeated_hour():
+    second_pass = at("2026-11-01T06:00:00Z").astimezone(ZoneInfo(NEW_YORK))
+    assert second_pass.fold == 1
+    assert first_slot_at_or_after(HOURLY, second_pass, None) == at("2026-11-01T06:00:00Z")
+
+
 def test_slots_between_excludes_the_start_and_includes_the_end():
     six, seven, eight = (at(f"2026-01-05T0{hour}:00:00Z") for hour in (6, 7, 8))
     microsecond = timedelta(microseconds=1)
@@ -837,7 +843,7 @@ def test_a_crontab_may_have_255_characters():
 )
 def test_an_interval_is_a_count_and_a_unit(count, unit, stored):
     schedule = Schedule.from_interval(count, unit, LONDON)
-    assert schedule == Schedule(ScheduleType.INTERVAL, None, *stored, LONDON)
+    assert schedule == Schedule(ScheduleType.INTERVAL, None, stored[0], stored[1], LONDON)
     assert type(schedule.interval) is int
     assert Schedule.from_interval(count, unit).timezone == "UTC"
 
