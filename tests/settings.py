@@ -8,12 +8,8 @@ import os
 os.environ.setdefault("SECRET_KEY", "the tests' own key, which protects nothing: 5b1d9f0c7a3e48d2")
 os.environ.setdefault("DATABASE_URL", "postgres://nobody@127.0.0.1:1/started-by-conftest")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
-os.environ.setdefault("SECURE_SSL_REDIRECT", "false")
+os.environ.setdefault("HTTPS_ONLY", "false")
 
-from project.settings import *  # noqa: E402, F403
+from project.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-}

@@ -1,0 +1,61 @@
+"""`manage.py bootstrap`: the first account and the first project, so that a new installation can be used at once."""
+
+import json
+import secrets
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand
+from django.db import transaction
+
+from monitors.models import IngestKey, Project
+from monitors.wallclock import utcnow
+
+ADMIN_USER = "admin"
+
+
+class Command(BaseCommand):
+    """Makes what is missing and leaves alone what is there: safe to run at every start."""
+
+    help = (
+        "Create an admin account with a random password and a first project with an ingest key, unless there are any."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print the account, with its password if it is new, and the first project's id and key."""
+        now = utcnow()
+        with transaction.atomic():
+            admin_user, admin_password = _first_admin()
+            project = Project.objects.order_by("id").first() or Project.objects.create(
+                name="My project", slug="my-project", created_at=now
+            )
+            key = project.ingest_keys.filter(is_active=True).order_by("id").first() or IngestKey.objects.create(
+                project=project, label="first key", created_at=now
+            )
+        outcome = {
+            "admin_user": admin_user,
+            "admin_password": admin_password,
+            "project_id": project.pk,
+            "public_key": key.public_key,
+        }
+        if options["json"]:
+            self.stdout.write(json.dumps(outcome))
+            return
+        for name, value in outcome.items():
+            self.stdout.write(f"{name}: {'(unchanged)' if value is None else value}")
+
+
+def _first_admin() -> tuple[str, str | None]:
+    """The name of the first superuser, and its password if it was made just now."""
+    users = get_user_model().objects
+    existing = users.filter(is_superuser=True, is_active=True).order_by("id").first()
+    if existing is not None:
+        return existing.get_username(), None
+    password = secrets.token_urlsafe(15)
+    users.create_superuser(username=ADMIN_USER, password=password)
+    return ADMIN_USER, password

@@ -1,0 +1,89 @@
+"""Reading settings from the environment through django-environ, with errors that name the variable.
+
+django-environ alone takes `DEBUG=treu` for false, and answers `CLOCK_GRACE_SECONDS=soon` with a ValueError that does
+not say which variable it was. Nobody should have to guess that at three in the morning.
+"""
+
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_env = environ.Env()
+_TRUE = {"true", "on", "ok", "y", "yes", "1"}
+_FALSE = {"false", "off", "n", "no", "0"}
+
+
+def text(name: str, *, default: str) -> str:
+    """The variable as it stands."""
+    value: str = _env.str(name, default=default)
+    return value
+
+
+def required_text(name: str, *, hint: str) -> str:
+    """The variable, which must be there and not empty. Raises `ImproperlyConfigured` with the hint."""
+    value = text(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set. {hint}")
+    return value
+
+
+def words(name: str, *, default: list[str]) -> list[str]:
+    """A comma-separated list without empty entries."""
+    return [word.strip() for word in _env.list(name, default=default) if word.strip()]
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """true or false, written in any usual way."""
+    value = text(name, default=str(default)).strip().lower()
+    if value not in _TRUE | _FALSE:
+        raise ImproperlyConfigured(f"{name}={value!r} is neither true nor false.")
+    return value in _TRUE
+
+
+def whole_number(name: str, *, default: int, least: int, most: int) -> int:
+    """An integer from `least` to `most`."""
+    try:
+        value: int = _env.int(name, default=default)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a whole number from {least} to {most}.")
+    return value
+
+
+def seconds(name: str, *, default: float, most: float) -> float:
+    """A length of time in seconds, from 0 to `most`; fractions are welcome."""
+    try:
+        value: float = _env.float(name, default=default)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a number of seconds from 0 to {most:g}.")
+    return value
+
+
+def database(name: str, *, hint: str) -> dict[str, Any]:
+    """A `postgres://user:password@host:port/name` address as Django wants it."""
+    address = required_text(name, hint=hint)
+    if not address.startswith(("postgres://", "postgresql://")):
+        # The schema needs partial indexes, arrays and SKIP LOCKED as PostgreSQL has them.
+        raise ImproperlyConfigured(f"{name} must start with postgres:// since Watchclock runs on PostgreSQL only.")
+    try:
+        configuration: dict[str, Any] = _env.db_url(name)
+    except (ValueError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(f"{name} is not a database address: {error}") from None
+    return configuration
+
+
+def email(name: str, *, default: str) -> dict[str, Any]:
+    """An `smtp+tls://user:password@host:port` address as Django's EMAIL_* settings."""
+    try:
+        configuration: dict[str, Any] = _env.email_url(name, default=default)
+    except (KeyError, ValueError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(f"{name} is not a mail server address: {error}") from None
+    return {key: value for key, value in configuration.items() if key.startswith("EMAIL")}
+
+
+def _raw(name: str) -> str:
+    return text(name, default="")

@@ -1,0 +1,429 @@
+"""`make run`: a whole Watchclock on one machine, started by one command and stopped by Ctrl-C.
+
+Starts the embedded engines, migrates, makes the first account and project, then keeps web, worker and beat running:
+
+    lock -> leftovers -> port -> engines -> migrate, bootstrap -> web, worker, beat -> watch until a signal -> stop all
+
+What it needs to remember is in the data directory (`.watchclock/`, or WATCHCLOCK_HOME):
+
+    instance.json   how to reach this Watchclock, for scripts (0600: it holds a password)
+    environment     the settings of its processes, which manage.py reads so that commands work on this instance (0600)
+    secret_key      made on the first start (0600)
+    lock            held while a supervisor runs; the kernel lets go of it whatever happens to the supervisor
+    logs/           the output of every process
+    postgres/, valkey/, beat/   what the processes keep
+
+Every child leads a process group of its own, so that Ctrl-C reaches only the supervisor, which then stops them in
+order, and so that what a killed child left behind can be ended with it. Children die with the supervisor, even if it is
+killed.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.core.exceptions import ImproperlyConfigured
+
+from project import engines, environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOST = "127.0.0.1"
+WATCH_SECONDS = 0.2
+STOP_SECONDS_MAX = 5.0
+"""How long web, worker and beat may finish what they do. Killing them after that loses nothing (P1, P3)."""
+ENGINE_STOP_SECONDS_MAX = 3.0
+"""How long the engines may take after that. All in all a stop takes under 10 s."""
+RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)
+"""Waits before the first, second, ... restart in a row; a child that has run for a minute starts again at the front."""
+STEADY_SECONDS = 60.0
+READY_SECONDS_MAX = 60.0
+
+
+class CannotStartError(Exception):
+    """Watchclock cannot start here and now; the message tells the person at the terminal why, and what to do."""
+
+
+@dataclass
+class Child:
+    """A process that is kept running.
+
+    `process` is None before the first start and between an end and the restart that `restart_at` (monotonic) waits for.
+    """
+
+    name: str
+    start: Callable[[], "subprocess.Popen[bytes]"]
+    log: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    process: "subprocess.Popen[bytes] | None" = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    restarts_in_a_row: int = 0
+    created: float = 0.0
+
+    def launch(self) -> None:
+        """Start the process."""
+        self.process = self.start()
+        self.started_at = time.monotonic()
+        self.created = psutil.Process(self.process.pid).create_time()
+
+    def revive(self) -> bool:
+        """Notice an ended process and start it again when its wait is over. Returns whether the pid has changed."""
+        if self.process is not None:
+            exit_code = self.process.poll()
+            if exit_code is None:
+                return False
+            end_group(self.process.pid, signal.SIGKILL)  # Its own children would hold on to port or database.
+            now = time.monotonic()
+            if now - self.started_at > STEADY_SECONDS:
+                self.restarts_in_a_row = 0
+            wait = RESTART_SECONDS[min(self.restarts_in_a_row, len(RESTART_SECONDS) - 1)]
+            self.restarts_in_a_row += 1
+            self.restart_at = now + wait
+            self.process = None
+            say(f"{self.name} ended ({describe_exit(exit_code)}); restarting it in {wait:g} s. Its log: {self.log}")
+            return True
+        if time.monotonic() < self.restart_at:
+            return False
+        self.launch()
+        say(f"{self.name} restarted.")
+        return True
+
+
+def main() -> int:
+    """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start."""
+    signals = Signals()
+    try:
+        home = Path(environment.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
+        port = environment.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+        make_home(home)
+        with locked(home):
+            end_leftovers(home)
+            refuse_taken_port(port)
+            run(home, port, signals)
+    except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
+        say(f"Watchclock cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that a stop happens between two steps and never inside one."""
+
+    def __init__(self) -> None:
+        self.stop_asked = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self.stop_asked = True
+
+
+def run(home: Path, port: int, signals: Signals) -> None:
+    """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
+    (home / "beat").mkdir(exist_ok=True)
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True, mode=0o700)
+    children: list[Child] = []
+    instance: dict[str, Any] = read_instance(home)
+    try:
+        say("Starting PostgreSQL and Valkey ...")
+        postgres = engines.prepare_postgres(home / "postgres", port=engines.free_port())
+        valkey = engines.prepare_valkey(home / "valkey", port=engines.free_port())
+        for engine in (postgres, valkey):
+            children.append(engine_child(engine, logs))
+            children[-1].launch()
+        for engine, child in zip((postgres, valkey), children, strict=True):
+            assert child.process is not None
+            engines.wait_until_ready(engine, child.process, child.log)
+        variables = child_environment(home, port, database_url=postgres.url, redis_url=valkey.url)
+        say("Bringing the database up to date ...")
+        manage(["migrate", "--no-input", "--verbosity=0"], variables, logs / "migrate.log")
+        account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
+        instance = describe_instance(port, account, instance)
+        for name, arguments in program_arguments(home, port).items():
+            children.append(program_child(name, arguments, variables, logs))
+            children[-1].launch()
+        write_instance(home, instance, children)
+        greeted = False
+        ready_by = time.monotonic() + READY_SECONDS_MAX
+        while not signals.stop_asked:
+            changed = [child for child in children if child.revive()]
+            if changed:
+                write_instance(home, instance, children)
+            if not greeted and web_answers(port):
+                greeted = True
+                greet(instance, logs)
+            elif not greeted and time.monotonic() > ready_by:
+                ready_by = float("inf")
+                say(f"The web process does not answer yet; its log: {logs / 'web.log'}")
+            time.sleep(WATCH_SECONDS)
+    finally:
+        if children:
+            say("Stopping ...")
+        stop(children)
+        if "base_url" in instance:
+            write_instance(home, instance, [])
+            say("Stopped. The data stay in " + str(home))
+
+
+def make_home(home: Path) -> None:
+    """Create the data directory; others may pass through root's, since the engines run as another user then."""
+    if not home.exists():
+        try:
+            home.mkdir(parents=True)
+        except OSError as error:
+            raise CannotStartError(f"the data directory {home} cannot be made: {error.strerror}.") from None
+        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+
+
+@contextlib.contextmanager
+def locked(home: Path) -> Iterator[None]:
+    """Hold the data directory for one supervisor. Raises `CannotStartError` if another one holds it."""
+    try:
+        file = (home / "lock").open("a+")
+    except OSError as error:
+        raise CannotStartError(f"the data directory {home} cannot be used: {error.strerror}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            instance = read_instance(home)
+            pid = instance.get("pids", {}).get("supervisor", "not known yet")
+            raise CannotStartError(
+                f"it is already running, pid {pid}, with the data in {home}.\n"
+                "For a second one give it its own place: make run WATCHCLOCK_PORT=8001 WATCHCLOCK_HOME=/another/place"
+            ) from None
+        yield
+
+
+def end_leftovers(home: Path) -> None:
+    """End children of an earlier supervisor that was killed and could not stop them, told by pid and start time."""
+    recorded = read_instance(home).get("created", {})
+    leftovers = []
+    for pid, created in recorded.values():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                leftovers.append(process)
+    if not leftovers:
+        return
+    say(f"An earlier Watchclock was killed; ending the {len(leftovers)} processes that it left.")
+    for process in leftovers:
+        # Already asked by the kernel when their parent died; SIGINT is PostgreSQL's fast shutdown.
+        end_group(process.pid, signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
+    _, alive = psutil.wait_procs(leftovers, timeout=STOP_SECONDS_MAX)
+    for process in alive:
+        end_group(process.pid, signal.SIGKILL)
+    psutil.wait_procs(alive, timeout=STOP_SECONDS_MAX)
+
+
+def refuse_taken_port(port: int) -> None:
+    """Raise `CannotStartError` with a way out if something listens on the port already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+            raise CannotStartError(
+                f"port {port} {reason}. Choose another: make run WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
+            ) from None
+
+
+def child_environment(home: Path, port: int, *, database_url: str, redis_url: str) -> dict[str, str]:
+    """The settings of this instance's processes; also written down for manage.py."""
+    key_file = home / "secret_key"
+    if not key_file.exists():
+        engines.write_private(key_file, secrets.token_urlsafe(64))
+    settings = {
+        "SECRET_KEY": key_file.read_text(),
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "CELERY_BROKER_URL": redis_url,
+        "HTTPS_ONLY": "false",  # It listens on this machine only, where there is no certificate.
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+    }
+    engines.write_private(home / "environment", "".join(f"{name}={value}\n" for name, value in settings.items()))
+    return {**os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
+
+
+def program_arguments(home: Path, port: int) -> dict[str, list[str]]:
+    """What to run besides the engines: name and arguments to Python."""
+    return {
+        "web": ["granian", "--interface", "asgi", "--host", HOST, "--port", str(port), "project.asgi:application"],
+        "worker": [
+            *("celery", "-A", "project", "worker", "--queues", "clock,notifications", "--concurrency", "2"),
+            # One worker has nobody to gossip or mingle with; both cost a second at the start.
+            *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ],
+        "beat": [
+            *("celery", "-A", "project", "beat", "--loglevel", "INFO"),
+            *("--schedule", str(home / "beat" / "schedule"), "--pidfile="),
+        ],
+    }
+
+
+def program_child(name: str, arguments: list[str], variables: dict[str, str], logs: Path) -> Child:
+    """A child that runs a Python module."""
+    log = logs / f"{name}.log"
+
+    def start() -> "subprocess.Popen[bytes]":
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=BASE_DIR,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: engines.die_with_parent(signal.SIGTERM),
+            )
+
+    return Child(name=name, start=start, log=log)
+
+
+def engine_child(engine: engines.Engine, logs: Path) -> Child:
+    """A child that runs an embedded engine."""
+    log = logs / f"{engine.name}.log"
+    return Child(name=engine.name, start=lambda: engine.start(log), log=log, stop_signal=engine.stop_signal)
+
+
+def manage(arguments: list[str], variables: dict[str, str], log: Path) -> str:
+    """Run a management command to its end and return its output. Raises `CannotStartError` if it fails."""
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=BASE_DIR,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C waits for it: half a migration helps nobody.
+    )
+    log.write_text(outcome.stderr)
+    if outcome.returncode:
+        raise CannotStartError(f"manage.py {arguments[0]} failed:\n{outcome.stdout}{outcome.stderr}")
+    return outcome.stdout
+
+
+def describe_instance(port: int, account: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
+    """What people and scripts need to reach this instance. A password is known only to the start that made it."""
+    base_url = f"http://{HOST}:{port}"
+    return {
+        "base_url": base_url,
+        "admin_url": f"{base_url}/admin/",
+        "admin_user": account["admin_user"],
+        "admin_password": account["admin_password"] or earlier.get("admin_password"),
+        "dsn": f"http://{account['public_key']}@{HOST}:{port}/{account['project_id']}",
+        "check_in_url": f"{base_url}/api/{account['project_id']}/cron/my-first-job/{account['public_key']}/",
+    }
+
+
+def write_instance(home: Path, instance: dict[str, Any], children: list[Child]) -> None:
+    """Replace instance.json in one step. Without children it says that nothing runs, and keeps how to log in."""
+    running = {child.name: child for child in children if child.process is not None}
+    pids = {name: child.process.pid for name, child in running.items() if child.process}
+    if children:
+        pids["supervisor"] = os.getpid()
+    created = {name: [pids[name], child.created] for name, child in running.items()}
+    text = json.dumps({**instance, "pids": pids, "created": created}, indent=2)
+    engines.write_private(home / "instance.json", text + "\n")
+
+
+def read_instance(home: Path) -> dict[str, Any]:
+    """What the last start wrote; empty if there was none."""
+    try:
+        instance: dict[str, Any] = json.loads((home / "instance.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return instance
+
+
+def web_answers(port: int) -> bool:
+    """Whether the web process answers requests; which answer it gives does not matter."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/admin/login/", timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def stop(children: list[Child]) -> None:
+    """Stop beat, worker and web together, then the engines that they use. What does not stop in time is killed."""
+    engine_names = {"postgres", "valkey"}
+    for part, seconds in (
+        ([child for child in children if child.name not in engine_names], STOP_SECONDS_MAX),
+        ([child for child in children if child.name in engine_names], ENGINE_STOP_SECONDS_MAX),
+    ):
+        running = [(child, child.process) for child in part if child.process is not None]
+        for child, process in running:
+            if process.poll() is None:
+                process.send_signal(child.stop_signal)
+        deadline = time.monotonic() + seconds
+        for child, process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                say(f"{child.name} does not stop; killing it.")
+            end_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def end_group(leader_pid: int, number: signal.Signals) -> None:
+    """Signal what is left of a child's process group, if anything is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader_pid, number)
+
+
+def describe_exit(exit_code: int) -> str:
+    """`exit code 3`, or the name of the signal that ended it."""
+    return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+
+
+def greet(instance: dict[str, Any], logs: Path) -> None:
+    """Tell where everything is, with a check-in to try."""
+    body = '{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
+    say(f"""
+Watchclock is running.
+
+  Admin     {instance["admin_url"]}
+  Login     {instance["admin_user"]}
+  Password  {instance["admin_password"] or "(the one that you chose)"}
+  DSN       {instance["dsn"]}
+  Logs      {logs}
+
+A first check-in, which also makes its monitor:
+
+  curl "{instance["check_in_url"]}" -H 'Content-Type: application/json' \\
+    -d '{body}'
+
+Ctrl-C stops it.
+""")
+
+
+def say(text: str, *, file: Any = None) -> None:
+    """Speak to the person at the terminal, at once even through a pipe; a closed terminal is no reason to stop."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=file, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
