@@ -1,0 +1,318 @@
+"""Valid rows for tests: ask for a state, and the columns that this state needs are filled in.
+
+Every instant is counted from `NOW`, never from the wall clock. Say in the test what the test is about, and nothing
+else: `CheckInFactory(status="missed")`, `MonitorFactory(interval=15, interval_unit="minute")`,
+`IncidentFactory(resolved=True)`.
+"""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
+from factory.django import DjangoModelFactory
+
+from checkins.models import Attempt, CheckIn, ProcessingError
+from clocktasks.models import AppliedTick, ShardClock, Tick
+from incidents import evidence
+from incidents.models import Incident, Issue, Notification, Occurrence
+from incidents.thresholds import FailureKind, Reason
+from monitors.expectation import expect_from_now, expect_nothing
+from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
+from monitors.services import attach_config_snapshots
+from monitors.sharding import shard_of
+
+NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+"""A Monday. What "now" is in tests that do not say otherwise."""
+
+
+class ProjectFactory(DjangoModelFactory[Project]):
+    class Meta:
+        model = Project
+
+    name = Sequence(lambda n: f"Project {n}")
+    slug = Sequence(lambda n: f"project-{n}")
+    created_at = NOW
+
+
+class IngestKeyFactory(DjangoModelFactory[IngestKey]):
+    class Meta:
+        model = IngestKey
+
+    project = SubFactory(ProjectFactory)
+    public_key = Sequence(lambda n: f"{n:032x}")
+    label = "tests"
+    created_at = NOW
+
+
+class MonitorFactory(DjangoModelFactory[Monitor]):
+    """Every five minutes in UTC. Give `interval` and `interval_unit` for an interval instead."""
+
+    class Meta:
+        model = Monitor
+
+    project = SubFactory(ProjectFactory)
+    slug = Sequence(lambda n: f"job-{n}")
+    name = LazyAttribute(lambda monitor: monitor.slug)
+    schedule_type = LazyAttribute(lambda monitor: "crontab" if monitor.interval is None else "interval")
+    crontab = LazyAttribute(lambda monitor: "*/5 * * * *" if monitor.interval is None else None)
+    interval = None
+    interval_unit = None
+    created_at = NOW
+
+    @classmethod
+    def _create(cls, model_class: type[Monitor], *args: Any, **kwargs: Any) -> Monitor:
+        monitor = model_class(*args, **kwargs)
+        attach_config_snapshots([monitor])
+        monitor.save(force_insert=True)
+        return monitor
+
+
+class EnvironmentFactory(DjangoModelFactory[Environment]):
+    """The project's environment of that name: the same row if it exists."""
+
+    class Meta:
+        model = Environment
+        django_get_or_create = ("project", "name")
+
+    project = SubFactory(ProjectFactory)
+    name = "production"
+
+
+class MonitorEnvironmentFactory(DjangoModelFactory[MonitorEnvironment]):
+    """An environment that heard from its job at `last_checkin` (NOW) and expects it again by its schedule.
+
+    `status="active"` is one that heard nothing yet. `status="error"` alone has no incident: see `IncidentFactory`.
+    """
+
+    class Meta:
+        model = MonitorEnvironment
+
+    monitor = SubFactory(MonitorFactory)
+    environment = SubFactory(EnvironmentFactory, project=SelfAttribute("..monitor.project"))
+    status = "ok"
+    is_muted = SelfAttribute("monitor.is_muted")
+    shard = LazyAttribute(lambda row: shard_of(row.monitor.id))
+    last_checkin = LazyAttribute(lambda row: NOW if row.status in ("ok", "error") else None)
+    last_result_at = SelfAttribute("last_checkin")
+    last_ok_at = LazyAttribute(lambda row: row.last_checkin if row.status == "ok" else None)
+    ok_streak = LazyAttribute(lambda row: int(row.status == "ok"))
+    failure_streak = LazyAttribute(lambda row: int(row.status == "error"))
+    failure_streak_started_at = LazyAttribute(lambda row: row.last_checkin if row.failure_streak else None)
+    created_at = NOW
+
+    @classmethod
+    def _create(cls, model_class: type[MonitorEnvironment], *args: Any, **kwargs: Any) -> MonitorEnvironment:
+        row = model_class(*args, **kwargs)
+        state = row.state()
+        if row.monitor.status == "active" and row.last_checkin is not None:
+            state = expect_from_now(state, row.monitor.rules(), now=row.last_checkin)
+        else:
+            state = expect_nothing(state)
+        # What the test asked for stays as it is.
+        for column in ("pending_slot", "next_checkin", "next_checkin_latest"):
+            if column not in kwargs:
+                setattr(row, column, getattr(state, column))
+        if state.anchor is not None and "anchor_at" not in kwargs:
+            row.anchor_at, row.anchor_day = state.anchor.at, state.anchor.day
+        row.save(force_insert=True)
+        return row
+
+
+def _checkin_id(number: int) -> uuid.UUID:
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"watchclock:test:{number}")
+
+
+class CheckInFactory(DjangoModelFactory[CheckIn]):
+    """A check-in in the given status (ok), which started, or was expected, at `date_added` (NOW)."""
+
+    class Meta:
+        model = CheckIn
+
+    class Params:
+        runtime = LazyAttribute(lambda row: timedelta(minutes=row.monitor_environment.monitor.max_runtime))
+
+    guid = Sequence(_checkin_id)
+    monitor_environment = SubFactory(MonitorEnvironmentFactory)
+    monitor = SelfAttribute("monitor_environment.monitor")
+    project = SelfAttribute("monitor_environment.monitor.project")
+    shard = SelfAttribute("monitor_environment.shard")
+    config = SelfAttribute("monitor_environment.monitor.config")
+    status = "ok"
+    date_added = NOW
+    expected_time = LazyAttribute(lambda row: row.date_added if row.status == "missed" else None)
+    duration_ms = LazyAttribute(lambda row: 1_500 if row.status in ("ok", "error") else None)
+    date_in_progress = LazyAttribute(
+        lambda row: row.date_added if row.status in ("in_progress", "timeout", "unknown") else None
+    )
+    date_updated = LazyAttribute(lambda row: row.date_added + (row.runtime if row.status == "timeout" else timedelta()))
+    received_at = LazyAttribute(
+        lambda row: (
+            row.date_added + timedelta(minutes=row.monitor_environment.monitor.checkin_margin)
+            if row.status == "missed"
+            else row.date_added
+        )
+    )
+    timeout_at = LazyAttribute(lambda row: row.date_added + row.runtime if row.status == "in_progress" else None)
+    failed_at = LazyAttribute(
+        lambda row: {"error": row.received_at, "missed": row.received_at, "timeout": row.date_updated}.get(row.status)
+    )
+    source = LazyAttribute(lambda row: "clock" if row.status == "missed" else "sentry_envelope")
+
+
+class AttemptFactory(DjangoModelFactory[Attempt]):
+    class Meta:
+        model = Attempt
+
+    checkin = SubFactory(CheckInFactory)
+    status = "error"
+    received_at = NOW
+    duration_ms = 900
+
+
+class ProcessingErrorFactory(DjangoModelFactory[ProcessingError]):
+    """A check-in whose slug no monitor has. Give `monitor` for an error of a known one."""
+
+    class Meta:
+        model = ProcessingError
+
+    project = LazyAttribute(lambda row: row.monitor.project if row.monitor else ProjectFactory())
+    monitor = None
+    kind = "MONITOR_NOT_FOUND"
+    slug = LazyAttributeSequence(lambda row, n: row.monitor.slug if row.monitor else f"unknown-{n}")
+    environment = "production"
+    message = "No monitor has this slug, and the check-in brought no usable configuration to create it."
+    source = "sentry_envelope"
+    minute = NOW
+    first_received_at = NOW
+    last_received_at = NOW
+    payload = LazyAttribute(lambda row: {"monitor_slug": row.slug, "status": "ok"})
+
+
+class IssueFactory(DjangoModelFactory[Issue]):
+    """The one issue of a monitor environment, in the given status (unresolved)."""
+
+    class Meta:
+        model = Issue
+
+    monitor_environment = SubFactory(MonitorEnvironmentFactory, status="error")
+    project = SelfAttribute("monitor_environment.monitor.project")
+    fingerprint = LazyAttribute(lambda row: f"crons:{row.monitor_environment.id}")
+    title = LazyAttribute(lambda row: evidence.title(row.monitor_environment.monitor.name))
+    status = "unresolved"
+    first_seen_at = NOW
+    last_seen_at = NOW
+    resolved_at = LazyAttribute(lambda row: NOW if row.status == "resolved" else None)
+    resolved_by = LazyAttribute(lambda row: "recovery" if row.status == "resolved" else None)
+
+
+class IncidentFactory(DjangoModelFactory[Incident]):
+    """An open incident of a failing environment, with its issue; `resolved=True` for one that an ok check-in ended."""
+
+    class Meta:
+        model = Incident
+
+    class Params:
+        resolved = False
+
+    guid = Sequence(lambda n: uuid.uuid5(uuid.NAMESPACE_URL, f"watchclock:test:incident:{n}"))
+    monitor_environment = Maybe(
+        "resolved",
+        yes_declaration=SubFactory(MonitorEnvironmentFactory, status="ok"),
+        no_declaration=SubFactory(MonitorEnvironmentFactory, status="error"),
+    )
+    issue = SubFactory(
+        IssueFactory,
+        monitor_environment=SelfAttribute("..monitor_environment"),
+        status=LazyAttribute(lambda row: "resolved" if row.factory_parent.resolved else "unresolved"),
+    )
+    started_at = NOW
+    opened_at = SelfAttribute("started_at")
+    starting_checkin = SubFactory(
+        CheckInFactory,
+        monitor_environment=SelfAttribute("..monitor_environment"),
+        date_added=SelfAttribute("..started_at"),
+        status="error",
+    )
+    resolved_at = LazyAttribute(lambda row: row.started_at + timedelta(minutes=30) if row.resolved else None)
+    resolving_checkin = Maybe(
+        "resolved",
+        yes_declaration=SubFactory(
+            CheckInFactory,
+            monitor_environment=SelfAttribute("..monitor_environment"),
+            date_added=SelfAttribute("..resolved_at"),
+            status="ok",
+        ),
+        no_declaration=None,
+    )
+
+
+class OccurrenceFactory(DjangoModelFactory[Occurrence]):
+    """The occurrence of an incident's starting check-in. Give `checkin` for a later one of the same incident."""
+
+    class Meta:
+        model = Occurrence
+
+    incident = SubFactory(IncidentFactory)
+    issue = SelfAttribute("incident.issue")
+    checkin = SelfAttribute("incident.starting_checkin")
+    title = SelfAttribute("incident.issue.title")
+    failure_reason = LazyAttribute(lambda row: evidence.failure_reason([FailureKind(row.checkin.status)]))
+    subtitle = LazyAttribute(lambda row: evidence.subtitle(row.failure_reason))
+    environment = SelfAttribute("incident.monitor_environment.environment.name")
+    detected_at = SelfAttribute("checkin.received_at")
+    occurred_at = SelfAttribute("checkin.date_added")
+    run_checkin_guids = LazyAttribute(lambda row: [row.checkin.guid])
+    explanation = LazyAttribute(
+        lambda row: evidence.explain(
+            kind=FailureKind(row.checkin.status),
+            reason=Reason.THRESHOLD_REACHED,
+            rules=row.incident.monitor_environment.monitor.rules(),
+            state=row.incident.monitor_environment.state(),
+            started_at=row.checkin.date_added,
+            expected_time=row.checkin.expected_time,
+            deadline=None,
+            tick=row.checkin.received_at if row.checkin.source == "clock" else None,
+            received_at=row.checkin.received_at,
+        )
+    )
+
+
+class NotificationFactory(DjangoModelFactory[Notification]):
+    class Meta:
+        model = Notification
+
+    incident = SubFactory(IncidentFactory)
+    transition = "opened"
+    channel = "email"
+    idempotency_key = Sequence(lambda n: uuid.uuid5(uuid.NAMESPACE_URL, f"watchclock:test:notification:{n}"))
+    created_at = NOW
+
+
+class TickFactory(DjangoModelFactory[Tick]):
+    class Meta:
+        model = Tick
+
+    at = Sequence(lambda n: NOW + timedelta(minutes=n))
+    dispatched_at = SelfAttribute("at")
+    finished_at = SelfAttribute("at")
+
+
+class ShardClockFactory(DjangoModelFactory[ShardClock]):
+    class Meta:
+        model = ShardClock
+        django_get_or_create = ("shard", "kind")
+
+    shard = 0
+    kind = "missed"
+    position = NOW
+
+
+class AppliedTickFactory(DjangoModelFactory[AppliedTick]):
+    class Meta:
+        model = AppliedTick
+
+    shard = 0
+    kind = "missed"
+    tick = Sequence(lambda n: NOW + timedelta(minutes=n))
+    marked_count = 3
