@@ -285,8 +285,11 @@ def _privileges(*, program: str, directory: Path) -> _Privileges:
         prefix=(
             setpriv,
             *(f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
+            # To read and search, not to write. PostgreSQL looks at its own programs with access(2), for which the
+            # kernel puts a user's capabilities aside, unless this bit is set.
+            *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--securebits=+no_setuid_fixup"),
             # The kernel forgets the parent-death signal when ids change, so it is set again after that.
-            *("--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--pdeathsig=INT", "--"),
+            *("--pdeathsig=INT", "--"),
         )
     )
 

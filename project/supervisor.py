@@ -2,7 +2,7 @@
 
 Starts the embedded engines, migrates, makes the first account and project, then keeps web, worker and beat running:
 
-    lock -> leftovers -> port -> engines -> migrate, bootstrap -> web, worker, beat -> watch until a signal -> stop all
+    lock -> leftovers -> port -> engines -> bootstrap -> web, worker, beat -> watch until a signal -> stop all
 
 What it needs to remember is in the data directory (`.watchclock/`, or WATCHCLOCK_HOME):
 
@@ -152,7 +152,6 @@ def run(home: Path, port: int, signals: Signals) -> None:
             engines.wait_until_ready(engine, child.process, child.log)
         variables = child_environment(home, port, database_url=postgres.url, redis_url=valkey.url)
         say("Bringing the database up to date ...")
-        manage(["migrate", "--no-input", "--verbosity=0"], variables, logs / "migrate.log")
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
         instance = describe_instance(port, account, instance)
         for name, arguments in program_arguments(home, port).items():
