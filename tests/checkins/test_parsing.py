@@ -3,6 +3,7 @@
 import json
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -456,7 +457,7 @@ def test_an_empty_time_zone_and_owner_are_not_named():
 def test_margin_and_runtime_are_clamped(key: str, attribute: str, raw: int, minutes: int):
     message = with_config(**{key: raw})
     assert message.config is not None
-    assert (getattr(message.config, attribute), message.config.named) == (minutes, {attribute})
+    assert (getattr(message.config, attribute), message.config.named) == (minutes, frozenset({attribute}))
     assert message.problems == ()
 
 
@@ -489,7 +490,7 @@ def test_d18_a_bad_key_of_the_configuration_is_dropped_and_the_rest_is_taken(key
 def test_an_owner_is_kept_as_text(owner: str):
     config = with_config(owner=owner).config
     assert config is not None
-    assert (config.owner, config.named) == (owner, {"owner"})
+    assert (config.owner, config.named) == (owner, frozenset({"owner"}))
 
 
 @pytest.mark.parametrize(
@@ -622,3 +623,8 @@ def test_deep_nesting_is_cut_off():
 def test_what_json_can_carry_survives_its_decoder(payload: object):
     decoded = decode_json(json.dumps(payload).encode())
     assert type(parse(decoded)) is type(parse(payload))
+
+
+def test_every_kind_of_problem_is_documented():
+    page = (Path(__file__).parents[2] / "docs/reference/processing-errors.md").read_text()
+    assert [kind for kind in ProblemKind if f"| `{kind}` |" not in page] == []

@@ -194,7 +194,7 @@ def test_a_malformed_key_is_refused_wherever_it_stands(key: str):
         {"authorization": basic(key)},
     ):
         with pytest.raises(AuthError, match="malformed") as caught:
-            parse_auth(**place)  # type: ignore[arg-type]
+            parse_auth(**place)
         assert caught.value.status == 400
     with pytest.raises(AuthError, match="malformed") as caught:
         parse_auth(x_sentry_auth=f"Sentry sentry_key={key.strip()}0")
@@ -208,7 +208,7 @@ def test_a_protocol_version_above_7_or_unreadable_is_refused(version: str):
         {"x_sentry_auth": f"{HEADER}, sentry_version={version}"},
     ):
         with pytest.raises(AuthError, match="version") as caught:
-            parse_auth(**place)  # type: ignore[arg-type]
+            parse_auth(**place)
         assert caught.value.status == 400
 
 
