@@ -86,10 +86,8 @@ def _inflate(body: bytes, most: int, wbits: int) -> bytes:
 def _brotli(body: bytes, most: int) -> bytes:
     decompressor = brotli.Decompressor()
     plain: bytes = decompressor.process(body, output_buffer_limit=most)
-    while len(plain) < most and not decompressor.is_finished():
-        if decompressor.can_accept_more_data():  # it has read everything and still waits for the end
-            raise EOFError
-        plain += decompressor.process(b"", output_buffer_limit=most - len(plain))
+    if len(plain) < most and not decompressor.is_finished():
+        raise EOFError
     return plain
 
 

@@ -611,6 +611,10 @@ def test_storing_twice_changes_nothing(value: object):
     assert storable(storable(value)) == storable(value)
 
 
+def test_what_is_no_json_value_at_all_is_kept_as_text():
+    assert storable({"a": b"bytes", "b": 2**64}) == {"a": "b'bytes'", "b": "integer of 65 bits"}
+
+
 def test_deep_nesting_is_cut_off():
     deep: object = "bottom"
     for _ in range(900):
