@@ -61,8 +61,8 @@ class MonitorFactory(DjangoModelFactory[Monitor]):
     created_at = NOW
 
     @classmethod
-    def _create(cls, model_class: type[Monitor], *args: Any, **kwargs: Any) -> Monitor:
-        monitor = model_class(*args, **kwargs)
+    def _create(cls, model_class: type[Monitor], **kwargs: Any) -> Monitor:
+        monitor = model_class(**kwargs)
         attach_config_snapshots([monitor])
         monitor.save(force_insert=True)
         return monitor
@@ -102,8 +102,8 @@ class MonitorEnvironmentFactory(DjangoModelFactory[MonitorEnvironment]):
     created_at = NOW
 
     @classmethod
-    def _create(cls, model_class: type[MonitorEnvironment], *args: Any, **kwargs: Any) -> MonitorEnvironment:
-        row = model_class(*args, **kwargs)
+    def _create(cls, model_class: type[MonitorEnvironment], **kwargs: Any) -> MonitorEnvironment:
+        row = model_class(**kwargs)
         state = row.state()
         if row.monitor.status == "active" and row.last_checkin is not None:
             state = expect_from_now(state, row.monitor.rules(), now=row.last_checkin)
