@@ -13,12 +13,12 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from checkins import services
 from checkins.decoding import decode_body, decode_json
 from checkins.exceptions import AuthError, BodyError, BodyTooLargeError, IngestError, UnknownKeyError
 from checkins.messages import CheckInMessage, RefusedCheckIn, Source
 from checkins.parsing import parse_checkin, unreadable_checkin
 from checkins.protocols.sentry import CHECK_IN, EnvelopeItem, parse_auth, parse_dsn_key, parse_envelope
+from checkins.services import receive
 from monitors.models import IngestKey
 from monitors.wallclock import utcnow
 
@@ -82,12 +82,13 @@ def envelope(request: HttpRequest, project_id: int) -> HttpResponse:
     except IngestError as error:
         if key is None:
             raise AuthError(f"missing authorization information, and {error}", status=401) from error
-        _receive([_unreadable(body, error, project_id, received_at, Source.SENTRY_ENVELOPE)], received_at)
+        receive([_unreadable(body, error, project_id, received_at, Source.SENTRY_ENVELOPE)], now=received_at)
         raise
     if key is None:
         _authorise(project_id, parse_dsn_key(parsed.header.get("dsn")))
     check_ins = [item for item in parsed.items if item.type == CHECK_IN]
-    _receive([_message(item, project_id, received_at) for item in check_ins], received_at)
+    if check_ins:  # most envelopes of an SDK that also reports errors hold none
+        receive([_message(item, project_id, received_at) for item in check_ins], now=received_at)
     if any(len(item.payload) > CHECK_IN_BYTES_MAX for item in check_ins):
         raise BodyTooLargeError(f"a check_in item has more than {CHECK_IN_BYTES_MAX} bytes")
     event_id = parsed.header.get("event_id")
@@ -113,12 +114,12 @@ def cron(request: HttpRequest, project_id: int, slug: str, key: str | None = Non
                 raise BodyTooLargeError(f"a check-in has at most {CHECK_IN_BYTES_MAX} bytes")
             payload = decode_json(body)
         except IngestError as error:
-            _receive([_unreadable(body, error, project_id, received_at, source, slug)], received_at)
+            receive([_unreadable(body, error, project_id, received_at, source, slug)], now=received_at)
             raise
     else:
         payload = {name: request.GET[name] for name in _QUERY_FIELDS if name in request.GET}
     message = parse_checkin(payload, project_id=project_id, received_at=received_at, source=source, slug=slug)
-    _receive([message], received_at)
+    receive([message], now=received_at)
     if isinstance(message, RefusedCheckIn) and (causes := _causes_that_clients_hear(message)):
         return _error(HTTPStatus.BAD_REQUEST, "the check-in cannot be read", causes)
     return HttpResponse(status=HTTPStatus.ACCEPTED)
@@ -186,11 +187,6 @@ def _unreadable(
     return unreadable_checkin(
         body, str(error), project_id=project_id, received_at=received_at, source=source, slug=slug
     )
-
-
-def _receive(messages: list[CheckInMessage | RefusedCheckIn], now: datetime) -> None:
-    if messages:
-        services.receive(messages, now=now)
 
 
 def _error(status: int, detail: str, causes: list[str] | None = None) -> HttpResponse:
