@@ -1,6 +1,8 @@
 """When a job is expected, as tables of exact instants. Expected instants carry the offset that the wall clock shows."""
 
+import locale
 import pickle
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -510,15 +512,35 @@ def test_d11_intervals_are_exact_in_both_directions(count, unit, timezone, start
 
 
 @pytest.mark.parametrize(
-    ("unit", "slots_apart"),
-    [("minute", timedelta(minutes=1)), ("hour", timedelta(hours=1)), ("day", timedelta(days=1))],
+    ("unit", "next_one", "previous_one"),
+    [
+        ("minute", "6026-03-15T12:01:00Z", "6026-03-15T11:59:00Z"),
+        ("hour", "6026-03-15T13:00:00Z", "6026-03-15T11:00:00Z"),
+        ("day", "6026-03-16T12:00:00Z", "6026-03-14T12:00:00Z"),
+        ("week", "6026-03-22T12:00:00Z", "6026-03-08T12:00:00Z"),
+        ("month", "6026-04-15T12:00:00Z", "6026-02-15T12:00:00Z"),
+        ("year", "6027-03-15T12:00:00Z", "6025-03-15T12:00:00Z"),
+    ],
 )
-def test_d11_a_slot_five_thousand_years_away_costs_no_walk(unit, slots_apart):
+def test_d11_a_slot_four_thousand_years_away_costs_no_walk(unit, next_one, previous_one):
     schedule = every(1, unit)
-    anchor = anchored(schedule, "2026-01-01T00:00:00Z")
-    far = at("7026-01-01T00:00:00Z")
-    assert next_slot(schedule, far, anchor) == far + slots_apart
-    assert previous_slot(schedule, far, anchor) == far - slots_apart
+    anchor = anchored(schedule, "2026-03-15T12:00:00Z")
+    far = at("6026-03-15T12:00:00Z")
+    assert far.weekday() == anchor.at.weekday()
+    for ask, expected in ((next_slot, next_one), (previous_slot, previous_one)):
+        calls: list[str] = []
+
+        def count(frame, event, _, calls=calls):
+            if event == "call":
+                calls.append(frame.f_code.co_name)
+
+        sys.setprofile(count)
+        try:
+            slot = ask(schedule, far, anchor)
+        finally:
+            sys.setprofile(None)
+        assert slot == at(expected)
+        assert len(calls) < 30, calls
 
 
 @pytest.mark.parametrize("unit", list(IntervalUnit))
@@ -752,6 +774,11 @@ def test_a_schedule_in_words(schedule, words):
     assert describe(schedule) == words
 
 
+def test_words_are_english_whatever_the_locale_of_the_machine(monkeypatch):
+    monkeypatch.setattr(locale, "getlocale", lambda: ("de_DE", "UTF-8"))
+    assert describe(Schedule.from_crontab("0 7 * * SUN", LONDON)) == "At 07:00, only on Sunday (Europe/London)"
+
+
 # --- What comes from outside -----------------------------------------------------------------------------------------
 
 
@@ -929,3 +956,4 @@ def test_a_refusal_survives_the_way_between_processes_and_shortens_what_is_long(
     error = pickle.loads(pickle.dumps(ScheduleError("crontab", "9" * 5000, "it takes less")))  # noqa: S301
     assert str(error) == "crontab '999999999999...9999999999999' cannot be used: it takes less."
     assert (error.field, len(error.value), error.allowed) == ("crontab", 5000, "it takes less")
+    assert error.args == (error.field, error.value, error.allowed)
