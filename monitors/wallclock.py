@@ -3,8 +3,8 @@
 Edges (views, Celery tasks, management commands) call `utcnow` once and pass the instant down as `now` or `tick`;
 everything below the edges takes time as an argument. A lint rule (ruff TID251) forbids every other way to the clock.
 
-End-to-end tests cannot wait for real minutes, so a *test clock* may run faster than the wall clock. It is a pure function
-of the wall clock, hence all processes on a machine agree about it without talking to each other.
+End-to-end tests cannot wait for real minutes, so a *test clock* may run faster than the wall clock. It is a pure
+function of the wall clock, hence all processes on a machine agree about it without talking to each other.
 """
 
 from dataclasses import dataclass

@@ -157,6 +157,7 @@ CELERY_TASK_TIME_LIMIT = 600
 # A crontab in beat runs in local time and has open bugs around clock changes, hence an interval. `relative` rounds it
 # to whole minutes, also after a late run. The task finds out by itself which ticks are due.
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too: its health check in production.
 CELERY_BEAT_SCHEDULE = {
     "tick": {
         "task": "clocktasks.tasks.tick",
