@@ -2,4 +2,6 @@ from django.apps import AppConfig
 
 
 class CheckinsConfig(AppConfig):
+    """What was heard."""
+
     name = "checkins"

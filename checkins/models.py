@@ -97,6 +97,12 @@ class CheckIn(models.Model):
             ),
             # The history of an environment, newest first.
             models.Index(fields=["monitor_environment", "-date_added"], name="checkin_history"),
+            # The failing run of an environment, when its threshold is reached.
+            models.Index(
+                fields=["monitor_environment", "failed_at"],
+                condition=Q(failed_at__isnull=False),
+                name="checkin_failures",
+            ),
             # Date ranges over everything, in the admin. Rows arrive almost in this order, so a BRIN index costs nothing.
             BrinIndex(fields=["date_added"], name="checkin_date_added_brin", autosummarize=True),
         ]

@@ -2,4 +2,6 @@ from django.apps import AppConfig
 
 
 class ClocktasksConfig(AppConfig):
+    """What time does."""
+
     name = "clocktasks"

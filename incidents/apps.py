@@ -2,4 +2,6 @@ from django.apps import AppConfig
 
 
 class IncidentsConfig(AppConfig):
+    """What went wrong."""
+
     name = "incidents"

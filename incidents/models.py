@@ -12,7 +12,7 @@ from monitors.models import MonitorEnvironment, Project
 class Issue(models.Model):
     """What people see and handle: one per monitor environment for life (constant fingerprint).
 
-    `unresolved`: failing. `resolved`: by recovery or by hand; the next incident makes it unresolved again (it regresses).
+    `unresolved`: failing. `resolved`: by recovery or by hand; the next failure makes it unresolved again (it regresses).
     `archived`: a person wants no more of it; failures and recoveries are recorded but leave it archived.
     """
 
@@ -35,7 +35,9 @@ class Issue(models.Model):
     occurrence_count = models.PositiveIntegerField(default=0)
     regression_count = models.PositiveIntegerField(default=0)
     resolved_at = models.DateTimeField(null=True, blank=True)
-    resolved_by = models.CharField(max_length=10, choices=ResolvedBy.choices, null=True, blank=True)
+    resolved_by = models.CharField(  # noqa: DJ001 - null, not empty: set exactly when resolved is a constraint
+        max_length=10, choices=ResolvedBy.choices, null=True, blank=True
+    )
 
     class Meta:
         constraints = [
@@ -56,8 +58,8 @@ class Issue(models.Model):
 class Incident(models.Model):
     """A failing stretch of one monitor environment, from the first failed check-in to the ok that ended it.
 
-    Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when the
-    threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the environment
+    Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
+    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the environment
     was muted all along.
     """
 

@@ -2,4 +2,6 @@ from django.apps import AppConfig
 
 
 class MonitorsConfig(AppConfig):
+    """What is watched."""
+
     name = "monitors"

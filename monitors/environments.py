@@ -1,7 +1,7 @@
 """Locking, loading and writing the hot rows, a set at a time (shell: no judgement here).
 
-Every writer of monitor environments comes through `lock_environments`, which locks in id order and only then reads the
-configuration of their monitors. Read before the locks, it could be older than an edit that was waiting for the same rows.
+Every writer of monitor environments comes through `lock_environments`, which locks in id order and only then reads
+the configuration of their monitors. Read before the locks, it could be older than an edit that had the same rows.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,13 +12,14 @@ from typing import Any
 
 from django.db import connection
 
+from monitors.bulk import update_rows
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
 
 
 @dataclass(slots=True)
 class LockedEnvironment:
-    """A monitor environment whose row this transaction holds: what it is, and its `state`, replaced by each decision."""
+    """A monitor environment whose row this transaction holds; each decision replaces its `state`."""
 
     id: int
     monitor_id: int
@@ -96,16 +97,6 @@ STATE_COLUMNS = {
     "limit_minute": "timestamptz",
     "limit_count": "integer",
 }
-SAVE_SQL = """
-    UPDATE monitors_monitorenvironment AS me
-       SET {assignments}
-      FROM unnest({arrays}) AS new (id, {columns})
-     WHERE me.id = new.id
-""".format(
-    assignments=", ".join(f"{column} = new.{column}" for column in STATE_COLUMNS),
-    arrays=", ".join(["%s::bigint[]", *(f"%s::{kind}[]" for kind in STATE_COLUMNS.values())]),
-    columns=", ".join(STATE_COLUMNS),
-)
 
 
 def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -> dict[int, LockedEnvironment]:
@@ -116,9 +107,11 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
     """
     if not ids:
         return {}
-    condition, parameters = "", [sorted(ids)]
+    condition = ""
+    parameters: list[Any] = [sorted(ids)]
     if due_at is not None:
-        condition, parameters = "AND me.next_checkin_latest <= %s", [sorted(ids), due_at]
+        condition = "AND me.next_checkin_latest <= %s"
+        parameters.append(due_at)
     with connection.cursor() as cursor:
         cursor.execute(LOCK_SQL.format(condition=condition), parameters)
         rows = cursor.fetchall()
@@ -184,6 +177,4 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
         for environment in environments
         for state in (environment.state,)
     ]
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.execute(SAVE_SQL, [list(column) for column in zip(*rows, strict=True)])
+    update_rows("monitors_monitorenvironment", STATE_COLUMNS, rows)

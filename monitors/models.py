@@ -85,9 +85,10 @@ class Monitor(models.Model):
         max_length=20, choices={s.value: s.value.replace("_", " ") for s in MonitorStatus}, default="active"
     )
     schedule_type = models.CharField(max_length=10, choices={t.value: t.value for t in ScheduleType})
-    crontab = models.CharField(max_length=255, blank=True, null=True)
+    # Null, not empty: crontab xor interval is a constraint.
+    crontab = models.CharField(max_length=255, blank=True, null=True)  # noqa: DJ001
     interval = models.PositiveIntegerField(blank=True, null=True)
-    interval_unit = models.CharField(
+    interval_unit = models.CharField(  # noqa: DJ001
         max_length=10, choices={u.value: u.value for u in IntervalUnit}, blank=True, null=True
     )
     timezone = models.CharField(max_length=64, default="UTC")
@@ -199,7 +200,7 @@ class Environment(models.Model):
 
 
 class MonitorEnvironment(models.Model):
-    """The hot row: the live state of one job in one environment. `monitors.state.EnvironmentState` explains each column.
+    """The hot row: the live state of one job in one environment (columns: `monitors.state.EnvironmentState`).
 
     A row is one of:
     1. new (`active`): created by its first message; it has expected times as soon as that message is applied.

@@ -13,6 +13,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connection, transaction
 
+from monitors.bulk import update_rows
 from monitors.environments import lock_environments, save_environments
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.models import ConfigSnapshot, Environment, Monitor, MonitorEnvironment
@@ -48,16 +49,6 @@ CHANGEABLE_COLUMNS = {
     "owner": "text",
     "config_id": "bigint",
 }
-UPDATE_MONITORS_SQL = """
-    UPDATE monitors_monitor AS m
-       SET {assignments}
-      FROM unnest({arrays}) AS new (id, {columns})
-     WHERE m.id = new.id
-""".format(
-    assignments=", ".join(f"{column} = new.{column}" for column in CHANGEABLE_COLUMNS),
-    arrays=", ".join(["%s::bigint[]", *(f"%s::{kind}[]" for kind in CHANGEABLE_COLUMNS.values())]),
-    columns=", ".join(CHANGEABLE_COLUMNS),
-)
 
 
 def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
@@ -120,16 +111,18 @@ def write_changes(
 ) -> None:
     """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
 
-    `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled monitor
-    expect their next check-in counted from `now` in every environment; a disabled or deleted one expects nothing.
-    Runs in progress get their new deadline. The number of statements does not depend on the number of monitors.
+    `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled
+    monitor expect their next check-in counted from `now` in every environment; a disabled or deleted one expects
+    nothing. Runs in progress get their new deadline. The number of statements does not depend on the number of monitors.
     """
     if not monitors:
         return
     attach_config_snapshots(monitors)
-    columns = [[getattr(monitor, column) for monitor in monitors] for column in ("id", *CHANGEABLE_COLUMNS)]
-    with connection.cursor() as cursor:
-        cursor.execute(UPDATE_MONITORS_SQL, columns)
+    update_rows(
+        "monitors_monitor",
+        CHANGEABLE_COLUMNS,
+        [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors],
+    )
     recomputed = {monitor.id: monitor for monitor in monitors if _expects_anew(monitor, before[monitor.id])}
     if recomputed:
         ids = MonitorEnvironment.objects.filter(monitor_id__in=recomputed).values_list("id", flat=True)
@@ -156,7 +149,10 @@ def _expected_anew(state: EnvironmentState, monitor: Monitor, *, now: datetime) 
 
 
 def _move_deadlines(monitors: Sequence[Monitor]) -> None:
-    """Give runs in progress the deadline of a new maximum runtime, counted from their start. Source: reference section 17."""
+    """Give runs in progress the deadline of a new maximum runtime, counted from their start.
+
+    Source: reference section 17.
+    """
     if not monitors:
         return
     # Check-ins live in a higher app; the model is found by name, as relations do.
@@ -224,7 +220,7 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int
 
 @transaction.atomic
 def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime) -> int:
-    """Enable or disable monitors. A re-enabled one expects its next check-in counted from `now`: never an immediate miss.
+    """Enable or disable monitors. A re-enabled one counts from `now`: never an immediate miss (D10).
 
     Returns the number of monitors found. Monitors that are being deleted stay so.
     """
@@ -281,13 +277,9 @@ def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
             for environment in environments.values()
         ]
     )
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE monitors_monitorenvironment AS me SET environment_id = new.environment_id
-              FROM unnest(%s::bigint[], %s::bigint[]) AS new (id, environment_id)
-             WHERE me.id = new.id
-            """,
-            [list(environments), [tombstone.id for tombstone in tombstones]],
-        )
+    update_rows(
+        "monitors_monitorenvironment",
+        {"environment_id": "bigint"},
+        list(zip(environments, [tombstone.id for tombstone in tombstones], strict=True)),
+    )
     return len(environments)

@@ -6,130 +6,301 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('monitors', '0001_initial'),
+        ("monitors", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='CheckIn',
+            name="CheckIn",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('guid', models.UUIDField()),
-                ('shard', models.PositiveSmallIntegerField()),
-                ('status', models.CharField(choices=[('in_progress', 'in progress'), ('ok', 'ok'), ('error', 'error'), ('missed', 'missed'), ('timeout', 'timeout'), ('unknown', 'unknown')], max_length=20)),
-                ('date_added', models.DateTimeField()),
-                ('date_updated', models.DateTimeField()),
-                ('date_in_progress', models.DateTimeField(blank=True, null=True)),
-                ('received_at', models.DateTimeField()),
-                ('expected_time', models.DateTimeField(blank=True, null=True)),
-                ('timeout_at', models.DateTimeField(blank=True, null=True)),
-                ('duration_ms', models.BigIntegerField(blank=True, null=True)),
-                ('trace_id', models.UUIDField(blank=True, null=True)),
-                ('source', models.CharField(choices=[('sentry_envelope', 'sentry envelope'), ('sentry_http', 'sentry http'), ('clock', 'clock'), ('simulation', 'simulation')], max_length=20)),
-                ('failed_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_status', models.CharField(blank=True, choices=[('ok', 'ok'), ('error', 'error')], max_length=10, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('config', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='monitors.configsnapshot')),
-                ('monitor', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to='monitors.monitor')),
-                ('monitor_environment', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='checkins', to='monitors.monitorenvironment')),
-                ('project', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, to='monitors.project')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("guid", models.UUIDField()),
+                ("shard", models.PositiveSmallIntegerField()),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("in_progress", "in progress"),
+                            ("ok", "ok"),
+                            ("error", "error"),
+                            ("missed", "missed"),
+                            ("timeout", "timeout"),
+                            ("unknown", "unknown"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("date_added", models.DateTimeField()),
+                ("date_updated", models.DateTimeField()),
+                ("date_in_progress", models.DateTimeField(blank=True, null=True)),
+                ("received_at", models.DateTimeField()),
+                ("expected_time", models.DateTimeField(blank=True, null=True)),
+                ("timeout_at", models.DateTimeField(blank=True, null=True)),
+                ("duration_ms", models.BigIntegerField(blank=True, null=True)),
+                ("trace_id", models.UUIDField(blank=True, null=True)),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("sentry_envelope", "sentry envelope"),
+                            ("sentry_http", "sentry http"),
+                            ("clock", "clock"),
+                            ("simulation", "simulation"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("failed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "finished_status",
+                    models.CharField(blank=True, choices=[("ok", "ok"), ("error", "error")], max_length=10, null=True),
+                ),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "config",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="monitors.configsnapshot",
+                    ),
+                ),
+                (
+                    "monitor",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="monitors.monitor",
+                    ),
+                ),
+                (
+                    "monitor_environment",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="checkins",
+                        to="monitors.monitorenvironment",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="monitors.project",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('ok', 'ok'), ('error', 'error')], max_length=10)),
-                ('received_at', models.DateTimeField()),
-                ('duration_ms', models.BigIntegerField(blank=True, null=True)),
-                ('checkin', models.ForeignKey(db_constraint=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='checkins.checkin')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("status", models.CharField(choices=[("ok", "ok"), ("error", "error")], max_length=10)),
+                ("received_at", models.DateTimeField()),
+                ("duration_ms", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "checkin",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempts",
+                        to="checkins.checkin",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['received_at', 'id'],
+                "ordering": ["received_at", "id"],
             },
         ),
         migrations.CreateModel(
-            name='ProcessingError',
+            name="ProcessingError",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('kind', models.CharField(choices=[('CHECKIN_ENVIRONMENT_MISMATCH', 'CHECKIN_ENVIRONMENT_MISMATCH'), ('CHECKIN_FINISHED', 'CHECKIN_FINISHED'), ('CHECKIN_GUID_PROJECT_MISMATCH', 'CHECKIN_GUID_PROJECT_MISMATCH'), ('CHECKIN_INVALID_DURATION', 'CHECKIN_INVALID_DURATION'), ('CHECKIN_INVALID_GUID', 'CHECKIN_INVALID_GUID'), ('CHECKIN_VALIDATION_FAILED', 'CHECKIN_VALIDATION_FAILED'), ('MONITOR_DISABLED', 'MONITOR_DISABLED'), ('MONITOR_DISABLED_NO_QUOTA', 'MONITOR_DISABLED_NO_QUOTA'), ('MONITOR_INVALID_CONFIG', 'MONITOR_INVALID_CONFIG'), ('MONITOR_INVALID_ENVIRONMENT', 'MONITOR_INVALID_ENVIRONMENT'), ('MONITOR_LIMIT_EXCEEDED', 'MONITOR_LIMIT_EXCEEDED'), ('MONITOR_NOT_FOUND', 'MONITOR_NOT_FOUND'), ('MONITOR_OVER_QUOTA', 'MONITOR_OVER_QUOTA'), ('MONITOR_ENVIRONMENT_LIMIT_EXCEEDED', 'MONITOR_ENVIRONMENT_LIMIT_EXCEEDED'), ('MONITOR_ENVIRONMENT_RATELIMITED', 'MONITOR_ENVIRONMENT_RATELIMITED'), ('ORGANIZATION_KILLSWITCH_ENABLED', 'ORGANIZATION_KILLSWITCH_ENABLED'), ('MONITOR_INVALID_OWNER', 'MONITOR_INVALID_OWNER')], max_length=50)),
-                ('slug', models.CharField(blank=True, max_length=200)),
-                ('environment', models.CharField(blank=True, max_length=200)),
-                ('field', models.CharField(blank=True, max_length=100)),
-                ('value', models.TextField(blank=True)),
-                ('message', models.TextField()),
-                ('source', models.CharField(choices=[('sentry_envelope', 'sentry envelope'), ('sentry_http', 'sentry http'), ('clock', 'clock'), ('simulation', 'simulation')], max_length=20)),
-                ('minute', models.DateTimeField()),
-                ('first_received_at', models.DateTimeField()),
-                ('last_received_at', models.DateTimeField()),
-                ('count', models.PositiveIntegerField(default=1)),
-                ('payload', models.JSONField(default=dict)),
-                ('monitor', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='processing_errors', to='monitors.monitor')),
-                ('project', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='processing_errors', to='monitors.project')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("CHECKIN_ENVIRONMENT_MISMATCH", "CHECKIN_ENVIRONMENT_MISMATCH"),
+                            ("CHECKIN_FINISHED", "CHECKIN_FINISHED"),
+                            ("CHECKIN_GUID_PROJECT_MISMATCH", "CHECKIN_GUID_PROJECT_MISMATCH"),
+                            ("CHECKIN_INVALID_DURATION", "CHECKIN_INVALID_DURATION"),
+                            ("CHECKIN_INVALID_GUID", "CHECKIN_INVALID_GUID"),
+                            ("CHECKIN_VALIDATION_FAILED", "CHECKIN_VALIDATION_FAILED"),
+                            ("MONITOR_DISABLED", "MONITOR_DISABLED"),
+                            ("MONITOR_DISABLED_NO_QUOTA", "MONITOR_DISABLED_NO_QUOTA"),
+                            ("MONITOR_INVALID_CONFIG", "MONITOR_INVALID_CONFIG"),
+                            ("MONITOR_INVALID_ENVIRONMENT", "MONITOR_INVALID_ENVIRONMENT"),
+                            ("MONITOR_LIMIT_EXCEEDED", "MONITOR_LIMIT_EXCEEDED"),
+                            ("MONITOR_NOT_FOUND", "MONITOR_NOT_FOUND"),
+                            ("MONITOR_OVER_QUOTA", "MONITOR_OVER_QUOTA"),
+                            ("MONITOR_ENVIRONMENT_LIMIT_EXCEEDED", "MONITOR_ENVIRONMENT_LIMIT_EXCEEDED"),
+                            ("MONITOR_ENVIRONMENT_RATELIMITED", "MONITOR_ENVIRONMENT_RATELIMITED"),
+                            ("ORGANIZATION_KILLSWITCH_ENABLED", "ORGANIZATION_KILLSWITCH_ENABLED"),
+                            ("MONITOR_INVALID_OWNER", "MONITOR_INVALID_OWNER"),
+                        ],
+                        max_length=50,
+                    ),
+                ),
+                ("slug", models.CharField(blank=True, max_length=200)),
+                ("environment", models.CharField(blank=True, max_length=200)),
+                ("field", models.CharField(blank=True, max_length=100)),
+                ("value", models.TextField(blank=True)),
+                ("message", models.TextField()),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[
+                            ("sentry_envelope", "sentry envelope"),
+                            ("sentry_http", "sentry http"),
+                            ("clock", "clock"),
+                            ("simulation", "simulation"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("minute", models.DateTimeField()),
+                ("first_received_at", models.DateTimeField()),
+                ("last_received_at", models.DateTimeField()),
+                ("count", models.PositiveIntegerField(default=1)),
+                ("payload", models.JSONField(default=dict)),
+                (
+                    "monitor",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="processing_errors",
+                        to="monitors.monitor",
+                    ),
+                ),
+                (
+                    "project",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="processing_errors",
+                        to="monitors.project",
+                    ),
+                ),
             ],
         ),
         migrations.AddIndex(
-            model_name='checkin',
-            index=models.Index(condition=models.Q(('status', 'in_progress')), fields=['shard', 'timeout_at'], name='checkin_deadline'),
+            model_name="checkin",
+            index=models.Index(
+                condition=models.Q(("status", "in_progress")), fields=["shard", "timeout_at"], name="checkin_deadline"
+            ),
         ),
         migrations.AddIndex(
-            model_name='checkin',
-            index=models.Index(condition=models.Q(('status', 'in_progress')), fields=['monitor_environment', '-date_added'], name='checkin_running'),
+            model_name="checkin",
+            index=models.Index(
+                condition=models.Q(("status", "in_progress")),
+                fields=["monitor_environment", "-date_added"],
+                name="checkin_running",
+            ),
         ),
         migrations.AddIndex(
-            model_name='checkin',
-            index=models.Index(fields=['monitor_environment', '-date_added'], name='checkin_history'),
+            model_name="checkin",
+            index=models.Index(fields=["monitor_environment", "-date_added"], name="checkin_history"),
         ),
         migrations.AddIndex(
-            model_name='checkin',
-            index=django.contrib.postgres.indexes.BrinIndex(autosummarize=True, fields=['date_added'], name='checkin_date_added_brin'),
+            model_name="checkin",
+            index=django.contrib.postgres.indexes.BrinIndex(
+                autosummarize=True, fields=["date_added"], name="checkin_date_added_brin"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.UniqueConstraint(fields=('project', 'guid'), name='checkin_guid_unique_in_project'),
+            model_name="checkin",
+            constraint=models.UniqueConstraint(fields=("project", "guid"), name="checkin_guid_unique_in_project"),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['in_progress', 'ok', 'error', 'missed', 'timeout', 'unknown'])), name='checkin_status_is_known'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["in_progress", "ok", "error", "missed", "timeout", "unknown"])),
+                name="checkin_status_is_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'in_progress'), ('timeout_at__isnull', False)), models.Q(models.Q(('status', 'in_progress'), _negated=True), ('timeout_at__isnull', True)), _connector='OR'), name='checkin_deadline_exactly_while_in_progress'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "in_progress"), ("timeout_at__isnull", False)),
+                    models.Q(models.Q(("status", "in_progress"), _negated=True), ("timeout_at__isnull", True)),
+                    _connector="OR",
+                ),
+                name="checkin_deadline_exactly_while_in_progress",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(('duration_ms__isnull', True), models.Q(('duration_ms__gte', 0), ('duration_ms__lte', 2147483647)), _connector='OR'), name='checkin_duration_in_range'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("duration_ms__isnull", True),
+                    models.Q(("duration_ms__gte", 0), ("duration_ms__lte", 2147483647)),
+                    _connector="OR",
+                ),
+                name="checkin_duration_in_range",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(('failed_at__isnull', True), ('status__in', ['error', 'missed', 'timeout']), _connector='OR'), name='checkin_counted_only_as_a_failure'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("failed_at__isnull", True), ("status__in", ["error", "missed", "timeout"]), _connector="OR"
+                ),
+                name="checkin_counted_only_as_a_failure",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', True), ('finished_status__isnull', True)), models.Q(('finished_at__isnull', False), ('finished_status__in', ['ok', 'error']), ('status', 'timeout')), _connector='OR'), name='checkin_late_finish_only_after_a_timeout'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("finished_at__isnull", True), ("finished_status__isnull", True)),
+                    models.Q(
+                        ("finished_at__isnull", False), ("finished_status__in", ["ok", "error"]), ("status", "timeout")
+                    ),
+                    _connector="OR",
+                ),
+                name="checkin_late_finish_only_after_a_timeout",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='checkin',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'missed'), _negated=True), models.Q(('date_added', models.F('expected_time')), ('expected_time__isnull', False)), _connector='OR'), name='checkin_missed_is_dated_at_its_slot'),
+            model_name="checkin",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "missed"), _negated=True),
+                    models.Q(("date_added", models.F("expected_time")), ("expected_time__isnull", False)),
+                    _connector="OR",
+                ),
+                name="checkin_missed_is_dated_at_its_slot",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['ok', 'error'])), name='attempt_status_is_final'),
+            model_name="attempt",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("status__in", ["ok", "error"])), name="attempt_status_is_final"
+            ),
         ),
         migrations.AddIndex(
-            model_name='processingerror',
-            index=models.Index(fields=['-last_received_at'], name='processing_error_newest'),
+            model_name="processingerror",
+            index=models.Index(fields=["-last_received_at"], name="processing_error_newest"),
         ),
         migrations.AddConstraint(
-            model_name='processingerror',
-            constraint=models.UniqueConstraint(fields=('project', 'slug', 'environment', 'kind', 'field', 'minute'), name='processing_error_once_a_minute_and_kind'),
+            model_name="processingerror",
+            constraint=models.UniqueConstraint(
+                fields=("project", "slug", "environment", "kind", "field", "minute"),
+                name="processing_error_once_a_minute_and_kind",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='processingerror',
-            constraint=models.CheckConstraint(condition=models.Q(('count__gte', 1)), name='processing_error_counts_at_least_one'),
+            model_name="processingerror",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("count__gte", 1)), name="processing_error_counts_at_least_one"
+            ),
         ),
     ]

@@ -1,0 +1,299 @@
+"""What a check-in message does to its run and to its monitor environment (pure).
+
+               in_progress                       ok / error
+    (none) ------------------> in_progress -------------------> ok | error
+      |                          |   ^  | in_progress: a heartbeat moves the deadline
+      | ok / error               |   +--+
+      +-----------> ok | error   +-- deadline --> timeout   (a late ok / error is recorded beside it, D8)
+                       |
+                       +-- error, then ok of the same id --> ok, the error is kept as an attempt (D16)
+
+`missed` is made by the clock and takes no message; `unknown` takes messages as `in_progress` does.
+Source: reference sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D16.
+"""
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, Source
+from incidents.thresholds import is_superseded
+from monitors.expectation import expect_after_message
+from monitors.state import EnvironmentState, MonitorRules
+
+LIFE_MAX = timedelta(minutes=10_080)
+"""No message changes a run this long after its start, and no heartbeat moves its deadline further."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckInState:
+    """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored."""
+
+    id: int | None
+    guid: uuid.UUID
+    environment_id: int
+    status: CheckInStatus
+    date_added: datetime
+    date_updated: datetime
+    received_at: datetime
+    source: Source
+    date_in_progress: datetime | None = None
+    expected_time: datetime | None = None
+    timeout_at: datetime | None = None
+    duration_ms: int | None = None
+    trace_id: uuid.UUID | None = None
+    failed_at: datetime | None = None
+    finished_status: CheckInStatus | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierWord:
+    """A final word that a later one of the same run replaced (D16)."""
+
+    status: CheckInStatus
+    received_at: datetime
+    duration_ms: int | None
+
+
+class Verdict(StrEnum):
+    """What the message says about the environment: `failed` and `ok` are counted by the thresholds."""
+
+    NOTHING = "nothing"
+    FAILED = "failed"
+    OK = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What to write: the check-in (None: unchanged) and the environment's state, and what to count."""
+
+    environment: EnvironmentState
+    checkin: CheckInState | None = None
+    verdict: Verdict = Verdict.NOTHING
+    earlier_word: EarlierWord | None = None
+    problem: Problem | None = None
+
+
+def count_towards_limit(
+    state: EnvironmentState, *, received_at: datetime, per_minute_max: int
+) -> EnvironmentState | None:
+    """Count a check-in in its minute of reception; None if the environment had its share of that minute (D13).
+
+    The minute is that of reception, so that a backlog which is worked off later is not limited.
+    """
+    minute = _whole_minute(received_at)
+    if state.limit_minute != minute:
+        return replace(state, limit_minute=minute, limit_count=1)
+    if state.limit_count >= per_minute_max:
+        return None
+    return replace(state, limit_count=state.limit_count + 1)
+
+
+def decide_checkin(
+    message: CheckInMessage,
+    *,
+    existing: CheckInState | None,
+    new_guid: uuid.UUID,
+    environment_id: int,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    early_tolerance: timedelta,
+) -> Effect:
+    """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
+
+    `new_guid` names the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
+    """
+    if existing is not None:
+        if existing.environment_id != environment_id:
+            return Effect(environment, problem=_mismatch(message))
+        return _continue_run(message, existing, environment, rules)
+    expected_time = environment.pending_slot
+    run = CheckInState(
+        id=None,
+        guid=new_guid,
+        environment_id=environment_id,
+        status=message.status,
+        date_added=message.received_at,
+        date_updated=message.received_at,
+        received_at=message.received_at,
+        source=message.source,
+        expected_time=expected_time,
+        duration_ms=message.duration_ms,
+        trace_id=message.trace_id,
+    )
+    if message.status is CheckInStatus.IN_PROGRESS:
+        run = replace(run, date_in_progress=message.received_at, timeout_at=_deadline(run, message, rules))
+    return _conclude(message, run, environment, rules, opens_run=True, early_tolerance=early_tolerance)
+
+
+def _continue_run(
+    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
+) -> Effect:
+    old, new = run.status, message.status
+    if message.received_at >= _whole_minute(run.date_added) + LIFE_MAX:
+        return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
+    if old in (CheckInStatus.IN_PROGRESS, CheckInStatus.UNKNOWN):
+        if new is CheckInStatus.IN_PROGRESS:
+            run = replace(
+                _told_again(run, message),
+                status=new,
+                date_in_progress=run.date_in_progress or message.received_at,
+                timeout_at=_deadline(run, message, rules),
+            )
+        else:
+            run = replace(_ended(run, message), status=new, timeout_at=None)
+        return _conclude(message, run, environment, rules)
+    if old is CheckInStatus.TIMEOUT and new is not CheckInStatus.IN_PROGRESS:
+        return _finish_late(message, run, environment, rules)
+    if old in (CheckInStatus.OK, CheckInStatus.ERROR) and new is CheckInStatus.IN_PROGRESS:
+        # The opening message was overtaken by the end: it fills in the start, and nothing else (D16).
+        if run.date_in_progress is not None:
+            return Effect(environment)
+        return Effect(
+            environment,
+            replace(_ended(run, message), date_updated=run.date_updated, date_in_progress=message.received_at),
+        )
+    if old is CheckInStatus.ERROR:
+        return _tell_again(message, run, environment, rules)
+    return Effect(environment, problem=_finished(message, f"it ended as {old.value}"))
+
+
+def _tell_again(
+    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
+) -> Effect:
+    """A retried task: the later word counts, the earlier one is kept (D16). The failure was counted already (D7)."""
+    if message.status is CheckInStatus.ERROR and message.duration_ms in (None, run.duration_ms):
+        return Effect(environment)  # The same message once more.
+    earlier = EarlierWord(run.status, run.date_updated, run.duration_ms)
+    if message.status is CheckInStatus.ERROR:
+        run = _told_again(run, message)
+        return Effect(_heard(message, run, environment, rules), run, earlier_word=earlier)
+    run = replace(_told_again(run, message), status=CheckInStatus.OK, failed_at=None)
+    return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
+
+
+def _finish_late(
+    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
+) -> Effect:
+    """The end of a run that was given up: it stays a timeout, and people see how it ended and how long it took (D8)."""
+    if run.finished_status is CheckInStatus.OK:
+        return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
+    run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
+    return Effect(_heard(message, run, environment, rules), run)
+
+
+def _conclude(
+    message: CheckInMessage,
+    run: CheckInState,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    opens_run: bool = False,
+    early_tolerance: timedelta = timedelta(0),
+) -> Effect:
+    """Say what the run's new status means for its environment. Source: reference section 7."""
+    if run.status is CheckInStatus.ERROR:
+        if is_superseded(environment, run.date_added):
+            return Effect(environment, run)
+        environment = _expect_next(message, run, environment, rules, opens_run, early_tolerance)
+        return Effect(_with_result(environment, run), replace(run, failed_at=message.received_at), Verdict.FAILED)
+    environment = _heard(message, run, environment, rules, opens_run=opens_run, early_tolerance=early_tolerance)
+    if run.status is CheckInStatus.OK:
+        return Effect(_with_result(environment, run), run, Verdict.OK)
+    return Effect(environment, run)
+
+
+def _heard(
+    message: CheckInMessage,
+    run: CheckInState,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    opens_run: bool = False,
+    early_tolerance: timedelta = timedelta(0),
+) -> EnvironmentState:
+    """Move the expected times, unless a newer run was heard already."""
+    if environment.last_checkin is not None and environment.last_checkin > message.received_at:
+        return environment
+    return _expect_next(message, run, environment, rules, opens_run, early_tolerance)
+
+
+def _expect_next(
+    message: CheckInMessage,
+    run: CheckInState,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    opens_run: bool,
+    early_tolerance: timedelta,
+) -> EnvironmentState:
+    environment = expect_after_message(
+        environment,
+        rules,
+        received_at=message.received_at,
+        opens_run=opens_run,
+        early_tolerance=early_tolerance,
+    )
+    return replace(environment, last_checkin=_later(environment.last_checkin, run.date_added))
+
+
+def _with_result(environment: EnvironmentState, run: CheckInState) -> EnvironmentState:
+    environment = replace(environment, last_result_at=_later(environment.last_result_at, run.date_added))
+    if run.status is CheckInStatus.OK:
+        environment = replace(environment, last_ok_at=_later(environment.last_ok_at, run.date_added))
+    return environment
+
+
+def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
+    """A heartbeat or a repeated word: it may bring a duration, but never makes one up (D8)."""
+    duration_ms = run.duration_ms if message.duration_ms is None else message.duration_ms
+    return replace(
+        run, date_updated=message.received_at, duration_ms=duration_ms, trace_id=run.trace_id or message.trace_id
+    )
+
+
+def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
+    """The two ends of a run are known now: without a duration of its own it is the time between them.
+
+    Absolute, because the end may overtake the beginning. Source: reference section 6.4.
+    """
+    run = _told_again(run, message)
+    if run.duration_ms is not None:
+        return run
+    return replace(run, duration_ms=abs(message.received_at - run.date_added) // timedelta(milliseconds=1))
+
+
+def _deadline(run: CheckInState, message: CheckInMessage, rules: MonitorRules) -> datetime:
+    """Return when a run that was heard of now is given up. Source: reference section 6.4."""
+    return min(
+        _whole_minute(message.received_at) + timedelta(minutes=rules.max_runtime_minutes),
+        _whole_minute(run.date_added) + LIFE_MAX,
+    )
+
+
+def _mismatch(message: CheckInMessage) -> Problem:
+    return Problem(
+        ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH,
+        "check_in_id",
+        str(message.check_in_id),
+        f"check_in_id {message.check_in_id} belongs to a run of another monitor or environment of this project; "
+        "each run needs an id of its own.",
+    )
+
+
+def _finished(message: CheckInMessage, why: str) -> Problem:
+    return Problem(
+        ProblemKind.CHECKIN_FINISHED,
+        "status",
+        message.status.value,
+        f"status {message.status.value!r} came for a run that is over ({why}); nothing was changed.",
+    )
+
+
+def _later(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None or at > known else known
+
+
+def _whole_minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)

@@ -1,0 +1,254 @@
+"""Reading and writing check-ins a set at a time (shell: no judgement here)."""
+
+import json
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from checkins.messages import CheckInStatus, Problem, Source
+from checkins.transitions import CheckInState, EarlierWord
+from monitors.bulk import insert_rows, update_rows
+from monitors.environments import LockedEnvironment
+
+STATE_COLUMNS = (
+    "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
+    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id, failed_at, finished_status, finished_at"
+)
+INSERTED_COLUMNS = {
+    "guid": "uuid",
+    "project_id": "bigint",
+    "monitor_id": "bigint",
+    "monitor_environment_id": "bigint",
+    "shard": "smallint",
+    "status": "text",
+    "date_added": "timestamptz",
+    "date_updated": "timestamptz",
+    "date_in_progress": "timestamptz",
+    "received_at": "timestamptz",
+    "expected_time": "timestamptz",
+    "timeout_at": "timestamptz",
+    "duration_ms": "bigint",
+    "trace_id": "uuid",
+    "source": "text",
+    "config_id": "bigint",
+    "failed_at": "timestamptz",
+}
+UPDATED_COLUMNS = {
+    "status": "text",
+    "date_updated": "timestamptz",
+    "date_in_progress": "timestamptz",
+    "timeout_at": "timestamptz",
+    "duration_ms": "bigint",
+    "trace_id": "uuid",
+    "failed_at": "timestamptz",
+    "finished_status": "text",
+    "finished_at": "timestamptz",
+}
+
+
+def _state(row: Sequence[Any]) -> CheckInState:
+    id_, guid, environment_id, status, date_added, date_updated, received_at, source = row[:8]
+    date_in_progress, expected_time, timeout_at, duration_ms, trace_id, failed_at = row[8:14]
+    finished_status, finished_at = row[14:]
+    return CheckInState(
+        id=id_,
+        guid=guid,
+        environment_id=environment_id,
+        status=CheckInStatus(status),
+        date_added=date_added,
+        date_updated=date_updated,
+        received_at=received_at,
+        source=Source(source),
+        date_in_progress=date_in_progress,
+        expected_time=expected_time,
+        timeout_at=timeout_at,
+        duration_ms=duration_ms,
+        trace_id=trace_id,
+        failed_at=failed_at,
+        finished_status=None if finished_status is None else CheckInStatus(finished_status),
+        finished_at=finished_at,
+    )
+
+
+def load_by_guid(wanted: Collection[tuple[int, uuid.UUID]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
+    """Return the check-ins with these (project id, guid) pairs. Index: checkin_guid_unique_in_project."""
+    if not wanted:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
+             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
+            """,  # noqa: S608
+            [[project_id for project_id, _ in wanted], [guid for _, guid in wanted]],
+        )
+        return {(row[0], row[2]): _state(row[1:]) for row in cursor.fetchall()}
+
+
+def load_running(environment_ids: Collection[int], *, each_max: int) -> list[CheckInState]:
+    """Return up to `each_max` running check-ins of each environment, newest first. Index: checkin_running."""
+    if not environment_ids:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT c.* FROM unnest(%s::bigint[]) AS wanted (monitor_environment_id)
+             CROSS JOIN LATERAL (
+                   SELECT {STATE_COLUMNS} FROM checkins_checkin
+                    WHERE monitor_environment_id = wanted.monitor_environment_id AND status = 'in_progress'
+                    ORDER BY date_added DESC, id DESC LIMIT %s
+                   ) AS c
+            """,  # noqa: S608
+            [sorted(environment_ids), each_max],
+        )
+        return [_state(row) for row in cursor.fetchall()]
+
+
+def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
+    """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
+
+    Index: checkin_running.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT {STATE_COLUMNS} FROM checkins_checkin
+             WHERE monitor_environment_id = ANY(%s) AND status = 'in_progress' AND timeout_at <= %s
+             ORDER BY date_added, id
+            """,  # noqa: S608
+            [list(environment_ids), tick],
+        )
+        return [_state(row) for row in cursor.fetchall()]
+
+
+def insert_checkins(
+    checkins: Iterable[tuple[LockedEnvironment, CheckInState]], *, tail: str = ""
+) -> dict[tuple[int, uuid.UUID], int]:
+    """Insert new check-ins and return ids by (environment id, guid) of those that were written. One statement."""
+    rows = [
+        (
+            checkin.guid,
+            environment.project_id,
+            environment.monitor_id,
+            environment.id,
+            environment.shard,
+            checkin.status.value,
+            checkin.date_added,
+            checkin.date_updated,
+            checkin.date_in_progress,
+            checkin.received_at,
+            checkin.expected_time,
+            checkin.timeout_at,
+            checkin.duration_ms,
+            checkin.trace_id,
+            checkin.source.value,
+            environment.config_id,
+            checkin.failed_at,
+        )
+        for environment, checkin in checkins
+    ]
+    written = insert_rows(
+        "checkins_checkin", INSERTED_COLUMNS, rows, tail=tail, returning="monitor_environment_id, guid, id"
+    )
+    return {(environment_id, guid): id_ for environment_id, guid, id_ in written}
+
+
+def update_checkins(checkins: Iterable[CheckInState]) -> None:
+    """Write what messages and the clock may change of stored check-ins. One statement."""
+    update_rows(
+        "checkins_checkin",
+        UPDATED_COLUMNS,
+        [
+            (
+                checkin.id,
+                checkin.status.value,
+                checkin.date_updated,
+                checkin.date_in_progress,
+                checkin.timeout_at,
+                checkin.duration_ms,
+                checkin.trace_id,
+                checkin.failed_at,
+                None if checkin.finished_status is None else checkin.finished_status.value,
+                checkin.finished_at,
+            )
+            for checkin in checkins
+        ],
+    )
+
+
+def insert_attempts(words: Iterable[tuple[int, EarlierWord]]) -> None:
+    """Keep earlier final words of runs, given with the check-in's id. One statement."""
+    insert_rows(
+        "checkins_attempt",
+        {"checkin_id": "bigint", "status": "text", "received_at": "timestamptz", "duration_ms": "bigint"},
+        [(checkin_id, word.status.value, word.received_at, word.duration_ms) for checkin_id, word in words],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemReport:
+    """A problem, where it belongs, and what was sent. `monitor_id` is None where the slug is not known."""
+
+    project_id: int
+    monitor_id: int | None
+    slug: str
+    environment: str
+    source: Source
+    received_at: datetime
+    problem: Problem
+    payload: Mapping[str, object]
+
+
+def record_problems(reports: Iterable[ProblemReport]) -> None:
+    """Store processing errors, one row a minute and kind for the same monitor and environment (D13). One statement."""
+    rows: dict[tuple[Any, ...], list[Any]] = {}
+    for report in reports:
+        minute = report.received_at.replace(second=0, microsecond=0)
+        problem = report.problem
+        key = (report.project_id, report.slug, report.environment, problem.kind.value, problem.field, minute)
+        first, last, count = report.received_at, report.received_at, 1
+        if key in rows:
+            first, last, count = rows[key][-4], max(last, rows[key][-3]), rows[key][-2] + 1
+            payload = rows[key][-1]
+        else:
+            payload = json.dumps(report.payload)
+        rows[key] = [
+            *key,
+            report.monitor_id,
+            problem.value,
+            problem.message,
+            report.source.value,
+            first,
+            last,
+            count,
+            payload,
+        ]
+    insert_rows(
+        "checkins_processingerror",
+        {
+            "project_id": "bigint",
+            "slug": "text",
+            "environment": "text",
+            "kind": "text",
+            "field": "text",
+            "minute": "timestamptz",
+            "monitor_id": "bigint",
+            "value": "text",
+            "message": "text",
+            "source": "text",
+            "first_received_at": "timestamptz",
+            "last_received_at": "timestamptz",
+            "count": "integer",
+            "payload": "jsonb",
+        },
+        [rows[key] for key in sorted(rows)],
+        tail="""
+        ON CONFLICT (project_id, slug, environment, kind, field, minute) DO UPDATE SET
+            count = checkins_processingerror.count + excluded.count,
+            last_received_at = greatest(checkins_processingerror.last_received_at, excluded.last_received_at)
+        """,
+    )

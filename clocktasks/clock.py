@@ -1,0 +1,77 @@
+"""Which minutes the clock applies, and in which order the work of a shard is done (pure).
+
+A tick is a whole minute in UTC. What is due at tick T is due at or before T (D20). Within a shard everything happens in
+one order, whatever order messages arrive in: tick by tick, and at one tick misses before timeouts.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+MINUTE = timedelta(minutes=1)
+
+
+class TaskKind(StrEnum):
+    """Kinds of clock tasks, in the order in which they are applied at one tick."""
+
+    MISSED = "missed"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockTask:
+    """One wake-up: "look at this kind of work in this shard, up to this tick". It may be lost, late or repeated."""
+
+    kind: TaskKind
+    shard: int
+    tick: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """Where a shard stands: the last applied tick and the earliest waiting deadline (None: nothing), by kind."""
+
+    positions: dict[TaskKind, datetime]
+    first_due: dict[TaskKind, datetime | None]
+
+
+def whole_minute(at: datetime) -> datetime:
+    """Return `at` cut to its minute."""
+    return at.replace(second=0, microsecond=0)
+
+
+def first_tick_at_or_after(at: datetime) -> datetime:
+    """Return the tick that sees something due at `at`."""
+    cut = whole_minute(at)
+    return cut if cut == at else cut + MINUTE
+
+
+def newest_tick(now: datetime, *, grace: timedelta) -> datetime:
+    """Return the newest minute that may be applied: `grace` after it, check-ins received before it are stored (P2)."""
+    return whole_minute(now - grace)
+
+
+def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime | None:
+    """Return the next tick up to `until` at which this kind has something to do, or None.
+
+    Something that became due before the position was passed (a message that was processed late) is done at the
+    first tick after it.
+    """
+    first_due = state.first_due[kind]
+    if first_due is None:
+        return None
+    tick = max(first_tick_at_or_after(first_due), state.positions[kind] + MINUTE)
+    return tick if tick <= until else None
+
+
+def next_task(state: ShardState, *, until: datetime) -> tuple[datetime, TaskKind] | None:
+    """Return the next work of the shard, or None if nothing is due up to `until`: earliest tick, misses first."""
+    order = list(TaskKind)
+    due = [(tick, kind) for kind in order if (tick := next_due_tick(state, kind, until=until)) is not None]
+    return min(due, key=lambda work: (work[0], order.index(work[1])), default=None)
+
+
+def quiet_until(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:
+    """Return how far this kind's position may move without doing anything: up to just before its next work."""
+    tick = next_due_tick(state, kind, until=until)
+    return max(state.positions[kind], until if tick is None else tick - MINUTE)

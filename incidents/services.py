@@ -1,0 +1,427 @@
+"""Marking monitor environments as failed or ok: incidents, issues, occurrences and what to tell people (shell).
+
+Both services take a whole set of check-ins, in order, whose environments the caller has locked, and use a number of
+statements that does not depend on the size of the set. They replace the `state` of the environments that they decide
+about; the caller writes those rows in the same transaction, so that status and incident change together (D6).
+"""
+
+import json
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from incidents.evidence import explain, failure_reason, subtitle, title
+from incidents.models import Issue, Notification
+from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
+from monitors.bulk import insert_rows
+from monitors.environments import LockedEnvironment
+
+INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
+NOTIFICATION_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCheckIn:
+    """A stored check-in that counts as a failure of its environment.
+
+    `started_at` is its date_added. `failed_at` is when it was found to have failed: the reception of an error, or the
+    tick. `deadline` is what the clock compared with `tick`; both are empty for an error, `received_at` for the others.
+    """
+
+    environment: LockedEnvironment
+    id: int
+    guid: uuid.UUID
+    kind: FailureKind
+    started_at: datetime
+    failed_at: datetime
+    expected_time: datetime | None = None
+    deadline: datetime | None = None
+    tick: datetime | None = None
+    received_at: datetime | None = None
+    trace_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OkCheckIn:
+    """A stored check-in that ended ok. `started_at` is its date_added, `received_at` when the ok was received."""
+
+    environment: LockedEnvironment
+    id: int
+    started_at: datetime
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """A failure that belongs to an incident, with the failing run that it is shown with (oldest first)."""
+
+    failure: FailedCheckIn
+    decision: Decision
+    run: list[FailedCheckIn]
+
+    @property
+    def opens(self) -> bool:
+        return self.decision.reason is Reason.THRESHOLD_REACHED
+
+
+def fingerprint(environment_id: int) -> str:
+    """Return the constant fingerprint of an environment's issue. Source: reference section 2.2."""
+    return f"crons:{environment_id}"
+
+
+def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
+    """Count failures, in order; open incidents, and record an occurrence for each failed check-in of an open one (D5).
+
+    Opening records the whole run, oldest first. A muted environment gets its incident, but no issue and no occurrence.
+    Returns one decision for each failure. Source: reference section 8.1.
+    """
+    decisions = []
+    for failure in failures:
+        environment = failure.environment
+        decision = decide_failure(
+            environment.state, failed_at=failure.failed_at, threshold=environment.rules.failure_threshold
+        )
+        environment.state = decision.state
+        decisions.append(decision)
+    decided = list(zip(failures, decisions, strict=True))
+    runs = _load_runs([(failure, decision.run_length) for failure, decision in decided if decision.run_length > 1])
+    failing = [
+        _Failing(failure, decision, runs.get(failure.id, [failure]))
+        for failure, decision in decided
+        if decision.run_length
+    ]
+    if failing:
+        shown = [item for item in failing if not item.failure.environment.is_muted]
+        issues = _show_issues(shown)
+        incidents = _open_incidents(failing, issues)
+        _record_occurrences(shown, issues, incidents)
+        _queue_notifications(
+            {incidents[item.failure.environment.id]: item.failure.failed_at for item in shown if item.opens}, "opened"
+        )
+    return decisions
+
+
+def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
+    """Count oks, in order; resolve the incident and issue of each environment that recovers (D6).
+
+    Returns one decision for each ok. Source: reference section 8.2.
+    """
+    decisions = []
+    recovered: list[OkCheckIn] = []
+    for ok in oks:
+        decision = decide_ok(ok.environment.state, threshold=ok.environment.rules.recovery_threshold)
+        ok.environment.state = decision.state
+        decisions.append(decision)
+        if decision.reason is Reason.RECOVERED:
+            recovered.append(ok)
+    if recovered:
+        _resolve_incidents(recovered)
+    return decisions
+
+
+def _load_runs(openings: Sequence[tuple[FailedCheckIn, int]]) -> dict[int, list[FailedCheckIn]]:
+    """Return the failing run of each opening failure by its id, oldest start first: itself and the failures before it.
+
+    Index: checkin_failures.
+    """
+    if not openings:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT opening.id,
+                   c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time, c.received_at, c.trace_id
+              FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::integer[])
+                   AS opening (id, monitor_environment_id, failed_at, length)
+             CROSS JOIN LATERAL (
+                   SELECT * FROM checkins_checkin
+                    WHERE monitor_environment_id = opening.monitor_environment_id
+                      AND failed_at <= opening.failed_at AND id <> opening.id
+                    ORDER BY failed_at DESC, id DESC
+                    LIMIT opening.length - 1
+                   ) AS c
+            """,
+            [
+                [failure.id for failure, _ in openings],
+                [failure.environment.id for failure, _ in openings],
+                [failure.failed_at for failure, _ in openings],
+                [length for _, length in openings],
+            ],
+        )
+        rows = cursor.fetchall()
+    opening_failures = {failure.id: failure for failure, _ in openings}
+    runs = {failure.id: [failure] for failure, _ in openings}
+    for opening_id, id_, guid, status, started_at, failed_at, expected_time, received_at, trace_id in rows:
+        kind = FailureKind(status)
+        by_clock = kind is not FailureKind.ERROR
+        runs[opening_id].append(
+            FailedCheckIn(
+                environment=opening_failures[opening_id].environment,
+                id=id_,
+                guid=guid,
+                kind=kind,
+                started_at=started_at,
+                failed_at=failed_at,
+                expected_time=expected_time,
+                # The clock applies every minute, so the tick that found a failure is its deadline.
+                deadline=failed_at if by_clock else None,
+                tick=failed_at if by_clock else None,
+                received_at=None if by_clock else received_at,
+                trace_id=trace_id,
+            )
+        )
+    return {opening_id: sorted(run, key=lambda f: (f.started_at, f.id)) for opening_id, run in runs.items()}
+
+
+def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
+    """Open, regress or renew the issue of each environment, and return issue ids by environment id. One statement.
+
+    An archived issue stays archived: a person has said that it is not to come back.
+    """
+    grouped: dict[int, list[_Failing]] = {}
+    for item in shown:
+        grouped.setdefault(item.failure.environment.id, []).append(item)
+    rows = [
+        (
+            items[0].failure.environment.project_id,
+            environment_id,
+            fingerprint(environment_id),
+            title(items[0].failure.environment.monitor_name),
+            Issue.Status.UNRESOLVED.value,
+            items[0].failure.failed_at,
+            items[-1].failure.failed_at,
+            sum(len(item.run) for item in items),
+            0,
+        )
+        for environment_id, items in sorted(grouped.items())
+    ]
+    written = insert_rows(
+        "incidents_issue",
+        {
+            "project_id": "bigint",
+            "monitor_environment_id": "bigint",
+            "fingerprint": "text",
+            "title": "text",
+            "status": "text",
+            "first_seen_at": "timestamptz",
+            "last_seen_at": "timestamptz",
+            "occurrence_count": "integer",
+            "regression_count": "integer",
+        },
+        rows,
+        tail="""
+        ON CONFLICT (project_id, fingerprint) DO UPDATE SET
+            title = excluded.title,
+            last_seen_at = greatest(incidents_issue.last_seen_at, excluded.last_seen_at),
+            occurrence_count = incidents_issue.occurrence_count + excluded.occurrence_count,
+            regression_count = incidents_issue.regression_count + (incidents_issue.status = 'resolved')::integer,
+            status = CASE incidents_issue.status WHEN 'archived' THEN 'archived' ELSE 'unresolved' END,
+            resolved_at = NULL,
+            resolved_by = NULL
+        """,
+        returning="monitor_environment_id, id",
+    )
+    return dict(written)
+
+
+def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict[int, int]:
+    """Insert the incidents that open now, find the ones that go on, and return incident ids by environment id."""
+    opened = insert_rows(
+        "incidents_incident",
+        {
+            "guid": "uuid",
+            "monitor_environment_id": "bigint",
+            "issue_id": "bigint",
+            "starting_checkin_id": "bigint",
+            "started_at": "timestamptz",
+            "opened_at": "timestamptz",
+        },
+        [
+            (
+                # Derived from what opened it, so that the same opening cannot be written twice.
+                uuid.uuid5(INCIDENT_NAMESPACE, f"{environment.id}:{item.failure.guid}"),
+                environment.id,
+                issues.get(environment.id),
+                item.run[0].id,
+                item.run[0].started_at,
+                item.failure.failed_at,
+            )
+            for item in failing
+            if item.opens
+            for environment in (item.failure.environment,)
+        ],
+        returning="monitor_environment_id, id",
+    )
+    incidents: dict[int, int] = dict(opened)
+    going_on = {item.failure.environment.id for item in failing} - incidents.keys()
+    if going_on:
+        with connection.cursor() as cursor:
+            # Unmuted meanwhile: the incident gets its issue now.
+            cursor.execute(
+                """
+                UPDATE incidents_incident AS i SET issue_id = coalesce(i.issue_id, new.issue_id)
+                  FROM unnest(%s::bigint[], %s::bigint[]) AS new (monitor_environment_id, issue_id)
+                 WHERE i.monitor_environment_id = new.monitor_environment_id AND i.resolved_at IS NULL
+                RETURNING i.monitor_environment_id, i.id
+                """,
+                [sorted(going_on), [issues.get(environment_id) for environment_id in sorted(going_on)]],
+            )
+            incidents.update(cursor.fetchall())
+    return incidents
+
+
+def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incidents: dict[int, int]) -> None:
+    rows = [row for item in shown for row in _occurrence_rows(item, issues, incidents)]
+    insert_rows(
+        "incidents_occurrence",
+        {
+            "issue_id": "bigint",
+            "incident_id": "bigint",
+            "checkin_id": "bigint",
+            "title": "text",
+            "subtitle": "text",
+            "failure_reason": "text",
+            "environment": "text",
+            "detected_at": "timestamptz",
+            "occurred_at": "timestamptz",
+            "last_ok_at": "timestamptz",
+            "run_checkin_guids": "text::uuid[]",
+            "trace_id": "uuid",
+            "explanation": "jsonb",
+        },
+        rows,
+        tail="ON CONFLICT (incident_id, checkin_id) DO NOTHING",
+    )
+
+
+def _occurrence_rows(item: _Failing, issues: dict[int, int], incidents: dict[int, int]) -> Iterable[tuple[Any, ...]]:
+    environment = item.failure.environment
+    reason_text = failure_reason([failure.kind for failure in item.run])
+    guids = "{" + ",".join(str(failure.guid) for failure in item.run) + "}"
+    for failure in item.run:
+        explanation = explain(
+            kind=failure.kind,
+            reason=item.decision.reason,
+            rules=environment.rules,
+            state=item.decision.state,
+            started_at=failure.started_at,
+            expected_time=failure.expected_time,
+            deadline=failure.deadline,
+            tick=failure.tick,
+            received_at=failure.received_at,
+        )
+        yield (
+            issues[environment.id],
+            incidents[environment.id],
+            failure.id,
+            title(environment.monitor_name),
+            subtitle(reason_text),
+            reason_text,
+            environment.name,
+            item.failure.failed_at,
+            failure.started_at,
+            item.decision.state.last_ok_at,
+            guids,
+            failure.trace_id,
+            json.dumps(explanation),
+        )
+
+
+def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE incidents_incident AS i SET resolving_checkin_id = ok.checkin_id, resolved_at = ok.started_at
+              FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[])
+                   AS ok (monitor_environment_id, checkin_id, started_at)
+             WHERE i.monitor_environment_id = ok.monitor_environment_id AND i.resolved_at IS NULL
+            RETURNING i.monitor_environment_id, i.id
+            """,
+            [
+                [ok.environment.id for ok in recovered],
+                [ok.id for ok in recovered],
+                [ok.started_at for ok in recovered],
+            ],
+        )
+        incidents = dict(cursor.fetchall())
+    assert len(incidents) == len(recovered), "an environment in error has exactly one open incident (D6)"
+    Issue.objects.filter(
+        fingerprint__in=[fingerprint(ok.environment.id) for ok in recovered],
+        project_id__in={ok.environment.project_id for ok in recovered},
+        status=Issue.Status.UNRESOLVED,
+    ).update(
+        status=Issue.Status.RESOLVED,
+        resolved_by=Issue.ResolvedBy.RECOVERY,
+        resolved_at=max(ok.received_at for ok in recovered),
+    )
+    told = [ok for ok in recovered if not ok.environment.is_muted]
+    _queue_notifications({incidents[ok.environment.id]: ok.received_at for ok in told}, "resolved")
+
+
+def _queue_notifications(incidents: dict[int, datetime], transition: str) -> None:
+    """Write the outbox rows for incidents that opened or were resolved, given with the instant of it (P5)."""
+    if not settings.ALERT_EMAIL_TO:
+        return
+    insert_rows(
+        "incidents_notification",
+        {
+            "incident_id": "bigint",
+            "transition": "text",
+            "channel": "text",
+            "idempotency_key": "uuid",
+            "created_at": "timestamptz",
+            "attempt_count": "integer",
+            "last_error": "text",
+        },
+        [
+            (
+                incident_id,
+                transition,
+                Notification.Channel.EMAIL.value,
+                uuid.uuid5(NOTIFICATION_NAMESPACE, f"{incident_id}:{transition}:email"),
+                at,
+                0,
+                "",
+            )
+            for incident_id, at in incidents.items()
+        ],
+        tail="ON CONFLICT DO NOTHING",
+    )
+
+
+@transaction.atomic
+def resolve_issues(issue_ids: Collection[int], *, now: datetime) -> int:
+    """Resolve unresolved issues by hand; returns how many.
+
+    An incident that is still open stays so: its next failure regresses the issue.
+    """
+    return Issue.objects.filter(id__in=issue_ids, status=Issue.Status.UNRESOLVED).update(
+        status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now
+    )
+
+
+@transaction.atomic
+def archive_issues(issue_ids: Collection[int]) -> int:
+    """Archive issues: their failures are still recorded, but they stay out of the way. Returns how many changed."""
+    return (
+        Issue.objects.filter(id__in=issue_ids)
+        .exclude(status=Issue.Status.ARCHIVED)
+        .update(status=Issue.Status.ARCHIVED, resolved_by=None, resolved_at=None)
+    )
+
+
+@transaction.atomic
+def unarchive_issues(issue_ids: Collection[int], *, now: datetime) -> int:
+    """Take issues out of the archive: unresolved while their environment fails, else resolved.
+
+    Returns how many changed.
+    """
+    archived = Issue.objects.filter(id__in=issue_ids, status=Issue.Status.ARCHIVED)
+    failing = archived.filter(monitor_environment__incidents__resolved_at__isnull=True).values_list("id", flat=True)
+    changed = Issue.objects.filter(id__in=list(failing)).update(status=Issue.Status.UNRESOLVED)
+    return changed + archived.update(status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now)
