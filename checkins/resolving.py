@@ -1,0 +1,277 @@
+"""Finding what a batch of messages is about: monitors, created or updated by configurations, and environments (shell).
+
+Whatever has to wait for other transactions is locked here, in the one order: monitors by id, then environments by id.
+Source: reference sections 6.2, 6.5 and 6.6.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Count
+
+from checkins.messages import CheckInMessage, MonitorConfig, Problem, ProblemKind
+from checkins.writing import load_by_guid
+from monitors.environments import LockedEnvironment, lock_environments
+from monitors.models import Monitor, MonitorEnvironment
+from monitors.services import create_environments, create_monitors, write_changes
+from monitors.state import MonitorRules, MonitorStatus
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one message: whether it was stored, the id of its run, and what was wrong with it."""
+
+    accepted: bool = False
+    guid: uuid.UUID | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class BatchItem:
+    """One message on its way through the batch."""
+
+    message: CheckInMessage
+    outcome: Outcome
+    monitor: Monitor | None = None
+    environment_id: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Still to be decided: nothing has refused it yet."""
+        return self.environment_id is not None
+
+    def refuse(self, kind: ProblemKind, field_name: str, value: str, text: str) -> None:
+        """Note why the message is not taken, for its sender and for the project's people."""
+        self.outcome.problems.append(Problem(kind, field_name, value, text))
+
+
+def resolve_monitors(items: Sequence[BatchItem], *, now: datetime) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
+    """Find, create or update the monitor of each item; refuse items whose monitor is unknown or disabled.
+
+    Returns the changed monitors with their status and rules as they were. Source: reference sections 6.2 and 6.5.
+    """
+    monitors = _find_monitors(items)
+    missing = [item for item in items if _key(item) not in monitors and item.message.config is not None]
+    if missing:
+        _create_missing(missing, now=now)
+        monitors = _find_monitors(items)
+    changed = _update_monitors(items, monitors)
+    for item in items:
+        message = item.message
+        if message.config_problem is not None:
+            item.outcome.problems.append(message.config_problem)
+        monitor = monitors.get(_key(item))
+        if monitor is None:
+            if not any(problem.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for problem in item.outcome.problems):
+                item.refuse(
+                    ProblemKind.MONITOR_NOT_FOUND,
+                    "monitor_slug",
+                    message.raw_slug,
+                    f"monitor_slug {message.raw_slug!r} is not known in this project; "
+                    "create the monitor, or send a monitor_config with the check-in.",
+                )
+        elif monitor.status != MonitorStatus.ACTIVE:
+            item.monitor = monitor
+            item.refuse(
+                ProblemKind.MONITOR_DISABLED,
+                "monitor_slug",
+                message.slug,
+                f"monitor_slug {message.slug!r} is disabled and takes no check-ins; enable it to go on.",
+            )
+        else:
+            item.monitor = monitor
+            item.environment_id = 0
+    return changed
+
+
+def _key(item: BatchItem) -> tuple[int, str]:
+    return item.message.project_id, item.message.slug
+
+
+def _find_monitors(items: Iterable[BatchItem]) -> dict[tuple[int, str], Monitor]:
+    keys = {_key(item) for item in items}
+    found = Monitor.objects.not_deleted().filter(
+        project_id__in={project_id for project_id, _ in keys}, slug__in={slug for _, slug in keys}
+    )
+    return {(monitor.project_id, monitor.slug): monitor for monitor in found}
+
+
+def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> None:
+    projects = {item.message.project_id for item in items}
+    counts = dict(
+        Monitor.objects.not_deleted()
+        .filter(project_id__in=projects)
+        .order_by()
+        .values_list("project_id")
+        .annotate(Count("id"))
+    )
+    new: dict[tuple[int, str], Monitor] = {}
+    for item in items:
+        project_id, slug = key = _key(item)
+        if key in new:
+            continue
+        if counts.get(project_id, 0) >= settings.MONITORS_PER_PROJECT:
+            item.refuse(
+                ProblemKind.MONITOR_LIMIT_EXCEEDED,
+                "monitor_slug",
+                slug,
+                f"monitor_slug {slug!r} would be monitor {counts[project_id] + 1} of the project; "
+                f"{settings.MONITORS_PER_PROJECT} are allowed.",
+            )
+            continue
+        counts[project_id] = counts.get(project_id, 0) + 1
+        new[key] = Monitor(
+            project_id=project_id, slug=slug, name=item.message.raw_slug[:128], is_upserting=True, created_at=now
+        )
+        assert item.message.config is not None, "only a configuration creates a monitor"
+        _merge(new[key], item.message.config)
+    create_monitors(list(new.values()))
+
+
+def _merge(monitor: Monitor, config: MonitorConfig) -> None:
+    """Take the schedule always, and of the rest what the payload named. Source: reference section 4.3."""
+    schedule = config.schedule
+    monitor.schedule_type = schedule.schedule_type.value
+    monitor.crontab = schedule.crontab
+    monitor.interval = schedule.interval
+    monitor.interval_unit = None if schedule.interval_unit is None else schedule.interval_unit.value
+    if "timezone" in config.named or not monitor.timezone:
+        monitor.timezone = schedule.timezone
+    if config.checkin_margin_minutes is not None:
+        monitor.checkin_margin = config.checkin_margin_minutes
+    if config.max_runtime_minutes is not None:
+        monitor.max_runtime = config.max_runtime_minutes
+    if config.failure_threshold is not None:
+        monitor.failure_threshold = config.failure_threshold
+    if config.recovery_threshold is not None:
+        monitor.recovery_threshold = config.recovery_threshold
+    if config.owner is not None:
+        monitor.owner = config.owner
+
+
+def _configuration(monitor: Monitor) -> tuple[object, ...]:
+    return monitor.rules(), monitor.owner, monitor.is_upserting
+
+
+def _merge_all(items: Iterable[BatchItem], monitors: dict[tuple[int, str], Monitor], new_runs: set[int]) -> None:
+    for item in items:
+        monitor = monitors.get(_key(item))
+        if monitor is None:
+            continue
+        if item.message.config is not None:
+            _merge(monitor, item.message.config)
+            monitor.is_upserting = True
+        elif id(item) in new_runs:
+            monitor.is_upserting = False
+
+
+def _update_monitors(
+    items: Sequence[BatchItem], monitors: dict[tuple[int, str], Monitor]
+) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
+    """Merge the configurations that came with the batch into their monitors, where they differ.
+
+    A new run without configuration says that the monitor is no longer configured by its job; the end of a known run
+    says nothing, since several clients send the configuration with the start only.
+    """
+    undecided = [
+        item
+        for item in items
+        if item.message.config is None and (monitor := monitors.get(_key(item))) is not None and monitor.is_upserting
+    ]
+    known = load_by_guid({(i.message.project_id, i.message.check_in_id) for i in undecided if i.message.check_in_id})
+    new_runs = {
+        id(item)
+        for item in undecided
+        if item.message.check_in_id and (item.message.project_id, item.message.check_in_id) not in known
+    }
+    before = {monitor.id: _configuration(monitor) for monitor in monitors.values()}
+    _merge_all(items, monitors, new_runs)
+    changing = {key: m for key, m in monitors.items() if _configuration(m) != before[m.id]}
+    if not changing:
+        return {}
+    locked = Monitor.objects.filter(id__in=[monitor.id for monitor in changing.values()]).locked_in_id_order()
+    current = {(monitor.project_id, monitor.slug): monitor for monitor in locked}
+    as_they_were = {m.id: (MonitorStatus(m.status), m.rules()) for m in current.values()}
+    _merge_all(items, current, new_runs)
+    monitors.update(current)
+    return as_they_were
+
+
+# --- environments ---------------------------------------------------------------------------------------------------
+
+
+def resolve_environments(items: Sequence[BatchItem], *, now: datetime) -> None:
+    """Give each open item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
+    open_items = [item for item in items if item.open]
+    wanted = {_environment_key(item) for item in open_items}
+    found = _find_environments(wanted)
+    missing = wanted - found.keys()
+    if missing:
+        monitor_ids = {monitor_id for monitor_id, _ in missing}
+        # The lock makes a simultaneous edit wait, so that it cannot overlook an environment that is being created.
+        list(Monitor.objects.filter(id__in=monitor_ids).locked_in_id_order().values_list("id"))
+        counts = dict(
+            MonitorEnvironment.objects.filter(monitor_id__in=monitor_ids)
+            .exclude(status="pending_deletion")
+            .order_by()
+            .values_list("monitor_id")
+            .annotate(Count("id"))
+        )
+        allowed = set()
+        for monitor_id, name in sorted(missing):
+            if counts.get(monitor_id, 0) < settings.ENVIRONMENTS_PER_MONITOR:
+                counts[monitor_id] = counts.get(monitor_id, 0) + 1
+                allowed.add((monitor_id, name))
+        create_environments(allowed, now=now)
+        found |= _find_environments(allowed)
+    for item in open_items:
+        item.environment_id = found.get(_environment_key(item))
+        if item.environment_id is None:
+            item.refuse(
+                ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED,
+                "environment",
+                item.message.environment,
+                f"environment {item.message.environment!r} would be one more than the "
+                f"{settings.ENVIRONMENTS_PER_MONITOR} that a monitor may have.",
+            )
+
+
+def _environment_key(item: BatchItem) -> tuple[int, str]:
+    assert item.monitor is not None, "open items have a monitor"
+    return item.monitor.id, item.message.environment
+
+
+def _find_environments(wanted: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    pairs = sorted(wanted)
+    if not pairs:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT me.monitor_id, e.name, me.id
+              FROM unnest(%s::bigint[], %s::text[]) AS wanted (monitor_id, name)
+              JOIN monitors_monitorenvironment me ON me.monitor_id = wanted.monitor_id
+              JOIN monitors_environment e ON e.id = me.environment_id AND e.name = wanted.name
+            """,
+            [[monitor_id for monitor_id, _ in pairs], [name for _, name in pairs]],
+        )
+        return {(monitor_id, name): id_ for monitor_id, name, id_ in cursor.fetchall()}
+
+
+def lock_batch(
+    items: Sequence[BatchItem], changed: dict[int, tuple[MonitorStatus, MonitorRules]]
+) -> dict[int, LockedEnvironment]:
+    """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10)."""
+    ids = {item.environment_id for item in items if item.environment_id is not None}
+    if not changed:
+        return lock_environments(ids)
+    also = MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True)
+    lock_environments(ids | set(also))
+    monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
+    received_at = max(item.message.received_at for item in items if item.monitor and item.monitor.id in changed)
+    write_changes(list(monitors.values()), before=changed, now=received_at)
+    return lock_environments(ids)
