@@ -1,7 +1,8 @@
 """What a client said, as typed values: the border between the protocols and everything behind them (pure).
 
-Decoders (`checkins.parsing`, `checkins.protocols`) turn bytes into these values; `checkins.services` takes nothing else.
-Below this border no text is looked at a second time: a slug is a slug, an environment has a name, an instant is aware UTC.
+Decoders (`checkins.parsing`, `checkins.protocols`) turn bytes into these values; `checkins.services` takes nothing
+else. Below this border no text is looked at a second time: a slug is a slug, an environment has a name, an instant is
+aware UTC.
 """
 
 import uuid
@@ -70,12 +71,18 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     ProblemKind.MONITOR_DISABLED: "The monitor is disabled and takes no check-ins.",
     ProblemKind.MONITOR_DISABLED_NO_QUOTA: "The monitor was created disabled, since the project has no room for it.",
     ProblemKind.MONITOR_INVALID_CONFIG: "The monitor configuration, or a part of it, cannot be used.",
-    ProblemKind.MONITOR_INVALID_ENVIRONMENT: "The environment's name is too long or holds characters that are not allowed.",
+    ProblemKind.MONITOR_INVALID_ENVIRONMENT: (
+        "The environment's name is too long or holds characters that are not allowed."
+    ),
     ProblemKind.MONITOR_LIMIT_EXCEEDED: "The project has as many monitors as it may have.",
-    ProblemKind.MONITOR_NOT_FOUND: "No monitor has this slug, and the check-in brought no usable configuration to create it.",
+    ProblemKind.MONITOR_NOT_FOUND: (
+        "No monitor has this slug, and the check-in brought no usable configuration to create it."
+    ),
     ProblemKind.MONITOR_OVER_QUOTA: "The quota for check-ins is used up.",
     ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED: "The monitor has as many environments as it may have.",
-    ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED: "The monitor environment sent more check-ins in a minute than allowed.",
+    ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED: (
+        "The monitor environment sent more check-ins in a minute than allowed."
+    ),
     ProblemKind.ORGANIZATION_KILLSWITCH_ENABLED: "Taking check-ins is switched off.",
     ProblemKind.MONITOR_INVALID_OWNER: "The owner named for the monitor does not exist.",
 }

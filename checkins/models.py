@@ -17,15 +17,15 @@ class CheckIn(models.Model):
     A row is one of:
     1. running (`in_progress`): `timeout_at` is set and the clock will look at it then.
     2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
-    3. `timeout`: the deadline passed. If the run did end later, `finished_status` and `finished_at` say how and when (D8).
+    3. `timeout`: the deadline passed. If the run ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
     5. `unknown`: nobody listened; it may still become ok or error.
     `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did.
 
     `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
     opening message was received, `received_at` when the first message was received (for a miss: the tick).
-    `project`, `monitor` and `shard` repeat what the monitor environment says, for the unique id, the admin's filters and
-    the clock's index. They carry no foreign key check of their own: that would double the cost of every check-in.
+    `project`, `monitor` and `shard` repeat what the monitor environment says, for the unique id, the admin's filters
+    and the clock's index. They carry no foreign key check of their own: that would double the cost of every check-in.
     """
 
     guid = models.UUIDField()
@@ -47,7 +47,10 @@ class CheckIn(models.Model):
     source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
     config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_index=False)
     failed_at = models.DateTimeField(null=True, blank=True)
-    finished_status = models.CharField(max_length=10, null=True, blank=True, choices={"ok": "ok", "error": "error"})
+    # Null, not empty: set exactly with finished_at is a constraint.
+    finished_status = models.CharField(  # noqa: DJ001
+        max_length=10, null=True, blank=True, choices={"ok": "ok", "error": "error"}
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     objects = CheckInQuerySet.as_manager()
@@ -103,7 +106,7 @@ class CheckIn(models.Model):
                 condition=Q(failed_at__isnull=False),
                 name="checkin_failures",
             ),
-            # Date ranges over everything, in the admin. Rows arrive almost in this order, so a BRIN index costs nothing.
+            # Date ranges over everything, in the admin. Rows arrive almost in this order, so BRIN costs nothing.
             BrinIndex(fields=["date_added"], name="checkin_date_added_brin", autosummarize=True),
         ]
 

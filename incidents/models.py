@@ -12,7 +12,7 @@ from monitors.models import MonitorEnvironment, Project
 class Issue(models.Model):
     """What people see and handle: one per monitor environment for life (constant fingerprint).
 
-    `unresolved`: failing. `resolved`: by recovery or by hand; the next failure makes it unresolved again (it regresses).
+    `unresolved`: failing. `resolved`: by recovery or by hand; the next failure makes it unresolved again (regresses).
     `archived`: a person wants no more of it; failures and recoveries are recorded but leave it archived.
     """
 
@@ -59,8 +59,8 @@ class Incident(models.Model):
     """A failing stretch of one monitor environment, from the first failed check-in to the ok that ended it.
 
     Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
-    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the environment
-    was muted all along.
+    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the
+    environment was muted all along.
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)

@@ -169,7 +169,17 @@ CELERY_BEAT_SCHEDULE = {
             # While no worker runs, messages pile up of which one is enough. Five minutes tolerate clocks that disagree.
             "expires": 300,
         },
-    }
+    },
+    "deliver-notifications": {
+        "task": "incidents.tasks.deliver_notifications",
+        "schedule": schedule(20 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 20},
+    },
+    "keep-house": {
+        "task": "checkins.tasks.keep_house",
+        "schedule": schedule(600 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 600},
+    },
 }
 
 LOGGING = {
