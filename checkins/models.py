@@ -17,7 +17,7 @@ class CheckIn(models.Model):
     A row is one of:
     1. running (`in_progress`): `timeout_at` is set and the clock will look at it then.
     2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
-    3. `timeout`: the deadline passed. If the run ended later, `finished_status` and `finished_at` say how and when (D8).
+    3. `timeout`: the deadline passed. If it ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
     5. `unknown`: nobody listened; it may still become ok or error.
     `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did.
