@@ -1,0 +1,55 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery.schedules import schedule
+
+from project import celery_app
+
+
+def test_messages_are_hints_acknowledged_late_and_redelivered_soon():
+    conf = celery_app.conf
+
+    assert conf.task_acks_late
+    assert conf.task_reject_on_worker_lost
+    assert conf.task_ignore_result
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.broker_transport_options["visibility_timeout"] <= 120
+    assert conf.accept_content == ["json"]
+    assert (conf.timezone, conf.enable_utc) == ("UTC", True)
+
+
+def test_each_queue_gets_only_its_own_messages():
+    keys = {queue.name: queue.routing_key for queue in celery_app.conf.task_queues}
+
+    assert keys == {"clock": "clock", "notifications": "notifications"}
+    assert celery_app.conf.task_default_queue == "clock"
+
+
+def test_a_mistyped_queue_is_an_error():
+    with pytest.raises(KeyError):
+        celery_app.amqp.queues["klock"]
+
+
+def test_beat_sends_one_tick_a_minute_after_the_grace_time():
+    entry = celery_app.conf.beat_schedule["tick"]
+
+    assert entry["task"] == "clocktasks.tasks.tick"
+    assert entry["schedule"].run_every == timedelta(minutes=1)
+    assert entry["options"]["countdown"] == 2
+    assert entry["options"]["queue"] == "clock"
+
+
+@pytest.mark.parametrize(
+    ("last_run", "now", "seconds_left"),
+    [
+        pytest.param("12:00:00.4", "12:00:30", 30, id="on time"),
+        pytest.param("12:00:47", "12:00:47", 13, id="beat started within a minute"),
+        pytest.param("12:00:59.999", "12:01:00", 0, id="just before, then at the minute"),
+        pytest.param("12:01:30", "12:01:31", 29, id="after a late run"),
+    ],
+)
+def test_beats_interval_keeps_to_whole_minutes(last_run, now, seconds_left):
+    instants = [datetime.fromisoformat(f"2026-01-05T{clock}").replace(tzinfo=UTC) for clock in (last_run, now)]
+    every_minute = schedule(60, relative=True, nowfun=lambda: instants[1], app=celery_app)
+
+    assert max(every_minute.remaining_estimate(instants[0]).total_seconds(), 0) == seconds_left

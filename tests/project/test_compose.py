@@ -1,0 +1,61 @@
+"""What docker-compose.yml promises; no container runs here."""
+
+import re
+
+import pytest
+import yaml
+
+from project.supervisor import BASE_DIR
+
+TEXT = (BASE_DIR / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+LONG_RUNNING = ["postgres", "valkey", "web", "worker", "beat"]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_service_that_stays_has_a_health_check_and_comes_back(name):
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_no_secret_has_a_default():
+    for name in ("SECRET_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"):
+        uses = re.findall(r"(?<!\$)\$\{" + name + r"(\S?\S?)", TEXT)
+        assert uses
+        assert set(uses) == {":?"}, f"{name} must be given by whoever runs this"
+
+
+def test_nothing_that_looks_like_a_password_is_written_down():
+    for service in SERVICES.values():
+        for name, value in service.get("environment", {}).items():
+            if "PASSWORD" in name or "SECRET" in name or name.endswith("AUTH"):
+                assert value.startswith("${"), name
+
+
+@pytest.mark.parametrize(("service", "volume"), [("postgres", "postgres"), ("valkey", "valkey"), ("beat", "beat")])
+def test_what_must_last_is_in_a_named_volume(service, volume):
+    assert volume in COMPOSE["volumes"]
+    assert any(mount.startswith(f"{volume}:/") for mount in SERVICES[service]["volumes"])
+
+
+def test_only_the_web_is_published_and_only_on_this_host():
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+
+    assert published.keys() == {"web"}
+    assert all(port.startswith("127.0.0.1:") for port in published["web"])
+
+
+def test_the_worker_reads_every_queue():
+    from project import celery_app
+
+    queues = SERVICES["worker"]["command"][SERVICES["worker"]["command"].index("--queues") + 1]
+
+    assert set(queues.split(",")) == {queue.name for queue in celery_app.conf.task_queues}
+
+
+def test_the_image_runs_as_an_ordinary_user_without_development_tools():
+    dockerfile = (BASE_DIR / "Dockerfile").read_text()
+
+    assert re.search(r"^USER watchclock$", dockerfile, re.MULTILINE)
+    assert "--frozen --no-default-groups" in dockerfile

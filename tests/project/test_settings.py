@@ -1,0 +1,99 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
+
+from project import environment
+from project.supervisor import BASE_DIR
+
+PRODUCTION = {
+    "SECRET_KEY": "1f8e7ac06fd94d0b8a5c-a key for this test alone-53b0c1d2e3f4a5b6c7d8e9",
+    "DATABASE_URL": "postgres://watchclock@127.0.0.1:1/watchclock",
+    "REDIS_URL": "redis://127.0.0.1:1/0",
+}
+
+
+def check_settings(tmp_path, **variables: str) -> subprocess.CompletedProcess:
+    """`manage.py check` in an environment that holds nothing but `variables`."""
+    environment = {"PATH": os.environ["PATH"], "WATCHCLOCK_HOME": str(tmp_path)} | variables
+    return subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=BASE_DIR,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_settings_are_accepted(tmp_path):
+    assert check_settings(tmp_path, **PRODUCTION).returncode == 0
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "DATABASE_URL", "REDIS_URL"])
+def test_production_does_not_start_without(tmp_path, missing):
+    outcome = check_settings(tmp_path, **(PRODUCTION | {missing: ""}))
+
+    assert outcome.returncode == 1
+    assert f"Watchclock cannot start: {missing} is not set" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_a_test_clock_is_refused_in_production(tmp_path):
+    clock = {"WATCHCLOCK_TEST_CLOCK": "2026-01-05T00:00:00Z@60"}
+
+    refused = check_settings(tmp_path, **PRODUCTION, **clock)
+    allowed = check_settings(tmp_path, **PRODUCTION, **clock, WATCHCLOCK_ALLOW_TEST_CLOCK="true")
+
+    assert refused.returncode == 1
+    assert "WATCHCLOCK_TEST_CLOCK is set" in refused.stderr
+    assert allowed.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("treu", lambda: environment.flag("ODD", default=False)),
+        ("six", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
+        ("0", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
+        ("10", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
+        ("soon", lambda: environment.seconds("ODD", default=1, most=9)),
+        ("-1", lambda: environment.seconds("ODD", default=1, most=9)),
+        ("nan", lambda: environment.seconds("ODD", default=1, most=9)),
+        ("mysql://a@b/c", lambda: environment.database("ODD", hint="")),
+        ("postgres://a@b:port/c", lambda: environment.database("ODD", hint="")),
+        ("pigeon://a@b", lambda: environment.email("ODD", default="")),
+    ],
+)
+def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
+    monkeypatch.setenv("ODD", value)
+
+    with pytest.raises(ImproperlyConfigured, match="ODD"):
+        read()
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("1", True), ("Off", False), ("no", False)])
+def test_a_flag_may_be_written_in_any_usual_way(monkeypatch, value, expected):
+    monkeypatch.setenv("FLAG", value)
+
+    assert environment.flag("FLAG", default=not expected) is expected
+
+
+@pytest.mark.parametrize("path", ["/api/1/envelope", "/api/nowhere", "/ping/nowhere", "/p/nowhere"])
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.django_db
+def test_a_check_in_is_never_answered_with_a_redirect(settings, path, method):
+    settings.SECURE_SSL_REDIRECT = True
+
+    response = getattr(Client(), method)(path)
+
+    assert not 300 <= response.status_code < 400
+
+
+def test_everything_else_is_sent_to_https(settings):
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert Client().get("/admin/").headers["Location"].startswith("https://")

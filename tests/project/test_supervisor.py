@@ -1,0 +1,220 @@
+"""`make run` with real processes: what it promises to the person who typed it."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from project.engines import free_port
+from project.supervisor import BASE_DIR
+
+# One worker runs them all and starts the shared instance once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
+
+GREETING_ENDS = "Ctrl-C stops it."
+STOP_SECONDS_MAX = 10
+PATIENCE_SECONDS = 90  # for a loaded machine; a start takes about five seconds
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    process: subprocess.Popen
+    home: Path
+    output: Path
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def instance(self) -> dict:
+        return json.loads((self.home / "instance.json").read_text())
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(STOP_SECONDS_MAX * 2)
+
+
+def supervise(home: Path, *, port: int, **variables: str) -> Supervisor:
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    output = home.parent / f"{home.name}.output"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "project.supervisor"],
+            cwd=BASE_DIR,
+            env=environment | {"WATCHCLOCK_HOME": str(home), "WATCHCLOCK_PORT": str(port)} | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    return Supervisor(process, home, output)
+
+
+def eventually(condition: Callable[[], object], supervisor: Supervisor) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain; it said:\n{supervisor.said()}"
+        time.sleep(0.05)
+
+
+def started(home: Path, *, port: int) -> Supervisor:
+    supervisor = supervise(home, port=port)
+    eventually(lambda: GREETING_ENDS in supervisor.said() or supervisor.process.poll() is not None, supervisor)
+    assert supervisor.process.poll() is None, supervisor.said()
+    return supervisor
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory) -> Iterator[Supervisor]:
+    """A Watchclock that all tests share; whoever disturbs it waits until it is well again."""
+    supervisor = started(open_directory(tmp_path_factory.mktemp("a place")) / "data", port=free_port())
+    yield supervisor
+    supervisor.stop()
+
+
+def open_directory(path: Path) -> Path:
+    """pytest closes its directories to others, among whom is the user that root's engines run as."""
+    for directory in (path, path.parent):
+        directory.chmod(0o711)
+    return path
+
+
+def outcome_of_a_start(home: Path, *, port: int) -> tuple[int, str]:
+    supervisor = supervise(home, port=port)
+    return supervisor.process.wait(PATIENCE_SECONDS), supervisor.said()
+
+
+def test_instance_json_is_private_and_tells_scripts_everything(running):
+    instance = running.instance()
+
+    assert stat.S_IMODE((running.home / "instance.json").stat().st_mode) == 0o600
+    assert {"base_url", "admin_url", "admin_user", "admin_password", "dsn", "pids"} <= instance.keys()
+    assert instance["pids"].keys() == {"supervisor", "postgres", "valkey", "web", "worker", "beat"}
+    assert all(psutil.pid_exists(pid) for pid in instance["pids"].values())
+
+
+@pytest.mark.parametrize("name", ["secret_key", "environment", "postgres/password", "valkey/password"])
+def test_secrets_are_for_their_owner_alone(running, name):
+    assert stat.S_IMODE((running.home / name).stat().st_mode) == 0o600
+
+
+def test_the_greeting_tells_address_login_dsn_and_a_first_check_in(running):
+    instance, said = running.instance(), running.said()
+
+    for name in ("admin_url", "admin_user", "admin_password", "dsn"):
+        assert instance[name] in said
+    assert f'curl "{instance["check_in_url"]}"' in said
+
+
+def test_the_printed_check_in_is_accepted(running):
+    body = b'{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
+    request = urllib.request.Request(
+        running.instance()["check_in_url"], data=body, headers={"Content-Type": "application/json"}
+    )
+
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.status in {200, 201, 202}
+
+
+def test_management_commands_find_the_running_instance_by_themselves(running):
+    environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", "bootstrap", "--json"],
+        cwd=BASE_DIR,
+        env=environment | {"WATCHCLOCK_HOME": str(running.home), "DJANGO_SETTINGS_MODULE": "project.settings"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert json.loads(outcome.stdout)["public_key"] in running.instance()["dsn"]
+
+
+def test_a_second_start_says_that_one_is_running_and_exits_1(running):
+    exit_code, said = outcome_of_a_start(running.home, port=free_port())
+
+    assert exit_code == 1
+    assert f"already running, pid {running.process.pid}" in said
+
+
+def test_a_port_in_use_is_named_with_a_way_out(tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        exit_code, said = outcome_of_a_start(tmp_path / "data", port=port)
+
+    assert exit_code == 1
+    assert f"port {port} is in use" in said
+    assert "WATCHCLOCK_PORT=" in said
+
+
+def test_a_port_that_is_no_number_is_refused_plainly(tmp_path):
+    supervisor = supervise(tmp_path / "data", port=0, WATCHCLOCK_PORT="eight thousand")
+
+    assert supervisor.process.wait(PATIENCE_SECONDS) == 1
+    assert "WATCHCLOCK_PORT='eight thousand' is not a whole number" in supervisor.said()
+    assert "Traceback" not in supervisor.said()
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "beat", "valkey", "postgres"])
+def test_a_child_that_dies_is_restarted_with_a_message(running, name):
+    killed = running.instance()["pids"][name]
+    before = len(running.said())
+
+    os.kill(killed, signal.SIGKILL)
+
+    eventually(lambda: f"{name} restarted" in running.said()[before:], running)
+    assert f"{name} ended (SIGKILL)" in running.said()[before:]
+    eventually(lambda: running.instance()["pids"].get(name, killed) != killed, running)
+    eventually(lambda: web_is_well(running), running)
+
+
+def web_is_well(supervisor: Supervisor) -> bool:
+    try:
+        with urllib.request.urlopen(supervisor.instance()["admin_url"] + "login/", timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def test_a_life_stop_leaves_nothing_a_kill_is_recovered_from_and_data_stay(tmp_path):
+    home, port = open_directory(tmp_path) / "data", free_port()
+
+    first = started(home, port=port)
+    login = {name: first.instance()[name] for name in ("admin_password", "dsn")}
+    children = first.descendants()
+    assert len(children) >= 5
+    asked_at = time.monotonic()
+    first.process.send_signal(signal.SIGINT)
+    assert first.process.wait(PATIENCE_SECONDS) == 0, first.said()
+    assert time.monotonic() - asked_at < STOP_SECONDS_MAX
+    assert [child for child in children if child.is_running()] == []
+    assert first.instance()["pids"] == {}
+
+    second = started(home, port=port)
+    assert {name: second.instance()[name] for name in login} == login
+    children = second.descendants()
+    second.process.kill()  # No chance to stop anything: the kernel tells the children.
+    second.process.wait()
+
+    third = started(home, port=port)
+    assert {name: third.instance()[name] for name in login} == login
+    assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
+    third.process.terminate()
+    assert third.process.wait(PATIENCE_SECONDS) == 0
