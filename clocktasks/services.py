@@ -110,17 +110,19 @@ def _move_quiet_shards(until: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE clocktasks_shardclock AS clock SET position = %(until)s
-             WHERE clock.id IN (SELECT id FROM clocktasks_shardclock WHERE position < %(until)s
-                                 ORDER BY id FOR UPDATE SKIP LOCKED)
-               AND CASE clock.kind
-                   WHEN 'missed' THEN NOT EXISTS (
-                        SELECT FROM monitors_monitorenvironment
-                         WHERE shard = clock.shard AND next_checkin_latest <= %(until)s)
-                   ELSE NOT EXISTS (
-                        SELECT FROM checkins_checkin
-                         WHERE shard = clock.shard AND status = 'in_progress' AND timeout_at <= %(until)s)
-                   END
+            UPDATE clocktasks_shardclock SET position = %(until)s
+             WHERE id IN (
+                   SELECT id FROM clocktasks_shardclock AS clock
+                    WHERE position < %(until)s
+                      AND CASE clock.kind
+                          WHEN 'missed' THEN NOT EXISTS (
+                               SELECT FROM monitors_monitorenvironment
+                                WHERE shard = clock.shard AND next_checkin_latest <= %(until)s)
+                          ELSE NOT EXISTS (
+                               SELECT FROM checkins_checkin
+                                WHERE shard = clock.shard AND status = 'in_progress' AND timeout_at <= %(until)s)
+                          END
+                    ORDER BY id FOR UPDATE SKIP LOCKED)
             """,
             {"until": until},
         )
