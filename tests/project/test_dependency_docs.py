@@ -1,0 +1,21 @@
+import re
+import tomllib
+
+from project.supervisor import BASE_DIR
+
+REASONS = (BASE_DIR / "docs" / "explanation" / "dependencies.md").read_text()
+TWO_COLUMNS = re.compile(r"^\| ([a-z][^|]*) \| [^|]+ \|$", re.MULTILINE)
+
+
+def without_extras(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement.strip()).group()
+
+
+def test_every_dependency_says_why_it_is_there():
+    declared = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())
+    groups = [declared["project"]["dependencies"], *declared["dependency-groups"].values()]
+    explained = re.sub(r"\[[^]]*\]", "", ",".join(TWO_COLUMNS.findall(REASONS))).split(",")
+
+    assert {without_extras(name) for group in groups for name in group} == {
+        without_extras(name) for name in explained
+    } - {"package"}
