@@ -22,7 +22,7 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
-from monitors.schedule import Schedule, ScheduleError
+from monitors.schedule import Schedule, ScheduleError, parse_timezone
 
 SLUG_CHARACTERS_MAX = 50
 ENVIRONMENT_CHARACTERS_MAX = 64
@@ -251,14 +251,14 @@ def _parse_instant(raw: object) -> datetime | None:
 def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Problem | None:
     """The configuration; None if none was sent; the Problem if none of it can be used.
 
-    Without a usable schedule nothing of it is used. The time zone belongs to the schedule: a guessed zone would mean
-    alarms at the wrong hour. Any other bad part is left out and added to `problems`.
+    Without a usable schedule nothing of it is used. Any other bad part is left out and added to `problems`.
     """
     if raw is None:
         return None
     if not isinstance(raw, dict):
         return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
-    schedule = _parse_schedule(raw)
+    timezone = _unless_problem(_parse_timezone(raw.get("timezone")), problems)
+    schedule = _parse_schedule(raw, timezone)
     if isinstance(schedule, Problem):
         return schedule
     margin = _parse_whole_number(raw, "checkin_margin", problems, most=MARGIN_MINUTES_MAX, clamp=True, zero_means=1)
@@ -267,7 +267,7 @@ def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Probl
     recoveries = _parse_whole_number(raw, "recovery_threshold", problems, most=THRESHOLD_MAX)
     owner = _unless_problem(_parse_owner(raw.get("owner")), problems)
     optional = {
-        "timezone": raw.get("timezone") or None,
+        "timezone": timezone,
         "checkin_margin_minutes": margin,
         "max_runtime_minutes": runtime,
         "failure_threshold": failures,
@@ -285,7 +285,17 @@ def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Probl
     )
 
 
-def _parse_schedule(config: Mapping[str, object]) -> Schedule | Problem:
+def _parse_timezone(raw: object) -> str | Problem | None:
+    """The zone, or None where none was sent: then a monitor keeps the one that it has, and a new one gets UTC."""
+    if raw is None or raw == "":
+        return None
+    try:
+        return parse_timezone(raw)
+    except ScheduleError as error:
+        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", error.value, error.allowed)
+
+
+def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Schedule | Problem:
     """Read `schedule` as an object with its own type, or as text or [count, unit] beside a `schedule_type`."""
     raw = config.get("schedule")
     schedule_type, value, unit = config.get("schedule_type"), raw, None
@@ -296,12 +306,10 @@ def _parse_schedule(config: Mapping[str, object]) -> Schedule | Problem:
     field = "monitor_config.schedule"
     try:
         if schedule_type == "crontab":
-            return Schedule.from_crontab(value, config.get("timezone"))
+            return Schedule.from_crontab(value, timezone)
         if schedule_type == "interval":
-            return Schedule.from_interval(value, unit, config.get("timezone"))
+            return Schedule.from_interval(value, unit, timezone)
     except ScheduleError as error:
-        if error.field == "timezone":
-            field = "monitor_config.timezone"
         return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, field, error.value, error.allowed)
     return _dropped(
         ProblemKind.MONITOR_INVALID_CONFIG,
