@@ -51,7 +51,8 @@ ENGINE_STOP_SECONDS_MAX = 3.0
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)
 """Waits before the first, second, ... restart in a row; a child that has run for a minute starts again at the front."""
 STEADY_SECONDS = 60.0
-READY_SECONDS_MAX = 60.0
+WEB_ALONE_SECONDS_MAX = 15.0
+"""Worker and beat start when the web answers, so that check-ins are taken soonest, but wait no longer than this."""
 
 
 class CannotStartError(Exception):
@@ -154,22 +155,27 @@ def run(home: Path, port: int, signals: Signals) -> None:
         say("Bringing the database up to date ...")
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
         instance = describe_instance(port, account, instance)
-        for name, arguments in program_arguments(home, port).items():
-            children.append(program_child(name, arguments, variables, logs))
-            children[-1].launch()
+        web, *others = [
+            program_child(name, arguments, variables, logs) for name, arguments in program_arguments(home, port).items()
+        ]
+        children.append(web)
+        web.launch()
         write_instance(home, instance, children)
         greeted = False
-        ready_by = time.monotonic() + READY_SECONDS_MAX
+        web_started_at = time.monotonic()
         while not signals.stop_asked:
             changed = [child for child in children if child.revive()]
+            answers = greeted or web_answers(port)
+            if others and (answers or time.monotonic() - web_started_at > WEB_ALONE_SECONDS_MAX):
+                for child in others:
+                    child.launch()
+                children += others
+                changed, others = others, []
             if changed:
                 write_instance(home, instance, children)
-            if not greeted and web_answers(port):
+            if answers and not greeted:
                 greeted = True
                 greet(instance, logs)
-            elif not greeted and time.monotonic() > ready_by:
-                ready_by = float("inf")
-                say(f"The web process does not answer yet; its log: {logs / 'web.log'}")
             time.sleep(WATCH_SECONDS)
     finally:
         if children:
@@ -212,9 +218,8 @@ def locked(home: Path) -> Iterator[None]:
 
 def end_leftovers(home: Path) -> None:
     """End children of an earlier supervisor that was killed and could not stop them, told by pid and start time."""
-    recorded = read_instance(home).get("created", {})
     leftovers = []
-    for pid, created in recorded.values():
+    for pid, created in [*read_instance(home).get("created", {}).values(), *recorded_by_postgres(home)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             if abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
@@ -229,6 +234,16 @@ def end_leftovers(home: Path) -> None:
     for process in alive:
         end_group(process.pid, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=STOP_SECONDS_MAX)
+
+
+def recorded_by_postgres(home: Path) -> list[tuple[int, float]]:
+    """Pid and start time of a PostgreSQL that still owns the cluster: there before instance.json knows about it."""
+    with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        pid = int((home / "postgres" / "cluster" / "postmaster.pid").read_text().split("\n", 1)[0])
+        process = psutil.Process(pid)
+        if str(home / "postgres" / "cluster") in process.cmdline():
+            return [(pid, process.create_time())]
+    return []
 
 
 def refuse_taken_port(port: int) -> None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from project import engines
+from project.supervisor import end_leftovers
 
 
 @pytest.mark.django_db
@@ -101,3 +102,13 @@ def test_private_files_replace_the_old_in_one_step(tmp_path):
     assert (tmp_path / "secret").read_text() == "new"
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_postgresql_left_by_a_killed_supervisor_is_found_by_its_own_record_and_ended(tmp_path):
+    engine = engines.prepare_postgres(tmp_path / "postgres", port=engines.free_port(), durable=False)
+    process = engine.start(tmp_path / "log")
+    engines.wait_until_ready(engine, process, tmp_path / "log")
+
+    end_leftovers(tmp_path)
+
+    assert process.wait(10) == 0
