@@ -1,0 +1,355 @@
+"""Scenarios: stories in virtual time, as read from a file, and how their outcome differs from what they expect (pure).
+
+A scenario says which monitors there are, what happens when, and what must be true after which event. A file holds one
+JSON object a line; docs/reference/scenarios.md describes it. `clocktasks.simulation` lets the events happen.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from monitors.schedule import Schedule, ScheduleError
+
+DEFAULT_MARGIN_MINUTES = 1
+DEFAULT_RUNTIME_MINUTES = 30
+DEFAULT_THRESHOLD = 1
+
+Instant = Annotated[datetime, Meta(tz=True)]
+Slug = Annotated[str, Meta(min_length=1, max_length=50, pattern="^[a-z0-9_-]+$")]
+# Zero reads as "not given", as in configurations that come from clients. Source: reference sections 1 and 8.
+MarginMinutes = Annotated[int, Meta(ge=0, le=40_320)]
+RuntimeMinutes = Annotated[int, Meta(ge=0, le=10_080)]
+Threshold = Annotated[int, Meta(ge=0, le=720)]
+
+
+class ScenarioError(Exception):
+    """A file is not a scenario file: the message names the file, the line and the field."""
+
+
+class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a monitor can be told, all of it optional. `schedule` is a crontab text or [count, unit]."""
+
+    schedule_type: Literal["crontab", "interval"] | UnsetType = UNSET
+    schedule: str | list[Any] | UnsetType = UNSET
+    timezone: str | UnsetType | None = UNSET
+    checkin_margin: MarginMinutes | UnsetType | None = UNSET
+    max_runtime: RuntimeMinutes | UnsetType | None = UNSET
+    failure_issue_threshold: Threshold | UnsetType | None = UNSET
+    recovery_threshold: Threshold | UnsetType | None = UNSET
+    status: Literal["active", "disabled"] | UnsetType = UNSET
+    is_muted: bool | UnsetType = UNSET
+
+    def columns(self) -> dict[str, Any]:
+        """Return the monitor columns that are given here, checked. Raises ValueError."""
+        columns: dict[str, Any] = {}
+        if self.schedule is not UNSET:
+            columns |= self._schedule_columns(self.schedule)
+        elif self.schedule_type is not UNSET:
+            raise ValueError("schedule_type needs a schedule beside it")
+        elif self.timezone is not UNSET:
+            # The zone is checked together with any schedule; only the zone is kept.
+            columns["timezone"] = _schedule("* * * * *", self.timezone).timezone
+        optional = (
+            ("checkin_margin", self.checkin_margin, DEFAULT_MARGIN_MINUTES),
+            ("max_runtime", self.max_runtime, DEFAULT_RUNTIME_MINUTES),
+            ("failure_threshold", self.failure_issue_threshold, DEFAULT_THRESHOLD),
+            ("recovery_threshold", self.recovery_threshold, DEFAULT_THRESHOLD),
+        )
+        columns |= {column: value or default for column, value, default in optional if value is not UNSET}
+        if self.status is not UNSET:
+            columns["status"] = self.status
+        return columns
+
+    def _schedule_columns(self, given: str | list[Any]) -> dict[str, Any]:
+        shape = "crontab" if isinstance(given, str) else "interval"
+        if self.schedule_type not in (UNSET, shape):
+            raise ValueError(f"schedule_type {self.schedule_type!r} does not fit schedule {given!r}")
+        schedule = _schedule(given, None if self.timezone is UNSET else self.timezone)
+        columns: dict[str, Any] = {
+            "schedule_type": schedule.schedule_type.value,
+            "crontab": schedule.crontab,
+            "interval": schedule.interval,
+            "interval_unit": None if schedule.interval_unit is None else schedule.interval_unit.value,
+        }
+        if self.timezone is not UNSET:
+            columns["timezone"] = schedule.timezone
+        return columns
+
+
+def _schedule(given: str | list[Any], timezone: str | None) -> Schedule:
+    try:
+        if isinstance(given, str):
+            return Schedule.from_crontab(given, timezone)
+        if len(given) != 2:
+            raise ValueError(f"schedule {given!r} is not a count and a unit")
+        return Schedule.from_interval(given[0], given[1], timezone)
+    except ScheduleError as error:
+        raise ValueError(str(error)) from None
+
+
+class MonitorSetup(Configuration, frozen=True, kw_only=True):
+    """A monitor that exists when the story begins, with environments that never heard from their job."""
+
+    slug: Slug
+    environments: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
+
+    def __post_init__(self) -> None:
+        if self.schedule is UNSET:
+            raise ValueError("schedule is missing")
+        self.columns()
+
+
+class CheckInEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="action", tag="checkin"):
+    """One message of a job. Everything but `at` goes to the parser as it is: it may be wrong on purpose.
+
+    `check_in_id` is a name for the run: the same name is the same id. None is a fresh id, "zero" the all-zero one.
+    """
+
+    at: Instant
+    monitor: Any
+    status: Any
+    environment: Any = UNSET
+    check_in_id: str | None = None
+    duration: Any = UNSET
+    monitor_config: Any = UNSET
+
+
+class TickEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="action", tag="tick"):
+    """The clock reaches a minute; the minutes since its last tick come first."""
+
+    at: Instant
+
+
+class TicksUntilEvent(TickEvent, frozen=True, kw_only=True, tag_field="action", tag="ticks_until"):
+    """The same as a tick, for the reader of the story."""
+
+
+class SetEvent(Configuration, frozen=True, kw_only=True, tag_field="action", tag="set"):
+    """A person edits a monitor."""
+
+    at: Instant
+    monitor: str
+
+    def __post_init__(self) -> None:
+        if not self.columns() and self.is_muted is UNSET:
+            raise ValueError("set changes nothing")
+
+
+class DeafEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="action", tag="deaf"):
+    """Nobody listens between two instants (D2)."""
+
+    since: Instant = msgspec.field(name="from")
+    until: Instant
+
+    @property
+    def at(self) -> datetime:
+        """When it begins."""
+        return self.since
+
+
+Event = CheckInEvent | TickEvent | TicksUntilEvent | SetEvent | DeafEvent
+
+
+class VolumeSpan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the clock decides about the volume of check-ins between two instants (D4)."""
+
+    since: Instant = msgspec.field(name="from")
+    until: Instant
+    decision: Literal["incident", "abnormal", "recovering"]
+
+
+class CheckInRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A stored check-in as a story sees it; what is left out is not compared."""
+
+    monitor: str | UnsetType = UNSET
+    environment: str | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    expected_time: Instant | UnsetType | None = UNSET
+    date_added: Instant | UnsetType = UNSET
+    duration_ms: int | UnsetType | None = UNSET
+
+    def agrees_with(self, other: "CheckInRow") -> bool:
+        """Whether everything that is given here is the same there."""
+        return all(
+            value is UNSET or value == getattr(other, name) for name, value in msgspec.structs.asdict(self).items()
+        )
+
+
+class Expectation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is true after an event. Maps go from "slug/environment" to a value; what is left out is not compared."""
+
+    after_event: int
+    checkins: list[CheckInRow] | UnsetType | None = UNSET
+    environment_status: dict[str, str | None] | UnsetType | None = UNSET
+    next_checkin: dict[str, Instant | None] | UnsetType | None = UNSET
+    next_checkin_latest: dict[str, Instant | None] | UnsetType | None = UNSET
+    open_incidents: dict[str, int | None] | UnsetType | None = UNSET
+    resolved_incidents: dict[str, int | None] | UnsetType | None = UNSET
+    occurrences: dict[str, int | None] | UnsetType | None = UNSET
+
+
+COUNTS = ("open_incidents", "resolved_incidents", "occurrences")
+MAPS = ("environment_status", "next_checkin", "next_checkin_latest", *COUNTS)
+
+
+class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One story. `source` and `requires` are for people and other tools."""
+
+    name: str
+    events: list[Event]
+    expect: list[Expectation]
+    monitors: list[MonitorSetup] = []
+    source: str | None = None
+    requires: list[str] = []
+    volume: list[VolumeSpan] = []
+
+    def __post_init__(self) -> None:
+        if not self.events:
+            raise ValueError("events is empty")
+        for number, expectation in enumerate(self.expect):
+            if not 0 <= expectation.after_event < len(self.events):
+                raise ValueError(
+                    f"expect[{number}].after_event {expectation.after_event} is not the index of an event, "
+                    f"which are 0 to {len(self.events) - 1}"
+                )
+        slugs = [monitor.slug for monitor in self.monitors]
+        for number, slug in enumerate(slugs):
+            if slug in slugs[:number]:
+                raise ValueError(f"monitors[{number}].slug {slug!r} is there twice")
+
+    def not_supported(self) -> list[str]:
+        """Return the keys whose meaning this version does not know yet: D2 and D4."""
+        deaf = any(isinstance(event, DeafEvent) for event in self.events)
+        return ["deaf"] * deaf + ["volume"] * bool(self.volume)
+
+
+_DECODER = msgspec.json.Decoder(Scenario)
+_PATH = re.compile(r"(?P<message>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
+
+
+def parse_scenarios(lines: Iterable[bytes], *, file: str) -> list[Scenario]:
+    """Read one scenario from each line that is not blank; there is at least one. Raises ScenarioError."""
+    scenarios = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            scenarios.append(_DECODER.decode(line))
+        except msgspec.DecodeError as error:
+            raise ScenarioError(f"{file}, line {number}{_where(str(error))}") from None
+        except UnicodeDecodeError as error:
+            raise ScenarioError(f"{file}, line {number}: not text in UTF-8 ({error.reason})") from None
+    if not scenarios:
+        raise ScenarioError(f"{file} holds no scenario: one JSON object a line is expected")
+    return scenarios
+
+
+def _where(message: str) -> str:
+    found = _PATH.fullmatch(message)
+    return f": {message}" if found is None else f", {found['field']}: {found['message']}"
+
+
+# --- comparing ------------------------------------------------------------------------------------------------------
+
+
+class Difference(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that is not as the story says. `message` is a sentence; the rest is the same for programs."""
+
+    message: str
+    key: str
+    after_event: int | UnsetType = UNSET
+    of: str | UnsetType = UNSET
+    expected: Any = UNSET
+    got: Any = UNSET
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of a scenario. `state` is the final one with every key; None if the scenario could not be run."""
+
+    name: str
+    passed: bool
+    differences: list[Difference]
+    state: Expectation | None
+
+
+def compare(expected: Expectation, got: Expectation) -> list[Difference]:
+    """Return how the observed state `got`, which has every key, differs from what is expected.
+
+    None expects nothing there. What does not exist has no value, and no incidents.
+    """
+    differences = []
+    if isinstance(expected.checkins, list):
+        assert isinstance(got.checkins, list), "an observed state has every key"
+        alignment = align(expected.checkins, got.checkins)
+        if any(mark != " " for mark, _ in alignment):
+            lines = [f"  {mark} {describe_checkin(row)}" for mark, row in alignment]
+            differences.append(
+                Difference(
+                    message="\n".join(["check-ins (- expected, + found):", *lines]),
+                    key="checkins",
+                    after_event=expected.after_event,
+                    expected=expected.checkins,
+                    got=got.checkins,
+                )
+            )
+    for key in MAPS:
+        wanted, found = getattr(expected, key), getattr(got, key)
+        absent = 0 if key in COUNTS else None
+        for name, value in (wanted or {}).items():
+            actual = found.get(name, absent)
+            if actual == (absent if value is None else value):
+                continue
+            note = "" if name in found else " (there is no such monitor environment)"
+            differences.append(
+                Difference(
+                    message=f"{key} of {name}: expected {_shown(value)}, found {_shown(actual)}{note}",
+                    key=key,
+                    after_event=expected.after_event,
+                    of=name,
+                    expected=value,
+                    got=actual,
+                )
+            )
+    return differences
+
+
+def align(expected: Sequence[CheckInRow], got: Sequence[CheckInRow]) -> list[tuple[str, CheckInRow]]:
+    """Lay two lists of check-ins side by side: " " for what agrees, "-" for missing and "+" for unexpected rows.
+
+    The longest common subsequence, by hand: difflib compares for equality, and an expected row may leave things out.
+    """
+    lengths = [[0] * (len(got) + 1) for _ in range(len(expected) + 1)]
+    for i in reversed(range(len(expected))):
+        for j in reversed(range(len(got))):
+            same = expected[i].agrees_with(got[j])
+            lengths[i][j] = lengths[i + 1][j + 1] + 1 if same else max(lengths[i + 1][j], lengths[i][j + 1])
+    rows: list[tuple[str, CheckInRow]] = []
+    i = j = 0
+    while i < len(expected) and j < len(got):
+        if expected[i].agrees_with(got[j]):
+            rows.append((" ", got[j]))
+            i, j = i + 1, j + 1
+        elif lengths[i + 1][j] >= lengths[i][j + 1]:
+            rows.append(("-", expected[i]))
+            i += 1
+        else:
+            rows.append(("+", got[j]))
+            j += 1
+    return rows + [("-", row) for row in expected[i:]] + [("+", row) for row in got[j:]]
+
+
+def describe_checkin(row: CheckInRow) -> str:
+    """Return a check-in on one line, with what is known of it."""
+    return ", ".join(
+        f"{name} {_shown(value)}" for name, value in msgspec.structs.asdict(row).items() if value is not UNSET
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return "nothing" if value is None else str(value)
