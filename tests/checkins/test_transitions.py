@@ -1,0 +1,581 @@
+"""What a message does to its run and its environment: reference sections 6.3, 6.4 and 7, with D7, D8, D12, D13 and D16."""
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from checkins.messages import CheckInStatus, ProblemKind, Source
+from checkins.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
+from monitors.schedule import Schedule
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
+from tests.messages import make_message, run_id
+
+HERE, ELSEWHERE = 1, 2
+RULES = MonitorRules(
+    Schedule.from_crontab("0 * * * *"),
+    margin_minutes=10,
+    max_runtime_minutes=30,
+    failure_threshold=1,
+    recovery_threshold=1,
+)
+TRACE, OTHER_TRACE = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+def at(text, days=0):
+    """An instant on the day of these tests: "10:05" or "10:05:30"."""
+    return datetime.fromisoformat(f"2026-01-05T{text}").replace(tzinfo=UTC) + timedelta(days=days)
+
+
+# The environment heard an ok at 09:58 and waits for 10:00, at the latest 10:10.
+WAITING = EnvironmentState(
+    status=EnvironmentStatus.OK,
+    last_checkin=at("09:58"),
+    last_result_at=at("09:58"),
+    last_ok_at=at("09:58"),
+    pending_slot=at("10:00"),
+    next_checkin=at("10:00"),
+    next_checkin_latest=at("10:10"),
+    ok_streak=1,
+)
+
+
+def a_run(status, *, start="10:00:30", **fields):
+    """A stored run of this environment. It began with an opening message, unless it says otherwise."""
+    values = {
+        "id": 7,
+        "guid": run_id(1),
+        "environment_id": HERE,
+        "status": CheckInStatus(status),
+        "date_added": at(start),
+        "date_updated": at(start),
+        "received_at": at(start),
+        "source": Source.SENTRY_ENVELOPE,
+        "date_in_progress": at(start),
+        "expected_time": at("10:00"),
+        "timeout_at": at("10:30") if status == "in_progress" else None,
+        "failed_at": at(start) if status in ("error", "missed", "timeout") else None,
+    }
+    return CheckInState(**{**values, **fields})
+
+
+# The same environment after that run began: the slot 10:00 counts as served from the opening on.
+SERVED = replace(
+    WAITING,
+    last_checkin=at("10:00:30"),
+    pending_slot=at("11:00"),
+    next_checkin=at("11:00"),
+    next_checkin_latest=at("11:10"),
+)
+
+
+def tell(status, received, existing=None, environment=SERVED, *, rules=RULES, seconds_early=5, **fields):
+    """Apply one message."""
+    received_at = received if isinstance(received, datetime) else at(received)
+    message = make_message(status, at=received_at, run=1, **fields)
+    return decide_checkin(
+        message,
+        existing=existing,
+        new_guid=run_id(1),
+        environment_id=HERE,
+        environment=environment,
+        rules=rules,
+        early_tolerance=timedelta(seconds=seconds_early),
+    )
+
+
+def changed(before, after):
+    """The names and new values of the fields that differ."""
+    names = before.__dataclass_fields__
+    return {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
+
+
+# --- A new run --------------------------------------------------------------------------------------------------------
+
+
+def test_an_opening_message_starts_a_run_with_its_deadline():
+    effect = tell("in_progress", "10:04:10", environment=WAITING, trace_id=TRACE)
+    assert effect.checkin == CheckInState(
+        id=None,
+        guid=run_id(1),
+        environment_id=HERE,
+        status=CheckInStatus.IN_PROGRESS,
+        date_added=at("10:04:10"),
+        date_updated=at("10:04:10"),
+        received_at=at("10:04:10"),
+        source=Source.SENTRY_ENVELOPE,
+        date_in_progress=at("10:04:10"),
+        expected_time=at("10:00"),
+        timeout_at=at("10:34"),
+        trace_id=TRACE,
+    )
+    assert (effect.verdict, effect.earlier_word, effect.problem) == (Verdict.NOTHING, None, None)
+
+
+def test_the_slot_counts_as_served_from_the_opening_on():
+    effect = tell("in_progress", "10:04:10", environment=WAITING)
+    assert changed(WAITING, effect.environment) == {
+        "last_checkin": at("10:04:10"),
+        "pending_slot": at("11:00"),
+        "next_checkin": at("11:00"),
+        "next_checkin_latest": at("11:10"),
+    }
+
+
+def test_a_whole_ok_run_is_counted_as_ok():
+    effect = tell("ok", "10:04:10", environment=WAITING, duration_ms=1_500)
+    assert effect.verdict is Verdict.OK
+    assert effect.checkin is not None
+    run = effect.checkin
+    assert (run.status, run.date_added, run.date_updated) == ("ok", at("10:04:10"), at("10:04:10"))
+    assert (run.date_in_progress, run.timeout_at, run.duration_ms, run.failed_at) == (None, None, 1_500, None)
+    assert changed(WAITING, effect.environment) == {
+        "last_checkin": at("10:04:10"),
+        "last_result_at": at("10:04:10"),
+        "last_ok_at": at("10:04:10"),
+        "pending_slot": at("11:00"),
+        "next_checkin": at("11:00"),
+        "next_checkin_latest": at("11:10"),
+    }
+
+
+def test_a_whole_failed_run_is_counted_as_a_failure_found_when_it_was_received():
+    effect = tell("error", "10:04:10", environment=WAITING)
+    assert effect.verdict is Verdict.FAILED
+    assert effect.checkin is not None
+    assert (effect.checkin.status, effect.checkin.failed_at) == ("error", at("10:04:10"))
+    assert changed(WAITING, effect.environment) == {
+        "last_checkin": at("10:04:10"),
+        "last_result_at": at("10:04:10"),
+        "pending_slot": at("11:00"),
+        "next_checkin": at("11:00"),
+        "next_checkin_latest": at("11:10"),
+    }
+
+
+@pytest.mark.parametrize("status", ["ok", "error", "in_progress"])
+def test_a_duration_does_not_date_a_run_back_and_none_is_made_up(status):
+    effect = tell(status, "10:04:10", environment=WAITING)
+    assert effect.checkin is not None
+    assert (effect.checkin.date_added, effect.checkin.duration_ms) == (at("10:04:10"), None)
+
+
+def test_the_very_first_run_of_an_environment_has_no_expected_time():
+    effect = tell("ok", "10:04:10", environment=EnvironmentState())
+    assert effect.checkin is not None
+    assert effect.checkin.expected_time is None
+    assert (effect.environment.pending_slot, effect.environment.last_ok_at) == (at("11:00"), at("10:04:10"))
+
+
+@pytest.mark.parametrize(
+    ("received", "served"),
+    [
+        pytest.param("10:59:54.900000", False, id="5.1 s early"),
+        pytest.param("10:59:55", True, id="5.0 s early"),
+        pytest.param("10:59:55.100000", True, id="4.9 s early"),
+    ],
+)
+@pytest.mark.parametrize("status", ["in_progress", "ok", "error"])
+def test_d12_a_run_that_begins_up_to_five_seconds_early_serves_the_slot(status, received, served):
+    effect = tell(status, received)
+    assert effect.environment.pending_slot == (at("12:00") if served else at("11:00"))
+    assert effect.checkin is not None
+    assert effect.checkin.expected_time == at("11:00")
+
+
+@pytest.mark.parametrize("status", ["in_progress", "ok", "error"])
+def test_d12_the_end_of_a_run_or_a_heartbeat_serves_no_slot_early(status):
+    effect = tell(status, "10:59:58", a_run("in_progress", timeout_at=at("11:10")))
+    assert effect.environment.pending_slot == at("11:00")
+
+
+# --- in_progress -> ... -----------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_moves_the_deadline_and_nothing_else_of_the_run():
+    run = a_run("in_progress")
+    effect = tell("in_progress", "10:20:40", run)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {"date_updated": at("10:20:40"), "timeout_at": at("10:50")}
+    assert (effect.verdict, changed(SERVED, effect.environment)) == (Verdict.NOTHING, {})
+
+
+def test_a_heartbeat_moves_the_next_expected_time_too():
+    effect = tell("in_progress", "11:05:00", a_run("in_progress", timeout_at=at("11:30")))
+    assert changed(SERVED, effect.environment) == {
+        "pending_slot": at("12:00"),
+        "next_checkin": at("12:00"),
+        "next_checkin_latest": at("12:10"),
+    }
+
+
+def test_a_heartbeat_may_bring_a_duration_and_a_trace_that_was_missing():
+    effect = tell("in_progress", "10:20:40", a_run("in_progress"), duration_ms=5, trace_id=TRACE)
+    assert effect.checkin is not None
+    assert (effect.checkin.duration_ms, effect.checkin.trace_id) == (5, TRACE)
+
+
+def test_the_first_trace_stays():
+    effect = tell("ok", "10:20:40", a_run("in_progress", trace_id=TRACE), trace_id=OTHER_TRACE)
+    assert effect.checkin is not None
+    assert effect.checkin.trace_id == TRACE
+
+
+@pytest.mark.parametrize(
+    ("received", "deadline"),
+    [
+        pytest.param(at("09:29:59", days=7), at("09:59", days=7), id="half an hour ahead is within seven days"),
+        pytest.param(at("09:30:00", days=7), at("10:00", days=7), id="half an hour ahead is seven days"),
+        pytest.param(at("09:31:00", days=7), at("10:00", days=7), id="half an hour ahead would be more"),
+    ],
+)
+def test_no_heartbeat_moves_the_deadline_further_than_seven_days_from_the_start(received, deadline):
+    effect = tell("in_progress", received, a_run("in_progress"))
+    assert effect.checkin is not None
+    assert effect.checkin.timeout_at == deadline
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("ok", Verdict.OK), ("error", Verdict.FAILED)])
+def test_a_closing_message_ends_the_run(status, verdict):
+    run = a_run("in_progress")
+    effect = tell(status, "10:10:30.250000", run)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {
+        "status": status,
+        "date_updated": at("10:10:30.250000"),
+        "timeout_at": None,
+        "duration_ms": 600_250,
+        **({"failed_at": at("10:10:30.250000")} if status == "error" else {}),
+    }
+    assert effect.verdict is verdict
+    assert effect.environment.last_result_at == at("10:00:30")
+
+
+@pytest.mark.parametrize(
+    ("known", "sent", "expected"),
+    [
+        pytest.param(None, None, 600_000, id="neither: the time between the messages"),
+        pytest.param(None, 42, 42, id="the message's own"),
+        pytest.param(17, None, 17, id="the one that is known"),
+        pytest.param(17, 42, 42, id="the message's own wins"),
+        pytest.param(None, 0, 0, id="nought is a duration"),
+    ],
+)
+def test_the_duration_of_a_run_that_ends(known, sent, expected):
+    effect = tell("ok", "10:10:30", a_run("in_progress", duration_ms=known), duration_ms=sent)
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == expected
+
+
+def test_d8_a_heartbeat_does_not_freeze_the_duration():
+    beating = tell("in_progress", "10:05:30", a_run("in_progress")).checkin
+    ended = tell("ok", "10:10:30", beating).checkin
+    assert beating is not None
+    assert ended is not None
+    assert (beating.duration_ms, ended.duration_ms) == (None, 600_000)
+
+
+# --- ok / error -> ... ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d16_a_late_opening_message_only_fills_in_the_start(status):
+    run = a_run(status, start="10:00:45", date_in_progress=None)
+    effect = tell("in_progress", "10:00:46", run)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {"date_in_progress": at("10:00:46"), "duration_ms": 1_000}
+    assert (effect.verdict, effect.environment, effect.problem) == (Verdict.NOTHING, SERVED, None)
+
+
+def test_the_duration_between_swapped_messages_is_never_negative():
+    effect = tell("in_progress", "10:00:29", a_run("ok", date_in_progress=None))
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == 1_000
+
+
+def test_d16_a_late_opening_message_keeps_a_duration_that_is_known():
+    effect = tell("in_progress", "10:00:46", a_run("ok", date_in_progress=None, duration_ms=3))
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == 3
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d7_a_second_opening_message_after_the_end_changes_nothing(status):
+    effect = tell("in_progress", "10:00:46", a_run(status))
+    assert (effect.checkin, effect.verdict, effect.problem, effect.environment) == (None, Verdict.NOTHING, None, SERVED)
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d16_ok_is_final(status):
+    effect = tell(status, "10:05:00", a_run("ok"))
+    assert (effect.checkin, effect.verdict, effect.environment) == (None, Verdict.NOTHING, SERVED)
+    assert effect.problem is not None
+    assert (effect.problem.kind, effect.problem.value) == (ProblemKind.CHECKIN_FINISHED, status)
+
+
+def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept():
+    run = a_run("error", date_updated=at("10:01"), failed_at=at("10:01"), duration_ms=30_000)
+    effect = tell("ok", "10:02:30", run, duration_ms=120_000)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {
+        "status": "ok",
+        "date_updated": at("10:02:30"),
+        "duration_ms": 120_000,
+        "failed_at": None,
+    }
+    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.verdict is Verdict.OK
+    assert effect.environment.last_ok_at == at("10:00:30")
+
+
+def test_d7_the_same_error_once_more_changes_nothing():
+    effect = tell("error", "10:02:30", a_run("error", duration_ms=30_000), duration_ms=30_000)
+    assert (effect.checkin, effect.verdict, effect.problem, effect.environment) == (None, Verdict.NOTHING, None, SERVED)
+
+
+def test_d7_an_error_without_duration_after_an_error_changes_nothing():
+    effect = tell("error", "10:02:30", a_run("error", duration_ms=30_000))
+    assert (effect.checkin, effect.earlier_word, effect.verdict) == (None, None, Verdict.NOTHING)
+
+
+def test_d16_another_error_of_a_retried_run_is_its_last_word_but_no_second_failure():
+    run = a_run("error", failed_at=at("10:01"), date_updated=at("10:01"), duration_ms=30_000)
+    effect = tell("error", "11:02:30", run, duration_ms=45_000)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {"date_updated": at("11:02:30"), "duration_ms": 45_000}
+    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.verdict is Verdict.NOTHING
+    assert effect.environment.pending_slot == at("12:00")
+
+
+def test_d16_celerys_three_words_of_one_run():
+    """in_progress, error, error, ok under one id."""
+    environment, run, words = WAITING, None, []
+    for status, received, duration_ms in [
+        ("in_progress", "10:00:30", None),
+        ("error", "10:01:00", 30_000),
+        ("error", "10:02:00", 31_000),
+        ("ok", "10:03:00", 32_000),
+    ]:
+        effect = tell(status, received, run, environment, duration_ms=duration_ms)
+        environment, run = effect.environment, effect.checkin
+        words.append((effect.verdict.value, effect.earlier_word and effect.earlier_word.duration_ms))
+    assert words == [("nothing", None), ("failed", None), ("nothing", 30_000), ("ok", 31_000)]
+    assert run is not None
+    assert (run.status, run.duration_ms, run.failed_at) == ("ok", 32_000, None)
+
+
+# --- timeout, missed, unknown -> ... ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d8_a_late_end_stays_a_timeout_and_says_how_it_ended_and_how_long_it_took(status):
+    run = a_run("timeout", failed_at=at("10:30"))
+    effect = tell(status, "10:45:30", run)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {
+        "date_updated": at("10:45:30"),
+        "duration_ms": 2_700_000,
+        "finished_status": status,
+        "finished_at": at("10:45:30"),
+    }
+    assert effect.verdict is Verdict.NOTHING
+
+
+def test_d8_a_late_end_moves_the_schedule_but_is_no_result():
+    effect = tell("ok", "11:05:00", a_run("timeout"))
+    assert changed(SERVED, effect.environment) == {
+        "pending_slot": at("12:00"),
+        "next_checkin": at("12:00"),
+        "next_checkin_latest": at("12:10"),
+    }
+
+
+def test_d8_d16_a_late_ok_after_a_late_error_is_the_last_word():
+    run = a_run("timeout", finished_status=CheckInStatus.ERROR, finished_at=at("10:40"), duration_ms=5)
+    effect = tell("ok", "10:45:30", run, duration_ms=9)
+    assert effect.checkin is not None
+    finish = effect.checkin.finished_status, effect.checkin.finished_at, effect.checkin.duration_ms
+    assert finish == ("ok", at("10:45:30"), 9)
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d8_a_late_ok_is_final(status):
+    run = a_run("timeout", finished_status=CheckInStatus.OK, finished_at=at("10:40"))
+    effect = tell(status, "10:45:30", run)
+    assert effect.problem is not None
+    assert (effect.problem.kind, effect.checkin, effect.environment) == (ProblemKind.CHECKIN_FINISHED, None, SERVED)
+
+
+def test_a_run_that_timed_out_cannot_be_reopened():
+    effect = tell("in_progress", "10:45:30", a_run("timeout"))
+    assert effect.problem is not None
+    assert (effect.problem.kind, effect.checkin, effect.environment) == (ProblemKind.CHECKIN_FINISHED, None, SERVED)
+
+
+@pytest.mark.parametrize("status", ["in_progress", "ok", "error"])
+def test_a_miss_takes_no_message(status):
+    effect = tell(status, "10:45:30", a_run("missed", date_in_progress=None))
+    assert effect.problem is not None
+    assert (effect.problem.kind, effect.checkin, effect.environment) == (ProblemKind.CHECKIN_FINISHED, None, SERVED)
+
+
+@pytest.mark.parametrize(
+    ("status", "deadline", "verdict"),
+    [("in_progress", at("11:15"), Verdict.NOTHING), ("ok", None, Verdict.OK), ("error", None, Verdict.FAILED)],
+)
+def test_an_unknown_run_takes_messages_as_a_running_one_does(status, deadline, verdict):
+    effect = tell(status, "10:45:30", a_run("unknown"))
+    assert effect.checkin is not None
+    assert (effect.checkin.status, effect.checkin.timeout_at, effect.verdict) == (status, deadline, verdict)
+
+
+def test_an_unknown_run_without_an_opening_message_gets_its_start():
+    effect = tell("in_progress", "10:45:30", a_run("unknown", date_in_progress=None))
+    assert effect.checkin is not None
+    assert effect.checkin.date_in_progress == at("10:45:30")
+
+
+# --- Refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", ["in_progress", "ok", "error", "timeout", "missed", "unknown"])
+@pytest.mark.parametrize("new", ["in_progress", "ok", "error"])
+def test_d9_an_id_of_another_environment_is_refused_whatever_its_run(old, new):
+    effect = tell(new, "10:05:00", a_run(old, environment_id=ELSEWHERE))
+    assert effect.problem is not None
+    assert (effect.problem.kind, effect.problem.value) == (ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH, str(run_id(1)))
+    assert (effect.checkin, effect.verdict, effect.environment) == (None, Verdict.NOTHING, SERVED)
+
+
+@pytest.mark.parametrize(
+    ("received", "refused"),
+    [
+        pytest.param(at("09:59:59", days=7), False, id="a second before seven days from the start's minute"),
+        pytest.param(at("10:00:00", days=7), True, id="seven days from the start's minute"),
+        pytest.param(at("10:00:01", days=7), True, id="a second after"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("in_progress", "in_progress"), ("in_progress", "ok"), ("error", "ok"), ("timeout", "error"), ("unknown", "ok")],
+)
+def test_no_message_changes_a_run_seven_days_after_its_start(old, new, received, refused):
+    effect = tell(new, received, a_run(old))
+    assert (effect.problem is not None, effect.checkin is None) == (refused, refused)
+    if effect.problem is not None:
+        assert effect.problem.kind is ProblemKind.CHECKIN_FINISHED
+        assert "7 days" in effect.problem.message
+
+
+def test_a_refusal_says_what_was_sent_and_why():
+    effect = tell("error", "10:05:00", a_run("ok"))
+    assert effect.problem is not None
+    assert effect.problem.field == "status"
+    assert effect.problem.message == "status 'error' came for a run that is over (it ended as ok); nothing was changed."
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        pytest.param(a_run("timeout"), "it ended as timeout", id="timeout"),
+        pytest.param(a_run("missed"), "it ended as missed", id="missed"),
+        pytest.param(a_run("ok", start="09:00", date_added=at("09:00", days=-8)), "7 days or more", id="old"),
+        pytest.param(
+            a_run("timeout", finished_status=CheckInStatus.OK, finished_at=at("10:40")),
+            "it timed out and ended ok later",
+            id="late ok",
+        ),
+    ],
+)
+def test_a_refusal_names_the_reason(run, why):
+    effect = tell("ok" if run.finished_status else "in_progress", "10:50", run)
+    assert effect.problem is not None
+    assert why in effect.problem.message
+    assert "nothing was changed" in effect.problem.message
+
+
+# --- Order of runs ----------------------------------------------------------------------------------------------------
+
+
+def newer_result_at(text):
+    return replace(SERVED, last_result_at=at(text))
+
+
+@pytest.mark.parametrize(
+    ("newest_result", "counts"),
+    [
+        pytest.param("10:00:29", True, id="just before this run began"),
+        pytest.param("10:00:30", True, id="when this run began"),
+        pytest.param("10:00:31", False, id="just after this run began"),
+    ],
+)
+def test_a_failure_older_than_a_newer_result_says_nothing_any_more(newest_result, counts):
+    before = newer_result_at(newest_result)
+    effect = tell("error", "10:05:00", a_run("in_progress"), before)
+    assert effect.checkin is not None
+    assert effect.checkin.status == "error"
+    assert (effect.checkin.failed_at is not None, effect.verdict) == (
+        counts,
+        Verdict.FAILED if counts else Verdict.NOTHING,
+    )
+    assert counts or effect.environment == before
+
+
+def test_an_ok_of_an_older_run_still_counts_and_dates_nothing_back():
+    before = replace(
+        SERVED, last_checkin=at("10:03"), last_result_at=at("10:03"), last_ok_at=at("10:03"), pending_slot=at("11:00")
+    )
+    effect = tell("ok", "10:05:00", a_run("in_progress"), before)
+    assert (effect.verdict, effect.environment) == (Verdict.OK, before)
+
+
+@pytest.mark.parametrize(
+    ("last_checkin", "moved"),
+    [
+        pytest.param("11:04:59", True, id="heard before this message"),
+        pytest.param("11:05:00", True, id="heard with this message"),
+        pytest.param("11:05:01", False, id="heard after this message"),
+    ],
+)
+@pytest.mark.parametrize("status", ["in_progress", "ok"])
+def test_a_message_older_than_the_newest_run_leaves_the_expected_times(status, last_checkin, moved):
+    before = replace(SERVED, last_checkin=at(last_checkin))
+    effect = tell(status, "11:05:00", a_run("in_progress", timeout_at=at("11:30")), before)
+    assert (effect.environment.pending_slot == at("12:00")) is moved
+    assert effect.environment.last_checkin == at(last_checkin)
+
+
+# --- D13 --------------------------------------------------------------------------------------------------------------
+
+
+def count(state, text, most=6):
+    return count_towards_limit(state, received_at=at(text), per_minute_max=most)
+
+
+def test_d13_the_first_check_in_of_a_minute_is_counted_as_one():
+    assert count(EnvironmentState(), "10:00:30") == EnvironmentState(limit_minute=at("10:00"), limit_count=1)
+
+
+@pytest.mark.parametrize(
+    ("already", "counted"), [(5, 6), (6, None), (7, None)], ids=["the sixth", "the seventh", "the eighth"]
+)
+def test_d13_six_in_a_minute_are_allowed(already, counted):
+    state = count(EnvironmentState(limit_minute=at("10:00"), limit_count=already), "10:00:59")
+    assert (state and state.limit_count) == counted
+
+
+def test_d13_the_next_minute_starts_again():
+    full = EnvironmentState(limit_minute=at("10:00"), limit_count=6)
+    assert count(full, "10:01:00") == EnvironmentState(limit_minute=at("10:01"), limit_count=1)
+
+
+def test_d13_a_backlog_is_counted_in_the_minutes_in_which_it_was_received():
+    state: EnvironmentState | None = EnvironmentState()
+    for minute in range(60):
+        for _ in range(6):
+            assert state is not None
+            state = count(state, f"10:{minute:02}:30")
+    assert state is not None
+    assert state.limit_count == 6

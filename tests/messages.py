@@ -1,0 +1,52 @@
+"""Check-in messages for tests, as a decoder would hand them on: say what the test is about, and nothing else."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from checkins.messages import CheckInMessage, CheckInStatus, MonitorConfig, Source
+from monitors.models import Monitor
+from monitors.schedule import Schedule
+from tests.factories import NOW
+
+
+def run_id(number: int) -> uuid.UUID:
+    """Return the id of a client's run number so-and-so."""
+    return uuid.UUID(int=number + (4 << 76) + (2 << 62))
+
+
+def make_message(
+    status: str = "ok",
+    *,
+    monitor: Monitor | None = None,
+    at: datetime = NOW,
+    run: int | None = None,
+    environment: str = "production",
+    **fields: Any,
+) -> CheckInMessage:
+    """Return a message received `at`; `run=None` is the all-zero id."""
+    slug = "job" if monitor is None else monitor.slug
+    values: dict[str, Any] = {
+        "project_id": 1 if monitor is None else monitor.project_id,
+        "slug": slug,
+        "raw_slug": slug,
+        "environment": environment,
+        "status": CheckInStatus(status),
+        "check_in_id": None if run is None else run_id(run),
+        "duration_ms": None,
+        "trace_id": None,
+        "sent_at": None,
+        "received_at": at,
+        "source": Source.SENTRY_ENVELOPE,
+        "config": None,
+        "config_problem": None,
+        "problems": (),
+        "payload": {"monitor_slug": slug, "status": status},
+    }
+    return CheckInMessage(**{**values, **fields})
+
+
+def make_config(crontab: str = "*/5 * * * *", *, timezone: str | None = None, **fields: Any) -> MonitorConfig:
+    """Return a configuration with the fields given; those, and no others, count as named."""
+    named = frozenset(fields) | ({"timezone"} if timezone else frozenset())
+    return MonitorConfig(schedule=Schedule.from_crontab(crontab, timezone or "UTC"), named=named, **fields)
