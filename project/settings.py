@@ -4,6 +4,7 @@ from pathlib import Path
 
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import reverse_lazy
 from kombu import Queue
 
 from monitors.wallclock import ClockSpeed
@@ -51,6 +52,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -179,6 +181,73 @@ CELERY_BEAT_SCHEDULE = {
         "task": "checkins.tasks.keep_house",
         "schedule": schedule(600 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 600},
+    },
+}
+
+# --- The admin ------------------------------------------------------------------------------------------------------
+
+DATETIME_FORMAT = "Y-m-d H:i:s T"
+UNFOLD = {
+    "SITE_TITLE": "Watchclock",
+    "SITE_HEADER": "Watchclock",
+    "SITE_SYMBOL": "timer",
+    "SITE_URL": None,
+    "SHOW_HISTORY": True,
+    "COLORS": {
+        "primary": {
+            shade: f"var(--color-blue-{shade})" for shade in ("50", *(str(n) for n in range(100, 1000, 100)), "950")
+        }
+    },
+    "SIDEBAR": {
+        "show_search": True,
+        "navigation": [
+            {
+                "title": title,
+                "separator": True,
+                "items": [
+                    {"title": name, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
+                    for name, icon, model in items
+                ],
+            }
+            for title, items in (
+                (
+                    "What is watched",
+                    (
+                        ("Monitors", "monitor_heart", "monitors_monitor"),
+                        ("Monitor environments", "dns", "monitors_monitorenvironment"),
+                        ("Environments", "public", "monitors_environment"),
+                        ("Projects", "folder", "monitors_project"),
+                        ("Ingest keys", "key", "monitors_ingestkey"),
+                    ),
+                ),
+                (
+                    "What went wrong",
+                    (
+                        ("Issues", "report", "incidents_issue"),
+                        ("Incidents", "emergency_home", "incidents_incident"),
+                        ("Occurrences", "history", "incidents_occurrence"),
+                        ("Notifications", "mail", "incidents_notification"),
+                    ),
+                ),
+                (
+                    "What was heard",
+                    (
+                        ("Check-ins", "check_circle", "checkins_checkin"),
+                        ("Processing errors", "error", "checkins_processingerror"),
+                        ("Configurations", "tune", "monitors_configsnapshot"),
+                    ),
+                ),
+                (
+                    "The clock",
+                    (
+                        ("Ticks", "schedule", "clocktasks_tick"),
+                        ("Shard clocks", "avg_pace", "clocktasks_shardclock"),
+                        ("Applied ticks", "playlist_add_check", "clocktasks_appliedtick"),
+                    ),
+                ),
+                ("People", (("Users", "person", "auth_user"), ("Groups", "group", "auth_group"))),
+            )
+        ],
     },
 }
 

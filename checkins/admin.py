@@ -1,0 +1,292 @@
+"""Check-ins and processing errors in the admin: what was heard, and what could not be used. Nobody edits it.
+
+There may be millions of check-ins, so the list is ordered by id (they arrive in that order), its filters are those that
+an index serves, and it has no date hierarchy, which would read the whole table; one day at a time is offered instead.
+"""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from checkins.messages import PROBLEM_MEANINGS, ProblemKind
+from checkins.models import CheckIn, ProcessingError
+from monitors.inspection import NOTHING, InspectionAdmin, code, duration, facts, instant, label, link, table
+from monitors.models import MonitorEnvironment, Project
+from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
+from monitors.wallclock import utcnow
+
+DAYS_OFFERED = 31
+ENVIRONMENTS_SEARCHED = 1_000
+"""As many as a monitor may have."""
+
+
+def milliseconds(count: int | None) -> str:
+    """Return a duration in milliseconds in words."""
+    return duration(None if count is None else timedelta(milliseconds=count))
+
+
+class StartedOnFilter(DropdownFilter):
+    """Check-ins of one day (UTC). A day is a bounded range of the BRIN index."""
+
+    title = "day (UTC)"
+    parameter_name = "day"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the last days, today first."""
+        today = utcnow().date()
+        days = [today - timedelta(days=back) for back in range(DAYS_OFFERED)]
+        return [(day.isoformat(), f"{day:%a %Y-%m-%d}") for day in days]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[CheckIn]) -> QuerySet[CheckIn]:
+        """Filter by day; a day that is not offered works too, if the address says so."""
+        start = chosen_day(self.value())
+        if start is None:
+            return queryset
+        return queryset.filter(date_added__gte=start, date_added__lt=start + timedelta(days=1))
+
+
+def chosen_day(text: str | None) -> datetime | None:
+    """Return the first instant (UTC) of a day written as in 2026-01-05; None if it is not one."""
+    try:
+        return datetime.strptime(text or "", "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+class MonitorFilter(AutocompleteSelectFilter):
+    """Check-ins of a monitor, found through its environments: their index holds the history."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[CheckIn]) -> QuerySet[CheckIn]:
+        """Filter by the monitor's environments."""
+        value = self.value()
+        if not value or not value.isdecimal():
+            return queryset
+        return queryset.filter(monitor_environment__in=environment_ids(monitor=value))
+
+
+def environment_ids(**conditions: Any) -> list[int]:
+    """Return the ids of monitor environments, to be looked up in the index of their history."""
+    rows = MonitorEnvironment.objects.filter(**conditions).order_by("id")
+    return list(rows.values_list("id", flat=True)[:ENVIRONMENTS_SEARCHED])
+
+
+@admin.register(CheckIn)
+class CheckInAdmin(InspectionAdmin):
+    """Every run that was heard of or missed."""
+
+    list_display = (
+        "status_label",
+        "monitor_slug",
+        "environment_name",
+        "expected_local",
+        "started_local",
+        "duration_text",
+        "source",
+        "guid",
+    )
+    list_display_links = ("status_label", "guid")
+    sortable_by = ()
+    list_filter = (
+        ("status", ChoicesDropdownFilter),
+        StartedOnFilter,
+        ("monitor", MonitorFilter),
+        ("monitor_environment", AutocompleteSelectFilter),
+        ("project", AutocompleteSelectFilter),
+    )
+    search_fields = ("guid",)
+    search_help_text = "The id of a check-in, or the whole slug of a monitor"
+    fieldsets = (
+        ("Run", {"fields": ("status_label", "monitor_link", "environment_link", "guid", "source", "trace_id")}),
+        ("Times", {"fields": ("times",)}),
+        ("Earlier attempts", {"fields": ("earlier_attempts",)}),
+        ("Configuration in force", {"fields": ("configuration",)}),
+    )
+    readonly_fields = (
+        "status_label",
+        "monitor_link",
+        "environment_link",
+        "times",
+        "earlier_attempts",
+        "configuration",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CheckIn]:
+        """All check-ins with what a row shows."""
+        return CheckIn.objects.select_related(
+            "monitor_environment__monitor", "monitor_environment__environment", "config"
+        )
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Newest first: by id, or by start within one day.
+
+        Asked for an old day in the order of ids, PostgreSQL walks back through every newer row.
+        """
+        return ("-date_added", "-id") if chosen_day(request.GET.get("day")) else ("-id",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[CheckIn], search_term: str
+    ) -> tuple[QuerySet[CheckIn], bool]:
+        """Find one check-in by its id, or those of a monitor by its slug.
+
+        Indexes: checkin_guid_unique_in_project, checkin_history.
+        """
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            guid = uuid.UUID(term)
+        except ValueError:
+            return queryset.filter(monitor_environment__in=environment_ids(monitor__slug=term.lower())), False
+        # The unique index begins with the project.
+        projects = list(Project.objects.values_list("id", flat=True))
+        return queryset.filter(project__in=projects, guid=guid), False
+
+    @admin.display(description="Status")
+    def status_label(self, checkin: CheckIn) -> SafeString:
+        """Show the status; for a timeout that ended after all, also how."""
+        text = checkin.get_status_display()
+        if checkin.finished_status:
+            return label(f"{text}, then {checkin.finished_status}", "bad", title="It ended after its deadline (D8).")
+        return label(text)
+
+    @admin.display(description="Monitor")
+    def monitor_slug(self, checkin: CheckIn) -> str:
+        """Show the slug."""
+        return checkin.monitor_environment.monitor.slug
+
+    @admin.display(description="Environment")
+    def environment_name(self, checkin: CheckIn) -> str:
+        """Show the name."""
+        return checkin.monitor_environment.environment.name
+
+    @admin.display(description="Expected")
+    def expected_local(self, checkin: CheckIn) -> SafeString:
+        """Show the slot in the monitor's zone."""
+        return instant(checkin.expected_time, checkin.monitor_environment.monitor.timezone)
+
+    @admin.display(description="Started")
+    def started_local(self, checkin: CheckIn) -> SafeString:
+        """Show the start in the monitor's zone."""
+        return instant(checkin.date_added, checkin.monitor_environment.monitor.timezone)
+
+    @admin.display(description="Duration")
+    def duration_text(self, checkin: CheckIn) -> str:
+        """Show how long the run took."""
+        return milliseconds(checkin.duration_ms)
+
+    @admin.display(description="Monitor")
+    def monitor_link(self, checkin: CheckIn) -> SafeString:
+        """Link to the monitor."""
+        return link(checkin.monitor_environment.monitor)
+
+    @admin.display(description="Environment")
+    def environment_link(self, checkin: CheckIn) -> SafeString:
+        """Link to the environment."""
+        return link(checkin.monitor_environment, checkin.monitor_environment.environment.name)
+
+    @admin.display(description="Times")
+    def times(self, checkin: CheckIn) -> SafeString:
+        """Show every instant of the run in the monitor's zone, and how it ended."""
+        zone, now = checkin.monitor_environment.monitor.timezone, utcnow()
+        late = NOTHING
+        if checkin.finished_at is not None:
+            late = label(checkin.finished_status or "", title="Reported after the deadline")
+        return facts(
+            {
+                "Expected": instant(checkin.expected_time, zone, now=now),
+                "Started": instant(checkin.date_added, zone, now=now),
+                "Opening message received": instant(checkin.date_in_progress, zone),
+                "First message received": instant(checkin.received_at, zone),
+                "Last change": instant(checkin.date_updated, zone),
+                "Duration": milliseconds(checkin.duration_ms),
+                "Times out at": instant(checkin.timeout_at, zone, now=now),
+                "Counted as a failure at": instant(checkin.failed_at, zone),
+                "Ended after the deadline": late,
+                "Ended at": instant(checkin.finished_at, zone),
+            }
+        )
+
+    @admin.display(description="Attempts")
+    def earlier_attempts(self, checkin: CheckIn) -> SafeString:
+        """Show what the job said under the same id before (D16)."""
+        return table(
+            ("Status", "Received", "Duration"),
+            [
+                (
+                    label(attempt.status),
+                    instant(attempt.received_at, checkin.monitor_environment.monitor.timezone),
+                    milliseconds(attempt.duration_ms),
+                )
+                for attempt in checkin.attempts.all()
+            ],
+        )
+
+    @admin.display(description="Configuration")
+    def configuration(self, checkin: CheckIn) -> SafeString:
+        """Show the monitor's configuration as it was when the run began."""
+        return facts({name.replace("_", " ").capitalize(): value for name, value in checkin.config.config.items()})
+
+
+@admin.register(ProcessingError)
+class ProcessingErrorAdmin(InspectionAdmin):
+    """What clients sent and nothing could be made of."""
+
+    list_display = (
+        "last_received",
+        "kind_label",
+        "project",
+        "monitor_or_slug",
+        "environment",
+        "field",
+        "message",
+        "count",
+    )
+    list_filter = (
+        ("kind", ChoicesDropdownFilter),
+        ("project", AutocompleteSelectFilter),
+        ("monitor", AutocompleteSelectFilter),
+        ("source", ChoicesDropdownFilter),
+    )
+    date_hierarchy = "last_received_at"
+    search_fields = ("slug", "message")
+    search_help_text = "Part of the slug or of the message"
+    ordering = ("-last_received_at",)
+    list_select_related = ("project", "monitor")
+    fieldsets = (
+        ("What", {"fields": ("kind_label", "meaning", "message", "field", "value")}),
+        ("Whose", {"fields": ("project", "monitor_or_slug", "environment", "source")}),
+        ("When", {"fields": ("first_received_at", "last_received_at", "count")}),
+        ("What was sent first", {"fields": ("pretty_payload",)}),
+    )
+    readonly_fields = ("kind_label", "meaning", "monitor_or_slug", "pretty_payload")
+
+    @admin.display(description="Last received (UTC)", ordering="last_received_at")
+    def last_received(self, error: ProcessingError) -> str:
+        """Show the newest of them."""
+        return f"{error.last_received_at:%Y-%m-%d %H:%M:%S}"
+
+    @admin.display(description="Kind", ordering="kind")
+    def kind_label(self, error: ProcessingError) -> SafeString:
+        """Show the kind."""
+        return label(error.kind.replace("_", " ").lower(), "doubtful", title=error.kind)
+
+    @admin.display(description="Meaning")
+    def meaning(self, error: ProcessingError) -> str:
+        """Say the kind in a sentence."""
+        return PROBLEM_MEANINGS[ProblemKind(error.kind)]
+
+    @admin.display(description="Monitor", ordering="slug")
+    def monitor_or_slug(self, error: ProcessingError) -> SafeString | str:
+        """Link to the monitor if it is known, else show the slug that was sent."""
+        return error.slug or NOTHING if error.monitor is None else link(error.monitor)
+
+    @admin.display(description="Payload")
+    def pretty_payload(self, error: ProcessingError) -> SafeString:
+        """Show the payload as indented JSON."""
+        return code(json.dumps(error.payload, indent=2, ensure_ascii=False, sort_keys=True))

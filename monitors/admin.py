@@ -1,0 +1,896 @@
+"""Monitors in the admin: what is watched, how it stands, what it expects next, and changing that.
+
+Nothing here writes configuration by itself: saving, muting, enabling and deleting go through `monitors.services`, so
+that an edit in the admin has the same effects as any other (D10). Check-ins, incidents and issues belong to higher
+apps; they are reached by model name or through their relations, never by import.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.apps import apps
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import IntegrityError
+from django.db.models import Case, Count, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
+from monitors.inspection import (
+    InspectionAdmin,
+    code,
+    duration,
+    facts,
+    instant,
+    label,
+    labels,
+    link,
+    link_to_list,
+    table,
+)
+from monitors.models import ConfigSnapshot, Environment, IngestKey, Monitor, MonitorEnvironment, Project
+from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots
+from monitors.services import (
+    CHANGEABLE_COLUMNS,
+    create_monitor,
+    delete_environments,
+    delete_monitors,
+    set_environments_muted,
+    set_monitors_muted,
+    set_monitors_status,
+    update_monitor,
+)
+from monitors.sharding import SHARD_COUNT
+from monitors.state import MonitorStatus
+from monitors.theme import (
+    AdminPasswordChangeForm,
+    AutocompleteSelectFilter,
+    ChoicesDropdownFilter,
+    DropdownFilter,
+    FieldTextFilter,
+    ModelAdmin,
+    TabularInline,
+    UserChangeForm,
+    UserCreationForm,
+)
+from monitors.wallclock import utcnow
+
+PREVIEW_COUNT = 10
+CHECKINS_SHOWN = 20
+INCIDENTS_SHOWN = 20
+ERRORS_SHOWN = 10
+ENVIRONMENTS_SHOWN = 100
+"""A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
+
+
+def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
+    """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone."""
+    zone = ZoneInfo(schedule.timezone)
+    slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEW_COUNT)
+    return [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
+
+
+def environment_status(row: MonitorEnvironment) -> SafeString:
+    """Return the labels of one environment: how it stands, and whether it is muted."""
+    text = {"active": "waiting", "error": "failing"}.get(row.status, row.get_status_display())
+    hint = "Nothing concluded yet: no check-in has ended." if row.status == "active" else ""
+    return labels([label(text, title=hint), *([label("muted")] if row.is_muted else [])])
+
+
+def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> SafeString:
+    """Return check-ins as a table, each linked to its own page, times in the zone of their monitor."""
+    return table(
+        ("Status", "Environment", "Expected", "Started", "Duration", "Source", "Id"),
+        [
+            (
+                label(checkin.get_status_display()),
+                checkin.monitor_environment.environment.name,
+                instant(checkin.expected_time, timezone),
+                instant(checkin.date_added, timezone),
+                duration(None if checkin.duration_ms is None else timedelta(milliseconds=checkin.duration_ms)),
+                checkin.get_source_display(),
+                link(checkin, str(checkin.guid)[:8]),
+            )
+            for checkin in checkins
+        ],
+        title=title,
+    )
+
+
+def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> SafeString:
+    """Return incidents as a table, each linked to its page and its issue."""
+    return table(
+        ("Incident", "Environment", "Started", "Opened", "Resolved", "Issue"),
+        [
+            (
+                link(incident, label("resolved" if incident.resolved_at else "open")),
+                incident.monitor_environment.environment.name,
+                instant(incident.started_at, timezone),
+                instant(incident.opened_at, timezone),
+                instant(incident.resolved_at, timezone),
+                link(incident.issue) if incident.issue else "none (muted)",
+            )
+            for incident in incidents
+        ],
+        title=title,
+    )
+
+
+def newest_checkins(environments: QuerySet[MonitorEnvironment], count: int) -> list[Any]:
+    """Return the newest check-ins of some environments, newest first. Two statements.
+
+    Each environment gives its own newest ones by index (checkin_history), so that a long history costs nothing.
+    """
+    checkins = apps.get_model("checkins", "CheckIn")._default_manager.all()
+    newest = checkins.filter(monitor_environment=OuterRef("pk")).order_by("-date_added").values("pk")[:count]
+    ids = environments.annotate(newest_ids=ArraySubquery(newest)).values_list("newest_ids", flat=True)
+    wanted = [checkin_id for environment_ids in ids for checkin_id in environment_ids]
+    rows = checkins.filter(pk__in=wanted).select_related("monitor_environment__environment")
+    return list(rows.order_by("-date_added", "-id")[:count])
+
+
+# --- Monitors ---------------------------------------------------------------------------------------------------------
+
+
+class OnlyFailing(DropdownFilter):
+    """Monitors by whether one of their environments has an open incident."""
+
+    title = "failing"
+    parameter_name = "failing"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("yes", "Failing"), ("no", "Not failing")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> QuerySet[Monitor]:
+        """Filter by the state of the environments."""
+        failing = MonitorEnvironment.objects.filter(status="error").values("monitor")
+        if self.value() == "yes":
+            return queryset.filter(pk__in=failing)
+        return queryset.exclude(pk__in=failing) if self.value() == "no" else queryset
+
+
+class StatusFilter(DropdownFilter):
+    """Monitors by status; those that are being deleted are out of sight."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the statuses that a person can set."""
+        return [("active", "active"), ("disabled", "disabled")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter by status."""
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+class MutedFilter(DropdownFilter):
+    """Rows by whether they are muted."""
+
+    title = "muted"
+    parameter_name = "muted"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("yes", "Muted"), ("no", "Not muted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter by the row's own flag."""
+        return queryset.filter(is_muted=self.value() == "yes") if self.value() in ("yes", "no") else queryset
+
+
+class ServiceDeletionMixin:
+    """Deleting takes rows out of sight through the services; what hangs on them is not listed.
+
+    Django would load every check-in of a monitor to show what will be deleted with it.
+    """
+
+    opts: Any
+
+    def get_deleted_objects(
+        self, objs: Collection[Model], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Name the rows themselves, and what happens to the rest."""
+        names = [str(row) for row in objs]
+        return names, {str(self.opts.verbose_name_plural): len(names)}, set(), []
+
+
+def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
+    """Annotate monitors with what their environments say together; computed only for rows that are shown or sorted."""
+    live = MonitorEnvironment.objects.filter(monitor=OuterRef("pk")).exclude(status="pending_deletion")
+    rows = live.order_by().values("monitor")
+
+    def number(condition: Q) -> Coalesce:
+        return Coalesce(Subquery(rows.annotate(n=Count("pk", filter=condition)).values("n")), 0)
+
+    return monitors.annotate(
+        environment_count=number(Q()),
+        failing_count=number(Q(status="error")),
+        concluded_count=number(~Q(status="active")),
+        muted_count=number(Q(is_muted=True)),
+        next_expected=Subquery(rows.annotate(at=Min("next_checkin")).values("at")),
+        last_heard=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
+    )
+
+
+@admin.register(Monitor)
+class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
+    """Monitors: list, configuration, live state and history on one page."""
+
+    form = MonitorForm
+    list_display = (
+        "name_and_slug",
+        "status_labels",
+        "schedule_text",
+        "environments_text",
+        "next_expected_local",
+        "last_heard_local",
+        "project_link",
+    )
+    list_filter = (
+        StatusFilter,
+        OnlyFailing,
+        MutedFilter,
+        ("schedule_type", ChoicesDropdownFilter),
+        ("project", AutocompleteSelectFilter),
+        ("owner", FieldTextFilter),
+    )
+    search_fields = ("slug", "name")
+    search_help_text = "Part of the slug or the name"
+    ordering = ("slug",)
+    autocomplete_fields = ("project",)
+    actions = ("mute", "unmute", "enable", "disable")
+    readonly_fields = ("next_ten_times",)
+    conditional_fields = {
+        "crontab": "schedule_type == 'crontab'",
+        "interval": "schedule_type == 'interval'",
+        "interval_unit": "schedule_type == 'interval'",
+    }
+    change_form_template = "admin/monitors/monitor/change_form.html"
+    fieldsets = (
+        ("Job", {"fields": (("project", "slug"), ("name", "owner"), "tags", ("status", "is_muted"))}),
+        (
+            "Schedule",
+            {
+                "fields": (
+                    ("schedule_type", "timezone"),
+                    "crontab",
+                    ("interval", "interval_unit"),
+                    ("checkin_margin", "max_runtime"),
+                    "next_ten_times",
+                )
+            },
+        ),
+        ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
+    )
+
+    class Media:
+        js = ("monitors/schedule_preview.js",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Monitor]:
+        """Monitors that are not being deleted, with what the list shows of their environments."""
+        return with_environment_summary(
+            Monitor.objects.filter(status__in=["active", "disabled"]).select_related("project")
+        )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.add_monitor")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.change_monitor")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_monitor")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        """A monitor stays in its project: its check-ins and environments belong to it."""
+        return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
+
+    # List
+
+    @admin.display(description="Monitor", ordering="slug")
+    def name_and_slug(self, monitor: Any) -> SafeString:
+        """Show the slug, and the name where it says more."""
+        if monitor.name == monitor.slug:
+            return format_html("{}", monitor.slug)
+        return format_html(
+            '{} <span class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</span>',
+            monitor.slug,
+            monitor.name,
+        )
+
+    @admin.display(description="Status", ordering="failing_count")
+    def status_labels(self, monitor: Any) -> SafeString:
+        """Show the worst that can be said of the monitor's environments."""
+        muted = monitor.is_muted or (monitor.environment_count and monitor.muted_count == monitor.environment_count)
+        if monitor.status == "disabled":
+            text, hint = "disabled", "Refuses check-ins and expects none."
+        elif monitor.failing_count:
+            text, hint = "failing", f"{monitor.failing_count} environments with an open incident."
+        elif monitor.concluded_count:
+            text, hint = "ok", ""
+        else:
+            text, hint = "waiting", "No check-in has ended yet."
+        return labels([label(text, title=hint), *([label("muted")] if muted else [])])
+
+    @admin.display(description="Schedule")
+    def schedule_text(self, monitor: Monitor) -> SafeString:
+        """Show the schedule in words; the tooltip holds the crontab."""
+        return format_html('<span title="{}">{}</span>', monitor.crontab or "", describe(monitor.schedule()))
+
+    @admin.display(description="Environments", ordering="environment_count")
+    def environments_text(self, monitor: Any) -> SafeString:
+        """Show how many environments there are and how many of them fail, with a link to them."""
+        text = f"{monitor.environment_count}"
+        if monitor.failing_count:
+            text += f", {monitor.failing_count} failing"
+        if not monitor.environment_count:
+            return format_html("0")
+        return link_to_list("monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", text)
+
+    @admin.display(description="Next expected", ordering="next_expected")
+    def next_expected_local(self, monitor: Any) -> SafeString:
+        """Show the earliest time at which an environment is expected, in the monitor's zone."""
+        return instant(monitor.next_expected, monitor.timezone)
+
+    @admin.display(description="Last check-in", ordering="last_heard")
+    def last_heard_local(self, monitor: Any) -> SafeString:
+        """Show when a job of the monitor last reported, in the monitor's zone."""
+        return instant(monitor.last_heard, monitor.timezone)
+
+    @admin.display(description="Project", ordering="project__name")
+    def project_link(self, monitor: Monitor) -> SafeString:
+        """Link to the project."""
+        return link(monitor.project)
+
+    # Page
+
+    @admin.display(description="Next ten times")
+    def next_ten_times(self, monitor: Monitor | None) -> SafeString:
+        """Show what the schedule means; the script refreshes it while a person types."""
+        lines: list[str] = []
+        text = "Choose a schedule to see its times."
+        if monitor is not None and monitor.pk:
+            lines, text = next_times(monitor.schedule(), now=utcnow()), describe(monitor.schedule())
+        return format_html(
+            '<div id="schedule-preview" data-url="{}"><strong data-role="text">{}</strong>'
+            '<ol data-role="times" class="font-mono mt-2">{}</ol></div>',
+            reverse("admin:monitors_monitor_preview"),
+            text,
+            format_html("".join("<li>{}</li>" for _ in lines), *lines) if lines else "",
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the preview of schedules that are not saved yet."""
+        view = self.admin_site.admin_view(self.preview_view)
+        urls: list[URLPattern] = super().get_urls()
+        return [path("preview/", view, name="monitors_monitor_preview"), *urls]
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer `{"text", "times"}` for the schedule fields in the query, or 400 with `{"field", "error"}`."""
+        if not self.has_view_permission(request):
+            return JsonResponse({"error": "You may not look at monitors."}, status=403)
+        try:
+            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_FIELDS})
+        except ScheduleError as error:
+            return JsonResponse({"field": error.field, "error": str(error)}, status=400)
+        return JsonResponse({"text": describe(schedule), "times": next_times(schedule, now=utcnow())})
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Show live state above the form and history below it."""
+        monitor, now = row, utcnow()
+        zone = monitor.timezone
+        live = MonitorEnvironment.objects.filter(monitor=monitor).exclude(status="pending_deletion")
+        failing_first = Case(When(status="error", then=0), default=1)
+        environments = live.select_related("environment").order_by(failing_first, "environment__name")
+        shown = list(environments[:ENVIRONMENTS_SHOWN])
+        keys = live.filter(pk__in=[row.pk for row in shown])
+        incidents = apps.get_model("incidents", "Incident")._default_manager.filter(
+            monitor_environment__monitor=monitor, resolved_at__isnull=True
+        )
+        related = ("monitor_environment__environment", "issue")
+        return {
+            "status_labels": self.status_labels(monitor),
+            "schedule_text": describe(monitor.schedule()),
+            "next_expected": instant(monitor.next_expected, zone, now=now),
+            "last_heard": instant(monitor.last_heard, zone, now=now),
+            "may_be_overwritten": monitor.is_upserting,
+            "environments_table": environments_table(shown, timezone=zone, now=now),
+            "environments_left_out": max(0, monitor.environment_count - len(shown)),
+            "all_environments": link_to_list(
+                "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
+            ),
+            "open_incidents_table": incidents_table(
+                incidents.select_related(*related).order_by("-opened_at")[:INCIDENTS_SHOWN],
+                timezone=zone,
+                title="Open incidents",
+            ),
+            "checkins_table": checkins_table(
+                newest_checkins(keys, CHECKINS_SHOWN), timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"
+            ),
+            "all_checkins": link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
+            "errors_table": errors_table(
+                monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
+            ),
+        }
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a slug that another writer took between check and insert as the form error that it is."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except IntegrityError as error:
+            # Validation sees the other monitor this time. Anything else is a mistake of ours, and loud.
+            diagnosis = getattr(error.__cause__, "diag", None)
+            if getattr(diagnosis, "constraint_name", None) != "monitor_slug_unique_in_project":
+                raise
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save through the services: every environment expects its next check-in anew where that changed (D10)."""
+        now = utcnow()
+        if not change:
+            obj.created_at = now
+            create_monitor(obj)
+            return
+        changed = set(form.changed_data)
+        if changed & set(SCHEDULE_FIELDS):
+            changed |= set(SCHEDULE_FIELDS)
+        # Only what was changed here: a check-in may have brought other values since the page was loaded.
+        update_monitor(obj.pk, {name: form.cleaned_data[name] for name in changed & set(CHANGEABLE_COLUMNS)}, now=now)
+        if "is_muted" in changed:
+            set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
+        if "tags" in changed:
+            Monitor.objects.filter(pk=obj.pk).update(tags=form.cleaned_data["tags"])
+
+    def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
+        """Take the monitor out of sight; its rows are removed later."""
+        delete_monitors([obj.pk], now=utcnow())
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Take the monitors out of sight; their rows are removed later."""
+        delete_monitors(list(queryset.values_list("pk", flat=True)), now=utcnow())
+
+    # Actions
+
+    @admin.action(description="Mute: record failures, tell nobody", permissions=["handle"])
+    def mute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Mute the selected monitors and all their environments."""
+        count = set_monitors_muted(_keys(queryset), True)
+        messages.success(request, f"Muted {_number(count, 'monitor')}.")
+
+    @admin.action(description="Unmute", permissions=["handle"])
+    def unmute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Unmute the selected monitors and all their environments."""
+        count = set_monitors_muted(_keys(queryset), False)
+        messages.success(request, f"Unmuted {_number(count, 'monitor')}.")
+
+    @admin.action(description="Enable: expect check-ins from now on", permissions=["handle"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Enable the selected monitors; the next check-in is expected counted from now (D10)."""
+        count = set_monitors_status(_keys(queryset), MonitorStatus.ACTIVE, now=utcnow())
+        messages.success(request, f"Enabled {_number(count, 'monitor')}.")
+
+    @admin.action(description="Disable: refuse check-ins, expect none", permissions=["handle"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Disable the selected monitors."""
+        count = set_monitors_status(_keys(queryset), MonitorStatus.DISABLED, now=utcnow())
+        messages.success(request, f"Disabled {_number(count, 'monitor')}.")
+
+
+def _keys(queryset: QuerySet[Any]) -> list[int]:
+    return list(queryset.order_by().values_list("pk", flat=True))
+
+
+def _number(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now: datetime) -> SafeString:
+    """Return the live state of environments as a table, times in the zone of their monitor."""
+    return table(
+        ("Environment", "Status", "Last check-in", "Next expected", "Missed at", "Failures in a row", "Oks in a row"),
+        [
+            (
+                link(row, row.environment.name),
+                environment_status(row),
+                instant(row.last_checkin, timezone, now=now),
+                instant(row.next_checkin, timezone, now=now),
+                instant(row.next_checkin_latest, timezone),
+                row.failure_streak,
+                row.ok_streak,
+            )
+            for row in rows
+        ],
+        title="Environments",
+    )
+
+
+def errors_table(errors: Iterable[Any], *, title: str) -> SafeString:
+    """Return processing errors as a table, each linked to its page."""
+    return table(
+        ("Last received", "Kind", "What", "Times"),
+        [(instant(error.last_received_at), link(error, error.kind), error.message, error.count) for error in errors],
+        title=title,
+    )
+
+
+# --- Monitor environments and environments ----------------------------------------------------------------------------
+
+
+class EnvironmentStatusFilter(DropdownFilter):
+    """Monitor environments by status; those that are being deleted are out of sight."""
+
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the statuses in the words of the list."""
+        return [("error", "failing"), ("ok", "ok"), ("active", "waiting")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter by status."""
+        return queryset.filter(status=self.value()) if self.value() else queryset
+
+
+class ShardFilter(DropdownFilter):
+    """Rows of one shard of the clock."""
+
+    title = "shard"
+    parameter_name = "shard"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer every shard."""
+        return [(str(shard), str(shard)) for shard in range(SHARD_COUNT)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filter by shard."""
+        return queryset.filter(shard=self.value()) if (self.value() or "").isdecimal() else queryset
+
+
+@admin.register(MonitorEnvironment)
+class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
+    """The live state of each job in each environment: written by check-ins and the clock, looked at here."""
+
+    list_display = (
+        "monitor_slug",
+        "environment_name",
+        "status_labels",
+        "next_expected_local",
+        "missed_at_local",
+        "last_checkin_local",
+        "streak",
+        "shard",
+    )
+    list_filter = (
+        EnvironmentStatusFilter,
+        MutedFilter,
+        ShardFilter,
+        ("monitor", AutocompleteSelectFilter),
+        ("environment", AutocompleteSelectFilter),
+    )
+    search_fields = ("monitor__slug", "monitor__name", "environment__name")
+    search_help_text = "Part of the monitor's slug or name, or of the environment's name"
+    ordering = ("monitor__slug", "environment__name")
+    actions = ("mute", "unmute")
+    change_form_template = "admin/monitors/monitorenvironment/change_form.html"
+    fields = ("monitor_link", "environment_name", "status_labels", "state")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MonitorEnvironment]:
+        """Environments that are not being deleted."""
+        rows = MonitorEnvironment.objects.exclude(status="pending_deletion")
+        return rows.select_related("monitor", "environment")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_monitorenvironment")
+
+    @admin.display(description="Monitor", ordering="monitor__slug")
+    def monitor_slug(self, row: MonitorEnvironment) -> str:
+        """Show the slug."""
+        return row.monitor.slug
+
+    @admin.display(description="Monitor")
+    def monitor_link(self, row: MonitorEnvironment) -> SafeString:
+        """Link to the monitor."""
+        return link(row.monitor)
+
+    @admin.display(description="Environment", ordering="environment__name")
+    def environment_name(self, row: MonitorEnvironment) -> str:
+        """Show the name."""
+        return row.environment.name
+
+    @admin.display(description="Status", ordering="status")
+    def status_labels(self, row: MonitorEnvironment) -> SafeString:
+        """Show status and mute."""
+        return environment_status(row)
+
+    @admin.display(description="Next expected", ordering="next_checkin")
+    def next_expected_local(self, row: MonitorEnvironment) -> SafeString:
+        """Show the next expected time in the monitor's zone."""
+        return instant(row.next_checkin, row.monitor.timezone)
+
+    @admin.display(description="Missed at", ordering="next_checkin_latest")
+    def missed_at_local(self, row: MonitorEnvironment) -> SafeString:
+        """Show when the oldest slot that waits becomes a miss, in the monitor's zone."""
+        return instant(row.next_checkin_latest, row.monitor.timezone)
+
+    @admin.display(description="Last check-in", ordering="last_checkin")
+    def last_checkin_local(self, row: MonitorEnvironment) -> SafeString:
+        """Show when the job last reported, in the monitor's zone."""
+        return instant(row.last_checkin, row.monitor.timezone)
+
+    @admin.display(description="In a row", ordering="failure_streak")
+    def streak(self, row: MonitorEnvironment) -> str:
+        """Show the run that thresholds are compared with."""
+        if row.failure_streak:
+            return f"{row.failure_streak} of {row.monitor.failure_threshold} failures"
+        return f"{row.ok_streak} ok"
+
+    @admin.display(description="State")
+    def state(self, row: MonitorEnvironment) -> SafeString:
+        """Show every column that a decision is made from, times in the monitor's zone."""
+        zone, now = row.monitor.timezone, utcnow()
+        return facts(
+            {
+                "Last check-in": instant(row.last_checkin, zone, now=now),
+                "Last run that ended, started": instant(row.last_result_at, zone, now=now),
+                "Last ok run started": instant(row.last_ok_at, zone, now=now),
+                "Oldest slot not accounted for": instant(row.pending_slot, zone, now=now),
+                "That slot is missed at": instant(row.next_checkin_latest, zone, now=now),
+                "Next expected": instant(row.next_checkin, zone, now=now),
+                "Interval counted from": instant(row.anchor_at, zone),
+                "Failures in a row": f"{row.failure_streak} (an incident opens at {row.monitor.failure_threshold})",
+                "Failing since": instant(row.failure_streak_started_at, zone, now=now),
+                "Oks in a row": f"{row.ok_streak} (an incident is resolved at {row.monitor.recovery_threshold})",
+                "Shard of the clock": row.shard,
+                "First check-in": instant(row.created_at, zone),
+            }
+        )
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Show incidents and check-ins below the state."""
+        zone = row.monitor.timezone
+        incidents = row.incidents.select_related("monitor_environment__environment", "issue").order_by("-id")
+        checkins = newest_checkins(MonitorEnvironment.objects.filter(pk=row.pk), CHECKINS_SHOWN)
+        return {
+            "incidents_table": incidents_table(
+                incidents[:INCIDENTS_SHOWN], timezone=zone, title=f"Last {INCIDENTS_SHOWN} incidents"
+            ),
+            "checkins_table": checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+        }
+
+    def delete_model(self, request: HttpRequest, obj: MonitorEnvironment) -> None:
+        """Take the environment out of sight; its rows are removed later."""
+        delete_environments(obj.monitor_id, [obj.environment.name])
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
+        """Take the environments out of sight; their rows are removed later."""
+        names: dict[int, list[str]] = {}
+        for monitor_id, name in queryset.order_by("monitor_id").values_list("monitor_id", "environment__name"):
+            names.setdefault(monitor_id, []).append(name)
+        for monitor_id, environment_names in names.items():
+            delete_environments(monitor_id, environment_names)
+
+    @admin.action(description="Mute: record failures, tell nobody", permissions=["handle"])
+    def mute(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
+        """Mute the selected environments."""
+        count = set_environments_muted(_keys(queryset), True)
+        messages.success(request, f"Muted {_number(count, 'monitor environment')}.")
+
+    @admin.action(description="Unmute", permissions=["handle"])
+    def unmute(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
+        """Unmute the selected environments."""
+        count = set_environments_muted(_keys(queryset), False)
+        messages.success(request, f"Unmuted {_number(count, 'monitor environment')}.")
+
+
+@admin.register(Environment)
+class EnvironmentAdmin(InspectionAdmin):
+    """The names of places where jobs run; the first check-in from a place creates it."""
+
+    list_display = ("name", "project_link", "monitors_text")
+    list_filter = (("project", AutocompleteSelectFilter),)
+    search_fields = ("name",)
+    ordering = ("name", "id")
+    fields = ("name", "project_link", "monitors_text")
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Environment]:
+        """Environments in use: deleted ones leave a name that nothing can be sent to."""
+        rows = MonitorEnvironment.objects.filter(environment=OuterRef("pk")).order_by().values("environment")
+        used = Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
+        return Environment.objects.exclude(name__startswith="deleted-").select_related("project").annotate(used=used)
+
+    @admin.display(description="Project", ordering="project__name")
+    def project_link(self, environment: Environment) -> SafeString:
+        """Link to the project."""
+        return link(environment.project)
+
+    @admin.display(description="Monitors")
+    def monitors_text(self, environment: Any) -> SafeString:
+        """Show how many monitors run here, with a link to them."""
+        return link_to_list(
+            "monitors.monitorenvironment", f"environment__id__exact={environment.pk}", str(environment.used)
+        )
+
+
+# --- Projects and keys ------------------------------------------------------------------------------------------------
+
+
+class GrantedPermissions:
+    """Rows that people make: adding and changing as granted to the user; staff may look."""
+
+    opts: Any
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm(f"{self.opts.app_label}.add_{self.opts.model_name}")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+
+class IngestKeyInline(GrantedPermissions, TabularInline):
+    """The keys of a project; a new one generates itself."""
+
+    model = IngestKey
+    fields = ("public_key", "label", "is_active")
+    extra = 0
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """A public key is no secret: it is in every client."""
+        return bool(request.user.is_staff)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_ingestkey")
+
+
+@admin.register(Project)
+class ProjectAdmin(GrantedPermissions, InspectionAdmin):
+    """Projects, their keys, and what to paste into a job."""
+
+    list_display = ("name", "slug", "monitors_text", "created_at")
+    search_fields = ("name", "slug")
+    ordering = ("name",)
+    fields = ("name", "slug")
+    prepopulated_fields = {"slug": ("name",)}
+    inlines = (IngestKeyInline,)
+    change_form_template = "admin/monitors/project/change_form.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
+        """Projects with their number of monitors."""
+        rows = Monitor.objects.not_deleted().filter(project=OuterRef("pk")).order_by().values("project")
+        return Project.objects.annotate(monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0))
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
+        """Suggest a slug for a new project; never change one that is in use."""
+        return {} if obj is not None or not self.has_add_permission(request) else {"slug": ("name",)}
+
+    @admin.display(description="Monitors", ordering="monitor_count")
+    def monitors_text(self, project: Any) -> SafeString:
+        """Show how many monitors there are, with a link to them."""
+        return link_to_list("monitors.monitor", f"project__id__exact={project.pk}", str(project.monitor_count))
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Show what to paste into a job, built from the address that this page was asked under."""
+        keys = row.ingest_keys.filter(is_active=True).order_by("id")
+        scheme = "https" if request.is_secure() else "http"
+        return {"connections": [connection_lines(key, scheme=scheme, host=request.get_host()) for key in keys]}
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Date a new project, and give it its first key."""
+        if not change:
+            obj.created_at = utcnow()
+        obj.save()
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Date new keys."""
+        for key in formset.save(commit=False):
+            if key.created_at is None:
+                key.created_at = utcnow()
+            key.save()
+        for key in formset.deleted_objects:
+            key.delete()
+
+
+def connection_lines(key: IngestKey, *, scheme: str, host: str) -> dict[str, Any]:
+    """Return the DSN of a key and lines to paste: Python SDK, plain HTTP, sentry-cli."""
+    dsn = f"{scheme}://{key.public_key}@{host}/{key.project_id}"
+    return {
+        "key": key,
+        "lines": (
+            ("DSN", code(dsn)),
+            ("Python (sentry-sdk)", code(f'import sentry_sdk\n\nsentry_sdk.init(dsn="{dsn}")')),
+            (
+                "Any job (curl)",
+                code(f'curl "{scheme}://{host}/api/{key.project_id}/cron/my-job/{key.public_key}/?status=ok"'),
+            ),
+            ("Any command (sentry-cli)", code(f'SENTRY_DSN="{dsn}" sentry-cli monitors run my-job -- ./my-job.sh')),
+        ),
+    }
+
+
+@admin.register(IngestKey)
+class IngestKeyAdmin(GrantedPermissions, InspectionAdmin):
+    """Keys of all projects: to find whose a key is, and to switch one off."""
+
+    list_display = ("public_key", "project", "label", "is_active", "created_at")
+    list_filter = ("is_active", ("project", AutocompleteSelectFilter))
+    search_fields = ("public_key", "label")
+    list_select_related = ("project",)
+    autocomplete_fields = ("project",)
+    ordering = ("-id",)
+    fields = ("project", "public_key", "label", "is_active")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_ingestkey")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Date a new key."""
+        if not change:
+            obj.created_at = utcnow()
+        obj.save()
+
+
+@admin.register(ConfigSnapshot)
+class ConfigSnapshotAdmin(InspectionAdmin):
+    """The configurations that check-ins ran under."""
+
+    list_display = ("__str__", "summary")
+    search_fields = ("sha256",)
+    ordering = ("-id",)
+    fields = ("sha256", "content")
+    readonly_fields = fields
+
+    @admin.display(description="Configuration")
+    def summary(self, snapshot: ConfigSnapshot) -> str:
+        """Show what is set, on one line."""
+        return ", ".join(f"{name} {value}" for name, value in snapshot.config.items() if value is not None)
+
+    @admin.display(description="Configuration")
+    def content(self, snapshot: ConfigSnapshot) -> SafeString:
+        """Show the columns of the monitor as they were."""
+        return facts({name.replace("_", " "): value for name, value in snapshot.config.items()})
+
+
+# --- People: Django's own pages in the look of the theme --------------------------------------------------------------
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
+    """People who may sign in."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    """Sets of permissions."""

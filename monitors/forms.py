@@ -1,0 +1,131 @@
+"""What a person may type about a monitor, checked before anything is saved.
+
+The schedule goes through `Schedule.from_crontab` and `Schedule.from_interval`, as it does when a client sends one; its
+one-sentence errors appear at the field they are about.
+"""
+
+import re
+import zoneinfo
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db.models import Field
+
+from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
+from monitors.schedule import Schedule, ScheduleError, ScheduleType
+from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+
+SLUG = re.compile(r"[a-z0-9_-]{1,50}")
+SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
+
+
+def parse_schedule(typed: dict[str, Any]) -> Schedule:
+    """Return the schedule that the form fields `SCHEDULE_FIELDS` say. Raises ScheduleError, which names the field."""
+    timezone = typed.get("timezone")
+    if typed.get("schedule_type") == ScheduleType.INTERVAL:
+        return Schedule.from_interval(typed.get("interval"), typed.get("interval_unit"), timezone)
+    return Schedule.from_crontab(typed.get("crontab") or "", timezone)
+
+
+class TimezoneWidget(UnfoldAdminTextInputWidget):
+    """A text field that suggests the zones of the tz database."""
+
+    template_name = "admin/monitors/timezone_widget.html"
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"list": "timezone-names", "autocomplete": "off"})
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        """Add the suggestions."""
+        return {**super().get_context(name, value, attrs), "zones": sorted(zoneinfo.available_timezones())}
+
+
+def _whole_number(name: str, most: int) -> forms.IntegerField:
+    field = Monitor._meta.get_field(name)
+    assert isinstance(field, Field)
+    message = f"This takes a whole number from 1 to {most}."
+    return forms.IntegerField(
+        help_text=field.help_text,
+        initial=field.default,
+        widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1, "max": most}),
+        validators=[MinValueValidator(1, message), MaxValueValidator(most, message)],
+        error_messages={"invalid": message, "required": message},
+    )
+
+
+class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
+    """The configuration of one monitor. Valid data break no constraint, except when another writer is faster."""
+
+    crontab = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Five fields (minute, hour, day of month, month, day of week) or a nickname such as @daily.",
+    )
+    # A text, so that whatever is typed gets the one sentence of ScheduleError.
+    interval = forms.CharField(required=False, widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1}))
+    timezone = forms.CharField(
+        required=False,
+        widget=TimezoneWidget(),
+        help_text="A name of the tz database, such as Europe/Vienna. Empty: UTC.",
+    )
+    checkin_margin = _whole_number("checkin_margin", MARGIN_MINUTES_MAX)
+    max_runtime = _whole_number("max_runtime", RUNTIME_MINUTES_MAX)
+    failure_threshold = _whole_number("failure_threshold", THRESHOLD_MAX)
+    recovery_threshold = _whole_number("recovery_threshold", THRESHOLD_MAX)
+
+    class Meta:
+        model = Monitor
+        fields = [
+            "project",
+            "slug",
+            "name",
+            "status",
+            "is_muted",
+            *SCHEDULE_FIELDS,
+            "checkin_margin",
+            "max_runtime",
+            "failure_threshold",
+            "recovery_threshold",
+            "owner",
+            "tags",
+        ]
+        help_texts = {
+            "slug": "What check-ins name the monitor by: lower case letters, digits, - and _; at most 50 characters.",
+            "status": "A disabled monitor refuses check-ins and expects none.",
+            "is_muted": "All environments: failures are recorded, but nobody is told.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "status" in self.fields:
+            status = self.fields["status"]
+            assert isinstance(status, forms.ChoiceField)
+            status.choices = [("active", "active"), ("disabled", "disabled")]
+
+    def clean_slug(self) -> str:
+        """Refuse slugs that no check-in could name. A slug that is there already stays, whatever it looks like."""
+        slug: str = self.cleaned_data["slug"]
+        if slug != self.instance.slug and (not SLUG.fullmatch(slug) or slug.isdecimal()):
+            raise ValidationError(
+                "A slug takes 1 to 50 lower case letters, digits, dashes and underscores, and not digits only."
+            )
+        return slug
+
+    def clean(self) -> dict[str, Any]:
+        """Check the schedule as a whole, and that the slug is free in its project."""
+        super().clean()
+        data = self.cleaned_data
+        try:
+            schedule = parse_schedule({name: self.data.get(self.add_prefix(name)) for name in SCHEDULE_FIELDS})
+        except ScheduleError as error:
+            self.add_error(error.field, str(error))
+        else:
+            data.update({name: getattr(schedule, name) for name in SCHEDULE_FIELDS})
+        project = data.get("project") or getattr(self.instance, "project", None)
+        if "slug" in data and project is not None:
+            others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
+            if others.exists():
+                self.add_error("slug", f"The project has a monitor with the slug {data['slug']} already.")
+        return data

@@ -1,0 +1,244 @@
+"""What the admin pages of all apps share: read-only pages, large lists, and how statuses and instants look.
+
+The admin is for inspecting. Rows that jobs and the clock write can be looked at by every member of staff and edited by
+nobody; what may be changed goes through the services. Lists stay fast with a million rows: no exact counts of large
+tables, no joins of rows that are not on the page.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+from django.contrib.admin import ShowFacets
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Page, Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from monitors.theme import ModelAdmin
+
+EXACT_COUNT_MAX = 10_000
+"""Rows that are counted one by one (about 2 ms); of more rows the planner's estimate is shown."""
+
+LABEL_CLASSES = {
+    "good": "bg-green-100 text-green-700 dark:bg-green-500/20 dark:text-green-400",
+    "bad": "bg-red-100 text-red-700 dark:bg-red-500/20 dark:text-red-400",
+    "doubtful": "bg-orange-100 text-orange-700 dark:bg-orange-500/20 dark:text-orange-400",
+    "running": "bg-blue-100 text-blue-700 dark:bg-blue-500/20 dark:text-blue-400",
+    "quiet": "bg-base-500/8 text-base-700 dark:bg-base-500/20 dark:text-base-200",
+}
+STATUS_TONES = {
+    "ok": "good",
+    "resolved": "good",
+    "error": "bad",
+    "failing": "bad",
+    "missed": "bad",
+    "timeout": "bad",
+    "open": "bad",
+    "unresolved": "bad",
+    "unknown": "doubtful",
+    "muted": "doubtful",
+    "in progress": "running",
+}
+NOTHING = mark_safe("-")
+
+
+class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stubs only
+    """Pages of a list that may have millions of rows.
+
+    Up to `EXACT_COUNT_MAX` rows are counted; beyond that the planner is asked, which reads no rows and is off by a few
+    per cent. The rows of a page are found by their keys first, so that a deep page joins only what it shows.
+    """
+
+    @cached_property
+    def count(self) -> int:
+        """Number of rows, exact up to `EXACT_COUNT_MAX`."""
+        rows = cast("QuerySet[Any]", self.object_list).order_by().values("pk")
+        counted = rows[: EXACT_COUNT_MAX + 1].count()
+        if counted <= EXACT_COUNT_MAX:
+            return counted
+        plan = json.loads(rows.explain(format="json"))
+        return max(counted, int(plan[0]["Plan"]["Plan Rows"]))
+
+    def page(self, number: int | str) -> "Page[Any]":
+        """Return one page; its rows are fetched by key."""
+        page = super().page(number)
+        keys = list(cast("QuerySet[Any]", page.object_list).values_list("pk", flat=True))
+        page.object_list = cast("QuerySet[Any]", self.object_list).filter(pk__in=keys)
+        return page
+
+
+class InspectionAdmin(ModelAdmin):
+    """Pages that staff may look at and nobody may edit; actions ask for the change permission of the model."""
+
+    paginator = EstimatedCountPaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER  # Facets count every filter value over the whole table.
+    list_per_page = 50
+    list_max_show_all = 0
+    list_filter_submit = True
+    compressed_fields = True
+    empty_value_display = NOTHING
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Every member of staff sees what is watched and what went wrong."""
+        return _is_staff(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Every member of staff may look."""
+        return _is_staff(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Jobs and the clock write these rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody edits history."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody edits history."""
+        return False
+
+    def has_handle_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Tell whether the user may run the actions of this model (mute, resolve, archive)."""
+        return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Refuse an action that the user may not run, instead of showing the list as if nothing had been asked."""
+        wanted = request.POST.get("action")
+        if request.method == "POST" and wanted and wanted not in self.get_actions(request):
+            raise PermissionDenied
+        return super().changelist_view(request, extra_context)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> HttpResponse:
+        """Give the template of a row's page what it shows around the form."""
+        if obj is not None:
+            context |= self.surroundings(request, obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Return what the page of `row` shows beside its fields, as template variables."""
+        return {}
+
+
+def _is_staff(request: HttpRequest) -> bool:
+    return bool(request.user.is_active and request.user.is_staff)
+
+
+def label(text: str, tone: str | None = None, *, title: str = "") -> SafeString:
+    """Return a coloured label; without `tone`, the colour that the status `text` has everywhere."""
+    classes = LABEL_CLASSES[tone or STATUS_TONES.get(text, "quiet")]
+    return format_html(
+        '<span class="inline-block font-semibold rounded-default text-[11px] uppercase whitespace-nowrap h-6 leading-6 '
+        'px-2 {}" title="{}">{}</span>',
+        classes,
+        title,
+        text,
+    )
+
+
+def labels(items: Iterable[SafeString]) -> SafeString:
+    """Return labels side by side."""
+    return format_html_join(" ", "{}", ((item,) for item in items))
+
+
+def instant(at: datetime | None, timezone: str = "UTC", *, now: datetime | None = None) -> SafeString:
+    """Return an instant as the wall clock of `timezone` shows it, with the zone's name; with `now`, also how far away.
+
+    The tooltip holds the same instant in UTC.
+    """
+    if at is None:
+        return NOTHING
+    local = at.astimezone(ZoneInfo(timezone))
+    return format_html(
+        '<time datetime="{}" title="{}" class="whitespace-nowrap">{} <span class="text-font-subtle-light '
+        'dark:text-font-subtle-dark">{}{}</span></time>',
+        at.astimezone(UTC).isoformat(),
+        at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}",
+        timezone,
+        "" if now is None else f" · {from_now(at, now=now)}",
+    )
+
+
+def from_now(at: datetime, *, now: datetime) -> str:
+    """Return how far `at` is from `now`: "in 5 min", "2 h 3 min ago"."""
+    seconds = int(abs((at - now).total_seconds()))
+    if seconds < 1:
+        return "now"
+    text = duration(timedelta(seconds=seconds))
+    return f"in {text}" if at > now else f"{text} ago"
+
+
+def duration(length: timedelta | None) -> str:
+    """Return a length of time in its two largest units.
+
+    >>> duration(timedelta(milliseconds=850)), duration(timedelta(seconds=1.5)), duration(timedelta(hours=26))
+    ('850 ms', '1.5 s', '1 d 2 h')
+    """
+    if length is None:
+        return "-"
+    seconds = length.total_seconds()
+    if 0 < seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    rest, parts = int(seconds), []
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if rest >= size:
+            parts.append(f"{rest // size} {unit}")
+            rest %= size
+    return " ".join(parts[:2])
+
+
+def link(row: Model, text: object = "") -> SafeString:
+    """Return a link to the admin page of a row."""
+    return link_to(row._meta.label_lower, row.pk, text or row)
+
+
+def link_to(model: str, key: object, text: object) -> SafeString:
+    """Return a link to an admin page by model ("checkins.checkin") and primary key."""
+    url = reverse(f"admin:{model.replace('.', '_')}_change", args=[key])
+    return format_html('<a href="{}" class="text-link">{}</a>', url, text)
+
+
+def link_to_list(model: str, query: str, text: object) -> SafeString:
+    """Return a link to a filtered admin list."""
+    url = reverse(f"admin:{model.replace('.', '_')}_changelist")
+    return format_html('<a href="{}?{}" class="text-link">{}</a>', url, query, text)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> SafeString:
+    """Return a table in the look of the theme."""
+    context = {"table": {"headers": headers, "rows": list(rows)}, "title": title}
+    return render_to_string("unfold/components/table.html", context)
+
+
+def facts(values: Mapping[str, object]) -> SafeString:
+    """Return names and values as a table of two columns."""
+    return table((), [(name, NOTHING if value in (None, "") else value) for name, value in values.items()])
+
+
+def code(text: str) -> SafeString:
+    """Return text to be copied: one click selects all of it."""
+    return format_html(
+        '<pre class="bg-base-50 border border-base-200 p-3 rounded-default text-xs dark:bg-white/[.04] '
+        'dark:border-base-700" style="white-space: pre-wrap; overflow-wrap: anywhere; user-select: all">{}</pre>',
+        text,
+    )

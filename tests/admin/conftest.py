@@ -1,0 +1,57 @@
+"""People who look at the admin, and one of every row to look at."""
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from tests import factories
+
+PASSWORD = "long enough for a test"
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def staff_client(db) -> Client:
+    """Someone who may look, and do nothing else."""
+    return client_of(User.objects.create_user("looker", password=PASSWORD, is_staff=True))
+
+
+@pytest.fixture
+def operator_client(db) -> Client:
+    """Someone who may mute monitors and handle issues."""
+    user = User.objects.create_user("operator", password=PASSWORD, is_staff=True)
+    wanted = ["change_monitor", "change_monitorenvironment", "change_issue", "delete_monitor"]
+    user.user_permissions.set(Permission.objects.filter(codename__in=wanted))
+    return client_of(user)
+
+
+@pytest.fixture
+def outsider_client(db) -> Client:
+    """Someone with an account and no business here."""
+    return client_of(User.objects.create_user("outsider", password=PASSWORD))
+
+
+@pytest.fixture
+def one_of_each(db):
+    """A row of every model, tied together as they would be."""
+    incident = factories.IncidentFactory()
+    factories.IncidentFactory(resolved=True)
+    monitor = incident.monitor_environment.monitor
+    factories.OccurrenceFactory(incident=incident)
+    factories.NotificationFactory(incident=incident)
+    factories.AttemptFactory(checkin=incident.starting_checkin)
+    factories.ProcessingErrorFactory(monitor=monitor, kind="MONITOR_DISABLED")
+    factories.ProcessingErrorFactory(project=monitor.project)
+    factories.IngestKeyFactory(project=monitor.project)
+    for status in ("in_progress", "ok", "missed", "timeout", "unknown"):
+        factories.CheckInFactory(monitor_environment=incident.monitor_environment, status=status)
+    factories.TickFactory()
+    factories.TickFactory(finished_at=None)
+    factories.ShardClockFactory()
+    factories.AppliedTickFactory()
+    return incident
