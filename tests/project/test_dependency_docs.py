@@ -8,7 +8,7 @@ TWO_COLUMNS = re.compile(r"^\| ([a-z][^|]*) \| [^|]+ \|$", re.MULTILINE)
 
 
 def without_extras(requirement: str) -> str:
-    return re.match(r"[\w.-]+", requirement.strip()).group()
+    return re.split(r"[^\w.-]", requirement.strip())[0]
 
 
 def test_every_dependency_says_why_it_is_there():
