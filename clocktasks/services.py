@@ -43,6 +43,16 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     Any number of beats may do this at once, late, or again: the ledger is the same. The first tick ever is `until`.
     Shards with nothing due are moved in one statement.
     """
+    write_ticks(until, now=now)
+    tasks = _shards_with_work(until)
+    _move_quiet_shards(until)
+    finish_ticks(now=now)
+    return tasks
+
+
+@transaction.atomic
+def write_ticks(until: datetime, *, now: datetime) -> None:
+    """Write a tick for every minute after the last one up to `until`, and the clocks of shards that have none."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -64,10 +74,6 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
             """,
             [SHARD_COUNT - 1, [kind.value for kind in TaskKind]],
         )
-    tasks = _shards_with_work(until)
-    _move_quiet_shards(until)
-    finish_ticks(now=now)
-    return tasks
 
 
 def _shards_with_work(until: datetime) -> list[ClockTask]:
