@@ -1,6 +1,5 @@
 """Reading and writing check-ins a set at a time (shell: no judgement here)."""
 
-import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -215,7 +214,7 @@ def record_problems(reports: Iterable[ProblemReport]) -> None:
             first, last, count = rows[key][-4], max(last, rows[key][-3]), rows[key][-2] + 1
             payload = rows[key][-1]
         else:
-            payload = json.dumps(report.payload)
+            payload = report.payload
         rows[key] = [
             *key,
             report.monitor_id,

@@ -5,7 +5,6 @@ statements that does not depend on the size of the set. They replace the `state`
 about; the caller writes those rows in the same transaction, so that status and incident change together (D6).
 """
 
-import json
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -290,7 +289,7 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
             "detected_at": "timestamptz",
             "occurred_at": "timestamptz",
             "last_ok_at": "timestamptz",
-            "run_checkin_guids": "text::uuid[]",
+            "run_checkin_guids": "uuid[]",
             "trace_id": "uuid",
             "explanation": "jsonb",
         },
@@ -302,7 +301,7 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
 def _occurrence_rows(item: _Failing, issues: dict[int, int], incidents: dict[int, int]) -> Iterable[tuple[Any, ...]]:
     environment = item.failure.environment
     reason_text = failure_reason([failure.kind for failure in item.run])
-    guids = "{" + ",".join(str(failure.guid) for failure in item.run) + "}"
+    guids = [failure.guid for failure in item.run]
     for failure in item.run:
         explanation = explain(
             kind=failure.kind,
@@ -328,7 +327,7 @@ def _occurrence_rows(item: _Failing, issues: dict[int, int], incidents: dict[int
             item.decision.state.last_ok_at,
             guids,
             failure.trace_id,
-            json.dumps(explanation),
+            explanation,
         )
 
 
