@@ -212,7 +212,8 @@ class MonitorEnvironment(models.Model):
     Lock rows in id order, always: that is the rule that keeps ingest and clock free of deadlocks.
     """
 
-    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="monitor_environments")
+    # The unique constraint below serves look-ups by monitor.
+    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="monitor_environments", db_index=False)
     environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="monitor_environments")
     status = models.CharField(
         max_length=20, choices={s.value: s.value.replace("_", " ") for s in EnvironmentStatus}, default="active"

@@ -113,7 +113,7 @@ def write_changes(
 
     `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled
     monitor expect their next check-in counted from `now` in every environment; a disabled or deleted one expects
-    nothing. Runs in progress get their new deadline. The number of statements does not depend on the number of monitors.
+    nothing. Runs in progress get their new deadline. The number of statements does not grow with the monitors.
     """
     if not monitors:
         return
