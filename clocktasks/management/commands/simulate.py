@@ -1,9 +1,9 @@
 """`manage.py simulate`: stories in virtual time, run through the real code and compared with what they expect."""
 
-import logging
 import os
 import signal
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +18,6 @@ from rich.text import Text
 
 from clocktasks.scenario import Difference, Outcome, Scenario, ScenarioError, parse_scenarios
 from clocktasks.simulation import NoScratchDatabaseError, empty_tables, run_scenario, scratch_database
-
-logger = logging.getLogger(__name__)
 
 EXIT_DIFFERS = 1
 EXIT_NO_SCENARIO_FILE = 2
@@ -52,7 +50,7 @@ class Command(BaseCommand):
         with _database():
             for scenario in scenarios:
                 empty_tables()
-                outcome = _run(scenario)
+                outcome = _run(scenario, raise_errors=options["traceback"])
                 differing += not outcome.passed
                 if json:
                     self.stdout.write(msgspec.json.encode(outcome).decode())
@@ -96,13 +94,16 @@ def _read(file: str) -> list[Scenario]:
         raise ScenarioError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _run(scenario: Scenario) -> Outcome:
+def _run(scenario: Scenario, *, raise_errors: bool) -> Outcome:
     try:
         return run_scenario(scenario)
     except Exception as error:
         # One scenario that breaks the code must not hide the others.
-        logger.exception("scenario %r broke off", scenario.name)
-        difference = Difference(message=f"broke off: {type(error).__name__}: {error}", key="events")
+        if raise_errors:
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"broke off: {type(error).__name__}: {error} ({where.filename}, line {where.lineno}; see --traceback)"
+        difference = Difference(message=message, key="events")
         return Outcome(name=scenario.name, passed=False, differences=[difference], state=None)
 
 
