@@ -79,11 +79,15 @@ class CheckIn(models.Model):
                 condition=Q(failed_at__isnull=True) | Q(status__in=["error", "missed", "timeout"]),
                 name="checkin_counted_only_as_a_failure",
             ),
-            # D8: how a run ended after its timeout.
+            # D8: how a run ended after its deadline, which the clock may be just about to apply.
             models.CheckConstraint(
                 condition=Q(finished_status__isnull=True, finished_at__isnull=True)
-                | Q(status="timeout", finished_status__in=["ok", "error"], finished_at__isnull=False),
-                name="checkin_late_finish_only_after_a_timeout",
+                | Q(
+                    status__in=["in_progress", "timeout"],
+                    finished_status__in=["ok", "error"],
+                    finished_at__isnull=False,
+                ),
+                name="checkin_late_finish_only_after_its_deadline",
             ),
             # A miss belongs to the slot that it is dated at.
             models.CheckConstraint(

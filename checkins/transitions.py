@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, Source
 from incidents.thresholds import is_superseded
-from monitors.expectation import expect_after_message
+from monitors.expectation import expect_after_message, expected_slot
 from monitors.state import EnvironmentState, MonitorRules
 
 LIFE_MAX = timedelta(minutes=10_080)
@@ -109,7 +109,7 @@ def decide_checkin(
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
         return _continue_run(message, existing, environment, rules)
-    expected_time = environment.pending_slot
+    expected_time = expected_slot(environment, rules, received_at=message.received_at)
     run = CheckInState(
         id=None,
         guid=new_guid,
@@ -134,6 +134,11 @@ def _continue_run(
     old, new = run.status, message.status
     if message.received_at >= _whole_minute(run.date_added) + LIFE_MAX:
         return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
+    if run.timeout_at is not None and run.timeout_at <= message.received_at:
+        # Due at a tick that the clock has not applied yet: what came at the tick or later is not seen by it (D20).
+        if new is CheckInStatus.IN_PROGRESS:
+            return Effect(environment, problem=_finished(message, "its deadline has passed"))
+        return _finish_late(message, run, environment, rules)
     if old in (CheckInStatus.IN_PROGRESS, CheckInStatus.UNKNOWN):
         if new is CheckInStatus.IN_PROGRESS:
             run = replace(
@@ -177,7 +182,7 @@ def _tell_again(
 def _finish_late(
     message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
 ) -> Effect:
-    """The end of a run that was given up: it stays a timeout, and people see how it ended and how long it took (D8)."""
+    """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
@@ -197,7 +202,7 @@ def _conclude(
     if run.status is CheckInStatus.ERROR:
         if is_superseded(environment, run.date_added):
             return Effect(environment, run)
-        environment = _expect_next(message, run, environment, rules, opens_run, early_tolerance)
+        environment = _heard(message, run, environment, rules, opens_run=opens_run, early_tolerance=early_tolerance)
         return Effect(_with_result(environment, run), replace(run, failed_at=message.received_at), Verdict.FAILED)
     environment = _heard(message, run, environment, rules, opens_run=opens_run, early_tolerance=early_tolerance)
     if run.status is CheckInStatus.OK:
@@ -214,20 +219,7 @@ def _heard(
     opens_run: bool = False,
     early_tolerance: timedelta = timedelta(0),
 ) -> EnvironmentState:
-    """Move the expected times, unless a newer run was heard already."""
-    if environment.last_checkin is not None and environment.last_checkin > message.received_at:
-        return environment
-    return _expect_next(message, run, environment, rules, opens_run, early_tolerance)
-
-
-def _expect_next(
-    message: CheckInMessage,
-    run: CheckInState,
-    environment: EnvironmentState,
-    rules: MonitorRules,
-    opens_run: bool,
-    early_tolerance: timedelta,
-) -> EnvironmentState:
+    """Move what is expected next; a message older than the newest one moves nothing back."""
     environment = expect_after_message(
         environment,
         rules,
@@ -239,10 +231,7 @@ def _expect_next(
 
 
 def _with_result(environment: EnvironmentState, run: CheckInState) -> EnvironmentState:
-    environment = replace(environment, last_result_at=_later(environment.last_result_at, run.date_added))
-    if run.status is CheckInStatus.OK:
-        environment = replace(environment, last_ok_at=_later(environment.last_ok_at, run.date_added))
-    return environment
+    return replace(environment, last_result_at=_later(environment.last_result_at, run.date_added))
 
 
 def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:

@@ -10,11 +10,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from django.db import connection
 
 from monitors.bulk import update_rows
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
-from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
+
+_decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ def _rules(
 LOCK_SQL = """
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
            me.status, me.last_checkin, me.last_result_at, me.last_ok_at,
-           me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day,
+           me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
            me.failure_streak, me.failure_streak_started_at, me.ok_streak, me.limit_minute, me.limit_count
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
@@ -91,6 +94,7 @@ STATE_COLUMNS = {
     "next_checkin_latest": "timestamptz",
     "anchor_at": "timestamptz",
     "anchor_day": "smallint",
+    "served_ahead": "jsonb",
     "failure_streak": "integer",
     "failure_streak_started_at": "timestamptz",
     "ok_streak": "integer",
@@ -121,9 +125,9 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
 
 
 def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
-    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day = row[:14]
+    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:15]
     last_checkin, last_result_at, last_ok_at, pending_slot, next_checkin, next_checkin_latest = clock
-    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[14:]
+    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:]
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -145,6 +149,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
             next_checkin=next_checkin,
             next_checkin_latest=next_checkin_latest,
             anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
+            served_ahead=() if served_ahead is None else _decode_served_ahead(served_ahead),
             failure_streak=failure_streak,
             failure_streak_started_at=failure_streak_started_at,
             ok_streak=ok_streak,
@@ -168,6 +173,7 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             state.next_checkin_latest,
             None if state.anchor is None else state.anchor.at,
             None if state.anchor is None else state.anchor.day,
+            state.served_ahead or None,
             state.failure_streak,
             state.failure_streak_started_at,
             state.ok_streak,

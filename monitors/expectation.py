@@ -3,13 +3,17 @@
 The pointer (`pending_slot`) is the oldest slot that nobody has accounted for. A check-in moves it past everything that
 the check-in serves; the clock steps it slot by slot (D1); an edit of what is expected sets it anew from now (D10).
 It never moves back except by an edit, so no slot is judged twice.
+
+A check-in serves no slot whose deadline is at or before its reception (D20), whether or not the clock has come to judge
+that slot: a late clock loses no miss. Such a slot stays where it is, and what the check-in does serve is remembered as
+`served_ahead`, over which the pointer jumps when it gets there.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early
-from monitors.state import EnvironmentState, MonitorRules
+from monitors.state import EnvironmentState, MonitorRules, ServedAhead
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +29,50 @@ def expect_after_message(
 ) -> EnvironmentState:
     """Return the state with the next expected time counted from a message of the job received at `received_at`.
 
-    Every slot before the next expected one is served by it. A message that opens a run or is a whole one (`opens_run`)
-    and comes at most `early_tolerance` before a slot serves that slot (D12). Source: reference sections 5.4 and 7.
+    Every slot before the next expected one is served by it, if its deadline was still to come. A message that opens a
+    run or is a whole one (`opens_run`) and comes at most `early_tolerance` before a slot serves that slot (D12).
+    Source: reference sections 5.4 and 7.
     """
+    overdue = state.next_checkin_latest is not None and state.next_checkin_latest <= received_at
+    frontier, frontier_anchor = state.pending_slot, state.anchor
+    if overdue and state.served_ahead:
+        frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
     served = None
     if opens_run:
-        served = serves_early(rules.schedule, received_at, state.pending_slot, state.anchor, early_tolerance)
+        served = serves_early(rules.schedule, received_at, frontier, frontier_anchor, early_tolerance)
     reference = received_at if served is None else served
-    anchor = anchor_for(rules.schedule, reference, state.anchor)
+    anchor = anchor_for(rules.schedule, reference, frontier_anchor)
     slot = next_slot(rules.schedule, reference, anchor)
-    if state.pending_slot is not None and slot <= state.pending_slot:
-        # The rest of a run that served its slot a second early: going back would expect that slot once more.
+    if frontier is None:
+        return _expect(state, rules, slot, anchor=anchor)
+    if slot <= frontier:
+        # An older message, or the rest of a run that served its slot a second early: going back would expect that
+        # slot once more.
         return state
-    return _expect(state, rules, slot, anchor=anchor)
+    if not overdue:
+        return _jump(_expect(state, rules, slot, anchor=anchor, served_ahead=state.served_ahead), rules)
+    first = _first_in_time(state, rules, received_at=received_at)
+    ahead = ServedAhead(first_slot=first, next_slot=slot, anchor=anchor)
+    return replace(state, next_checkin=slot, served_ahead=(*state.served_ahead, ahead))
+
+
+def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
+    """Return the slot that a run which begins at `received_at` belongs to: the oldest one that it can still serve.
+
+    None before the first check-in. The slot may lie in the future: the run is an extra one then.
+    """
+    if state.next_checkin_latest is None or state.next_checkin_latest > received_at:
+        return state.pending_slot
+    return _first_in_time(state, rules, received_at=received_at)
+
+
+def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime:
+    """Return the first slot behind an overdue pointer that nothing has served and whose deadline is still to come."""
+    assert state.pending_slot is not None, "only a pointer is overdue"
+    frontier, anchor = state.pending_slot, state.anchor
+    if state.served_ahead:
+        frontier, anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
+    return max(frontier, next_slot(rules.schedule, received_at - timedelta(minutes=rules.margin_minutes), anchor))
 
 
 def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
@@ -53,7 +88,7 @@ def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: dateti
 
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:
     """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
-    return replace(state, pending_slot=None, next_checkin=None, next_checkin_latest=None, anchor=None)
+    return replace(state, pending_slot=None, next_checkin=None, next_checkin_latest=None, anchor=None, served_ahead=())
 
 
 def decide_due_slots(
@@ -76,21 +111,39 @@ def decide_due_slots(
 def _step(state: EnvironmentState, rules: MonitorRules, *, tick: datetime) -> EnvironmentState:
     assert state.pending_slot is not None, "stepping over a slot needs one"
     slot = next_slot(rules.schedule, state.pending_slot, state.anchor)
-    # What people expect next is not in the past, even while older slots still wait for their deadlines.
-    upcoming = slot if slot >= tick else first_slot_at_or_after(rules.schedule, tick, state.anchor)
+    state = _jump(_expect(state, rules, slot, anchor=state.anchor, served_ahead=state.served_ahead), rules)
+    assert state.pending_slot is not None, "a schedule has no last slot"
+    if not state.served_ahead and state.pending_slot < tick:
+        # What people expect next is not in the past, even while older slots still wait for their deadlines.
+        return replace(state, next_checkin=first_slot_at_or_after(rules.schedule, tick, state.anchor))
+    return state
+
+
+def _jump(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
+    """Move the pointer over what later check-ins have served already."""
+    while state.served_ahead and state.pending_slot is not None:
+        ahead, *rest = state.served_ahead
+        if state.pending_slot < ahead.first_slot:
+            break
+        slot = max(state.pending_slot, ahead.next_slot)
+        anchor = ahead.anchor if slot == ahead.next_slot else state.anchor
+        state = _expect(state, rules, slot, anchor=anchor, served_ahead=tuple(rest))
+    return state
+
+
+def _expect(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    slot: datetime,
+    *,
+    anchor: Anchor | None,
+    served_ahead: tuple[ServedAhead, ...] = (),
+) -> EnvironmentState:
     return replace(
         state,
         pending_slot=slot,
-        next_checkin=upcoming,
-        next_checkin_latest=slot + timedelta(minutes=rules.margin_minutes),
-    )
-
-
-def _expect(state: EnvironmentState, rules: MonitorRules, slot: datetime, *, anchor: Anchor | None) -> EnvironmentState:
-    return replace(
-        state,
-        pending_slot=slot,
-        next_checkin=slot,
+        next_checkin=slot if not served_ahead else max(slot, served_ahead[-1].next_slot),
         next_checkin_latest=slot + timedelta(minutes=rules.margin_minutes),
         anchor=anchor,
+        served_ahead=served_ahead,
     )

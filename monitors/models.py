@@ -7,13 +7,14 @@ No column sets itself from the clock: every instant is given by the caller, so t
 import secrets
 import uuid
 
+import msgspec
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
-from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
 MARGIN_MINUTES_MAX = 40_320  # 28 days
 RUNTIME_MINUTES_MAX = 10_080  # 7 days
@@ -228,6 +229,7 @@ class MonitorEnvironment(models.Model):
     next_checkin_latest = models.DateTimeField(null=True, blank=True)
     anchor_at = models.DateTimeField(null=True, blank=True)
     anchor_day = models.PositiveSmallIntegerField(null=True, blank=True)
+    served_ahead = models.JSONField(null=True, blank=True)
     failure_streak = models.PositiveIntegerField(default=0)
     failure_streak_started_at = models.DateTimeField(null=True, blank=True)
     ok_streak = models.PositiveIntegerField(default=0)
@@ -258,6 +260,11 @@ class MonitorEnvironment(models.Model):
                 condition=Q(anchor_at__isnull=True, anchor_day__isnull=True)
                 | Q(anchor_at__isnull=False, anchor_day__gte=1, anchor_day__lte=31),
                 name="monitor_environment_anchor_complete",
+            ),
+            # Only a pointer can jump.
+            models.CheckConstraint(
+                condition=Q(served_ahead__isnull=True) | Q(pending_slot__isnull=False),
+                name="monitor_environment_served_ahead_of_a_slot",
             ),
             # A run of failures ends with an ok and a run of oks with a failure: never both at once (D5, D6).
             models.CheckConstraint(
@@ -297,6 +304,7 @@ class MonitorEnvironment(models.Model):
             next_checkin=self.next_checkin,
             next_checkin_latest=self.next_checkin_latest,
             anchor=anchor,
+            served_ahead=msgspec.convert(self.served_ahead or (), tuple[ServedAhead, ...]),
             failure_streak=self.failure_streak,
             failure_streak_started_at=self.failure_streak_started_at,
             ok_streak=self.ok_streak,

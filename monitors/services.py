@@ -164,6 +164,7 @@ def _move_deadlines(monitors: Sequence[Monitor]) -> None:
                SET timeout_at = date_trunc('minute', c.date_added) + make_interval(mins => new.max_runtime)
               FROM unnest(%s::bigint[], %s::integer[]) AS new (monitor_id, max_runtime), monitors_monitorenvironment me
              WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.finished_at IS NULL
             """,  # noqa: S608 - the table name comes from the model
             [[monitor.id for monitor in monitors], [monitor.max_runtime for monitor in monitors]],
         )

@@ -40,6 +40,18 @@ class MonitorRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedAhead:
+    """Slots that a check-in served while older ones still waited for the clock to judge them.
+
+    The pointer, when it gets to `first_slot` or beyond, goes on at `next_slot`, in the series of `anchor`.
+    """
+
+    first_slot: datetime
+    next_slot: datetime
+    anchor: Anchor | None
+
+
+@dataclass(frozen=True, slots=True)
 class EnvironmentState:
     """The live state of one monitor environment, as its row holds it.
 
@@ -48,6 +60,8 @@ class EnvironmentState:
     the first slot that a check-in from now on would serve. The two are the same slot unless the margin is longer than
     the gap between slots, when several slots wait for their deadlines at once.
     All three are empty together: before the first check-in, and while the monitor is disabled.
+    `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
+    two seconds of every minute, and any time that the clock was away.
 
     `last_result_at` is the newest start of a check-in that ended ok or error; `last_ok_at` that of an ok one.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
@@ -62,6 +76,7 @@ class EnvironmentState:
     next_checkin: datetime | None = None
     next_checkin_latest: datetime | None = None
     anchor: Anchor | None = None
+    served_ahead: tuple[ServedAhead, ...] = ()
     failure_streak: int = 0
     failure_streak_started_at: datetime | None = None
     ok_streak: int = 0
