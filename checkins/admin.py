@@ -118,8 +118,10 @@ class CheckInAdmin(InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CheckIn]:
         """All check-ins with what a row shows."""
-        return CheckIn.objects.select_related(
-            "monitor_environment__monitor", "monitor_environment__environment", "config"
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("monitor_environment__monitor", "monitor_environment__environment", "config")
         )
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:

@@ -182,8 +182,10 @@ class IncidentAdmin(InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         """All incidents with what a row shows."""
-        return Incident.objects.select_related(
-            "monitor_environment__monitor", "monitor_environment__environment", "issue"
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("monitor_environment__monitor", "monitor_environment__environment", "issue")
         )
 
     @admin.display(description="State", ordering="resolved_at")
@@ -298,7 +300,11 @@ class IssueAdmin(InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Issue]:
         """All issues with what a row shows."""
-        return Issue.objects.select_related("monitor_environment__monitor", "monitor_environment__environment")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("monitor_environment__monitor", "monitor_environment__environment")
+        )
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
         """Unresolved first, archived last, each newest first."""

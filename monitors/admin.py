@@ -279,9 +279,8 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Monitor]:
         """Monitors that are not being deleted, with what the list shows of their environments."""
-        return with_environment_summary(
-            Monitor.objects.filter(status__in=["active", "disabled"]).select_related("project")
-        )
+        monitors = super().get_queryset(request).filter(status__in=["active", "disabled"])
+        return with_environment_summary(monitors.select_related("project"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """As granted to the user."""
@@ -332,13 +331,13 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         return format_html('<span title="{}">{}</span>', monitor.crontab or "", describe(monitor.schedule()))
 
     @admin.display(description="Environments", ordering="environment_count")
-    def environments_text(self, monitor: Any) -> SafeString:
+    def environments_text(self, monitor: Any) -> SafeString | str:
         """Show how many environments there are and how many of them fail, with a link to them."""
         text = f"{monitor.environment_count}"
         if monitor.failing_count:
             text += f", {monitor.failing_count} failing"
         if not monitor.environment_count:
-            return format_html("0")
+            return "0"
         return link_to_list("monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", text)
 
     @admin.display(description="Next expected", ordering="next_expected")
@@ -597,7 +596,7 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MonitorEnvironment]:
         """Environments that are not being deleted."""
-        rows = MonitorEnvironment.objects.exclude(status="pending_deletion")
+        rows = super().get_queryset(request).exclude(status="pending_deletion")
         return rows.select_related("monitor", "environment")
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -719,7 +718,9 @@ class EnvironmentAdmin(InspectionAdmin):
         """Environments in use: deleted ones leave a name that nothing can be sent to."""
         rows = MonitorEnvironment.objects.filter(environment=OuterRef("pk")).order_by().values("environment")
         used = Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
-        return Environment.objects.exclude(name__startswith="deleted-").select_related("project").annotate(used=used)
+        environments = super().get_queryset(request).exclude(name__startswith="deleted-")
+        annotated: QuerySet[Environment] = environments.select_related("project").annotate(used=used)
+        return annotated
 
     @admin.display(description="Project", ordering="project__name")
     def project_link(self, environment: Environment) -> SafeString:
@@ -782,7 +783,11 @@ class ProjectAdmin(GrantedPermissions, InspectionAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
         """Projects with their number of monitors."""
         rows = Monitor.objects.not_deleted().filter(project=OuterRef("pk")).order_by().values("project")
-        return Project.objects.annotate(monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0))
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0))
+        )
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
         """Suggest a slug for a new project; never change one that is in use."""

@@ -129,3 +129,8 @@ class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its 
             if others.exists():
                 self.add_error("slug", f"The project has a monitor with the slug {data['slug']} already.")
         return data
+
+    def _get_validation_exclusions(self) -> set[str]:
+        # A constraint over the whole schedule has nothing to add to the error of one of its fields.
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]  # not in its stubs
+        return excluded | set(SCHEDULE_FIELDS) if excluded & set(SCHEDULE_FIELDS) else excluded
