@@ -117,19 +117,19 @@ def write_changes(
     """
     if not monitors:
         return
+    recomputed = {monitor.id: monitor for monitor in monitors if _expects_anew(monitor, before[monitor.id])}
+    ids = MonitorEnvironment.objects.filter(monitor_id__in=recomputed).values_list("id", flat=True)
+    environments = lock_environments(list(ids) if recomputed else [])
+    # After the locks, since a snapshot that is being created elsewhere makes this transaction wait as well.
     attach_config_snapshots(monitors)
     update_rows(
         "monitors_monitor",
         CHANGEABLE_COLUMNS,
         [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors],
     )
-    recomputed = {monitor.id: monitor for monitor in monitors if _expects_anew(monitor, before[monitor.id])}
-    if recomputed:
-        ids = MonitorEnvironment.objects.filter(monitor_id__in=recomputed).values_list("id", flat=True)
-        environments = lock_environments(list(ids))
-        for environment in environments.values():
-            environment.state = _expected_anew(environment.state, recomputed[environment.monitor_id], now=now)
-        save_environments(environments.values())
+    for environment in environments.values():
+        environment.state = _expected_anew(environment.state, recomputed[environment.monitor_id], now=now)
+    save_environments(environments.values())
     _move_deadlines(
         [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes != monitor.max_runtime]
     )
