@@ -5,7 +5,7 @@ Source: reference sections 6.2, 6.5 and 6.6.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -32,60 +32,67 @@ class Outcome:
 
 @dataclass(slots=True)
 class BatchItem:
-    """One message on its way through the batch."""
+    """One message on its way through the batch. `environment_id` is set while nothing has refused it."""
 
     message: CheckInMessage
     outcome: Outcome
     monitor: Monitor | None = None
     environment_id: int | None = None
 
-    @property
-    def open(self) -> bool:
-        """Still to be decided: nothing has refused it yet."""
-        return self.environment_id is not None
-
     def refuse(self, kind: ProblemKind, field_name: str, value: str, text: str) -> None:
         """Note why the message is not taken, for its sender and for the project's people."""
         self.outcome.problems.append(Problem(kind, field_name, value, text))
 
 
-def resolve_monitors(items: Sequence[BatchItem], *, now: datetime) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
-    """Find, create or update the monitor of each item; refuse items whose monitor is unknown or disabled.
+class OvertakenError(Exception):
+    """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
-    Returns the changed monitors with their status and rules as they were. Source: reference sections 6.2 and 6.5.
+
+def resolve(items: Sequence[BatchItem], *, now: datetime) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
+    """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
+
+    Returns the changed monitors with their status and rules as they were. Locks the monitors that it changes or adds
+    environments to, in id order. Source: reference sections 6.2, 6.5 and 6.6.
     """
     monitors = _find_monitors(items)
     missing = [item for item in items if _key(item) not in monitors and item.message.config is not None]
     if missing:
         _create_missing(missing, now=now)
         monitors = _find_monitors(items)
-    changed = _update_monitors(items, monitors)
+    environments = _find_environments(
+        {(monitor.id, item.message.environment) for item in items if (monitor := monitors.get(_key(item)))}
+    )
+    changed = _update_monitors(items, monitors, environments)
     for item in items:
-        message = item.message
-        if message.config_problem is not None:
-            item.outcome.problems.append(message.config_problem)
-        monitor = monitors.get(_key(item))
-        if monitor is None:
-            if not any(problem.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for problem in item.outcome.problems):
-                item.refuse(
-                    ProblemKind.MONITOR_NOT_FOUND,
-                    "monitor_slug",
-                    message.raw_slug,
-                    f"monitor_slug {message.raw_slug!r} is not known in this project; "
-                    "create the monitor, or send a monitor_config with the check-in.",
-                )
-        elif monitor.status != MonitorStatus.ACTIVE:
-            item.monitor = monitor
-            item.refuse(
-                ProblemKind.MONITOR_DISABLED,
-                "monitor_slug",
-                message.slug,
-                f"monitor_slug {message.slug!r} is disabled and takes no check-ins; enable it to go on.",
-            )
-        else:
-            item.monitor = monitor
-            item.environment_id = 0
+        item.monitor = monitors.get(_key(item))
+        if item.message.config_problem is not None:
+            item.outcome.problems.append(item.message.config_problem)
+    _resolve_environments([item for item in items if _has_active_monitor(item)], environments, now=now)
     return changed
+
+
+def _has_active_monitor(item: BatchItem) -> bool:
+    """Tell whether the item's monitor listens; refuse the item otherwise."""
+    message = item.message
+    if item.monitor is None:
+        if not any(problem.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for problem in item.outcome.problems):
+            item.refuse(
+                ProblemKind.MONITOR_NOT_FOUND,
+                "monitor_slug",
+                message.raw_slug,
+                f"monitor_slug {message.raw_slug!r} is not known in this project; "
+                "create the monitor, or send a monitor_config with the check-in.",
+            )
+        return False
+    if item.monitor.status != MonitorStatus.ACTIVE:
+        item.refuse(
+            ProblemKind.MONITOR_DISABLED,
+            "monitor_slug",
+            message.slug,
+            f"monitor_slug {message.slug!r} is disabled and takes no check-ins; enable it to go on.",
+        )
+        return False
+    return True
 
 
 def _key(item: BatchItem) -> tuple[int, str]:
@@ -129,7 +136,8 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> None:
         )
         assert item.message.config is not None, "only a configuration creates a monitor"
         _merge(new[key], item.message.config)
-    create_monitors(list(new.values()))
+    # In one order, so that two batches that create the same monitors wait for each other instead of deadlocking.
+    create_monitors([new[key] for key in sorted(new)])
 
 
 def _merge(monitor: Monitor, config: MonitorConfig) -> None:
@@ -170,9 +178,14 @@ def _merge_all(items: Iterable[BatchItem], monitors: dict[tuple[int, str], Monit
 
 
 def _update_monitors(
-    items: Sequence[BatchItem], monitors: dict[tuple[int, str], Monitor]
+    items: Sequence[BatchItem],
+    monitors: dict[tuple[int, str], Monitor],
+    environments: Mapping[tuple[int, str], int],
 ) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
     """Merge the configurations that came with the batch into their monitors, where they differ.
+
+    Locks those and the monitors that get new environments, all at once: locked in two steps, the ids would not be in
+    order. The second kind makes a simultaneous edit wait, so that it cannot overlook what is being created.
 
     A new run without configuration says that the monitor is no longer configured by its job; the end of a known run
     says nothing, since several clients send the configuration with the start only.
@@ -190,12 +203,17 @@ def _update_monitors(
     }
     before = {monitor.id: _configuration(monitor) for monitor in monitors.values()}
     _merge_all(items, monitors, new_runs)
-    changing = {key: m for key, m in monitors.items() if _configuration(m) != before[m.id]}
-    if not changing:
+    changing = {monitor.id for monitor in monitors.values() if _configuration(monitor) != before[monitor.id]}
+    growing = {
+        monitor.id
+        for item in items
+        if (monitor := monitors.get(_key(item))) and (monitor.id, item.message.environment) not in environments
+    }
+    if not changing | growing:
         return {}
-    locked = Monitor.objects.filter(id__in=[monitor.id for monitor in changing.values()]).locked_in_id_order()
-    current = {(monitor.project_id, monitor.slug): monitor for monitor in locked}
-    as_they_were = {m.id: (MonitorStatus(m.status), m.rules()) for m in current.values()}
+    locked = Monitor.objects.filter(id__in=changing | growing).locked_in_id_order()
+    current = {(monitor.project_id, monitor.slug): monitor for monitor in locked if monitor.id in changing}
+    as_they_were = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in current.values()}
     _merge_all(items, current, new_runs)
     monitors.update(current)
     return as_they_were
@@ -204,16 +222,11 @@ def _update_monitors(
 # --- environments ---------------------------------------------------------------------------------------------------
 
 
-def resolve_environments(items: Sequence[BatchItem], *, now: datetime) -> None:
-    """Give each open item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
-    open_items = [item for item in items if item.open]
-    wanted = {_environment_key(item) for item in open_items}
-    found = _find_environments(wanted)
-    missing = wanted - found.keys()
+def _resolve_environments(items: Sequence[BatchItem], found: Mapping[tuple[int, str], int], *, now: datetime) -> None:
+    """Give each item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
+    missing = {_environment_key(item) for item in items} - found.keys()
     if missing:
         monitor_ids = {monitor_id for monitor_id, _ in missing}
-        # The lock makes a simultaneous edit wait, so that it cannot overlook an environment that is being created.
-        list(Monitor.objects.filter(id__in=monitor_ids).locked_in_id_order().values_list("id"))
         counts = dict(
             MonitorEnvironment.objects.filter(monitor_id__in=monitor_ids)
             .exclude(status="pending_deletion")
@@ -227,8 +240,8 @@ def resolve_environments(items: Sequence[BatchItem], *, now: datetime) -> None:
                 counts[monitor_id] = counts.get(monitor_id, 0) + 1
                 allowed.add((monitor_id, name))
         create_environments(allowed, now=now)
-        found |= _find_environments(allowed)
-    for item in open_items:
+        found = {**found, **_find_environments(allowed)}
+    for item in items:
         item.environment_id = found.get(_environment_key(item))
         if item.environment_id is None:
             item.refuse(
@@ -241,7 +254,7 @@ def resolve_environments(items: Sequence[BatchItem], *, now: datetime) -> None:
 
 
 def _environment_key(item: BatchItem) -> tuple[int, str]:
-    assert item.monitor is not None, "open items have a monitor"
+    assert item.monitor is not None, "only items with a monitor have an environment"
     return item.monitor.id, item.message.environment
 
 
@@ -265,13 +278,20 @@ def _find_environments(wanted: Iterable[tuple[int, str]]) -> dict[tuple[int, str
 def lock_batch(
     items: Sequence[BatchItem], changed: dict[int, tuple[MonitorStatus, MonitorRules]]
 ) -> dict[int, LockedEnvironment]:
-    """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10)."""
+    """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10).
+
+    Raises OvertakenError if one of the environments does not take check-ins any more.
+    """
     ids = {item.environment_id for item in items if item.environment_id is not None}
-    if not changed:
-        return lock_environments(ids)
-    also = MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True)
-    lock_environments(ids | set(also))
-    monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
-    received_at = max(item.message.received_at for item in items if item.monitor and item.monitor.id in changed)
-    write_changes(list(monitors.values()), before=changed, now=received_at)
-    return lock_environments(ids)
+    if changed:
+        also = MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True)
+        lock_environments(ids | set(also))
+        monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
+        received_at = max(item.message.received_at for item in items if item.monitor and item.monitor.id in changed)
+        write_changes(list(monitors.values()), before=changed, now=received_at)
+    environments = lock_environments(ids)
+    if environments.keys() != ids or any(
+        environment.monitor_status is not MonitorStatus.ACTIVE for environment in environments.values()
+    ):
+        raise OvertakenError
+    return environments

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, transaction
 
 from checkins.messages import (
     CheckInMessage,
@@ -20,7 +20,7 @@ from checkins.messages import (
     ProblemKind,
     RefusedCheckIn,
 )
-from checkins.resolving import BatchItem, Outcome, lock_batch, resolve_environments, resolve_monitors
+from checkins.resolving import BatchItem, Outcome, OvertakenError, lock_batch, resolve
 from checkins.transitions import (
     CheckInState,
     EarlierWord,
@@ -42,8 +42,9 @@ from incidents.thresholds import FailureKind
 from monitors.environments import LockedEnvironment, save_environments
 
 GUID_CONSTRAINT = "checkin_guid_unique_in_project"
-CONFLICT_TRIES_MAX = 5
-"""Two batches may bring the same new id at the same moment; the second finds it on its next try."""
+DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRIES_MAX = 5
+"""Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
 
 def receive(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetime) -> list[Outcome]:
@@ -51,15 +52,26 @@ def receive(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetim
 
     `now` is when the batch is processed; every decision uses the time at which a message was received.
     """
-    for tries_left in reversed(range(CONFLICT_TRIES_MAX)):
+    for tries_left in reversed(range(TRIES_MAX)):
         try:
             with transaction.atomic():
                 return _apply(messages, now=now)
-        except IntegrityError as error:
-            diagnosis = getattr(error.__cause__, "diag", None)
-            if tries_left == 0 or diagnosis is None or diagnosis.constraint_name != GUID_CONSTRAINT:
+        except (OvertakenError, DatabaseError) as error:
+            if tries_left == 0 or not _was_overtaken(error):
                 raise
     raise AssertionError("the loop returns or raises")
+
+
+def _was_overtaken(error: Exception) -> bool:
+    """Tell whether another transaction got in the way, so that the batch may succeed when it looks again.
+
+    Rows are locked in one order. What is left for deadlocks are rows that do not exist yet: two batches that create
+    configurations, environments or check-ins under the same new names, in several statements each.
+    """
+    if isinstance(error, OvertakenError):
+        return True
+    diagnosis = getattr(error.__cause__, "diag", None)
+    return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
 
 
 def _apply(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetime) -> list[Outcome]:
@@ -69,8 +81,7 @@ def _apply(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetime
         for message, outcome in zip(messages, outcomes, strict=True)
         if isinstance(message, CheckInMessage)
     ]
-    changed = resolve_monitors(items, now=now)
-    resolve_environments(items, now=now)
+    changed = resolve(items, now=now)
     environments = lock_batch(items, changed)
     _decide_and_write(items, environments)
     _store_problems(messages, outcomes, items)
@@ -96,7 +107,13 @@ class _Runs:
             return self.by_guid.get((message.project_id, message.check_in_id))
         assert item.environment_id is not None, "only open items have runs"
         known = [self.by_guid.get((message.project_id, run.guid), run) for run in self.running[item.environment_id]]
-        still_running = [run for run in known if run.status is CheckInStatus.IN_PROGRESS]
+        still_running = [
+            run
+            for run in known
+            if run.status is CheckInStatus.IN_PROGRESS
+            and run.timeout_at is not None
+            and run.timeout_at > message.received_at
+        ]
         return max(still_running, key=lambda run: run.date_added, default=None)
 
     def put(self, project_id: int, run: CheckInState) -> None:
@@ -109,11 +126,12 @@ class _Runs:
 
 
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment]) -> None:
-    open_items = [item for item in items if item.environment_id in environments]
+    open_items = [item for item in items if item.environment_id is not None]
     named = {(i.message.project_id, i.message.check_in_id) for i in open_items if i.message.check_in_id is not None}
     unnamed = [item.environment_id for item in open_items if item.message.check_in_id is None and item.environment_id]
     running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
-    for run in load_running(set(unnamed), each_max=len(unnamed)):
+    # Each message ends at most one run, so that many are enough to find the next one that is still running.
+    for run in load_running(set(unnamed), each_max=len(open_items)):
         running[run.environment_id].append(run)
     runs = _Runs(by_guid=load_by_guid(named), running=running)
 

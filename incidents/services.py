@@ -6,7 +6,7 @@ about; the caller writes those rows in the same transaction, so that status and 
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -80,6 +80,8 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
     Returns one decision for each failure. Source: reference section 8.1.
     """
     decisions = []
+    failing: list[_Failing] = []
+    counted: dict[int, list[FailedCheckIn]] = {}
     for failure in failures:
         environment = failure.environment
         decision = decide_failure(
@@ -87,13 +89,11 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
         )
         environment.state = decision.state
         decisions.append(decision)
-    decided = list(zip(failures, decisions, strict=True))
-    runs = _load_runs([(failure, decision.run_length) for failure, decision in decided if decision.run_length > 1])
-    failing = [
-        _Failing(failure, decision, runs.get(failure.id, [failure]))
-        for failure, decision in decided
-        if decision.run_length
-    ]
+        same_call = counted.setdefault(environment.id, [])
+        same_call.append(failure)
+        if decision.run_length:
+            failing.append(_Failing(failure, decision, same_call[-decision.run_length :]))
+    _complete_runs(failing, counted)
     if failing:
         shown = [item for item in failing if not item.failure.environment.is_muted]
         issues = _show_issues(shown)
@@ -113,8 +113,11 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
     decisions = []
     recovered: list[OkCheckIn] = []
     for ok in oks:
-        decision = decide_ok(ok.environment.state, threshold=ok.environment.rules.recovery_threshold)
-        ok.environment.state = decision.state
+        environment = ok.environment
+        decision = decide_ok(
+            environment.state, started_at=ok.started_at, threshold=environment.rules.recovery_threshold
+        )
+        environment.state = decision.state
         decisions.append(decision)
         if decision.reason is Reason.RECOVERED:
             recovered.append(ok)
@@ -123,58 +126,59 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
     return decisions
 
 
-def _load_runs(openings: Sequence[tuple[FailedCheckIn, int]]) -> dict[int, list[FailedCheckIn]]:
-    """Return the failing run of each opening failure by its id, oldest start first: itself and the failures before it.
+def _complete_runs(failing: Sequence[_Failing], counted: Mapping[int, Sequence[FailedCheckIn]]) -> None:
+    """Put the failures that were counted in earlier calls before those of this call, and sort by start.
 
-    Index: checkin_failures.
+    `counted` holds this call's failures by environment id: their rows are stored already, but those after the opening
+    one do not belong to its run. Index: checkin_failures.
     """
-    if not openings:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT opening.id,
-                   c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time, c.received_at, c.trace_id
-              FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::integer[])
-                   AS opening (id, monitor_environment_id, failed_at, length)
-             CROSS JOIN LATERAL (
-                   SELECT * FROM checkins_checkin
-                    WHERE monitor_environment_id = opening.monitor_environment_id
-                      AND failed_at <= opening.failed_at AND id <> opening.id
-                    ORDER BY failed_at DESC, id DESC
-                    LIMIT opening.length - 1
-                   ) AS c
-            """,
-            [
-                [failure.id for failure, _ in openings],
-                [failure.environment.id for failure, _ in openings],
-                [failure.failed_at for failure, _ in openings],
-                [length for _, length in openings],
-            ],
-        )
-        rows = cursor.fetchall()
-    opening_failures = {failure.id: failure for failure, _ in openings}
-    runs = {failure.id: [failure] for failure, _ in openings}
-    for opening_id, id_, guid, status, started_at, failed_at, expected_time, received_at, trace_id in rows:
-        kind = FailureKind(status)
-        by_clock = kind is not FailureKind.ERROR
-        runs[opening_id].append(
-            FailedCheckIn(
-                environment=opening_failures[opening_id].environment,
-                id=id_,
-                guid=guid,
-                kind=kind,
-                started_at=started_at,
-                failed_at=failed_at,
-                expected_time=expected_time,
-                # The clock applies every minute, so the tick that found a failure is its deadline.
-                deadline=failed_at if by_clock else None,
-                tick=failed_at if by_clock else None,
-                received_at=None if by_clock else received_at,
-                trace_id=trace_id,
+    openings = {item.failure.environment.id: item for item in failing if len(item.run) < item.decision.run_length}
+    if openings:
+        known = {failure.id for environment_id in openings for failure in counted[environment_id]}
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT c.monitor_environment_id, c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time,
+                       c.received_at, c.trace_id
+                  FROM unnest(%s::bigint[], %s::integer[]) AS opening (monitor_environment_id, length)
+                 CROSS JOIN LATERAL (
+                       SELECT * FROM checkins_checkin
+                        WHERE monitor_environment_id = opening.monitor_environment_id AND failed_at IS NOT NULL
+                        ORDER BY failed_at DESC, id DESC
+                        LIMIT opening.length
+                       ) AS c
+                """,
+                [
+                    list(openings),
+                    [item.decision.run_length + len(counted[id_]) for id_, item in openings.items()],
+                ],
             )
-        )
-    return {opening_id: sorted(run, key=lambda f: (f.started_at, f.id)) for opening_id, run in runs.items()}
+            for environment_id, *row in cursor.fetchall():
+                item = openings[environment_id]
+                if row[0] not in known and len(item.run) < item.decision.run_length:
+                    item.run.append(_earlier_failure(item.failure.environment, row))
+    for item in failing:
+        item.run.sort(key=lambda failure: (failure.started_at, failure.id))
+
+
+def _earlier_failure(environment: LockedEnvironment, row: Sequence[Any]) -> FailedCheckIn:
+    id_, guid, status, started_at, failed_at, expected_time, received_at, trace_id = row
+    kind = FailureKind(status)
+    by_clock = kind is not FailureKind.ERROR
+    return FailedCheckIn(
+        environment=environment,
+        id=id_,
+        guid=guid,
+        kind=kind,
+        started_at=started_at,
+        failed_at=failed_at,
+        expected_time=expected_time,
+        # The clock applies every minute, so the tick that found a failure is its deadline.
+        deadline=failed_at if by_clock else None,
+        tick=failed_at if by_clock else None,
+        received_at=None if by_clock else received_at,
+        trace_id=trace_id,
+    )
 
 
 def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
@@ -349,15 +353,19 @@ def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
         )
         incidents = dict(cursor.fetchall())
     assert len(incidents) == len(recovered), "an environment in error has exactly one open incident (D6)"
-    Issue.objects.filter(
-        fingerprint__in=[fingerprint(ok.environment.id) for ok in recovered],
-        project_id__in={ok.environment.project_id for ok in recovered},
-        status=Issue.Status.UNRESOLVED,
-    ).update(
-        status=Issue.Status.RESOLVED,
-        resolved_by=Issue.ResolvedBy.RECOVERY,
-        resolved_at=max(ok.received_at for ok in recovered),
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE incidents_issue AS i SET status = 'resolved', resolved_by = 'recovery', resolved_at = ok.received_at
+              FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) AS ok (project_id, fingerprint, received_at)
+             WHERE i.project_id = ok.project_id AND i.fingerprint = ok.fingerprint AND i.status = 'unresolved'
+            """,
+            [
+                [ok.environment.project_id for ok in recovered],
+                [fingerprint(ok.environment.id) for ok in recovered],
+                [ok.received_at for ok in recovered],
+            ],
+        )
     told = [ok for ok in recovered if not ok.environment.is_muted]
     _queue_notifications({incidents[ok.environment.id]: ok.received_at for ok in told}, "resolved")
 
@@ -421,6 +429,6 @@ def unarchive_issues(issue_ids: Collection[int], *, now: datetime) -> int:
     Returns how many changed.
     """
     archived = Issue.objects.filter(id__in=issue_ids, status=Issue.Status.ARCHIVED)
-    failing = archived.filter(monitor_environment__incidents__resolved_at__isnull=True).values_list("id", flat=True)
+    failing = archived.filter(monitor_environment__status="error").values_list("id", flat=True)
     changed = Issue.objects.filter(id__in=list(failing)).update(status=Issue.Status.UNRESOLVED)
     return changed + archived.update(status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now)

@@ -72,12 +72,18 @@ def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: i
     return Decision(replace(counted, status=EnvironmentStatus.ERROR), Reason.THRESHOLD_REACHED, run_length=threshold)
 
 
-def decide_ok(state: EnvironmentState, *, threshold: int) -> Decision:
-    """Count one ok; the `threshold`-th in a row resolves the open incident (D6)."""
+def decide_ok(state: EnvironmentState, *, started_at: datetime, threshold: int) -> Decision:
+    """Count one ok of a run that began at `started_at`; the `threshold`-th in a row resolves the open incident (D6)."""
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)
     streak = state.ok_streak + 1
-    counted = replace(state, failure_streak=0, failure_streak_started_at=None, ok_streak=streak)
+    counted = replace(
+        state,
+        last_ok_at=started_at if state.last_ok_at is None else max(state.last_ok_at, started_at),
+        failure_streak=0,
+        failure_streak_started_at=None,
+        ok_streak=streak,
+    )
     if state.status is EnvironmentStatus.OK:
         return Decision(counted, Reason.STILL_OK)
     if state.status is EnvironmentStatus.ACTIVE:

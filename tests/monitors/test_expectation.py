@@ -27,10 +27,7 @@ def at(text):
 
 def rules(schedule="*/15 * * * *", *, margin=1):
     """Rules of a crontab, or of an interval given as (count, unit)."""
-    if isinstance(schedule, str):
-        value = Schedule.from_crontab(schedule)
-    else:
-        value = Schedule.from_interval(*schedule)
+    value = Schedule.from_crontab(schedule) if isinstance(schedule, str) else Schedule.from_interval(*schedule)
     return MonitorRules(value, margin_minutes=margin, max_runtime_minutes=30, failure_threshold=1, recovery_threshold=1)
 
 

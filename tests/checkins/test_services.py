@@ -1,0 +1,773 @@
+"""Applying batches of check-ins to PostgreSQL: reference section 6, and what a batch costs."""
+
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from checkins.messages import CheckInStatus, ProblemKind
+from checkins.models import Attempt, CheckIn
+from checkins.services import receive
+from incidents.models import Incident, Issue, Occurrence
+from monitors.models import Environment, Monitor, MonitorEnvironment
+from monitors.services import delete_environments, set_monitors_status, update_monitor
+from monitors.state import MonitorStatus
+from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
+from tests.messages import make_config, make_message, run_id
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = timedelta(minutes=1)
+
+
+def kinds(outcome):
+    return [problem.kind for problem in outcome.problems]
+
+
+def environment_of(monitor, name="production"):
+    return MonitorEnvironment.objects.get(monitor=monitor, environment__name=name)
+
+
+def history(monitor):
+    """Statuses of the monitor's check-ins in the order of their start."""
+    return list(CheckIn.objects.filter(monitor=monitor).order_by("date_added", "id").values_list("status", flat=True))
+
+
+# --- One check-in -----------------------------------------------------------------------------------------------------
+
+
+def test_a_check_in_is_stored_with_all_that_is_known_about_it():
+    row = MonitorEnvironmentFactory()
+    trace_id = uuid.uuid4()
+    message = make_message(
+        "in_progress", monitor=row.monitor, at=NOW + 5 * MINUTE, run=1, trace_id=trace_id, duration_ms=7
+    )
+    [outcome] = receive([message], now=NOW + 5 * MINUTE)
+    assert (outcome.accepted, outcome.guid, outcome.problems) == (True, run_id(1), [])
+    checkin = CheckIn.objects.get()
+    assert checkin.guid == run_id(1)
+    assert (checkin.project_id, checkin.monitor_id) == (row.monitor.project_id, row.monitor_id)
+    assert (checkin.monitor_environment_id, checkin.shard) == (row.id, row.shard)
+    assert (checkin.status, checkin.source, checkin.trace_id) == ("in_progress", "sentry_envelope", trace_id)
+    assert checkin.date_added == checkin.date_updated == checkin.date_in_progress == NOW + 5 * MINUTE
+    assert checkin.received_at == NOW + 5 * MINUTE
+    assert (checkin.expected_time, checkin.timeout_at) == (NOW + 5 * MINUTE, NOW + 35 * MINUTE)
+    assert (checkin.duration_ms, checkin.config_id, checkin.failed_at) == (7, row.monitor.config_id, None)
+
+
+def test_the_time_of_reception_counts_not_the_time_of_processing():
+    row = MonitorEnvironmentFactory()
+    receive([make_message("ok", monitor=row.monitor, at=NOW + 2 * MINUTE)], now=NOW + 600 * MINUTE)
+    row.refresh_from_db()
+    assert (row.last_checkin, row.next_checkin) == (NOW + 2 * MINUTE, NOW + 5 * MINUTE)
+
+
+def test_an_unknown_monitor_without_configuration_is_refused():
+    project = ProjectFactory()
+    [outcome] = receive([make_message("ok", project_id=project.id)], now=NOW)
+    assert (outcome.accepted, kinds(outcome)) == (False, [ProblemKind.MONITOR_NOT_FOUND])
+    assert not CheckIn.objects.exists()
+
+
+def test_a_slug_of_another_project_is_unknown():
+    monitor = MonitorFactory()
+    [outcome] = receive([make_message("ok", monitor=monitor, project_id=ProjectFactory().id)], now=NOW)
+    assert kinds(outcome) == [ProblemKind.MONITOR_NOT_FOUND]
+
+
+def test_a_disabled_monitor_takes_no_check_ins():
+    monitor = MonitorFactory(status="disabled")
+    [outcome] = receive([make_message("ok", monitor=monitor)], now=NOW)
+    assert (outcome.accepted, kinds(outcome)) == (False, [ProblemKind.MONITOR_DISABLED])
+    assert not MonitorEnvironment.objects.exists()
+
+
+def test_an_empty_batch_asks_nothing():
+    with CaptureQueriesContext(connection) as queries:
+        assert receive([], now=NOW) == []
+    assert [q["sql"] for q in queries if not q["sql"].startswith(("SAVEPOINT", "RELEASE"))] == []
+
+
+# --- Which run a message is about (6.3) -------------------------------------------------------------------------------
+
+
+def test_the_zero_id_continues_the_newest_running_one():
+    row = MonitorEnvironmentFactory()
+    say = lambda status, minutes, run=None: make_message(  # noqa: E731
+        status, monitor=row.monitor, at=NOW + minutes * MINUTE, run=run
+    )
+    receive([say("in_progress", 1, run=1)], now=NOW)
+    receive([say("in_progress", 2, run=2)], now=NOW)
+    [outcome] = receive([say("ok", 3)], now=NOW)
+    assert outcome.guid == run_id(2)
+    [outcome] = receive([say("ok", 4)], now=NOW)
+    assert outcome.guid == run_id(1)
+    [outcome] = receive([say("ok", 5)], now=NOW)
+    assert outcome.guid not in (None, run_id(1), run_id(2))
+    assert CheckIn.objects.count() == 3
+
+
+def test_a_second_zero_id_opening_is_a_heartbeat():
+    row = MonitorEnvironmentFactory()
+    for minutes in (1, 10):
+        receive([make_message("in_progress", monitor=row.monitor, at=NOW + minutes * MINUTE)], now=NOW)
+    checkin = CheckIn.objects.get()
+    assert (checkin.date_added, checkin.timeout_at) == (NOW + MINUTE, NOW + 40 * MINUTE)
+
+
+def test_the_zero_id_knows_nothing_of_other_environments():
+    monitor = MonitorFactory()
+    receive([make_message("in_progress", monitor=monitor, environment="staging")], now=NOW)
+    receive([make_message("ok", monitor=monitor, at=NOW + MINUTE)], now=NOW)
+    assert history(monitor) == ["in_progress", "ok"]
+
+
+def test_the_zero_id_does_not_find_a_run_that_timed_out():
+    row = MonitorEnvironmentFactory()
+    receive([make_message("in_progress", monitor=row.monitor)], now=NOW)
+    CheckIn.objects.update(status="timeout", timeout_at=None)
+    receive([make_message("ok", monitor=row.monitor, at=NOW + 40 * MINUTE)], now=NOW)
+    assert history(row.monitor) == ["timeout", "ok"]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
+def test_several_zero_ids_mean_the_same_in_one_batch_as_one_by_one(at_once):
+    monitor = MonitorFactory()
+    words = ["in_progress", "in_progress", "ok", "ok", "in_progress", "error", "in_progress"]
+    messages = [make_message(s, monitor=monitor, at=NOW + n * MINUTE) for n, s in enumerate(words)]
+    outcomes = receive(messages, now=NOW) if at_once else [receive([message], now=NOW)[0] for message in messages]
+    guids = [outcome.guid for outcome in outcomes]
+    assert [guids.index(guid) for guid in guids] == [0, 0, 0, 3, 4, 4, 6]
+    assert history(monitor) == ["ok", "ok", "error", "in_progress"]
+
+
+def test_a_zero_id_in_a_batch_finds_the_older_run_when_the_newer_one_was_just_closed_by_its_id():
+    monitor = MonitorFactory()
+    for run in (1, 2):
+        receive([make_message("in_progress", monitor=monitor, at=NOW + run * MINUTE, run=run)], now=NOW)
+    outcomes = receive(
+        [
+            make_message("ok", monitor=monitor, at=NOW + 3 * MINUTE, run=2),
+            make_message("ok", monitor=monitor, at=NOW + 4 * MINUTE),
+        ],
+        now=NOW,
+    )
+    assert [outcome.guid for outcome in outcomes] == [run_id(2), run_id(1)]
+    assert history(monitor) == ["ok", "ok"]
+
+
+def test_opening_and_closing_message_in_one_batch_are_one_run():
+    monitor = MonitorFactory()
+    receive(
+        [
+            make_message("in_progress", monitor=monitor, run=1),
+            make_message("ok", monitor=monitor, at=NOW + MINUTE, run=1),
+        ],
+        now=NOW,
+    )
+    checkin = CheckIn.objects.get()
+    assert (checkin.status, checkin.duration_ms, checkin.date_in_progress) == ("ok", 60_000, NOW)
+
+
+def test_words_of_a_retried_run_are_kept_whether_they_come_in_one_batch_or_later():
+    monitor = MonitorFactory()
+    say = lambda status, seconds, duration_ms: make_message(  # noqa: E731
+        status, monitor=monitor, at=NOW + timedelta(seconds=seconds), run=1, duration_ms=duration_ms
+    )
+    receive([say("in_progress", 0, None), say("error", 1, 10), say("error", 2, 20)], now=NOW)
+    receive([say("ok", 3, 30)], now=NOW)
+    assert list(Attempt.objects.values_list("status", "duration_ms")) == [("error", 10), ("error", 20)]
+    checkin = CheckIn.objects.get()
+    assert (checkin.status, checkin.duration_ms, checkin.failed_at) == ("ok", 30, None)
+
+
+# --- D9 ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
+def test_d9_an_id_reused_in_another_environment_or_monitor_of_the_project_is_refused(at_once):
+    project = ProjectFactory()
+    first, second = MonitorFactory(project=project), MonitorFactory(project=project)
+    messages = [
+        make_message("in_progress", monitor=first, run=1),
+        make_message("ok", monitor=first, run=1, environment="staging"),
+        make_message("ok", monitor=second, run=1),
+    ]
+    outcomes = receive(messages, now=NOW) if at_once else [receive([message], now=NOW)[0] for message in messages]
+    assert [outcome.accepted for outcome in outcomes] == [True, False, False]
+    mismatch = [ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH]
+    assert [kinds(outcome) for outcome in outcomes] == [[], mismatch, mismatch]
+    assert CheckIn.objects.get().status == "in_progress"
+    # The environment that the message named has been created all the same (reference section 6.3).
+    assert environment_of(first, "staging").next_checkin is None
+
+
+def test_d9_an_id_of_another_project_is_free():
+    monitors = [MonitorFactory(slug="same"), MonitorFactory(slug="same")]
+    outcomes = receive([make_message("ok", monitor=monitor, run=1) for monitor in monitors], now=NOW)
+    assert [outcome.accepted for outcome in outcomes] == [True, True]
+    assert CheckIn.objects.filter(guid=run_id(1)).count() == 2
+
+
+# --- D13 --------------------------------------------------------------------------------------------------------------
+
+
+def test_d13_the_seventh_check_in_of_a_minute_is_refused_and_its_neighbours_are_not():
+    project = ProjectFactory()
+    noisy, neighbour = MonitorFactory(project=project), MonitorFactory(project=project)
+    noise = [make_message("ok", monitor=noisy, at=NOW + timedelta(seconds=n), run=n) for n in range(8)]
+    others = [
+        make_message("ok", monitor=neighbour, run=100),
+        make_message("ok", monitor=noisy, environment="staging", run=101),
+    ]
+    outcomes = receive([*noise, *others], now=NOW)
+    assert [outcome.accepted for outcome in outcomes] == [True] * 6 + [False] * 2 + [True] * 2
+    assert kinds(outcomes[6]) == kinds(outcomes[7]) == [ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED]
+    [next_minute] = receive([make_message("ok", monitor=noisy, at=NOW + MINUTE, run=9)], now=NOW)
+    assert next_minute.accepted
+
+
+def test_d13_the_limit_holds_over_batches_and_is_a_setting(settings):
+    settings.CHECKINS_PER_MINUTE = 2
+    monitor = MonitorFactory()
+    outcomes = [receive([make_message("ok", monitor=monitor, run=n)], now=NOW)[0] for n in range(3)]
+    assert [outcome.accepted for outcome in outcomes] == [True, True, False]
+
+
+# --- Environments (6.6) -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_check_in_creates_the_environment():
+    monitor = MonitorFactory()
+    receive([make_message("in_progress", monitor=monitor, environment="staging")], now=NOW)
+    row = environment_of(monitor, "staging")
+    assert (row.status, row.is_muted, row.shard, row.created_at) == ("active", False, monitor.id % 16, NOW)
+    assert (row.next_checkin, row.next_checkin_latest) == (NOW + 5 * MINUTE, NOW + 6 * MINUTE)
+
+
+def test_monitors_of_a_project_share_their_environments():
+    project = ProjectFactory()
+    monitors = [MonitorFactory(project=project), MonitorFactory(project=project)]
+    receive([make_message("ok", monitor=monitor) for monitor in monitors], now=NOW)
+    assert Environment.objects.count() == 1
+    assert MonitorEnvironment.objects.count() == 2
+
+
+def test_a_new_environment_of_a_muted_monitor_starts_muted():
+    monitor = MonitorFactory(is_muted=True)
+    receive([make_message("ok", monitor=monitor)], now=NOW)
+    assert environment_of(monitor).is_muted
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
+def test_one_environment_more_than_allowed_is_refused(settings, at_once):
+    settings.ENVIRONMENTS_PER_MONITOR = 2
+    monitor = MonitorFactory()
+    messages = [make_message("ok", monitor=monitor, environment=name, run=n) for n, name in enumerate("abc")]
+    outcomes = receive(messages, now=NOW) if at_once else [receive([message], now=NOW)[0] for message in messages]
+    assert [kinds(outcome) for outcome in outcomes] == [[], [], [ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED]]
+    assert sorted(Environment.objects.values_list("name", flat=True)) == ["a", "b"]
+    [known] = receive([make_message("ok", monitor=monitor, environment="a", run=9)], now=NOW)
+    assert known.accepted
+
+
+def test_a_deleted_environment_leaves_room_and_starts_anew():
+    monitor = MonitorFactory()
+    receive([make_message("error", monitor=monitor, run=1)], now=NOW)
+    delete_environments(monitor.id, ["production"])
+    receive([make_message("in_progress", monitor=monitor, at=NOW + MINUTE, run=2)], now=NOW)
+    assert environment_of(monitor).status == "active"
+
+
+# --- Configurations (6.5) ---------------------------------------------------------------------------------------------
+
+
+def test_a_configuration_creates_its_monitor():
+    project = ProjectFactory()
+    config = make_config(
+        "0 3 * * *",
+        timezone="Europe/Berlin",
+        checkin_margin_minutes=7,
+        max_runtime_minutes=40,
+        failure_threshold=2,
+        recovery_threshold=3,
+        owner="team:night",
+    )
+    message = make_message("ok", project_id=project.id, slug="backup", raw_slug="Backup!", config=config)
+    [outcome] = receive([message], now=NOW)
+    assert (outcome.accepted, outcome.problems) == (True, [])
+    monitor = Monitor.objects.get()
+    assert (monitor.slug, monitor.status, monitor.is_upserting) == ("backup", "active", True)
+    assert (monitor.schedule_type, monitor.crontab, monitor.timezone) == ("crontab", "0 3 * * *", "Europe/Berlin")
+    assert (monitor.checkin_margin, monitor.max_runtime) == (7, 40)
+    assert (monitor.failure_threshold, monitor.recovery_threshold, monitor.owner) == (2, 3, "team:night")
+    assert monitor.config.config["crontab"] == "0 3 * * *"
+    assert f"{environment_of(monitor).next_checkin:%d %H:%M}" == "06 02:00"
+
+
+def test_what_a_configuration_does_not_name_has_its_default():
+    receive([make_message("ok", project_id=ProjectFactory().id, config=make_config())], now=NOW)
+    monitor = Monitor.objects.get()
+    assert (monitor.checkin_margin, monitor.max_runtime, monitor.timezone) == (1, 30, "UTC")
+    assert (monitor.failure_threshold, monitor.recovery_threshold, monitor.owner) == (1, 1, "")
+
+
+def test_a_configuration_changes_what_it_names_and_keeps_the_rest():
+    monitor = MonitorFactory(checkin_margin=9, max_runtime=50, timezone="Asia/Tokyo", owner="user:ann")
+    receive([make_message("ok", monitor=monitor, config=make_config("0 * * * *", max_runtime_minutes=20))], now=NOW)
+    monitor.refresh_from_db()
+    assert (monitor.crontab, monitor.max_runtime, monitor.is_upserting) == ("0 * * * *", 20, True)
+    assert (monitor.checkin_margin, monitor.timezone, monitor.owner) == (9, "Asia/Tokyo", "user:ann")
+
+
+def test_the_check_in_is_judged_by_the_configuration_that_it_brought():
+    row = MonitorEnvironmentFactory()
+    config = make_config("0 * * * *", max_runtime_minutes=20, checkin_margin_minutes=4)
+    receive([make_message("in_progress", monitor=row.monitor, at=NOW + MINUTE, config=config)], now=NOW)
+    row.refresh_from_db()
+    assert (row.next_checkin, row.next_checkin_latest) == (NOW + 60 * MINUTE, NOW + 64 * MINUTE)
+    checkin = CheckIn.objects.get()
+    row.monitor.refresh_from_db()
+    assert (checkin.timeout_at, checkin.config_id) == (NOW + 21 * MINUTE, row.monitor.config_id)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(make_config("0 * * * *"), id="schedule"),
+        pytest.param(make_config("*/5 * * * *", timezone="Asia/Kathmandu"), id="time zone"),
+        pytest.param(make_config(checkin_margin_minutes=3), id="margin"),
+        pytest.param(make_config(max_runtime_minutes=3), id="runtime"),
+    ],
+)
+def test_d10_a_changed_configuration_recomputes_every_environment_from_now(config):
+    monitor = MonitorFactory()
+    long_ago = MonitorEnvironmentFactory(
+        monitor=monitor, environment__name="staging", last_checkin=NOW - timedelta(days=3)
+    )
+    new = MonitorEnvironmentFactory(monitor=monitor, environment__name="never", status="active")
+    at = NOW + timedelta(minutes=1, seconds=30)
+    receive([make_message("ok", monitor=monitor, at=at, config=config)], now=NOW + 9 * MINUTE)
+    long_ago.refresh_from_db()
+    new.refresh_from_db()
+    own = environment_of(monitor)
+    assert long_ago.next_checkin == own.next_checkin > at
+    assert long_ago.next_checkin_latest == own.next_checkin_latest
+    assert new.next_checkin is None
+
+
+def test_an_unchanged_configuration_recomputes_nothing():
+    monitor = MonitorFactory(is_upserting=True)
+    long_ago = MonitorEnvironmentFactory(
+        monitor=monitor, environment__name="staging", last_checkin=NOW - timedelta(days=3)
+    )
+    receive([make_message("ok", monitor=monitor, config=make_config())], now=NOW)
+    before = long_ago.next_checkin
+    long_ago.refresh_from_db()
+    assert long_ago.next_checkin == before
+
+
+def test_a_configuration_for_a_disabled_monitor_is_applied_although_the_check_in_is_refused():
+    row = MonitorEnvironmentFactory(monitor__status="disabled")
+    [outcome] = receive([make_message("ok", monitor=row.monitor, config=make_config("0 * * * *"))], now=NOW)
+    assert (outcome.accepted, kinds(outcome)) == (False, [ProblemKind.MONITOR_DISABLED])
+    row.monitor.refresh_from_db()
+    row.refresh_from_db()
+    assert (row.monitor.crontab, row.monitor.status, row.next_checkin) == ("0 * * * *", "disabled", None)
+
+
+@pytest.mark.parametrize(
+    ("run", "status", "still_upserting"),
+    [
+        pytest.param(2, "in_progress", False, id="a new run"),
+        pytest.param(2, "ok", False, id="a new whole run"),
+        pytest.param(1, "ok", True, id="the end of the run that brought it"),
+    ],
+)
+def test_a_new_run_without_configuration_is_no_longer_upserting(run, status, still_upserting):
+    monitor = MonitorFactory()
+    receive([make_message("in_progress", monitor=monitor, run=1, config=make_config())], now=NOW)
+    receive([make_message(status, monitor=monitor, at=NOW + MINUTE, run=run)], now=NOW)
+    monitor.refresh_from_db()
+    assert monitor.is_upserting is still_upserting
+
+
+def test_an_owner_is_replaced_by_another_and_never_cleared():
+    monitor = MonitorFactory(owner="user:ann")
+    receive([make_message("ok", monitor=monitor, run=1, config=make_config(owner="user:bob"))], now=NOW)
+    receive([make_message("ok", monitor=monitor, run=2, config=make_config())], now=NOW)
+    monitor.refresh_from_db()
+    assert monitor.owner == "user:bob"
+
+
+def test_one_monitor_more_than_allowed_is_refused_though_its_configuration_is_good(settings):
+    settings.MONITORS_PER_PROJECT = 2
+    project = ProjectFactory()
+    outcomes = receive(
+        [
+            make_message("ok", project_id=project.id, slug=slug, raw_slug=slug, config=make_config())
+            for slug in ("a", "b", "c")
+        ],
+        now=NOW,
+    )
+    assert [kinds(outcome) for outcome in outcomes] == [[], [], [ProblemKind.MONITOR_LIMIT_EXCEEDED]]
+    assert sorted(Monitor.objects.values_list("slug", flat=True)) == ["a", "b"]
+
+
+def test_messages_of_a_batch_that_create_one_monitor_share_it():
+    project = ProjectFactory()
+    outcomes = receive(
+        [
+            make_message("in_progress", project_id=project.id, run=1, config=make_config()),
+            make_message("ok", project_id=project.id, run=1, at=NOW + MINUTE),
+            make_message("ok", project_id=project.id, run=2, environment="staging", config=make_config("0 * * * *")),
+        ],
+        now=NOW,
+    )
+    assert [outcome.accepted for outcome in outcomes] == [True] * 3
+    assert Monitor.objects.get().crontab == "0 * * * *"
+
+
+# --- Failures within a batch ------------------------------------------------------------------------------------------
+
+
+def test_fail_ok_fail_in_one_batch_are_two_incidents_of_one_issue_and_the_first_is_resolved():
+    monitor = MonitorFactory()
+    receive(
+        [
+            make_message(status, monitor=monitor, at=NOW + n * MINUTE, run=n)
+            for n, status in enumerate(["error", "ok", "error"])
+        ],
+        now=NOW + 9 * MINUTE,
+    )
+    first, second = Incident.objects.order_by("started_at")
+    assert (first.started_at, first.resolved_at, first.resolving_checkin.guid) == (NOW, NOW + MINUTE, run_id(1))
+    assert (second.started_at, second.resolved_at) == (NOW + 2 * MINUTE, None)
+    issue = Issue.objects.get()
+    assert (issue.status, issue.regression_count, issue.occurrence_count) == ("unresolved", 1, 2)
+    assert [o.checkin.guid for o in Occurrence.objects.order_by("id")] == [run_id(0), run_id(2)]
+    row = environment_of(monitor)
+    assert (row.status, row.failure_streak, row.ok_streak) == ("error", 1, 0)
+
+
+def test_a_batch_gives_the_rows_that_its_messages_give_one_by_one():
+    words = ["ok", "error", "error", "in_progress", "ok", "error", "ok", "ok", "error", "error", "error"]
+
+    def story(at_once):
+        rows = [MonitorEnvironmentFactory(monitor__failure_threshold=2, monitor__recovery_threshold=2) for _ in "ab"]
+        messages = [
+            make_message(words[(n + shift) % len(words)], monitor=row.monitor, at=NOW + n * MINUTE, run=n)
+            for n in range(len(words))
+            for shift, row in enumerate(rows)
+        ]
+        for batch in [messages] if at_once else [[message] for message in messages]:
+            receive(batch, now=NOW + 99 * MINUTE)
+        told = []
+        for row in rows:
+            row.refresh_from_db()
+            incidents = Incident.objects.filter(monitor_environment=row).order_by("opened_at")
+            told.append(
+                (
+                    row.state(),
+                    list(incidents.values_list("started_at", "opened_at", "resolved_at", "resolving_checkin__guid")),
+                    list(Issue.objects.filter(monitor_environment=row).values_list("status", "occurrence_count")),
+                    list(Issue.objects.filter(monitor_environment=row).values_list("resolved_at", "first_seen_at")),
+                    list(
+                        Occurrence.objects.filter(incident__in=incidents)
+                        .order_by("incident__opened_at", "occurred_at")
+                        .values_list("occurred_at", "detected_at", "run_checkin_guids", "explanation")
+                    ),
+                )
+            )
+        return told
+
+    assert story(at_once=True) == story(at_once=False)
+
+
+# --- What a batch costs -----------------------------------------------------------------------------------------------
+
+STATEMENTS_MAX = 25
+EVERYTHING_STATEMENTS_MAX = 40  # One batch that creates monitors, edits others, fails, recovers, opens and closes.
+
+
+def statements_of(messages):
+    """Apply a batch and return how many statements it took, without those that only the test's transaction needs."""
+    with CaptureQueriesContext(connection) as queries:
+        outcomes = receive(messages, now=NOW)
+    assert all(outcome.accepted for outcome in outcomes)
+    sent = [query["sql"] for query in queries]
+    return len([sql for sql in sent if not sql.startswith(("SAVEPOINT", "RELEASE SAVEPOINT"))])
+
+
+def fresh_monitors(count, project):
+    first = Monitor.objects.count()
+    return [
+        make_message("in_progress", project_id=project.id, slug=f"new-{n}", raw_slug=f"new-{n}", config=make_config())
+        for n in range(first, first + count)
+    ]
+
+
+def heard_before(count, project):
+    monitors = MonitorFactory.create_batch(count, project=project)
+    receive([make_message("ok", monitor=monitor, at=NOW - MINUTE) for monitor in monitors], now=NOW)
+    return monitors
+
+
+def oks(count, project):
+    return [make_message("ok", monitor=monitor) for monitor in heard_before(count, project)]
+
+
+def errors(count, project):
+    return [make_message("error", monitor=monitor) for monitor in heard_before(count, project)]
+
+
+def recoveries(count, project):
+    monitors = heard_before(count, project)
+    receive([make_message("error", monitor=monitor, at=NOW - MINUTE / 2) for monitor in monitors], now=NOW)
+    return [make_message("ok", monitor=monitor) for monitor in monitors]
+
+
+def changed_configurations(count, project):
+    return [
+        make_message("ok", monitor=monitor, config=make_config("0 * * * *", max_runtime_minutes=10))
+        for monitor in heard_before(count, project)
+    ]
+
+
+def openings_and_closings(count, project):
+    """A quarter each: openings, ends that are ok, ends that are errors, and recoveries."""
+    part = count // 4
+    running = heard_before(2 * part, project)
+    receive([make_message("in_progress", monitor=monitor, at=NOW - MINUTE / 2) for monitor in running], now=NOW)
+    return [
+        *[make_message("in_progress", monitor=monitor) for monitor in heard_before(part, project)],
+        *[make_message(("ok", "error")[n % 2], monitor=monitor) for n, monitor in enumerate(running)],
+        *recoveries(part, project),
+    ]
+
+
+def everything(count, project):
+    """A fifth each: new monitors, changed ones, failures, recoveries and ends of running ones."""
+    part = count // 5
+    running = heard_before(part, project)
+    receive([make_message("in_progress", monitor=monitor, at=NOW - MINUTE / 2) for monitor in running], now=NOW)
+    return [
+        *fresh_monitors(part, project),
+        *changed_configurations(part, project),
+        *errors(part, project),
+        *recoveries(part, project),
+        *[make_message("error", monitor=monitor) for monitor in running],
+    ]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [fresh_monitors, oks, errors, recoveries, changed_configurations, openings_and_closings, everything],
+    ids=lambda batch: batch.__name__,
+)
+def test_a_batch_of_500_environments_takes_as_few_statements_as_one_of_50(batch, settings):
+    settings.ALERT_EMAIL_TO = ["night@example.com"]
+    project = ProjectFactory()
+    few = statements_of(batch(50, project))
+    many = statements_of(batch(500, project))
+    assert many == few
+    assert many <= (EVERYTHING_STATEMENTS_MAX if batch is everything else STATEMENTS_MAX)
+
+
+# --- Several at once --------------------------------------------------------------------------------------------------
+
+
+def in_threads(*jobs):
+    """Run functions at the same time, each on a connection of its own; raise what any of them raised."""
+    errors = []
+
+    def run(job):
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - handed to the test
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=[job]) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "still waiting after a minute: a deadlock that nobody resolves"
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_that_bring_the_same_new_id_at_once_make_one_check_in():
+    """In different environments, so that no lock on a row keeps them apart: the unique id alone does."""
+    project = ProjectFactory()
+    monitors = [MonitorFactory(project=project) for _ in range(2)]
+    receive([make_message("ok", monitor=monitor, at=NOW - MINUTE) for monitor in monitors], now=NOW)
+    before = CheckIn.objects.count()
+    outcomes = {}
+    start = threading.Barrier(2)
+
+    def bring(number, run):
+        start.wait(10)
+        [outcomes[run, number]] = receive([make_message("in_progress", monitor=monitors[number], run=run)], now=NOW)
+
+    for run in range(1, 6):
+        in_threads(lambda run=run: bring(0, run), lambda run=run: bring(1, run))
+        assert sorted(outcomes[run, n].accepted for n in (0, 1)) == [False, True]
+        assert CheckIn.objects.filter(guid=run_id(run)).count() == 1
+    assert CheckIn.objects.count() == before + 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_that_bring_the_same_new_id_of_one_environment_continue_one_run():
+    monitor = MonitorFactory()
+    start = threading.Barrier(2)
+
+    def bring(status):
+        start.wait(10)
+        receive([make_message(status, monitor=monitor, run=1)], now=NOW)
+
+    in_threads(lambda: bring("in_progress"), lambda: bring("ok"))
+    assert CheckIn.objects.get().status == "ok"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_that_create_the_same_monitors_at_once_share_them():
+    project = ProjectFactory()
+    start = threading.Barrier(2)
+    outcomes = []
+
+    def bring(slugs, environment):
+        start.wait(10)
+        outcomes.extend(
+            receive(
+                [
+                    make_message(
+                        "ok",
+                        project_id=project.id,
+                        slug=slug,
+                        raw_slug=slug,
+                        environment=environment,
+                        config=make_config(),
+                    )
+                    for slug in slugs
+                ],
+                now=NOW,
+            )
+        )
+
+    slugs = [f"job-{n}" for n in range(200)]
+    in_threads(lambda: bring(slugs, "a"), lambda: bring(slugs[::-1], "b"))
+    assert [outcome.accepted for outcome in outcomes] == [True] * 400
+    assert (Monitor.objects.count(), MonitorEnvironment.objects.count(), CheckIn.objects.count()) == (200, 400, 400)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_batches_in_different_orders_and_an_editor_do_not_block_each_other():
+    project = ProjectFactory()
+    monitors = [MonitorFactory(project=project, is_upserting=True) for _ in range(12)]
+    receive([make_message("ok", monitor=monitor, at=NOW - MINUTE) for monitor in monitors], now=NOW)
+    rounds = 15
+    start = threading.Barrier(4)
+    accepted = []
+
+    def batches(number, order):
+        start.wait(10)
+        for n in range(rounds):
+            messages = [
+                make_message(
+                    ("error", "ok", "in_progress")[n % 3],
+                    monitor=monitor,
+                    at=NOW + (n * 3 + number) * MINUTE,
+                    run=10_000 * (number + 1) + 100 * n + place,
+                    # Now and then a batch changes monitors too, and meets environments that do not exist yet.
+                    config=make_config(f"*/{2 + n} * * * *") if (n + place) % 4 == 0 else None,
+                    environment="production" if n % 2 else f"env-{n}",
+                )
+                for place, monitor in enumerate(order)
+            ]
+            accepted.extend(outcome.accepted for outcome in receive(messages, now=NOW))
+
+    def editor():
+        start.wait(10)
+        for n in range(rounds):
+            for monitor in monitors[n % 3 :: 3]:
+                update_monitor(monitor.id, {"checkin_margin": 1 + n, "max_runtime": 20 + n}, now=NOW + n * MINUTE)
+
+    in_threads(
+        lambda: batches(0, monitors),
+        lambda: batches(1, monitors[::-1]),
+        lambda: batches(2, monitors[::2] + monitors[1::2]),
+        editor,
+    )
+    assert accepted == [True] * (3 * rounds * len(monitors))
+    failing = set(MonitorEnvironment.objects.filter(status="error").values_list("id", flat=True))
+    open_incidents = Incident.objects.filter(resolved_at=None).values_list("monitor_environment_id", flat=True)
+    assert failing == set(open_incidents)
+
+
+def while_another_holds(row, change):
+    """Return a function that runs `change` in a transaction which commits only once somebody waits for its locks."""
+
+    def run():
+        with transaction.atomic():
+            change()
+            row["changed"].set()
+            assert wait_until(somebody_waits), "nobody came to wait"
+
+    return run
+
+
+def somebody_waits():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0] > 0
+
+
+def wait_until(condition, tries=2000):
+    return any(condition() or threading.Event().wait(0.005) for _ in range(tries))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_in_that_waited_while_its_monitor_was_disabled_is_refused():
+    """Otherwise the disabled monitor would expect its next run, and miss it."""
+    row = MonitorEnvironmentFactory()
+    story, outcomes = {"changed": threading.Event()}, []
+    disable = while_another_holds(
+        story, lambda: set_monitors_status([row.monitor_id], MonitorStatus.DISABLED, now=NOW + MINUTE)
+    )
+
+    def check_in():
+        assert story["changed"].wait(10)
+        outcomes.extend(receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=1)], now=NOW))
+
+    in_threads(disable, check_in)
+    row.refresh_from_db()
+    assert (row.next_checkin_latest, outcomes[0].accepted, kinds(outcomes[0])) == (
+        None,
+        False,
+        [ProblemKind.MONITOR_DISABLED],
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_check_in_that_waited_while_its_environment_was_deleted_starts_a_new_one():
+    """P1: it was not refused, so it must not vanish."""
+    row = MonitorEnvironmentFactory()
+    story, outcomes = {"changed": threading.Event()}, []
+    delete = while_another_holds(story, lambda: delete_environments(row.monitor_id, ["production"]))
+
+    def check_in():
+        assert story["changed"].wait(10)
+        outcomes.extend(receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=1)], now=NOW))
+
+    in_threads(delete, check_in)
+    assert outcomes[0].accepted
+    stored = CheckIn.objects.get(guid=run_id(1))
+    assert stored.status == CheckInStatus.OK
+    assert stored.monitor_environment_id == environment_of(row.monitor).id != row.id
