@@ -53,7 +53,7 @@ def command(monkeypatch):
 def everything():
     """All that a tick may write, in a comparable form."""
     return {
-        model.__name__: sorted(model.objects.values_list(*columns))
+        model.__name__: sorted(model._default_manager.values_list(*columns))
         for model, columns in {
             CheckIn: ("guid", "status", "date_added", "failed_at"),
             MonitorEnvironment: ("id", "status", "pending_slot", "next_checkin_latest", "failure_streak"),
@@ -188,7 +188,7 @@ def test_no_announcement_where_the_clock_stands_right_before_the_window(silent, 
 def test_a_replay_that_breaks_off_goes_on_where_it_stopped(silent, command):
     effects = replay(Window(NOW + timedelta(minutes=1), TEN_PAST), ALL_SHARDS, now=NOW)
     assert next(effects).kind is TaskKind.MISSED
-    effects.close()
+    del effects
     assert AppliedTick.objects.count() == 1
     assert "1 missed, 1 timeout" in command()
 

@@ -246,7 +246,7 @@ def command(tmp_path, django_db_setup, django_db_blocker):
         file = tmp_path / "stories.jsonl"
         file.write_text("\n".join(json.dumps(story) for story in stories))
         output = io.StringIO()
-        status = 0
+        status: int | str | None = 0
         with django_db_blocker.unblock():
             try:
                 call_command("simulate", str(file), stdout=output, **options)
