@@ -39,7 +39,8 @@ def expect_after_message(
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
     served = None
     if opens_run:
-        served = serves_early(rules.schedule, received_at, frontier, frontier_anchor, early_tolerance)
+        waiting = expected_slot(state, rules, received_at=received_at)
+        served = serves_early(rules.schedule, received_at, waiting, frontier_anchor, early_tolerance)
     reference = received_at if served is None else served
     anchor = anchor_for(rules.schedule, reference, frontier_anchor)
     slot = next_slot(rules.schedule, reference, anchor)

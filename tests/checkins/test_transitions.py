@@ -230,7 +230,7 @@ def test_the_first_trace_stays():
     ],
 )
 def test_no_heartbeat_moves_the_deadline_further_than_seven_days_from_the_start(received, deadline):
-    effect = tell("in_progress", received, a_run("in_progress"))
+    effect = tell("in_progress", received, a_run("in_progress", timeout_at=at("09:45", days=7)))
     assert effect.checkin is not None
     assert effect.checkin.timeout_at == deadline
 
@@ -460,7 +460,8 @@ def test_d9_an_id_of_another_environment_is_refused_whatever_its_run(old, new):
     [("in_progress", "in_progress"), ("in_progress", "ok"), ("error", "ok"), ("timeout", "error"), ("unknown", "ok")],
 )
 def test_no_message_changes_a_run_seven_days_after_its_start(old, new, received, refused):
-    effect = tell(new, received, a_run(old))
+    run = a_run(old, timeout_at=at("10:30", days=7) if old == "in_progress" else None)
+    effect = tell(new, received, run)
     assert (effect.problem is not None, effect.checkin is None) == (refused, refused)
     if effect.problem is not None:
         assert effect.problem.kind is ProblemKind.CHECKIN_FINISHED
@@ -529,20 +530,79 @@ def test_an_ok_of_an_older_run_still_counts_and_dates_nothing_back():
     assert (effect.verdict, effect.environment) == (Verdict.OK, before)
 
 
+@pytest.mark.parametrize("status", ["in_progress", "ok", "error"])
+def test_a_message_older_than_the_newest_run_moves_nothing_back(status):
+    """Two processes may apply messages in another order than that of their reception."""
+    before = replace(
+        SERVED,
+        last_checkin=at("12:01"),
+        pending_slot=at("13:00"),
+        next_checkin=at("13:00"),
+        next_checkin_latest=at("13:10"),
+    )
+    effect = tell(status, "11:05:00", a_run("in_progress", timeout_at=at("11:30")), before)
+    moved = changed(before, effect.environment)
+    assert moved.keys() <= {"last_result_at"}
+
+
+# --- D20: what came after a deadline that the clock has not applied yet -----------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("last_checkin", "moved"),
+    ("received", "in_time"),
     [
-        pytest.param("11:04:59", True, id="heard before this message"),
-        pytest.param("11:05:00", True, id="heard with this message"),
-        pytest.param("11:05:01", False, id="heard after this message"),
+        pytest.param("10:29:59.999999", True, id="just before the deadline"),
+        pytest.param("10:30:00", False, id="at the deadline"),
+        pytest.param("10:30:01", False, id="just after the deadline"),
     ],
 )
-@pytest.mark.parametrize("status", ["in_progress", "ok"])
-def test_a_message_older_than_the_newest_run_leaves_the_expected_times(status, last_checkin, moved):
-    before = replace(SERVED, last_checkin=at(last_checkin))
-    effect = tell(status, "11:05:00", a_run("in_progress", timeout_at=at("11:30")), before)
-    assert (effect.environment.pending_slot == at("12:00")) is moved
-    assert effect.environment.last_checkin == at(last_checkin)
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d20_an_end_received_at_the_deadline_or_later_is_late_though_the_tick_was_not_applied(
+    status, received, in_time
+):
+    run = a_run("in_progress")
+    effect = tell(status, received, run)
+    assert effect.checkin is not None
+    assert effect.problem is None
+    if in_time:
+        assert (effect.checkin.status, effect.checkin.timeout_at) == (status, None)
+        assert effect.verdict is not Verdict.NOTHING
+    else:
+        assert changed(run, effect.checkin) == {
+            "date_updated": at(received),
+            "duration_ms": effect.checkin.duration_ms,
+            "finished_status": status,
+            "finished_at": at(received),
+        }
+        assert effect.verdict is Verdict.NOTHING
+
+
+@pytest.mark.parametrize(("received", "in_time"), [("10:29:59.999999", True), ("10:30:00", False), ("10:30:01", False)])
+def test_d20_a_heartbeat_at_the_deadline_or_later_reopens_nothing(received, in_time):
+    effect = tell("in_progress", received, a_run("in_progress"))
+    if in_time:
+        assert effect.problem is None
+    else:
+        assert effect.problem is not None
+        assert effect.problem.kind is ProblemKind.CHECKIN_FINISHED
+        assert "its deadline has passed" in effect.problem.message
+        assert (effect.checkin, effect.environment) == (None, SERVED)
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        pytest.param("10:09:59", "10:00", id="the margin is still running: the waiting slot"),
+        pytest.param("10:10:00", "11:00", id="the margin is over: the next one"),
+        pytest.param("10:10:01", "11:00", id="later: the next one"),
+    ],
+)
+def test_d20_a_run_belongs_to_the_oldest_slot_that_it_can_still_serve(received, expected):
+    effect = tell("ok", received, environment=WAITING)
+    assert effect.checkin is not None
+    assert effect.checkin.expected_time == at(expected)
+    # The slot that it came too late for stays where the clock will find it.
+    assert effect.environment.pending_slot == (at("11:00") if expected == "10:00" else at("10:00"))
 
 
 # --- D13 --------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from monitors.expectation import (
     expect_from_now,
     expect_nothing,
 )
-from monitors.schedule import Anchor, Schedule
+from monitors.schedule import Anchor, Schedule, anchor_for, next_slot, serves_early, slots_between
 from monitors.state import EnvironmentState, MonitorRules
 
 TOLERANCE = timedelta(seconds=5)
@@ -195,6 +195,57 @@ def test_what_people_expect_next_is_never_in_the_past_though_older_slots_wait(ti
     assert after.next_checkin_latest == at("11:10")
 
 
+# --- A late clock (D20) -----------------------------------------------------------------------------------------------
+
+
+def test_d20_a_check_in_serves_no_slot_whose_margin_is_over_though_the_clock_is_late():
+    """Hourly, margin 1: ok 10:00, ok 13:00:05, and only then the clock comes: 11:00 and 12:00 were missed."""
+    hourly = rules("0 * * * *")
+    state = heard(at("13:00:05"), hourly, heard(at("10:00"), hourly))
+    assert times(state) == ["11:00", "14:00", "11:01"]
+    slots, after = decide_due_slots(state, hourly, tick=at("13:30"))
+    assert [f"{slot.slot:%H:%M}" for slot in slots] == ["11:00", "12:00"]
+    assert times(after) == ["14:00", "14:00", "14:01"]
+
+
+@pytest.mark.parametrize(
+    ("received", "missed"),
+    [
+        pytest.param("11:00:59.999999", [], id="just before the margin ends"),
+        pytest.param("11:01:00", ["11:00"], id="when the margin ends"),
+        pytest.param("11:01:00.000001", ["11:00"], id="just after the margin ended"),
+    ],
+)
+def test_d20_a_check_in_received_when_the_margin_ends_is_too_late(received, missed):
+    hourly = rules("0 * * * *")
+    state = heard(at(received), hourly, heard(at("10:00"), hourly))
+    slots, after = decide_due_slots(state, hourly, tick=at("11:01"))
+    assert [f"{slot.slot:%H:%M}" for slot in slots] == missed
+    assert times(after)[0] == "12:00"
+
+
+def test_d20_several_check_ins_during_the_clocks_absence_are_each_remembered():
+    hourly = rules("0 * * * *")
+    state = heard(at("10:00"), hourly)
+    for received in ["12:00:30", "15:00:30", "15:00:50", "15:20:00"]:
+        state = heard(at(received), hourly, state)
+    slots, after = decide_due_slots(state, hourly, tick=at("15:59"))
+    assert [f"{slot.slot:%H:%M}" for slot in slots] == ["11:00", "13:00", "14:00"]
+    assert times(after) == ["16:00", "16:00", "16:01"]
+
+
+@pytest.mark.parametrize("schedule", ["*/15 * * * *", (15, "minute")], ids=["crontab", "interval"])
+def test_d12_d20_an_early_run_serves_its_slot_though_the_clock_has_not_judged_the_one_before(schedule):
+    quarterly = rules(schedule)
+    first = heard(at("10:00:00"), quarterly)
+    late = heard(at("10:29:57"), quarterly, first)
+    _, in_time = decide_due_slots(first, quarterly, tick=at("10:16"))
+    in_time = heard(at("10:29:57"), quarterly, in_time)
+    slots, late = decide_due_slots(late, quarterly, tick=at("10:30"))
+    assert ([f"{slot.slot:%H:%M}" for slot in slots], late) == (["10:15"], in_time)
+    assert times(late)[0] == "10:45"
+
+
 # --- Edits ------------------------------------------------------------------------------------------------------------
 
 
@@ -253,24 +304,48 @@ def test_d1_one_late_tick_finds_what_a_tick_every_minute_finds(schedule, margin,
     assert (after_one.pending_slot, after_one.next_checkin_latest) == (state.pending_slot, state.next_checkin_latest)
 
 
-@settings(deadline=None)
+def naive_misses(schedule, margin, start, messages, until):
+    """What is missed, from nothing but the list of messages: the clock's own pace does not matter (P3, D20).
+
+    Between a message and the next one lies a series of slots. Of those up to the next message (or up to the slot that
+    it serves early), the message serves the ones whose margin was still running; the others were missed.
+    """
+    reference, anchor, missed = start, anchor_for(schedule, start), []
+    for received_at, opens_run in messages:
+        lost = [s for s in slots_between(schedule, reference, received_at, anchor) if s + margin <= received_at]
+        served = received_at
+        if opens_run:
+            waiting = next_slot(schedule, lost[-1] if lost else reference, anchor)
+            served = serves_early(schedule, received_at, waiting, anchor, TOLERANCE) or received_at
+        new_anchor = anchor_for(schedule, served, anchor)
+        if next_slot(schedule, served, new_anchor) <= next_slot(schedule, reference, anchor):
+            continue
+        missed += lost
+        reference, anchor = served, new_anchor
+    return missed + [s for s in slots_between(schedule, reference, until, anchor) if s + margin <= until]
+
+
+@settings(deadline=None, max_examples=500)
 @given(
     schedule=schedules,
     margin=st.integers(1, 120),
     start=instants,
-    events=st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 7200)), max_size=20),
+    events=st.lists(st.tuples(st.sampled_from(["tick", "open", "close"]), st.integers(0, 7200)), max_size=20),
 )
-def test_the_pointer_never_goes_back_and_always_has_its_deadline(schedule, margin, start, events):
+def test_d1_d20_every_slot_is_missed_or_served_once_however_late_the_clock_is(schedule, margin, start, events):
     every = rules(schedule, margin=margin)
     state, now = heard(start, every), start
-    for is_tick, opens_run, seconds in events:
-        before = state.pending_slot
-        now += timedelta(seconds=seconds)
-        if is_tick:
-            _, state = decide_due_slots(state, every, tick=now.replace(second=0))
+    messages, found = [], []
+    for event, seconds in [*events, ("tick", 0)]:
+        before, now = state, now + timedelta(seconds=seconds)
+        if event == "tick":
+            due, state = decide_due_slots(state, every, tick=now.replace(second=0))
+            found += [slot.slot for slot in due]
         else:
-            state = heard(now, every, state, opens_run=opens_run)
-            assert state.next_checkin_latest > now
-        assert state.pending_slot >= before
+            messages.append((now, event == "open"))
+            state = heard(now, every, state, opens_run=event == "open")
+        assert state.pending_slot >= before.pending_slot
         assert state.next_checkin >= state.pending_slot
         assert state.next_checkin_latest == state.pending_slot + timedelta(minutes=margin)
+        assert state.served_ahead == () or state.next_checkin_latest <= now
+    assert found == naive_misses(every.schedule, timedelta(minutes=margin), start, messages, now.replace(second=0))
