@@ -36,4 +36,11 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 	$(NOWHERE) SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 		ALLOWED_HOSTS=watchclock.example $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-.PHONY: help install run test lint
+bench-clock: .venv/.synced ## Measure a tick with many misses (ENVIRONMENTS=200000 DUE=50000 WORKERS=1)
+	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE WORKERS,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
+	@$(BIN)/python -m benchmarks.bench_admin
+
+.PHONY: help install run test lint bench-clock bench-admin
