@@ -5,7 +5,7 @@ Source: reference sections 6.2, 6.5 and 6.6.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -54,11 +54,11 @@ def resolve(items: Sequence[BatchItem], *, now: datetime) -> dict[int, tuple[Mon
     Returns the changed monitors with their status and rules as they were. Locks the monitors that it changes or adds
     environments to, in id order. Source: reference sections 6.2, 6.5 and 6.6.
     """
-    monitors = _find_monitors(items)
+    monitors = find_monitors({_key(item) for item in items})
     missing = [item for item in items if _key(item) not in monitors and item.message.config is not None]
     if missing:
         _create_missing(missing, now=now)
-        monitors = _find_monitors(items)
+        monitors = find_monitors({_key(item) for item in items})
     environments = _find_environments(
         {(monitor.id, item.message.environment) for item in items if (monitor := monitors.get(_key(item)))}
     )
@@ -99,8 +99,10 @@ def _key(item: BatchItem) -> tuple[int, str]:
     return item.message.project_id, item.message.slug
 
 
-def _find_monitors(items: Iterable[BatchItem]) -> dict[tuple[int, str], Monitor]:
-    keys = {_key(item) for item in items}
+def find_monitors(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Monitor]:
+    """Return the monitors with these pairs of project id and slug. One statement."""
+    if not keys:
+        return {}
     found = Monitor.objects.not_deleted().filter(
         project_id__in={project_id for project_id, _ in keys}, slug__in={slug for _, slug in keys}
     )

@@ -20,7 +20,7 @@ from checkins.messages import (
     ProblemKind,
     RefusedCheckIn,
 )
-from checkins.resolving import BatchItem, Outcome, OvertakenError, lock_batch, resolve
+from checkins.resolving import BatchItem, Outcome, OvertakenError, find_monitors, lock_batch, resolve
 from checkins.transitions import (
     CheckInState,
     EarlierWord,
@@ -251,7 +251,10 @@ def _count(
 def _store_problems(
     messages: Sequence[CheckInMessage | RefusedCheckIn], outcomes: Sequence[Outcome], items: Sequence[BatchItem]
 ) -> None:
-    monitors = {id(item.outcome): item.monitor for item in items}
+    """Store what was wrong, beside the monitor where it is known. Source: reference section 15."""
+    monitors = {(m.project_id, m.slug): m for item in items if (m := item.monitor) is not None}
+    refused = {(m.project_id, m.slug) for m in messages if isinstance(m, RefusedCheckIn) and m.slug}
+    monitors |= find_monitors(refused - monitors.keys())
     record_problems(
         ProblemReport(
             project_id=message.project_id,
@@ -264,6 +267,6 @@ def _store_problems(
             payload=message.payload,
         )
         for message, outcome in zip(messages, outcomes, strict=True)
-        for monitor in (monitors.get(id(outcome)),)
+        for monitor in (monitors.get((message.project_id, message.slug)),)
         for problem in outcome.problems
     )
