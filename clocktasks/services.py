@@ -22,7 +22,7 @@ from clocktasks.clock import ClockTask, ShardState, TaskKind, next_task, quiet_u
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from incidents.services import FailedCheckIn, mark_failed
-from incidents.thresholds import FailureKind, is_superseded
+from incidents.thresholds import FailureKind, is_overtaken, is_superseded
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import decide_due_slots
 from monitors.models import MonitorEnvironment
@@ -293,13 +293,21 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
         misses: list[tuple[LockedEnvironment, CheckInState, datetime]] = []
         for environment in environments.values():
             slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick)
-            misses += [(environment, _missed(environment, due.slot, tick=tick), due.deadline) for due in slots]
+            counts = not is_overtaken(environment.state, tick)
+            misses += [
+                (environment, _missed(environment, due.slot, tick=tick, counts=counts), due.deadline) for due in slots
+            ]
         # An id that is there already means that the slot was judged before: it is not judged twice.
         stored = insert_checkins(
             ((environment, checkin) for environment, checkin, _ in misses),
             tail="ON CONFLICT (project_id, guid) DO NOTHING",
         )
         new = [
+            (environment, checkin, deadline)
+            for environment, checkin, deadline in misses
+            if (environment.id, checkin.guid) in stored
+        ]
+        failures = [
             FailedCheckIn(
                 environment=environment,
                 id=stored[environment.id, checkin.guid],
@@ -311,16 +319,16 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
                 deadline=deadline,
                 tick=tick,
             )
-            for environment, checkin, deadline in misses
-            if (environment.id, checkin.guid) in stored
+            for environment, checkin, deadline in new
+            if checkin.failed_at is not None
         ]
-        mark_failed(new)
+        mark_failed(failures)
         save_environments(environments.values())
-        marked += [Marked(f.environment.monitor_slug, f.environment.name, f.started_at) for f in new]
+        marked += [Marked(environment.monitor_slug, environment.name, miss.date_added) for environment, miss, _ in new]
     return marked
 
 
-def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
+def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, counts: bool) -> CheckInState:
     return CheckInState(
         id=None,
         guid=uuid.uuid5(MISS_NAMESPACE, f"{environment.id}:{slot.isoformat()}"),
@@ -331,7 +339,7 @@ def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -
         received_at=tick,
         source=Source.CLOCK,
         expected_time=slot,
-        failed_at=tick,
+        failed_at=tick if counts else None,
     )
 
 
@@ -351,7 +359,7 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
         timeouts: list[CheckInState] = []
         for checkin in load_overdue(ids, tick):
             environment = environments[checkin.environment_id]
-            counts = not is_superseded(environment.state, checkin.date_added)
+            counts = not (is_superseded(environment.state, checkin.date_added) or is_overtaken(environment.state, tick))
             timeouts.append(
                 replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick if counts else None)
             )

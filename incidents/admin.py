@@ -89,7 +89,9 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
     explanation: dict[str, Any] = dict(occurrence.explanation)
     zone = str(explanation.get("timezone") or "UTC")
     values: dict[str, object] = {}
-    for key, value in explanation.items():
+    # PostgreSQL orders the keys of a jsonb by their length; a person wants them in the order of a story.
+    for key in dict.fromkeys((*EXPLANATION_TITLES, *explanation)):
+        value = explanation.get(key)
         if value is None or key == "expected_at_local":  # Local is how every instant is shown.
             continue
         plain = key in ("schedule", "crontab", "timezone")

@@ -115,7 +115,10 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
     for ok in oks:
         environment = ok.environment
         decision = decide_ok(
-            environment.state, started_at=ok.started_at, threshold=environment.rules.recovery_threshold
+            environment.state,
+            started_at=ok.started_at,
+            received_at=ok.received_at,
+            threshold=environment.rules.recovery_threshold,
         )
         environment.state = decision.state
         decisions.append(decision)

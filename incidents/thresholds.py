@@ -54,6 +54,16 @@ def is_superseded(state: EnvironmentState, started_at: datetime) -> bool:
     return state.last_result_at is not None and state.last_result_at > started_at
 
 
+def is_overtaken(state: EnvironmentState, tick: datetime) -> bool:
+    """Tell whether an ok was received at or after `tick`, so that what the clock finds at it is history already.
+
+    It comes to that when check-ins are stored faster than the clock ticks. In the order of time the ok would have
+    resolved what the tick opened: the miss or timeout is recorded, but nobody is alarmed about a job that has
+    recovered (D20).
+    """
+    return state.last_ok_received_at is not None and state.last_ok_received_at >= tick
+
+
 def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: int) -> Decision:
     """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5)."""
     if state.status is EnvironmentStatus.PENDING_DELETION:
@@ -72,14 +82,20 @@ def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: i
     return Decision(replace(counted, status=EnvironmentStatus.ERROR), Reason.THRESHOLD_REACHED, run_length=threshold)
 
 
-def decide_ok(state: EnvironmentState, *, started_at: datetime, threshold: int) -> Decision:
-    """Count one ok of a run that began at `started_at`; the `threshold`-th in a row resolves the open incident (D6)."""
+def decide_ok(state: EnvironmentState, *, started_at: datetime, received_at: datetime, threshold: int) -> Decision:
+    """Count one ok, received at `received_at`, of a run that began at `started_at`.
+
+    The `threshold`-th in a row resolves the open incident (D6).
+    """
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)
     streak = state.ok_streak + 1
     counted = replace(
         state,
         last_ok_at=started_at if state.last_ok_at is None else max(state.last_ok_at, started_at),
+        last_ok_received_at=(
+            received_at if state.last_ok_received_at is None else max(state.last_ok_received_at, received_at)
+        ),
         failure_streak=0,
         failure_streak_started_at=None,
         ok_streak=streak,

@@ -68,7 +68,7 @@ def _rules(
 
 LOCK_SQL = """
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
-           me.status, me.last_checkin, me.last_result_at, me.last_ok_at,
+           me.status, me.last_checkin, me.last_result_at, me.last_ok_at, me.last_ok_received_at,
            me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
            me.failure_streak, me.failure_streak_started_at, me.ok_streak, me.limit_minute, me.limit_count
       FROM monitors_monitorenvironment me
@@ -89,6 +89,7 @@ STATE_COLUMNS = {
     "last_checkin": "timestamptz",
     "last_result_at": "timestamptz",
     "last_ok_at": "timestamptz",
+    "last_ok_received_at": "timestamptz",
     "pending_slot": "timestamptz",
     "next_checkin": "timestamptz",
     "next_checkin_latest": "timestamptz",
@@ -125,9 +126,10 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
 
 
 def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
-    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:15]
-    last_checkin, last_result_at, last_ok_at, pending_slot, next_checkin, next_checkin_latest = clock
-    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:]
+    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:16]
+    last_checkin, last_result_at, last_ok_at, last_ok_received_at = clock[:4]
+    pending_slot, next_checkin, next_checkin_latest = clock[4:]
+    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[16:]
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -145,6 +147,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
             last_checkin=last_checkin,
             last_result_at=last_result_at,
             last_ok_at=last_ok_at,
+            last_ok_received_at=last_ok_received_at,
             pending_slot=pending_slot,
             next_checkin=next_checkin,
             next_checkin_latest=next_checkin_latest,
@@ -168,6 +171,7 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             state.last_checkin,
             state.last_result_at,
             state.last_ok_at,
+            state.last_ok_received_at,
             state.pending_slot,
             state.next_checkin,
             state.next_checkin_latest,

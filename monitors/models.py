@@ -224,6 +224,7 @@ class MonitorEnvironment(models.Model):
     last_checkin = models.DateTimeField(null=True, blank=True)
     last_result_at = models.DateTimeField(null=True, blank=True)
     last_ok_at = models.DateTimeField(null=True, blank=True)
+    last_ok_received_at = models.DateTimeField(null=True, blank=True)
     pending_slot = models.DateTimeField(null=True, blank=True)
     next_checkin = models.DateTimeField(null=True, blank=True)
     next_checkin_latest = models.DateTimeField(null=True, blank=True)
@@ -300,6 +301,7 @@ class MonitorEnvironment(models.Model):
             last_checkin=self.last_checkin,
             last_result_at=self.last_result_at,
             last_ok_at=self.last_ok_at,
+            last_ok_received_at=self.last_ok_received_at,
             pending_slot=self.pending_slot,
             next_checkin=self.next_checkin,
             next_checkin_latest=self.next_checkin_latest,

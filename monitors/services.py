@@ -269,6 +269,7 @@ def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
             last_checkin=environment.state.last_checkin,
             last_result_at=environment.state.last_result_at,
             last_ok_at=environment.state.last_ok_at,
+            last_ok_received_at=environment.state.last_ok_received_at,
         )
     save_environments(environments.values())
     # The name is freed as a monitor's slug is: the next check-in makes a new environment instead of reviving this one.

@@ -63,7 +63,8 @@ class EnvironmentState:
     `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
     two seconds of every minute, and any time that the clock was away.
 
-    `last_result_at` is the newest start of a check-in that ended ok or error; `last_ok_at` that of an ok one.
+    `last_result_at` is the newest start of a check-in that ended ok or error; `last_ok_at` that of an ok one,
+    and `last_ok_received_at` when the newest ok was received.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
     """
@@ -72,6 +73,7 @@ class EnvironmentState:
     last_checkin: datetime | None = None
     last_result_at: datetime | None = None
     last_ok_at: datetime | None = None
+    last_ok_received_at: datetime | None = None
     pending_slot: datetime | None = None
     next_checkin: datetime | None = None
     next_checkin_latest: datetime | None = None

@@ -78,7 +78,11 @@ def test_a_failure_ends_a_run_of_oks():
     ("before", "reason"), [("active", Reason.FIRST_OK), ("ok", Reason.STILL_OK)], ids=["active", "ok"]
 )
 def test_an_ok_where_nothing_was_wrong_is_ok_whatever_the_threshold(before, reason, threshold):
-    assert outcome(decide_ok(a_state(before), started_at=TEN, threshold=threshold)) == ("ok", reason, 0)
+    assert outcome(decide_ok(a_state(before), started_at=TEN, received_at=TEN, threshold=threshold)) == (
+        "ok",
+        reason,
+        0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,14 +95,14 @@ def test_an_ok_where_nothing_was_wrong_is_ok_whatever_the_threshold(before, reas
     ],
 )
 def test_d6_recovery_takes_consecutive_oks(already, expected):
-    decision = decide_ok(a_state("error", ok_streak=already), started_at=TEN, threshold=3)
+    decision = decide_ok(a_state("error", ok_streak=already), started_at=TEN, received_at=TEN, threshold=3)
     assert outcome(decision) == expected
     assert decision.state.ok_streak == already + 1
 
 
 @pytest.mark.parametrize("before", ["active", "ok", "error"])
 def test_an_ok_ends_a_run_of_failures(before):
-    decision = decide_ok(failing(before, 2), started_at=TEN, threshold=3)
+    decision = decide_ok(failing(before, 2), started_at=TEN, received_at=TEN, threshold=3)
     state = decision.state
     assert (state.failure_streak, state.failure_streak_started_at, state.ok_streak) == (0, None, 1)
 
@@ -107,17 +111,17 @@ def test_d6_a_failure_in_between_starts_the_count_of_oks_again():
     state = failing("error", 1)
     for word in ["ok", "failure", "ok"]:
         if word == "ok":
-            state = decide_ok(state, started_at=TEN, threshold=2).state
+            state = decide_ok(state, started_at=TEN, received_at=TEN, threshold=2).state
         else:
             state = decide_failure(state, failed_at=TEN, threshold=1).state
         assert state.status is EnvironmentStatus.ERROR
-    assert decide_ok(state, started_at=TEN, threshold=2).reason is Reason.RECOVERED
+    assert decide_ok(state, started_at=TEN, received_at=TEN, threshold=2).reason is Reason.RECOVERED
 
 
 def test_an_environment_that_is_being_deleted_counts_nothing():
     gone = a_state("pending_deletion")
     assert decide_failure(gone, failed_at=TEN, threshold=1) == Decision(gone, Reason.BEING_DELETED)
-    assert decide_ok(gone, started_at=TEN, threshold=1) == Decision(gone, Reason.BEING_DELETED)
+    assert decide_ok(gone, started_at=TEN, received_at=TEN, threshold=1) == Decision(gone, Reason.BEING_DELETED)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,10 @@ def test_an_environment_that_is_being_deleted_counts_nothing():
     ],
 )
 def test_the_last_ok_is_the_ok_run_that_began_last(known, newest):
-    assert decide_ok(a_state("ok", last_ok_at=known), started_at=TEN, threshold=1).state.last_ok_at == newest
+    assert (
+        decide_ok(a_state("ok", last_ok_at=known), started_at=TEN, received_at=TEN, threshold=1).state.last_ok_at
+        == newest
+    )
 
 
 def test_a_failure_changes_nothing_but_status_and_streaks():
@@ -166,7 +173,9 @@ def test_streaks_and_status_are_what_the_whole_history_says(words, failures_to_o
     for number, word in enumerate(words):
         history.append(word)
         if word == "ok":
-            state = decide_ok(state, started_at=TEN + number * MINUTE, threshold=oks_to_recover).state
+            state = decide_ok(
+                state, started_at=TEN + number * MINUTE, received_at=TEN + number * MINUTE, threshold=oks_to_recover
+            ).state
             if status != "error" or history[-oks_to_recover:] == ["ok"] * oks_to_recover:
                 status = "ok"
         else:
