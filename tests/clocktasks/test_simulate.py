@@ -9,7 +9,18 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from clocktasks.scenario import CheckInRow, Scenario, ScenarioError, align, parse_scenarios
+from clocktasks.scenario import (
+    CheckInEvent,
+    CheckInRow,
+    DeafEvent,
+    Expectation,
+    MonitorSetup,
+    Scenario,
+    ScenarioError,
+    SetEvent,
+    align,
+    parse_scenarios,
+)
 from clocktasks.simulation import run_scenario
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
@@ -37,6 +48,18 @@ def test_every_story_has_a_name_of_its_own():
 @pytest.mark.parametrize("decision", [1, *range(5, 14), 16, 18, 20])
 def test_every_decision_that_a_scenario_can_show_has_one(decision):
     assert any(scenario.name.startswith(f"D{decision}: ") for scenario in read_all())
+
+
+def test_the_example_in_the_documentation_is_a_scenario_that_passes(db):
+    page = (SCENARIOS.parent.parent / "docs" / "reference" / "scenarios.md").read_text()
+    example = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    assert run_scenario(parsed(example)).passed
+
+
+@pytest.mark.parametrize("struct", [Scenario, MonitorSetup, CheckInEvent, SetEvent, DeafEvent, Expectation, CheckInRow])
+def test_every_key_is_documented(struct):
+    page = (SCENARIOS.parent.parent / "docs" / "reference" / "scenarios.md").read_text()
+    assert [key for key in struct.__struct_encode_fields__ if f"`{key}`" not in page] == []
 
 
 # --- a scenario that is told wrong must not pass ----------------------------------------------------------------------
