@@ -175,7 +175,7 @@ def _tell_again(
     if message.status is CheckInStatus.ERROR:
         run = _told_again(run, message)
         return Effect(_heard(message, run, environment, rules), run, earlier_word=earlier)
-    run = replace(_told_again(run, message), status=CheckInStatus.OK, failed_at=None)
+    run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK, failed_at=None)
     return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
 
 
@@ -185,6 +185,8 @@ def _finish_late(
     """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
+    if run.finished_status is not None:
+        run = replace(run, duration_ms=None)  # It went on after all: the earlier end says nothing about how long.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
     return Effect(_heard(message, run, environment, rules), run)
 

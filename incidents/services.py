@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from incidents.evidence import explain, failure_reason, subtitle, title
-from incidents.models import Issue, Notification
+from incidents.models import Incident, Issue, Notification
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.bulk import insert_rows
 from monitors.environments import LockedEnvironment
@@ -374,9 +374,15 @@ def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
 
 
 def _queue_notifications(incidents: dict[int, datetime], transition: str) -> None:
-    """Write the outbox rows for incidents that opened or were resolved, given with the instant of it (P5)."""
-    if not settings.ALERT_EMAIL_TO:
+    """Write the outbox rows for incidents that opened or were resolved, given with the instant of it (P5).
+
+    Nobody is told about an archived issue, nor that something is over whose beginning nobody was told about.
+    """
+    if not settings.ALERT_EMAIL_TO or not incidents:
         return
+    told = Incident.objects.filter(id__in=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
+    if transition == Notification.Transition.RESOLVED:
+        told = told.filter(notifications__transition=Notification.Transition.OPENED)
     insert_rows(
         "incidents_notification",
         {
@@ -394,11 +400,11 @@ def _queue_notifications(incidents: dict[int, datetime], transition: str) -> Non
                 transition,
                 Notification.Channel.EMAIL.value,
                 uuid.uuid5(NOTIFICATION_NAMESPACE, f"{incident_id}:{transition}:email"),
-                at,
+                incidents[incident_id],
                 0,
                 "",
             )
-            for incident_id, at in incidents.items()
+            for incident_id in sorted(told.values_list("id", flat=True))
         ],
         tail="ON CONFLICT DO NOTHING",
     )

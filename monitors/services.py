@@ -12,6 +12,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 
 from monitors.bulk import update_rows
 from monitors.environments import lock_environments, save_environments
@@ -214,9 +215,17 @@ def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
 
 @transaction.atomic
 def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int:
-    """Mute or unmute single monitor environments. Returns their number."""
+    """Mute or unmute single monitor environments. Returns their number.
+
+    A monitor counts as muted while all its environments are: then new ones start muted too.
+    """
+    monitors = Monitor.objects.filter(monitor_environments__in=environment_ids)
+    ids = [monitor.id for monitor in Monitor.objects.filter(id__in=monitors).locked_in_id_order()]
     rows = MonitorEnvironment.objects.filter(id__in=environment_ids).locked_in_id_order()
-    return MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+    count = MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+    audible = MonitorEnvironment.objects.filter(monitor=OuterRef("id"), is_muted=False)
+    Monitor.objects.filter(id__in=ids).update(is_muted=~Exists(audible))
+    return count
 
 
 @transaction.atomic
