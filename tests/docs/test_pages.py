@@ -75,3 +75,15 @@ def test_what_is_coming_is_marked_and_the_rest_names_its_tests():
         number = section.partition(":")[0]
         assert number in coming or f"`test_{number.lower()}_…`" in section
         assert number not in coming or "**Today**" in section
+
+
+def test_the_tests_that_the_decisions_name_exist():
+    named = set(re.findall(r"`(test_d\d+_)…`", text(DOCS / "explanation" / "differences-from-sentry.md")))
+    written = {
+        name
+        for file in (BASE_DIR / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:    )?def (test_d\d+_)", file.read_text(), re.MULTILINE)
+    }
+
+    assert named
+    assert named - written == set()
