@@ -6,7 +6,7 @@ import urllib.request
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
-REQUEST_SECONDS_MAX = 30
+REQUEST_SECONDS_MAX = 60
 
 
 @dataclass(frozen=True)

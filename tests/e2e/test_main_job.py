@@ -20,6 +20,7 @@ import psutil
 import pytest
 from django.conf import settings
 
+from tests.e2e.browser import chromium, running_browser
 from tests.e2e.pages import AdminReader, Page
 from tests.e2e.waiting import wait_until
 from tests.e2e.watchclock import (
@@ -140,7 +141,7 @@ def test_the_curl_line_that_make_run_prints_checks_in_and_makes_its_monitor(watc
     printed = said[said.index("curl ") : said.index("Ctrl-C")].strip()
 
     pasted = subprocess.run(
-        ["sh", "-c", f"{printed} --silent --show-error --fail --max-time 30"],
+        ["sh", "-c", f"{printed} --silent --show-error --fail --max-time 60"],
         env=own_environment(),
         capture_output=True,
         text=True,
@@ -336,6 +337,34 @@ def read_recovery(admin: AdminReader, job: FailingJob) -> None:
     assert "Resolved by recovery" in issue.text
     incident = admin.follow(issue, "resolved", under="/admin/incidents/incident/")
     assert "State resolved" in incident.text
+
+
+def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path):
+    program = chromium()
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    watchclock.wait_for_rows("a job has failed", INCIDENTS, slug="send-invoices")
+    instance = watchclock.instance()
+    with running_browser(program, tmp_path / "profile", own_environment()) as browser:
+        browser.open(instance["admin_url"])
+        browser.evaluate(f"document.querySelector('[name=username]').value = {json.dumps(instance['admin_user'])}")
+        browser.evaluate(f"document.querySelector('[name=password]').value = {json.dumps(instance['admin_password'])}")
+        browser.leave_by("document.querySelector('[name=password]').form.submit()")
+        assert browser.evaluate("location.pathname") == "/admin/"
+
+        for path, words in {
+            "monitors/monitor/": "send-invoices",
+            "incidents/incident/": "send-invoices",
+            "incidents/issue/": "Cron failure: send-invoices",
+        }.items():
+            browser.open(instance["admin_url"] + path)
+            assert words in browser.text()
+            assert browser.screenshot(tmp_path / "page.png").startswith(b"\x89PNG")
+        browser.leave_by("[...document.links].find(a => a.innerText.includes('Cron failure: send-invoices')).click()")
+
+        assert "Fingerprint" in browser.text()
+        assert "An error check-in was detected" in browser.text()
+        assert browser.complaints == []
 
 
 # --- The end ----------------------------------------------------------------------------------------------------------
