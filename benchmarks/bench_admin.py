@@ -3,20 +3,21 @@
     python benchmarks/bench_admin.py [--monitors 10000] [--checkins 1000000]
 
 The database is made beside the one of DATABASE_URL, or on an embedded engine if there is none, and dropped at the end.
-A page's time is the least of three requests after one that fills caches: other work on the machine only ever adds.
+A page's time is the least of three rounds after one that fills caches: other work on the machine only ever adds.
 Exits with 1 if a page needs more than 30 queries or 300 ms.
 """
 
 import argparse
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -340,22 +341,25 @@ def pages() -> Iterator[tuple[str, str]]:
             yield f"{name} page {row.pk}", reverse(f"{prefix}_change", args=[quote(row.pk)])
 
 
-def measure(name: str, address: str, client: Any) -> Measured:
-    """Ask for a page a few times."""
+def measure(asked: Sequence[tuple[str, str]], client: Any) -> list[Measured]:
+    """Ask for every page, in rounds, so that a moment in which the machine is busy does not fall on one page alone."""
     from django.db import connection
     from django.test.utils import CaptureQueriesContext
 
-    times, queries = [], 0
-    for repetition in range(REPETITIONS + 1):
-        with CaptureQueriesContext(connection) as captured:
-            started = time.perf_counter()
-            response = client.get(address)
-            elapsed_ms = (time.perf_counter() - started) * 1000
-        assert response.status_code == 200, (name, response.status_code, getattr(response, "url", ""))
-        queries = max(queries, len(captured))
-        if repetition:
-            times.append(elapsed_ms)
-    return Measured(name, min(times), queries)
+    best: dict[str, Measured] = {}
+    for round_number in range(REPETITIONS + 1):
+        for name, address in asked:
+            with CaptureQueriesContext(connection) as captured:
+                started = time.perf_counter()
+                response = client.get(address)
+                elapsed_ms = (time.perf_counter() - started) * 1000
+            assert response.status_code == 200, (name, response.status_code, getattr(response, "url", ""))
+            if round_number == 0:  # It fills caches; its queries count, its time does not.
+                best[name] = Measured(name, math.inf, len(captured))
+            else:
+                so_far = best[name]
+                best[name] = Measured(name, min(so_far.ms, elapsed_ms), max(so_far.queries, len(captured)))
+    return list(best.values())
 
 
 def main() -> int:
@@ -364,7 +368,7 @@ def main() -> int:
     parser.add_argument("--monitors", type=int, default=10_000)
     parser.add_argument("--checkins", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(stderr=True)
     with scratch_database() as url:
         os.environ |= {
             "DATABASE_URL": url,
@@ -389,7 +393,7 @@ def main() -> int:
         client = Client()
         client.force_login(User.objects.create_superuser("bench"))
         with console.status("Asking for pages"):
-            measured = [measure(name, address, client) for name, address in pages()]
+            measured = measure(list(pages()), client)
         connection.close()
     shown = Table("Page", "ms", "Queries", title=f"{len(measured)} pages, slowest first")
     for page in sorted(measured, key=lambda page: -page.ms):

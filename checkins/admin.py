@@ -12,6 +12,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkins.messages import PROBLEM_MEANINGS, ProblemKind
@@ -88,9 +89,9 @@ class CheckInAdmin(InspectionAdmin):
         "started_local",
         "duration_text",
         "source",
-        "guid",
+        "short_id",
     )
-    list_display_links = ("status_label", "guid")
+    list_display_links = ("status_label", "short_id")
     sortable_by = ()
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -181,6 +182,11 @@ class CheckInAdmin(InspectionAdmin):
     def duration_text(self, checkin: CheckIn) -> str:
         """Show how long the run took."""
         return milliseconds(checkin.duration_ms)
+
+    @admin.display(description="Id")
+    def short_id(self, checkin: CheckIn) -> SafeString:
+        """Show the beginning of the id; the tooltip holds all of it."""
+        return format_html('<span title="{}" class="font-mono">{}</span>', checkin.guid, str(checkin.guid)[:8])
 
     @admin.display(description="Monitor")
     def monitor_link(self, checkin: CheckIn) -> SafeString:

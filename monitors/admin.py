@@ -94,15 +94,15 @@ def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> Saf
             (
                 label(checkin.get_status_display()),
                 checkin.monitor_environment.environment.name,
-                instant(checkin.expected_time, timezone),
-                instant(checkin.date_added, timezone),
+                instant(checkin.expected_time, timezone, zone_is_said=True),
+                instant(checkin.date_added, timezone, zone_is_said=True),
                 duration(None if checkin.duration_ms is None else timedelta(milliseconds=checkin.duration_ms)),
                 checkin.get_source_display(),
                 link(checkin, str(checkin.guid)[:8]),
             )
             for checkin in checkins
         ],
-        title=title,
+        title=f"{title}, times in {timezone}",
     )
 
 
@@ -114,14 +114,14 @@ def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> S
             (
                 link(incident, label("resolved" if incident.resolved_at else "open")),
                 incident.monitor_environment.environment.name,
-                instant(incident.started_at, timezone),
-                instant(incident.opened_at, timezone),
-                instant(incident.resolved_at, timezone),
+                instant(incident.started_at, timezone, zone_is_said=True),
+                instant(incident.opened_at, timezone, zone_is_said=True),
+                instant(incident.resolved_at, timezone, zone_is_said=True),
                 link(incident.issue) if incident.issue else "none (muted)",
             )
             for incident in incidents
         ],
-        title=title,
+        title=f"{title}, times in {timezone}",
     )
 
 
@@ -306,7 +306,7 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         if monitor.name == monitor.slug:
             return format_html("{}", monitor.slug)
         return format_html(
-            '{} <span class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</span>',
+            '{}<div class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</div>',
             monitor.slug,
             monitor.name,
         )
@@ -506,20 +506,19 @@ def _number(count: int, noun: str) -> str:
 def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now: datetime) -> SafeString:
     """Return the live state of environments as a table, times in the zone of their monitor."""
     return table(
-        ("Environment", "Status", "Last check-in", "Next expected", "Missed at", "Failures in a row", "Oks in a row"),
+        ("Environment", "Status", "Last check-in", "Next expected", "Missed at", "In a row"),
         [
             (
                 link(row, row.environment.name),
                 environment_status(row),
-                instant(row.last_checkin, timezone, now=now),
-                instant(row.next_checkin, timezone, now=now),
-                instant(row.next_checkin_latest, timezone),
-                row.failure_streak,
-                row.ok_streak,
+                instant(row.last_checkin, timezone, now=now, zone_is_said=True),
+                instant(row.next_checkin, timezone, now=now, zone_is_said=True),
+                instant(row.next_checkin_latest, timezone, zone_is_said=True),
+                f"{row.failure_streak} failed" if row.failure_streak else f"{row.ok_streak} ok",
             )
             for row in rows
         ],
-        title="Environments",
+        title=f"Environments, times in {timezone}",
     )
 
 
@@ -783,11 +782,11 @@ class ProjectAdmin(GrantedPermissions, InspectionAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
         """Projects with their number of monitors."""
         rows = Monitor.objects.not_deleted().filter(project=OuterRef("pk")).order_by().values("project")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0))
+        projects: QuerySet[Any] = super().get_queryset(request)
+        counted: QuerySet[Project] = projects.annotate(
+            monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
         )
+        return counted
 
     def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
         """Suggest a slug for a new project; never change one that is in use."""

@@ -42,11 +42,12 @@ class TimezoneWidget(UnfoldAdminTextInputWidget):
         return {**super().get_context(name, value, attrs), "zones": sorted(zoneinfo.available_timezones())}
 
 
-def _whole_number(name: str, most: int) -> forms.IntegerField:
+def _whole_number(name: str, label: str, most: int) -> forms.IntegerField:
     field = Monitor._meta.get_field(name)
     assert isinstance(field, Field)
     message = f"This takes a whole number from 1 to {most}."
     return forms.IntegerField(
+        label=label,
         help_text=field.help_text,
         initial=field.default,
         widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1, "max": most}),
@@ -66,14 +67,15 @@ class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its 
     # A text, so that whatever is typed gets the one sentence of ScheduleError.
     interval = forms.CharField(required=False, widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1}))
     timezone = forms.CharField(
+        label="Time zone",
         required=False,
         widget=TimezoneWidget(),
         help_text="A name of the tz database, such as Europe/Vienna. Empty: UTC.",
     )
-    checkin_margin = _whole_number("checkin_margin", MARGIN_MINUTES_MAX)
-    max_runtime = _whole_number("max_runtime", RUNTIME_MINUTES_MAX)
-    failure_threshold = _whole_number("failure_threshold", THRESHOLD_MAX)
-    recovery_threshold = _whole_number("recovery_threshold", THRESHOLD_MAX)
+    checkin_margin = _whole_number("checkin_margin", "Margin in minutes", MARGIN_MINUTES_MAX)
+    max_runtime = _whole_number("max_runtime", "Maximum runtime in minutes", RUNTIME_MINUTES_MAX)
+    failure_threshold = _whole_number("failure_threshold", "Failure threshold", THRESHOLD_MAX)
+    recovery_threshold = _whole_number("recovery_threshold", "Recovery threshold", THRESHOLD_MAX)
 
     class Meta:
         model = Monitor
@@ -95,7 +97,11 @@ class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its 
             "slug": "What check-ins name the monitor by: lower case letters, digits, - and _; at most 50 characters.",
             "status": "A disabled monitor refuses check-ins and expects none.",
             "is_muted": "All environments: failures are recorded, but nobody is told.",
+            "owner": "user:name or team:name",
+            "tags": "Separated by commas.",
         }
+        labels = {"is_muted": "Muted"}
+        widgets = {"tags": UnfoldAdminTextInputWidget()}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -155,13 +155,16 @@ def label(text: str, tone: str | None = None, *, title: str = "") -> SafeString:
 
 def labels(items: Iterable[SafeString]) -> SafeString:
     """Return labels side by side."""
-    return format_html_join(" ", "{}", ((item,) for item in items))
+    joined = format_html_join(" ", "{}", ((item,) for item in items))
+    return format_html('<span class="whitespace-nowrap">{}</span>', joined)
 
 
-def instant(at: datetime | None, timezone: str = "UTC", *, now: datetime | None = None) -> SafeString:
+def instant(
+    at: datetime | None, timezone: str = "UTC", *, now: datetime | None = None, zone_is_said: bool = False
+) -> SafeString:
     """Return an instant as the wall clock of `timezone` shows it, with the zone's name; with `now`, also how far away.
 
-    The tooltip holds the same instant in UTC.
+    `zone_is_said` leaves the name out, where a heading has it. The tooltip holds the same instant in UTC.
     """
     if at is None:
         return NOTHING
@@ -172,7 +175,7 @@ def instant(at: datetime | None, timezone: str = "UTC", *, now: datetime | None 
         at.astimezone(UTC).isoformat(),
         at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}",
-        timezone,
+        "" if zone_is_said else timezone,
         "" if now is None else f" · {from_now(at, now=now)}",
     )
 
