@@ -84,6 +84,7 @@ class CheckIn(models.Model):
                 condition=Q(finished_status__isnull=True, finished_at__isnull=True)
                 | Q(
                     status__in=["in_progress", "timeout"],
+                    finished_status__isnull=False,  # null is not in the list, but would not be false either
                     finished_status__in=["ok", "error"],
                     finished_at__isnull=False,
                 ),

@@ -1,7 +1,7 @@
 """What time does: the ledger of ticks and how far each shard has come."""
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q, Value
 
 
 class Tick(models.Model):
@@ -19,8 +19,15 @@ class Tick(models.Model):
 
     class Meta:
         constraints = [
-            # A tick is a whole minute.
-            models.CheckConstraint(condition=Q(at__second=0), name="tick_is_a_whole_minute"),
+            # A tick is a whole minute. (`at__second` would cut the fraction of a second off.)
+            models.CheckConstraint(
+                condition=Q(
+                    at=Func(
+                        Value("minute"), "at", Value("UTC"), function="date_trunc", output_field=models.DateTimeField()
+                    )
+                ),
+                name="tick_is_a_whole_minute",
+            ),
         ]
         indexes = [models.Index(fields=["at"], condition=Q(finished_at__isnull=True), name="tick_unfinished")]
 

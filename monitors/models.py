@@ -121,7 +121,8 @@ class Monitor(models.Model):
             # A check-in finds its monitor by this pair.
             models.UniqueConstraint(fields=["project", "slug"], name="monitor_slug_unique_in_project"),
             models.CheckConstraint(condition=~Q(slug=""), name="monitor_slug_not_empty"),
-            # Crontab or interval, never both, never neither.
+            # Crontab or interval, never both, never neither. A check passes unless it is false, and a comparison with
+            # null is not: hence every "is not null" in these constraints.
             models.CheckConstraint(
                 condition=Q(
                     schedule_type="crontab",
@@ -132,7 +133,9 @@ class Monitor(models.Model):
                 | Q(
                     schedule_type="interval",
                     crontab__isnull=True,
+                    interval__isnull=False,
                     interval__gt=0,
+                    interval_unit__isnull=False,
                     interval_unit__in=["minute", "hour", "day", "week", "month", "year"],
                 ),
                 name="monitor_crontab_xor_interval",
@@ -252,6 +255,8 @@ class MonitorEnvironment(models.Model):
                 condition=Q(pending_slot__isnull=True, next_checkin__isnull=True, next_checkin_latest__isnull=True)
                 | Q(
                     pending_slot__isnull=False,
+                    next_checkin__isnull=False,
+                    next_checkin_latest__isnull=False,
                     next_checkin__gte=F("pending_slot"),
                     next_checkin_latest__gt=F("pending_slot"),
                 ),
@@ -259,7 +264,7 @@ class MonitorEnvironment(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(anchor_at__isnull=True, anchor_day__isnull=True)
-                | Q(anchor_at__isnull=False, anchor_day__gte=1, anchor_day__lte=31),
+                | Q(anchor_at__isnull=False, anchor_day__isnull=False, anchor_day__gte=1, anchor_day__lte=31),
                 name="monitor_environment_anchor_complete",
             ),
             # Only a pointer can jump.

@@ -1,0 +1,380 @@
+"""The database says no: every named constraint fires for a row that just breaks it. Hot queries use their indexes."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.db import IntegrityError, connection
+
+from checkins.models import CheckIn
+from incidents.models import Incident
+from monitors.models import MonitorEnvironment
+from tests import factories
+from tests.factories import NOW
+
+MINUTE = timedelta(minutes=1)
+OURS = ["monitors", "incidents", "checkins", "clocktasks"]
+
+
+def changed(factory, valid=None, **broken):
+    """A valid row, of which one thing is then made wrong."""
+
+    def violate():
+        row = factory(**(valid or {}))
+        type(row).objects.filter(pk=row.pk).update(**broken)
+
+    return violate
+
+
+def doubled(factory, *columns, **more):
+    """Two valid rows that agree in the columns named."""
+
+    def violate():
+        first = factory(**more)
+        factory(**{column: getattr(first, column) for column in columns}, **more)
+
+    return violate
+
+
+def second_open_incident():
+    incident = factories.IncidentFactory()
+    Incident.objects.create(
+        monitor_environment=incident.monitor_environment,
+        starting_checkin=incident.starting_checkin,
+        started_at=NOW,
+        opened_at=NOW,
+    )
+
+
+def environment(**broken):
+    return changed(factories.MonitorEnvironmentFactory, **broken)
+
+
+def check_in(status, **broken):
+    return changed(factories.CheckInFactory, {"status": status}, **broken)
+
+
+CRONTAB, INTERVAL = {}, {"interval": 5, "interval_unit": "minute"}
+ERROR = {"status": "error"}
+VIOLATIONS = [
+    ("applied_tick_exactly_once", "the same tick", doubled(factories.AppliedTickFactory, "tick")),
+    ("applied_tick_marked_something", "nothing", changed(factories.AppliedTickFactory, marked_count=0)),
+    ("attempt_status_is_final", "missed", changed(factories.AttemptFactory, status="missed")),
+    ("checkin_counted_only_as_a_failure", "ok", check_in("ok", failed_at=NOW)),
+    ("checkin_counted_only_as_a_failure", "in progress", check_in("in_progress", failed_at=NOW)),
+    ("checkin_counted_only_as_a_failure", "unknown", check_in("unknown", failed_at=NOW)),
+    ("checkin_deadline_exactly_while_in_progress", "running without", check_in("in_progress", timeout_at=None)),
+    ("checkin_deadline_exactly_while_in_progress", "ended with", check_in("ok", timeout_at=NOW)),
+    ("checkin_deadline_exactly_while_in_progress", "timed out with", check_in("timeout", timeout_at=NOW)),
+    ("checkin_duration_in_range", "negative", check_in("ok", duration_ms=-1)),
+    ("checkin_duration_in_range", "too long", check_in("ok", duration_ms=2_147_483_648)),
+    (
+        "checkin_guid_unique_in_project",
+        "the same id",
+        doubled(factories.CheckInFactory, "guid", "monitor_environment"),
+    ),
+    (
+        "checkin_late_finish_only_after_its_deadline",
+        "ended in time",
+        check_in("ok", finished_status="ok", finished_at=NOW),
+    ),
+    ("checkin_late_finish_only_after_its_deadline", "when, not how", check_in("timeout", finished_at=NOW)),
+    ("checkin_late_finish_only_after_its_deadline", "how, not when", check_in("timeout", finished_status="ok")),
+    (
+        "checkin_late_finish_only_after_its_deadline",
+        "as a miss",
+        check_in("timeout", finished_status="missed", finished_at=NOW),
+    ),
+    ("checkin_missed_is_dated_at_its_slot", "no slot", check_in("missed", expected_time=None)),
+    ("checkin_missed_is_dated_at_its_slot", "another date", check_in("missed", date_added=NOW + MINUTE)),
+    ("checkin_status_is_known", "late", changed(factories.CheckInFactory, status="late")),
+    ("environment_name_not_empty", "empty", changed(factories.EnvironmentFactory, name="")),
+    (
+        "environment_name_unique_in_project",
+        "the same name",
+        lambda: changed(
+            factories.EnvironmentFactory,
+            {"project": factories.EnvironmentFactory().project, "name": "b"},
+            name="production",
+        )(),
+    ),
+    ("incident_one_open_per_monitor_environment", "a second", second_open_incident),
+    (
+        "incident_resolved_exactly_by_a_checkin",
+        "open by one",
+        changed(factories.IncidentFactory, {"resolved": True}, resolved_at=None),
+    ),
+    (
+        "incident_resolved_exactly_by_a_checkin",
+        "resolved by none",
+        changed(factories.IncidentFactory, {"resolved": True}, resolving_checkin=None),
+    ),
+    ("ingest_key_is_32_lower_case_hex_digits", "31", changed(factories.IngestKeyFactory, public_key="a" * 31)),
+    ("ingest_key_is_32_lower_case_hex_digits", "upper", changed(factories.IngestKeyFactory, public_key="A" * 32)),
+    ("ingest_key_is_32_lower_case_hex_digits", "dash", changed(factories.IngestKeyFactory, public_key="a" * 31 + "-")),
+    (
+        "issue_fingerprint_unique_in_project",
+        "the same fingerprint",
+        doubled(factories.IssueFactory, "monitor_environment", "fingerprint"),
+    ),
+    ("issue_resolved_exactly_when_dated", "no date", changed(factories.IssueFactory, status="resolved")),
+    (
+        "issue_resolved_exactly_when_dated",
+        "nobody",
+        changed(factories.IssueFactory, {"status": "resolved"}, resolved_by=None),
+    ),
+    (
+        "issue_resolved_exactly_when_dated",
+        "still dated",
+        changed(factories.IssueFactory, {"status": "resolved"}, status="unresolved"),
+    ),
+    (
+        "issue_resolved_exactly_when_dated",
+        "archived and dated",
+        changed(factories.IssueFactory, {"status": "resolved"}, status="archived"),
+    ),
+    ("monitor_crontab_xor_interval", "both", changed(factories.MonitorFactory, CRONTAB, **INTERVAL)),
+    ("monitor_crontab_xor_interval", "neither", changed(factories.MonitorFactory, crontab=None)),
+    ("monitor_crontab_xor_interval", "the wrong one", changed(factories.MonitorFactory, schedule_type="interval")),
+    ("monitor_crontab_xor_interval", "nought", changed(factories.MonitorFactory, INTERVAL, interval=0)),
+    ("monitor_crontab_xor_interval", "no count", changed(factories.MonitorFactory, INTERVAL, interval=None)),
+    ("monitor_crontab_xor_interval", "no unit", changed(factories.MonitorFactory, INTERVAL, interval_unit=None)),
+    ("monitor_crontab_xor_interval", "no such unit", changed(factories.MonitorFactory, INTERVAL, interval_unit="moon")),
+    ("monitor_environment_anchor_complete", "no day", environment(anchor_at=NOW, anchor_day=None)),
+    ("monitor_environment_anchor_complete", "no instant", environment(anchor_at=None, anchor_day=5)),
+    ("monitor_environment_anchor_complete", "day 0", environment(anchor_at=NOW, anchor_day=0)),
+    ("monitor_environment_anchor_complete", "day 32", environment(anchor_at=NOW, anchor_day=32)),
+    (
+        "monitor_environment_being_deleted_expects_nothing",
+        "still expecting",
+        environment(status="pending_deletion"),
+    ),
+    ("monitor_environment_expected_times_together", "no deadline", environment(next_checkin_latest=None)),
+    ("monitor_environment_expected_times_together", "no pointer", environment(pending_slot=None)),
+    ("monitor_environment_expected_times_together", "no next", environment(next_checkin=None)),
+    ("monitor_environment_expected_times_together", "next in the past", environment(next_checkin=NOW + 4 * MINUTE)),
+    ("monitor_environment_expected_times_together", "no margin", environment(next_checkin_latest=NOW + 5 * MINUTE)),
+    ("monitor_environment_one_streak_at_a_time", "both", environment(failure_streak=1, failure_streak_started_at=NOW)),
+    (
+        "monitor_environment_one_streak_at_a_time",
+        "no start",
+        changed(factories.MonitorEnvironmentFactory, ERROR, failure_streak_started_at=None),
+    ),
+    (
+        "monitor_environment_one_streak_at_a_time",
+        "a start of nothing",
+        environment(failure_streak_started_at=NOW),
+    ),
+    (
+        "monitor_environment_served_ahead_of_a_slot",
+        "no pointer",
+        changed(factories.MonitorEnvironmentFactory, {"status": "active"}, served_ahead=[]),
+    ),
+    ("monitor_environment_status_is_known", "late", environment(status="late")),
+    (
+        "monitor_environment_unique",
+        "the same pair",
+        doubled(factories.MonitorEnvironmentFactory, "monitor", "environment"),
+    ),
+    ("monitor_margin_in_range", "0", changed(factories.MonitorFactory, checkin_margin=0)),
+    ("monitor_margin_in_range", "28 days and a minute", changed(factories.MonitorFactory, checkin_margin=40_321)),
+    ("monitor_max_runtime_in_range", "0", changed(factories.MonitorFactory, max_runtime=0)),
+    ("monitor_max_runtime_in_range", "7 days and a minute", changed(factories.MonitorFactory, max_runtime=10_081)),
+    ("monitor_slug_not_empty", "empty", changed(factories.MonitorFactory, slug="")),
+    ("monitor_slug_unique_in_project", "the same slug", doubled(factories.MonitorFactory, "project", "slug")),
+    ("monitor_status_is_known", "late", changed(factories.MonitorFactory, status="late")),
+    ("monitor_thresholds_in_range", "no failure", changed(factories.MonitorFactory, failure_threshold=0)),
+    ("monitor_thresholds_in_range", "721 failures", changed(factories.MonitorFactory, failure_threshold=721)),
+    ("monitor_thresholds_in_range", "no ok", changed(factories.MonitorFactory, recovery_threshold=0)),
+    ("monitor_thresholds_in_range", "721 oks", changed(factories.MonitorFactory, recovery_threshold=721)),
+    (
+        "notification_once_per_transition_and_channel",
+        "the same transition",
+        doubled(factories.NotificationFactory, "incident"),
+    ),
+    ("occurrence_once_per_failed_checkin", "the same check-in", doubled(factories.OccurrenceFactory, "incident")),
+    ("processing_error_counts_at_least_one", "none", changed(factories.ProcessingErrorFactory, count=0)),
+    (
+        "processing_error_once_a_minute_and_kind",
+        "the same kind",
+        doubled(factories.ProcessingErrorFactory, "project", "slug"),
+    ),
+    ("shard_clock_kind_is_known", "hourly", changed(factories.ShardClockFactory, kind="hourly")),
+    (
+        "shard_clock_one_per_shard_and_kind",
+        "the same shard",
+        lambda: changed(factories.ShardClockFactory, {"shard": factories.ShardClockFactory().shard + 1}, shard=0)(),
+    ),
+    ("tick_is_a_whole_minute", "a second", changed(factories.TickFactory, at=NOW + timedelta(seconds=1))),
+    ("tick_is_a_whole_minute", "a microsecond", changed(factories.TickFactory, at=NOW + timedelta(microseconds=1))),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "violate"), [pytest.param(name, violate, id=f"{name}: {case}") for name, case, violate in VIOLATIONS]
+)
+def test_the_constraint_fires(name, violate):
+    with pytest.raises(IntegrityError) as caught:
+        violate()
+    assert caught.value.__cause__.diag.constraint_name == name
+
+
+@pytest.mark.django_db
+def test_what_stands_just_inside_the_limits_is_accepted():
+    for limits in (
+        {"checkin_margin": 1, "max_runtime": 1, "failure_threshold": 1, "recovery_threshold": 1},
+        {"checkin_margin": 40_320, "max_runtime": 10_080, "failure_threshold": 720, "recovery_threshold": 720},
+    ):
+        factories.MonitorFactory(**limits)
+    for duration_ms in (0, 2_147_483_647):
+        factories.CheckInFactory(duration_ms=duration_ms)
+
+
+def test_every_named_constraint_has_a_row_that_breaks_it():
+    named = {
+        constraint.name
+        for app in OURS
+        for model in apps.get_app_config(app).get_models()
+        for constraint in model._meta.constraints
+    }
+    assert named == {name for name, _, _ in VIOLATIONS}
+
+
+# --- Plans of the hot queries (P7) ------------------------------------------------------------------------------------
+
+ROWS = 5_000
+
+
+@pytest.fixture
+def many_environments(db):
+    """Thousands of environments in 16 shards with a few check-ins each; few are due, few have a running one."""
+    first = factories.MonitorEnvironmentFactory(shard=0)
+    checkin = factories.CheckInFactory(monitor_environment=first)
+    project_id, monitor_id, environment_id = first.monitor.project_id, first.monitor_id, first.environment_id
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO monitors_environment (project_id, name)
+            SELECT %s, 'env-' || n FROM generate_series(1, %s) AS n
+            """,
+            [project_id, ROWS],
+        )
+        cursor.execute(
+            """
+            INSERT INTO monitors_monitorenvironment (monitor_id, environment_id, status, is_muted, shard, last_checkin,
+                   pending_slot, next_checkin, next_checkin_latest, failure_streak, ok_streak, limit_count, created_at)
+            SELECT %(monitor)s, id, 'ok', false, id %% 16, %(now)s, at, at, at + interval '1 minute', 0, 1, 0, %(now)s
+              FROM (SELECT id, %(now)s::timestamptz + interval '1 minute' * (id %% 1000) AS at
+                      FROM monitors_environment WHERE id <> %(environment)s) AS e
+            """,
+            {"monitor": monitor_id, "environment": environment_id, "now": NOW},
+        )
+        cursor.execute(
+            """
+            INSERT INTO checkins_checkin (guid, project_id, monitor_id, monitor_environment_id, shard, status, source,
+                   date_added, date_updated, received_at, timeout_at, config_id, failed_at)
+            SELECT gen_random_uuid(), %(project)s, monitor_id, id, shard,
+                   CASE WHEN n = 0 AND id %% 10 = 0 THEN 'in_progress' WHEN n = 1 THEN 'error' ELSE 'ok' END,
+                   'sentry_envelope', at, at, at,
+                   CASE WHEN n = 0 AND id %% 10 = 0 THEN at + interval '1 minute' * (id %% 1000) END, %(config)s,
+                   CASE WHEN n = 1 THEN at END
+              FROM (SELECT *, %(now)s::timestamptz - interval '1 minute' * n AS at
+                      FROM monitors_monitorenvironment, generate_series(0, 4) AS n) AS rows
+            """,
+            {"project": project_id, "config": checkin.config_id, "now": NOW},
+        )
+        cursor.execute("ANALYZE")
+    return first
+
+
+def plan_of(sql, parameters=()):
+    """The names of the indexes that a statement uses, and the tables that it reads from end to end."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+        [[answer]] = cursor.fetchall()
+    plan = answer if isinstance(answer, list) else json.loads(answer)
+    indexes, scanned, nodes = set(), set(), [plan[0]["Plan"]]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Index Name" in node:
+            indexes.add(node["Index Name"])
+        if node["Node Type"] == "Seq Scan":
+            scanned.add(node["Relation Name"])
+    return indexes, scanned
+
+
+def plan_of_queryset(queryset):
+    return plan_of(*queryset.query.sql_with_params())
+
+
+def test_p7_what_is_due_in_a_shard_is_found_by_its_index(many_environments):
+    rows = MonitorEnvironment.objects.in_shard(3).due_at(NOW + 5 * MINUTE).order_by("id").values_list("id", flat=True)
+    assert len(rows) > 0
+    assert plan_of_queryset(rows) == ({"monenv_due"}, set())
+
+
+def test_p7_deadlines_that_have_passed_are_found_by_their_index(many_environments):
+    rows = CheckIn.objects.filter(shard=2).overdue_at(NOW + 20 * MINUTE).order_by("monitor_environment_id")
+    assert len(rows) > 0
+    assert plan_of_queryset(rows.values_list("monitor_environment_id", flat=True)) == ({"checkin_deadline"}, set())
+
+
+def test_p7_the_earliest_deadlines_of_the_shards_cost_no_table(many_environments):
+    from clocktasks.services import SHARD_STATES_SQL, write_ticks
+
+    write_ticks(NOW, now=NOW)
+    indexes, scanned = plan_of(SHARD_STATES_SQL, {"shard": None})
+    assert {"monenv_due", "checkin_deadline"} <= indexes
+    assert scanned <= {"clocktasks_shardclock"}
+
+
+def test_p7_the_newest_running_check_in_of_an_environment_is_found_by_an_index(many_environments):
+    rows = CheckIn.objects.running().filter(monitor_environment=many_environments).order_by("-date_added")[:1]
+    indexes, scanned = plan_of_queryset(rows)
+    assert (len(indexes & {"checkin_running", "checkin_history"}), scanned) == (1, set())
+
+
+def test_p7_the_failures_of_an_environment_are_found_by_their_index(many_environments):
+    rows = CheckIn.objects.filter(monitor_environment=many_environments, failed_at__isnull=False).order_by("-failed_at")
+    indexes, scanned = plan_of_queryset(rows[:2])
+    assert (indexes <= {"checkin_failures", "checkin_history"}, len(indexes), scanned) == (True, 1, set())
+
+
+def test_p7_a_check_in_is_found_by_its_id(many_environments):
+    guid = CheckIn.objects.values_list("guid", flat=True)[0]
+    rows = CheckIn.objects.filter(project_id=many_environments.monitor.project_id, guid=guid)
+    assert plan_of_queryset(rows) == ({"checkin_guid_unique_in_project"}, set())
+
+
+def test_p7_the_hot_row_has_no_index_but_those_that_it_needs():
+    """An update is HOT as long as it changes no indexed column: what every check-in changes must not be indexed."""
+    indexed = {
+        column
+        for index in MonitorEnvironment._meta.indexes
+        for column in [*index.fields, *([] if index.condition is None else ["next_checkin_latest"])]
+    } | {field.name for field in MonitorEnvironment._meta.get_fields() if getattr(field, "db_index", False)}
+    assert not indexed & {"status", "last_checkin", "failure_streak", "ok_streak", "next_checkin", "limit_count"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_p7_an_update_that_changes_no_expected_time_is_hot():
+    rows = [factories.MonitorEnvironmentFactory() for _ in range(20)]
+    ids = [row.id for row in rows]
+    before = hot_updates()
+    for count in range(1, 6):
+        MonitorEnvironment.objects.filter(id__in=ids).update(limit_count=count, last_checkin=NOW + count * MINUTE)
+    updated, hot = (after - earlier for after, earlier in zip(hot_updates(), before, strict=True))
+    assert updated == 100
+    assert hot >= 80  # A row whose page is full moves to another one now and then.
+
+
+def hot_updates():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute(
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'monitors_monitorenvironment'"
+        )
+        return cursor.fetchone()
