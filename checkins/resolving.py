@@ -241,7 +241,8 @@ def _resolve_environments(items: Sequence[BatchItem], found: Mapping[tuple[int, 
             if counts.get(monitor_id, 0) < settings.ENVIRONMENTS_PER_MONITOR:
                 counts[monitor_id] = counts.get(monitor_id, 0) + 1
                 allowed.add((monitor_id, name))
-        create_environments(allowed, now=now)
+        monitors = {item.monitor.id: item.monitor for item in items if item.monitor}
+        create_environments([(monitors[monitor_id], name) for monitor_id, name in allowed], now=now)
         found = {**found, **_find_environments(allowed)}
     for item in items:
         item.environment_id = found.get(_environment_key(item))
@@ -285,15 +286,16 @@ def lock_batch(
     Raises OvertakenError if one of the environments does not take check-ins any more.
     """
     ids = {item.environment_id for item in items if item.environment_id is not None}
+    also: set[int] = set()
     if changed:
-        also = MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True)
-        lock_environments(ids | set(also))
-        monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
+        also = set(MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True))
+    environments = lock_environments(ids | also)
+    monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
+    if monitors:
         received_at = max(item.message.received_at for item in items if item.monitor and item.monitor.id in changed)
-        write_changes(list(monitors.values()), before=changed, now=received_at)
-    environments = lock_environments(ids)
-    if environments.keys() != ids or any(
-        environment.monitor_status is not MonitorStatus.ACTIVE for environment in environments.values()
+        write_changes(list(monitors.values()), before=changed, environments=environments.values(), now=received_at)
+    if not ids <= environments.keys() or any(
+        environments[id_].monitor_status is not MonitorStatus.ACTIVE for id_ in ids
     ):
         raise OvertakenError
     return environments

@@ -101,7 +101,7 @@ def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
             **setup.columns(),
         )
     )
-    create_environments([(monitor.id, name) for name in setup.environments], now=now)
+    create_environments([(monitor, name) for name in setup.environments], now=now)
 
 
 def _happen(event: Event, number: int, *, project_id: int) -> None:

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
 from monitors.bulk import update_rows
-from monitors.environments import lock_environments, save_environments
+from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.models import ConfigSnapshot, Environment, Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
@@ -71,11 +71,10 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
             monitor.config_id = snapshot_id
 
 
-@transaction.atomic
 def create_monitors(monitors: Sequence[Monitor]) -> None:
     """Insert monitors with their snapshots; a slug that exists already is left as it is. Three statements.
 
-    The given objects get no ids: look them up again by project and slug.
+    The given objects get no ids: look them up again by project and slug. Needs a transaction.
     """
     attach_config_snapshots(monitors)
     Monitor.objects.bulk_create(monitors, ignore_conflicts=True)
@@ -100,14 +99,24 @@ def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime
     for column, value in changes.items():
         assert column in CHANGEABLE_COLUMNS, column
         setattr(monitor, column, value)
-    write_changes([monitor], before=before, now=now)
+    _apply_changes([monitor], before=before, now=now)
     return monitor
+
+
+def _apply_changes(
+    monitors: Sequence[Monitor], *, before: Mapping[int, tuple[MonitorStatus, MonitorRules]], now: datetime
+) -> None:
+    ids = MonitorEnvironment.objects.filter(monitor__in=monitors).values_list("id", flat=True)
+    environments = lock_environments(list(ids))
+    write_changes(monitors, before=before, environments=environments.values(), now=now)
+    save_environments(environments.values())
 
 
 def write_changes(
     monitors: Sequence[Monitor],
     *,
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
+    environments: Iterable[LockedEnvironment],
     now: datetime,
 ) -> None:
     """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
@@ -115,22 +124,29 @@ def write_changes(
     `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled
     monitor expect their next check-in counted from `now` in every environment; a disabled or deleted one expects
     nothing. Runs in progress get their new deadline. The number of statements does not grow with the monitors.
+
+    `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
+    being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
+    saves them.
     """
     if not monitors:
         return
-    recomputed = {monitor.id: monitor for monitor in monitors if _expects_anew(monitor, before[monitor.id])}
-    ids = MonitorEnvironment.objects.filter(monitor_id__in=recomputed).values_list("id", flat=True)
-    environments = lock_environments(list(ids) if recomputed else [])
-    # After the locks, since a snapshot that is being created elsewhere makes this transaction wait as well.
     attach_config_snapshots(monitors)
     update_rows(
         "monitors_monitor",
         CHANGEABLE_COLUMNS,
         [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors],
     )
-    for environment in environments.values():
-        environment.state = _expected_anew(environment.state, recomputed[environment.monitor_id], now=now)
-    save_environments(environments.values())
+    changed = {monitor.id: monitor for monitor in monitors}
+    for environment in environments:
+        monitor = changed.get(environment.monitor_id)
+        if monitor is None:
+            continue
+        environment.monitor_name, environment.monitor_slug = monitor.name, monitor.slug
+        environment.monitor_status = MonitorStatus(monitor.status)
+        environment.config_id, environment.rules = monitor.config_id, monitor.rules()
+        if _expects_anew(monitor, before[monitor.id]):
+            environment.state = _expected_anew(environment.state, monitor, now=now)
     _move_deadlines(
         [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes != monitor.max_runtime]
     )
@@ -171,14 +187,13 @@ def _move_deadlines(monitors: Sequence[Monitor]) -> None:
         )
 
 
-def create_environments(wanted: Collection[tuple[int, str]], *, now: datetime) -> None:
-    """Create the missing ones of `wanted`, pairs of monitor id and environment name. Three statements.
+def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetime) -> None:
+    """Create the missing ones of `wanted`, pairs of a monitor and an environment name. Three statements.
 
     The caller holds the monitors' rows, so that an edit going on at the same time reaches the new environments too.
-    A new environment starts muted if its monitor is.
+    A new environment starts muted if its monitor is. Needs a transaction.
     """
-    monitors = Monitor.objects.in_bulk({monitor_id for monitor_id, _ in wanted})
-    names = sorted({(monitors[monitor_id].project_id, name) for monitor_id, name in wanted if monitor_id in monitors})
+    names = sorted({(monitor.project_id, name) for monitor, name in wanted})
     Environment.objects.bulk_create(
         [Environment(project_id=project_id, name=name) for project_id, name in names], ignore_conflicts=True
     )
@@ -187,14 +202,13 @@ def create_environments(wanted: Collection[tuple[int, str]], *, now: datetime) -
     MonitorEnvironment.objects.bulk_create(
         [
             MonitorEnvironment(
-                monitor_id=monitor_id,
-                environment_id=ids[monitors[monitor_id].project_id, name],
-                is_muted=monitors[monitor_id].is_muted,
-                shard=shard_of(monitor_id),
+                monitor=monitor,
+                environment_id=ids[monitor.project_id, name],
+                is_muted=monitor.is_muted,
+                shard=shard_of(monitor.id),
                 created_at=now,
             )
-            for monitor_id, name in sorted(wanted)
-            if monitor_id in monitors
+            for monitor, name in sorted(wanted, key=lambda pair: (pair[0].id, pair[1]))
         ],
         ignore_conflicts=True,
     )
@@ -238,7 +252,7 @@ def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, 
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
     for monitor in monitors:
         monitor.status = status.value
-    write_changes(monitors, before=before, now=now)
+    _apply_changes(monitors, before=before, now=now)
     return len(monitors)
 
 
@@ -254,7 +268,7 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
     for monitor in monitors:
         monitor.status = MonitorStatus.PENDING_DELETION.value
         monitor.slug = secrets.token_hex(12)
-    write_changes(monitors, before=before, now=now)
+    _apply_changes(monitors, before=before, now=now)
     _mark_environments_deleted(MonitorEnvironment.objects.filter(monitor_id__in=[m.id for m in monitors]))
     return len(monitors)
 
