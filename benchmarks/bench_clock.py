@@ -15,7 +15,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ class Load:
     marked_count: int
     wake: "ClockTask | None"
     statements: Counter[str]
-    statement_seconds: Counter[str]
+    statement_seconds: dict[str, float]
     peak_mb: float
 
 
@@ -158,7 +158,7 @@ def do_clock_task(task: "ClockTask") -> Load:
     from clocktasks.services import process_clock_task
 
     statements: Counter[str] = Counter()
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
 
     def measure(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         started = time.perf_counter()
@@ -217,7 +217,7 @@ def seed(*, environments: int, due: int) -> None:
 
     from monitors.sharding import SHARD_COUNT
 
-    parameters = {
+    parameters: dict[str, Any] = {
         "environments": environments,
         "due": due,
         "shards": SHARD_COUNT,
@@ -293,11 +293,14 @@ def verify(*, due: int) -> None:
 def show(loads: list[Load], *, seconds: float, workers: int) -> None:
     """Print where the time of the workers went."""
     statements: Counter[str] = sum((load.statements for load in loads), Counter())
-    spent: Counter[str] = sum((load.statement_seconds for load in loads), Counter())
+    spent: defaultdict[str, float] = defaultdict(float)
+    for load in loads:
+        for words, statement_seconds in load.statement_seconds.items():
+            spent[words] += statement_seconds
     table = Table("statement", "count", "seconds", title="Where the time of the workers went")
-    for words, statement_seconds in spent.most_common():
+    for words, statement_seconds in sorted(spent.items(), key=lambda item: -item[1]):
         table.add_row(words, str(statements[words]), f"{statement_seconds:.2f}")
-    table.add_row("Python, and waiting for a task", "", f"{seconds * workers - spent.total():.2f}")
+    table.add_row("Python, and waiting for a task", "", f"{seconds * workers - sum(spent.values()):.2f}")
     console.print(table)
 
 

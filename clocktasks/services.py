@@ -18,7 +18,7 @@ from checkins.messages import CheckInStatus, Source
 from checkins.models import CheckIn
 from checkins.transitions import CheckInState
 from checkins.writing import insert_checkins, load_overdue, update_checkins
-from clocktasks.clock import ClockTask, ShardState, TaskKind, next_task, quiet_until
+from clocktasks.clock import ClockTask, ShardState, TaskKind, next_task, quiet_until, whole_minute
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from incidents.services import FailedCheckIn, mark_failed
@@ -155,23 +155,25 @@ def finish_ticks(*, now: datetime) -> int:
 # --- a clock task ---------------------------------------------------------------------------------------------------
 
 
-def decode_clock_task(message: Mapping[str, Any]) -> ClockTask:
+def decode_clock_task(message: object) -> ClockTask:
     """Return the task in a message with `kind`, `shard` and `tick` (ISO 8601, UTC, whole minute).
 
     Raises UnreadableClockTaskError, naming the field, its value and what is allowed.
     """
+    if not isinstance(message, Mapping):
+        raise UnreadableClockTaskError(f"kind, shard and tick are not in {message!r}")
     try:
         kind = TaskKind(message.get("kind", ""))
     except ValueError:
         raise UnreadableClockTaskError(f"kind {message.get('kind')!r} is not one of {', '.join(TaskKind)}") from None
     shard = message.get("shard")
-    if not isinstance(shard, int) or not 0 <= shard < SHARD_COUNT:
+    if type(shard) is not int or not 0 <= shard < SHARD_COUNT:
         raise UnreadableClockTaskError(f"shard {shard!r} is not a number from 0 to {SHARD_COUNT - 1}")
     try:
         tick = datetime.fromisoformat(message.get("tick", ""))
     except (TypeError, ValueError):
         raise UnreadableClockTaskError(f"tick {message.get('tick')!r} is not an ISO 8601 instant") from None
-    if tick.tzinfo is None or tick.second or tick.microsecond:
+    if tick.tzinfo is None or whole_minute(tick.astimezone(UTC)) != tick:
         raise UnreadableClockTaskError(f"tick {message.get('tick')!r} is not a whole minute with a time zone")
     return ClockTask(kind, shard, tick.astimezone(UTC))
 
