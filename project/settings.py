@@ -114,6 +114,7 @@ ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", 
 # --- Telling people -------------------------------------------------------------------------------------------------
 
 ALERT_EMAIL_TO = environment.words("ALERT_EMAIL_TO", default=[])
+DEFAULT_FROM_EMAIL = environment.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
 vars().update(environment.email("EMAIL_URL", default="consolemail://"))
 
 # --- The clock ------------------------------------------------------------------------------------------------------
