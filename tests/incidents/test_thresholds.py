@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incidents.thresholds import Decision, Reason, decide_failure, decide_ok, is_superseded
+from incidents.thresholds import Decision, Reason, decide_failure, decide_ok, is_overtaken, is_superseded
 from monitors.state import EnvironmentState, EnvironmentStatus
 
 TEN = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -156,6 +156,33 @@ def test_a_failure_changes_nothing_but_status_and_streaks():
 )
 def test_a_newer_result_speaks_for_the_monitor(newest_result, superseded):
     assert is_superseded(a_state("ok", last_result_at=newest_result), TEN) is superseded
+
+
+@pytest.mark.parametrize(
+    ("newest_ok", "overtaken"),
+    [
+        pytest.param(None, False, id="never ok"),
+        pytest.param(TEN - timedelta(microseconds=1), False, id="received just before the tick: the tick has seen it"),
+        pytest.param(TEN, True, id="received at the tick"),
+        pytest.param(TEN + timedelta(microseconds=1), True, id="received just after the tick"),
+    ],
+)
+def test_d20_an_ok_received_at_the_tick_or_later_makes_its_findings_history(newest_ok, overtaken):
+    assert is_overtaken(a_state("ok", last_ok_received_at=newest_ok), TEN) is overtaken
+
+
+@pytest.mark.parametrize(
+    ("known", "newest"),
+    [
+        pytest.param(None, TEN, id="the first ok"),
+        pytest.param(TEN - MINUTE, TEN, id="a later one"),
+        pytest.param(TEN + MINUTE, TEN + MINUTE, id="one that was processed late"),
+    ],
+)
+def test_the_newest_reception_of_an_ok_is_remembered(known, newest):
+    before = a_state("ok", last_ok_received_at=known)
+    after = decide_ok(before, started_at=TEN - 9 * MINUTE, received_at=TEN, threshold=1).state
+    assert after.last_ok_received_at == newest
 
 
 # --- Against a naive history ------------------------------------------------------------------------------------------
