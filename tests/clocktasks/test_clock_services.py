@@ -656,7 +656,7 @@ def test_a_message_of_another_form_is_dropped_with_a_warning(message, caplog):
 
 def test_the_beat_task_ticks_with_its_grace_and_wakes_who_has_work(clock, monkeypatch):
     make_environment()
-    sent = []
+    sent: list[ClockTask] = []
     monkeypatch.setattr(tasks, "utcnow", lambda: datetime(2026, 1, 5, 10, 6, 1, tzinfo=UTC))
     monkeypatch.setattr(tasks, "send", sent.append)
     assert tasks.tick() == 0
@@ -669,7 +669,7 @@ def test_the_beat_task_ticks_with_its_grace_and_wakes_who_has_work(clock, monkey
 def test_a_clock_task_wakes_the_other_kind_and_finishes_the_tick(clock, monkeypatch):
     environment = make_environment()
     make_run(environment, deadline=after(6))
-    sent = []
+    sent: list[ClockTask] = []
     monkeypatch.setattr(tasks, "utcnow", lambda: after(6.5))
     monkeypatch.setattr(tasks, "send", sent.append)
     advance_ledger(after(6), now=after(6))
