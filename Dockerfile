@@ -21,4 +21,4 @@ COPY checkins checkins
 COPY clocktasks clocktasks
 USER watchclock
 EXPOSE 8000
-CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", "project.asgi:application"]
+CMD ["granian", "--interface", "asginl", "--host", "0.0.0.0", "--port", "8000", "project.asgi:application"]

@@ -279,7 +279,7 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
 def program_arguments(home: Path, port: int) -> dict[str, list[str]]:
     """What to run besides the engines: name and arguments to Python."""
     return {
-        "web": ["granian", "--interface", "asgi", "--host", HOST, "--port", str(port), "project.asgi:application"],
+        "web": ["granian", "--interface", "asginl", "--host", HOST, "--port", str(port), "project.asgi:application"],
         "worker": [
             *("celery", "-A", "project", "worker", "--queues", "clock,notifications", "--concurrency", "2"),
             # One worker has nobody to gossip or mingle with; both cost a second at the start.
