@@ -1,0 +1,211 @@
+"""What should be true, kept with lists and loops: the model that the clock machine compares the real rows with.
+
+It shares no code with what it judges but the lists of slots (`monitors.schedule`, which has tests of its own), and it
+stores no counter: streaks, results and slots are counted out anew from the whole history whenever somebody asks.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from monitors.schedule import Anchor, Schedule, anchor_for, next_slot, serves_early, slots_between
+
+MINUTE = timedelta(minutes=1)
+LIFE = timedelta(days=7)
+TOLERANCE = timedelta(seconds=5)
+LIMIT = 6
+
+
+def minute_of(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
+
+
+@dataclass
+class Run:
+    """One run: what was said of it so far."""
+
+    name: object
+    place: "Place"
+    start: datetime
+    status: str
+    deadline: datetime | None = None
+    finished: str | None = None
+
+
+@dataclass
+class Job:
+    """What a monitor expects."""
+
+    schedule: Schedule
+    margin: timedelta
+    runtime: timedelta
+    failures_to_open: int = 1
+    oks_to_recover: int = 1
+    enabled: bool = True
+    places: list["Place"] = field(default_factory=list)
+
+
+@dataclass
+class Place:
+    """A monitor environment and everything that ever happened in it."""
+
+    job: Job
+    name: str
+    muted: bool = False
+    heard: bool = False
+    runs: list[Run] = field(default_factory=list)
+    receptions: list[datetime] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)  # "failed" and "ok", in the order in which they counted
+    ok_receptions: list[datetime] = field(default_factory=list)
+    slots: dict[str, list[datetime]] = field(default_factory=lambda: {"served": [], "missed": []})
+    overdue: list[datetime] = field(default_factory=list)  # lost to a message that came too late; the clock is behind
+    reference: datetime | None = None  # all slots up to here are accounted for, or overdue
+    anchor: Anchor | None = None
+    failing: bool = False
+    concluded: bool = False
+    incidents: int = 0
+    occurrences: int = 0
+
+    # --- messages
+
+    def hears(self, status: str, now: datetime, run: Run | None, name: object) -> bool:
+        """A message about `run`, or one that begins the run `name`. Returns whether it was taken."""
+        self.receptions.append(now)
+        if sum(minute_of(at) == minute_of(now) for at in self.receptions) > LIMIT:
+            return False
+        if run is None:
+            run = Run(name, self, start=now, status=status)
+            self.runs.append(run)
+            if status == "in_progress":
+                run.deadline = self._deadline(run, now)
+            self._concludes(run, now, opens=True)
+            return True
+        if run.place is not self or now >= minute_of(run.start) + LIFE:
+            return False
+        too_late = run.status == "timeout" or (run.deadline is not None and run.deadline <= now)
+        if too_late:
+            if status == "in_progress" or run.finished == "ok":
+                return False
+            run.finished = status
+            self._serves(now, opens=False)
+            return True
+        if run.status == "in_progress":
+            run.status = status
+            run.deadline = self._deadline(run, now) if status == "in_progress" else None
+            self._concludes(run, now, opens=False)
+            return True
+        if status == "in_progress" or run.status == status == "error":
+            return True  # Says nothing new.
+        if run.status == "error":
+            run.status = "ok"
+            self._concludes(run, now, opens=False)
+            return True
+        return False
+
+    def newest_running(self, now: datetime) -> Run | None:
+        running = [r for r in self.runs if r.status == "in_progress" and r.deadline is not None and r.deadline > now]
+        return max(running, key=lambda r: r.start, default=None)
+
+    def _deadline(self, run: Run, now: datetime) -> datetime:
+        return min(minute_of(now) + self.job.runtime, minute_of(run.start) + LIFE)
+
+    def _has_newer_result(self, run: Run) -> bool:
+        return any(other.status in ("ok", "error") and other.start > run.start for other in self.runs)
+
+    def _concludes(self, run: Run, now: datetime, *, opens: bool) -> None:
+        if run.status == "error" and self._has_newer_result(run):
+            return
+        self._serves(now, opens=opens)
+        if run.status == "error":
+            self._failed()
+        elif run.status == "ok":
+            self._ok(now)
+
+    # --- failures and oks
+
+    def streak(self, word: str) -> int:
+        count = 0
+        for said in reversed(self.words):
+            if said != word:
+                break
+            count += 1
+        return count
+
+    def _failed(self) -> None:
+        self.words.append("failed")
+        if self.failing:
+            self.occurrences += not self.muted
+        elif self.streak("failed") >= self.job.failures_to_open:
+            self.failing = self.concluded = True
+            self.incidents += 1
+            self.occurrences += 0 if self.muted else self.job.failures_to_open
+
+    def _ok(self, now: datetime) -> None:
+        self.words.append("ok")
+        self.ok_receptions.append(now)
+        self.concluded = True
+        if self.failing and self.streak("ok") >= self.job.oks_to_recover:
+            self.failing = False
+
+    @property
+    def status(self) -> str:
+        if self.failing:
+            return "error"
+        return "ok" if self.concluded and "ok" in self.words else "active"
+
+    # --- slots
+
+    def _serves(self, now: datetime, *, opens: bool) -> None:
+        """The message serves every slot up to it, or the one just after it, whose margin was still running."""
+        self.heard = True
+        schedule, margin = self.job.schedule, self.job.margin
+        if self.reference is None:
+            self.reference = (serves_early(schedule, now, None, None, TOLERANCE) if opens else None) or now
+            self.anchor = anchor_for(schedule, self.reference)
+            return
+        passed = slots_between(schedule, self.reference, now, self.anchor)
+        lost = [slot for slot in passed if slot + margin <= now and slot not in self.slots["missed"]]
+        already_missed = [slot for slot in passed if slot in self.slots["missed"]]
+        last_lost = max([*lost, *already_missed], default=self.reference)
+        waiting = next_slot(schedule, last_lost, self.anchor)
+        served_until = (serves_early(schedule, now, waiting, self.anchor, TOLERANCE) if opens else None) or now
+        anchor = anchor_for(schedule, served_until, self.anchor)
+        if next_slot(schedule, served_until, anchor) <= next_slot(schedule, last_lost, self.anchor):
+            return  # The end of a run that served its slot a moment early.
+        in_time = slots_between(schedule, last_lost, served_until, self.anchor)
+        self.slots["served"] += in_time
+        self.overdue += lost
+        self.reference, self.anchor = served_until, anchor
+
+    def starts_anew(self, now: datetime) -> None:
+        """An edit, or the monitor was switched on or off: what was expected so far is forgotten (D10)."""
+        self.overdue = []
+        self.reference = self.anchor = None
+        if self.job.enabled and self.heard:
+            self.reference, self.anchor = now, anchor_for(self.job.schedule, now)
+
+    def next_slot(self) -> datetime | None:
+        if self.reference is None:
+            return None
+        missed = [slot for slot in self.slots["missed"] if slot > self.reference]
+        return next_slot(self.job.schedule, max(missed, default=self.reference), self.anchor)
+
+    # --- the clock
+
+    def tick(self, tick: datetime) -> None:
+        """One minute of the clock: misses, then timeouts, each oldest first."""
+        margin = self.job.margin
+        due = [slot for slot in self.overdue if slot + margin <= tick]
+        if self.reference is not None:
+            coming = slots_between(self.job.schedule, self.reference, tick - margin, self.anchor)
+            due += [slot for slot in coming if slot not in self.slots["missed"]]
+        overtaken = any(at >= tick for at in self.ok_receptions)
+        for slot in due:
+            self.slots["missed"].append(slot)
+            if not overtaken:
+                self._failed()
+        self.overdue = [slot for slot in self.overdue if slot not in due]
+        for run in sorted(self.runs, key=lambda r: r.start):
+            if run.status == "in_progress" and run.deadline is not None and run.deadline <= tick:
+                run.status, run.deadline = "timeout", None
+                if not overtaken and not self._has_newer_result(run):
+                    self._failed()
