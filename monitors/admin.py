@@ -453,7 +453,7 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         changed = set(form.changed_data)
         if changed & set(SCHEDULE_FIELDS):
             changed |= set(SCHEDULE_FIELDS)
-        # Only what was changed here: a check-in may have brought other values since the page was loaded.
+        # Only what differs from the row: writing nothing recomputes nothing.
         update_monitor(obj.pk, {name: form.cleaned_data[name] for name in changed & set(CHANGEABLE_COLUMNS)}, now=now)
         if "is_muted" in changed:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
