@@ -5,3 +5,4 @@ class CheckinsConfig(AppConfig):
     """What was heard."""
 
     name = "checkins"
+    verbose_name = "Check-ins"

@@ -56,6 +56,7 @@ class CheckIn(models.Model):
     objects = CheckInQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "check-in"
         constraints = [
             # D9: an id is its project's own. Synthetic ids are derived from (environment, slot), so this also forbids
             # a second miss for the same slot (P4).

@@ -5,3 +5,4 @@ class ClocktasksConfig(AppConfig):
     """What time does."""
 
     name = "clocktasks"
+    verbose_name = "The clock"

@@ -280,8 +280,8 @@ class IssueAdmin(InspectionAdmin):
         "environment_name",
         "occurrence_count",
         "regression_count",
-        "first_seen_at",
-        "last_seen_at",
+        "first_seen",
+        "last_seen",
     )
     list_display_links = ("status_label", "title")
     list_filter = (
@@ -328,6 +328,16 @@ class IssueAdmin(InspectionAdmin):
     def environment_name(self, issue: Issue) -> str:
         """Show the name."""
         return issue.monitor_environment.environment.name
+
+    @admin.display(description="First seen", ordering="first_seen_at")
+    def first_seen(self, issue: Issue) -> SafeString:
+        """Show the instant in the monitor's zone."""
+        return instant(issue.first_seen_at, issue.monitor_environment.monitor.timezone)
+
+    @admin.display(description="Last seen", ordering="last_seen_at")
+    def last_seen(self, issue: Issue) -> SafeString:
+        """Show the instant in the monitor's zone."""
+        return instant(issue.last_seen_at, issue.monitor_environment.monitor.timezone)
 
     @admin.display(description="Environment")
     def environment_link(self, issue: Issue) -> SafeString:
@@ -399,7 +409,7 @@ def _keys(queryset: QuerySet[Any]) -> list[int]:
 class OccurrenceAdmin(InspectionAdmin):
     """Failed check-ins of incidents, with what explains each."""
 
-    list_display = ("subtitle", "title", "environment", "detected_at", "occurred_at")
+    list_display = ("subtitle", "title", "environment", "detected", "occurred")
     sortable_by = ()
     list_filter = (("issue", AutocompleteSelectFilter),)
     search_fields = ("title",)
@@ -421,9 +431,33 @@ class OccurrenceAdmin(InspectionAdmin):
             },
         ),
         ("Why", {"fields": ("explanation_facts",)}),
-        ("Evidence", {"fields": ("detected_at", "occurred_at", "last_ok_at", "run", "trace_id")}),
+        ("Evidence", {"fields": ("detected", "occurred", "last_ok", "run", "trace_id")}),
     )
-    readonly_fields = ("issue_link", "incident_link", "checkin_of", "explanation_facts", "run")
+    readonly_fields = (
+        "issue_link",
+        "incident_link",
+        "checkin_of",
+        "explanation_facts",
+        "detected",
+        "occurred",
+        "last_ok",
+        "run",
+    )
+
+    @admin.display(description="Detected")
+    def detected(self, occurrence: Occurrence) -> SafeString:
+        """Show when the failure was found, in the zone that the monitor had then."""
+        return instant(occurrence.detected_at, _zone(occurrence))
+
+    @admin.display(description="Run started, or slot")
+    def occurred(self, occurrence: Occurrence) -> SafeString:
+        """Show the start of the failed run, or the slot that was missed."""
+        return instant(occurrence.occurred_at, _zone(occurrence))
+
+    @admin.display(description="Last successful check-in")
+    def last_ok(self, occurrence: Occurrence) -> SafeString:
+        """Show the start of the newest ok run before the failure."""
+        return instant(occurrence.last_ok_at, _zone(occurrence))
 
     @admin.display(description="Issue")
     def issue_link(self, occurrence: Occurrence) -> SafeString:
@@ -438,8 +472,7 @@ class OccurrenceAdmin(InspectionAdmin):
     @admin.display(description="Check-in")
     def checkin_of(self, occurrence: Occurrence) -> SafeString | str:
         """Link to the failed check-in."""
-        zone = str(occurrence.explanation.get("timezone") or "UTC")
-        return checkin_link(occurrence.checkin_id, checkins_by_id([occurrence.checkin_id]), zone)
+        return checkin_link(occurrence.checkin_id, checkins_by_id([occurrence.checkin_id]), _zone(occurrence))
 
     @admin.display(description="Explanation")
     def explanation_facts(self, occurrence: Occurrence) -> SafeString:
@@ -452,6 +485,10 @@ class OccurrenceAdmin(InspectionAdmin):
         return ", ".join(str(guid) for guid in occurrence.run_checkin_guids)
 
 
+def _zone(occurrence: Occurrence) -> str:
+    return str(occurrence.explanation.get("timezone") or "UTC")
+
+
 @admin.register(Notification)
 class NotificationAdmin(InspectionAdmin):
     """What was told, or is still to be told, to people."""
@@ -461,12 +498,12 @@ class NotificationAdmin(InspectionAdmin):
         "channel",
         "sent_label",
         "incident_link",
-        "created_at",
-        "sent_at",
+        "created",
+        "sent",
         "attempt_count",
         "last_error",
     )
-    sortable_by = ("created_at",)
+    sortable_by = ("created",)
     list_filter = (("transition", ChoicesDropdownFilter), ("channel", ChoicesDropdownFilter))
     ordering = ("-id",)
     fields = (
@@ -475,12 +512,22 @@ class NotificationAdmin(InspectionAdmin):
         "sent_label",
         "incident_link",
         "idempotency_key",
-        "created_at",
-        "sent_at",
+        "created",
+        "sent",
         "attempt_count",
         "last_error",
     )
-    readonly_fields = ("sent_label", "incident_link")
+    readonly_fields = ("sent_label", "incident_link", "created", "sent")
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, notification: Notification) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(notification.created_at)
+
+    @admin.display(description="Sent")
+    def sent(self, notification: Notification) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(notification.sent_at)
 
     @admin.display(description="State")
     def sent_label(self, notification: Notification) -> SafeString:
