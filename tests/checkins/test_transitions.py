@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from checkins.messages import CheckInStatus, ProblemKind, Source
+from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
 from checkins.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
 from monitors.schedule import Schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
@@ -327,6 +327,15 @@ def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept()
     assert effect.verdict is Verdict.OK
 
 
+def test_d16_a_retried_run_without_durations_took_from_its_start_to_its_last_word():
+    run = a_run("error", date_updated=at("10:01:30"), failed_at=at("10:01:30"), duration_ms=60_000)
+    effect = tell("ok", "10:03:30.0005", run)
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == 180_000
+    assert isinstance(effect.checkin.duration_ms, int)
+    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01:30"), 60_000)
+
+
 def test_d7_the_same_error_once_more_changes_nothing():
     effect = tell("error", "10:02:30", a_run("error", duration_ms=30_000), duration_ms=30_000)
     assert (effect.checkin, effect.verdict, effect.problem, effect.environment) == (None, Verdict.NOTHING, None, SERVED)
@@ -398,6 +407,27 @@ def test_d8_d16_a_late_ok_after_a_late_error_is_the_last_word():
     assert finish == ("ok", at("10:45:30"), 9)
 
 
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        pytest.param(None, 2_700_000, id="the first word after the deadline measures the run"),
+        pytest.param(17, 17, id="unless its duration was told before"),
+    ],
+)
+def test_d8_how_long_a_late_run_took(known, expected):
+    effect = tell("ok", "10:45:30", a_run("timeout", duration_ms=known))
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == expected
+
+
+def test_d8_d16_a_late_word_after_a_late_word_measures_the_run_anew():
+    """It went on after all: the earlier end says nothing about how long it took."""
+    run = a_run("timeout", finished_status=CheckInStatus.ERROR, finished_at=at("10:40:30"), duration_ms=2_400_000)
+    effect = tell("ok", "10:45:30", run)
+    assert effect.checkin is not None
+    assert effect.checkin.duration_ms == 2_700_000
+
+
 @pytest.mark.parametrize("status", ["ok", "error"])
 def test_d8_a_late_ok_is_final(status):
     run = a_run("timeout", finished_status=CheckInStatus.OK, finished_at=at("10:40"))
@@ -443,7 +473,13 @@ def test_an_unknown_run_without_an_opening_message_gets_its_start():
 def test_d9_an_id_of_another_environment_is_refused_whatever_its_run(old, new):
     effect = tell(new, "10:05:00", a_run(old, environment_id=ELSEWHERE))
     assert effect.problem is not None
-    assert (effect.problem.kind, effect.problem.value) == (ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH, str(run_id(1)))
+    assert effect.problem == Problem(
+        ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH,
+        "check_in_id",
+        str(run_id(1)),
+        f"check_in_id {run_id(1)} belongs to a run of another monitor or environment of this project; "
+        "each run needs an id of its own.",
+    )
     assert (effect.checkin, effect.verdict, effect.environment) == (None, Verdict.NOTHING, SERVED)
 
 
@@ -465,7 +501,7 @@ def test_no_message_changes_a_run_seven_days_after_its_start(old, new, received,
     assert (effect.problem is not None, effect.checkin is None) == (refused, refused)
     if effect.problem is not None:
         assert effect.problem.kind is ProblemKind.CHECKIN_FINISHED
-        assert "7 days" in effect.problem.message
+        assert effect.environment == SERVED
 
 
 def test_a_refusal_says_what_was_sent_and_why():
@@ -480,7 +516,8 @@ def test_a_refusal_says_what_was_sent_and_why():
     [
         pytest.param(a_run("timeout"), "it ended as timeout", id="timeout"),
         pytest.param(a_run("missed"), "it ended as missed", id="missed"),
-        pytest.param(a_run("ok", start="09:00", date_added=at("09:00", days=-8)), "7 days or more", id="old"),
+        pytest.param(a_run("in_progress"), "its deadline has passed", id="deadline"),
+        pytest.param(a_run("ok", date_added=at("09:00", days=-8)), "it began 7 days or more before", id="old"),
         pytest.param(
             a_run("timeout", finished_status=CheckInStatus.OK, finished_at=at("10:40")),
             "it timed out and ended ok later",
@@ -489,10 +526,10 @@ def test_a_refusal_says_what_was_sent_and_why():
     ],
 )
 def test_a_refusal_names_the_reason(run, why):
-    effect = tell("ok" if run.finished_status else "in_progress", "10:50", run)
+    status = "ok" if run.finished_status else "in_progress"
+    effect = tell(status, "10:50", run)
     assert effect.problem is not None
-    assert why in effect.problem.message
-    assert "nothing was changed" in effect.problem.message
+    assert effect.problem.message == f"status {status!r} came for a run that is over ({why}); nothing was changed."
 
 
 # --- Order of runs ----------------------------------------------------------------------------------------------------
@@ -622,6 +659,10 @@ def test_d13_the_first_check_in_of_a_minute_is_counted_as_one():
 def test_d13_six_in_a_minute_are_allowed(already, counted):
     state = count(EnvironmentState(limit_minute=at("10:00"), limit_count=already), "10:00:59")
     assert (state and state.limit_count) == counted
+
+
+def test_d13_a_minute_is_a_whole_one_whatever_the_fraction_of_a_second():
+    assert count(EnvironmentState(), "10:00:30.123456") == EnvironmentState(limit_minute=at("10:00"), limit_count=1)
 
 
 def test_d13_the_next_minute_starts_again():
