@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import connection
-
 from checkins.messages import CheckInStatus, Problem, Source
 from checkins.transitions import CheckInState, EarlierWord
-from monitors.bulk import insert_rows, update_rows
+from monitors.bulk import fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
 
 STATE_COLUMNS = (
@@ -77,34 +75,32 @@ def load_by_guid(wanted: Collection[tuple[int, uuid.UUID]]) -> dict[tuple[int, u
     """Return the check-ins with these (project id, guid) pairs. Index: checkin_guid_unique_in_project."""
     if not wanted:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
-             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
-            """,  # noqa: S608
-            [[project_id for project_id, _ in wanted], [guid for _, guid in wanted]],
-        )
-        return {(row[0], row[2]): _state(row[1:]) for row in cursor.fetchall()}
+    rows = fetch_rows(
+        f"""
+        SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
+         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
+        """,  # noqa: S608
+        [[project_id for project_id, _ in wanted], [guid for _, guid in wanted]],
+    )
+    return {(row[0], row[2]): _state(row[1:]) for row in rows}
 
 
 def load_running(environment_ids: Collection[int], *, each_max: int) -> list[CheckInState]:
     """Return up to `each_max` running check-ins of each environment, newest first. Index: checkin_running."""
     if not environment_ids:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT c.* FROM unnest(%s::bigint[]) AS wanted (monitor_environment_id)
-             CROSS JOIN LATERAL (
-                   SELECT {STATE_COLUMNS} FROM checkins_checkin
-                    WHERE monitor_environment_id = wanted.monitor_environment_id AND status = 'in_progress'
-                    ORDER BY date_added DESC, id DESC LIMIT %s
-                   ) AS c
-            """,  # noqa: S608
-            [sorted(environment_ids), each_max],
-        )
-        return [_state(row) for row in cursor.fetchall()]
+    rows = fetch_rows(
+        f"""
+        SELECT c.* FROM unnest(%s::bigint[]) AS wanted (monitor_environment_id)
+         CROSS JOIN LATERAL (
+               SELECT {STATE_COLUMNS} FROM checkins_checkin
+                WHERE monitor_environment_id = wanted.monitor_environment_id AND status = 'in_progress'
+                ORDER BY date_added DESC, id DESC LIMIT %s
+               ) AS c
+        """,  # noqa: S608
+        [sorted(environment_ids), each_max],
+    )
+    return [_state(row) for row in rows]
 
 
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
@@ -112,16 +108,15 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
 
     Index: checkin_running.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT {STATE_COLUMNS} FROM checkins_checkin
-             WHERE monitor_environment_id = ANY(%s) AND status = 'in_progress' AND timeout_at <= %s
-             ORDER BY date_added, id
-            """,  # noqa: S608
-            [list(environment_ids), tick],
-        )
-        return [_state(row) for row in cursor.fetchall()]
+    rows = fetch_rows(
+        f"""
+        SELECT {STATE_COLUMNS} FROM checkins_checkin
+         WHERE monitor_environment_id = ANY(%s) AND status = 'in_progress' AND timeout_at <= %s
+         ORDER BY date_added, id
+        """,  # noqa: S608
+        [list(environment_ids), tick],
+    )
+    return [_state(row) for row in rows]
 
 
 def insert_checkins(

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -60,7 +61,6 @@ def explain(
     `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
     miss, start + maximum runtime for a timeout); `received_at` is when the job's message came, for an error.
     """
-    zone = ZoneInfo(rules.schedule.timezone)
     return {
         "kind": kind.value,
         "reason": reason.value,
@@ -70,7 +70,7 @@ def explain(
         "interval_unit": rules.schedule.interval_unit,
         "timezone": rules.schedule.timezone,
         "expected_at": _iso(expected_time),
-        "expected_at_local": None if expected_time is None else expected_time.astimezone(zone).isoformat(),
+        "expected_at_local": _iso_local(expected_time, rules.schedule.timezone),
         "margin_minutes": rules.margin_minutes,
         "max_runtime_minutes": rules.max_runtime_minutes,
         "deadline_at": _iso(deadline),
@@ -86,5 +86,12 @@ def explain(
     }
 
 
+# The occurrences of a tick are about the same few instants.
+@lru_cache(maxsize=1024)
 def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
+    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=1024)
+def _iso_local(at: datetime | None, timezone: str) -> str | None:
+    return None if at is None else at.astimezone(ZoneInfo(timezone)).isoformat()

@@ -69,17 +69,20 @@ def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: i
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)
     streak = state.failure_streak + 1
+    if state.status is EnvironmentStatus.ERROR:
+        reason, run_length = Reason.INCIDENT_CONTINUES, 1
+    elif streak < threshold:
+        reason, run_length = Reason.BELOW_FAILURE_THRESHOLD, 0
+    else:
+        reason, run_length = Reason.THRESHOLD_REACHED, threshold
     counted = replace(
         state,
+        status=EnvironmentStatus.ERROR if run_length else state.status,
         failure_streak=streak,
         failure_streak_started_at=state.failure_streak_started_at or failed_at,
         ok_streak=0,
     )
-    if state.status is EnvironmentStatus.ERROR:
-        return Decision(counted, Reason.INCIDENT_CONTINUES, run_length=1)
-    if streak < threshold:
-        return Decision(counted, Reason.BELOW_FAILURE_THRESHOLD)
-    return Decision(replace(counted, status=EnvironmentStatus.ERROR), Reason.THRESHOLD_REACHED, run_length=threshold)
+    return Decision(counted, reason, run_length)
 
 
 def decide_ok(state: EnvironmentState, *, started_at: datetime, received_at: datetime, threshold: int) -> Decision:

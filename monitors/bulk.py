@@ -1,4 +1,4 @@
-"""Writing many rows in one statement: PostgreSQL's unnest, which takes one array for each column.
+"""Reading and writing many rows in one statement: PostgreSQL's unnest, which takes one array for each column.
 
 Django's bulk_update builds a CASE for every row and column, which is quadratic in practice; bulk_create cannot return
 the ids of rows that were new. Table and column names come from constants in the code, values are always parameters.
@@ -12,7 +12,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import psycopg
 from django.db import connection
+from psycopg.pq import Format
+
+_INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
+
+
+def fetch_rows(statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return all rows of a query that may be many.
+
+    Instants are read by psycopg's C code. Django puts Python code in its place, to set a zone that is UTC already;
+    it takes a dozen times as long, which was a fifth of Python's share of a tick.
+    """
+    with connection.cursor() as cursor:
+        cursor.cursor.adapters.register_loader("timestamptz", _INSTANT_LOADER)
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def update_rows(table: str, kinds: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:

@@ -11,9 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from django.db import connection
 
-from monitors.bulk import update_rows
+from monitors.bulk import fetch_rows, update_rows
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
@@ -117,11 +116,8 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
     if due_at is not None:
         condition = "AND me.next_checkin_latest <= %s"
         parameters.append(due_at)
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK_SQL.format(condition=condition), parameters)
-        rows = cursor.fetchall()
-        cursor.execute(CONFIGURATION_SQL, [sorted({row[1] for row in rows})])
-        configurations = {row[0]: row for row in cursor.fetchall()}
+    rows = fetch_rows(LOCK_SQL.format(condition=condition), parameters)
+    configurations = {row[0]: row for row in fetch_rows(CONFIGURATION_SQL, [sorted({row[1] for row in rows})])}
     return {row[0]: _locked(row, configurations[row[1]]) for row in rows}
 
 
