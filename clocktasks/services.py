@@ -6,6 +6,8 @@ and moves the shard's clock (P4). Where both stand is in rows, so messages betwe
 out of order without harm (P3).
 """
 
+import contextlib
+import gc
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -268,11 +270,27 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
         _move_clock(clock, quiet_until(state, kind, until=until))
         return Step(wake=None if work is None else ClockTask(work[1], shard, until))
     tick = work[0]
-    marked = HANDLERS[kind](shard, tick)
+    with _no_garbage_collection():
+        marked = HANDLERS[kind](shard, tick)
     if marked:
         AppliedTick.objects.create(shard=shard, kind=kind.value, tick=tick, marked_count=len(marked))
     _move_clock(clock, tick)
     return Step(effect=TickEffect(kind, shard, tick, marked))
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Put off the search for reference cycles: rows on their way form none, and it took a fifth of a worker's time.
+
+    What is not in a cycle is freed at once as ever, so a chunk takes no more memory than before.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _move_clock(clock: ShardClock, position: datetime) -> None:
