@@ -295,6 +295,9 @@ def program_arguments(home: Path, port: int) -> dict[str, list[str]]:
 def program_child(name: str, arguments: list[str], variables: dict[str, str], logs: Path) -> Child:
     """A child that runs a Python module."""
     log = logs / f"{name}.log"
+    # Celery's programs hear SIGTERM and then wait for their broker, which has died with the same supervisor. Nothing is
+    # lost by killing them: their work is in rows. The web passes the signal on to its own workers.
+    last_signal = signal.SIGTERM if name == "web" else signal.SIGKILL
 
     def start() -> "subprocess.Popen[bytes]":
         with log.open("ab") as output:
@@ -306,7 +309,7 @@ def program_child(name: str, arguments: list[str], variables: dict[str, str], lo
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: engines.die_with_parent(signal.SIGTERM),
+                preexec_fn=lambda: engines.die_with_parent(last_signal),
             )
 
     return Child(name=name, start=start, log=log)
