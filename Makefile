@@ -36,6 +36,11 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 	$(NOWHERE) SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 		ALLOWED_HOSTS=watchclock.example $(BIN)/python manage.py check --deploy --fail-level WARNING
 
+mutate: .venv/.synced ## Change schedules, transitions and thresholds here and there, and list what no pure test notices
+	@# CI=1 makes property tests tell the same examples to every mutant. The engines stay off: see [tool.mutmut].
+	@CI=1 $(BIN)/mutmut run --max-children 2
+	@$(BIN)/mutmut results
+
 bench-clock: .venv/.synced ## Measure a tick with many misses (ENVIRONMENTS=200000 DUE=50000 WORKERS=1)
 	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE WORKERS,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
@@ -43,4 +48,4 @@ bench-clock: .venv/.synced ## Measure a tick with many misses (ENVIRONMENTS=2000
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
 	@$(BIN)/python -m benchmarks.bench_admin
 
-.PHONY: help install run test lint bench-clock bench-admin
+.PHONY: help install run test lint mutate bench-clock bench-admin

@@ -1,13 +1,17 @@
 """Check-in messages for tests, as a decoder would hand them on: say what the test is about, and nothing else."""
 
 import uuid
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from checkins.messages import CheckInMessage, CheckInStatus, MonitorConfig, Source
-from monitors.models import Monitor
 from monitors.schedule import Schedule
-from tests.factories import NOW
+
+if TYPE_CHECKING:  # Tests of pure modules use messages too, and load no models.
+    from monitors.models import Monitor
+
+NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+"""As in the factories of rows."""
 
 
 def run_id(number: int) -> uuid.UUID:
@@ -18,7 +22,7 @@ def run_id(number: int) -> uuid.UUID:
 def make_message(
     status: str = "ok",
     *,
-    monitor: Monitor | None = None,
+    monitor: "Monitor | None" = None,
     at: datetime = NOW,
     run: int | None = None,
     environment: str = "production",
