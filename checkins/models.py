@@ -25,7 +25,8 @@ class CheckIn(models.Model):
     `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
     opening message was received, `received_at` when the first message was received (for a miss: the tick).
     `project`, `monitor` and `shard` repeat what the monitor environment says, for the unique id, the admin's filters
-    and the clock's index. They carry no foreign key check of their own: that would double the cost of every check-in.
+    and the clock's index; `config` is a snapshot, which nothing deletes. They carry no foreign key check of their own:
+    that would double the cost of every check-in.
     """
 
     guid = models.UUIDField()
@@ -45,7 +46,9 @@ class CheckIn(models.Model):
     duration_ms = models.BigIntegerField(null=True, blank=True)
     trace_id = models.UUIDField(null=True, blank=True)
     source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
-    config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    config = models.ForeignKey(
+        ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
     failed_at = models.DateTimeField(null=True, blank=True)
     # Null, not empty: set exactly with finished_at is a constraint.
     finished_status = models.CharField(  # noqa: DJ001

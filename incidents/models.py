@@ -25,7 +25,10 @@ class Issue(models.Model):
         RECOVERY = "recovery", "recovery"
         HAND = "hand", "by hand"
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="issues", db_index=False)
+    # Repeats what the monitor environment says, for the unique fingerprint; that row's foreign keys are the check.
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="issues", db_constraint=False, db_index=False
+    )
     monitor_environment = models.ForeignKey(MonitorEnvironment, on_delete=models.CASCADE, related_name="issues")
     fingerprint = models.CharField(max_length=64)
     title = models.CharField(max_length=200)
@@ -105,7 +108,8 @@ class Incident(models.Model):
 class Occurrence(models.Model):
     """One failed check-in of an incident, with all that explains it (P8), as it was when it happened."""
 
-    issue = models.ForeignKey(Issue, on_delete=models.CASCADE, related_name="occurrences")
+    # Repeats what the incident says, for the issue's page; the incident's foreign key is the check.
+    issue = models.ForeignKey(Issue, on_delete=models.CASCADE, related_name="occurrences", db_constraint=False)
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="occurrences", db_index=False)
     checkin = models.ForeignKey(
         "checkins.CheckIn", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
