@@ -283,10 +283,12 @@ def command(tmp_path, django_db_setup, django_db_blocker):
 
 
 def databases() -> set[str]:
+    """The databases whose names begin with this test database's: other runs on this server do not matter."""
     settings = connection.settings_dict
     address = {key: settings[key.upper()] for key in ("host", "port", "user", "password")}
     with psycopg.connect(dbname="postgres", **address) as server:
-        return {name for (name,) in server.execute("SELECT datname FROM pg_database")}
+        found = {name for (name,) in server.execute("SELECT datname FROM pg_database")}
+    return {name for name in found if name.startswith(settings["NAME"])}
 
 
 RIGHT = told(name="right", expect=[{"after_event": 1, "occurrences": {"job/production": 2}}])
