@@ -444,7 +444,11 @@ def test_fail_ok_fail_in_one_batch_are_two_incidents_of_one_issue_and_the_first_
         now=NOW + 9 * MINUTE,
     )
     first, second = Incident.objects.order_by("started_at")
-    assert (first.started_at, first.resolved_at, first.resolving_checkin.guid) == (NOW, NOW + MINUTE, run_id(1))
+    assert (first.started_at, first.resolved_at, first.resolving_checkin) == (
+        NOW,
+        NOW + MINUTE,
+        CheckIn.objects.get(guid=run_id(1)),
+    )
     assert (second.started_at, second.resolved_at) == (NOW + 2 * MINUTE, None)
     issue = Issue.objects.get()
     assert (issue.status, issue.regression_count, issue.occurrence_count) == ("unresolved", 1, 2)
@@ -674,7 +678,7 @@ def test_batches_in_different_orders_and_an_editor_do_not_block_each_other():
     receive([make_message("ok", monitor=monitor, at=NOW - MINUTE) for monitor in monitors], now=NOW)
     rounds = 15
     start = threading.Barrier(4)
-    accepted = []
+    accepted: list[bool] = []
 
     def batches(number, order):
         start.wait(10)

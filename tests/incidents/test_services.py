@@ -498,7 +498,7 @@ def statements(step):
 
 def sets_of(count, **monitor):
     """That many environments of shard 0, each heard at NOW."""
-    rows = []
+    rows: list[MonitorEnvironment] = []
     while len(rows) < count:
         row = MonitorEnvironmentFactory(monitor__crontab="*/5 * * * *", shard=0, **monitor)
         CheckInFactory(monitor_environment=row)

@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 
+import psycopg
 import pytest
 from django.apps import apps
 from django.db import IntegrityError, connection
@@ -55,7 +56,7 @@ def check_in(status, **broken):
     return changed(factories.CheckInFactory, {"status": status}, **broken)
 
 
-CRONTAB, INTERVAL = {}, {"interval": 5, "interval_unit": "minute"}
+INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
 VIOLATIONS = [
     ("applied_tick_exactly_once", "the same tick", doubled(factories.AppliedTickFactory, "tick")),
@@ -134,7 +135,7 @@ VIOLATIONS = [
         "archived and dated",
         changed(factories.IssueFactory, {"status": "resolved"}, status="archived"),
     ),
-    ("monitor_crontab_xor_interval", "both", changed(factories.MonitorFactory, CRONTAB, **INTERVAL)),
+    ("monitor_crontab_xor_interval", "both", changed(factories.MonitorFactory, **INTERVAL)),
     ("monitor_crontab_xor_interval", "neither", changed(factories.MonitorFactory, crontab=None)),
     ("monitor_crontab_xor_interval", "the wrong one", changed(factories.MonitorFactory, schedule_type="interval")),
     ("monitor_crontab_xor_interval", "nought", changed(factories.MonitorFactory, INTERVAL, interval=0)),
@@ -218,7 +219,9 @@ VIOLATIONS = [
 def test_the_constraint_fires(name, violate):
     with pytest.raises(IntegrityError) as caught:
         violate()
-    assert caught.value.__cause__.diag.constraint_name == name
+    cause = caught.value.__cause__
+    assert isinstance(cause, psycopg.Error)
+    assert cause.diag.constraint_name == name
 
 
 @pytest.mark.django_db
@@ -361,14 +364,14 @@ def test_p7_the_hot_row_has_no_index_but_those_that_it_needs():
 
 @pytest.mark.django_db(transaction=True)
 def test_p7_an_update_that_changes_no_expected_time_is_hot():
-    rows = [factories.MonitorEnvironmentFactory() for _ in range(20)]
-    ids = [row.id for row in rows]
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM monitors_monitorenvironment")  # Rows of other tests take no room in the pages.
+    ids = [factories.MonitorEnvironmentFactory().id for _ in range(5)]
     before = hot_updates()
-    for count in range(1, 6):
+    for count in range(1, 4):
         MonitorEnvironment.objects.filter(id__in=ids).update(limit_count=count, last_checkin=NOW + count * MINUTE)
     updated, hot = (after - earlier for after, earlier in zip(hot_updates(), before, strict=True))
-    assert updated == 100
-    assert hot >= 80  # A row whose page is full moves to another one now and then.
+    assert (updated, hot) == (15, 15)
 
 
 def hot_updates():

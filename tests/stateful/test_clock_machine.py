@@ -174,7 +174,9 @@ class ClockMachine(RuleBasedStateMachine):
         if not job.enabled:
             return False
         if place not in self.places:
-            self.places[place] = Place(job, place[1], muted=self.monitors[place[0]].is_muted)
+            # A monitor counts as muted when all that it has is muted (reference section 6.6).
+            muted = bool(job.places) and all(other.muted for other in job.places)
+            self.places[place] = Place(job, place[1], muted=muted)
             job.places.append(self.places[place])
         here = self.places[place]
         run: Run | None = here.newest_running(self.now) if name is None else self.runs.get(name)
@@ -277,7 +279,7 @@ class ClockMachine(RuleBasedStateMachine):
     def d1_every_elapsed_slot_is_served_or_missed_once(self):
         for key, place in self.places.items():
             stored = CheckIn.objects.filter(monitor_environment=self._row(key), status="missed")
-            missed = sorted(stored.values_list("expected_time", flat=True))
+            missed = list(stored.order_by("expected_time").values_list("expected_time", flat=True))
             assert missed == sorted(place.slots["missed"])
             assert len(missed) == len(set(missed))
             if place.reference is not None and not place.overdue and self.ticked == minute_of(self.now):
