@@ -279,9 +279,9 @@ def many_environments(db):
             INSERT INTO checkins_checkin (guid, project_id, monitor_id, monitor_environment_id, shard, status, source,
                    date_added, date_updated, received_at, timeout_at, config_id, failed_at)
             SELECT gen_random_uuid(), %(project)s, monitor_id, id, shard,
-                   CASE WHEN n = 0 AND id %% 10 = 0 THEN 'in_progress' WHEN n = 1 THEN 'error' ELSE 'ok' END,
+                   CASE WHEN n = 0 AND id / 16 %% 10 = 0 THEN 'in_progress' WHEN n = 1 THEN 'error' ELSE 'ok' END,
                    'sentry_envelope', at, at, at,
-                   CASE WHEN n = 0 AND id %% 10 = 0 THEN at + interval '1 minute' * (id %% 1000) END, %(config)s,
+                   CASE WHEN n = 0 AND id / 16 %% 10 = 0 THEN at + interval '1 minute' * (id %% 1000) END, %(config)s,
                    CASE WHEN n = 1 THEN at END
               FROM (SELECT *, %(now)s::timestamptz - interval '1 minute' * n AS at
                       FROM monitors_monitorenvironment, generate_series(0, 4) AS n) AS rows

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Supervisor:
 
 def supervise(home: Path, *, port: int, **variables: str) -> Supervisor:
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
-    output = home.parent / f"{home.name}.output"
+    output = home.parent / f"{home.name}.{uuid.uuid4().hex}.output"  # One home may be started more than once.
     with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "project.supervisor"],
@@ -182,13 +183,14 @@ def test_a_child_that_dies_is_restarted_with_a_message(running, name):
     eventually(lambda: f"{name} restarted" in running.said()[before:], running)
     assert f"{name} ended (SIGKILL)" in running.said()[before:]
     eventually(lambda: running.instance()["pids"].get(name, killed) != killed, running)
-    eventually(lambda: web_is_well(running), running)
+    eventually(lambda: takes_check_ins(running), running)
 
 
-def web_is_well(supervisor: Supervisor) -> bool:
+def takes_check_ins(supervisor: Supervisor) -> bool:
+    """The web is there, and so is the database behind it."""
     try:
-        with urllib.request.urlopen(supervisor.instance()["admin_url"] + "login/", timeout=5) as response:
-            return response.status == 200
+        with urllib.request.urlopen(supervisor.instance()["check_in_url"] + "?status=ok", timeout=5) as response:
+            return response.status == 202
     except OSError:
         return False
 
