@@ -4,19 +4,19 @@ must agree, and the promises must hold.
 `STATEFUL_EXAMPLES=500 .venv/bin/pytest tests/stateful` looks further, and elsewhere each time.
 """
 
-import itertools
 import os
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import transaction
+from django.db.models import Count
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -25,8 +25,8 @@ from checkins.models import CheckIn
 from checkins.services import receive
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.services import advance_ledger, process_clock_task
-from incidents.models import Incident, Issue, Occurrence
-from monitors.models import Monitor, MonitorEnvironment
+from incidents.models import Incident, Issue
+from monitors.models import MonitorEnvironment
 from monitors.schedule import Schedule
 from monitors.services import set_environments_muted, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
@@ -53,11 +53,20 @@ SCHEDULES = [
 MARGINS = [1, 2, 5, 30, 100]  # The last ones are longer than most gaps.
 RUNTIMES = [1, 8, 30, 400]
 THRESHOLDS = [1, 2, 3]
-PLACES = [(0, "production"), (0, "staging"), (1, "production"), (1, "staging")]
-RUN_NAMES = [None, 1, 2, 3, 4, 5, 6]  # None is the zero id.
+PLACES = [(0, "production"), (0, "staging"), (1, "production")]
+RUN_NUMBERS = [None, 1, 2, 3]  # of a place; None is the zero id
+STATUSES = ["in_progress", "ok", "error"]
 
 schedules = st.tuples(st.sampled_from(SCHEDULES), st.sampled_from(ZONES))
 places = st.sampled_from(PLACES)
+statuses = st.sampled_from(STATUSES)
+edits = st.one_of(
+    st.tuples(st.just("schedule"), schedules),
+    st.tuples(st.just("margin"), st.sampled_from(MARGINS)),
+    st.tuples(st.just("runtime"), st.sampled_from(RUNTIMES)),
+    st.tuples(st.just("thresholds"), st.tuples(st.sampled_from(THRESHOLDS), st.sampled_from(THRESHOLDS))),
+    st.tuples(st.just("status"), st.none()),
+)
 
 
 def columns_of(schedule, timezone):
@@ -92,7 +101,7 @@ class ClockMachine(RuleBasedStateMachine):
         thresholds=st.tuples(st.sampled_from(THRESHOLDS), st.sampled_from(THRESHOLDS)),
     )
     def two_monitors_are_created(self, start, expected, margins, thresholds):
-        self.now = self.ticked = start
+        self.now = self.ticked = self.started = start
         self.project = ProjectFactory()
         self.monitors, self.jobs, self.places, self.runs = [], [], {}, {}
         for number in range(2):
@@ -126,51 +135,51 @@ class ClockMachine(RuleBasedStateMachine):
     def minutes_pass_without_the_clock(self, minutes):
         self.now += minutes * MINUTE
 
-    @rule(place=places, seconds_before=st.integers(-2, 8), with_clock=st.booleans())
-    def it_is_almost_time(self, place, seconds_before, with_clock):
+    @rule(place=places, seconds=st.integers(-8, 2), with_clock=st.booleans())
+    def it_is_almost_time(self, place, seconds, with_clock):
         slot = self.places[place].next_slot() if place in self.places else None
-        if slot is not None:
-            self._go_to(slot - timedelta(seconds=seconds_before), with_clock)
+        self._go_to(slot, seconds, with_clock)
 
-    @rule(place=places, seconds_after=st.integers(-1, 1), with_clock=st.booleans())
-    def a_margin_is_about_to_end(self, place, seconds_after, with_clock):
+    @rule(place=places, seconds=st.integers(-1, 1), with_clock=st.booleans())
+    def a_margin_is_about_to_end(self, place, seconds, with_clock):
         slot = self.places[place].next_slot() if place in self.places else None
-        if slot is not None:
-            self._go_to(slot + self.places[place].job.margin + timedelta(seconds=seconds_after), with_clock)
+        self._go_to(None if slot is None else slot + self.places[place].job.margin, seconds, with_clock)
 
-    @rule(name=st.sampled_from(RUN_NAMES[1:]), seconds_after=st.integers(-1, 1), with_clock=st.booleans())
-    def a_deadline_is_about_to_pass(self, name, seconds_after, with_clock):
-        run = self.runs.get(name)
-        if run is not None and run.deadline is not None:
-            self._go_to(run.deadline + timedelta(seconds=seconds_after), with_clock)
+    @rule(seconds=st.integers(-1, 1), with_clock=st.booleans())
+    def a_deadline_is_about_to_pass(self, seconds, with_clock):
+        deadlines = [run.deadline for place in self.places.values() for run in place.runs if run.deadline is not None]
+        self._go_to(min(deadlines, default=None), seconds, with_clock)
 
-    def _go_to(self, instant, with_clock):
-        if self.now < instant < self.now + timedelta(hours=12):
-            self.now = instant
+    def _go_to(self, instant, seconds, with_clock):
+        if instant is not None and self.now < instant + timedelta(seconds=seconds) < self.now + timedelta(hours=12):
+            self.now = instant + timedelta(seconds=seconds)
             if with_clock:
                 self.the_clock_ticks()
 
-    @rule(place=places, status=st.sampled_from(["in_progress", "ok", "error"]), name=st.sampled_from(RUN_NAMES))
-    def the_job_reports(self, place, status, name):
-        self.now += timedelta(seconds=1)
-        number, environment = place
-        monitor, job = self.monitors[number], self.jobs[number]
-        message = make_message(status, monitor=monitor, at=self.now, environment=environment, run=name)
-        [outcome] = receive([message], now=self.now)
-        assert outcome.accepted is self._model_hears(job, place, status, name)
+    @rule(place=places, status=statuses, number=st.sampled_from(RUN_NUMBERS))
+    def the_job_reports(self, place, status, number):
+        self._receive(place, [(status, None if number is None else (place, number))])
 
-    @rule(place=places, statuses=st.lists(st.sampled_from(["in_progress", "ok", "error"]), min_size=2, max_size=4))
-    def the_job_reports_several_runs_at_once(self, place, statuses):
-        """One batch of messages without ids."""
-        messages, expected = [], []
-        for status in statuses:
+    @rule(place=places, words=st.lists(st.tuples(statuses, st.sampled_from(RUN_NUMBERS)), min_size=2, max_size=5))
+    def the_job_reports_several_times_in_one_batch(self, place, words):
+        self._receive(place, [(status, None if number is None else (place, number)) for status, number in words])
+
+    @rule(place=places, status=statuses, owner=places, number=st.sampled_from(RUN_NUMBERS[1:]))
+    def an_id_is_used_again(self, place, status, owner, number):
+        self._receive(place, [(status, (owner, number))])
+
+    def _receive(self, place, words):
+        monitor, messages, expected = self.monitors[place[0]], [], []
+        for status, name in words:
             self.now += timedelta(seconds=1)
-            messages.append(make_message(status, monitor=self.monitors[place[0]], at=self.now, environment=place[1]))
-            expected.append(self._model_hears(self.jobs[place[0]], place, status, None))
+            number = None if name is None else 10 * PLACES.index(name[0]) + name[1]
+            messages.append(make_message(status, monitor=monitor, at=self.now, environment=place[1], run=number))
+            expected.append(self._model_hears(place, status, name))
         outcomes = receive(messages, now=self.now)
         assert [outcome.accepted for outcome in outcomes] == expected
 
-    def _model_hears(self, job, place, status, name):
+    def _model_hears(self, place, status, name):
+        job = self.jobs[place[0]]
         if not job.enabled:
             return False
         if place not in self.places:
@@ -185,46 +194,31 @@ class ClockMachine(RuleBasedStateMachine):
             self.runs[name] = here.runs[-1]
         return taken
 
-    @rule(number=st.integers(0, 1), expected=schedules)
-    def the_schedule_is_edited(self, number, expected):
-        columns = columns_of(*expected)
-        self._edit(number, columns, schedule=value_of(columns))
-
-    @rule(number=st.integers(0, 1), margin=st.sampled_from(MARGINS))
-    def the_margin_is_edited(self, number, margin):
-        self._edit(number, {"checkin_margin": margin}, margin=margin * MINUTE)
-
-    @rule(number=st.integers(0, 1), runtime=st.sampled_from(RUNTIMES))
-    def the_runtime_is_edited(self, number, runtime):
-        job = self.jobs[number]
-        if job.runtime != runtime * MINUTE:
+    @rule(number=st.integers(0, 1), edit=edits)
+    def the_monitor_is_edited(self, number, edit):
+        job, (what, value) = self.jobs[number], edit
+        if what == "schedule":
+            columns = columns_of(*value)
+            self._edit(number, columns, schedule=value_of(columns))
+        elif what == "margin":
+            self._edit(number, {"checkin_margin": value}, margin=value * MINUTE)
+        elif what == "runtime":
+            if job.runtime != value * MINUTE:
+                for place in job.places:
+                    for run in place.runs:
+                        if run.deadline is not None and run.finished is None:
+                            run.deadline = minute_of(run.start) + value * MINUTE
+            self._edit(number, {"max_runtime": value}, runtime=value * MINUTE)
+        elif what == "thresholds":
+            columns = {"failure_threshold": value[0], "recovery_threshold": value[1]}
+            update_monitor(self.monitors[number].id, columns, now=self.now)
+            job.failures_to_open, job.oks_to_recover = value
+        else:
+            job.enabled = not job.enabled
+            status = MonitorStatus.ACTIVE if job.enabled else MonitorStatus.DISABLED
+            set_monitors_status([self.monitors[number].id], status, now=self.now)
             for place in job.places:
-                for run in place.runs:
-                    if run.deadline is not None and run.finished is None:
-                        run.deadline = minute_of(run.start) + runtime * MINUTE
-        self._edit(number, {"max_runtime": runtime}, runtime=runtime * MINUTE)
-
-    @rule(number=st.integers(0, 1), failures=st.sampled_from(THRESHOLDS), oks=st.sampled_from(THRESHOLDS))
-    def the_thresholds_are_edited(self, number, failures, oks):
-        columns = {"failure_threshold": failures, "recovery_threshold": oks}
-        update_monitor(self.monitors[number].id, columns, now=self.now)
-        self.jobs[number].failures_to_open, self.jobs[number].oks_to_recover = failures, oks
-
-    @rule(number=st.integers(0, 1))
-    def the_monitor_is_switched_on_or_off(self, number):
-        job = self.jobs[number]
-        job.enabled = not job.enabled
-        status = MonitorStatus.ACTIVE if job.enabled else MonitorStatus.DISABLED
-        set_monitors_status([self.monitors[number].id], status, now=self.now)
-        for place in job.places:
-            place.starts_anew(self.now)
-
-    @precondition(lambda self: self.places)
-    @rule(place=places, muted=st.booleans())
-    def an_environment_is_muted_or_unmuted(self, place, muted):
-        if place in self.places:
-            set_environments_muted([self._row(place).id], muted)
-            self.places[place].muted = muted
+                place.starts_anew(self.now)
 
     def _edit(self, number, columns, **values):
         job = self.jobs[number]
@@ -235,6 +229,13 @@ class ClockMachine(RuleBasedStateMachine):
         if changed:
             for place in job.places:
                 place.starts_anew(self.now)
+
+    @rule(place=places, muted=st.booleans())
+    def an_environment_is_muted_or_unmuted(self, place, muted):
+        if place in self.places:
+            rows = MonitorEnvironment.objects.filter(monitor=self.monitors[place[0]], environment__name=place[1])
+            set_environments_muted(list(rows.values_list("id", flat=True)), muted)
+            self.places[place].muted = muted
 
     def the_clock_ticks(self):
         """Apply every minute up to now, as beat and a worker do."""
@@ -251,71 +252,67 @@ class ClockMachine(RuleBasedStateMachine):
 
     # --- the promises
 
-    def _row(self, place):
-        number, environment = place
-        return MonitorEnvironment.objects.get(monitor=self.monitors[number], environment__name=environment)
-
     @invariant()
+    def the_rows_agree_with_the_naive_account(self):
+        """Read everything once, then look at it from all sides."""
+        numbers = {monitor.id: number for number, monitor in enumerate(self.monitors)}
+        environments = {
+            (numbers[row.monitor_id], row.environment.name): row
+            for row in MonitorEnvironment.objects.select_related("environment")
+        }
+        assert environments.keys() == self.places.keys()
+        checkins: dict[int, list[CheckIn]] = defaultdict(list)
+        incidents: dict[int, list[Incident]] = defaultdict(list)
+        issues: dict[int, list[Issue]] = defaultdict(list)
+        for checkin in CheckIn.objects.order_by("date_added", "id"):
+            checkins[checkin.monitor_environment_id].append(checkin)
+        for incident in Incident.objects.annotate(occurrence_count=Count("occurrences")):
+            incidents[incident.monitor_environment_id].append(incident)
+        for issue in Issue.objects.all():
+            issues[issue.monitor_environment_id].append(issue)
+        self.p4_every_tick_is_applied_once_and_in_order()
+        for key, place in self.places.items():
+            row = environments[key]
+            own = incidents[row.id]
+            self.p5_status_and_open_incident_agree(row, own, issues[row.id])
+            self.d1_every_elapsed_slot_is_served_or_missed_once(row, place, checkins[row.id])
+            self.runs_are_where_messages_and_deadlines_left_them(place, checkins[row.id])
+            self.streaks_are_what_the_history_says(row, place)
+            self.d5_occurrences_are_as_many_as_the_failures_say(place, own, issues[row.id])
+
     def p4_every_tick_is_applied_once_and_in_order(self):
-        assert set(ShardClock.objects.values_list("position", flat=True)) == {self.ticked}
-        ledger = list(Tick.objects.order_by("at").values_list("at", flat=True))
-        assert all(later - earlier == MINUTE for earlier, later in itertools.pairwise(ledger))
+        positions = set(ShardClock.objects.values_list("position", flat=True))
+        assert positions == {self.ticked}
         applied = list(AppliedTick.objects.values_list("shard", "kind", "tick"))
         assert len(applied) == len(set(applied))
+        assert Tick.objects.count() == (self.ticked - self.started) // MINUTE + 1
 
-    @invariant()
-    def p5_status_and_open_incident_agree_and_there_is_one_of_each(self):
-        open_incidents = list(
-            Incident.objects.filter(resolved_at=None).values_list("monitor_environment_id", flat=True)
-        )
-        assert len(open_incidents) == len(set(open_incidents))
-        assert set(open_incidents) == set(
-            MonitorEnvironment.objects.filter(status="error").values_list("id", flat=True)
-        )
-        fingerprints = list(Issue.objects.values_list("project_id", "fingerprint"))
-        assert len(fingerprints) == len(set(fingerprints))
+    def p5_status_and_open_incident_agree(self, row, incidents, issues):
+        assert len([incident for incident in incidents if incident.resolved_at is None]) == (row.status == "error")
+        assert len(issues) <= 1
 
-    @invariant()
-    def d1_every_elapsed_slot_is_served_or_missed_once(self):
-        for key, place in self.places.items():
-            stored = CheckIn.objects.filter(monitor_environment=self._row(key), status="missed")
-            missed = list(stored.order_by("expected_time").values_list("expected_time", flat=True))
-            assert missed == sorted(place.slots["missed"])
-            assert len(missed) == len(set(missed))
-            if place.reference is not None and not place.overdue and self.ticked == minute_of(self.now):
-                coming = place.next_slot()
-                assert (self._row(key).pending_slot, coming + place.job.margin > self.ticked) == (coming, True)
+    def d1_every_elapsed_slot_is_served_or_missed_once(self, row, place, checkins):
+        missed = [checkin.expected_time for checkin in checkins if checkin.status == "missed"]
+        assert missed == sorted(place.slots["missed"])
+        assert len(missed) == len(set(missed))
+        assert not set(missed) & set(place.slots["served"])
+        assert (row.pending_slot is None) == (place.reference is None)
+        if place.reference is not None and not place.overdue and self.ticked == minute_of(self.now):
+            coming = place.next_slot()
+            assert (row.pending_slot, coming + place.job.margin > self.ticked) == (coming, True)
 
-    @invariant()
-    def streaks_and_status_are_what_the_history_says(self):
-        for key, place in self.places.items():
-            row = self._row(key)
-            told = row.status, row.failure_streak, row.ok_streak
-            assert told == (place.status, place.streak("failed"), place.streak("ok")), key
+    def runs_are_where_messages_and_deadlines_left_them(self, place, checkins):
+        told = [(c.date_added, c.status, c.timeout_at, c.finished_status) for c in checkins if c.status != "missed"]
+        assert told == [(run.start, run.status, run.deadline, run.finished) for run in place.runs]
 
-    @invariant()
-    def runs_are_where_their_messages_and_deadlines_left_them(self):
-        for key, place in self.places.items():
-            stored = CheckIn.objects.filter(monitor_environment=self._row(key)).exclude(status="missed")
-            rows = stored.order_by("date_added").values_list("date_added", "status", "timeout_at", "finished_status")
-            assert list(rows) == [(run.start, run.status, run.deadline, run.finished) for run in place.runs]
+    def streaks_are_what_the_history_says(self, row, place):
+        told = row.status, row.failure_streak, row.ok_streak
+        assert told == (place.status, place.streak("failed"), place.streak("ok"))
 
-    @invariant()
-    def d5_incidents_and_occurrences_are_as_many_as_the_failures_say(self):
-        for key, place in self.places.items():
-            incidents = Incident.objects.filter(monitor_environment=self._row(key))
-            occurrences = Occurrence.objects.filter(incident__in=incidents).count()
-            assert (incidents.count(), occurrences) == (place.incidents, place.occurrences), key
-            issue = Issue.objects.filter(monitor_environment=self._row(key)).first()
-            assert (0 if issue is None else issue.occurrence_count) == place.occurrences
-
-    @invariant()
-    def what_is_switched_off_expects_nothing(self):
-        for number, job in enumerate(self.jobs):
-            rows = MonitorEnvironment.objects.filter(monitor=self.monitors[number])
-            assert rows.count() == len(job.places)
-            assert job.enabled or not rows.filter(next_checkin_latest__isnull=False).exists()
-            assert Monitor.objects.get(id=self.monitors[number].id).rules().schedule == job.schedule
+    def d5_occurrences_are_as_many_as_the_failures_say(self, place, incidents, issues):
+        occurrences = sum(incident.occurrence_count for incident in incidents)
+        assert (len(incidents), occurrences) == (place.incidents, place.occurrences)
+        assert sum(issue.occurrence_count for issue in issues) == place.occurrences
 
 
 @pytest.mark.django_db
@@ -324,8 +321,8 @@ def test_random_stories_end_as_a_naive_account_says():
     run_state_machine_as_test(
         ClockMachine,
         settings=settings(
-            max_examples=int(examples or 40),
-            stateful_step_count=25,
+            max_examples=int(examples or 30),
+            stateful_step_count=40,
             deadline=None,
             # The same stories at every run, so that a failure in CI is a failure here.
             derandomize=examples is None,
