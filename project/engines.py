@@ -11,6 +11,7 @@ Production brings its own engines (DATABASE_URL, REDIS_URL) and never comes here
 - An engine dies with the process that started it, even if that was killed (Linux).
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -163,11 +164,16 @@ def wait_until_ready(engine: Engine, process: "subprocess.Popen[bytes]", log: Pa
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nothing uses at this moment.
+
+    Not one that the kernel would give: those are also the near ends of connections (from 32768 on Linux, 49152
+    elsewhere), so that any connection may take the port again before its server binds it.
+    """
+    while True:
+        port = 15_000 + secrets.randbelow(15_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def die_with_parent(stop_signal: signal.Signals) -> None:

@@ -73,7 +73,11 @@ def eventually(condition: Callable[[], object], supervisor: Supervisor) -> None:
 
 def started(home: Path, *, port: int) -> Supervisor:
     supervisor = supervise(home, port=port)
-    eventually(lambda: GREETING_ENDS in supervisor.said() or supervisor.process.poll() is not None, supervisor)
+    try:
+        eventually(lambda: GREETING_ENDS in supervisor.said() or supervisor.process.poll() is not None, supervisor)
+    except AssertionError:
+        supervisor.stop()
+        raise
     assert supervisor.process.poll() is None, supervisor.said()
     return supervisor
 
