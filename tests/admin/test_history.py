@@ -40,7 +40,7 @@ class TestFindingCheckIns:
                 " source, config_id"
             )
             cursor.execute(
-                f"INSERT INTO checkins_checkin (guid, {columns})"
+                f"INSERT INTO checkins_checkin (guid, {columns})"  # noqa: S608
                 f" SELECT gen_random_uuid(), {columns} FROM checkins_checkin, generate_series(1, 5000)"
             )
             cursor.execute("ANALYZE checkins_checkin")
