@@ -61,7 +61,10 @@ def tick_by_tick(since: Any, until: Any) -> int:
 
 
 def rows() -> dict[str, list[Any]]:
-    """Everything that the clock writes, by table. Rows are told apart by guids and environments, not by their ids."""
+    """Everything that the clock writes, by table, in one order that is not time's.
+
+    Rows are told apart by guids and environments, not by their ids.
+    """
     return {
         model.__name__: sorted(map(_row, model._default_manager.select_related(*related)), key=repr)
         for model, related in WRITTEN_BY_THE_CLOCK.items()
