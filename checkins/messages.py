@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from monitors.schedule import Schedule
 
 
@@ -30,6 +32,10 @@ class Source(StrEnum):
 
     SENTRY_ENVELOPE = "sentry_envelope"
     SENTRY_HTTP = "sentry_http"
+    HEALTHCHECKS = "healthchecks"
+    CRONITOR = "cronitor"
+    UPTIME_KUMA = "uptime_kuma"
+    REST = "rest"
     CLOCK = "clock"
     SIMULATION = "simulation"
 
@@ -120,15 +126,24 @@ class MonitorConfig:
     owner: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CheckInMessage:
+class RunLog(msgspec.Struct, frozen=True):
+    """What a run said about itself: the last part of its output, any bytes, and how many bytes there were in all."""
+
+    body: bytes
+    size_bytes: int
+
+
+class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One usable check-in message.
 
     `check_in_id` is None for "the newest run in progress of this monitor and environment, else a new one" (clients say
     so with the all-zero id or none). `sent_at` is the client's clock, the only causal order between processes; all
     arithmetic on schedules uses `received_at`. Both are aware UTC.
+    `config` creates or updates the monitor; `config_if_new` only creates it, where it is not known yet.
     `problems` are parts that were dropped while the check-in still counts (D18). If a configuration was sent but none
     of it can be used, `config` is None and `config_problem` says why; it is not repeated in `problems`.
+    `repeat_key` is equal for messages that a client sends again because it missed the answer, and for no others; it
+    is only of use for messages without an id. `exit_status` and `log` are kept with the run.
     `payload` is what was sent, kept to be shown beside a stored problem; it never holds a NUL or a lone surrogate,
     which PostgreSQL cannot store.
     """
@@ -139,19 +154,40 @@ class CheckInMessage:
     environment: str
     status: CheckInStatus
     check_in_id: uuid.UUID | None
-    duration_ms: int | None
-    trace_id: uuid.UUID | None
-    sent_at: datetime | None
     received_at: datetime
     source: Source
-    config: MonitorConfig | None
-    config_problem: Problem | None
-    problems: tuple[Problem, ...]
+    duration_ms: int | None = None
+    trace_id: uuid.UUID | None = None
+    sent_at: datetime | None = None
+    config: MonitorConfig | None = None
+    config_if_new: MonitorConfig | None = None
+    config_problem: Problem | None = None
+    repeat_key: uuid.UUID | None = None
+    exit_status: int | None = None
+    log: RunLog | None = None
+    problems: tuple[Problem, ...] = ()
     payload: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedCheckIn:
+class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Output without a status: kept with its run (by id, or the newest one in progress) or as a note beside it.
+
+    It is no sign of life: nothing that is expected moves. The fields mean what they mean in `CheckInMessage`.
+    """
+
+    project_id: int
+    slug: str
+    raw_slug: str
+    environment: str
+    check_in_id: uuid.UUID | None
+    received_at: datetime
+    source: Source
+    log: RunLog
+    config_if_new: MonitorConfig | None = None
+    payload: Mapping[str, object]
+
+
+class RefusedCheckIn(msgspec.Struct, frozen=True, kw_only=True):
     """A message of which monitor, environment, status or id cannot be understood: not a check-in, but stored and shown.
 
     `slug` is "" and `environment` "production" where they are not known either. `problems` is never empty.
@@ -164,3 +200,34 @@ class RefusedCheckIn:
     source: Source
     problems: tuple[Problem, ...]
     payload: Mapping[str, object]
+
+
+class LossReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's own report that it lost check-ins on their way, without saying of which monitor or when (D19).
+
+    `reason` is the client's word (`network_error`, `queue_overflow`, ...), `reported_at` its clock, if it was readable.
+    """
+
+    project_id: int
+    reason: str
+    quantity: int
+    reported_at: datetime | None
+    received_at: datetime
+    source: Source
+
+
+Message = CheckInMessage | LogMessage | RefusedCheckIn | LossReport
+
+
+class Outcome(msgspec.Struct):
+    """What became of one message.
+
+    `accepted`: it was stored as what it is. `parked`: its monitor is not known yet, and it waits for that (D17).
+    `created`: it created its monitor. `guid` is the id of its run, where there is one.
+    """
+
+    accepted: bool = False
+    parked: bool = False
+    created: bool = False
+    guid: uuid.UUID | None = None
+    problems: list[Problem] = msgspec.field(default_factory=list)

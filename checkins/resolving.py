@@ -4,30 +4,20 @@ Whatever has to wait for other transactions is locked here, in the one order: mo
 Source: reference sections 6.2, 6.5 and 6.6.
 """
 
-import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Count
 
-from checkins.messages import CheckInMessage, MonitorConfig, Problem, ProblemKind
+from checkins.messages import CheckInMessage, MonitorConfig, Outcome, Problem, ProblemKind
 from checkins.writing import load_by_guid
 from monitors.environments import LockedEnvironment, lock_environments
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import create_environments, create_monitors, write_changes
 from monitors.state import MonitorRules, MonitorStatus
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of one message: whether it was stored, the id of its run, and what was wrong with it."""
-
-    accepted: bool = False
-    guid: uuid.UUID | None = None
-    problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(slots=True)

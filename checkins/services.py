@@ -17,10 +17,11 @@ from django.db import DatabaseError, transaction
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
+    Outcome,
     ProblemKind,
     RefusedCheckIn,
 )
-from checkins.resolving import BatchItem, Outcome, OvertakenError, find_monitors, lock_batch, resolve
+from checkins.resolving import BatchItem, OvertakenError, find_monitors, lock_batch, resolve
 from checkins.transitions import (
     CheckInState,
     EarlierWord,

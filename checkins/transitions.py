@@ -13,9 +13,12 @@ Source: reference sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D1
 """
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, Source
 from incidents.thresholds import is_superseded
@@ -26,8 +29,7 @@ LIFE_MAX = timedelta(minutes=10_080)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckInState:
+class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored."""
 
     id: int | None
@@ -65,8 +67,7 @@ class Verdict(StrEnum):
     OK = "ok"
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(msgspec.Struct, frozen=True, gc=False):
     """What to write: the check-in (None: unchanged) and the environment's state, and what to count."""
 
     environment: EnvironmentState

@@ -9,9 +9,11 @@ Counting is done with two streak counters in the environment's state, so a decis
 Running and unknown check-ins neither count nor break a streak (D5, D6). Source: reference section 8.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from monitors.state import EnvironmentState, EnvironmentStatus
 
@@ -37,8 +39,7 @@ class Reason(StrEnum):
     BEING_DELETED = "being_deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """The environment's new state, why, and how many failures in a row the incident or occurrence is about."""
 
     state: EnvironmentState

@@ -9,8 +9,10 @@ that slot: a late clock loses no miss. Such a slot stays where it is, and what t
 `served_ahead`, over which the pointer jumps when it gets there.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early
 from monitors.state import EnvironmentState, MonitorRules, ServedAhead

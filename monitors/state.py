@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from monitors.schedule import Anchor, Schedule
 
 
@@ -51,8 +53,7 @@ class ServedAhead:
     anchor: Anchor | None
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentState:
+class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The live state of one monitor environment, as its row holds it.
 
     `pending_slot` is the slot pointer of decision D1: the oldest slot that is not yet served, missed or unknown. It is
@@ -67,6 +68,9 @@ class EnvironmentState:
     and `last_ok_received_at` when the newest ok was received.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
+
+    A struct rather than a dataclass: each check-in makes four of these, and `dataclasses.replace` took a quarter of the
+    time of a batch.
     """
 
     status: EnvironmentStatus = EnvironmentStatus.ACTIVE

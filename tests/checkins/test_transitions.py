@@ -1,10 +1,10 @@
 """What a message does to its run and environment: reference sections 6.3, 6.4 and 7, with D7, D8, D12, D13, D16."""
 
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
 from checkins.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
@@ -87,7 +87,7 @@ def tell(status, received, existing=None, environment=SERVED, *, rules=RULES, se
 
 def changed(before, after):
     """The names and new values of the fields that differ."""
-    names = before.__dataclass_fields__
+    names = before.__struct_fields__
     return {name: getattr(after, name) for name in names if getattr(after, name) != getattr(before, name)}
 
 

@@ -1,11 +1,11 @@
 """When failures open an incident and oks resolve it: reference section 8 with D5 and D6."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from incidents.thresholds import Decision, Reason, decide_failure, decide_ok, is_overtaken, is_superseded
 from monitors.state import EnvironmentState, EnvironmentStatus

@@ -1,11 +1,11 @@
 """How the slot pointer of an environment moves (D1, D10, D12, D20; reference sections 5.4 and 7)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from monitors.expectation import (
     DueSlot,

@@ -1,11 +1,11 @@
 """Creating, editing, muting and deleting monitors (reference sections 10 and 17; D10, D15)."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
+from msgspec.structs import replace
 
 from checkins.models import CheckIn
 from checkins.services import receive
