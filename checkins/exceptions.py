@@ -25,6 +25,12 @@ class UnknownKeyError(IngestError):
     status = 403
 
 
+class UnknownAddressError(IngestError):
+    """Nothing is at this address. The text says what the addresses of its protocol look like."""
+
+    status = 404
+
+
 class BodyError(IngestError):
     """The body ended early, or is not what its Content-Encoding says."""
 

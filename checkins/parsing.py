@@ -60,9 +60,9 @@ def parse_checkin(
         )
     raw_slug = fields.get("monitor_slug") if slug is None else storable(slug)
     monitor_slug = _parse_slug(raw_slug)
-    environment = _parse_environment(fields.get("environment"))
+    environment = parse_environment(fields.get("environment"))
     status = _parse_status(fields.get("status"))
-    check_in_id = _parse_check_in_id(fields.get("check_in_id"))
+    check_in_id = parse_check_in_id(fields.get("check_in_id"))
     if (
         isinstance(monitor_slug, Problem)
         or isinstance(environment, Problem)
@@ -85,7 +85,7 @@ def parse_checkin(
         )
 
     problems: list[Problem] = []
-    duration_ms = _unless_problem(_parse_duration_ms(fields.get("duration")), problems)
+    duration_ms = _unless_problem(parse_duration_ms(fields.get("duration")), problems)
     trace_id = _unless_problem(_parse_trace_id(fields.get("contexts")), problems)
     config = _parse_config(fields.get("monitor_config"), problems)
     return CheckInMessage(
@@ -97,7 +97,7 @@ def parse_checkin(
         check_in_id=check_in_id,
         duration_ms=duration_ms,
         trace_id=trace_id,
-        sent_at=_parse_instant(fields.get("timestamp")),
+        sent_at=parse_instant(fields.get("timestamp")),
         received_at=received_at,
         source=source,
         config=None if isinstance(config, Problem) else config,
@@ -119,7 +119,7 @@ def unreadable_checkin(
         environment=DEFAULT_ENVIRONMENT,
         received_at=received_at,
         source=source,
-        problems=(_refused(ProblemKind.CHECKIN_VALIDATION_FAILED, "", shown, reason),),
+        problems=(refused_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "", shown, reason),),
         payload={"raw": storable(shown)},
     )
 
@@ -167,10 +167,11 @@ def _parse_slug(raw: object) -> str | Problem:
     if slug:
         return slug
     allowed = f"it takes a text with at least one letter or digit, of which {SLUG_CHARACTERS_MAX} characters are used"
-    return _refused(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_slug", raw, allowed)
+    return refused_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_slug", raw, allowed)
 
 
-def _parse_environment(raw: object) -> str | Problem:
+def parse_environment(raw: object, field: str = "environment") -> str | Problem:
+    """Return the environment's name, "production" for none or an empty one, or why it cannot be used."""
     if raw is None or raw == "":
         return DEFAULT_ENVIRONMENT
     if isinstance(raw, str) and len(raw) <= ENVIRONMENT_CHARACTERS_MAX and not _NOT_IN_ENVIRONMENTS.search(raw):
@@ -179,24 +180,24 @@ def _parse_environment(raw: object) -> str | Problem:
         f"it takes a text of at most {ENVIRONMENT_CHARACTERS_MAX} characters"
         " without line breaks, slashes and characters that are not valid text"
     )
-    return _refused(ProblemKind.MONITOR_INVALID_ENVIRONMENT, "environment", raw, allowed)
+    return refused_part(ProblemKind.MONITOR_INVALID_ENVIRONMENT, field, raw, allowed)
 
 
 def _parse_status(raw: object) -> CheckInStatus | Problem:
     status = _JOB_STATUSES.get(raw) if isinstance(raw, str) else None
-    return status or _refused(
+    return status or refused_part(
         ProblemKind.CHECKIN_VALIDATION_FAILED, "status", raw, "it takes one of " + ", ".join(_JOB_STATUSES)
     )
 
 
-def _parse_check_in_id(raw: object) -> uuid.UUID | Problem | None:
-    """None for an absent, empty or all-zero id: the newest run in progress, else a new one."""
+def parse_check_in_id(raw: object, field: str = "check_in_id") -> uuid.UUID | Problem | None:
+    """Return a run's id; None for an absent, empty or all-zero id: the newest run in progress, else a new one."""
     if raw is None or raw == "":
         return None
     if isinstance(raw, str) and _UUID.fullmatch(raw):
         return uuid.UUID(raw) if raw.strip("0-") else None
     allowed = "it takes a UUID: 32 hex digits, with or without dashes"
-    return _refused(ProblemKind.CHECKIN_INVALID_GUID, "check_in_id", raw, allowed)
+    return refused_part(ProblemKind.CHECKIN_INVALID_GUID, field, raw, allowed)
 
 
 # Without one of these there still is one.
@@ -209,19 +210,22 @@ def _unless_problem(part: T | Problem, problems: list[Problem]) -> T | None:
     return part
 
 
-def _parse_duration_ms(raw: object) -> int | Problem | None:
-    """Seconds, possibly as text, to whole milliseconds; what is left below one is cut off."""
+def parse_duration_ms(raw: object, field: str = "duration", *, milliseconds: bool = False) -> int | Problem | None:
+    """Turn seconds (or milliseconds), possibly as text, into whole milliseconds; a fraction of one is cut off."""
     if raw is None or raw == "":
         return None
-    seconds: float = -1
+    number: float = -1
     if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-        seconds = raw
+        number = raw
     elif isinstance(raw, str) and _NUMBER.fullmatch(raw):
-        seconds = float(raw)
-    if 0 <= seconds * 1000 <= DURATION_MS_MAX:
-        return int(seconds * 1000)
-    allowed = f"it takes seconds from 0 to {DURATION_MS_MAX / 1000}"
-    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "duration", raw, allowed)
+        number = float(raw)
+    duration_ms = number if milliseconds else number * 1000
+    if 0 <= duration_ms <= DURATION_MS_MAX:
+        return int(duration_ms)
+    most = (
+        f"milliseconds from 0 to {DURATION_MS_MAX}" if milliseconds else f"seconds from 0 to {DURATION_MS_MAX / 1000}"
+    )
+    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, field, raw, f"it takes {most}")
 
 
 def _parse_trace_id(contexts: object) -> uuid.UUID | Problem | None:
@@ -232,11 +236,11 @@ def _parse_trace_id(contexts: object) -> uuid.UUID | Problem | None:
     if isinstance(raw, str) and _UUID.fullmatch(raw):
         return uuid.UUID(raw) if raw.strip("0-") else None
     allowed = "it takes 32 hex digits, with or without dashes"
-    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "contexts.trace.trace_id", raw, allowed)
+    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "contexts.trace.trace_id", raw, allowed)
 
 
-def _parse_instant(raw: object) -> datetime | None:
-    """A client's timestamp (ISO 8601 text or epoch seconds) in UTC. It only sorts messages: a bad one is just None."""
+def parse_instant(raw: object) -> datetime | None:
+    """Read a client's timestamp (ISO 8601 text or epoch seconds). It only sorts messages: a bad one is just None."""
     try:
         if isinstance(raw, str):
             instant = datetime.fromisoformat(raw)
@@ -256,7 +260,7 @@ def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Probl
     if raw is None:
         return None
     if not isinstance(raw, dict):
-        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
+        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
     timezone = _unless_problem(_parse_timezone(raw.get("timezone")), problems)
     schedule = _parse_schedule(raw, timezone)
     if isinstance(schedule, Problem):
@@ -292,7 +296,7 @@ def _parse_timezone(raw: object) -> str | Problem | None:
     try:
         return parse_timezone(raw)
     except ScheduleError as error:
-        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", error.value, error.allowed)
+        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", error.value, error.allowed)
 
 
 def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Schedule | Problem:
@@ -310,8 +314,8 @@ def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Sched
         if schedule_type == "interval":
             return Schedule.from_interval(value, unit, timezone)
     except ScheduleError as error:
-        return _dropped(ProblemKind.MONITOR_INVALID_CONFIG, field, error.value, error.allowed)
-    return _dropped(
+        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, field, error.value, error.allowed)
+    return dropped_part(
         ProblemKind.MONITOR_INVALID_CONFIG,
         field,
         raw,
@@ -340,7 +344,7 @@ def _parse_whole_number(
         if 1 <= raw <= most:
             return raw
     allowed = f"it takes a whole number from 1 to {most}"
-    problems.append(_dropped(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}", raw, allowed))
+    problems.append(dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}", raw, allowed))
     return None
 
 
@@ -351,14 +355,16 @@ def _parse_owner(raw: object) -> str | Problem | None:
     if isinstance(raw, str) and len(raw) <= OWNER_CHARACTERS_MAX and _OWNER.fullmatch(raw):
         return raw
     allowed = "it takes user:<id or mail> or team:<id or slug>"
-    return _dropped(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_config.owner", raw, allowed)
+    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_config.owner", raw, allowed)
 
 
-def _refused(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+def refused_part(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+    """Say that a message was refused for one of its parts, and what that takes ("it takes ...")."""
     return _problem(kind, field, raw, "was refused", allowed)
 
 
-def _dropped(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+def dropped_part(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
+    """Say that a part was left out of a message that counts, and what that part takes ("it takes ...")."""
     return _problem(kind, field, raw, "was left out", allowed)
 
 
