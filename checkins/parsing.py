@@ -11,6 +11,7 @@ import unicodedata
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeVar
 
 from checkins.messages import (
@@ -22,7 +23,7 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
-from monitors.schedule import Schedule, ScheduleError, parse_timezone
+from monitors.schedule import CRONTAB_CHARACTERS_MAX, Schedule, ScheduleError, parse_timezone
 
 SLUG_CHARACTERS_MAX = 50
 ENVIRONMENT_CHARACTERS_MAX = 64
@@ -43,6 +44,7 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 _OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
 _NOT_IN_ENVIRONMENTS = re.compile(r"[\n\r\f/\ufffd]")
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+_SLUG = re.compile(r"[a-z0-9](?:(?:[a-z0-9_]|-(?!-)){0,48}[a-z0-9])?")
 
 
 def parse_checkin(
@@ -131,17 +133,52 @@ def slugify(text: str) -> str:
     `someslugwith-weirdstuff`. Every monitor is found by this rule, so it can never change. That, and that packages
     such as python-slugify put a dash for a dropped character, is why the four lines stand here.
     """
+    if _SLUG.fullmatch(text):  # most names are slugs already
+        return text
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     kept = re.sub(r"[^a-z0-9_\s-]", "", ascii_text)
     return re.sub(r"[-\s]+", "-", kept).strip("-_")[:SLUG_CHARACTERS_MAX].strip("-")
 
 
 def storable(value: object, depth: int = PAYLOAD_DEPTH_MAX) -> object:
-    """A copy of a JSON value that PostgreSQL can keep as text or jsonb, whatever a client put into it.
+    """Return a JSON value that PostgreSQL can keep as text or jsonb, whatever a client put into it.
 
     NUL and lone surrogates become U+FFFD, numbers that are not finite or need more than 64 bits become text, and what
-    is nested too deeply is cut off.
+    is nested too deeply is cut off. A value that needs none of this is returned as it is, since nearly all do not.
     """
+    return value if _is_storable(value, depth) else _storable_copy(value, depth)
+
+
+def _is_storable(value: object, depth: int) -> bool:
+    # Every payload goes through here: loops instead of generators, and the commonest type first.
+    if isinstance(value, str):
+        return _is_storable_text(value)
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return value.bit_length() < 64
+    if isinstance(value, float):
+        return value - value == 0
+    if depth == 0:
+        return False
+    if isinstance(value, dict):
+        for key, member in value.items():
+            if not isinstance(key, str) or not _is_storable_text(key) or not _is_storable(member, depth - 1):
+                return False
+        return True
+    if isinstance(value, list):
+        for member in value:  # noqa: SIM110 - as above
+            if not _is_storable(member, depth - 1):
+                return False
+        return True
+    return False
+
+
+def _is_storable_text(text: str) -> bool:
+    return "\x00" not in text if text.isascii() else _NOT_STORABLE.search(text) is None
+
+
+def _storable_copy(value: object, depth: int) -> object:
     if isinstance(value, str):
         return _NOT_STORABLE.sub("\ufffd", value)
     if value is None or isinstance(value, bool):
@@ -153,9 +190,9 @@ def storable(value: object, depth: int = PAYLOAD_DEPTH_MAX) -> object:
     if depth == 0:
         return "\u2026"
     if isinstance(value, Mapping):
-        return {str(storable(key, 0)): storable(member, depth - 1) for key, member in value.items()}
+        return {str(_storable_copy(key, 0)): _storable_copy(member, depth - 1) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [storable(member, depth - 1) for member in value]
+        return [_storable_copy(member, depth - 1) for member in value]
     return reprlib.repr(value)
 
 
@@ -310,6 +347,8 @@ def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Sched
     field = "monitor_config.schedule"
     try:
         if schedule_type == "crontab":
+            if isinstance(value, str) and len(value) <= CRONTAB_CHARACTERS_MAX:
+                return _crontab_schedule(value, timezone)
             return Schedule.from_crontab(value, timezone)
         if schedule_type == "interval":
             return Schedule.from_interval(value, unit, timezone)
@@ -321,6 +360,12 @@ def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Sched
         raw,
         "it takes the type crontab or interval, with a value (and a unit)",
     )
+
+
+@lru_cache(maxsize=8192)
+def _crontab_schedule(crontab: str, timezone: str | None) -> Schedule:
+    # SDKs send the configuration with every message, and reading a crontab takes longer than all the rest of it.
+    return Schedule.from_crontab(crontab, timezone)
 
 
 def _parse_whole_number(

@@ -169,6 +169,12 @@ def test_a_raw_name_has_one_slug(raw: str, slug: str):
     assert slugify(slug) == slug
 
 
+@given(st.text(alphabet="ab9_-", max_size=60) | st.text(max_size=60))
+def test_a_name_that_is_a_slug_already_has_the_slug_that_the_rule_gives(raw: str):
+    spelt_out = f" {raw}"  # a blank at the edge is no part of the slug, and no slug has one
+    assert slugify(raw) == slugify(spelt_out)
+
+
 def test_the_raw_name_is_kept_beside_the_slug():
     message = accepted(monitor_slug="beat-Nightly Report v1.2")
     assert (message.slug, message.raw_slug) == ("beat-nightly-report-v12", "beat-Nightly Report v1.2")
@@ -605,7 +611,13 @@ def test_anything_becomes_a_check_in_or_a_refusal_that_postgresql_can_keep(paylo
 
 @given(JSON_VALUES)
 def test_storing_twice_changes_nothing(value: object):
-    assert storable(storable(value)) == storable(value)
+    kept = storable(value)
+    assert storable(kept) is kept
+
+
+def test_what_can_be_stored_is_not_copied():
+    value = {"text": "é", "list": [1, 1.5, None, True, {"deeper": "\u2026"}], "most": 2**63 - 1}
+    assert storable(value) is value
 
 
 def test_what_is_no_json_value_at_all_is_kept_as_text():
