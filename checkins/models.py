@@ -177,3 +177,69 @@ class ProcessingError(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.slug}"
+
+
+class IngestNode(models.Model):
+    """A process that takes check-ins, or took them. Its id is the one in its spool file, which a successor adopts.
+
+    A row is one of:
+    1. live: `left_at` and `dropped_at` are empty. The clock applies no minute that the watermark has not reached (P2).
+    2. dropped: the clock saw it silent for too long at `dropped_at` and no longer waits for it. It is live again as
+       soon as it is heard of; what it kept meanwhile is stored late.
+    3. left: it stored everything and went away at `left_at`.
+
+    `watermark`: all check-ins that this node received before it are committed. It never moves back.
+    `batch` is the number of its newest committed batch, `spool_position` the newest entry of its spool that is
+    committed, `spooled_count` how many entries waited in the spool when it was last heard of (`seen_at`).
+    `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it was last
+    heard of, less the time in which the clock could not look either.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    watermark = models.DateTimeField()
+    batch = models.BigIntegerField(default=0)
+    spool_position = models.BigIntegerField(default=0)
+    spooled_count = models.BigIntegerField(default=0)
+    silent_since = models.DateTimeField(null=True, blank=True)
+    silence_seen_at = models.DateTimeField(null=True, blank=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
+    left_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            # A node cannot vouch for the future: what it will have received then is not stored (P2).
+            models.CheckConstraint(
+                condition=Q(watermark__lte=models.F("seen_at")), name="ingest_node_watermark_not_in_the_future"
+            ),
+            models.CheckConstraint(
+                condition=Q(batch__gte=0, spool_position__gte=0, spooled_count__gte=0),
+                name="ingest_node_counts_from_zero",
+            ),
+            # Silence is seen from its first look to its newest, or there is none.
+            models.CheckConstraint(
+                condition=Q(silent_since__isnull=True, silence_seen_at__isnull=True)
+                | Q(
+                    silent_since__isnull=False,
+                    silence_seen_at__isnull=False,
+                    silent_since__lte=models.F("silence_seen_at"),
+                ),
+                name="ingest_node_silence_has_begin_and_end",
+            ),
+            # Only silence drops a node, and a node that left is neither silent nor dropped.
+            models.CheckConstraint(
+                condition=Q(dropped_at__isnull=True) | Q(silent_since__isnull=False, left_at__isnull=True),
+                name="ingest_node_dropped_only_when_silent",
+            ),
+            # P1: nobody leaves check-ins behind, and nobody waits for one who left.
+            models.CheckConstraint(
+                condition=Q(left_at__isnull=True) | Q(spooled_count=0, silent_since__isnull=True),
+                name="ingest_node_left_with_an_empty_spool",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host} pid {self.pid}"

@@ -1,0 +1,282 @@
+"""The processes that take check-ins, and what each of them vouches for (shell).
+
+A node is a row that outlives its process: the id is in the node's spool file, and who holds that file is the node.
+
+    register_node -> [ batch: check-ins, advance | drain: lock_node, check-ins, advance | beat ]... -> deregister
+                          the clock: settled_until, and it ticks no minute that a live node has not passed (P2)
+
+A watermark says: "all check-ins that this node received before it are committed". It is written in the transaction of
+the check-ins that it covers, so nobody sees the one without the others. It is the node's business that it never passes
+what is in its memory, in a transaction of any of its connections, or in its spool.
+
+A node that is not heard of for too long is dropped, so that a dead machine does not stop the clock for ever. Nothing it
+holds is lost by that, but the clock judges minutes without it: a check-in that it has acknowledged and only stores
+later may come after its own miss. That is why dropping is a warning, and why it takes minutes. When a dropped node is
+heard of again, it is live at once, with the watermark that it really has: the clock cannot take back the minutes that
+it has applied, and waits for the node from then on until it has stored what it kept. A node therefore never has to know
+that it was dropped, and must not move its watermark to the present just because it is back.
+
+No function here reads a clock: `now` is the node's for a node, and the clock's for the clock. The two are never
+compared, so that a machine whose clock is wrong is neither dropped nor spared for that.
+"""
+
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import QuerySet
+
+from checkins.models import IngestNode
+
+logger = logging.getLogger(__name__)
+
+LOOK_GAP_MAX = timedelta(seconds=10)
+"""How much silence may be counted between two looks of the clock. A waiting clock looks every second. If it could not
+look for longer, the database was away or no worker ran: the node may have been as helpless, and that drops nobody."""
+LEFT_KEPT = timedelta(days=1)
+"""How long the row of a node that left can be looked at. Its spool was empty, so nothing depends on the row."""
+DROPPED_KEPT = timedelta(days=30)
+"""How long a dropped node is remembered. Without its row a spool that turns up again may repeat its newest batch."""
+
+
+class NodeError(Exception):
+    """The node may not write what it wanted to write; its transaction has to be rolled back."""
+
+
+class FencedError(NodeError):
+    """The batch or the spool entries were committed before, or the node has left: nothing of this may be committed."""
+
+
+class UnknownNodeError(NodeError):
+    """The node has no row, or it has left: it has to register before it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What of a node is committed: its newest batch, the newest entry of its spool, and its watermark."""
+
+    batch: int
+    spool_position: int
+    watermark: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the clock sees it."""
+
+    id: uuid.UUID
+    host: str
+    pid: int
+    seen_at: datetime
+    watermark: datetime
+    spooled_count: int
+
+    def __str__(self) -> str:
+        return f"{self.host} pid {self.pid} ({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the clock may rely on: every check-in that a live node received before `until` is committed.
+
+    `live` are the nodes that it waits for, those that are furthest behind first; `dropped` those that it has just given
+    up.
+    """
+
+    until: datetime
+    live: tuple[Node, ...]
+    dropped: tuple[Node, ...]
+
+
+# --- A node's own calls ---------------------------------------------------------------------------------------------
+
+
+@transaction.atomic(durable=True)
+def register_node(node_id: uuid.UUID, *, watermark: datetime, now: datetime, host: str, pid: int) -> Registration:
+    """Enter a node, or take it over from the process that held its spool before. Committed when this returns.
+
+    To be called before the process takes its first request. `watermark` is the oldest reception time in the spool, or
+    `now` if that is empty: what the process before had only in memory was never acknowledged. It may move the node's
+    watermark on, never back.
+
+    Waits for a transaction of the process before that is about to commit: whoever has its `advance` done holds the row.
+    One that has not cannot commit any more, since its process would have to ask for that.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO checkins_ingestnode AS node
+                   (id, host, pid, started_at, seen_at, watermark, batch, spool_position, spooled_count)
+            VALUES (%(id)s, %(host)s, %(pid)s, %(now)s, %(now)s, least(%(watermark)s, %(now)s), 0, 0, 0)
+                ON CONFLICT (id) DO UPDATE
+               SET host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
+                   seen_at = greatest(node.seen_at, excluded.seen_at),
+                   watermark = greatest(node.watermark, excluded.watermark),
+                   silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL, left_at = NULL
+            RETURNING batch, spool_position, watermark
+            """,
+            {"id": node_id, "host": host, "pid": pid, "now": now, "watermark": watermark},
+        )
+        return Registration(*cursor.fetchone())
+
+
+def advance(
+    node_id: uuid.UUID,
+    *,
+    batch: int | None,
+    watermark: datetime,
+    now: datetime,
+    spooled_count: int,
+    spool_position: int | None = None,
+) -> None:
+    """Say what the caller's transaction commits: its last statement, sent by itself and followed by nothing but COMMIT.
+
+    `watermark` (at or before `now`) holds once this transaction is committed. `batch` is the number of a batch, higher
+    than that of any before; None in the transaction of a drain, which gives `spool_position` instead, the newest entry
+    of the spool that it applied. Locks the node's row until the end of the transaction.
+
+    Raises FencedError if that number or position is committed already, or the node has left: the caller rolls back.
+    Batches commit in the order of their numbers, and none while the spool holds entries of an uncertain one: a higher
+    number would say that they are committed (`Spool.settle`).
+    """
+    assert connection.in_atomic_block, "the watermark moves with the check-ins that it covers"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE checkins_ingestnode
+               SET watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+                   batch = coalesce(%(batch)s, batch), spool_position = coalesce(%(position)s, spool_position),
+                   spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
+             WHERE id = %(id)s AND left_at IS NULL
+               AND (%(batch)s::bigint IS NULL OR batch < %(batch)s)
+               AND (%(position)s::bigint IS NULL OR spool_position < %(position)s)
+            """,
+            {
+                "id": node_id,
+                "watermark": watermark,
+                "now": now,
+                "batch": batch,
+                "position": spool_position,
+                "spooled": spooled_count,
+            },
+        )
+        if cursor.rowcount == 0:
+            raise FencedError(f"node {node_id} has committed batch {batch} or spool position {spool_position} already")
+
+
+def lock_node(node_id: uuid.UUID) -> Registration:
+    """Return what of the node is committed, and keep that so until the caller's transaction ends.
+
+    Waits for a batch whose COMMIT is on its way: after that, what is not committed never will be. Raises
+    UnknownNodeError.
+    """
+    assert connection.in_atomic_block, "a lock ends with its transaction"
+    row = (
+        IngestNode.objects.select_for_update()
+        .filter(id=node_id, left_at__isnull=True)
+        .values_list("batch", "spool_position", "watermark")
+        .first()
+    )
+    if row is None:
+        raise UnknownNodeError(f"node {node_id} is not registered")
+    return Registration(*row)
+
+
+def beat(node_id: uuid.UUID, *, watermark: datetime, now: datetime, spooled_count: int) -> None:
+    """Say that the node is there, and how far its watermark is, when there is no batch to say it with.
+
+    The watermark is the one that the node really has: the oldest reception time in memory, in a transaction or in the
+    spool, else `now`; also, and above all, after a silence. Raises UnknownNodeError.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE checkins_ingestnode
+               SET watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+                   spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
+             WHERE id = %(id)s AND left_at IS NULL
+            """,
+            {"id": node_id, "watermark": watermark, "now": now, "spooled": spooled_count},
+        )
+        if cursor.rowcount == 0:
+            raise UnknownNodeError(f"node {node_id} is not registered")
+
+
+def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
+    """Take leave: the clock waits for this node no longer. All it received is stored, and its spool is empty.
+
+    A node that has said otherwise with its newest `advance` or `beat` may not leave
+    (`ingest_node_left_with_an_empty_spool`, IntegrityError).
+    """
+    IngestNode.objects.filter(id=node_id, left_at__isnull=True).update(
+        left_at=now, silent_since=None, silence_seen_at=None, dropped_at=None
+    )
+
+
+def forget_gone_nodes(*, now: datetime) -> int:
+    """Remove the rows of nodes that left or were dropped long ago; returns how many."""
+    left = IngestNode.objects.filter(left_at__lt=now - LEFT_KEPT)
+    dropped = IngestNode.objects.filter(dropped_at__lt=now - DROPPED_KEPT)
+    return left.delete()[0] + dropped.delete()[0]
+
+
+# --- The clock's call -----------------------------------------------------------------------------------------------
+
+
+def settled_until(now: datetime, *, silent_max: timedelta) -> Settled:
+    """Return the newest instant that all live nodes have passed, or `now` if there are none.
+
+    Each call is a look of the clock: a node that was silent for `silent_max` of observed time is dropped, with a
+    warning. Any number of clocks may look at once.
+    """
+    dropped = _drop_silent_nodes(now, silent_max=silent_max)
+    for node in dropped:
+        logger.warning(
+            "ingest node %s is dropped: it was last heard of at %s, and the clock no longer waits for it. It had "
+            "stored its check-ins up to %s and kept %d in its spool then. What it has acknowledged since is stored "
+            "when it is back, and may already be judged as missed by then",
+            node,
+            node.seen_at.isoformat(timespec="seconds"),
+            node.watermark.isoformat(timespec="seconds"),
+            node.spooled_count,
+        )
+    live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
+    return Settled(until=min((node.watermark for node in live), default=now), live=live, dropped=dropped)
+
+
+@transaction.atomic
+def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
+    """Note which live nodes are silent at this look, drop those that were so for too long, and return these.
+
+    Every node counts as silent until it is heard of next, which deletes the note: nobody has to know how often nodes
+    report, nor to compare clocks. A node whose row is locked is just being heard of, so nobody waits for it here.
+    """
+    parameters: dict[str, Any] = {"now": now, "gap": LOOK_GAP_MAX, "silent_max": silent_max}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH looked_at AS (
+                 SELECT id, least(coalesce(silent_since + greatest(%(now)s - silence_seen_at - %(gap)s, interval '0'),
+                                           %(now)s), %(now)s) AS since,
+                        greatest(silence_seen_at, %(now)s) AS until
+                   FROM checkins_ingestnode
+                  WHERE left_at IS NULL AND dropped_at IS NULL
+                  ORDER BY id FOR UPDATE SKIP LOCKED)
+            UPDATE checkins_ingestnode AS node
+               SET silent_since = since, silence_seen_at = until,
+                   dropped_at = CASE WHEN until - since >= %(silent_max)s THEN %(now)s END
+              FROM looked_at WHERE looked_at.id = node.id
+            RETURNING node.id, node.dropped_at
+            """,
+            parameters,
+        )
+        ids = [node_id for node_id, dropped_at in cursor.fetchall() if dropped_at is not None]
+    return _nodes(IngestNode.objects.filter(id__in=ids)) if ids else ()
+
+
+def _nodes(rows: QuerySet[IngestNode]) -> tuple[Node, ...]:
+    columns = ("id", "host", "pid", "seen_at", "watermark", "spooled_count")
+    return tuple(Node(*row) for row in rows.order_by("watermark", "id").values_list(*columns))
