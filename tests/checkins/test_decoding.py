@@ -7,6 +7,7 @@ import math
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from unittest.mock import ANY
 
 import brotli  # type: ignore[import-untyped]
 import pytest
@@ -14,7 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkins.decoding import decode_body, decode_json
+from checkins.decoding import decode_body, decode_json, decode_start
 from checkins.exceptions import BodyError, BodyTooLargeError, JsonError
 
 PLAIN = b'{"type":"check_in"}\n' * 500
@@ -108,6 +109,17 @@ def test_an_unknown_encoding_is_refused(encoding: str):
         decode_body(PLAIN, encoding, 10_000)
 
 
+@every_encoding
+def test_the_start_of_a_body_is_read_whatever_follows(encoding: str, encode: Callable[[bytes], bytes]):
+    body = encode(PLAIN)
+    assert decode_start(body, encoding, 100)[:100] == PLAIN[:100]
+    assert decode_start(body, encoding, 20_000) == PLAIN
+    assert len(decode_start(encode(bytes(BOMB_BYTES)), encoding, 100)) < 1_000_000
+    assert decode_start(PLAIN, "", 100) == PLAIN[:100]
+    with pytest.raises(BodyError):
+        decode_start(PLAIN, encoding, 100)
+
+
 @given(st.binary(max_size=200), st.sampled_from(["gzip", "deflate", "br", "zstd"]))
 def test_arbitrary_bytes_raise_nothing_but_body_errors(body: bytes, encoding: str):
     with contextlib.suppress(BodyError, BodyTooLargeError):
@@ -124,7 +136,10 @@ def test_arbitrary_bytes_raise_nothing_but_body_errors(body: bytes, encoding: st
         (b'"\\u0000"', "\x00"),
         (b"[Infinity, -Infinity, 1e999]", [math.inf, -math.inf, math.inf]),
         (b"9223372036854775807", 2**63 - 1),
-        (b"1" + b"0" * 300, 1e300),
+        (b"-9223372036854775808", -(2**63)),
+        (b"18446744073709551616", 2**64),
+        (b"[NaN, 1" + b"0" * 300 + b"]", [ANY, 10**300]),
+        (b"1" + b"0" * 300, 10**300),
         (b"9" * 5000, math.inf),
     ],
 )
@@ -150,7 +165,70 @@ def test_deep_nesting_is_an_error_and_no_crash(opening: bytes):
         decode_json(opening * 100_000)
 
 
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+def test_as_many_levels_as_allowed_are_read(opening: bytes, closing: bytes):
+    levels_each = opening.count(b"{") + opening.count(b"[")
+
+    def nested(levels: int) -> bytes:
+        return opening * (levels // levels_each) + b"1" + closing * (levels // levels_each)
+
+    decode_json(nested(10), 10)
+    decode_json(nested(50))
+    with pytest.raises(JsonError, match="too deeply, at most 10 levels are read"):
+        decode_json(nested(12), 10)
+    with pytest.raises(JsonError, match="too deeply, at most 50 levels are read"):
+        decode_json(nested(52))
+
+
+def test_many_brackets_are_no_depth():
+    flat = [{}, [], "[[[[{{{{"] * 1000
+    assert decode_json(json.dumps(flat).encode(), 3) == flat
+
+
 @given(st.binary() | st.text().map(lambda text: json.dumps(text).encode()))
 def test_arbitrary_bytes_raise_nothing_but_json_errors(text: bytes):
     with contextlib.suppress(JsonError):
         decode_json(text)
+
+
+NUMBERS = st.from_regex(rb"-?(0|[1-9][0-9]{0,40})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+PIECES_OF_TEXT = st.sampled_from(
+    [
+        b"a",
+        b"\\n",
+        b"\\/",
+        b"\\u0000",
+        b"\\ud83d",
+        b"\\ude00",
+        b"\\u00E9",
+        b"\xc3\xa9",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\x7f",
+        b"\t",
+    ]
+)
+TEXTS = st.lists(PIECES_OF_TEXT, max_size=4).map(lambda pieces: b'"' + b"".join(pieces) + b'"')
+WORDS = st.sampled_from([b"null", b"true", b"false", b"NaN", b"-Infinity", b"01", b"1.", b"", b"\xef\xbb\xbf1"])
+JSON_TEXTS = st.recursive(
+    NUMBERS | TEXTS | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda members: b"[" + b" ,".join(members) + b"]")
+        | st.lists(st.tuples(TEXTS, inner), max_size=4).map(
+            lambda members: b"{" + b",".join(key + b": " + value for key, value in members) + b"}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON_TEXTS)
+def test_the_fast_and_the_lenient_parser_read_the_same_value(text: bytes):
+    try:
+        expected = json.loads(text.decode("utf-8-sig", errors="replace"))
+    except ValueError:
+        with pytest.raises(JsonError):
+            decode_json(text)
+    else:
+        # Equal is not enough: 1, 1.0 and True are.
+        assert repr(decode_json(text)) == repr(expected)
