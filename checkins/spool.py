@@ -1,0 +1,362 @@
+"""The place for check-ins while PostgreSQL cannot take them: a local SQLite file that survives `kill -9` (shell).
+
+One file for each ingest process, which holds it by a lock that the kernel takes back when the process dies; the next
+process then adopts the file, and with it the node that its name stands for.
+
+    <node id>.spool   SQLite in WAL mode with synchronous=FULL: `append` returns when the disk has it (P1)
+    <node id>.lock    locked by flock(2) for as long as somebody uses the file; never deleted, or two could lock "it"
+
+The spool knows requests, not what they mean: they are kept as they came and decoded when they are applied. Entries are
+numbered for ever (`seq`), also across restarts, so that PostgreSQL can remember the newest one that it has.
+
+An entry carries the number of a batch if that batch's COMMIT was sent and never answered. Whether it is stored is known
+when the node's row can be locked; `settle` then either forgets the entry or makes it an ordinary one.
+
+All calls come from one thread at a time. The attributes `count`, `bytes`, `oldest_received_at` and `newest_batch` are
+kept in memory and may be read from any thread.
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from checkins.protocols.request import IngestRequest
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""How a request is written: a msgpack map of its fields. A number of its own for each entry, since a file outlives the
+version of Watchclock that wrote it."""
+READ_BYTES_MAX = 16 << 20
+"""Requests read at once, in bytes: one body may be as large as this, and a thousand of them would not fit in memory."""
+SHRINK_BYTES_MIN = 1 << 20
+"""An empty spool gives its disk space back if it has at least this much."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+SCHEMA = """
+    CREATE TABLE IF NOT EXISTS entry (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        batch INTEGER,
+        received_us INTEGER NOT NULL,
+        format INTEGER NOT NULL,
+        request BLOB NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS entry_received ON entry (received_us);
+    CREATE INDEX IF NOT EXISTS entry_uncertain ON entry (batch) WHERE batch IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS damaged (
+        seq INTEGER PRIMARY KEY,
+        batch INTEGER,
+        received_us INTEGER NOT NULL,
+        format INTEGER NOT NULL,
+        request BLOB NOT NULL,
+        error TEXT NOT NULL
+    );
+"""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(IngestRequest)
+
+
+class SpoolError(Exception):
+    """The spool cannot do what it was asked to do."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool has reached its size bound, or the disk is full or broken; nothing of the call is stored."""
+
+
+class SpoolUnusableError(SpoolError):
+    """No spool can be opened in the directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolEntry:
+    """A request that waits. `batch` is the number of the batch in which it may be committed already, if any."""
+
+    seq: int
+    batch: int | None
+    request: IngestRequest
+
+
+class Spool:
+    """An open spool file, locked for this process. Made by `open` and `open_orphan`."""
+
+    count: int
+    """Entries that wait."""
+    bytes: int
+    """What they take in the file, in whole pages; up to `bytes_max`. The write-ahead log adds some megabytes."""
+    oldest_received_at: datetime | None
+    """The oldest reception time of an entry: the node's watermark may not pass it. None if nothing waits."""
+    newest_batch: int | None
+    """The highest number of an uncertain batch; None if there is none. No batch may be committed before `settle`."""
+
+    def __init__(self, directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int) -> None:
+        self.node_id = node_id
+        self.path = directory / f"{node_id}.spool"
+        self._lock = lock
+        self._connection = _connect(self.path, bytes_max=bytes_max)
+        _sync_directory(directory)
+        self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
+        self._refresh()
+
+    @classmethod
+    def open(cls, directory: Path, *, bytes_max: int) -> "Spool":
+        """Adopt the first spool of the directory that nobody uses, or start a new one under a new node id.
+
+        Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
+        Raises SpoolUnusableError.
+        """
+        try:
+            if not directory.exists():
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _sync_directory(directory.parent)
+            for spool in _unlocked(directory, bytes_max=bytes_max):
+                return spool
+            while True:
+                node_id = uuid.uuid4()
+                lock = _try_lock(_lock_path(directory, node_id), create=True)
+                if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
+                    return _open_locked(directory, node_id, lock, bytes_max=bytes_max)
+        except (OSError, sqlite3.Error) as error:
+            raise SpoolUnusableError(f"no spool can be kept in {directory}: {error}") from error
+
+    @classmethod
+    def open_orphan(cls, directory: Path, *, bytes_max: int) -> "Spool | None":
+        """Return a spool of a process that died, if it holds entries that wait; None if there is none.
+
+        For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
+        any other, before its entries are applied.
+        """
+        for spool in _unlocked(directory, bytes_max=bytes_max):
+            if spool.count:
+                return spool
+            spool.close()
+        return None
+
+    def append(self, entries: Sequence[tuple[IngestRequest, int | None]]) -> None:
+        """Store requests behind all others, all or nothing; they are on the disk when this returns.
+
+        With each comes the number of the batch in which it may be committed already, or None. Raises SpoolFullError.
+        (If it is the disk that fails in the very moment of the commit, a crash right after may bring the entries back.)
+        """
+        if not entries:
+            return
+        rows = [
+            (batch, _microseconds(request.received_at), FORMAT, _encoder.encode(request)) for request, batch in entries
+        ]
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO entry (batch, received_us, format, request) VALUES (?, ?, ?, ?)", rows
+            )
+        self.count += len(rows)
+        self._refresh()
+
+    def first(self, count_max: int) -> list[SpoolEntry]:
+        """Return the oldest entries by number: up to `count_max` and about `READ_BYTES_MAX`; none only if none wait.
+
+        What cannot be decoded is moved to the table `damaged`, with a logged error, and does not come again.
+        """
+        while True:
+            entries: list[SpoolEntry] = []
+            damaged: list[tuple[int, str]] = []
+            size = 0
+            rows = self._connection.execute(
+                "SELECT seq, batch, format, request FROM entry ORDER BY seq LIMIT ?", (count_max,)
+            )
+            for seq, batch, format_number, request in rows:
+                try:
+                    entries.append(SpoolEntry(seq, batch, _decode(format_number, request)))
+                except (msgspec.DecodeError, ValueError) as error:
+                    damaged.append((seq, str(error)))
+                size += len(request)
+                if size >= READ_BYTES_MAX:
+                    break
+            rows.close()
+            if damaged:
+                self._set_aside(damaged)
+            if entries or not damaged:
+                return entries
+
+    def forget(self, until_seq: int) -> None:
+        """Remove the entries up to this number: they are committed in PostgreSQL. Raises SpoolFullError.
+
+        An empty spool gives its disk space back.
+        """
+        with self._transaction():
+            removed = self._connection.execute("DELETE FROM entry WHERE seq <= ?", (until_seq,)).rowcount
+        self.count -= removed
+        self._refresh()
+
+    def settle(self, committed_batch: int) -> None:
+        """Decide the uncertain batches: those up to this number are stored and forgotten, the others become ordinary.
+
+        To be called while the node's row is locked (`nodes.lock_node`), with the number that it gave, and before any
+        other batch of the node is committed. Raises SpoolFullError.
+        """
+        with self._transaction():
+            removed = self._connection.execute("DELETE FROM entry WHERE batch <= ?", (committed_batch,)).rowcount
+            self._connection.execute("UPDATE entry SET batch = NULL WHERE batch IS NOT NULL")
+        self.count -= removed
+        self._refresh()
+
+    def close(self) -> None:
+        """Close the file and let another process have it."""
+        try:
+            self._connection.close()
+        finally:
+            os.close(self._lock)
+
+    def _set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
+        for seq, error in damaged:
+            logger.error("entry %d of the spool %s is set aside, it cannot be decoded: %s", seq, self.path, error)
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO damaged (seq, batch, received_us, format, request, error) "
+                "SELECT seq, batch, received_us, format, request, ?2 FROM entry WHERE seq = ?1",
+                damaged,
+            )
+            self._connection.executemany("DELETE FROM entry WHERE seq = ?", [(seq,) for seq, _ in damaged])
+        self.count -= len(damaged)
+        self._refresh()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # After some errors SQLite has rolled back by itself.
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise SpoolFullError(f"the spool {self.path} cannot be written: {error}") from error
+
+    def _refresh(self) -> None:
+        """Read again what is kept in memory, by index, and give disk space back if nothing waits any more."""
+        oldest, self.newest_batch = self._connection.execute(
+            "SELECT (SELECT min(received_us) FROM entry), (SELECT max(batch) FROM entry WHERE batch IS NOT NULL)"
+        ).fetchone()
+        self.oldest_received_at = None if oldest is None else EPOCH + oldest * MICROSECOND
+        if self.count == 0 and self.path.stat().st_size >= SHRINK_BYTES_MIN:
+            self._shrink()
+        self.bytes = self._used_bytes()
+
+    def _shrink(self) -> None:
+        try:
+            self._connection.execute("VACUUM")  # It copies what is left, which is next to nothing.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError as error:
+            logger.warning("the empty spool %s keeps its disk space for now: %s", self.path, error)
+
+    def _used_bytes(self) -> int:
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // MICROSECOND
+
+
+def _decode(format_number: int, request: bytes) -> IngestRequest:
+    if format_number != FORMAT:
+        raise msgspec.DecodeError(f"format {format_number} is not known, only {FORMAT}")
+    return _decoder.decode(request)
+
+
+def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
+    """Lock and open the spools of the directory that nobody uses, one after the other; the caller closes them."""
+    for path in sorted(directory.glob("*.lock")):
+        try:
+            node_id = uuid.UUID(path.stem)
+        except ValueError:
+            continue
+        try:
+            lock = _try_lock(path, create=False)
+            spool = None if lock is None else _open_locked(directory, node_id, lock, bytes_max=bytes_max)
+        except (OSError, sqlite3.Error) as error:
+            logger.error("the spool of %s cannot be opened, and what it may hold is not stored: %s", path, error)
+            continue
+        if spool is not None:
+            yield spool
+
+
+def _lock_path(directory: Path, node_id: uuid.UUID) -> Path:
+    return directory / f"{node_id}.lock"
+
+
+def _try_lock(path: Path, *, create: bool) -> int | None:
+    """Return a descriptor that holds the lock, or None if another one holds it, of this process or any other."""
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int) -> Spool:
+    try:
+        try:
+            return Spool(directory, node_id, lock, bytes_max=bytes_max)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:  # Not a database, or one with torn pages: the disk, not us.
+            _set_file_aside(directory, node_id, error)
+            return Spool(directory, node_id, lock, bytes_max=bytes_max)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> None:
+    for suffix in ("spool", "spool-wal"):
+        path = directory / f"{node_id}.{suffix}"
+        if path.exists():
+            kept = path.with_name(f"{node_id}.{uuid.uuid4().hex[:8]}.{suffix}-damaged")
+            path.rename(kept)
+            logger.error("the spool %s cannot be read and is set aside as %s: %s", path, kept, error)
+
+
+def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
+    """Open or create a spool file, in autocommit mode: transactions are written out."""
+    # SQLite would make it readable for everybody; its write-ahead log takes after it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        # Only this process uses the file, so the index of the log can live in its memory: no third file, and no page of
+        # a shared mapping that a full disk cannot provide. It has to be said before the log is opened.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.executescript(SCHEMA)
+        page_size = connection.execute("PRAGMA page_size").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {max(bytes_max // page_size, 1)}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names of new files durable: an fsync of a file does not cover its entry in the directory."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
