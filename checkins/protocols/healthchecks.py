@@ -9,6 +9,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Outcome, Problem, ProblemKind, RunLog, Source
@@ -99,8 +100,8 @@ def _parse_ping(
     repeat_key = None
     if log is not None and check_in_id is None and status is not CheckInStatus.IN_PROGRESS:
         # Without a body nothing tells a message that was sent again from the next run's.
-        user_agent = request.headers.get("user-agent")
-        repeat_key = derived_id("ping", sender.project_id, slug, environment, action, request.body, user_agent)
+        body, user_agent = sha256(request.body).hexdigest(), request.headers.get("user-agent")
+        repeat_key = derived_id("ping", sender.project_id, slug, environment, action, body, user_agent)
     return CheckInMessage(
         project_id=sender.project_id,
         slug=slug,

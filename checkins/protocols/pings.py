@@ -149,7 +149,7 @@ def _last_part(body: bytes, size_bytes: int, limits: Limits) -> RunLog | None:
     return RunLog(body[max(0, len(body) - limits.log_bytes_max) :], size_bytes) if size_bytes else None
 
 
-def derived_id(*parts: str | bytes | int | None) -> uuid.UUID:
+def derived_id(*parts: str | int | None) -> uuid.UUID:
     """Return a UUIDv5 that is equal for equal parts. Ids of runs are found again by it, so it can never change."""
     return uuid.uuid5(_DERIVED, ascii(parts))
 
