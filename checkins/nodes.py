@@ -3,7 +3,7 @@
 A node is a row that outlives its process: the id is in the node's spool file, and who holds that file is the node.
 
     register_node -> [ batch: check-ins, advance | drain: lock_node, check-ins, advance | beat ]... -> deregister
-                          the clock: settled_until, and it ticks no minute that a live node has not passed (P2)
+    the clock: drop_silent_nodes, settled_until, and then it ticks no minute that a live node has not passed (P2)
 
 A watermark says: "all check-ins that this node received before it are committed". It is written in the transaction of
 the check-ins that it covers, so nobody sees the one without the others. It is the node's business that it never passes
@@ -82,13 +82,11 @@ class Node:
 class Settled:
     """What the clock may rely on: every check-in that a live node received before `until` is committed.
 
-    `live` are the nodes that it waits for, those that are furthest behind first; `dropped` those that it has just given
-    up.
+    `live` are the nodes that it waits for, those that are furthest behind first.
     """
 
     until: datetime
     live: tuple[Node, ...]
-    dropped: tuple[Node, ...]
 
 
 # --- A node's own calls ---------------------------------------------------------------------------------------------
@@ -223,33 +221,37 @@ def forget_gone_nodes(*, now: datetime) -> int:
     return left.delete()[0] + dropped.delete()[0]
 
 
-# --- The clock's call -----------------------------------------------------------------------------------------------
+# --- The clock's calls ----------------------------------------------------------------------------------------------
 
 
-def settled_until(now: datetime, *, silent_max: timedelta) -> Settled:
-    """Return the newest instant that all live nodes have passed, or `now` if there are none.
+def settled_until(now: datetime) -> Settled:
+    """Return the newest instant that all live nodes have passed, or `now` if there are none."""
+    live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
+    return Settled(until=min((node.watermark for node in live), default=now), live=live)
 
-    Each call is a look of the clock: a node that was silent for `silent_max` of observed time is dropped, with a
-    warning. Any number of clocks may look at once.
+
+def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
+    """Take a look at all live nodes, drop those that were silent for `silent_max` of observed time, and return these.
+
+    Each is a warning in the log, once, also if several clocks look at the same time.
     """
     dropped = _drop_silent_nodes(now, silent_max=silent_max)
     for node in dropped:
         logger.warning(
-            "ingest node %s is dropped: it was last heard of at %s, and the clock no longer waits for it. It had "
-            "stored its check-ins up to %s and kept %d in its spool then. What it has acknowledged since is stored "
-            "when it is back, and may already be judged as missed by then",
+            "ingest node %s is dropped: it was last heard of at %s, and the clock no longer waits for it. Its "
+            "check-ins were stored up to %s, with %d in its spool. What it has acknowledged and not stored "
+            "is safe on its disk; when it is back, that may already be judged as missed",
             node,
             node.seen_at.isoformat(timespec="seconds"),
             node.watermark.isoformat(timespec="seconds"),
             node.spooled_count,
         )
-    live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
-    return Settled(until=min((node.watermark for node in live), default=now), live=live, dropped=dropped)
+    return dropped
 
 
 @transaction.atomic
 def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
-    """Note which live nodes are silent at this look, drop those that were so for too long, and return these.
+    """Note which live nodes are silent at this look, and drop those that were so for too long.
 
     Every node counts as silent until it is heard of next, which deletes the note: nobody has to know how often nodes
     report, nor to compare clocks. A node whose row is locked is just being heard of, so nobody waits for it here.
@@ -259,9 +261,9 @@ def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, .
         cursor.execute(
             """
             WITH looked_at AS (
-                 SELECT id, least(coalesce(silent_since + greatest(%(now)s - silence_seen_at - %(gap)s, interval '0'),
-                                           %(now)s), %(now)s) AS since,
-                        greatest(silence_seen_at, %(now)s) AS until
+                 SELECT id, greatest(silence_seen_at, %(now)s) AS until,
+                        coalesce(silent_since + greatest(%(now)s - silence_seen_at - %(gap)s, interval '0'),
+                                 %(now)s) AS since
                    FROM checkins_ingestnode
                   WHERE left_at IS NULL AND dropped_at IS NULL
                   ORDER BY id FOR UPDATE SKIP LOCKED)

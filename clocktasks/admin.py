@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from clocktasks.models import AppliedTick, ShardClock, Tick
+from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from monitors.inspection import NOTHING, InspectionAdmin, duration, instant, label
 from monitors.theme import ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
@@ -61,6 +61,27 @@ class TickAdmin(InspectionAdmin):
     def lag(self, tick: Tick) -> str:
         """Show how long after its minute it was finished."""
         return duration(tick.finished_at - tick.at) if tick.finished_at else str(NOTHING)
+
+
+@admin.register(HeldTick)
+class HeldTickAdmin(InspectionAdmin):
+    """The minutes that waited for ingest nodes, and why."""
+
+    list_display = ("minute", "noticed", "reason")
+    sortable_by = ("minute",)
+    ordering = ("-at",)
+    fields = ("minute", "noticed", "reason")
+    readonly_fields = fields
+
+    @admin.display(description="Minute", ordering="at")
+    def minute(self, held: HeldTick) -> SafeString:
+        """Show the minute."""
+        return instant(held.at)
+
+    @admin.display(description="Waiting was noticed after")
+    def noticed(self, held: HeldTick) -> str:
+        """Show how late it was by then."""
+        return duration(held.noticed_at - held.at)
 
 
 @admin.register(ShardClock)

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 MINUTE = timedelta(minutes=1)
+WAIT_UNRECORDED_MAX = timedelta(seconds=5)
+"""A node at rest says every second or so how far it is; what takes longer has a cause that people may want to know."""
 
 
 class TaskKind(StrEnum):
@@ -46,9 +48,32 @@ def first_tick_at_or_after(at: datetime) -> datetime:
     return cut if cut == at else cut + MINUTE
 
 
-def newest_tick(now: datetime, *, grace: timedelta) -> datetime:
-    """Return the newest minute that may be applied: `grace` after it, check-ins received before it are stored (P2)."""
-    return whole_minute(now - grace)
+@dataclass(frozen=True, slots=True)
+class TickWindow:
+    """Up to which minute the clock may go (`newest`), and the newer minute that time alone would allow (`held`).
+
+    `held` is None if nothing is held back. `late` is how long `held` could have been applied already.
+    """
+
+    newest: datetime
+    held: datetime | None
+    late: timedelta
+
+
+def tick_window(now: datetime, *, grace: timedelta, settled_until: datetime) -> TickWindow:
+    """Return which minutes may be applied: those whose check-ins are all stored (P2).
+
+    A check-in received before `settled_until` is stored. Of the minutes up to there, those wait that are not over for
+    `grace`, by which the clocks of hosts may differ.
+    """
+    by_time = whole_minute(now - grace)
+    newest = min(by_time, whole_minute(settled_until))
+    return TickWindow(newest, None if newest == by_time else by_time, now - grace - by_time)
+
+
+def waits_visibly(window: TickWindow) -> bool:
+    """Tell whether the wait for a held minute is longer than nodes at rest make the clock wait, and worth a record."""
+    return window.held is not None and window.late >= WAIT_UNRECORDED_MAX
 
 
 def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime | None:

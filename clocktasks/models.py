@@ -35,6 +35,26 @@ class Tick(models.Model):
         return f"{self.at:%Y-%m-%d %H:%M}"
 
 
+class HeldTick(models.Model):
+    """A minute that waited for ingest nodes longer than usual: since when that is known, and what the reason was then.
+
+    Its tick is written when all of them have passed it, or were dropped. One row for each minute: whoever writes it
+    says so in the log, and goes on looking.
+    """
+
+    at = models.DateTimeField(primary_key=True)
+    noticed_at = models.DateTimeField()
+    reason = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(noticed_at__gte=models.F("at")), name="held_tick_noticed_after_it"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M}"
+
+
 class ShardClock(models.Model):
     """How far one kind of clock task has come in one shard: every tick up to and including `position` is applied (P4).
 

@@ -1,6 +1,7 @@
 """The clock's work: the ledger of ticks, and applying them to shards (shell).
 
-`advance_ledger` writes the minutes that may be applied and says which shards have something to do. `process_clock_task`
+`look_around` says which minutes may be applied: those whose check-ins are stored (P2).
+`advance_ledger` writes these minutes and says which shards have something to do. `process_clock_task`
 does one kind of work in one shard: for each tick with something due, in order, one transaction that marks what is due
 and moves the shard's clock (P4). Where both stand is in rows, so messages between them may be lost, late, doubled or
 out of order without harm (P3).
@@ -8,27 +9,42 @@ out of order without harm (P3).
 
 import contextlib
 import gc
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import connection, transaction
+from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Source
 from checkins.models import CheckIn
+from checkins.nodes import Settled, drop_silent_nodes, settled_until
 from checkins.transitions import CheckInState
 from checkins.writing import insert_checkins, load_overdue, update_checkins
-from clocktasks.clock import ClockTask, ShardState, TaskKind, next_task, quiet_until, whole_minute
+from clocktasks.clock import (
+    ClockTask,
+    ShardState,
+    TaskKind,
+    TickWindow,
+    next_task,
+    quiet_until,
+    tick_window,
+    whole_minute,
+)
 from clocktasks.exceptions import UnreadableClockTaskError
-from clocktasks.models import AppliedTick, ShardClock, Tick
+from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from incidents.services import FailedCheckIn, mark_failed
 from incidents.thresholds import FailureKind, is_overtaken, is_superseded
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import decide_due_slots
 from monitors.models import MonitorEnvironment
 from monitors.sharding import SHARD_COUNT
+
+logger = logging.getLogger(__name__)
 
 MISS_NAMESPACE = uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11")
 CHUNK_ROWS_MAX = 10_000
@@ -43,9 +59,10 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     """Write a tick for every minute after the last one up to `until`, and return the clock tasks worth sending.
 
     Any number of beats may do this at once, late, or again: the ledger is the same. The first tick ever is `until`.
-    Shards with nothing due are moved in one statement.
+    Shards with nothing due are moved in one statement. What the ledger holds beyond `until` stays allowed.
     """
     write_ticks(until, now=now)
+    until = Tick.objects.latest("at").at
     tasks = _shards_with_work(until)
     _move_quiet_shards(until)
     finish_ticks(now=now)
@@ -152,6 +169,36 @@ def finish_ticks(*, now: datetime) -> int:
             {"now": now},
         )
         return int(cursor.rowcount)
+
+
+# --- waiting for check-ins to be stored -----------------------------------------------------------------------------
+
+
+def look_around(now: datetime) -> tuple[TickWindow, Settled]:
+    """Return which minutes may be applied now, and the nodes that this depends on. Drops nodes that were silent."""
+    drop_silent_nodes(now, silent_max=timedelta(seconds=settings.INGEST_NODE_SILENT_SECONDS))
+    return may_apply(now)
+
+
+def may_apply(now: datetime) -> tuple[TickWindow, Settled]:
+    """Return which minutes may be applied now, and the nodes that this depends on. Changes nothing."""
+    settled = settled_until(now)
+    grace = timedelta(seconds=settings.CLOCK_GRACE_SECONDS)
+    return tick_window(now, grace=grace, settled_until=settled.until), settled
+
+
+def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
+    """Record and log that this minute waits, and for whom. Returns whether this was the first to do so."""
+    reason = "; ".join(
+        f"ingest node {node} has stored its check-ins up to {node.watermark:%H:%M:%S}, has {node.spooled_count} in its "
+        f"spool and was last heard of at {node.seen_at:%H:%M:%S}"
+        for node in settled.live
+        if node.watermark < minute
+    )
+    held, is_first = HeldTick.objects.get_or_create(at=minute, defaults={"noticed_at": now, "reason": reason})
+    if is_first:
+        logger.warning("the clock waits with %s (UTC): %s", held, reason)
+    return is_first
 
 
 # --- a clock task ---------------------------------------------------------------------------------------------------

@@ -104,6 +104,12 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
+# --- The spool: check-ins while PostgreSQL is away --------------------------------------------------------------------
+
+_HOME = environment.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))
+SPOOL_DIRECTORY = Path(environment.text("SPOOL_DIRECTORY", default=str(Path(_HOME, "spool")))).absolute()
+SPOOL_BYTES_MAX = environment.whole_number("SPOOL_BYTES_MAX", default=1 << 30, least=1 << 20, most=1 << 40)
+
 # --- What is watched, and how strictly ------------------------------------------------------------------------------
 
 EARLY_CHECKIN_SECONDS = environment.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
@@ -119,7 +125,9 @@ vars().update(environment.email("EMAIL_URL", default="consolemail://"))
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
-CLOCK_GRACE_SECONDS = environment.seconds("CLOCK_GRACE_SECONDS", default=2.0, most=30.0)
+CLOCK_GRACE_SECONDS = environment.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
+# A crash and a restart, or a deploy, take less than this; an alert that waits for a dead machine is late by it.
+INGEST_NODE_SILENT_SECONDS = environment.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)
 TEST_CLOCK: ClockSpeed | None = None
 if _test_clock := environment.text("WATCHCLOCK_TEST_CLOCK", default=""):
     if not (DEBUG or environment.flag("WATCHCLOCK_ALLOW_TEST_CLOCK", default=False)):
@@ -167,7 +175,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(60 / _CLOCK_SPEED, relative=True),
         "options": {
             "queue": "clock",
-            # Check-ins received just before the minute may still be on their way into the database.
+            # Before that no minute may be applied, see `clocktasks.clock.tick_window`.
             "countdown": CLOCK_GRACE_SECONDS / _CLOCK_SPEED,
             # While no worker runs, messages pile up of which one is enough. Five minutes tolerate clocks that disagree.
             "expires": 300,
@@ -242,6 +250,8 @@ UNFOLD = {
                     "The clock",
                     (
                         ("Ticks", "schedule", "clocktasks_tick"),
+                        ("Held ticks", "hourglass_top", "clocktasks_heldtick"),
+                        ("Ingest nodes", "sensors", "checkins_ingestnode"),
                         ("Shard clocks", "avg_pace", "clocktasks_shardclock"),
                         ("Applied ticks", "playlist_add_check", "clocktasks_appliedtick"),
                     ),

@@ -12,8 +12,8 @@ from typing import Any
 from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
-from checkins.models import Attempt, CheckIn, ProcessingError
-from clocktasks.models import AppliedTick, ShardClock, Tick
+from checkins.models import Attempt, CheckIn, IngestNode, ProcessingError
+from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from incidents import evidence
 from incidents.models import Incident, Issue, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
@@ -296,6 +296,36 @@ class TickFactory(DjangoModelFactory[Tick]):
     at = Sequence(lambda n: NOW + timedelta(minutes=n))
     dispatched_at = SelfAttribute("at")
     finished_at = SelfAttribute("at")
+
+
+class HeldTickFactory(DjangoModelFactory[HeldTick]):
+    class Meta:
+        model = HeldTick
+
+    at = Sequence(lambda n: NOW + timedelta(minutes=n))
+    noticed_at = LazyAttribute(lambda row: row.at + timedelta(seconds=6))
+    reason = "ingest node web-1 pid 12 has stored its check-ins up to 09:59:58"
+
+
+class IngestNodeFactory(DjangoModelFactory[IngestNode]):
+    """A process that was heard of at NOW. Its `state`: live, silent (for a minute), dropped or left."""
+
+    class Meta:
+        model = IngestNode
+
+    class Params:
+        state = "live"
+
+    id = Sequence(lambda n: uuid.UUID(int=n + 1))
+    host = "web-1"
+    pid = Sequence(lambda n: 100 + n)
+    started_at = NOW - timedelta(hours=1)
+    seen_at = NOW
+    watermark = SelfAttribute("seen_at")
+    silent_since = LazyAttribute(lambda row: NOW if row.state in ("silent", "dropped") else None)
+    silence_seen_at = LazyAttribute(lambda row: row.silent_since and row.silent_since + timedelta(minutes=1))
+    dropped_at = LazyAttribute(lambda row: row.silence_seen_at if row.state == "dropped" else None)
+    left_at = LazyAttribute(lambda row: NOW if row.state == "left" else None)
 
 
 class ShardClockFactory(DjangoModelFactory[ShardClock]):

@@ -54,4 +54,7 @@ def one_of_each(db):
     factories.TickFactory(finished_at=None)
     factories.ShardClockFactory()
     factories.AppliedTickFactory()
+    factories.HeldTickFactory()
+    for state in ("live", "silent", "dropped", "left"):
+        factories.IngestNodeFactory(state=state)
     return incident

@@ -12,10 +12,11 @@ from clocktasks.clock import (
     ShardState,
     TaskKind,
     first_tick_at_or_after,
-    newest_tick,
     next_due_tick,
     next_task,
     quiet_until,
+    tick_window,
+    waits_visibly,
     whole_minute,
 )
 
@@ -71,20 +72,44 @@ def test_d20_a_tick_sees_what_is_due_at_or_before_it(due, tick):
     )
 
 
+def on_the_day(clock):
+    return datetime.fromisoformat(f"2026-01-05T{clock}+00:00")
+
+
 @pytest.mark.parametrize(
-    ("now", "tick"),
+    ("now", "settled", "newest", "held"),
     [
-        ("10:06:01.999999", "10:05"),
-        ("10:06:02", "10:06"),
-        ("10:06:02.000001", "10:06"),
-        ("10:07:01", "10:06"),
+        pytest.param("10:06:01.999999", "10:06:01.999999", "10:05", None, id="the grace is not over"),
+        pytest.param("10:06:02", "10:06:02", "10:06", None, id="the grace is just over"),
+        pytest.param("10:06:02.000001", "10:06:02.000001", "10:06", None, id="the grace is over"),
+        pytest.param("10:07:01", "10:07:01", "10:06", None, id="the next minute's grace is not over"),
+        pytest.param("10:06:05", "10:05:59.999999", "10:05", "10:06", id="a node is just before the minute"),
+        pytest.param("10:06:05", "10:06:00", "10:06", None, id="a node has just reached the minute"),
+        pytest.param("10:06:05", "10:06:00.000001", "10:06", None, id="a node has passed the minute"),
+        pytest.param("10:06:01", "09:30:15", "09:30", "10:05", id="a node is far behind"),
+        pytest.param("10:06:01", "10:05:00", "10:05", None, id="a node is behind, and so is the grace"),
+        pytest.param("10:06:05", "10:09:00", "10:06", None, id="a node whose clock is fast"),
     ],
 )
-def test_p2_a_minute_may_be_applied_when_its_grace_has_passed(now, tick):
-    day = "2026-01-05T"
-    assert newest_tick(
-        datetime.fromisoformat(f"{day}{now}+00:00"), grace=timedelta(seconds=2)
-    ) == datetime.fromisoformat(f"{day}{tick}Z")
+def test_p2_a_minute_may_be_applied_when_its_grace_is_over_and_its_check_ins_are_stored(now, settled, newest, held):
+    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), settled_until=on_the_day(settled))
+    assert window.newest == on_the_day(newest)
+    assert window.held == (None if held is None else on_the_day(held))
+
+
+@pytest.mark.parametrize(
+    ("now", "settled", "visible"),
+    [
+        ("10:06:06.999999", "10:05:30", False),
+        ("10:06:07", "10:05:30", True),
+        ("10:06:07.000001", "10:05:30", True),
+        ("10:06:07", "10:06:00", False),
+    ],
+    ids=["under five seconds", "five seconds", "more", "nothing waits"],
+)
+def test_a_wait_is_worth_a_record_five_seconds_after_the_minute_and_its_grace(now, settled, visible):
+    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), settled_until=on_the_day(settled))
+    assert waits_visibly(window) is visible
 
 
 # --- The next work of a shard -----------------------------------------------------------------------------------------

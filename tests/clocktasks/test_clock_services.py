@@ -1,12 +1,9 @@
 """The clock on PostgreSQL: what a tick marks, in which order, in which transaction, and at which cost."""
 
-import contextlib
-import threading
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import CheckInMessage, CheckInStatus, Source
@@ -44,6 +41,7 @@ from tests.clocktasks.shards import (
     tick_until,
     undone,
 )
+from tests.connections import in_another_connection
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory
 
 MISSED, TIMEOUT = TaskKind.MISSED, TaskKind.TIMEOUT
@@ -447,43 +445,6 @@ def test_a_clock_task_stops_where_the_other_kind_comes_first_and_wakes_it(clock)
 # --- Several at once: real second connections -------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def in_another_connection(work):
-    """`work` has been done in a transaction of another connection, which commits when somebody waits for its locks."""
-    ready = threading.Event()
-    outcome = SimpleNamespace(error=None, was_waited_for=False)
-
-    def run():
-        try:
-            with transaction.atomic():
-                work()
-                ready.set()
-                deadline = threading.Event()
-                for _ in range(1000):  # 10 s
-                    with connection.cursor() as cursor:
-                        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY("
-                                       "pg_blocking_pids(pid))")  # fmt: skip
-                        if cursor.fetchone() != (0,):
-                            outcome.was_waited_for = True
-                            break
-                    deadline.wait(0.01)
-        except BaseException as error:  # noqa: BLE001 - told to the test, whatever it is
-            outcome.error = error
-        finally:
-            ready.set()
-            connection.close()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield outcome
-    finally:
-        thread.join(20)
-    if outcome.error is not None:
-        raise outcome.error
-
-
 @pytest.mark.django_db(transaction=True)
 def test_d7_a_check_in_that_comes_between_finding_and_locking_wins_over_its_miss():
     advance_ledger(NOW, now=NOW)
@@ -657,11 +618,11 @@ def test_a_message_of_another_form_is_dropped_with_a_warning(message, caplog):
 def test_the_beat_task_ticks_with_its_grace_and_wakes_who_has_work(clock, monkeypatch):
     make_environment()
     sent: list[ClockTask] = []
-    monkeypatch.setattr(tasks, "utcnow", lambda: datetime(2026, 1, 5, 10, 6, 1, tzinfo=UTC))
+    monkeypatch.setattr(tasks, "utcnow", lambda: datetime(2026, 1, 5, 10, 6, 0, 999_999, tzinfo=UTC))
     monkeypatch.setattr(tasks, "send", sent.append)
     assert tasks.tick() == 0
-    assert ledger()[-1] == after(5), "two seconds of grace have not passed"
-    monkeypatch.setattr(tasks, "utcnow", lambda: datetime(2026, 1, 5, 10, 6, 2, tzinfo=UTC))
+    assert ledger()[-1] == after(5), "a second of grace has not passed"
+    monkeypatch.setattr(tasks, "utcnow", lambda: datetime(2026, 1, 5, 10, 6, 1, tzinfo=UTC))
     assert tasks.tick() == 1
     assert sent == [ClockTask(MISSED, SHARD, after(6))]
 

@@ -3,20 +3,19 @@
 import json as json_format
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import Any, TextIO, cast
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from clocktasks.clock import MINUTE, TaskKind, newest_tick
+from clocktasks.clock import MINUTE, TaskKind
 from clocktasks.exceptions import ReplayWindowError
 from clocktasks.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
-from clocktasks.services import Marked, TickEffect
+from clocktasks.services import Marked, TickEffect, may_apply
 from monitors.wallclock import utcnow
 
 NAMES_SHOWN_MAX = 5
@@ -41,7 +40,7 @@ class Command(BaseCommand):
     ) -> None:
         """Check the window, apply what is open up to its end, and show what was marked."""
         now = utcnow()
-        newest = newest_tick(now, grace=timedelta(seconds=settings.CLOCK_GRACE_SECONDS))
+        newest = may_apply(now)[0].newest
         try:
             window = parse_window(since, until, newest=newest)
             shards = parse_shards(shard)

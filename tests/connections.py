@@ -1,0 +1,44 @@
+"""Two connections at once: what one transaction does while another one holds its locks."""
+
+import contextlib
+import threading
+from types import SimpleNamespace
+
+from django.db import connection, transaction
+
+
+@contextlib.contextmanager
+def in_another_connection(work):
+    """`work` has been done in a transaction of another connection, which commits when somebody waits for its locks."""
+    ready = threading.Event()
+    outcome = SimpleNamespace(error=None, was_waited_for=False)
+
+    def run():
+        try:
+            with transaction.atomic():
+                work()
+                ready.set()
+                deadline = threading.Event()
+                for _ in range(1000):  # 10 s
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY("
+                                       "pg_blocking_pids(pid))")  # fmt: skip
+                        if cursor.fetchone() != (0,):
+                            outcome.was_waited_for = True
+                            break
+                    deadline.wait(0.01)
+        except BaseException as error:  # noqa: BLE001 - told to the test, whatever it is
+            outcome.error = error
+        finally:
+            ready.set()
+            connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield outcome
+    finally:
+        thread.join(20)
+    if outcome.error is not None:
+        raise outcome.error
