@@ -62,7 +62,7 @@ def decode_json(text: bytes, nesting_max: int = NESTING_MAX) -> object:
     except RecursionError as error:
         raise _nested_too_deeply(nesting_max) from error
     # Each level takes a bracket, so that nearly every check-in needs no second look.
-    if text.count(b"{") + text.count(b"[") > nesting_max and _is_deeper_than(nesting_max, value):
+    if text.count(b"{") + text.count(b"[") > nesting_max and is_deeper_than(nesting_max, value):
         raise _nested_too_deeply(nesting_max)
     return value
 
@@ -85,8 +85,8 @@ def _parse_int(digits: str) -> int | float:
 _LENIENT_JSON = json.JSONDecoder(parse_int=_parse_int)
 
 
-def _is_deeper_than(levels: int, value: object) -> bool:
-    """Whether a value has arrays or objects more than `levels` deep; level by level, since recursion has an end."""
+def is_deeper_than(levels: int, value: object) -> bool:
+    """Whether a JSON value has more than so many levels of arrays and objects. Not recursive, since that has an end."""
     containers = [value] if isinstance(value, (dict, list)) else []
     for _ in range(levels):
         if not containers:

@@ -1,0 +1,32 @@
+"""Which protocol an address belongs to (pure)."""
+
+import re
+
+from checkins.protocols import cronitor, healthchecks, rest, sentry, uptime_kuma
+from checkins.protocols.request import Protocol
+
+Routes = tuple[tuple[re.Pattern[str], Protocol], ...]
+
+_BY_FIRST_SEGMENT: dict[str, Routes] = {
+    "ping": healthchecks.ROUTES,  # some of Cronitor's clients say so too; the query tells them apart in `decode`
+    "p": cronitor.ROUTES,
+    # None of these is a form of another: Sentry's have a number where the others have a word.
+    "api": sentry.ROUTES + rest.ROUTES + uptime_kuma.ROUTES,
+}
+
+
+def find_route(path: str) -> tuple[Protocol, dict[str, str]] | None:
+    """Return the protocol of a percent-decoded path and the named groups of its pattern; None for any other address.
+
+    Every request is asked about here, so the first segment goes before any pattern.
+    """
+    routes = _BY_FIRST_SEGMENT.get(path[1:].partition("/")[0])
+    if routes is None:
+        # A DSN may have any path before Sentry's own.
+        if not path.endswith(("/envelope/", "/envelope")):
+            return None
+        routes = sentry.ROUTES
+    for pattern, protocol in routes:
+        if found := pattern.fullmatch(path):
+            return protocol, {name: text for name, text in found.groupdict().items() if text is not None}
+    return None
