@@ -8,8 +8,8 @@ from django.db import connection, transaction
 
 
 @contextlib.contextmanager
-def in_another_connection(work):
-    """`work` has been done in a transaction of another connection, which commits when somebody waits for its locks."""
+def in_another_connection(work, *, commits=True):
+    """`work` has been done in a transaction of another connection, which ends when somebody waits for its locks."""
     ready = threading.Event()
     outcome = SimpleNamespace(error=None, was_waited_for=False)
 
@@ -27,6 +27,7 @@ def in_another_connection(work):
                             outcome.was_waited_for = True
                             break
                     deadline.wait(0.01)
+                transaction.set_rollback(not commits)
         except BaseException as error:  # noqa: BLE001 - told to the test, whatever it is
             outcome.error = error
         finally:
