@@ -2,7 +2,7 @@
 
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q
 
 from checkins.messages import CheckInStatus, ProblemKind, Source
 from checkins.querysets import CheckInQuerySet
@@ -26,7 +26,8 @@ class CheckIn(models.Model):
     opening message was received, `received_at` when the first message was received (for a miss: the tick).
     `project`, `monitor` and `shard` repeat what the monitor environment says, for the unique id, the admin's filters
     and the clock's index; `config` is a snapshot, which nothing deletes. They carry no foreign key check of their own:
-    that would double the cost of every check-in.
+    that would double the cost of every check-in. `repeat_key` recognises a last word without id that a client sends
+    once more because it missed the answer.
     """
 
     guid = models.UUIDField()
@@ -49,6 +50,8 @@ class CheckIn(models.Model):
     config = models.ForeignKey(
         ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )
+    exit_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    repeat_key = models.UUIDField(null=True, blank=True, editable=False)
     failed_at = models.DateTimeField(null=True, blank=True)
     # Null, not empty: set exactly with finished_at is a constraint.
     finished_status = models.CharField(  # noqa: DJ001
@@ -139,6 +142,107 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.status} {self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
+class CheckInLog(models.Model):
+    """What a job sent along with a message: the last part of its output, as it came.
+
+    It belongs to the run with its `guid` in this environment; without one it is a note beside the runs. `status` is
+    what the message said; empty if it was output only.
+    """
+
+    monitor_environment = models.ForeignKey(
+        MonitorEnvironment, on_delete=models.CASCADE, related_name="logs", db_index=False
+    )
+    guid = models.UUIDField(null=True, blank=True)
+    status = models.CharField(
+        max_length=20, blank=True, choices={"in_progress": "in progress", "ok": "ok", "error": "error"}
+    )
+    received_at = models.DateTimeField()
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+    body = models.BinaryField()
+    size_bytes = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = "check-in log"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["", "in_progress", "ok", "error"]), name="checkin_log_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    size_bytes__gte=Func("body", function="octet_length", output_field=models.BigIntegerField())
+                ),
+                name="checkin_log_is_a_part_of_what_was_sent",
+            ),
+        ]
+        indexes = [models.Index(fields=["monitor_environment", "received_at"], name="checkin_log_history")]
+
+    def __str__(self) -> str:
+        return f"log {self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
+class WaitingCheckIn(models.Model):
+    """A check-in that was acknowledged and is kept, but not applied yet.
+
+    A row is one of:
+    1. `monitor_unknown`: its monitor may come with the run's other message. It is applied then, or given up after the
+       parking time (D17).
+    2. `failed`: an unexpected error kept it from being applied. A person may try again (D14).
+    `message` is the whole message, so that it can be applied as if it came now, with its own reception time.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="waiting_checkins")
+    slug = models.CharField(max_length=50, blank=True)
+    environment = models.CharField(max_length=64, blank=True)
+    reason = models.CharField(
+        max_length=20, choices={"monitor_unknown": "monitor unknown", "failed": "processing failed"}
+    )
+    error = models.TextField(blank=True)
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+    received_at = models.DateTimeField()
+    message = models.JSONField()
+
+    class Meta:
+        verbose_name = "waiting check-in"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(reason="monitor_unknown", error="") | (Q(reason="failed") & ~Q(error="")),
+                name="waiting_checkin_failed_exactly_with_an_error",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["project", "slug"], condition=Q(reason="monitor_unknown"), name="waiting_checkin_parked"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slug} {self.received_at:%Y-%m-%d %H:%M:%S}"
+
+
+class ClientLossReport(models.Model):
+    """A client's own report that check-ins were lost on their way to us (D19): evidence of a false alarm.
+
+    It names no monitor and no time of loss; it comes with the client's next message that gets through.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="loss_reports", db_index=False)
+    reason = models.CharField(max_length=100)
+    quantity = models.PositiveIntegerField()
+    reported_at = models.DateTimeField(null=True, blank=True)
+    received_at = models.DateTimeField()
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+
+    class Meta:
+        verbose_name = "client loss report"
+        constraints = [
+            models.CheckConstraint(condition=Q(quantity__gte=1), name="loss_report_counts_at_least_one"),
+        ]
+        indexes = [models.Index(fields=["project", "received_at"], name="loss_report_history")]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} lost: {self.reason}"
 
 
 class ProcessingError(models.Model):

@@ -5,76 +5,157 @@ Source: reference sections 6.2, 6.5 and 6.6.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+import msgspec
 from django.conf import settings
-from django.db import connection
 from django.db.models import Count
 
-from checkins.messages import CheckInMessage, MonitorConfig, Outcome, Problem, ProblemKind
+from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
+from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
-from monitors.environments import LockedEnvironment, lock_environments
+from monitors.bulk import fetch_rows
+from monitors.environments import LockedEnvironment, lock_environments, shared_rules
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import create_environments, create_monitors, write_changes
 from monitors.state import MonitorRules, MonitorStatus
+
+PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP})
+"""Clients that send the configuration with only one of a run's messages, in any order (D17)."""
+
+
+class KnownMonitor(msgspec.Struct):
+    """What messages have to know of a monitor. Not a model instance: making those took a third of a batch's time."""
+
+    id: int
+    status: MonitorStatus
+    is_upserting: bool
+    owner: str
+    rules: MonitorRules
 
 
 @dataclass(slots=True)
 class BatchItem:
     """One message on its way through the batch. `environment_id` is set while nothing has refused it."""
 
-    message: CheckInMessage
+    message: CheckInMessage | LogMessage
     outcome: Outcome
-    monitor: Monitor | None = None
+    monitor: KnownMonitor | None = None
     environment_id: int | None = None
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Project and slug, by which the monitor is found."""
+        return self.message.project_id, self.message.slug
+
+    @property
+    def config(self) -> MonitorConfig | None:
+        """The configuration that updates the monitor, or creates it."""
+        return self.message.config if isinstance(self.message, CheckInMessage) else None
 
     def refuse(self, kind: ProblemKind, field_name: str, value: str, text: str) -> None:
         """Note why the message is not taken, for its sender and for the project's people."""
         self.outcome.problems.append(Problem(kind, field_name, value, text))
 
 
+@dataclass(slots=True)
+class Changes:
+    """Monitors whose configuration came with the batch, locked: as they will be, and their status and rules before."""
+
+    monitors: Sequence[Monitor]
+    before: Mapping[int, tuple[MonitorStatus, MonitorRules]]
+
+
 class OvertakenError(Exception):
     """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
 
-def resolve(items: Sequence[BatchItem], *, now: datetime) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
+def resolve(items: list[BatchItem], *, now: datetime) -> Changes:
     """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
 
-    Returns the changed monitors with their status and rules as they were. Locks the monitors that it changes or adds
-    environments to, in id order. Source: reference sections 6.2, 6.5 and 6.6.
+    Check-ins that waited for a monitor that is created here are put before the others (D17).
+    Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
+    Source: reference sections 6.2, 6.5 and 6.6.
     """
-    monitors = find_monitors({_key(item) for item in items})
-    missing = [item for item in items if _key(item) not in monitors and item.message.config is not None]
+    found = _Found(items)
+    missing = [item for item in items if item.key not in found.monitors and _first_config(item) is not None]
     if missing:
-        _create_missing(missing, now=now)
-        monitors = find_monitors({_key(item) for item in items})
-    environments = _find_environments(
-        {(monitor.id, item.message.environment) for item in items if (monitor := monitors.get(_key(item)))}
-    )
-    changed = _update_monitors(items, monitors, environments)
+        created = _create_missing(missing, now=now)
+        items[:0] = [BatchItem(message, Outcome()) for message in take_parked(created)]
+        found = _Found(items)
+        for item in reversed(items):  # The first message of each is the one that created it.
+            if item.key in created and _first_config(item) is not None:
+                created[item.key] = item
+        for creator in created.values():
+            if creator is not None and creator.key in found.monitors:
+                creator.outcome.created = True
+    changes, growing = _change_monitors(items, found)
     for item in items:
-        item.monitor = monitors.get(_key(item))
-        if item.message.config_problem is not None:
+        item.monitor = found.monitors.get(item.key)
+        if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
-    _resolve_environments([item for item in items if _has_active_monitor(item)], environments, now=now)
-    return changed
+    park(item.message for item in items if _waits_for_its_monitor(item))
+    _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, now=now)
+    return changes
+
+
+class _Found:
+    """What the database knows of the monitors and environments that items name."""
+
+    def __init__(self, items: Iterable[BatchItem]) -> None:
+        self.monitors: dict[tuple[int, str], KnownMonitor] = {}
+        self.environments: dict[tuple[int, str], int] = {}
+        self._look_up({(item.message.project_id, item.message.slug, item.message.environment) for item in items})
+
+    def _look_up(self, wanted: Collection[tuple[int, str, str]]) -> None:
+        if not wanted:
+            return
+        projects, slugs, names = zip(*sorted(wanted), strict=True)
+        rows = fetch_rows(
+            """
+            SELECT m.project_id, m.slug, wanted.name, me.id, m.id, m.status, m.is_upserting, m.owner,
+                   m.schedule_type, m.crontab, m.interval, m.interval_unit, m.timezone,
+                   m.checkin_margin, m.max_runtime, m.failure_threshold, m.recovery_threshold
+              FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS wanted (project_id, slug, name)
+              JOIN monitors_monitor m
+                ON m.project_id = wanted.project_id AND m.slug = wanted.slug AND m.status <> 'pending_deletion'
+              LEFT JOIN monitors_environment e ON e.project_id = wanted.project_id AND e.name = wanted.name
+              LEFT JOIN monitors_monitorenvironment me ON me.monitor_id = m.id AND me.environment_id = e.id
+            """,
+            [list(projects), list(slugs), list(names)],
+        )
+        for project_id, slug, name, environment_id, id_, status, is_upserting, owner, *rules in rows:
+            key = project_id, slug
+            if key not in self.monitors:
+                self.monitors[key] = KnownMonitor(id_, MonitorStatus(status), is_upserting, owner, shared_rules(*rules))
+            if environment_id is not None:
+                self.environments[id_, name] = environment_id
+
+
+def _first_config(item: BatchItem) -> MonitorConfig | None:
+    """The configuration that the item's monitor gets if it is not there yet."""
+    return item.config or item.message.config_if_new
+
+
+def _waits_for_its_monitor(item: BatchItem) -> bool:
+    """Tell whether the item's monitor may still come with the run's other message (D17)."""
+    if item.monitor is not None or item.message.source not in PARKING_SOURCES:
+        return False
+    item.outcome.parked = not item.outcome.problems
+    return item.outcome.parked
 
 
 def _has_active_monitor(item: BatchItem) -> bool:
     """Tell whether the item's monitor listens; refuse the item otherwise."""
     message = item.message
     if item.monitor is None:
-        if not any(problem.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for problem in item.outcome.problems):
-            item.refuse(
-                ProblemKind.MONITOR_NOT_FOUND,
-                "monitor_slug",
-                message.raw_slug,
-                f"monitor_slug {message.raw_slug!r} is not known in this project; "
-                "create the monitor, or send a monitor_config with the check-in.",
-            )
+        if not (
+            item.outcome.parked or any(p.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for p in item.outcome.problems)
+        ):
+            item.outcome.problems.append(monitor_not_found(message))
         return False
-    if item.monitor.status != MonitorStatus.ACTIVE:
+    if item.monitor.status is not MonitorStatus.ACTIVE:
         item.refuse(
             ProblemKind.MONITOR_DISABLED,
             "monitor_slug",
@@ -85,21 +166,36 @@ def _has_active_monitor(item: BatchItem) -> bool:
     return True
 
 
-def _key(item: BatchItem) -> tuple[int, str]:
-    return item.message.project_id, item.message.slug
+def monitor_not_found(message: CheckInMessage | LogMessage) -> Problem:
+    """What is wrong with a message whose monitor nobody knows."""
+    return Problem(
+        ProblemKind.MONITOR_NOT_FOUND,
+        "monitor_slug",
+        message.raw_slug,
+        f"monitor_slug {message.raw_slug!r} is not known in this project; "
+        "create the monitor, or send a monitor_config with the check-in.",
+    )
 
 
-def find_monitors(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], Monitor]:
-    """Return the monitors with these pairs of project id and slug. One statement."""
+def find_monitors(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Return the ids of the monitors with these pairs of project id and slug. One statement."""
     if not keys:
         return {}
-    found = Monitor.objects.not_deleted().filter(
-        project_id__in={project_id for project_id, _ in keys}, slug__in={slug for _, slug in keys}
+    projects, slugs = zip(*sorted(keys), strict=True)
+    rows = fetch_rows(
+        """
+        SELECT m.project_id, m.slug, m.id
+          FROM unnest(%s::bigint[], %s::text[]) AS wanted (project_id, slug)
+          JOIN monitors_monitor m
+            ON m.project_id = wanted.project_id AND m.slug = wanted.slug AND m.status <> 'pending_deletion'
+        """,
+        [list(projects), list(slugs)],
     )
-    return {(monitor.project_id, monitor.slug): monitor for monitor in found}
+    return {(project_id, slug): id_ for project_id, slug, id_ in rows}
 
 
-def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> None:
+def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[int, str], BatchItem | None]:
+    """Create the monitors of items that have none, up to the limit. Returns the keys of those that were created."""
     projects = {item.message.project_id for item in items}
     counts = dict(
         Monitor.objects.not_deleted()
@@ -110,7 +206,7 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> None:
     )
     new: dict[tuple[int, str], Monitor] = {}
     for item in items:
-        project_id, slug = key = _key(item)
+        project_id, slug = key = item.key
         if key in new:
             continue
         if counts.get(project_id, 0) >= settings.MONITORS_PER_PROJECT:
@@ -124,12 +220,18 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> None:
             continue
         counts[project_id] = counts.get(project_id, 0) + 1
         new[key] = Monitor(
-            project_id=project_id, slug=slug, name=item.message.raw_slug[:128], is_upserting=True, created_at=now
+            project_id=project_id,
+            slug=slug,
+            name=item.message.raw_slug[:128],
+            is_upserting=item.config is not None,
+            created_at=now,
         )
-        assert item.message.config is not None, "only a configuration creates a monitor"
-        _merge(new[key], item.message.config)
+        config = _first_config(item)
+        assert config is not None, "only a configuration creates a monitor"
+        _merge(new[key], config)
     # In one order, so that two batches that create the same monitors wait for each other instead of deadlocking.
     create_monitors([new[key] for key in sorted(new)])
+    return dict.fromkeys(new)
 
 
 def _merge(monitor: Monitor, config: MonitorConfig) -> None:
@@ -153,70 +255,80 @@ def _merge(monitor: Monitor, config: MonitorConfig) -> None:
         monitor.owner = config.owner
 
 
-def _configuration(monitor: Monitor) -> tuple[object, ...]:
-    return monitor.rules(), monitor.owner, monitor.is_upserting
+def _is_in_force(config: MonitorConfig, monitor: KnownMonitor) -> bool:
+    """Tell whether merging the configuration would leave the monitor as it is."""
+    rules, schedule = monitor.rules, config.schedule
+    if "timezone" not in config.named:
+        schedule = replace(schedule, timezone=rules.schedule.timezone)
+    return (
+        monitor.is_upserting
+        and schedule == rules.schedule
+        and config.checkin_margin_minutes in (None, rules.margin_minutes)
+        and config.max_runtime_minutes in (None, rules.max_runtime_minutes)
+        and config.failure_threshold in (None, rules.failure_threshold)
+        and config.recovery_threshold in (None, rules.recovery_threshold)
+        and config.owner in (None, monitor.owner)
+    )
 
 
-def _merge_all(items: Iterable[BatchItem], monitors: dict[tuple[int, str], Monitor], new_runs: set[int]) -> None:
-    for item in items:
-        monitor = monitors.get(_key(item))
-        if monitor is None:
-            continue
-        if item.message.config is not None:
-            _merge(monitor, item.message.config)
-            monitor.is_upserting = True
-        elif id(item) in new_runs:
-            monitor.is_upserting = False
-
-
-def _update_monitors(
-    items: Sequence[BatchItem],
-    monitors: dict[tuple[int, str], Monitor],
-    environments: Mapping[tuple[int, str], int],
-) -> dict[int, tuple[MonitorStatus, MonitorRules]]:
+def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes, dict[int, Monitor]]:
     """Merge the configurations that came with the batch into their monitors, where they differ.
 
     Locks those and the monitors that get new environments, all at once: locked in two steps, the ids would not be in
-    order. The second kind makes a simultaneous edit wait, so that it cannot overlook what is being created.
+    order. The second kind makes a simultaneous edit wait, so that it cannot overlook what is being created. They are
+    returned too, by id.
 
     A new run without configuration says that the monitor is no longer configured by its job; the end of a known run
     says nothing, since several clients send the configuration with the start only.
     """
-    undecided = [
-        item
-        for item in items
-        if item.message.config is None and (monitor := monitors.get(_key(item))) is not None and monitor.is_upserting
-    ]
-    known = load_by_guid({(i.message.project_id, i.message.check_in_id) for i in undecided if i.message.check_in_id})
-    new_runs = {
-        id(item)
-        for item in undecided
-        if item.message.check_in_id and (item.message.project_id, item.message.check_in_id) not in known
-    }
-    before = {monitor.id: _configuration(monitor) for monitor in monitors.values()}
-    _merge_all(items, monitors, new_runs)
-    changing = {monitor.id for monitor in monitors.values() if _configuration(monitor) != before[monitor.id]}
-    growing = {
+    with_monitor = [(item, monitor) for item in items if (monitor := found.monitors.get(item.key)) is not None]
+    new_runs = _new_runs_without_config(with_monitor)
+    changing = {
         monitor.id
-        for item in items
-        if (monitor := monitors.get(_key(item))) and (monitor.id, item.message.environment) not in environments
+        for item, monitor in with_monitor
+        if id(item) in new_runs or (item.config is not None and not _is_in_force(item.config, monitor))
+    }
+    growing = {
+        monitor.id for item, monitor in with_monitor if (monitor.id, item.message.environment) not in found.environments
     }
     if not changing | growing:
-        return {}
-    locked = Monitor.objects.filter(id__in=changing | growing).locked_in_id_order()
-    current = {(monitor.project_id, monitor.slug): monitor for monitor in locked if monitor.id in changing}
-    as_they_were = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in current.values()}
-    _merge_all(items, current, new_runs)
-    monitors.update(current)
-    return as_they_were
+        return Changes([], {}), {}
+    locked = {m.id: m for m in Monitor.objects.filter(id__in=changing | growing).locked_in_id_order()}
+    changed = {id_: monitor for id_, monitor in locked.items() if id_ in changing}
+    before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
+    for item, known in with_monitor:
+        changing_one = changed.get(known.id)
+        if changing_one is not None and item.config is not None:
+            _merge(changing_one, item.config)
+            changing_one.is_upserting = True
+        elif changing_one is not None and id(item) in new_runs:
+            changing_one.is_upserting = False
+    return Changes(list(changed.values()), before), locked
+
+
+def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) -> set[int]:
+    """Return `id()`s of the items that begin a new run of a monitor which was configured by its job so far."""
+    undecided = {
+        id(item): (item.message.project_id, guid)
+        for item, monitor in items
+        if monitor.is_upserting
+        and isinstance(item.message, CheckInMessage)
+        and item.message.config is None
+        and (guid := item.message.check_in_id) is not None
+    }
+    known = load_by_guid(set(undecided.values()))
+    return {item for item, key in undecided.items() if key not in known}
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
 
 
-def _resolve_environments(items: Sequence[BatchItem], found: Mapping[tuple[int, str], int], *, now: datetime) -> None:
+def _resolve_environments(
+    items: Sequence[BatchItem], found: _Found, growing: Mapping[int, Monitor], *, now: datetime
+) -> None:
     """Give each item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
-    missing = {_environment_key(item) for item in items} - found.keys()
+    missing = {_environment_key(item) for item in items} - found.environments.keys()
+    environments: Mapping[tuple[int, str], int] = found.environments
     if missing:
         monitor_ids = {monitor_id for monitor_id, _ in missing}
         counts = dict(
@@ -228,14 +340,13 @@ def _resolve_environments(items: Sequence[BatchItem], found: Mapping[tuple[int, 
         )
         allowed = set()
         for monitor_id, name in sorted(missing):
-            if counts.get(monitor_id, 0) < settings.ENVIRONMENTS_PER_MONITOR:
+            if counts.get(monitor_id, 0) < settings.ENVIRONMENTS_PER_MONITOR and monitor_id in growing:
                 counts[monitor_id] = counts.get(monitor_id, 0) + 1
                 allowed.add((monitor_id, name))
-        monitors = {item.monitor.id: item.monitor for item in items if item.monitor}
-        create_environments([(monitors[monitor_id], name) for monitor_id, name in allowed], now=now)
-        found = {**found, **_find_environments(allowed)}
+        create_environments([(growing[monitor_id], name) for monitor_id, name in allowed], now=now)
+        environments = _Found(items).environments
     for item in items:
-        item.environment_id = found.get(_environment_key(item))
+        item.environment_id = environments.get(_environment_key(item))
         if item.environment_id is None:
             item.refuse(
                 ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED,
@@ -251,39 +362,21 @@ def _environment_key(item: BatchItem) -> tuple[int, str]:
     return item.monitor.id, item.message.environment
 
 
-def _find_environments(wanted: Iterable[tuple[int, str]]) -> dict[tuple[int, str], int]:
-    pairs = sorted(wanted)
-    if not pairs:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT me.monitor_id, e.name, me.id
-              FROM unnest(%s::bigint[], %s::text[]) AS wanted (monitor_id, name)
-              JOIN monitors_monitorenvironment me ON me.monitor_id = wanted.monitor_id
-              JOIN monitors_environment e ON e.id = me.environment_id AND e.name = wanted.name
-            """,
-            [[monitor_id for monitor_id, _ in pairs], [name for _, name in pairs]],
-        )
-        return {(monitor_id, name): id_ for monitor_id, name, id_ in cursor.fetchall()}
-
-
-def lock_batch(
-    items: Sequence[BatchItem], changed: dict[int, tuple[MonitorStatus, MonitorRules]]
-) -> dict[int, LockedEnvironment]:
+def lock_batch(items: Sequence[BatchItem], changes: Changes) -> dict[int, LockedEnvironment]:
     """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10).
 
     Raises OvertakenError if one of the environments does not take check-ins any more.
     """
     ids = {item.environment_id for item in items if item.environment_id is not None}
     also: set[int] = set()
-    if changed:
-        also = set(MonitorEnvironment.objects.filter(monitor_id__in=changed).values_list("id", flat=True))
+    if changes.monitors:
+        also = set(MonitorEnvironment.objects.filter(monitor_id__in=changes.before).values_list("id", flat=True))
     environments = lock_environments(ids | also)
-    monitors = {item.monitor.id: item.monitor for item in items if item.monitor and item.monitor.id in changed}
-    if monitors:
-        received_at = max(item.message.received_at for item in items if item.monitor and item.monitor.id in changed)
-        write_changes(list(monitors.values()), before=changed, environments=environments.values(), now=received_at)
+    if changes.monitors:
+        received_at = max(
+            item.message.received_at for item in items if item.monitor and item.monitor.id in changes.before
+        )
+        write_changes(changes.monitors, before=changes.before, environments=environments.values(), now=received_at)
     if not ids <= environments.keys() or any(
         environments[id_].monitor_status is not MonitorStatus.ACTIVE for id_ in ids
     ):

@@ -6,7 +6,7 @@ and oks -> store what could not be used. Source: reference section 6.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -17,23 +17,34 @@ from django.db import DatabaseError, transaction
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
+    LogMessage,
+    LossReport,
+    Message,
     Outcome,
     ProblemKind,
     RefusedCheckIn,
+    RunLog,
+    Source,
 )
-from checkins.resolving import BatchItem, OvertakenError, find_monitors, lock_batch, resolve
+from checkins.models import WaitingCheckIn
+from checkins.resolving import BatchItem, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
 from checkins.transitions import (
     CheckInState,
     EarlierWord,
     Verdict,
+    causal_order,
     count_towards_limit,
     decide_checkin,
 )
+from checkins.waiting import described, restored, take_settled
 from checkins.writing import (
     ProblemReport,
     insert_attempts,
     insert_checkins,
+    insert_logs,
+    insert_loss_reports,
     load_by_guid,
+    load_repeatable,
     load_running,
     record_problems,
     update_checkins,
@@ -44,19 +55,27 @@ from monitors.environments import LockedEnvironment, save_environments
 
 GUID_CONSTRAINT = "checkin_guid_unique_in_project"
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+SETTLED_MAX = 500
+"""Parked check-ins that are settled in one transaction."""
+REPEAT_WINDOW = timedelta(seconds=45)
+"""How long after a last word without id the same word is taken for a retry: clients try for half a minute."""
 TRIES_MAX = 5
 """Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
 
-def receive(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetime) -> list[Outcome]:
+def receive(messages: Sequence[Message], *, now: datetime, also: Callable[[], None] | None = None) -> list[Outcome]:
     """Apply messages in order and return one outcome for each. Everything is committed when this returns (P1).
 
-    `now` is when the batch is processed; every decision uses the time at which a message was received.
+    `now` is when the batch is processed; every decision uses the time at which a message was received. `also` is called
+    last in the same transaction, for what has to be committed together with the check-ins.
     """
     for tries_left in reversed(range(TRIES_MAX)):
         try:
             with transaction.atomic():
-                return _apply(messages, now=now)
+                outcomes = _apply(messages, now=now)
+                if also is not None:
+                    also()
+                return outcomes
         except (OvertakenError, DatabaseError) as error:
             if tries_left == 0 or not _was_overtaken(error):
                 raise
@@ -75,18 +94,76 @@ def _was_overtaken(error: Exception) -> bool:
     return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
 
 
-def _apply(messages: Sequence[CheckInMessage | RefusedCheckIn], *, now: datetime) -> list[Outcome]:
-    outcomes = [Outcome(problems=list(message.problems)) for message in messages]
-    items = [
-        BatchItem(message, outcome)
-        for message, outcome in zip(messages, outcomes, strict=True)
-        if isinstance(message, CheckInMessage)
-    ]
-    changed = resolve(items, now=now)
-    environments = lock_batch(items, changed)
+def _apply(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
+    outcomes = [Outcome() for _ in messages]
+    items = []
+    loss_reports = []
+    for index in causal_order(messages):
+        match messages[index]:
+            case CheckInMessage() | LogMessage() as message:
+                items.append(BatchItem(message, outcomes[index]))
+            case LossReport() as report:
+                loss_reports.append(report)
+                outcomes[index].accepted = True
+            case RefusedCheckIn():
+                pass
+    refused = []
+    for sent, outcome in zip(messages, outcomes, strict=True):
+        if isinstance(sent, (CheckInMessage, RefusedCheckIn)):
+            outcome.problems.extend(sent.problems)
+        if isinstance(sent, RefusedCheckIn):
+            refused.append((sent, outcome))
+    changes = resolve(items, now=now)
+    environments = lock_batch(items, changes)
     _decide_and_write(items, environments)
-    _store_problems(messages, outcomes, items)
+    insert_loss_reports(loss_reports)
+    _store_problems(refused, items)
     return outcomes
+
+
+def settle_parked(*, now: datetime) -> int:
+    """Apply check-ins whose monitor has come, and say of those that waited in vain that nobody knows it (D17).
+
+    Returns how many were settled. Call again until it returns 0.
+    """
+    with transaction.atomic():
+        ready, late = take_settled(now=now, most=SETTLED_MAX)
+        receive(ready, now=now)
+        record_problems(
+            ProblemReport(
+                project_id=message.project_id,
+                monitor_id=None,
+                slug=message.slug,
+                environment=message.environment,
+                source=message.source,
+                received_at=message.received_at,
+                problem=monitor_not_found(message),
+                payload=message.payload,
+            )
+            for message in late
+        )
+        return len(ready) + len(late)
+
+
+def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
+    """Apply check-ins again that an unexpected error kept from being applied (D14), each by itself.
+
+    Returns how many were applied, and how many failed again; those stay, with the new error.
+    """
+    applied = failed = 0
+    for id_ in sorted(ids):
+        try:
+            with transaction.atomic():
+                row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
+                if row is None:
+                    continue
+                receive([restored(row)], now=now)
+                row.delete()
+                applied += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+            WaitingCheckIn.objects.filter(id=id_).update(error=described(error))
+            failed += 1
+    return applied, failed
 
 
 # --- check-ins ------------------------------------------------------------------------------------------------------
@@ -98,6 +175,7 @@ class _Runs:
 
     by_guid: dict[tuple[int, uuid.UUID], CheckInState]
     running: dict[int, list[CheckInState]]
+    told: set[tuple[int, uuid.UUID]]
     new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
@@ -117,8 +195,14 @@ class _Runs:
         ]
         return max(still_running, key=lambda run: run.date_added, default=None)
 
+    def was_told(self, environment_id: int, message: CheckInMessage) -> bool:
+        """Tell whether a message without id and without an open run is one that was heard a moment ago."""
+        return message.repeat_key is not None and (environment_id, message.repeat_key) in self.told
+
     def put(self, project_id: int, run: CheckInState) -> None:
         key = project_id, run.guid
+        if run.repeat_key is not None:
+            self.told.add((run.environment_id, run.repeat_key))
         self.by_guid[key] = run
         (self.new if run.id is None else self.changed)[key] = run
         runs = self.running.setdefault(run.environment_id, [])
@@ -128,40 +212,45 @@ class _Runs:
 
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment]) -> None:
     open_items = [item for item in items if item.environment_id is not None]
-    named = {(i.message.project_id, i.message.check_in_id) for i in open_items if i.message.check_in_id is not None}
-    unnamed = [item.environment_id for item in open_items if item.message.check_in_id is None and item.environment_id]
-    running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
-    # Each message ends at most one run, so that many are enough to find the next one that is still running.
-    for run in load_running(set(unnamed), each_max=len(open_items)):
-        running[run.environment_id].append(run)
-    runs = _Runs(by_guid=load_by_guid(named), running=running)
-
+    runs = _load_runs(open_items, environments)
     verdicts: list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]] = []
     earlier_words: list[tuple[tuple[int, uuid.UUID], EarlierWord]] = []
+    logs: list[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]] = []
+    early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
+    per_minute_max = settings.CHECKINS_PER_MINUTE
     for item in open_items:
         assert item.environment_id is not None
         environment = environments[item.environment_id]
         message = item.message
-        counted = count_towards_limit(
-            environment.state, received_at=message.received_at, per_minute_max=settings.CHECKINS_PER_MINUTE
-        )
+        counted = count_towards_limit(environment.state, received_at=message.received_at, per_minute_max=per_minute_max)
         if counted is None:
             item.refuse(
                 ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED,
                 "",
                 "",
                 f"environment {message.environment!r} of monitor {message.slug!r} sent more than "
-                f"{settings.CHECKINS_PER_MINUTE} check-ins in one minute; the rest of that minute was dropped.",
+                f"{per_minute_max} check-ins in one minute; the rest of that minute was dropped.",
             )
+            continue
+        existing = runs.find(item)
+        if isinstance(message, LogMessage):
+            environment.state = counted
+            item.outcome.accepted = True
+            item.outcome.guid = message.check_in_id if existing is None else existing.guid
+            logs.append((environment.id, item.outcome.guid, "", message.received_at, message.source, message.log))
+            continue
+        if existing is None and runs.was_told(environment.id, message):
+            environment.state = counted
+            item.outcome.accepted = True
             continue
         effect = decide_checkin(
             message,
-            existing=runs.find(item),
+            existing=existing,
             new_guid=message.check_in_id or uuid.uuid4(),
             environment_id=environment.id,
             environment=counted,
             rules=environment.rules,
-            early_tolerance=timedelta(seconds=settings.EARLY_CHECKIN_SECONDS),
+            early_tolerance=early_tolerance,
         )
         environment.state = effect.environment
         if effect.problem is not None:
@@ -173,11 +262,47 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             continue
         item.outcome.guid = effect.checkin.guid
         runs.put(message.project_id, effect.checkin)
+        if message.log is not None:
+            logs.append(
+                (
+                    environment.id,
+                    effect.checkin.guid,
+                    message.status.value,
+                    message.received_at,
+                    message.source,
+                    message.log,
+                )
+            )
         if effect.earlier_word is not None:
             earlier_words.append(((message.project_id, effect.checkin.guid), effect.earlier_word))
         if effect.verdict is not Verdict.NOTHING:
             verdicts.append((effect.verdict, environment, effect.checkin, message.received_at))
     _write(runs, verdicts, earlier_words, environments)
+    insert_logs(logs)
+
+
+def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> _Runs:
+    """Load the runs that the items may be about: four statements at most, none for what no item needs."""
+    named: set[tuple[int, uuid.UUID]] = set()
+    unnamed: set[int] = set()
+    keys: set[tuple[int, uuid.UUID]] = set()
+    for item in items:
+        assert item.environment_id is not None, "only open items have runs"
+        message = item.message
+        if message.check_in_id is not None:
+            named.add((message.project_id, message.check_in_id))
+            continue
+        unnamed.add(item.environment_id)
+        if isinstance(message, CheckInMessage) and message.repeat_key is not None:
+            keys.add((item.environment_id, message.repeat_key))
+    running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
+    # Each message ends at most one run, so that many are enough to find the next one that is still running.
+    for run in load_running(unnamed, each_max=len(items)):
+        running[run.environment_id].append(run)
+    told = set()
+    if keys:
+        told = load_repeatable(keys, since=min(item.message.received_at for item in items) - REPEAT_WINDOW)
+    return _Runs(by_guid=load_by_guid(named), running=running, told=told)
 
 
 def _write(
@@ -249,17 +374,21 @@ def _count(
 # --- processing errors ----------------------------------------------------------------------------------------------
 
 
-def _store_problems(
-    messages: Sequence[CheckInMessage | RefusedCheckIn], outcomes: Sequence[Outcome], items: Sequence[BatchItem]
-) -> None:
+def _store_problems(refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Sequence[BatchItem]) -> None:
     """Store what was wrong, beside the monitor where it is known. Source: reference section 15."""
-    monitors = {(m.project_id, m.slug): m for item in items if (m := item.monitor) is not None}
-    refused = {(m.project_id, m.slug) for m in messages if isinstance(m, RefusedCheckIn) and m.slug}
-    monitors |= find_monitors(refused - monitors.keys())
+    monitors = find_monitors({(message.project_id, message.slug) for message, _ in refused if message.slug})
+    reports: list[tuple[CheckInMessage | LogMessage | RefusedCheckIn, int | None, Outcome]] = [
+        (message, monitors.get((message.project_id, message.slug)), outcome) for message, outcome in refused
+    ]
+    reports += [
+        (item.message, item.monitor.id if item.monitor else None, item.outcome)
+        for item in items
+        if item.outcome.problems
+    ]
     record_problems(
         ProblemReport(
             project_id=message.project_id,
-            monitor_id=None if monitor is None else monitor.id,
+            monitor_id=monitor_id,
             slug=message.slug,
             environment=message.environment,
             source=message.source,
@@ -267,7 +396,6 @@ def _store_problems(
             problem=problem,
             payload=message.payload,
         )
-        for message, outcome in zip(messages, outcomes, strict=True)
-        for monitor in (monitors.get((message.project_id, message.slug)),)
+        for message, monitor_id, outcome in reports
         for problem in outcome.problems
     )

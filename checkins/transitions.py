@@ -13,6 +13,7 @@ Source: reference sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D1
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -45,6 +46,8 @@ class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout_at: datetime | None = None
     duration_ms: int | None = None
     trace_id: uuid.UUID | None = None
+    exit_status: int | None = None
+    repeat_key: uuid.UUID | None = None
     failed_at: datetime | None = None
     finished_status: CheckInStatus | None = None
     finished_at: datetime | None = None
@@ -92,6 +95,35 @@ def count_towards_limit(
     return replace(state, limit_count=state.limit_count + 1)
 
 
+def causal_order(messages: Sequence[object]) -> list[int]:
+    """Return the order in which to apply the messages of a batch, as indices: as received, but each run's in its own.
+
+    The messages of one run (same project and id) share the places that they have, put in order by the clients' clock
+    if all of them sent it, else with the opening message first: a process that ends at once sends both over several
+    connections, and the end may overtake the beginning (D17).
+    """
+    runs: dict[tuple[int, uuid.UUID], list[int]] = {}
+    for index, message in enumerate(messages):
+        if isinstance(message, CheckInMessage) and message.check_in_id is not None:
+            runs.setdefault((message.project_id, message.check_in_id), []).append(index)
+    order = list(range(len(messages)))
+    for places in runs.values():
+        if len(places) == 1:
+            continue
+        told = [(place, message) for place in places if isinstance(message := messages[place], CheckInMessage)]
+        sent = [(message.sent_at, place) for place, message in told if message.sent_at is not None]
+        if len(sent) == len(told):
+            in_order = [place for _, place in sorted(sent)]
+        else:
+            in_order = [
+                place
+                for place, _ in sorted(told, key=lambda one: (one[1].status is not CheckInStatus.IN_PROGRESS, one[0]))
+            ]
+        for place, index in zip(places, in_order, strict=True):
+            order[place] = index
+    return order
+
+
 def decide_checkin(
     message: CheckInMessage,
     *,
@@ -123,6 +155,8 @@ def decide_checkin(
         expected_time=expected_time,
         duration_ms=message.duration_ms,
         trace_id=message.trace_id,
+        exit_status=message.exit_status,
+        repeat_key=message.repeat_key,
     )
     if message.status is CheckInStatus.IN_PROGRESS:
         run = replace(run, date_in_progress=message.received_at, timeout_at=_deadline(run, message, rules))
@@ -163,6 +197,8 @@ def _continue_run(
         )
     if old is CheckInStatus.ERROR:
         return _tell_again(message, run, environment, rules)
+    if old is CheckInStatus.OK and new is old and _says_nothing_new(message, run):
+        return Effect(environment)
     return Effect(environment, problem=_finished(message, f"it ended as {old.value}"))
 
 
@@ -170,8 +206,8 @@ def _tell_again(
     message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
 ) -> Effect:
     """A retried task: the later word counts, the earlier one is kept (D16). The failure was counted already (D7)."""
-    if message.status is CheckInStatus.ERROR and message.duration_ms in (None, run.duration_ms):
-        return Effect(environment)  # The same message once more.
+    if message.status is CheckInStatus.ERROR and _says_nothing_new(message, run):
+        return Effect(environment)
     earlier = EarlierWord(run.status, run.date_updated, run.duration_ms)
     if message.status is CheckInStatus.ERROR:
         run = _told_again(run, message)
@@ -180,10 +216,17 @@ def _tell_again(
     return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
 
 
+def _says_nothing_new(message: CheckInMessage, run: CheckInState) -> bool:
+    """Tell whether a repeated last word is the same message once more: clients send the same bytes again."""
+    return message.duration_ms in (None, run.duration_ms)
+
+
 def _finish_late(
     message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
 ) -> Effect:
     """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
+    if run.finished_status is message.status and _says_nothing_new(message, run):
+        return Effect(environment)
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
     if run.finished_status is not None:
@@ -239,9 +282,13 @@ def _with_result(environment: EnvironmentState, run: CheckInState) -> Environmen
 
 def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
     """A heartbeat or a repeated word: it may bring a duration, but never makes one up (D8)."""
-    duration_ms = run.duration_ms if message.duration_ms is None else message.duration_ms
     return replace(
-        run, date_updated=message.received_at, duration_ms=duration_ms, trace_id=run.trace_id or message.trace_id
+        run,
+        date_updated=message.received_at,
+        duration_ms=run.duration_ms if message.duration_ms is None else message.duration_ms,
+        trace_id=run.trace_id or message.trace_id,
+        exit_status=run.exit_status if message.exit_status is None else message.exit_status,
+        repeat_key=message.repeat_key or run.repeat_key,
     )
 
 

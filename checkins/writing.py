@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from checkins.messages import CheckInStatus, Problem, Source
+from checkins.messages import CheckInStatus, LossReport, Problem, RunLog, Source
 from checkins.transitions import CheckInState, EarlierWord
 from monitors.bulk import fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
 
 STATE_COLUMNS = (
     "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
-    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id, failed_at, finished_status, finished_at"
+    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key, failed_at,"
+    " finished_status, finished_at"
 )
 INSERTED_COLUMNS = {
     "guid": "uuid",
@@ -32,6 +33,8 @@ INSERTED_COLUMNS = {
     "trace_id": "uuid",
     "source": "text",
     "config_id": "bigint",
+    "exit_status": "smallint",
+    "repeat_key": "uuid",
     "failed_at": "timestamptz",
 }
 UPDATED_COLUMNS = {
@@ -41,6 +44,8 @@ UPDATED_COLUMNS = {
     "timeout_at": "timestamptz",
     "duration_ms": "bigint",
     "trace_id": "uuid",
+    "exit_status": "smallint",
+    "repeat_key": "uuid",
     "failed_at": "timestamptz",
     "finished_status": "text",
     "finished_at": "timestamptz",
@@ -49,8 +54,8 @@ UPDATED_COLUMNS = {
 
 def _state(row: Sequence[Any]) -> CheckInState:
     id_, guid, environment_id, status, date_added, date_updated, received_at, source = row[:8]
-    date_in_progress, expected_time, timeout_at, duration_ms, trace_id, failed_at = row[8:14]
-    finished_status, finished_at = row[14:]
+    date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key = row[8:15]
+    failed_at, finished_status, finished_at = row[15:]
     return CheckInState(
         id=id_,
         guid=guid,
@@ -65,6 +70,8 @@ def _state(row: Sequence[Any]) -> CheckInState:
         timeout_at=timeout_at,
         duration_ms=duration_ms,
         trace_id=trace_id,
+        exit_status=exit_status,
+        repeat_key=repeat_key,
         failed_at=failed_at,
         finished_status=None if finished_status is None else CheckInStatus(finished_status),
         finished_at=finished_at,
@@ -101,6 +108,29 @@ def load_running(environment_ids: Collection[int], *, each_max: int) -> list[Che
         [sorted(environment_ids), each_max],
     )
     return [_state(row) for row in rows]
+
+
+def load_repeatable(keys: Collection[tuple[int, uuid.UUID]], *, since: datetime) -> set[tuple[int, uuid.UUID]]:
+    """Return those of the pairs of environment and repeat key that a check-in changed at or after `since` carries.
+
+    Index: checkin_history, of which the newest few rows of each environment are looked at.
+    """
+    if not keys:
+        return set()
+    rows = fetch_rows(
+        """
+        SELECT wanted.monitor_environment_id, wanted.repeat_key
+          FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (monitor_environment_id, repeat_key)
+         WHERE wanted.repeat_key IN (
+               SELECT newest.repeat_key FROM (
+                      SELECT repeat_key, date_updated FROM checkins_checkin
+                       WHERE monitor_environment_id = wanted.monitor_environment_id
+                       ORDER BY date_added DESC LIMIT 5) AS newest
+                WHERE newest.date_updated >= %s)
+        """,
+        [[environment_id for environment_id, _ in keys], [key for _, key in keys], since],
+    )
+    return {(environment_id, key) for environment_id, key in rows}
 
 
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
@@ -141,6 +171,8 @@ def insert_checkins(
             checkin.trace_id,
             checkin.source.value,
             environment.config_id,
+            checkin.exit_status,
+            checkin.repeat_key,
             checkin.failed_at,
         )
         for environment, checkin in checkins
@@ -165,6 +197,8 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
                 checkin.timeout_at,
                 checkin.duration_ms,
                 checkin.trace_id,
+                checkin.exit_status,
+                checkin.repeat_key,
                 checkin.failed_at,
                 None if checkin.finished_status is None else checkin.finished_status.value,
                 checkin.finished_at,
@@ -180,6 +214,52 @@ def insert_attempts(words: Iterable[tuple[int, EarlierWord]]) -> None:
         "checkins_attempt",
         {"checkin_id": "bigint", "status": "text", "received_at": "timestamptz", "duration_ms": "bigint"},
         [(checkin_id, word.status.value, word.received_at, word.duration_ms) for checkin_id, word in words],
+    )
+
+
+def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]]) -> None:
+    """Keep what jobs sent along: environment, run (None: a note), status, reception, source, log. One statement."""
+    insert_rows(
+        "checkins_checkinlog",
+        {
+            "monitor_environment_id": "bigint",
+            "guid": "uuid",
+            "status": "text",
+            "received_at": "timestamptz",
+            "source": "text",
+            "body": "bytea",
+            "size_bytes": "bigint",
+        },
+        [
+            (environment_id, guid, status, received_at, source.value, log.body, log.size_bytes)
+            for environment_id, guid, status, received_at, source, log in logs
+        ],
+    )
+
+
+def insert_loss_reports(reports: Iterable[LossReport]) -> None:
+    """Keep clients' own reports of lost check-ins (D19). One statement."""
+    insert_rows(
+        "checkins_clientlossreport",
+        {
+            "project_id": "bigint",
+            "reason": "text",
+            "quantity": "integer",
+            "reported_at": "timestamptz",
+            "received_at": "timestamptz",
+            "source": "text",
+        },
+        [
+            (
+                report.project_id,
+                report.reason,
+                report.quantity,
+                report.reported_at,
+                report.received_at,
+                report.source.value,
+            )
+            for report in reports
+        ],
     )
 
 

@@ -100,6 +100,8 @@ def array_literal(kind: str, values: Sequence[Any]) -> str:
         return "{" + ",".join(["null" if text is None else _quoted(text) for text in values]) + "}"
     if kind == "jsonb":
         return array_literal("text", [None if value is None else _json(value) for value in values])
+    if kind == "bytea":
+        return array_literal("text", [None if value is None else "\\x" + value.hex() for value in values])
     if kind.endswith("[]"):
         element = kind.removesuffix("[]")
         return array_literal("text", [None if value is None else array_literal(element, value) for value in values])

@@ -38,7 +38,7 @@ class LockedEnvironment:
 
 
 @lru_cache(maxsize=4096)
-def _rules(
+def shared_rules(
     schedule_type: str,
     crontab: str | None,
     interval: int | None,
@@ -49,7 +49,10 @@ def _rules(
     failure_threshold: int,
     recovery_threshold: int,
 ) -> MonitorRules:
-    # Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
+    """Return the rules in these columns of a monitor.
+
+    Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
+    """
     return MonitorRules(
         schedule=Schedule(
             ScheduleType(schedule_type),
@@ -137,7 +140,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         config_id=configuration[5],
         shard=shard,
         is_muted=is_muted,
-        rules=_rules(*configuration[6:]),
+        rules=shared_rules(*configuration[6:]),
         state=EnvironmentState(
             status=EnvironmentStatus(status),
             last_checkin=last_checkin,

@@ -113,6 +113,7 @@ SPOOL_BYTES_MAX = environment.whole_number("SPOOL_BYTES_MAX", default=1 << 30, l
 # --- What is watched, and how strictly ------------------------------------------------------------------------------
 
 EARLY_CHECKIN_SECONDS = environment.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
+PARKED_CHECKIN_SECONDS = environment.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
 CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
 MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
 ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)

@@ -16,7 +16,7 @@ from django.test import AsyncClient, Client, RequestFactory
 
 from checkins import api
 from checkins.api import CHECK_IN_BYTES_MAX
-from checkins.models import CheckIn, ProcessingError
+from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
 from monitors.models import IngestKey, Monitor
 from tests.factories import IngestKeyFactory, MonitorFactory
 
@@ -411,9 +411,10 @@ def test_d18_a_bad_duration_is_202_and_the_check_in_counts(client: Client, key: 
     assert stored_errors() == [("CHECKIN_VALIDATION_FAILED", "duration", "nightly")]
 
 
-def test_an_unknown_monitor_is_202_and_stored_as_an_error(client: Client, key: IngestKey):
+def test_d17_an_unknown_monitor_is_202_and_the_check_in_waits(client: Client, key: IngestKey):
     assert client.get(cron_path(key) + "?status=ok").status_code == 202
-    assert [(kind, slug) for kind, _, slug in stored_errors()] == [("MONITOR_NOT_FOUND", "nightly")]
+    assert [waiting.slug for waiting in WaitingCheckIn.objects.all()] == ["nightly"]
+    assert stored_errors() == []
 
 
 @pytest.mark.parametrize(

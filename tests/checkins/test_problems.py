@@ -156,7 +156,7 @@ def test_a_mismatched_and_a_finished_run_are_shown_beside_their_monitor():
     receive(
         [
             make_message("ok", monitor=monitor, run=1),
-            make_message("ok", monitor=monitor, run=1),
+            make_message("error", monitor=monitor, run=1),
             make_message("ok", monitor=monitor, run=1, environment="staging"),
         ],
         now=NOW,

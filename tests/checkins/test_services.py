@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from checkins.messages import CheckInStatus, ProblemKind
+from checkins.messages import CheckInStatus, ProblemKind, Source
 from checkins.models import Attempt, CheckIn
 from checkins.services import receive
 from incidents.models import Incident, Issue, Occurrence
@@ -67,14 +67,15 @@ def test_the_time_of_reception_counts_not_the_time_of_processing():
 
 def test_an_unknown_monitor_without_configuration_is_refused():
     project = ProjectFactory()
-    [outcome] = receive([make_message("ok", project_id=project.id)], now=NOW)
+    [outcome] = receive([make_message("ok", project_id=project.id, source=Source.REST)], now=NOW)
     assert (outcome.accepted, kinds(outcome)) == (False, [ProblemKind.MONITOR_NOT_FOUND])
     assert not CheckIn.objects.exists()
 
 
 def test_a_slug_of_another_project_is_unknown():
     monitor = MonitorFactory()
-    [outcome] = receive([make_message("ok", monitor=monitor, project_id=ProjectFactory().id)], now=NOW)
+    message = make_message("ok", monitor=monitor, project_id=ProjectFactory().id, source=Source.REST)
+    [outcome] = receive([message], now=NOW)
     assert kinds(outcome) == [ProblemKind.MONITOR_NOT_FOUND]
 
 

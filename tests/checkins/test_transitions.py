@@ -305,12 +305,22 @@ def test_d7_a_second_opening_message_after_the_end_changes_nothing(status):
     assert (effect.checkin, effect.verdict, effect.problem, effect.environment) == (None, Verdict.NOTHING, None, SERVED)
 
 
-@pytest.mark.parametrize("status", ["ok", "error"])
-def test_d16_ok_is_final(status):
-    effect = tell(status, "10:05:00", a_run("ok"))
+@pytest.mark.parametrize(("status", "fields"), [("error", {}), ("ok", {"duration_ms": 1})])
+def test_d16_ok_is_final(status, fields):
+    effect = tell(status, "10:05:00", a_run("ok"), **fields)
     assert (effect.checkin, effect.verdict, effect.environment) == (None, Verdict.NOTHING, SERVED)
     assert effect.problem is not None
     assert (effect.problem.kind, effect.problem.value) == (ProblemKind.CHECKIN_FINISHED, status)
+
+
+@pytest.mark.parametrize("duration_ms", [None, 90_000])
+@pytest.mark.parametrize("run", [{"status": "ok"}, {"status": "timeout", "finished_at": at("10:40")}])
+def test_an_ok_that_is_sent_once_more_changes_nothing_and_is_no_mistake(run, duration_ms):
+    finished_status = CheckInStatus.OK if run["status"] == "timeout" else None
+    effect = tell(
+        "ok", "10:45:30", a_run(**run, finished_status=finished_status, duration_ms=90_000), duration_ms=duration_ms
+    )
+    assert (effect.checkin, effect.problem, effect.environment) == (None, None, SERVED)
 
 
 def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept():
@@ -428,10 +438,10 @@ def test_d8_d16_a_late_word_after_a_late_word_measures_the_run_anew():
     assert effect.checkin.duration_ms == 2_700_000
 
 
-@pytest.mark.parametrize("status", ["ok", "error"])
-def test_d8_a_late_ok_is_final(status):
+@pytest.mark.parametrize(("status", "fields"), [("error", {}), ("ok", {"duration_ms": 1})])
+def test_d8_a_late_ok_is_final(status, fields):
     run = a_run("timeout", finished_status=CheckInStatus.OK, finished_at=at("10:40"))
-    effect = tell(status, "10:45:30", run)
+    effect = tell(status, "10:45:30", run, **fields)
     assert effect.problem is not None
     assert (effect.problem.kind, effect.checkin, effect.environment) == (ProblemKind.CHECKIN_FINISHED, None, SERVED)
 
@@ -526,7 +536,7 @@ def test_a_refusal_says_what_was_sent_and_why():
     ],
 )
 def test_a_refusal_names_the_reason(run, why):
-    status = "ok" if run.finished_status else "in_progress"
+    status = "error" if run.finished_status else "in_progress"
     effect = tell(status, "10:50", run)
     assert effect.problem is not None
     assert effect.problem.message == f"status {status!r} came for a run that is over ({why}); nothing was changed."

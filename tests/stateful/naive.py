@@ -83,6 +83,8 @@ class Place:
             return False
         too_late = run.status == "timeout" or (run.deadline is not None and run.deadline <= now)
         if too_late:
+            if run.finished == status == "ok":
+                return True  # Says nothing new.
             if status == "in_progress" or run.finished == "ok":
                 return False
             run.finished = status
@@ -93,7 +95,7 @@ class Place:
             run.deadline = self._deadline(run, now) if status == "in_progress" else None
             self._concludes(run, now, opens=False)
             return True
-        if status == "in_progress" or run.status == status == "error":
+        if run.status in ("ok", "error") and status in ("in_progress", run.status):
             return True  # Says nothing new.
         if run.status == "error":
             run.status = "ok"

@@ -80,6 +80,17 @@ def value_of(columns):
     return Schedule.from_interval(columns["interval"], columns["interval_unit"], columns["timezone"])
 
 
+def causally(words):
+    """Indices of a batch's words, those of each named run with its openings first, in the places of that run (D17)."""
+    order = list(range(len(words)))
+    for run in {name for _, name in words if name is not None}:
+        places = [index for index, (_, name) in enumerate(words) if name == run]
+        openings = [index for index in places if words[index][0] == "in_progress"]
+        for place, index in zip(places, openings + [i for i in places if i not in openings], strict=True):
+            order[place] = index
+    return order
+
+
 class ClockMachine(RuleBasedStateMachine):
     """Two monitors with two environments each, one clock, and a story that Hypothesis makes up."""
 
@@ -169,16 +180,18 @@ class ClockMachine(RuleBasedStateMachine):
         self._receive(place, [(status, (owner, number))])
 
     def _receive(self, place, words):
-        monitor, messages, expected = self.monitors[place[0]], [], []
+        monitor, messages = self.monitors[place[0]], []
         for status, name in words:
             self.now += timedelta(seconds=1)
             number = None if name is None else 10 * PLACES.index(name[0]) + name[1]
             messages.append(make_message(status, monitor=monitor, at=self.now, environment=place[1], run=number))
-            expected.append(self._model_hears(place, status, name))
+        expected = {
+            index: self._model_hears(place, *words[index], messages[index].received_at) for index in causally(words)
+        }
         outcomes = receive(messages, now=self.now)
-        assert [outcome.accepted for outcome in outcomes] == expected
+        assert dict(enumerate(outcome.accepted for outcome in outcomes)) == expected
 
-    def _model_hears(self, place, status, name):
+    def _model_hears(self, place, status, name, now):
         job = self.jobs[place[0]]
         if not job.enabled:
             return False
@@ -188,8 +201,8 @@ class ClockMachine(RuleBasedStateMachine):
             self.places[place] = Place(job, place[1], muted=muted)
             job.places.append(self.places[place])
         here = self.places[place]
-        run: Run | None = here.newest_running(self.now) if name is None else self.runs.get(name)
-        taken = here.hears(status, self.now, run, name)
+        run: Run | None = here.newest_running(now) if name is None else self.runs.get(name)
+        taken = here.hears(status, now, run, name)
         if taken and run is None and name is not None:
             self.runs[name] = here.runs[-1]
         return taken
