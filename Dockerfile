@@ -11,7 +11,7 @@ FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home watchclock \
     && install --directory --owner=watchclock /data
 COPY --from=packages /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 WATCHCLOCK_HOST=0.0.0.0
 WORKDIR /app
 COPY manage.py ./
 COPY project project
@@ -21,4 +21,4 @@ COPY checkins checkins
 COPY clocktasks clocktasks
 USER watchclock
 EXPOSE 8000
-CMD ["granian", "--interface", "asginl", "--host", "0.0.0.0", "--port", "8000", "project.asgi:application"]
+CMD ["python", "-m", "project.web"]

@@ -4,6 +4,10 @@ Starts the embedded engines, migrates, makes the first account and project, then
 
     lock -> leftovers -> port -> engines -> bootstrap -> web, worker, beat -> watch until a signal -> stop all
 
+The port is opened here, once, and handed to the web: while no web runs, connections wait instead of being refused.
+SIGHUP to the web's process (its pid is in instance.json) puts new code into service without losing a connection; SIGHUP
+to the supervisor means that its terminal is gone, and stops everything.
+
 What it needs to remember is in the data directory (`.watchclock/`, or WATCHCLOCK_HOME):
 
     instance.json   how to reach this Watchclock, for scripts (0600: it holds a password)
@@ -50,7 +54,11 @@ ENGINE_STOP_SECONDS_MAX = 3.0
 """How long the engines may take after that. All in all a stop takes under 10 s."""
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)
 """Waits before the first, second, ... restart in a row; a child that has run for a minute starts again at the front."""
+WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
+"""Clients wait meanwhile, and few of them for long: at once a few times, and never seldom."""
 STEADY_SECONDS = 60.0
+BACKLOG_CONNECTIONS = 4096
+"""How many may wait for the web; it asks for as many as it wants when it comes."""
 WEB_ALONE_SECONDS_MAX = 15.0
 """Worker and beat start when the web answers, so that check-ins are taken soonest, but wait no longer than this."""
 
@@ -70,6 +78,7 @@ class Child:
     start: Callable[[], "subprocess.Popen[bytes]"]
     log: Path
     stop_signal: signal.Signals = signal.SIGTERM
+    restart_seconds: tuple[float, ...] = RESTART_SECONDS
     process: "subprocess.Popen[bytes] | None" = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -92,7 +101,7 @@ class Child:
             now = time.monotonic()
             if now - self.started_at > STEADY_SECONDS:
                 self.restarts_in_a_row = 0
-            wait = RESTART_SECONDS[min(self.restarts_in_a_row, len(RESTART_SECONDS) - 1)]
+            wait = self.restart_seconds[min(self.restarts_in_a_row, len(self.restart_seconds) - 1)]
             self.restarts_in_a_row += 1
             self.restart_at = now + wait
             self.process = None
@@ -114,8 +123,8 @@ def main() -> int:
         make_home(home)
         with locked(home):
             end_leftovers(home)
-            refuse_taken_port(port)
-            run(home, port, signals)
+            with open_port(port) as listener:
+                run(home, listener, signals)
     except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
         say(f"Watchclock cannot start: {error}", file=sys.stderr)
         return 1
@@ -134,8 +143,9 @@ class Signals:
         self.stop_asked = True
 
 
-def run(home: Path, port: int, signals: Signals) -> None:
+def run(home: Path, listener: socket.socket, signals: Signals) -> None:
     """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
+    port = int(listener.getsockname()[1])
     (home / "beat").mkdir(exist_ok=True)
     logs = home / "logs"
     logs.mkdir(exist_ok=True, mode=0o700)
@@ -155,8 +165,9 @@ def run(home: Path, port: int, signals: Signals) -> None:
         say("Bringing the database up to date ...")
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
         instance = describe_instance(port, account, instance)
-        web, *others = [
-            program_child(name, arguments, variables, logs) for name, arguments in program_arguments(home, port).items()
+        web = web_child(listener, variables, logs)
+        others = [
+            program_child(name, arguments, variables, logs) for name, arguments in program_arguments(home).items()
         ]
         children.append(web)
         web.launch()
@@ -180,6 +191,7 @@ def run(home: Path, port: int, signals: Signals) -> None:
     finally:
         if children:
             say("Stopping ...")
+        listener.close()  # Whoever comes now is refused at once, and does not wait for a web that will not come.
         stop(children)
         if "base_url" in instance:
             write_instance(home, instance, [])
@@ -246,17 +258,15 @@ def recorded_by_postgres(home: Path) -> list[tuple[int, float]]:
     return []
 
 
-def refuse_taken_port(port: int) -> None:
-    """Raise `CannotStartError` with a way out if something listens on the port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise CannotStartError(
-                f"port {port} {reason}. Choose another: make run WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
-            ) from None
+def open_port(port: int) -> socket.socket:
+    """A listening socket. Raises `CannotStartError` with a way out if something listens on the port already."""
+    try:
+        return socket.create_server((HOST, port), backlog=BACKLOG_CONNECTIONS)
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise CannotStartError(
+            f"port {port} {reason}. Choose another: make run WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
+        ) from None
 
 
 def child_environment(home: Path, port: int, *, database_url: str, redis_url: str) -> dict[str, str]:
@@ -276,10 +286,9 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
     return {**os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
 
 
-def program_arguments(home: Path, port: int) -> dict[str, list[str]]:
-    """What to run besides the engines: name and arguments to Python."""
+def program_arguments(home: Path) -> dict[str, list[str]]:
+    """What to run besides the engines and the web: name and arguments to Python."""
     return {
-        "web": ["granian", "--interface", "asginl", "--host", HOST, "--port", str(port), "project.asgi:application"],
         "worker": [
             *("celery", "-A", "project", "worker", "--queues", "clock,notifications", "--concurrency", "2"),
             # One worker has nobody to gossip or mingle with; both cost a second at the start.
@@ -293,26 +302,49 @@ def program_arguments(home: Path, port: int) -> dict[str, list[str]]:
 
 
 def program_child(name: str, arguments: list[str], variables: dict[str, str], logs: Path) -> Child:
-    """A child that runs a Python module."""
+    """A child that runs a Celery program, which hears SIGTERM and then waits for its broker.
+
+    The broker has died with the same supervisor, so SIGKILL is what a program gets then. Nothing is lost: its work is
+    in rows.
+    """
     log = logs / f"{name}.log"
-    # Celery's programs hear SIGTERM and then wait for their broker, which has died with the same supervisor. Nothing is
-    # lost by killing them: their work is in rows. The web passes the signal on to its own workers.
-    last_signal = signal.SIGTERM if name == "web" else signal.SIGKILL
+    return Child(name=name, log=log, start=lambda: start_python(arguments, variables, log, last_signal=signal.SIGKILL))
+
+
+def web_child(listener: socket.socket, variables: dict[str, str], logs: Path) -> Child:
+    """A child that serves `listener`. It passes the signal of our death on to its own workers."""
+    log = logs / "web.log"
+    fd = listener.fileno()
 
     def start() -> "subprocess.Popen[bytes]":
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=BASE_DIR,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=lambda: engines.die_with_parent(last_signal),
-            )
+        return start_python(
+            ["project.web", "--fd", str(fd)], variables, log, last_signal=signal.SIGTERM, kept_files=(fd,)
+        )
 
-    return Child(name=name, start=start, log=log)
+    return Child(name="web", start=start, log=log, restart_seconds=WEB_RESTART_SECONDS)
+
+
+def start_python(
+    arguments: list[str],
+    variables: dict[str, str],
+    log: Path,
+    *,
+    last_signal: signal.Signals,
+    kept_files: tuple[int, ...] = (),
+) -> "subprocess.Popen[bytes]":
+    """Run a Python module that gets `last_signal` when the supervisor dies, and keeps only these of its open files."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=BASE_DIR,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=kept_files,
+            preexec_fn=lambda: engines.die_with_parent(last_signal),
+        )
 
 
 def engine_child(engine: engines.Engine, logs: Path) -> Child:

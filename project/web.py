@@ -1,0 +1,227 @@
+"""The web process: `python -m project.web` serves project/asgi.py, and restarts without refusing a connection.
+
+Clients of a cron monitor send a check-in once, and what is refused is lost. So the listening socket outlives the
+processes that accept from it; while none does, connections wait in the kernel:
+
+    parent (systemd or `make run`)   owns the listening socket      outlives a crash or restart of the web
+      main process (this module)     holds it, accepts nothing      starts workers, replaces one that has died
+        worker                       accepts and answers            ends and begins; all share the one socket
+
+Signals to the main process:
+
+    SIGHUP     deploy: a new worker with the code as it is on disk now, then the old one drains and ends, one by one
+    SIGTERM    drain and end
+
+A worker that is told to end accepts no more, and answers for WEB_DRAIN_SECONDS what comes on the connections that it
+has, each time with `Connection: close`, so that clients which keep connections move over by themselves. Only then it
+closes what is left: connections on which nothing was said for so long. One of these may still meet a request that is on
+its way; HTTP/1.1 has no cure for that, and clients look at a kept connection before they use it.
+"""
+
+import argparse
+import asyncio
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from granian.constants import HTTPModes, Interfaces, RuntimeModes
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.net import SocketHolder  # type: ignore[attr-defined]
+from granian.server.mp import MPServer
+
+from project import environment
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Application = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Send], Awaitable[None]]
+
+BACKLOG_CONNECTIONS = 20_000
+"""How many connections may wait to be accepted: cron jobs all start at the full minute. The kernel cuts this to
+net.core.somaxconn (4096 on most machines); whoever finds no room is not refused, but tries again after a second."""
+CONNECTIONS_MAX = 30_000
+"""Open connections of one worker; more wait to be accepted. Fewer if the limit of open files is lower."""
+FILES_RESERVED = 512
+"""Of the limit of open files, what is kept for everything that is no client's connection."""
+HEAD_BYTES_MAX = 64 * 1024
+"""Request line and headers together. Ping URLs carry up to 16 KiB in the query, some proxies as much in cookies."""
+SYSTEMD_FIRST_FD = 3
+"""SD_LISTEN_FDS_START in sd_listen_fds(3): where systemd puts the first socket that it passes on."""
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Serve until told to end. Returns the exit code: 1 if it could not start."""
+    parser = argparse.ArgumentParser(prog="python -m project.web", description="Serve Watchclock over HTTP.")
+    parser.add_argument("--fd", type=int, help="number of a listening socket that the parent process has opened")
+    arguments = parser.parse_args()
+    try:
+        with listening_socket(arguments.fd) as listener:
+            # The workers load it, so that this process knows nothing of the code that a deploy replaces.
+            server(listener).serve(target_loader=partial(application, listener.fileno()), wrap_loader=False)
+    except (ImproperlyConfigured, OSError) as error:
+        print(f"The web cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def listening_socket(fd: int | None) -> socket.socket:
+    """The socket with number `fd`, or the one that systemd passed on, or a new one at WATCHCLOCK_HOST and _PORT.
+
+    systemd's rules are in sd_listen_fds(3): LISTEN_FDS counts only if LISTEN_PID is this process, since a variable
+    may have been inherited from someone else's start.
+    """
+    if fd is None and os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0":
+        fd = SYSTEMD_FIRST_FD
+    if fd is not None:
+        return socket.socket(fileno=fd)
+    host = environment.text("WATCHCLOCK_HOST", default="127.0.0.1")
+    port = environment.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG_CONNECTIONS)
+
+
+def server(listener: socket.socket) -> "SharedSocketServer":
+    """A server for project/asgi.py on this socket, with the settings of the environment."""
+    # A forked worker would keep what the main process has imported: after a deploy, half of the old packages.
+    multiprocessing.set_start_method("spawn")
+    # Accepted connections inherit it (Linux). Without it an answer in two parts waits for the client's delayed ACK.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    drain_seconds()  # Refuse a wrong value here, and not in each worker.
+    return SharedSocketServer(
+        listener,
+        address=str(listener.getsockname()[0]),  # These two are for people who look at the process table.
+        port=int(listener.getsockname()[1]),
+        target="project.asgi",
+        interface=Interfaces.ASGI,
+        workers=environment.whole_number("WEB_PROCESSES", default=1, least=1, most=64),
+        runtime_mode=RuntimeModes.st,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=BACKLOG_CONNECTIONS,
+        backpressure=connections_max(),
+        http1_settings=HTTP1Settings(
+            # Also how long a connection may be kept without a request: granian measures both with the same clock.
+            header_read_timeout=int(
+                1000 * environment.seconds("INGEST_HEADER_SECONDS", default=30.0, least=1.0, most=3600.0)
+            ),
+            max_buffer_size=HEAD_BYTES_MAX,
+        ),
+        log_level=LogLevels.warning,
+        # A second death within seconds ends the main process (granian takes it for a crash loop): the parent starts a
+        # new one, and the socket waits.
+        respawn_failed_workers=True,
+        respawn_interval=environment.seconds("WEB_RESPAWN_SECONDS", default=3.0, most=60.0),
+        workers_kill_timeout=environment.whole_number("WEB_STOP_SECONDS", default=20, least=1, most=3600),
+    )
+
+
+def drain_seconds() -> float:
+    """How long a worker that was told to end goes on answering."""
+    return environment.seconds("WEB_DRAIN_SECONDS", default=1.0, most=60.0)
+
+
+def connections_max() -> int:
+    """How many connections a worker may hold; raises the limit of open files as far as the system lets us.
+
+    granian stops accepting for good if it runs out of files, so it must never come to that.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS_MAX + FILES_RESERVED
+    files = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(files - FILES_RESERVED, files // 2)
+
+
+class SharedSocketServer(MPServer):
+    """granian, whose workers accept from one socket that exists already.
+
+    On Linux granian gives every worker a socket of its own (SO_REUSEPORT), and the connections that wait on it are
+    reset when its worker ends. Elsewhere it shares one; these are the fields through which it does.
+    """
+
+    _ssp: Any
+    _sfd: Any
+    _shd: Any
+
+    def __init__(self, listener: socket.socket, **options: Any) -> None:
+        super().__init__(**options)
+        self._listener = listener
+
+    def _init_shared_socket(self) -> None:
+        self._ssp = None
+        self._sfd = self._listener.fileno()
+        unix_socket = False
+        backlog = (self.backlog,) if sys.platform == "linux" else ()  # Elsewhere granian leaves it as it is.
+        self._shd = SocketHolder(self._sfd, unix_socket, *backlog)  # type: ignore[call-arg]
+        self._sso = self._listener  # Travels to the workers with its file descriptor, which keeps its number there.
+
+    def signal_handler_reload(self, *arguments: Any, **options: Any) -> None:
+        """Replace the workers, unless the new code cannot even be imported: then the old ones go on."""
+        if subprocess.run([sys.executable, "-c", "import project.asgi"], check=False).returncode:
+            logger.error("The new code cannot be imported, see above; the old one goes on serving.")
+            return
+        super().signal_handler_reload(*arguments, **options)  # type: ignore[no-untyped-call]
+
+
+def application(listener_fd: int) -> "DrainingApplication":
+    """What a worker serves; called in the worker."""
+    from project.asgi import application
+
+    return DrainingApplication(application, listener_fd=listener_fd, drain_seconds=drain_seconds())
+
+
+class DrainingApplication:
+    """Passes everything on to `application`, and drains this worker when it is told to end (SIGTERM)."""
+
+    def __init__(self, application: Application, *, listener_fd: int, drain_seconds: float) -> None:
+        self.application = application
+        self.listener_fd = listener_fd
+        self.drain_seconds = drain_seconds
+        self.draining = False
+
+    def __call__(
+        self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Send
+    ) -> Awaitable[None]:
+        """Serve one request, or the life of the worker."""
+        if scope["type"] == "lifespan":
+            # The server has taken its signals already, and this takes one of them back.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.drain)
+            return self.application(scope, receive, send)
+
+        def send_and_close(event: dict[str, Any]) -> Awaitable[None]:
+            # Asked at the answer, since a slow request may have come before the signal. What is asked here is asked ten
+            # thousand times a second, hence no coroutine.
+            if self.draining and event["type"] == "http.response.start":
+                event = {**event, "headers": [*event["headers"], (b"connection", b"close")]}
+            return send(event)
+
+        return self.application(scope, receive, send_and_close)
+
+    def drain(self) -> None:
+        """Accept no more, say goodbye with each answer, and end after `drain_seconds`."""
+        if self.draining:
+            return
+        self.draining = True
+        # granian stops accepting and closes connections at one stroke, also those which it has just accepted and not
+        # yet read: under load every few deploys lost a request. It has no earlier signal, so its listener becomes
+        # another one to which nobody connects; the real one stays open in the other processes.
+        with socket.create_server(("127.0.0.1", 0)) as deserted:
+            deserted.setblocking(False)
+            os.dup2(deserted.fileno(), self.listener_fd, inheritable=False)
+        # SIGINT is the server's other signal to end; nobody has taken that one.
+        asyncio.get_running_loop().call_later(self.drain_seconds, os.kill, os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
