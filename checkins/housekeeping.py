@@ -1,29 +1,36 @@
-"""Removing what is no longer wanted, in bounded steps: deleted monitors and old processing errors (shell)."""
+"""Removing what is no longer wanted, in bounded steps: deleted monitors, old logs, old reports (shell)."""
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 
-from checkins.models import CheckIn, ProcessingError
+from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError
 from monitors.models import Environment, Monitor, MonitorEnvironment
 
 BATCH_ROWS_MAX = 5_000
 """Check-ins removed in one transaction: short enough not to be felt by ingest."""
+LOGS_MAX = 500
+"""Logs removed in one transaction. One may be a hundred times as large as a check-in."""
 PROCESSING_ERROR_AGE_MAX = timedelta(days=7)
 """How long processing errors are kept. Source: reference section 1."""
+LOSS_REPORT_AGE_MAX = timedelta(days=30)
+"""How long clients' loss reports are kept: they explain alarms, which people look into within days."""
 
 
 def purge_deleted() -> int:
     """Remove one batch of what `delete_monitors` and `delete_environments` took out of sight; returns the rows removed.
 
-    Check-ins go first, a batch at a time; an environment goes with its incidents when it has none left, a monitor when
-    it has no environments left. Call again until it returns 0.
+    Check-ins and their logs go first, a batch at a time; an environment goes with its incidents when it has none left,
+    a monitor when it has no environments left. Call again until it returns 0.
     """
     environment = MonitorEnvironment.objects.filter(status="pending_deletion").order_by("id").first()
     if environment is not None:
         with transaction.atomic():
             ids = CheckIn.objects.filter(monitor_environment=environment).values_list("id", flat=True)[:BATCH_ROWS_MAX]
             removed = CheckIn.objects.filter(id__in=list(ids)).delete()[0]
+            log_ids = CheckInLog.objects.filter(monitor_environment=environment).values_list("id", flat=True)[:LOGS_MAX]
+            removed += CheckInLog.objects.filter(id__in=list(log_ids)).delete()[0]
             if removed:
                 return removed
             name_id = environment.environment_id
@@ -35,3 +42,25 @@ def purge_deleted() -> int:
 def prune_processing_errors(*, now: datetime) -> int:
     """Remove processing errors that were last seen more than seven days ago; returns how many."""
     return ProcessingError.objects.filter(last_received_at__lt=now - PROCESSING_ERROR_AGE_MAX).delete()[0]
+
+
+def prune_logs(*, now: datetime) -> int:
+    """Remove one batch of logs and notes older than CHECKIN_LOG_DAYS; returns how many. Call again until it returns 0.
+
+    Their runs stay: what a job printed is by far the largest thing that is known of it, and the first to lose its use.
+    The batch is sought among the lowest ids, which are the oldest but for a spool's delay, so that looking costs no
+    index of its own and no table.
+    """
+    oldest = CheckInLog.objects.order_by("id").values_list("id", flat=True)[:LOGS_MAX]
+    received_before = now - timedelta(days=settings.CHECKIN_LOG_DAYS)
+    return CheckInLog.objects.filter(id__in=list(oldest), received_at__lt=received_before).delete()[0]
+
+
+def prune_loss_reports(*, now: datetime) -> int:
+    """Remove one batch of loss reports received more than 30 days ago; returns how many. Call again until it returns 0.
+
+    Found as old logs are.
+    """
+    oldest = ClientLossReport.objects.order_by("id").values_list("id", flat=True)[:BATCH_ROWS_MAX]
+    received_before = now - LOSS_REPORT_AGE_MAX
+    return ClientLossReport.objects.filter(id__in=list(oldest), received_at__lt=received_before).delete()[0]

@@ -1,16 +1,37 @@
-"""Celery's door to housekeeping."""
+"""Celery's doors to housekeeping and to the check-ins that wait for their monitors."""
+
+from collections.abc import Callable
 
 from celery import shared_task
 
-from checkins.housekeeping import prune_processing_errors, purge_deleted
+from checkins import housekeeping, services
 from checkins.nodes import forget_gone_nodes
 from monitors.wallclock import utcnow
 
 
+@shared_task(name="checkins.tasks.settle_parked")
+def settle_parked() -> int:
+    """Apply parked check-ins whose monitor has come and give up those that waited in vain (D17); returns how many."""
+    now = utcnow()
+    return _until_done(lambda: services.settle_parked(now=now))
+
+
 @shared_task(name="checkins.tasks.keep_house")
 def keep_house() -> int:
-    """Remove deleted monitors and old processing errors; returns the rows removed."""
-    removed = prune_processing_errors(now=utcnow()) + forget_gone_nodes(now=utcnow())
-    while batch := purge_deleted():
-        removed += batch
-    return removed
+    """Remove deleted monitors, and logs, reports and processing errors that are old; returns the rows removed."""
+    now = utcnow()
+    return (
+        housekeeping.prune_processing_errors(now=now)
+        + forget_gone_nodes(now=now)
+        + _until_done(lambda: housekeeping.prune_logs(now=now))
+        + _until_done(lambda: housekeeping.prune_loss_reports(now=now))
+        + _until_done(housekeeping.purge_deleted)
+    )
+
+
+def _until_done(step: Callable[[], int]) -> int:
+    """Repeat a bounded step until it finds nothing left to do; returns the sum of what it did."""
+    done = 0
+    while count := step():
+        done += count
+    return done

@@ -114,9 +114,28 @@ SPOOL_BYTES_MAX = environment.whole_number("SPOOL_BYTES_MAX", default=1 << 30, l
 
 EARLY_CHECKIN_SECONDS = environment.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
 PARKED_CHECKIN_SECONDS = environment.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
+CHECKIN_LOG_DAYS = environment.whole_number("CHECKIN_LOG_DAYS", default=30, least=1, most=36_500)
 CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
 MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
 ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
+
+# --- How much is taken, and for how long it may wait ----------------------------------------------------------------
+
+INGEST_BODY_BYTES_MAX = environment.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, least=100_000, most=1 << 30)
+INGEST_BODY_SECONDS = environment.seconds("INGEST_BODY_SECONDS", default=10.0, most=600.0)
+INGEST_CHECKIN_BYTES_MAX = environment.whole_number(
+    "INGEST_CHECKIN_BYTES_MAX", default=100 << 10, least=1_000, most=1 << 24
+)
+INGEST_LOG_BYTES_MAX = environment.whole_number("INGEST_LOG_BYTES_MAX", default=100_000, least=0, most=1 << 24)
+INGEST_NESTING_MAX = environment.whole_number("INGEST_NESTING_MAX", default=50, least=10, most=500)
+INGEST_ENVELOPE_ITEMS_MAX = environment.whole_number("INGEST_ENVELOPE_ITEMS_MAX", default=1_000, least=1, most=100_000)
+INGEST_REST_ITEMS_MAX = environment.whole_number("INGEST_REST_ITEMS_MAX", default=1_000, least=1, most=100_000)
+INGEST_BATCH_MAX = environment.whole_number("INGEST_BATCH_MAX", default=500, least=1, most=10_000)
+INGEST_PATIENCE_SECONDS = environment.seconds("INGEST_PATIENCE_SECONDS", default=0.5, most=60.0)
+INGEST_QUEUE_MAX = environment.whole_number("INGEST_QUEUE_MAX", default=50_000, least=100, most=10_000_000)
+INGEST_QUEUE_BYTES_MAX = environment.whole_number(
+    "INGEST_QUEUE_BYTES_MAX", default=64 << 20, least=1 << 20, most=1 << 34
+)
 
 # --- Telling people -------------------------------------------------------------------------------------------------
 
@@ -184,6 +203,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "deliver-notifications": {
         "task": "incidents.tasks.deliver_notifications",
+        "schedule": schedule(20 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 20},
+    },
+    "settle-parked": {
+        "task": "checkins.tasks.settle_parked",
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 20},
     },

@@ -9,10 +9,20 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
-from checkins.models import Attempt, CheckIn, IngestNode, ProcessingError
+from checkins.messages import CheckInMessage, LogMessage
+from checkins.models import (
+    Attempt,
+    CheckIn,
+    CheckInLog,
+    ClientLossReport,
+    IngestNode,
+    ProcessingError,
+    WaitingCheckIn,
+)
 from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from incidents import evidence
 from incidents.models import Incident, Issue, Notification, Occurrence
@@ -21,6 +31,7 @@ from monitors.expectation import expect_from_now, expect_nothing
 from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.services import attach_config_snapshots
 from monitors.sharding import shard_of
+from tests.messages import make_message
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 """A Monday. What "now" is in tests that do not say otherwise."""
@@ -168,6 +179,71 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
     status = "error"
     received_at = NOW
     duration_ms = 900
+
+
+class CheckInLogFactory(DjangoModelFactory[CheckInLog]):
+    """What a job printed: a note, or with `checkin` the log of a run's last word."""
+
+    class Meta:
+        model = CheckInLog
+
+    class Params:
+        checkin = None
+
+    monitor_environment = LazyAttribute(
+        lambda row: row.checkin.monitor_environment if row.checkin else MonitorEnvironmentFactory()
+    )
+    guid = LazyAttribute(lambda row: row.checkin and row.checkin.guid)
+    status = LazyAttribute(lambda row: row.checkin.status if row.checkin else "")
+    received_at = NOW
+    source = "healthchecks"
+    body = b"3 files copied\n"
+    size_bytes = LazyAttribute(lambda row: len(row.body))
+
+
+class WaitingCheckInFactory(DjangoModelFactory[WaitingCheckIn]):
+    """A message that is parked until its monitor comes; with an `error`, one that an unexpected error kept back.
+
+    Give `sent` for a message of your own.
+    """
+
+    class Meta:
+        model = WaitingCheckIn
+
+    class Params:
+        sent: CheckInMessage | LogMessage | None = None
+
+    project = SubFactory(ProjectFactory)
+    slug = Sequence(lambda n: f"unknown-{n}")
+    environment = "production"
+    error = ""
+    reason = LazyAttribute(lambda row: "failed" if row.error else "monitor_unknown")
+    source = "sentry_envelope"
+    received_at = NOW
+    message = LazyAttribute(lambda row: _kept(row.sent or _message_of(row)))
+
+
+def _message_of(row: Any) -> CheckInMessage:
+    fields = {"slug": row.slug, "raw_slug": row.slug, "environment": row.environment, "project_id": row.project.id}
+    return make_message("ok", at=row.received_at, run=1, **fields)
+
+
+def _kept(message: CheckInMessage | LogMessage) -> dict[str, Any]:
+    return {"type": type(message).__name__, "fields": msgspec.to_builtins(message)}
+
+
+class ClientLossReportFactory(DjangoModelFactory[ClientLossReport]):
+    """One check-in that a client says it lost on its way."""
+
+    class Meta:
+        model = ClientLossReport
+
+    project = SubFactory(ProjectFactory)
+    reason = "network_error"
+    quantity = 1
+    reported_at = SelfAttribute("received_at")
+    received_at = NOW
+    source = "sentry_envelope"
 
 
 class ProcessingErrorFactory(DjangoModelFactory[ProcessingError]):

@@ -3,6 +3,7 @@
 import pytest
 
 from checkins.messages import CheckInStatus
+from checkins.waiting import restored
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -44,11 +45,23 @@ def test_an_incident_agrees_with_its_environment_and_issue(resolved):
     assert incident.starting_checkin.monitor_environment == incident.monitor_environment
 
 
+def test_a_check_in_that_waits_can_be_read_back():
+    parked = factories.WaitingCheckInFactory(slug="backup")
+    failed = factories.WaitingCheckInFactory(slug="backup", error="ValueError: 7")
+    assert (parked.reason, failed.reason) == ("monitor_unknown", "failed")
+    for row in (parked, failed):
+        [message] = restored(row)
+        assert (message.project_id, message.slug, message.received_at) == (row.project_id, "backup", row.received_at)
+
+
 @pytest.mark.parametrize(
     "factory",
     [
         factories.IngestKeyFactory,
         factories.AttemptFactory,
+        factories.CheckInLogFactory,
+        factories.ClientLossReportFactory,
+        factories.WaitingCheckInFactory,
         factories.ProcessingErrorFactory,
         factories.OccurrenceFactory,
         factories.NotificationFactory,

@@ -87,6 +87,8 @@ VIOLATIONS = [
         "as a miss",
         check_in("timeout", finished_status="missed", finished_at=NOW),
     ),
+    ("checkin_log_is_a_part_of_what_was_sent", "more", changed(factories.CheckInLogFactory, size_bytes=14)),
+    ("checkin_log_status_is_known", "missed", changed(factories.CheckInLogFactory, status="missed")),
     ("checkin_missed_is_dated_at_its_slot", "no slot", check_in("missed", expected_time=None)),
     ("checkin_missed_is_dated_at_its_slot", "another date", check_in("missed", date_added=NOW + MINUTE)),
     ("checkin_status_is_known", "late", changed(factories.CheckInFactory, status="late")),
@@ -100,6 +102,7 @@ VIOLATIONS = [
             name="production",
         )(),
     ),
+    ("held_tick_noticed_after_it", "before it", changed(factories.HeldTickFactory, noticed_at=NOW - 9999 * MINUTE)),
     ("incident_one_open_per_monitor_environment", "a second", second_open_incident),
     (
         "incident_resolved_exactly_by_a_checkin",
@@ -114,6 +117,61 @@ VIOLATIONS = [
     ("ingest_key_is_32_lower_case_hex_digits", "31", changed(factories.IngestKeyFactory, public_key="a" * 31)),
     ("ingest_key_is_32_lower_case_hex_digits", "upper", changed(factories.IngestKeyFactory, public_key="A" * 32)),
     ("ingest_key_is_32_lower_case_hex_digits", "dash", changed(factories.IngestKeyFactory, public_key="a" * 31 + "-")),
+    (
+        "ingest_node_counts_from_zero",
+        "batch",
+        changed(factories.IngestNodeFactory, batch=-1),
+    ),
+    (
+        "ingest_node_counts_from_zero",
+        "position",
+        changed(factories.IngestNodeFactory, spool_position=-1),
+    ),
+    (
+        "ingest_node_counts_from_zero",
+        "spooled",
+        changed(factories.IngestNodeFactory, spooled_count=-1),
+    ),
+    (
+        "ingest_node_dropped_only_when_silent",
+        "live",
+        changed(factories.IngestNodeFactory, dropped_at=NOW),
+    ),
+    (
+        "ingest_node_dropped_only_when_silent",
+        "left",
+        changed(factories.IngestNodeFactory, {"state": "left"}, dropped_at=NOW),
+    ),
+    (
+        "ingest_node_left_with_an_empty_spool",
+        "spooled",
+        changed(factories.IngestNodeFactory, {"state": "left"}, spooled_count=1),
+    ),
+    (
+        "ingest_node_left_with_an_empty_spool",
+        "silent",
+        changed(factories.IngestNodeFactory, {"state": "silent"}, left_at=NOW),
+    ),
+    (
+        "ingest_node_silence_has_begin_and_end",
+        "no end",
+        changed(factories.IngestNodeFactory, {"state": "silent"}, silence_seen_at=None),
+    ),
+    (
+        "ingest_node_silence_has_begin_and_end",
+        "no begin",
+        changed(factories.IngestNodeFactory, {"state": "silent"}, silent_since=None),
+    ),
+    (
+        "ingest_node_silence_has_begin_and_end",
+        "backwards",
+        changed(factories.IngestNodeFactory, {"state": "silent"}, silent_since=NOW + 9 * MINUTE),
+    ),
+    (
+        "ingest_node_watermark_not_in_the_future",
+        "a minute",
+        changed(factories.IngestNodeFactory, watermark=NOW + MINUTE),
+    ),
     (
         "issue_fingerprint_unique_in_project",
         "the same fingerprint",
@@ -135,6 +193,7 @@ VIOLATIONS = [
         "archived and dated",
         changed(factories.IssueFactory, {"status": "resolved"}, status="archived"),
     ),
+    ("loss_report_counts_at_least_one", "none", changed(factories.ClientLossReportFactory, quantity=0)),
     ("monitor_crontab_xor_interval", "both", changed(factories.MonitorFactory, **INTERVAL)),
     ("monitor_crontab_xor_interval", "neither", changed(factories.MonitorFactory, crontab=None)),
     ("monitor_crontab_xor_interval", "the wrong one", changed(factories.MonitorFactory, schedule_type="interval")),
@@ -206,6 +265,21 @@ VIOLATIONS = [
         "shard_clock_one_per_shard_and_kind",
         "the same shard",
         lambda: changed(factories.ShardClockFactory, {"shard": factories.ShardClockFactory().shard + 1}, shard=0)(),
+    ),
+    (
+        "waiting_checkin_failed_exactly_with_an_error",
+        "parked with an error",
+        changed(factories.WaitingCheckInFactory, error="ValueError: 7"),
+    ),
+    (
+        "waiting_checkin_failed_exactly_with_an_error",
+        "failed without one",
+        changed(factories.WaitingCheckInFactory, reason="failed"),
+    ),
+    (
+        "waiting_checkin_failed_exactly_with_an_error",
+        "another reason",
+        changed(factories.WaitingCheckInFactory, reason="late"),
     ),
     ("tick_is_a_whole_minute", "a second", changed(factories.TickFactory, at=NOW + timedelta(seconds=1))),
     ("tick_is_a_whole_minute", "a microsecond", changed(factories.TickFactory, at=NOW + timedelta(microseconds=1))),
