@@ -307,7 +307,12 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
 
 
 def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) -> set[int]:
-    """Return `id()`s of the items that begin a new run of a monitor which was configured by its job so far."""
+    """Return `id()`s of the items that begin a new run of a monitor which was configured by its job so far.
+
+    A run whose opening message brings the configuration in the same batch is none of them.
+    """
+    items = list(items)
+    configured = {(item.message.project_id, item.message.check_in_id) for item, _ in items if item.config is not None}
     undecided = {
         id(item): (item.message.project_id, guid)
         for item, monitor in items
@@ -316,8 +321,8 @@ def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) ->
         and item.message.config is None
         and (guid := item.message.check_in_id) is not None
     }
-    known = load_by_guid(set(undecided.values()))
-    return {item for item, key in undecided.items() if key not in known}
+    known = load_by_guid(set(undecided.values()) - configured)
+    return {item for item, key in undecided.items() if key not in known and key not in configured}
 
 
 # --- environments ---------------------------------------------------------------------------------------------------

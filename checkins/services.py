@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -53,6 +54,7 @@ from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind
 from monitors.environments import LockedEnvironment, save_environments
 
+T = TypeVar("T")
 GUID_CONSTRAINT = "checkin_guid_unique_in_project"
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 SETTLED_MAX = 500
@@ -63,26 +65,31 @@ TRIES_MAX = 5
 """Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
 
-def receive(messages: Sequence[Message], *, now: datetime, also: Callable[[], None] | None = None) -> list[Outcome]:
+def receive(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
     """Apply messages in order and return one outcome for each. Everything is committed when this returns (P1).
 
-    `now` is when the batch is processed; every decision uses the time at which a message was received. `also` is called
-    last in the same transaction, for what has to be committed together with the check-ins.
+    `now` is when the batch is processed; every decision uses the time at which a message was received.
     """
+
+    def transact() -> list[Outcome]:
+        with transaction.atomic():
+            return apply(messages, now=now)
+
+    return retried(transact)
+
+
+def retried(transact: Callable[[], T]) -> T:
+    """Run a transaction, and again while other ones get in the way of its batch."""
     for tries_left in reversed(range(TRIES_MAX)):
         try:
-            with transaction.atomic():
-                outcomes = _apply(messages, now=now)
-                if also is not None:
-                    also()
-                return outcomes
+            return transact()
         except (OvertakenError, DatabaseError) as error:
-            if tries_left == 0 or not _was_overtaken(error):
+            if tries_left == 0 or not was_overtaken(error):
                 raise
     raise AssertionError("the loop returns or raises")
 
 
-def _was_overtaken(error: Exception) -> bool:
+def was_overtaken(error: Exception) -> bool:
     """Tell whether another transaction got in the way, so that the batch may succeed when it looks again.
 
     Rows are locked in one order. What is left for deadlocks are rows that do not exist yet: two batches that create
@@ -94,7 +101,8 @@ def _was_overtaken(error: Exception) -> bool:
     return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
 
 
-def _apply(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
+def apply(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
+    """Apply messages within the caller's transaction, which `retried` runs; see `receive`."""
     outcomes = [Outcome() for _ in messages]
     items = []
     loss_reports = []
@@ -157,7 +165,7 @@ def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
                 row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
                 if row is None:
                     continue
-                receive([restored(row)], now=now)
+                receive(restored(row), now=now)
                 row.delete()
                 applied += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
@@ -175,7 +183,7 @@ class _Runs:
 
     by_guid: dict[tuple[int, uuid.UUID], CheckInState]
     running: dict[int, list[CheckInState]]
-    told: set[tuple[int, uuid.UUID]]
+    told: dict[tuple[int, uuid.UUID], datetime]
     new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
@@ -197,12 +205,16 @@ class _Runs:
 
     def was_told(self, environment_id: int, message: CheckInMessage) -> bool:
         """Tell whether a message without id and without an open run is one that was heard a moment ago."""
-        return message.repeat_key is not None and (environment_id, message.repeat_key) in self.told
+        if message.repeat_key is None:
+            return False
+        # A batch may hold a backlog: of the same words minutes apart, each is a run's own.
+        told_at = self.told.get((environment_id, message.repeat_key))
+        return told_at is not None and abs(message.received_at - told_at) <= REPEAT_WINDOW
 
     def put(self, project_id: int, run: CheckInState) -> None:
         key = project_id, run.guid
         if run.repeat_key is not None:
-            self.told.add((run.environment_id, run.repeat_key))
+            self.told[run.environment_id, run.repeat_key] = run.date_updated
         self.by_guid[key] = run
         (self.new if run.id is None else self.changed)[key] = run
         runs = self.running.setdefault(run.environment_id, [])
@@ -299,7 +311,7 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
     # Each message ends at most one run, so that many are enough to find the next one that is still running.
     for run in load_running(unnamed, each_max=len(items)):
         running[run.environment_id].append(run)
-    told = set()
+    told = {}
     if keys:
         told = load_repeatable(keys, since=min(item.message.received_at for item in items) - REPEAT_WINDOW)
     return _Runs(by_guid=load_by_guid(named), running=running, told=told)

@@ -103,6 +103,7 @@ class Spool:
         self.node_id = node_id
         self.path = directory / f"{node_id}.spool"
         self._lock = lock
+        self.is_open = True
         self._connection = _connect(self.path, bytes_max=bytes_max)
         _sync_directory(directory)
         self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
@@ -182,7 +183,7 @@ class Spool:
                     break
             rows.close()
             if damaged:
-                self._set_aside(damaged)
+                self.set_aside(damaged)
             if entries or not damaged:
                 return entries
 
@@ -209,15 +210,19 @@ class Spool:
         self._refresh()
 
     def close(self) -> None:
-        """Close the file and let another process have it."""
+        """Close the file and let another process have it. Closing twice does nothing."""
+        if not self.is_open:
+            return
+        self.is_open = False
         try:
             self._connection.close()
         finally:
             os.close(self._lock)
 
-    def _set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
+    def set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
+        """Move entries, given with what is wrong with them, to where they do not come again. Raises SpoolFullError."""
         for seq, error in damaged:
-            logger.error("entry %d of the spool %s is set aside, it cannot be decoded: %s", seq, self.path, error)
+            logger.error("entry %d of the spool %s is set aside: %s", seq, self.path, error)
         with self._transaction():
             self._connection.executemany(
                 "INSERT OR REPLACE INTO damaged (seq, batch, received_us, format, request, error) "

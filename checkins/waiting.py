@@ -6,14 +6,16 @@ unexpected error and wait for a person (D14).
 
 import re
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 from django.conf import settings
 
-from checkins.messages import CheckInMessage, LogMessage
+from checkins.messages import CheckInMessage, LogMessage, Message, Source
 from checkins.models import WaitingCheckIn
+from checkins.protocols.request import IngestRequest, KnownSender, Limits
+from checkins.protocols.routes import find_route
 from monitors.bulk import fetch_rows, insert_rows
 
 ERROR_CHARACTERS_MAX = 10_000
@@ -32,6 +34,24 @@ def keep_failed(message: Waiting, error: Exception) -> None:
     _keep([(message, described(error))])
 
 
+def keep_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
+    """Keep a whole request that an unexpected error kept from being understood."""
+    _insert(
+        [
+            (
+                sender.project_id,
+                sender.slug or "",
+                "",
+                "failed",
+                described(error),
+                Source.REST.value,
+                request.received_at,
+                {"type": IngestRequest.__name__, "fields": request},
+            )
+        ]
+    )
+
+
 def described(error: Exception) -> str:
     """Return the end of the error's traceback, as PostgreSQL can store it."""
     text = "".join(traceback.format_exception(error))
@@ -39,18 +59,7 @@ def described(error: Exception) -> str:
 
 
 def _keep(messages: Collection[tuple[Waiting, str]]) -> None:
-    insert_rows(
-        "checkins_waitingcheckin",
-        {
-            "project_id": "bigint",
-            "slug": "text",
-            "environment": "text",
-            "reason": "text",
-            "error": "text",
-            "source": "text",
-            "received_at": "timestamptz",
-            "message": "jsonb",
-        },
+    _insert(
         [
             (
                 message.project_id,
@@ -63,13 +72,37 @@ def _keep(messages: Collection[tuple[Waiting, str]]) -> None:
                 {"type": type(message).__name__, "fields": message},
             )
             for message, error in messages
-        ],
+        ]
     )
 
 
-def restored(row: WaitingCheckIn) -> Waiting:
-    """Return the message in a row. Raises msgspec.ValidationError if a version wrote it that this one cannot read."""
-    return _restored(row.message)
+def _insert(rows: Sequence[Sequence[object]]) -> None:
+    insert_rows(
+        "checkins_waitingcheckin",
+        {
+            "project_id": "bigint",
+            "slug": "text",
+            "environment": "text",
+            "reason": "text",
+            "error": "text",
+            "source": "text",
+            "received_at": "timestamptz",
+            "message": "jsonb",
+        },
+        rows,
+    )
+
+
+def restored(row: WaitingCheckIn) -> list[Message]:
+    """Return the messages in a row. Raises msgspec.ValidationError if a version wrote it that this one cannot read."""
+    if row.message["type"] != IngestRequest.__name__:
+        return [_restored(row.message)]
+    request = msgspec.convert(row.message["fields"], IngestRequest)
+    found = find_route(request.path)
+    assert found is not None, "only requests with a protocol are kept"
+    protocol, address = found
+    sender = KnownSender(row.project_id, row.slug or None, row.slug or None)
+    return list(protocol.decode(request, address, sender, Limits()).messages)
 
 
 def _restored(kept: dict[str, object]) -> Waiting:

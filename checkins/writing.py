@@ -110,27 +110,30 @@ def load_running(environment_ids: Collection[int], *, each_max: int) -> list[Che
     return [_state(row) for row in rows]
 
 
-def load_repeatable(keys: Collection[tuple[int, uuid.UUID]], *, since: datetime) -> set[tuple[int, uuid.UUID]]:
-    """Return those of the pairs of environment and repeat key that a check-in changed at or after `since` carries.
+def load_repeatable(
+    keys: Collection[tuple[int, uuid.UUID]], *, since: datetime
+) -> dict[tuple[int, uuid.UUID], datetime]:
+    """Return those of the pairs of environment and repeat key that a check-in carries, with when it was last changed.
 
-    Index: checkin_history, of which the newest few rows of each environment are looked at.
+    Only changes at or after `since` are looked for. Index: checkin_history, of which the newest few rows of each
+    environment are looked at.
     """
     if not keys:
-        return set()
+        return {}
     rows = fetch_rows(
         """
-        SELECT wanted.monitor_environment_id, wanted.repeat_key
+        SELECT wanted.monitor_environment_id, wanted.repeat_key, max(newest.date_updated)
           FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (monitor_environment_id, repeat_key)
-         WHERE wanted.repeat_key IN (
-               SELECT newest.repeat_key FROM (
-                      SELECT repeat_key, date_updated FROM checkins_checkin
-                       WHERE monitor_environment_id = wanted.monitor_environment_id
-                       ORDER BY date_added DESC LIMIT 5) AS newest
-                WHERE newest.date_updated >= %s)
+         CROSS JOIN LATERAL (
+               SELECT repeat_key, date_updated FROM checkins_checkin
+                WHERE monitor_environment_id = wanted.monitor_environment_id
+                ORDER BY date_added DESC LIMIT 5) AS newest
+         WHERE newest.repeat_key = wanted.repeat_key AND newest.date_updated >= %s
+         GROUP BY 1, 2
         """,
         [[environment_id for environment_id, _ in keys], [key for _, key in keys], since],
     )
-    return {(environment_id, key) for environment_id, key in rows}
+    return {(environment_id, key): updated for environment_id, key, updated in rows}
 
 
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:

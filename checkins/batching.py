@@ -1,0 +1,522 @@
+"""The micro-batcher: from single requests to batches in PostgreSQL, or in the spool while that cannot be (shell).
+
+                     PostgreSQL takes them               it does not, or not soon enough
+    submit -> queue ----------------------> answers     ------------------------------> spool -> answers
+                                                                                          |
+                                                                  PostgreSQL <- drained --+
+
+Requests wait in the queue while the batch before theirs is stored; what has arrived by then is the next batch. So an
+idle server answers at once, and a busy one stores hundreds of check-ins with a dozen statements.
+
+Two states:
+1. direct: batches go to PostgreSQL, one at a time. A batch that PostgreSQL does not take, or has not taken after
+   `patience`, goes to the spool, and the state with it.
+2. spooling: batches go to the spool, while another coroutine drains it in order. When next to nothing is left, the
+   queue is held until that is stored too; then batches go to PostgreSQL again.
+What neither can take is refused with 503: nobody was told that it is safe.
+
+All coroutines run on one event loop, so their state needs no locks. Everything that waits for PostgreSQL runs in one
+thread, everything that waits for the spool's disk in another.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from django.db import connection, transaction
+
+from checkins import nodes
+from checkins.intake import answer_unheard, is_not_now, take
+from checkins.protocols.request import Answer, IngestRequest
+from checkins.spool import Spool, SpoolEntry, SpoolError, SpoolFullError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+BEAT_SECONDS = 1.0
+"""A watermark is at most this old when there is nothing to store; the clock waits for it after each minute."""
+RETRY_SECONDS = 0.5
+"""How often a PostgreSQL that is away is asked again."""
+ORPHANS_SECONDS = 10.0
+"""How often spools of processes that died are looked for."""
+STOP_SECONDS_MAX = 3.0
+"""How long a stop waits for PostgreSQL to take what is left in the spool; the next process goes on with it."""
+SESSION = """
+    SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'
+"""
+"""A batch that waits for longer is in the spool already. It must not hold locks for ever."""
+
+BUSY = Answer(
+    503,
+    b'{"detail": "the database is away and the spool is full: nothing was stored, send it again later"}',
+    ((b"content-type", b"application/json"),),
+)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the batcher. Seconds and bytes; counts are requests."""
+
+    spool_directory: Path
+    spool_bytes_max: int
+    batch_max: int = 500
+    patience: float = 0.5
+    queue_max: int = 50_000
+    queue_bytes_max: int = 64 << 20
+
+
+class _Waiting(NamedTuple):
+    request: IngestRequest
+    answer: "asyncio.Future[Answer]"
+    since: float
+
+
+class AbandonedError(nodes.NodeError):
+    """The batch took too long and is in the spool: it must not be committed any more."""
+
+
+class _Claim:
+    """Who may say what becomes of a batch: its transaction, or the event loop that lost patience with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_taken = False
+        self.is_abandoned = False
+
+    def commit(self) -> None:
+        """Called by the transaction right before it says that it commits. Raises AbandonedError."""
+        with self._lock:
+            if self.is_abandoned:
+                raise AbandonedError
+            self._is_taken = True
+
+    def abandon(self) -> bool:
+        """Called by the event loop; returns whether the batch can be sure not to be committed."""
+        with self._lock:
+            self.is_abandoned = True
+            return not self._is_taken
+
+
+class Batcher:
+    """Takes requests on an event loop, and answers each when it is durable."""
+
+    def __init__(self, options: Options, *, utcnow: Callable[[], datetime]) -> None:
+        self.options = options
+        self._utcnow = utcnow
+        self._queue: deque[_Waiting] = deque()
+        self._queue_bytes = 0
+        self._stored: Sequence[_Waiting] = ()  # the batch that is on its way to PostgreSQL or the spool
+        self._newest = utcnow()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._direct = asyncio.Event()
+        self._indirect = asyncio.Event()
+        self._hold = False
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._database = ThreadPoolExecutor(1, thread_name_prefix="ingest-database")
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="ingest-spool")
+        self._spool_lock = threading.Lock()
+        self._spool: Spool | None = None
+        self._session: object = None
+        self._batch = 0
+        self._fence: int | None = None
+        self._is_registered = False
+        self._go(direct=False)
+
+    # --- for the edge
+
+    def stamp(self) -> datetime:
+        """Return the reception time of a request: now, but never before that of an earlier one."""
+        self._newest = max(self._newest, self._utcnow())
+        return self._newest
+
+    def submit(self, request: IngestRequest) -> "asyncio.Future[Answer]":
+        """Queue a request that was stamped with nothing awaited in between; its answer comes when it is durable."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        if (
+            self._stopping
+            or len(self._queue) >= self.options.queue_max
+            or (self._queue_bytes + len(request.body) > self.options.queue_bytes_max)
+        ):
+            future.set_result(BUSY)
+            return future
+        self._queue.append(_Waiting(request, future, time.monotonic()))
+        self._queue_bytes += len(request.body)
+        self._wake.set()
+        return future
+
+    @property
+    def spooled_count(self) -> int:
+        """Requests in the spool."""
+        return 0 if self._spool is None else self._spool.count
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether batches go to PostgreSQL; else to the spool."""
+        return self._direct.is_set()
+
+    async def start(self) -> None:
+        """Open the spool and register the node; if PostgreSQL is away, start with the spool alone.
+
+        Raises SpoolError if there is no spool to be had.
+        """
+        self._spool = await self._on_disk(
+            lambda: Spool.open(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
+        )
+        with suppress(Exception):
+            await self._in_database(partial(self._register, self._floor(), self.stamp()))
+            self._go(direct=not self._spool.count)
+        self._tasks = [
+            asyncio.create_task(coroutine, name=name)
+            for name, coroutine in (
+                ("serve", self._serve()),
+                ("drain", self._drain()),
+                ("beat", self._beat()),
+                ("orphans", self._adopt_orphans()),
+            )
+        ]
+
+    async def stop(self) -> None:
+        """Answer what waits, drain the spool if that is quick, and take leave of the clock."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await self._direct.wait()
+                while self._queue or self._stored:
+                    await self._idle.wait()
+                    await asyncio.sleep(0)
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for waiting in (*self._stored, *self._queue):
+            if not waiting.answer.done():
+                waiting.answer.set_result(BUSY)
+        if self._is_registered and not self.spooled_count:
+            with suppress(Exception):
+                await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
+        if self._spool is not None:
+            await self._on_disk(self._spool.close)
+        self._database.shutdown(wait=False, cancel_futures=True)
+        self._disk.shutdown(wait=False)
+
+    # --- the two states
+
+    async def _serve(self) -> None:
+        """Take what is in the queue, a batch at a time, to where the state says."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue and not self._hold:
+                if self.is_direct and time.monotonic() - self._queue[0].since > self.options.patience:
+                    logger.warning("check-ins wait for more than %s s: they go to the spool", self.options.patience)
+                    self._go(direct=False)
+                if self.is_direct:
+                    await self._store(self._next_batch(self.options.batch_max))
+                else:
+                    await self._keep_in_spool([(one, None) for one in self._next_batch(10 * self.options.batch_max)])
+
+    def _next_batch(self, count_max: int) -> list[_Waiting]:
+        batch = [self._queue.popleft() for _ in range(min(count_max, len(self._queue)))]
+        self._queue_bytes -= sum(len(one.request.body) for one in batch)
+        self._stored = batch
+        self._idle.clear()
+        return batch
+
+    def _end_batch(self) -> None:
+        self._stored = ()
+        self._idle.set()
+
+    def _go(self, *, direct: bool) -> None:
+        """Change the state."""
+        set_one, clear_one = (self._direct, self._indirect) if direct else (self._indirect, self._direct)
+        set_one.set()
+        clear_one.clear()
+
+    async def _store(self, batch: Sequence[_Waiting]) -> None:
+        """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool."""
+        self._batch += 1
+        number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
+
+        def commit() -> None:
+            claim.commit()
+            nodes.advance(self._node_id, batch=number, watermark=floor, now=now, spooled_count=self.spooled_count)
+
+        future = self._in_database(lambda: take([one.request for one in batch], now=now, also=commit))
+        done, _ = await asyncio.wait([future], timeout=self.options.patience)
+        if done and future.exception() is None:
+            for one, answer in zip(batch, future.result(), strict=True):
+                if not one.answer.done():
+                    one.answer.set_result(answer)
+            self._end_batch()
+            return
+        self._go(direct=False)
+        if done:
+            error = future.exception()
+            assert error is not None, "a batch ends with its answers or with an error"
+            if not is_not_now(error) and not isinstance(error, nodes.NodeError):
+                logger.error("a batch failed in a way that no single check-in explains", exc_info=error)
+            else:
+                logger.warning("PostgreSQL does not take check-ins, they go to the spool: %s", error)
+            is_certain = claim.abandon()
+        else:
+            logger.warning("PostgreSQL takes more than %s s: check-ins go to the spool", self.options.patience)
+            is_certain = claim.abandon()
+            future.add_done_callback(_forget_result)
+        if not is_certain:
+            self._fence = number
+        await self._keep_in_spool([(one, None if is_certain else number) for one in batch])
+
+    async def _keep_in_spool(self, entries: Sequence[tuple[_Waiting, int | None]]) -> None:
+        """Answer requests as soon as the spool has them on its disk; if that cannot be, refuse them."""
+        kept: list[tuple[IngestRequest, int | None]] = []
+        answers = []
+        for one, number in entries:
+            is_kept, answer = answer_unheard(one.request)
+            answers.append(answer)
+            if is_kept:
+                kept.append((one.request, number))
+        try:
+            await self._on_disk(lambda: self._open_spool().append(kept))
+        except SpoolFullError as error:
+            logger.error("check-ins are refused: %s", error)
+            answers = [BUSY] * len(answers)
+        for (one, _), answer in zip(entries, answers, strict=True):
+            if not one.answer.done():
+                one.answer.set_result(answer)
+        self._end_batch()
+
+    async def _drain(self) -> None:
+        """While spooling: bring the spool into PostgreSQL, and when it is empty, go back to storing directly."""
+        while True:
+            await self._indirect.wait()
+            try:
+                if not self._is_registered:
+                    await self._in_database(partial(self._register, self._floor(), self.stamp()))
+                await self._in_database(partial(self._settle, self.stamp()))
+                while self.spooled_count > self.options.batch_max:
+                    await self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
+                await self._hand_over()
+            except (asyncio.CancelledError, SystemExit):
+                raise
+            except BaseException as error:
+                self._hold = False
+                self._wake.set()
+                if not is_not_now(error):
+                    logger.error("the spool cannot be drained", exc_info=error)
+                if isinstance(error, nodes.UnknownNodeError):
+                    self._is_registered = False
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hand_over(self) -> None:
+        """Hold the queue, store the rest of the spool, and then let the queue go to PostgreSQL."""
+        self._hold = True
+        started = time.monotonic()
+        await self._idle.wait()  # What is on its way to the spool comes before what is in the queue.
+        while self.spooled_count:
+            if time.monotonic() - started > self.options.patience / 2:
+                self._hold = False  # Nobody waits for longer than this: on with the spool.
+                self._wake.set()
+                return
+            await self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
+        self._go(direct=True)
+        self._hold = False
+        self._wake.set()
+
+    async def _beat(self) -> None:
+        """Move the watermark on when no batch does, above all right after each minute, for which the clock waits."""
+        while True:
+            now = self._utcnow()
+            to_minute = 60 - (now.second + now.microsecond / 1e6) + 0.01
+            await asyncio.sleep(min(BEAT_SECONDS, to_minute))
+            if not self._is_registered:
+                continue
+            floor, now = self._floor(), self.stamp()
+            with suppress(Exception):
+                await self._in_database(
+                    partial(nodes.beat, self._node_id, watermark=floor, now=now, spooled_count=self.spooled_count)
+                )
+
+    async def _adopt_orphans(self) -> None:
+        """Drain the spools of processes that died, a batch at a time, while this one has nothing spooled itself."""
+        while True:
+            await asyncio.sleep(ORPHANS_SECONDS)
+            try:
+                while self.is_direct and (orphan := await self._on_disk(self._open_orphan)) is not None:
+                    await self._drain_orphan(orphan)
+            except (asyncio.CancelledError, SystemExit):
+                raise
+            except BaseException as error:
+                if not is_not_now(error):
+                    logger.error("a spool that another process left cannot be drained", exc_info=error)
+
+    async def _drain_orphan(self, orphan: Spool) -> None:
+        logger.warning("taking over %d requests that another process left in its spool", orphan.count)
+        try:
+            await self._in_database(partial(self._register_orphan, orphan, self.stamp()))
+            while orphan.count:
+                await self._in_database(partial(self._drain_once, orphan, self.stamp()))
+            await self._in_database(partial(_leave_orphan, orphan, self.stamp()))
+        finally:
+            await self._on_disk(orphan.close)
+
+    def _floor(self, *, without: Sequence[_Waiting] = ()) -> datetime:
+        """Return what the watermark may be once the batch `without` is stored, besides all that is stored now."""
+        floor = self.stamp()
+        if self._queue:
+            floor = min(floor, self._queue[0].request.received_at)
+        if self._stored and self._stored is not without:
+            floor = min(floor, self._stored[0].request.received_at)
+        oldest = None if self._spool is None else self._spool.oldest_received_at
+        return floor if oldest is None else min(floor, oldest)
+
+    # --- in the threads
+
+    def _in_database(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._database, lambda: self._with_connection(call))
+
+    def _with_connection(self, call: Callable[[], T]) -> T:
+        """Make a call with a connection that works and has our bounds; throw the connection away if it does not."""
+        try:
+            connection.ensure_connection()
+            if self._session is not connection.connection:
+                with connection.cursor() as cursor:
+                    cursor.execute(SESSION)
+                self._session = connection.connection
+            return call()
+        except BaseException as error:
+            if is_not_now(error):
+                with suppress(Exception):
+                    connection.close()
+            raise
+
+    def _on_disk(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._disk, lambda: self._with_spool(call))
+
+    def _with_spool(self, call: Callable[[], T]) -> T:
+        with self._spool_lock:
+            return call()
+
+    def _open_orphan(self) -> Spool | None:
+        return Spool.open_orphan(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
+
+    def _open_spool(self) -> Spool:
+        assert self._spool is not None, "the spool is opened at the start"
+        return self._spool
+
+    @property
+    def _node_id(self) -> uuid.UUID:
+        return self._open_spool().node_id
+
+    def _register(self, floor: datetime, now: datetime) -> None:
+        """Enter the node, and forget what its former process has stored and could not forget any more."""
+        spool = self._open_spool()
+        registration = _register_node(spool, floor, now)
+        with self._spool_lock:
+            spool.forget(registration.spool_position)
+        self._batch = max(self._batch, registration.batch)
+        self._is_registered = True
+
+    def _register_orphan(self, spool: Spool, now: datetime) -> None:
+        registration = _register_node(spool, now, now)
+        # Its process is dead, and registering has waited for what it had sent: what is not committed never will be.
+        with self._spool_lock:
+            spool.forget(registration.spool_position)
+            if spool.newest_batch is not None:
+                spool.settle(registration.batch)
+
+    def _settle(self, now: datetime) -> None:
+        """Find out which batches whose COMMIT was not answered are stored, and let none of the others be any more."""
+        spool = self._open_spool()
+        if spool.newest_batch is None and self._fence is None:
+            return
+        with transaction.atomic():
+            node = nodes.lock_node(spool.node_id)
+            with self._spool_lock:
+                if spool.newest_batch is not None:
+                    spool.settle(node.batch)
+            if self._fence is not None and node.batch < self._fence:
+                # The transaction that was given up may still be on its way, in a thread that waits for PostgreSQL.
+                nodes.advance(
+                    spool.node_id, batch=self._fence, watermark=node.watermark, now=now, spooled_count=spool.count
+                )
+        self._fence = None
+
+    def _drain_once(self, spool: Spool, now: datetime) -> None:
+        """Store the oldest requests of a spool. What PostgreSQL refuses for good is set aside, one by one."""
+        count = self.options.batch_max
+        while True:
+            with self._spool_lock:
+                entries = spool.first(count)
+            if not entries:
+                return
+            try:
+                self._drain_entries(spool, entries, now)
+                return
+            except nodes.FencedError:  # They are stored, but the answer to COMMIT was lost.
+                with transaction.atomic():
+                    position = nodes.lock_node(spool.node_id).spool_position
+                with self._spool_lock:
+                    spool.forget(position)
+                return
+            except (nodes.NodeError, SpoolError):
+                raise
+            except Exception as error:
+                if is_not_now(error):
+                    raise
+                if count == 1:
+                    with self._spool_lock:
+                        spool.set_aside([(entries[0].seq, str(error))])
+                    return
+                count = 1
+
+    def _drain_entries(self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime) -> None:
+        watermark = spool.oldest_received_at or now
+
+        def commit() -> None:
+            nodes.advance(
+                spool.node_id,
+                batch=None,
+                spool_position=entries[-1].seq,
+                watermark=watermark,
+                now=now,
+                spooled_count=spool.count - len(entries),
+            )
+
+        take([entry.request for entry in entries], now=now, also=commit)
+        with self._spool_lock:
+            spool.forget(entries[-1].seq)
+
+    def _leave(self, now: datetime) -> None:
+        nodes.beat(self._node_id, watermark=now, now=now, spooled_count=0)
+        nodes.deregister(self._node_id, now=now)
+
+
+def _register_node(spool: Spool, floor: datetime, now: datetime) -> nodes.Registration:
+    watermark = min(floor, spool.oldest_received_at or floor)
+    return nodes.register_node(spool.node_id, watermark=watermark, now=now, host=socket.gethostname(), pid=os.getpid())
+
+
+def _leave_orphan(spool: Spool, now: datetime) -> None:
+    nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
+    nodes.deregister(spool.node_id, now=now)
+
+
+def _forget_result(future: "asyncio.Future[Any]") -> None:
+    """What a batch that was given up ends with is of no interest: it cannot have been committed, or `_settle` asks."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,131 @@
+"""The edge of ingest: a thin ASGI application that reads a request within limits, queues it, and sends the answer.
+
+Nothing of Django's request handling runs here: it costs ten times as much as the rest of a check-in. Clients do not
+retry, they lose: so no redirect, no 429 and no 5xx for anything that can be kept, and a body that is late, cut off or
+too large is read as far as it came, for its protocol to say what that means.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+
+from checkins.batching import Batcher, Options
+from checkins.intake import NO_ADDRESS, limits
+from checkins.protocols.request import HEADERS_READ, Answer, IngestRequest
+from checkins.protocols.routes import find_route
+from monitors.wallclock import utcnow
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+
+FIRST_SEGMENTS = frozenset({"api", "ping", "p"})
+CORS_HEADERS = ((b"access-control-allow-origin", b"*"),)
+PREFLIGHT_HEADERS = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, OPTIONS"),
+    (b"access-control-allow-headers", b"Authorization, Content-Encoding, Content-Type, X-Sentry-Auth"),
+    (b"access-control-max-age", b"86400"),
+)
+_NAMES_READ = {name.encode(): name for name in HEADERS_READ}
+
+
+def is_ingest_path(path: str) -> bool:
+    """Tell whether a path belongs to ingest; a DSN may have any path before Sentry's own."""
+    return path[1:].partition("/")[0] in FIRST_SEGMENTS or path.endswith(("/envelope/", "/envelope"))
+
+
+def make_batcher() -> Batcher:
+    """Return a batcher with the bounds of the settings."""
+    return Batcher(
+        Options(
+            spool_directory=settings.SPOOL_DIRECTORY,
+            spool_bytes_max=settings.SPOOL_BYTES_MAX,
+            batch_max=settings.INGEST_BATCH_MAX,
+            patience=settings.INGEST_PATIENCE_SECONDS,
+            queue_max=settings.INGEST_QUEUE_MAX,
+            queue_bytes_max=settings.INGEST_QUEUE_BYTES_MAX,
+        ),
+        utcnow=utcnow,
+    )
+
+
+async def ingest(batcher: Batcher, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one request of an ingest path."""
+    method: str = scope["method"]
+    found = find_route(scope["path"])
+    if method == "OPTIONS":
+        answer = Answer(HTTPStatus.NO_CONTENT, headers=PREFLIGHT_HEADERS)
+    elif found is None:
+        answer = NO_ADDRESS
+    elif found[0].methods is not None and method not in found[0].methods:
+        answer = _wrong_method(found[0].methods)
+    else:
+        answer = await batcher.submit(await _read(batcher, scope, receive, keeps_tail=found[0].keeps_tail))
+    body = b"" if method == "HEAD" else answer.body
+    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(batcher: Batcher, scope: Scope, receive: Receive, *, keeps_tail: bool) -> IngestRequest:
+    """Read a request as far as it comes, within the limits."""
+    headers: dict[str, str] = {}
+    has_body = False
+    for name, value in scope["headers"]:
+        known = _NAMES_READ.get(name)
+        if known is not None:
+            headers[known] = value.decode("latin-1")
+        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            has_body = True
+    body, size = await _read_body(receive, keeps_tail=keeps_tail) if has_body else (b"", 0)
+    return IngestRequest(
+        method=scope["method"],
+        path=scope["path"],
+        query=scope["query_string"].decode("utf-8", "replace"),
+        headers=headers,
+        body=body,
+        body_bytes=size,
+        received_at=batcher.stamp(),
+    )
+
+
+async def _read_body(receive: Receive, *, keeps_tail: bool) -> tuple[bytes, int]:
+    """Return the body and its size; of one that is too large the last part or nothing, as the protocol has it.
+
+    The rest of a body that is too large is read as well: a client that cannot finish sending does not listen.
+    """
+    kept_max = limits().log_bytes_max if keeps_tail else limits().body_bytes_max
+    kept = bytearray()
+    size = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":  # The client is gone; what it said still counts.
+                    break
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if keeps_tail:
+                    kept += chunk
+                    if len(kept) > 2 * kept_max:
+                        del kept[:-kept_max]
+                elif size <= kept_max:
+                    kept += chunk
+                else:
+                    kept.clear()
+                if not message.get("more_body", False):
+                    break
+    return bytes(kept[-kept_max:] if keeps_tail and size > kept_max else kept), size
+
+
+def _wrong_method(allowed: frozenset[str]) -> Answer:
+    names = ", ".join(sorted(allowed))
+    return Answer(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        f'{{"detail": "use {names}"}}'.encode(),
+        ((b"allow", f"{names}, OPTIONS".encode()), (b"content-type", b"application/json")),
+    )
