@@ -12,6 +12,7 @@ from checkins.models import IngestNode
 from checkins.nodes import advance, beat, deregister, register_node
 from checkins.services import receive
 from clocktasks import tasks
+from clocktasks.clock import ClockTask
 from clocktasks.models import HeldTick, Tick
 from clocktasks.services import advance_ledger, process_clock_task
 from tests.clocktasks.shards import SHARD, make_monitor_in
@@ -192,7 +193,7 @@ def test_the_ledger_stays_where_it_is_when_a_dropped_node_comes_back(celery):
 def test_what_is_allowed_already_is_done_while_the_clock_waits(celery, monkeypatch):
     """The message for a shard is lost; then a dropped node is back, and the clock waits for it at an older minute."""
     environment = make_environment()
-    lost = []
+    lost: list[ClockTask] = []
     monkeypatch.setattr(tasks, "send", lost.append)
     celery.now = at(6, 1)
     assert tasks.tick() == 1

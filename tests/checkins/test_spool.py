@@ -1,0 +1,483 @@
+"""P1 without PostgreSQL: what the spool took is there after kill -9, once and in order; a full one takes nothing."""
+
+import contextlib
+import logging
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from checkins import spool as spool_module
+from checkins.protocols.request import IngestRequest
+from checkins.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+MEBIBYTE = 1 << 20
+SECONDS_MAX = 60.0
+
+
+def make_request(number=0, *, body=b"", at=NOW):
+    return IngestRequest(
+        method="POST",
+        path=f"/ping/{number}",
+        query="rid=é",
+        headers={"user-agent": "curl/8", "content-type": "text/plain"},
+        body=body,
+        body_bytes=len(body),
+        received_at=at,
+    )
+
+
+def numbers(entries):
+    return [int(entry.request.path.rpartition("/")[2]) for entry in entries]
+
+
+@pytest.fixture
+def open_spool(tmp_path):
+    """Open a spool of this test's directory; all are closed at the end."""
+    opened = []
+
+    def open_one(bytes_max=64 * MEBIBYTE):
+        opened.append(Spool.open(tmp_path / "spool", bytes_max=bytes_max))
+        return opened[-1]
+
+    yield open_one
+    for spool in opened:
+        spool.close()
+
+
+# --- Keeping ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_goes_in_comes_out_oldest_first_and_stays_until_it_is_forgotten(open_spool):
+    spool = open_spool()
+    requests = [make_request(n, body=bytes([n, 0, 255]), at=NOW + timedelta(microseconds=n)) for n in range(5)]
+    spool.append([(request, None) for request in requests[:3]])
+    spool.append([(request, None) for request in requests[3:]])
+    entries = spool.first(4)
+    assert entries == [SpoolEntry(n + 1, None, requests[n]) for n in range(4)]
+    assert spool.first(4) == entries
+    spool.forget(entries[1].seq)
+    assert numbers(spool.first(10)) == [2, 3, 4]
+
+
+def test_a_request_comes_back_as_it_was(open_spool):
+    spool = open_spool()
+    body = bytes(range(256)) * 100
+    request = make_request(7, body=body, at=datetime(2026, 1, 5, 11, 0, 0, 123_456, tzinfo=UTC))
+    spool.append([(request, None)])
+    (entry,) = spool.first(1)
+    assert entry.request == request
+    assert entry.request.received_at.utcoffset() == timedelta(0)
+
+
+def test_what_is_known_about_the_entries_is_always_right(open_spool):
+    spool = open_spool()
+    assert (spool.count, spool.oldest_received_at, spool.newest_batch) == (0, None, None)
+    spool.append([(make_request(1, at=NOW), None)])
+    spool.append([(make_request(2, at=NOW - timedelta(seconds=9)), 3), (make_request(3, at=NOW), 2)])
+    assert (spool.count, spool.oldest_received_at, spool.newest_batch) == (3, NOW - timedelta(seconds=9), 3)
+    spool.forget(2)
+    assert (spool.count, spool.oldest_received_at, spool.newest_batch) == (1, NOW, 2)
+    spool.forget(3)
+    assert (spool.count, spool.oldest_received_at, spool.newest_batch) == (0, None, None)
+
+
+def test_nothing_is_stored_for_no_requests(open_spool):
+    spool = open_spool()
+    spool.append([])
+    assert (spool.count, spool.first(1)) == (0, [])
+
+
+def test_numbers_go_on_after_a_restart_and_are_never_given_twice(open_spool):
+    spool = open_spool()
+    spool.append([(make_request(1), None), (make_request(2), None)])
+    spool.forget(2)
+    spool.close()
+    again = open_spool()
+    assert (again.node_id, again.count) == (spool.node_id, 0)
+    again.append([(make_request(3), None)])
+    assert [entry.seq for entry in again.first(9)] == [3]
+
+
+def test_large_requests_are_read_a_few_at_a_time(open_spool, monkeypatch):
+    monkeypatch.setattr(spool_module, "READ_BYTES_MAX", 2_500)
+    spool = open_spool()
+    spool.append([(make_request(n, body=b"x" * 1_000), None) for n in range(5)])
+    assert numbers(spool.first(100)) == [0, 1, 2]
+    spool.append([(make_request(9, body=b"x" * 9_000), None)])
+    spool.forget(5)
+    assert numbers(spool.first(100)) == [9], "at least one, however large"
+
+
+def test_only_its_owner_may_read_it(open_spool):
+    spool = open_spool()
+    spool.append([(make_request(), None)])
+    modes = {path.suffix or path.name: path.stat().st_mode & 0o777 for path in spool.path.parent.iterdir()}
+    assert modes == {".lock": 0o600, ".spool": 0o600, ".spool-wal": 0o600}
+    assert spool.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_append_is_on_the_disk_when_it_returns(open_spool):
+    """What SQLite is told, since no test can pull the plug: see https://www.sqlite.org/pragma.html#pragma_synchronous"""
+    spool = open_spool()
+    connection = spool._connection
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,), "FULL"
+
+
+def test_another_thread_may_use_it(open_spool):
+    spool = open_spool()
+    thread = threading.Thread(target=spool.append, args=([(make_request(5), None)],))
+    thread.start()
+    thread.join(10)
+    assert numbers(spool.first(1)) == [5]
+
+
+# --- Uncertain batches ------------------------------------------------------------------------------------------------
+
+
+def test_settling_forgets_what_is_committed_and_keeps_the_rest_as_ordinary_entries(open_spool):
+    spool = open_spool()
+    batches = [None, 6, 7, 7, 8, None]
+    spool.append([(make_request(n), batch) for n, batch in enumerate(batches)])
+    assert [entry.batch for entry in spool.first(9)] == batches
+    spool.settle(7)
+    assert [(n, entry.batch) for n, entry in zip(numbers(spool.first(9)), spool.first(9), strict=True)] == [
+        (0, None),
+        (4, None),
+        (5, None),
+    ]
+    assert (spool.count, spool.newest_batch) == (3, None)
+    spool.settle(99)
+    assert spool.count == 3, "what is ordinary once is not taken for committed later"
+
+
+def test_an_uncertain_batch_is_still_known_after_a_restart(open_spool):
+    spool = open_spool()
+    spool.append([(make_request(1), 41)])
+    spool.close()
+    assert open_spool().newest_batch == 41
+
+
+# --- Full -------------------------------------------------------------------------------------------------------------
+
+
+def fill(spool, *, requests_a_call=1):
+    """Append requests of 50 kB until it is full. Returns how many were taken."""
+    taken = 0
+    with contextlib.suppress(SpoolFullError):
+        while taken < 1_000:
+            spool.append([(make_request(taken, body=b"x" * 50_000), None)] * requests_a_call)
+            taken += requests_a_call
+    assert taken < 1_000, "it was never full"
+    return taken
+
+
+def test_a_full_spool_refuses_the_whole_call_and_keeps_what_it_has(open_spool):
+    spool = open_spool(bytes_max=2 * MEBIBYTE)
+    kept = fill(spool, requests_a_call=2)
+    assert 30 <= kept <= 40
+    assert spool.count == kept
+    assert len(spool.first(1_000)) == kept
+    assert spool.bytes <= 2 * MEBIBYTE
+    assert sum(path.stat().st_size for path in spool.path.parent.iterdir()) <= (2 + 6) * MEBIBYTE
+
+
+def test_a_full_spool_takes_more_when_something_was_forgotten(open_spool):
+    spool = open_spool(bytes_max=MEBIBYTE)
+    fill(spool)
+    spool.forget(spool.first(3)[-1].seq)
+    spool.append([(make_request(7_777, body=b"x" * 50_000), None)])
+    assert numbers(spool.first(1_000))[-1] == 7_777
+
+
+def test_an_empty_spool_gives_its_disk_space_back(open_spool):
+    spool = open_spool()
+    for n in range(20):
+        spool.append([(make_request(n, body=b"x" * 500_000), None)])
+    assert spool.path.stat().st_size + spool.path.with_suffix(".spool-wal").stat().st_size > 10 * MEBIBYTE
+    spool.forget(20)
+    assert spool.path.stat().st_size + spool.path.with_suffix(".spool-wal").stat().st_size < MEBIBYTE
+    assert spool.bytes < MEBIBYTE
+    spool.append([(make_request(21), None)])
+    assert [entry.seq for entry in spool.first(1)] == [21]
+
+
+LIMITED_DISK = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from checkins.spool import Spool, SpoolFullError
+from tests.checkins.test_spool import make_request, numbers
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A write beyond the limit then fails, as on a full disk.
+spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
+spool.append([(make_request(1), None)])
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+for n in range(2, 1000):
+    try:
+        spool.append([(make_request(n, body=b"x" * 20_000), None)])
+    except SpoolFullError as error:
+        break
+stored = numbers(spool.first(10_000))
+assert stored == list(range(1, n)), (stored, n)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+spool.append([(make_request(n), None)])
+assert numbers(spool.first(10_000)) == list(range(1, n + 1))
+print(n)
+"""
+
+
+def test_a_full_disk_refuses_the_call_and_the_spool_goes_on_when_there_is_room(tmp_path):
+    script = LIMITED_DISK.format(root=str(ROOT), directory=str(tmp_path / "spool"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}, text=True,
+        capture_output=True, timeout=SECONDS_MAX, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 5 < int(done.stdout) < 100
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------------
+
+
+def damage(spool, seq, *, request=None, format_number=None):
+    if request is not None:
+        spool._connection.execute("UPDATE entry SET request = ? WHERE seq = ?", (request, seq))
+    if format_number is not None:
+        spool._connection.execute("UPDATE entry SET format = ? WHERE seq = ?", (format_number, seq))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"request": b""},
+        {"request": b"\xc1 is never used"},
+        {"request": msgspec.msgpack.encode({"method": "POST"})},
+        {"request": msgspec.msgpack.encode(make_request()).replace("é".encode(), b"\xff\xfe")},
+        {"format_number": 99},
+    ],
+    ids=["empty", "not msgpack", "fields are missing", "text that is no text", "a format of another version"],
+)
+def test_a_damaged_entry_is_set_aside_with_an_error_and_the_others_come(open_spool, caplog, columns):
+    spool = open_spool()
+    spool.append([(make_request(n, at=NOW + timedelta(seconds=n)), 7) for n in range(3)])
+    damage(spool, 1, **columns)
+    assert numbers(spool.first(3)) == [1, 2]
+    assert numbers(spool.first(3)) == [1, 2]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith(f"entry 1 of the spool {spool.path} is set aside, it cannot be decoded: ")
+    assert (spool.count, spool.oldest_received_at) == (2, NOW + timedelta(seconds=1)), "the watermark may go on"
+    assert spool._connection.execute("SELECT seq, batch FROM damaged").fetchall() == [(1, 7)]
+
+
+def test_nothing_but_damaged_entries_is_an_empty_spool(open_spool):
+    spool = open_spool()
+    spool.append([(make_request(n), None) for n in range(5)])
+    for seq in range(1, 6):
+        damage(spool, seq, request=b"\xc1")
+    assert spool.first(2) == []
+    assert spool.count == 0
+
+
+def test_random_bytes_in_entries_never_raise_anything(open_spool, caplog):
+    choose = random.Random(20260105)  # noqa: S311 - the same damage in every run
+    good = msgspec.msgpack.encode(make_request(3, body=b"hello"))
+    spool = open_spool()
+    spool.append([(make_request(3, body=b"hello"), None)] * 300)
+    for seq in range(1, 301):
+        bad = bytearray(good)
+        for _ in range(choose.randint(1, 4)):
+            bad[choose.randrange(len(bad))] = choose.randrange(256)
+        damage(spool, seq, request=bytes(bad))
+    read = len(spool.first(1_000))
+    assert read + len(caplog.records) == 300
+    assert len(caplog.records) > 30
+
+
+def test_a_file_that_is_no_spool_is_set_aside_and_replaced(open_spool, caplog):
+    spool = open_spool()
+    spool.append([(make_request(1), None)])
+    spool.close()
+    spool.path.write_bytes(b"this is not a database" * 1_000)
+    again = open_spool()
+    assert (again.node_id, again.count) == (spool.node_id, 0)
+    assert "is set aside as" in caplog.text
+    (kept,) = spool.path.parent.glob("*.spool-damaged")
+    assert kept.read_bytes().startswith(b"this is not a database")
+
+
+def test_a_place_where_nothing_can_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(SpoolUnusableError, match="no spool can be kept in"):
+        Spool.open(tmp_path / "file" / "spool", bytes_max=MEBIBYTE)
+
+
+def test_a_spool_that_cannot_be_opened_does_not_keep_a_process_from_starting(open_spool, caplog):
+    spool = open_spool()
+    spool.close()
+    spool.path.unlink()
+    spool.path.mkdir()
+    again = open_spool()
+    assert again.node_id != spool.node_id
+    assert "cannot be opened" in caplog.text
+
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+
+
+def test_two_never_share_a_file_and_who_comes_after_one_adopts_it(open_spool):
+    first, second = open_spool(), open_spool()
+    assert first.node_id != second.node_id
+    first.append([(make_request(1), None)])
+    first.close()
+    third = open_spool()
+    assert (third.node_id, numbers(third.first(9))) == (first.node_id, [1])
+
+
+def test_an_orphan_is_a_spool_with_entries_that_nobody_uses(open_spool, tmp_path):
+    def orphan():
+        return Spool.open_orphan(tmp_path / "spool", bytes_max=MEBIBYTE)
+
+    mine, dead, empty = open_spool(), open_spool(), open_spool()
+    mine.append([(make_request(1), None)])
+    dead.append([(make_request(2), None)])
+    assert orphan() is None, "all of them are in use"
+    empty.close()
+    assert orphan() is None, "an empty one is nothing to drain"
+    dead.close()
+    found = orphan()
+    assert found is not None
+    assert (found.node_id, numbers(found.first(9))) == (dead.node_id, [2])
+    assert orphan() is None, "it is in use by whoever drains it"
+    found.forget(1)
+    found.close()
+    assert orphan() is None
+
+
+APPENDER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from checkins.spool import Spool
+from tests.checkins.test_spool import make_request
+spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
+print("node", spool.node_id, flush=True)
+number = int(sys.argv[1])
+while True:
+    size = 1 + number % 7
+    spool.append([(make_request(number + n, body=b"x" * (number % 3000)), None) for n in range(size)])
+    number += size
+    print(number - 1, flush=True)
+"""
+
+
+@pytest.fixture
+def start_appender(tmp_path):
+    """Start a process that appends numbered requests for ever, and prints the newest number when a call returned."""
+    running = []
+
+    def start(first):
+        script = APPENDER.format(root=str(ROOT), directory=str(tmp_path / "spool"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(first)], stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
+        )  # fmt: skip
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def node_of(process):
+    found = re.fullmatch(r"node (\S+)\n", process.stdout.readline())
+    assert found, "it has started"
+    return uuid.UUID(found.group(1))
+
+
+def test_p1_whatever_was_acknowledged_is_there_after_kill_9_once_and_in_order(start_appender, open_spool):
+    choose = random.Random(20260105)  # noqa: S311 - kills at the same calls in every run, give or take the machine
+    first, nodes = 0, set()
+    for _ in range(6):
+        process = start_appender(first)
+        nodes.add(node_of(process))
+        calls = choose.randint(1, 200)
+        acknowledged = first - 1
+        for _ in range(calls):
+            acknowledged = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split("\n")  # What it said before it died. The last line may be half a number.
+        acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
+        process.wait(10)
+        spool = open_spool()
+        stored = numbers(spool.first(100_000))
+        while len(stored) < spool.count:  # `first` reads a bounded number of bytes.
+            last = stored[-1]
+            stored += numbers([entry for entry in spool.first(100_000) if entry.seq > last + 1])
+        assert stored == list(range(len(stored))), "each once, in order, and nothing in between is missing"
+        assert acknowledged < len(stored) <= acknowledged + 1 + 7, "and at most the call that was not answered"
+        nodes.add(spool.node_id)
+        first = len(stored)
+        spool.close()
+    assert len(nodes) == 1, "each process adopted the file and the node of the one before"
+    assert first > 100
+
+
+def test_processes_that_start_at_once_have_a_file_each(start_appender):
+    processes = [start_appender(1_000 * n) for n in range(4)]
+    nodes = [node_of(process) for process in processes]
+    assert len(set(nodes)) == 4
+    for process in processes:
+        assert int(process.stdout.readline()) >= 0
+
+
+def test_how_fast_it_is(open_spool, capsys):
+    spool = open_spool()
+    batch = [(make_request(n, body=b"x" * 300), None) for n in range(100)]
+    began = time.monotonic()
+    longest = 0.0
+    for _ in range(50):
+        at = time.monotonic()
+        spool.append(batch)
+        longest = max(longest, time.monotonic() - at)
+    appended = time.monotonic() - began
+    began = time.monotonic()
+    while entries := spool.first(500):
+        spool.forget(entries[-1].seq)
+    drained = time.monotonic() - began
+    with capsys.disabled():
+        print(  # noqa: T201
+            f"\nspool: {5_000 / appended:,.0f} requests/s in hundreds, slowest call {longest * 1000:.1f} ms, "
+            f"read and forgotten {5_000 / drained:,.0f}/s"
+        )
+    assert spool.count == 0
+
+
+def test_it_is_what_sqlite_itself_calls_sound(open_spool):
+    spool = open_spool()
+    spool.append([(make_request(n, body=b"x" * 10_000), n) for n in range(50)])
+    spool.settle(20)
+    spool.forget(30)
+    spool.close()
+    with sqlite3.connect(spool.path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
