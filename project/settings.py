@@ -37,9 +37,6 @@ REDIS_URL = environment.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: r
 
 HTTPS_ONLY = environment.flag("HTTPS_ONLY", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
-# Clients do not repeat a check-in, and few follow a redirect with its body: what is redirected is lost.
-INGEST_PATHS = ("api/", "ping/", "p/")
-SECURE_REDIRECT_EXEMPT = [f"^{path}" for path in INGEST_PATHS]
 SECURE_HSTS_SECONDS = (
     environment.whole_number("HSTS_SECONDS", default=31_536_000, least=0, most=63_072_000) if HTTPS_ONLY else 0
 )
@@ -69,7 +66,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "project.middleware.CommonMiddlewareThatKeepsCheckIns",
+    "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

@@ -8,6 +8,7 @@ from django.test import Client
 
 from project import environment
 from project.supervisor import BASE_DIR
+from tests.checkins.web import IngestClient
 
 PRODUCTION = {
     "SECRET_KEY": "1f8e7ac06fd94d0b8a5c-a key for this test alone-53b0c1d2e3f4a5b6c7d8e9",
@@ -82,13 +83,15 @@ def test_a_flag_may_be_written_in_any_usual_way(monkeypatch, value, expected):
     assert environment.flag("FLAG", default=not expected) is expected
 
 
-@pytest.mark.parametrize("path", ["/api/1/envelope", "/api/nowhere", "/ping/nowhere", "/p/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/api/1/envelope", "/prefix/api/1/envelope", "/api/nowhere", "/ping/nowhere", "/p/nowhere"]
+)
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.django_db
 def test_a_check_in_is_never_answered_with_a_redirect(settings, path, method):
     settings.SECURE_SSL_REDIRECT = True
 
-    response = getattr(Client(), method)(path)
+    response = getattr(IngestClient(), method)(path)
 
     assert not 300 <= response.status_code < 400
 

@@ -5,19 +5,18 @@ import gzip
 import json
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import brotli  # type: ignore[import-untyped]
 import pytest
 import zstandard
-from asgiref.sync import async_to_sync
-from django.test import AsyncClient, Client, RequestFactory
+from django.test import Client
 
-from checkins import api
-from checkins.api import CHECK_IN_BYTES_MAX
-from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
+from checkins.intake import limits
+from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
 from monitors.models import IngestKey, Monitor
+from tests.checkins.web import IngestClient, scope_of, send
 from tests.factories import IngestKeyFactory, MonitorFactory
 
 pytestmark = pytest.mark.django_db
@@ -25,6 +24,11 @@ pytestmark = pytest.mark.django_db
 ID_TEXT = "941723b3aef34230b0dda4e899818344"
 EVENT_ID = "9bcf8290d35740b69389768966df76b6"
 CRONTAB = {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}
+
+
+@pytest.fixture
+def client() -> IngestClient:
+    return IngestClient()
 
 
 @pytest.fixture
@@ -224,36 +228,60 @@ def test_a_body_that_cannot_be_decompressed_is_400(client: Client, key: IngestKe
 
 
 def test_a_decompression_bomb_is_413(client: Client, key: IngestKey):
-    bomb = gzip.compress(bytes(api.BODY_BYTES_MAX + 1))
+    bomb = gzip.compress(bytes(limits().body_bytes_max + 1))
     assert_error(post_envelope(client, key, bomb, **{"content-encoding": "gzip"}), 413, says="more than")
 
 
-def test_a_body_that_is_too_large_is_413(client: Client, key: IngestKey, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(api, "BODY_BYTES_MAX", 1000)
+@pytest.fixture
+def small_bodies(settings: Any) -> Iterator[None]:
+    settings.INGEST_BODY_BYTES_MAX = 1000
+    limits.cache_clear()
+    yield
+    limits.cache_clear()
+
+
+def test_a_body_that_is_too_large_is_413(client: Client, key: IngestKey, small_bodies: None):
     body = envelope_of(("event", b"x" * 1000))
-    assert_error(post_envelope(client, key, body), 413, says="more than 1000 bytes")
+    assert_error(post_envelope(client, key, body), 413, says="at most 1000 are read")
     assert post_envelope(client, key, envelope_of(("event", b"x" * 900))).status_code == 200
 
 
 def test_a_check_in_that_is_too_large_is_413_and_the_others_of_its_envelope_count(
     client: Client, key: IngestKey, monitor: Monitor
 ):
-    body = envelope_of(check_in(x="x" * CHECK_IN_BYTES_MAX), check_in())
+    body = envelope_of(check_in(x="x" * limits().checkin_bytes_max), check_in())
     assert_error(post_envelope(client, key, body), 413, says="check_in item")
     assert CheckIn.objects.count() == 1
     assert [error[0] for error in stored_errors()] == ["CHECKIN_VALIDATION_FAILED"]
 
 
-def test_a_connection_that_ends_early_is_400(key: IngestKey):
-    class Broken:
-        def read(self, *_: object) -> bytes:
-            raise OSError("connection reset by peer")
+@pytest.mark.parametrize("end", ["cut", "silence"])
+def test_an_envelope_that_is_cut_off_is_400_and_stored_as_an_error(key: IngestKey, settings: Any, end: str):
+    settings.INGEST_BODY_SECONDS = 0.01
+    headers = [(b"x-sentry-auth", sentry_header(key).encode()), (b"transfer-encoding", b"chunked")]
+    scope = scope_of("POST", f"/api/{key.project_id}/envelope/", headers=headers)
+    start, body = send(scope, envelope_of(check_in())[:-20], end=end)
+    assert (start["status"], b"follow" in body) == (400, True)
+    assert stored_errors() == [("CHECKIN_VALIDATION_FAILED", "", "")]
 
-    request = RequestFactory().post(
-        "/", b"12345", content_type="text/plain", headers={"x-sentry-auth": sentry_header(key)}
-    )
-    request._stream = Broken()  # type: ignore[assignment]
-    assert_error(api.envelope(request, str(key.project_id)), 400, says="connection ended")
+
+@pytest.mark.parametrize("end", ["complete", "cut", "silence"])
+def test_a_ping_counts_however_its_body_ends(monitor: Monitor, settings: Any, end: str):
+    settings.INGEST_BODY_SECONDS = 0.01
+    scope = scope_of("POST", f"/ping/{monitor.guid}", headers=[(b"content-length", b"100")])
+    start, body = send(scope, b"rows=3 \xc3", end=end)
+    assert (start["status"], body) == (200, b"OK")
+    assert CheckIn.objects.get().status == "ok"
+    assert bytes(CheckInLog.objects.get().body) == b"rows=3 \xc3"
+
+
+def test_of_a_large_body_of_a_ping_the_last_part_is_kept(monitor: Monitor):
+    scope = scope_of("POST", f"/ping/{monitor.guid}/fail", headers=[(b"transfer-encoding", b"chunked")])
+    chunks = [bytes([number % 256]) * 50_000 for number in range(60)]
+    start, body = send(scope, *chunks)
+    assert (start["status"], body) == (200, b"OK")
+    log = CheckInLog.objects.get()
+    assert (bytes(log.body), log.size_bytes) == (chunks[-2] + chunks[-1], 3_000_000)
 
 
 # Whose is it?
@@ -440,7 +468,7 @@ def test_a_query_that_cannot_be_read_is_400_and_stored_as_an_error(
         (b"[]", 400),
         (b"null", 400),
         (b"[" * 50_000, 400),
-        (b" " * (CHECK_IN_BYTES_MAX + 1), 413),
+        (b" " * (limits().checkin_bytes_max + 1), 413),
     ],
 )
 def test_a_json_body_that_cannot_be_read_is_refused_and_stored_as_an_error(
@@ -495,22 +523,3 @@ def test_no_answer_is_a_redirect_and_each_is_open_to_any_origin(client: Client, 
         response = client.generic(method, endpoint)
         assert response.status_code in (400, 401, 405)
         assert response["Access-Control-Allow-Origin"] == "*"
-
-
-def test_csrf_protection_is_not_in_the_way(key: IngestKey, monitor: Monitor):
-    client = Client(enforce_csrf_checks=True)
-    assert post_envelope(client, key, envelope_of(check_in())).status_code == 200
-    assert client.post(cron_path(key) + "?status=ok").status_code == 202
-
-
-def test_the_endpoints_work_under_asgi(key: IngestKey, monitor: Monitor):
-    client = AsyncClient()
-    post: Any = async_to_sync(client.post)
-    response = post(
-        f"/api/{key.project_id}/envelope/",
-        gzip.compress(envelope_of(check_in())),
-        content_type="application/x-sentry-envelope",
-        headers={"x-sentry-auth": sentry_header(key), "content-encoding": "gzip"},
-    )
-    assert response.status_code == 200
-    assert CheckIn.objects.count() == 1
