@@ -280,7 +280,7 @@ def test_a_damaged_entry_is_set_aside_with_an_error_and_the_others_come(open_spo
     assert numbers(spool.first(3)) == [1, 2]
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith(f"entry 1 of the spool {spool.path} is set aside, it cannot be decoded: ")
+    assert record.getMessage().startswith(f"entry 1 of the spool {spool.path} is set aside: ")
     assert (spool.count, spool.oldest_received_at) == (2, NOW + timedelta(seconds=1)), "the watermark may go on"
     assert spool._connection.execute("SELECT seq, batch FROM damaged").fetchall() == [(1, 7)]
 

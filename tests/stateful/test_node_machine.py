@@ -26,6 +26,7 @@ NODES = 3
 GRACE = timedelta(seconds=1)
 
 numbers = st.integers(0, NODES - 1)
+seconds_it_takes = st.sampled_from([0, 5, 61])
 
 
 class Process:
@@ -76,11 +77,15 @@ class NodeMachine(RuleBasedStateMachine):
 
     # --- time and the database ---
 
-    @rule(seconds=st.sampled_from([0.5, 1, 5, 20, 59, 60, 61, 125, 700]))
-    def time_passes_and_the_clock_looks(self, seconds):
+    @rule(seconds=st.sampled_from([0.5, 1, 5, 20, 59, 60, 61, 125, 700]), silent=st.none() | numbers)
+    def time_passes_and_the_clock_looks(self, seconds, silent):
         self.now += timedelta(seconds=seconds)
-        if self.database_is_there:
-            self.look()
+        if not self.database_is_there:
+            return
+        for number, process in enumerate(self.processes):
+            if process.is_running and number != silent:
+                self.beat(process)
+        self.look()
 
     @rule(seconds=st.sampled_from([1, 5, 20, 60]))
     def time_passes(self, seconds):
@@ -114,9 +119,10 @@ class NodeMachine(RuleBasedStateMachine):
         process.is_running = True
 
     @precondition(somebody_runs)
-    @rule(number=numbers, is_restarted=st.booleans())
-    def a_process_is_killed(self, number, is_restarted):
+    @rule(number=numbers, seconds=seconds_it_takes, is_restarted=st.booleans())
+    def a_process_is_killed(self, number, seconds, is_restarted):
         process = self.running(number)
+        self.now += timedelta(seconds=seconds)
         process.is_running = False
         process.memory = []
         if is_restarted and self.database_is_there:
@@ -139,16 +145,18 @@ class NodeMachine(RuleBasedStateMachine):
             self.now += timedelta(seconds=1)
 
     @precondition(somebody_runs)
-    @rule(number=numbers, stored=st.integers(1, 3), is_rolled_back=st.booleans())
-    def a_batch_is_committed(self, number, stored, is_rolled_back):
+    @rule(number=numbers, meanwhile=st.integers(0, 2), seconds=seconds_it_takes, is_rolled_back=st.booleans())
+    def a_batch_is_committed_while_more_arrives(self, number, meanwhile, seconds, is_rolled_back):
         process = self.running(number)
+        left = [self.now] * meanwhile
+        process.memory += left
+        self.now += timedelta(seconds=seconds)
         if process.spool:
             process.to_spool()
             return
         if not self.database_is_there:
             process.to_spool()
             return
-        left = process.memory[stored:]
         process.batch += 1
         with transaction.atomic():
             advance(
@@ -170,7 +178,7 @@ class NodeMachine(RuleBasedStateMachine):
         self.running(number).to_spool()
 
     @precondition(somebody_runs_with_the_database)
-    @rule(number=numbers, drained=st.integers(1, 3), dies=st.booleans())
+    @rule(number=numbers, drained=st.sampled_from([2, 100]), dies=st.booleans())
     def the_spool_is_drained(self, number, drained, dies):
         process = self.running(number)
         with transaction.atomic():
@@ -196,7 +204,9 @@ class NodeMachine(RuleBasedStateMachine):
     @precondition(somebody_runs_with_the_database)
     @rule(number=numbers)
     def a_process_beats(self, number):
-        process = self.running(number)
+        self.beat(self.running(number))
+
+    def beat(self, process):
         beat(process.id, watermark=process.watermark(self.now), now=self.now, spooled_count=len(process.spool))
 
     @precondition(somebody_runs_with_the_database)
@@ -251,7 +261,7 @@ def test_p2_random_stories_of_processes_never_let_the_clock_pass_a_watermark(set
     run_state_machine_as_test(
         NodeMachine,
         settings=search(
-            max_examples=int(examples or 40),
+            max_examples=int(examples or 80),
             stateful_step_count=30,
             deadline=None,
             derandomize=examples is None,
