@@ -1,23 +1,40 @@
-"""Check-ins and processing errors in the admin: what was heard, and what could not be used. Nobody edits it.
+"""Check-ins, their logs, and what could not be used, in the admin. Nobody edits it.
 
 There may be millions of check-ins, so the list is ordered by id (they arrive in that order), its filters are those that
 an index serves, and it has no date hierarchy, which would read the whole table; one day at a time is offered instead.
 """
 
+import base64
+import binascii
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkins.messages import PROBLEM_MEANINGS, ProblemKind
-from checkins.models import CheckIn, IngestNode, ProcessingError
-from monitors.inspection import NOTHING, InspectionAdmin, code, duration, facts, instant, label, link, table
+from checkins.models import CheckIn, CheckInLog, ClientLossReport, IngestNode, ProcessingError, WaitingCheckIn
+from checkins.services import retry_failed
+from checkins.transitions import LIFE_MAX
+from monitors.inspection import (
+    NOTHING,
+    InspectionAdmin,
+    code,
+    duration,
+    facts,
+    instant,
+    label,
+    link,
+    logs_text,
+    readable,
+    table,
+)
+from monitors.losses import losses_beside, losses_text
 from monitors.models import MonitorEnvironment, Project
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
@@ -27,6 +44,10 @@ SILENCE_SHOWN_MIN = timedelta(seconds=5)
 """Between two signs of life every node is silent for a moment."""
 ENVIRONMENTS_SEARCHED = 1_000
 """As many as a monitor may have."""
+LOG_BEFORE_RUN_MAX = timedelta(days=1)
+"""Output may come before the first word of its run."""
+LOGS_SHOWN = 20
+"""Logs on the page of a run. Each may have 100 kB."""
 
 
 def milliseconds(count: int | None) -> str:
@@ -105,8 +126,22 @@ class CheckInAdmin(InspectionAdmin):
     search_fields = ("guid",)
     search_help_text = "The id of a check-in, or the whole slug of a monitor"
     fieldsets = (
-        ("Run", {"fields": ("status_label", "monitor_link", "environment_link", "guid", "source", "trace_id")}),
-        ("Times", {"fields": ("times",)}),
+        (
+            "Run",
+            {
+                "fields": (
+                    "status_label",
+                    "monitor_link",
+                    "environment_link",
+                    "guid",
+                    "source",
+                    "trace_id",
+                    "exit_status",
+                )
+            },
+        ),
+        ("Times", {"fields": ("times", "lost_around")}),
+        ("Log", {"fields": ("log",)}),
         ("Earlier attempts", {"fields": ("earlier_attempts",)}),
         ("Configuration in force", {"fields": ("configuration",)}),
     )
@@ -115,6 +150,8 @@ class CheckInAdmin(InspectionAdmin):
         "monitor_link",
         "environment_link",
         "times",
+        "lost_around",
+        "log",
         "earlier_attempts",
         "configuration",
     )
@@ -222,6 +259,21 @@ class CheckInAdmin(InspectionAdmin):
             }
         )
 
+    @admin.display(description="Lost on the way")
+    def lost_around(self, checkin: CheckIn) -> SafeString:
+        """Show what clients say that they lost around a miss or a timeout (D19)."""
+        zone = checkin.monitor_environment.monitor.timezone
+        return losses_text(losses_beside([checkin], checkin.project_id), timezone=zone) or NOTHING
+
+    @admin.display(description="Log")
+    def log(self, checkin: CheckIn) -> SafeString:
+        """Show what the job printed, newest first: of several, the last words matter most."""
+        logs = CheckInLog.objects.filter(monitor_environment=checkin.monitor_environment_id, guid=checkin.guid)
+        # The index is by time: without both ends all that the environment ever printed would be searched.
+        lifetime = (checkin.date_added - LOG_BEFORE_RUN_MAX, checkin.date_added + LIFE_MAX)
+        newest = logs.filter(received_at__range=lifetime).order_by("-received_at", "-id")
+        return logs_text(newest[:LOGS_SHOWN], timezone=checkin.monitor_environment.monitor.timezone)
+
     @admin.display(description="Attempts")
     def earlier_attempts(self, checkin: CheckIn) -> SafeString:
         """Show what the job said under the same id before (D16)."""
@@ -300,6 +352,119 @@ class ProcessingErrorAdmin(InspectionAdmin):
     def pretty_payload(self, error: ProcessingError) -> SafeString:
         """Show the payload as indented JSON."""
         return code(json.dumps(error.payload, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+@admin.register(WaitingCheckIn)
+class WaitingCheckInAdmin(InspectionAdmin):
+    """Check-ins that were acknowledged and are not applied yet: parked for their monitor (D17), or failed (D14)."""
+
+    list_display = ("received", "reason_label", "slug", "environment", "project", "source", "error_line")
+    list_filter = (
+        ("reason", ChoicesDropdownFilter),
+        ("project", AutocompleteSelectFilter),
+        ("source", ChoicesDropdownFilter),
+    )
+    sortable_by = ("received", "slug")
+    search_fields = ("slug",)
+    search_help_text = "Part of the slug"
+    ordering = ("-id",)
+    list_select_related = ("project",)
+    actions = ("process_again",)
+    fieldsets = (
+        ("Why it waits", {"fields": ("reason_label", "meaning", "failure")}),
+        ("Whose", {"fields": ("project", "slug", "environment", "source", "received")}),
+        ("What was sent", {"fields": ("content",)}),
+    )
+    readonly_fields = ("reason_label", "meaning", "failure", "received", "content")
+
+    @admin.display(description="Received (UTC)", ordering="id")
+    def received(self, row: WaitingCheckIn) -> SafeString:
+        """Show when it came."""
+        return instant(row.received_at, zone_is_said=True)
+
+    @admin.display(description="Reason", ordering="reason")
+    def reason_label(self, row: WaitingCheckIn) -> SafeString:
+        """Show why it waits."""
+        return label(row.get_reason_display(), "bad" if row.reason == "failed" else "doubtful")
+
+    @admin.display(description="Error")
+    def error_line(self, row: WaitingCheckIn) -> str:
+        """Show the last line of the error, which says what it was."""
+        return row.error.strip().rpartition("\n")[2] or NOTHING
+
+    @admin.display(description="Meaning")
+    def meaning(self, row: WaitingCheckIn) -> str:
+        """Say what becomes of it."""
+        if row.reason == "failed":
+            return (
+                "An unexpected error kept it from being applied. It stays until it is processed again, "
+                "with the time at which it was received."
+            )
+        return (
+            "Its monitor is not known yet. It is applied when the monitor comes, which usually is with the run's "
+            "other message, and becomes a processing error otherwise."
+        )
+
+    @admin.display(description="Error")
+    def failure(self, row: WaitingCheckIn) -> SafeString:
+        """Show the end of the error's traceback."""
+        return code(row.error) if row.error else NOTHING
+
+    @admin.display(description="Message")
+    def content(self, row: WaitingCheckIn) -> SafeString:
+        """Show the message part by part; what is not set is left out."""
+        parts = row.message["fields"]
+        return facts({name: part_text(name, value) for name, value in parts.items() if value not in (None, "", [], {})})
+
+    @admin.action(description="Process again", permissions=["handle"])
+    def process_again(self, request: HttpRequest, queryset: QuerySet[WaitingCheckIn]) -> None:
+        """Apply the selected check-ins that failed, each by itself, as if they had been applied when they came."""
+        chosen = list(queryset.order_by().values_list("pk", "reason"))
+        failed = [key for key, reason in chosen if reason == "failed"]
+        applied, failed_again = retry_failed(failed, now=utcnow())
+        said = [f"Applied {applied}, {failed_again} failed again."]
+        if parked := len(chosen) - len(failed):
+            said.append(f"{parked} parked for a monitor that is not known yet: nothing can be done before it is there.")
+        (messages.warning if failed_again or parked else messages.success)(request, " ".join(said))
+
+
+def part_text(name: str, value: Any) -> SafeString | str:
+    """Return one part of a stored message for people: bytes as text, what is nested as indented JSON."""
+    if name == "log" and isinstance(value, dict):
+        return format_html("{} bytes{}", value.get("size_bytes"), part_text("body", value.get("body")))
+    if name == "body":
+        try:
+            return code(readable(base64.b64decode(str(value), validate=True)))
+        except binascii.Error:
+            return code(str(value))
+    if isinstance(value, dict | list):
+        return code(json.dumps(value, indent=2, ensure_ascii=False))
+    return str(value)
+
+
+@admin.register(ClientLossReport)
+class ClientLossReportAdmin(InspectionAdmin):
+    """What clients say that they lost on the way to us (D19)."""
+
+    list_display = ("received", "quantity", "reason", "project", "reported")
+    list_filter = (("project", AutocompleteSelectFilter),)
+    sortable_by = ("received",)
+    search_fields = ("reason",)
+    search_help_text = "Part of the reason"
+    ordering = ("-id",)
+    list_select_related = ("project",)
+    fields = ("project", "quantity", "reason", "received", "reported", "source")
+    readonly_fields = ("received", "reported")
+
+    @admin.display(description="Received", ordering="id")
+    def received(self, report: ClientLossReport) -> SafeString:
+        """Show when the report came."""
+        return instant(report.received_at, now=utcnow())
+
+    @admin.display(description="Reported, by the client's clock")
+    def reported(self, report: ClientLossReport) -> SafeString:
+        """Show when the client wrote it."""
+        return instant(report.reported_at)
 
 
 @admin.register(IngestNode)

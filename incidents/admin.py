@@ -4,7 +4,7 @@ The check-ins that incidents and occurrences point at may have been removed (the
 and there is no foreign key check), so they are always looked up, never assumed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from incidents import services
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.inspection import NOTHING, InspectionAdmin, duration, facts, instant, label, link, link_to, table
+from monitors.losses import SILENT, losses_around, losses_beside, losses_text
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
 
@@ -100,9 +101,19 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
     return facts(values)
 
 
-def newest_occurrences(occurrences: QuerySet[Occurrence]) -> SafeString:
-    """Return the newest occurrences with the core of their explanations, one a row."""
-    shown = list(occurrences.order_by("-id")[:OCCURRENCES_SHOWN])
+def losses_of(occurrences: Iterable[Occurrence], project_id: int) -> list[Any]:
+    """Return what clients say that they lost around those of the occurrences that are misses or timeouts (D19)."""
+    silent = [occurrence for occurrence in occurrences if occurrence.explanation.get("kind") in SILENT]
+    return losses_around(project_id, [(occurrence.occurred_at, occurrence.detected_at) for occurrence in silent])
+
+
+def newest(occurrences: QuerySet[Occurrence]) -> list[Occurrence]:
+    """Return the occurrences that a page shows, newest first."""
+    return list(occurrences.order_by("-id")[:OCCURRENCES_SHOWN])
+
+
+def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
+    """Return occurrences with the core of their explanations, one a row."""
     found = checkins_by_id(occurrence.checkin_id for occurrence in shown)
     rows = []
     for occurrence in shown:
@@ -266,8 +277,17 @@ class IncidentAdmin(InspectionAdmin):
         return checkin_link(incident.resolving_checkin_id, checkins_by_id([incident.resolving_checkin_id]), zone)
 
     def surroundings(self, request: HttpRequest, row: Incident) -> dict[str, Any]:
-        """Show the occurrences below."""
-        return {"occurrences_table": newest_occurrences(row.occurrences.all())}
+        """Show the occurrences below, and what may have been lost around them."""
+        monitor, shown = row.monitor_environment.monitor, newest(row.occurrences.all())
+        if shown:
+            losses = losses_of(shown, monitor.project_id)
+        else:  # It is muted, so only its first check-in is known.
+            starting = checkins_by_id([row.starting_checkin_id]).values()
+            losses = losses_beside(starting, monitor.project_id)
+        return {
+            "losses": losses_text(losses, timezone=monitor.timezone),
+            "occurrences_table": occurrences_table(shown),
+        }
 
 
 @admin.register(Issue)
@@ -361,8 +381,8 @@ class IssueAdmin(InspectionAdmin):
         )
 
     def surroundings(self, request: HttpRequest, row: Issue) -> dict[str, Any]:
-        """Show incidents and occurrences below."""
-        zone = row.monitor_environment.monitor.timezone
+        """Show incidents and occurrences below, and what may have been lost around them."""
+        zone, shown = row.monitor_environment.monitor.timezone, newest(row.occurrences.all())
         incidents = [
             (
                 link(incident, label("resolved" if incident.resolved_at else "open")),
@@ -379,7 +399,8 @@ class IssueAdmin(InspectionAdmin):
                 incidents,
                 title=f"Incidents, newest first (at most {INCIDENTS_SHOWN})",
             ),
-            "occurrences_table": newest_occurrences(row.occurrences.all()),
+            "losses": losses_text(losses_of(shown, row.project_id), timezone=zone),
+            "occurrences_table": occurrences_table(shown),
         }
 
     @admin.action(description="Resolve", permissions=["handle"])
@@ -430,7 +451,7 @@ class OccurrenceAdmin(InspectionAdmin):
                 )
             },
         ),
-        ("Why", {"fields": ("explanation_facts",)}),
+        ("Why", {"fields": ("explanation_facts", "lost_around")}),
         ("Evidence", {"fields": ("detected", "occurred", "last_ok", "run", "trace_id")}),
     )
     readonly_fields = (
@@ -438,6 +459,7 @@ class OccurrenceAdmin(InspectionAdmin):
         "incident_link",
         "checkin_of",
         "explanation_facts",
+        "lost_around",
         "detected",
         "occurred",
         "last_ok",
@@ -478,6 +500,12 @@ class OccurrenceAdmin(InspectionAdmin):
     def explanation_facts(self, occurrence: Occurrence) -> SafeString:
         """Show all that led to it, as it was then (P8)."""
         return explanation_table(occurrence)
+
+    @admin.display(description="Lost on the way")
+    def lost_around(self, occurrence: Occurrence) -> SafeString:
+        """Show what clients say that they lost around a miss or a timeout (D19)."""
+        losses = losses_of([occurrence], occurrence.issue.project_id)
+        return losses_text(losses, timezone=_zone(occurrence)) or NOTHING
 
     @admin.display(description="Failing run")
     def run(self, occurrence: Occurrence) -> str:

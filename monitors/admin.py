@@ -35,8 +35,10 @@ from monitors.inspection import (
     labels,
     link,
     link_to_list,
+    logs_text,
     table,
 )
+from monitors.losses import losses_beside, losses_text
 from monitors.models import ConfigSnapshot, Environment, IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots
 from monitors.services import (
@@ -68,6 +70,7 @@ PREVIEW_COUNT = 10
 CHECKINS_SHOWN = 20
 INCIDENTS_SHOWN = 20
 ERRORS_SHOWN = 10
+NOTES_SHOWN = 10
 ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
 
@@ -401,6 +404,7 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
             monitor_environment__monitor=monitor, resolved_at__isnull=True
         )
         related = ("monitor_environment__environment", "issue")
+        checkins = newest_checkins(keys, CHECKINS_SHOWN)
         return {
             "status_labels": self.status_labels(monitor),
             "schedule_text": describe(monitor.schedule()),
@@ -417,9 +421,8 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
                 timezone=zone,
                 title="Open incidents",
             ),
-            "checkins_table": checkins_table(
-                newest_checkins(keys, CHECKINS_SHOWN), timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"
-            ),
+            "checkins_table": checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+            "losses": losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
             "all_checkins": link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
             "errors_table": errors_table(
                 monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
@@ -666,15 +669,18 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         )
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Show incidents and check-ins below the state."""
+        """Show incidents, check-ins and notes below the state."""
         zone = row.monitor.timezone
         incidents = row.incidents.select_related("monitor_environment__environment", "issue").order_by("-id")
         checkins = newest_checkins(MonitorEnvironment.objects.filter(pk=row.pk), CHECKINS_SHOWN)
+        notes = row.logs.filter(guid__isnull=True)
         return {
             "incidents_table": incidents_table(
                 incidents[:INCIDENTS_SHOWN], timezone=zone, title=f"Last {INCIDENTS_SHOWN} incidents"
             ),
             "checkins_table": checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+            "losses": losses_text(losses_beside(checkins, row.monitor.project_id), timezone=zone),
+            "notes": logs_text(notes.order_by("-received_at", "-id")[:NOTES_SHOWN], timezone=zone),
         }
 
     def delete_model(self, request: HttpRequest, obj: MonitorEnvironment) -> None:

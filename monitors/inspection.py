@@ -6,6 +6,7 @@ tables, no joins of rows that are not on the page.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -48,6 +49,7 @@ STATUS_TONES = {
     "in progress": "running",
 }
 NOTHING = mark_safe("-")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stubs only
@@ -245,3 +247,25 @@ def code(text: str) -> SafeString:
         'dark:border-base-700" style="white-space: pre-wrap; overflow-wrap: anywhere; user-select: all">{}</pre>',
         text,
     )
+
+
+def readable(body: bytes) -> str:
+    """Return bytes as text: as UTF-8, with a mark for each byte that is none and for what cannot be printed.
+
+    >>> readable(b"caf\\xe9 \\x00")
+    'caf\ufffd \ufffd'
+    """
+    return _UNPRINTABLE.sub("\ufffd", body.decode(errors="replace"))
+
+
+def logs_text(logs: Iterable[Any], *, timezone: str) -> SafeString:
+    """Return what jobs printed: each with when it came, what was said with it, and how much of it was kept."""
+    shown = []
+    for log in logs:
+        body = bytes(log.body)
+        size = f"{log.size_bytes:,} bytes"
+        if len(body) < log.size_bytes:
+            size = f"the last {len(body):,} of {size}"
+        said = label(log.get_status_display()) if log.status else "output only"
+        shown.append((instant(log.received_at, timezone), said, size, code(readable(body))))
+    return format_html_join("", '<div class="mb-4"><div class="mb-1">{} · {} · {}</div>{}</div>', shown) or NOTHING

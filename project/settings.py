@@ -264,7 +264,9 @@ UNFOLD = {
                     "What was heard",
                     (
                         ("Check-ins", "check_circle", "checkins_checkin"),
+                        ("Waiting check-ins", "pending_actions", "checkins_waitingcheckin"),
                         ("Processing errors", "error", "checkins_processingerror"),
+                        ("Loss reports", "cloud_off", "checkins_clientlossreport"),
                         ("Configurations", "tune", "monitors_configsnapshot"),
                     ),
                 ),

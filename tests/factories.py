@@ -182,7 +182,7 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
 
 
 class CheckInLogFactory(DjangoModelFactory[CheckInLog]):
-    """What a job printed: a note, or with `checkin` the log of a run's last word."""
+    """What a job printed: a note, or with `checkin` the log of a run's last word (in_progress, ok, error)."""
 
     class Meta:
         model = CheckInLog

@@ -26,6 +26,7 @@ def operator_client(db) -> Client:
     """Someone who may mute monitors and handle issues."""
     user = User.objects.create_user("operator", password=PASSWORD, is_staff=True)
     wanted = ["change_monitor", "change_monitorenvironment", "change_issue", "delete_monitor"]
+    wanted.append("change_waitingcheckin")
     user.user_permissions.set(Permission.objects.filter(codename__in=wanted))
     return client_of(user)
 
@@ -50,6 +51,11 @@ def one_of_each(db):
     factories.IngestKeyFactory(project=monitor.project)
     for status in ("in_progress", "ok", "missed", "timeout", "unknown"):
         factories.CheckInFactory(monitor_environment=incident.monitor_environment, status=status)
+    factories.CheckInLogFactory(checkin=incident.starting_checkin)
+    factories.CheckInLogFactory(monitor_environment=incident.monitor_environment)
+    factories.WaitingCheckInFactory(project=monitor.project)
+    factories.WaitingCheckInFactory(project=monitor.project, error="Traceback\nValueError: 7\n")
+    factories.ClientLossReportFactory(project=monitor.project)
     factories.TickFactory()
     factories.TickFactory(finished_at=None)
     factories.ShardClockFactory()

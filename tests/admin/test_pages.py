@@ -32,7 +32,7 @@ def label_of(model):
 def test_every_model_of_ours_is_in_the_admin():
     from django.apps import apps
 
-    hidden = {"Attempt"}  # Shown on the page of its check-in.
+    hidden = {"Attempt", "CheckInLog"}  # Shown on the pages of their check-ins and environments.
     wanted = {model for app in OURS for model in apps.get_app_config(app).get_models() if model.__name__ not in hidden}
     assert set(MODELS) == wanted
 
@@ -108,6 +108,8 @@ def many_rows(count):
         factories.NotificationFactory(incident=incident)
         factories.ProcessingErrorFactory(monitor=environment.monitor)
         factories.IngestKeyFactory(project=environment.monitor.project)
+        factories.WaitingCheckInFactory(project=environment.monitor.project)
+        factories.ClientLossReportFactory(project=environment.monitor.project)
         factories.TickFactory()
         factories.AppliedTickFactory()
     for shard in range(min(count, 16)):
@@ -130,6 +132,11 @@ def grow(environment, incident, count):
         checkin = factories.CheckInFactory(monitor_environment=environment, status="error")
         factories.OccurrenceFactory(incident=incident, checkin=checkin)
         factories.AttemptFactory(checkin=checkin)
+        missed = factories.CheckInFactory(monitor_environment=environment, status="missed")
+        factories.OccurrenceFactory(incident=incident, checkin=missed)
+        factories.CheckInLogFactory(checkin=checkin)
+        factories.CheckInLogFactory(monitor_environment=environment)
+        factories.ClientLossReportFactory(project=monitor.project)
         factories.ProcessingErrorFactory(monitor=monitor, field=f"{count}-{number}")
         factories.IngestKeyFactory(project=monitor.project)
         name = factories.EnvironmentFactory(project=monitor.project, name=f"place-{count}-{number}")
@@ -137,16 +144,19 @@ def grow(environment, incident, count):
         factories.IncidentFactory(monitor_environment=other)
 
 
-@pytest.mark.parametrize("page", ["monitor", "environment", "incident", "issue", "project"])
+@pytest.mark.parametrize("page", ["monitor", "environment", "incident", "issue", "project", "occurrence", "check-in"])
 def test_a_page_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows_on_it(page, admin_client):
     incident = factories.IncidentFactory()
     environment = incident.monitor_environment
+    missed = factories.CheckInFactory(monitor_environment=environment, status="missed")
     row = {
         "monitor": environment.monitor,
         "environment": environment,
         "incident": incident,
         "issue": incident.issue,
         "project": environment.monitor.project,
+        "occurrence": factories.OccurrenceFactory(incident=incident, checkin=missed),
+        "check-in": missed,
     }[page]
     grow(environment, incident, 5)
     few = queries_of(admin_client, change_url(row))

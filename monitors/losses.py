@@ -1,0 +1,63 @@
+"""Clients' own reports of lost check-ins, shown beside the misses and timeouts that they may explain (D19).
+
+A report names neither job nor time: it says that of all that a process had to tell, so much did not get through, and
+comes with the next message that does. So it is evidence, and changes nothing.
+"""
+
+import operator
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from typing import Any
+
+from django.apps import apps
+from django.db.models import Q
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from monitors.inspection import instant, link
+
+NEAR = timedelta(hours=1)
+"""SDKs send a report with their next message: of an hourly job an hour later."""
+REPORTS_SHOWN = 20
+SILENT = ("missed", "timeout")
+"""Failures that a lost message looks like. An error was heard."""
+
+
+def losses_around(project_id: int, failures: Iterable[tuple[datetime, datetime]]) -> list[Any]:
+    """Return the project's loss reports from an hour before one of these failures to an hour after it, newest first.
+
+    A failure is when its run or slot began, and when it was found. One statement, none without failures.
+    Index: loss_report_history.
+    """
+    near = [Q(received_at__gte=began - NEAR, received_at__lte=found + NEAR) for began, found in failures]
+    if not near:
+        return []
+    reports = apps.get_model("checkins", "ClientLossReport")._default_manager
+    found = reports.filter(reduce(operator.or_, near), project=project_id)
+    return list(found.order_by("-received_at", "-id")[:REPORTS_SHOWN])
+
+
+def losses_beside(checkins: Iterable[Any], project_id: int) -> list[Any]:
+    """Return the loss reports around those of the check-ins that are misses or timeouts. One statement at most."""
+    silent = [checkin for checkin in checkins if checkin.status in SILENT]
+    return losses_around(project_id, [(row.date_added, row.failed_at or row.date_updated) for row in silent])
+
+
+def losses_text(reports: Sequence[Any], *, timezone: str) -> SafeString:
+    """Return a sentence for each report, with a link to it; empty if there are none."""
+    if not reports:
+        return SafeString()
+    sentences = format_html_join(
+        "",
+        "<li>This project's SDK reports that it lost {} ({}), received {}.</li>",
+        (
+            (
+                link(report, "1 check-in" if report.quantity == 1 else f"{report.quantity} check-ins"),
+                report.reason,
+                instant(report.received_at, timezone),
+            )
+            for report in reports
+        ),
+    )
+    return format_html('<ul class="list-disc pl-5">{}</ul>', sentences)
