@@ -18,9 +18,10 @@ from checkins.messages import CheckInMessage, LogMessage, Message, Outcome
 from checkins.nodes import NodeError
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol, Sender
 from checkins.protocols.routes import find_route
+from checkins.resolving import Hints
 from checkins.services import apply, retried, was_overtaken
 from checkins.waiting import keep_failed, keep_failed_request
-from monitors.bulk import fetch_rows
+from monitors.bulk import array_literal, fetch_rows
 
 logger = logging.getLogger(__name__)
 
@@ -68,33 +69,43 @@ def is_not_now(error: BaseException) -> bool:
     return state[:2] in RETRYABLE_CLASSES or state in RETRYABLE_STATES
 
 
-def take(requests: Sequence[IngestRequest], *, now: datetime, also: Callable[[], None] | None = None) -> list[Answer]:
+def take(
+    requests: Sequence[IngestRequest],
+    *,
+    now: datetime,
+    also: Callable[[], None] | None = None,
+    hints: Hints | None = None,
+) -> list[Answer]:
     """Apply requests in order and return their answers. Everything is committed when this returns (P1).
 
     `also` is called last in the transaction. An unexpected error on one message fails that one alone, which is kept
     to be tried again (D14). Raises what `is_not_now` knows if the database takes nothing, and what `also` raises: then
-    nothing was applied.
+    nothing was applied. `hints` are kept by the caller from one call to the next; they only save time.
     """
+    hints = Hints() if hints is None else hints
 
     def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Answer]:
         with transaction.atomic():
-            answers = _take(requests, receive)
+            answers = _take(requests, receive, hints)
             if also is not None:
                 also()
             return answers
 
     try:
-        return retried(lambda: transact(lambda messages: apply(messages, now=now)))
+        return retried(lambda: transact(lambda messages: apply(messages, now=now, hints=hints)))
     except Exception as error:
         if is_not_now(error) or isinstance(error, NodeError):
             raise
+        hints.forget()
         logger.warning("a batch failed, and is applied in parts to find out why", exc_info=error)
     return retried(lambda: transact(lambda messages: _apply_in_parts(messages, now=now)))
 
 
-def _take(requests: Sequence[IngestRequest], receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Answer]:
+def _take(
+    requests: Sequence[IngestRequest], receive: Callable[[Sequence[Message]], list[Outcome]], hints: Hints
+) -> list[Answer]:
     readings = [_Reading(request) for request in requests]
-    known = _find_senders({reading.sender for reading in readings if reading.sender is not None})
+    known = _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
     messages: list[Message] = []
     for reading in readings:
         reading.decode(known)
@@ -187,7 +198,7 @@ def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outco
     """Apply messages; if an unexpected error hits one of them, find it by halves and keep it for a person (D14)."""
     try:
         with transaction.atomic():
-            return apply(messages, now=now)
+            return apply(messages, now=now, hints=Hints())
     except Exception as error:
         if is_not_now(error) or was_overtaken(error):
             raise
@@ -204,16 +215,33 @@ def _keep(message: Message, error: Exception) -> Outcome:
     return Outcome(accepted=True)
 
 
-def _find_senders(senders: set[Sender]) -> dict[Sender, KnownSender]:
-    """Return those that exist: active keys, of the project they name if they name one, and monitors. Two statements."""
+def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSender]:
+    """Return those that exist: active keys, of the project they name if they name one, and monitors.
+
+    Two statements at most. A monitor that is hinted at may not be there any more: that is found out when it is locked.
+    """
     known: dict[Sender, KnownSender] = {}
-    keys = {sender.public_key for sender in senders if sender.public_key is not None}
-    guids = {sender.monitor_guid for sender in senders if sender.monitor_guid is not None}
+    keys = set()
+    guids = []
+    for sender in senders:
+        if sender.public_key is not None:
+            keys.add(sender.public_key)
+        elif sender.monitor_guid is not None:
+            hinted = hints.senders.get(sender.monitor_guid)
+            if hinted is not None:
+                monitor = hints.monitors.get((hinted[0].project_id, hinted[0].slug or ""))
+                if monitor is not None and monitor.id == hinted[1]:
+                    known[sender] = hinted[0]
+                    continue
+            guids.append(sender.monitor_guid)
     if keys:
         projects = dict(
             fetch_rows(
-                "SELECT public_key, project_id FROM monitors_ingestkey WHERE public_key = ANY(%s) AND is_active",
-                [sorted(keys)],
+                """
+                SELECT public_key, project_id FROM monitors_ingestkey
+                 WHERE public_key = ANY(%s::text[]) AND is_active
+                """,
+                [array_literal("text", sorted(keys))],
             )
         )
         for sender in senders:
@@ -223,11 +251,13 @@ def _find_senders(senders: set[Sender]) -> dict[Sender, KnownSender]:
     if guids:
         rows = fetch_rows(
             """
-            SELECT guid, project_id, slug, name FROM monitors_monitor
-             WHERE guid = ANY(%s) AND status <> 'pending_deletion'
+            SELECT guid, id, project_id, slug, name FROM monitors_monitor
+             WHERE guid = ANY(%s::uuid[]) AND status <> 'pending_deletion'
             """,
-            [list(guids)],
+            [array_literal("uuid", guids)],
         )
-        for guid, project_id, slug, name in rows:
-            known[Sender(monitor_guid=guid)] = KnownSender(project_id, slug, name)
+        for guid, id_, project_id, slug, name in rows:
+            found = KnownSender(project_id, slug, name)
+            known[Sender(monitor_guid=guid)] = found
+            hints.senders[guid] = found, id_
     return known

@@ -4,6 +4,7 @@ Whatever has to wait for other transactions is locked here, in the one order: mo
 Source: reference sections 6.2, 6.5 and 6.6.
 """
 
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,9 +14,10 @@ from django.conf import settings
 from django.db.models import Count
 
 from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
+from checkins.protocols.request import KnownSender
 from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
-from monitors.bulk import fetch_rows
+from monitors.bulk import array_literal, fetch_rows
 from monitors.environments import LockedEnvironment, lock_environments, shared_rules
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import create_environments, create_monitors, write_changes
@@ -25,7 +27,7 @@ PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP})
 """Clients that send the configuration with only one of a run's messages, in any order (D17)."""
 
 
-class KnownMonitor(msgspec.Struct):
+class KnownMonitor(msgspec.Struct, frozen=True):
     """What messages have to know of a monitor. Not a model instance: making those took a third of a batch's time."""
 
     id: int
@@ -43,6 +45,7 @@ class BatchItem:
     outcome: Outcome
     monitor: KnownMonitor | None = None
     environment_id: int | None = None
+    is_hinted: bool = False
 
     @property
     def key(self) -> tuple[int, str]:
@@ -67,23 +70,59 @@ class Changes:
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]]
 
 
+class Hints:
+    """Monitors and environments that earlier batches of this process have found, so that they need not be looked up.
+
+    Nothing here is believed: `lock_batch` compares it with the locked rows, and if anything has changed, all is
+    forgotten and the batch looks again. Only active monitors are remembered, since only these are locked.
+    `senders` maps monitors' guids to what the owner of the hints makes of them, with the monitor's id.
+    """
+
+    PLACES_MAX = 50_000
+    """Environments that are remembered: some 20 MB."""
+
+    def __init__(self) -> None:
+        self.monitors: dict[tuple[int, str], KnownMonitor] = {}
+        self.environments: dict[tuple[int, str], int] = {}
+        self.senders: dict[uuid.UUID, tuple[KnownSender, int]] = {}
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.monitors.clear()
+        self.environments.clear()
+        self.senders.clear()
+
+    def keep(self, key: tuple[int, str], monitor: KnownMonitor, environment: str, environment_id: int) -> None:
+        """Remember where check-ins for this project and slug, in this environment, belong."""
+        if monitor.status is not MonitorStatus.ACTIVE:
+            return
+        if len(self.environments) >= self.PLACES_MAX:
+            self.forget()
+        self.monitors[key] = monitor
+        self.environments[monitor.id, environment] = environment_id
+
+    def drop(self, key: tuple[int, str]) -> None:
+        """Forget one monitor."""
+        self.monitors.pop(key, None)
+
+
 class OvertakenError(Exception):
     """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
 
-def resolve(items: list[BatchItem], *, now: datetime) -> Changes:
+def resolve(items: list[BatchItem], *, now: datetime, hints: Hints) -> Changes:
     """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
 
     Check-ins that waited for a monitor that is created here are put before the others (D17).
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
     Source: reference sections 6.2, 6.5 and 6.6.
     """
-    found = _Found(items)
+    found = _Found(items, hints)
     missing = [item for item in items if item.key not in found.monitors and _first_config(item) is not None]
     if missing:
         created = _create_missing(missing, now=now)
         items[:0] = [BatchItem(message, Outcome()) for message in take_parked(created)]
-        found = _Found(items)
+        found = _Found(items, hints)
         for item in reversed(items):  # The first message of each is the one that created it.
             if item.key in created and _first_config(item) is not None:
                 created[item.key] = item
@@ -96,19 +135,30 @@ def resolve(items: list[BatchItem], *, now: datetime) -> Changes:
         if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
     park(item.message for item in items if _waits_for_its_monitor(item))
-    _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, now=now)
+    _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, hints, now=now)
     return changes
 
 
 class _Found:
     """What the database knows of the monitors and environments that items name."""
 
-    def __init__(self, items: Iterable[BatchItem]) -> None:
+    def __init__(self, items: Iterable[BatchItem], hints: Hints) -> None:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
         self.environments: dict[tuple[int, str], int] = {}
-        self._look_up({(item.message.project_id, item.message.slug, item.message.environment) for item in items})
+        unknown = set()
+        for item in items:
+            key, name = item.key, item.message.environment
+            monitor = hints.monitors.get(key)
+            environment_id = None if monitor is None else hints.environments.get((monitor.id, name))
+            if monitor is None or environment_id is None:
+                unknown.add((*key, name))
+            else:
+                self.monitors[key] = monitor
+                self.environments[monitor.id, name] = environment_id
+                item.is_hinted = True
+        self._look_up(unknown, hints)
 
-    def _look_up(self, wanted: Collection[tuple[int, str, str]]) -> None:
+    def _look_up(self, wanted: Collection[tuple[int, str, str]], hints: Hints) -> None:
         if not wanted:
             return
         projects, slugs, names = zip(*sorted(wanted), strict=True)
@@ -123,14 +173,17 @@ class _Found:
               LEFT JOIN monitors_environment e ON e.project_id = wanted.project_id AND e.name = wanted.name
               LEFT JOIN monitors_monitorenvironment me ON me.monitor_id = m.id AND me.environment_id = e.id
             """,
-            [list(projects), list(slugs), list(names)],
+            [array_literal("bigint", projects), array_literal("text", slugs), array_literal("text", names)],
         )
         for project_id, slug, name, environment_id, id_, status, is_upserting, owner, *rules in rows:
             key = project_id, slug
-            if key not in self.monitors:
-                self.monitors[key] = KnownMonitor(id_, MonitorStatus(status), is_upserting, owner, shared_rules(*rules))
+            monitor = self.monitors.get(key)
+            if monitor is None or monitor.id != id_:
+                monitor = KnownMonitor(id_, MonitorStatus(status), is_upserting, owner, shared_rules(*rules))
+                self.monitors[key] = monitor
             if environment_id is not None:
                 self.environments[id_, name] = environment_id
+                hints.keep(key, monitor, name, environment_id)
 
 
 def _first_config(item: BatchItem) -> MonitorConfig | None:
@@ -189,7 +242,7 @@ def find_monitors(keys: Collection[tuple[int, str]]) -> dict[tuple[int, str], in
           JOIN monitors_monitor m
             ON m.project_id = wanted.project_id AND m.slug = wanted.slug AND m.status <> 'pending_deletion'
         """,
-        [list(projects), list(slugs)],
+        [array_literal("bigint", projects), array_literal("text", slugs)],
     )
     return {(project_id, slug): id_ for project_id, slug, id_ in rows}
 
@@ -329,7 +382,7 @@ def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) ->
 
 
 def _resolve_environments(
-    items: Sequence[BatchItem], found: _Found, growing: Mapping[int, Monitor], *, now: datetime
+    items: Sequence[BatchItem], found: _Found, growing: Mapping[int, Monitor], hints: Hints, *, now: datetime
 ) -> None:
     """Give each item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
     missing = {_environment_key(item) for item in items} - found.environments.keys()
@@ -349,7 +402,7 @@ def _resolve_environments(
                 counts[monitor_id] = counts.get(monitor_id, 0) + 1
                 allowed.add((monitor_id, name))
         create_environments([(growing[monitor_id], name) for monitor_id, name in allowed], now=now)
-        environments = _Found(items).environments
+        environments = _Found(items, hints).environments
     for item in items:
         item.environment_id = environments.get(_environment_key(item))
         if item.environment_id is None:
@@ -367,10 +420,10 @@ def _environment_key(item: BatchItem) -> tuple[int, str]:
     return item.monitor.id, item.message.environment
 
 
-def lock_batch(items: Sequence[BatchItem], changes: Changes) -> dict[int, LockedEnvironment]:
+def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> dict[int, LockedEnvironment]:
     """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10).
 
-    Raises OvertakenError if one of the environments does not take check-ins any more.
+    Raises OvertakenError if one of the environments does not take check-ins any more, or is not what the hints said.
     """
     ids = {item.environment_id for item in items if item.environment_id is not None}
     also: set[int] = set()
@@ -382,8 +435,35 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes) -> dict[int, Locked
             item.message.received_at for item in items if item.monitor and item.monitor.id in changes.before
         )
         write_changes(changes.monitors, before=changes.before, environments=environments.values(), now=received_at)
-    if not ids <= environments.keys() or any(
-        environments[id_].monitor_status is not MonitorStatus.ACTIVE for id_ in ids
-    ):
-        raise OvertakenError
+    for item in items:
+        if item.environment_id is None or item.monitor is None:
+            continue
+        environment = environments.get(item.environment_id)
+        if environment is None or not _is_as_found(item, environment, item.monitor, changes):
+            hints.forget()
+            raise OvertakenError
+    for item in items:
+        if item.monitor is not None and item.monitor.id in changes.before:
+            hints.drop(item.key)
     return environments
+
+
+def _is_as_found(item: BatchItem, environment: LockedEnvironment, known: KnownMonitor, changes: Changes) -> bool:
+    """Tell whether a locked row takes check-ins, and is what a hint said, with the configuration that it had."""
+    if environment.monitor_status is not MonitorStatus.ACTIVE:
+        return False
+    if not item.is_hinted:
+        return True  # Looked up a moment ago: what changed since then might as well have changed after the batch.
+    return (
+        environment.monitor_id == known.id
+        and environment.monitor_slug == item.message.slug
+        and environment.name == item.message.environment
+        and (
+            known.id in changes.before
+            or (
+                environment.rules == known.rules
+                and environment.monitor_is_upserting == known.is_upserting
+                and environment.monitor_owner == known.owner
+            )
+        )
+    )

@@ -5,8 +5,9 @@ resolve monitors (creating and updating those that bring a configuration) -> res
 and oks -> store what could not be used. Source: reference section 6.
 """
 
+import os
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -28,7 +29,7 @@ from checkins.messages import (
     Source,
 )
 from checkins.models import WaitingCheckIn
-from checkins.resolving import BatchItem, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
+from checkins.resolving import BatchItem, Hints, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
 from checkins.transitions import (
     CheckInState,
     EarlierWord,
@@ -73,7 +74,7 @@ def receive(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
 
     def transact() -> list[Outcome]:
         with transaction.atomic():
-            return apply(messages, now=now)
+            return apply(messages, now=now, hints=Hints())
 
     return retried(transact)
 
@@ -101,8 +102,11 @@ def was_overtaken(error: Exception) -> bool:
     return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
 
 
-def apply(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
-    """Apply messages within the caller's transaction, which `retried` runs; see `receive`."""
+def apply(messages: Sequence[Message], *, now: datetime, hints: Hints) -> list[Outcome]:
+    """Apply messages within the caller's transaction, which `retried` runs; see `receive`.
+
+    A caller with many batches keeps the `hints` from one to the next.
+    """
     outcomes = [Outcome() for _ in messages]
     items = []
     loss_reports = []
@@ -121,8 +125,8 @@ def apply(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
             outcome.problems.extend(sent.problems)
         if isinstance(sent, RefusedCheckIn):
             refused.append((sent, outcome))
-    changes = resolve(items, now=now)
-    environments = lock_batch(items, changes)
+    changes = resolve(items, now=now, hints=hints)
+    environments = lock_batch(items, changes, hints)
     _decide_and_write(items, environments)
     insert_loss_reports(loss_reports)
     _store_problems(refused, items)
@@ -228,6 +232,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
     verdicts: list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]] = []
     earlier_words: list[tuple[tuple[int, uuid.UUID], EarlierWord]] = []
     logs: list[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]] = []
+    new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
     per_minute_max = settings.CHECKINS_PER_MINUTE
     for item in open_items:
@@ -258,7 +263,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         effect = decide_checkin(
             message,
             existing=existing,
-            new_guid=message.check_in_id or uuid.uuid4(),
+            new_guid=message.check_in_id or next(new_ids),
             environment_id=environment.id,
             environment=counted,
             rules=environment.rules,
@@ -291,6 +296,12 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             verdicts.append((effect.verdict, environment, effect.checkin, message.received_at))
     _write(runs, verdicts, earlier_words, environments)
     insert_logs(logs)
+
+
+def _random_ids(count: int) -> Iterator[uuid.UUID]:
+    """As `uuid.uuid4`, with one call of the operating system for all."""
+    random = os.urandom(16 * count)
+    return (uuid.UUID(bytes=random[at : at + 16], version=4) for at in range(0, len(random), 16))
 
 
 def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> _Runs:

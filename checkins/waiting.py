@@ -16,7 +16,7 @@ from checkins.messages import CheckInMessage, LogMessage, Message, Source
 from checkins.models import WaitingCheckIn
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
-from monitors.bulk import fetch_rows, insert_rows
+from monitors.bulk import array_literal, fetch_rows, insert_rows
 
 ERROR_CHARACTERS_MAX = 10_000
 Waiting = CheckInMessage | LogMessage
@@ -129,7 +129,7 @@ def take_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
           RETURNING w.received_at, w.id, w.message)
         SELECT message::text FROM taken ORDER BY received_at, id
         """,
-        [list(projects), list(slugs)],
+        [array_literal("bigint", projects), array_literal("text", slugs)],
     )
     return [_restored(msgspec.json.decode(text)) for (text,) in rows]
 

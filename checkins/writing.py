@@ -8,7 +8,7 @@ from typing import Any
 
 from checkins.messages import CheckInStatus, LossReport, Problem, RunLog, Source
 from checkins.transitions import CheckInState, EarlierWord
-from monitors.bulk import fetch_rows, insert_rows, update_rows
+from monitors.bulk import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
 
 STATE_COLUMNS = (
@@ -78,6 +78,10 @@ def _state(row: Sequence[Any]) -> CheckInState:
     )
 
 
+def _columns(kinds: Sequence[str], rows: Collection[Sequence[Any]]) -> list[str]:
+    return [array_literal(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
+
+
 def load_by_guid(wanted: Collection[tuple[int, uuid.UUID]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
     """Return the check-ins with these (project id, guid) pairs. Index: checkin_guid_unique_in_project."""
     if not wanted:
@@ -87,7 +91,7 @@ def load_by_guid(wanted: Collection[tuple[int, uuid.UUID]]) -> dict[tuple[int, u
         SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
          WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
         """,  # noqa: S608
-        [[project_id for project_id, _ in wanted], [guid for _, guid in wanted]],
+        _columns(("bigint", "uuid"), wanted),
     )
     return {(row[0], row[2]): _state(row[1:]) for row in rows}
 
@@ -105,7 +109,7 @@ def load_running(environment_ids: Collection[int], *, each_max: int) -> list[Che
                 ORDER BY date_added DESC, id DESC LIMIT %s
                ) AS c
         """,  # noqa: S608
-        [sorted(environment_ids), each_max],
+        [array_literal("bigint", sorted(environment_ids)), each_max],
     )
     return [_state(row) for row in rows]
 
@@ -131,7 +135,7 @@ def load_repeatable(
          WHERE newest.repeat_key = wanted.repeat_key AND newest.date_updated >= %s
          GROUP BY 1, 2
         """,
-        [[environment_id for environment_id, _ in keys], [key for _, key in keys], since],
+        [*_columns(("bigint", "uuid"), keys), since],
     )
     return {(environment_id, key): updated for environment_id, key, updated in rows}
 
@@ -144,10 +148,10 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
     rows = fetch_rows(
         f"""
         SELECT {STATE_COLUMNS} FROM checkins_checkin
-         WHERE monitor_environment_id = ANY(%s) AND status = 'in_progress' AND timeout_at <= %s
+         WHERE monitor_environment_id = ANY(%s::bigint[]) AND status = 'in_progress' AND timeout_at <= %s
          ORDER BY date_added, id
         """,  # noqa: S608
-        [list(environment_ids), tick],
+        [array_literal("bigint", list(environment_ids)), tick],
     )
     return [_state(row) for row in rows]
 

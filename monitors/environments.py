@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from monitors.bulk import fetch_rows, update_rows
+from monitors.bulk import array_literal, fetch_rows, update_rows
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
@@ -30,6 +30,8 @@ class LockedEnvironment:
     monitor_name: str
     monitor_slug: str
     monitor_status: MonitorStatus
+    monitor_is_upserting: bool
+    monitor_owner: str
     config_id: int
     shard: int
     is_muted: bool
@@ -75,16 +77,16 @@ LOCK_SQL = """
            me.failure_streak, me.failure_streak_started_at, me.ok_streak, me.limit_minute, me.limit_count
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
-     WHERE me.id = ANY(%s) {condition}
+     WHERE me.id = ANY(%s::bigint[]) {condition}
      ORDER BY me.id
        FOR UPDATE OF me
 """
 CONFIGURATION_SQL = """
-    SELECT id, project_id, name, slug, status, config_id,
+    SELECT id, project_id, name, slug, status, is_upserting, owner, config_id,
            schedule_type, crontab, interval, interval_unit, timezone,
            checkin_margin, max_runtime, failure_threshold, recovery_threshold
       FROM monitors_monitor
-     WHERE id = ANY(%s)
+     WHERE id = ANY(%s::bigint[])
 """
 STATE_COLUMNS = {
     "status": "text",
@@ -115,12 +117,15 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
     if not ids:
         return {}
     condition = ""
-    parameters: list[Any] = [sorted(ids)]
+    parameters: list[Any] = [array_literal("bigint", sorted(ids))]
     if due_at is not None:
         condition = "AND me.next_checkin_latest <= %s"
         parameters.append(due_at)
     rows = fetch_rows(LOCK_SQL.format(condition=condition), parameters)
-    configurations = {row[0]: row for row in fetch_rows(CONFIGURATION_SQL, [sorted({row[1] for row in rows})])}
+    configurations = {
+        row[0]: row
+        for row in fetch_rows(CONFIGURATION_SQL, [array_literal("bigint", sorted({row[1] for row in rows}))])
+    }
     return {row[0]: _locked(row, configurations[row[1]]) for row in rows}
 
 
@@ -137,10 +142,12 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         monitor_name=configuration[2],
         monitor_slug=configuration[3],
         monitor_status=MonitorStatus(configuration[4]),
-        config_id=configuration[5],
+        monitor_is_upserting=configuration[5],
+        monitor_owner=configuration[6],
+        config_id=configuration[7],
         shard=shard,
         is_muted=is_muted,
-        rules=shared_rules(*configuration[6:]),
+        rules=shared_rules(*configuration[8:]),
         state=EnvironmentState(
             status=EnvironmentStatus(status),
             last_checkin=last_checkin,

@@ -144,6 +144,7 @@ def write_changes(
             continue
         environment.monitor_name, environment.monitor_slug = monitor.name, monitor.slug
         environment.monitor_status = MonitorStatus(monitor.status)
+        environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
         environment.config_id, environment.rules = monitor.config_id, monitor.rules()
         if _expects_anew(monitor, before[monitor.id]):
             environment.state = _expected_anew(environment.state, monitor, now=now)
