@@ -19,10 +19,26 @@ help: ## Print what there is
 
 install: .venv/.synced ## Create .venv and install what the lock file says
 
+# Other people's clients, which tests/clients runs. What they need contradicts what our tools need: each in its own place.
+.venv/clients/python/.synced: .venv/.synced tests/clients/python/pyproject.toml tests/clients/python/uv.lock
+	@UV_PROJECT_ENVIRONMENT="$$PWD/.venv/clients/python" $(BIN)/uv sync --quiet --frozen \
+		--project tests/clients/python --python "$$PWD/$(BIN)/python"
+	@touch $@
+
+# Nobody needs node to work on Watchclock: without it these tests are skipped, and say so.
+.venv/clients/node/.installed: tests/clients/node/package.json tests/clients/node/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@if ! command -v npm >/dev/null; then echo "npm is not installed: tests of clients in JavaScript will be skipped."; \
+	elif npm ci --prefix $(@D) --engine-strict --ignore-scripts --no-audit --no-fund --loglevel error \
+		--fetch-retries 2 --fetch-timeout 60000; then touch $@; \
+	else echo "npm could not install them: tests of clients in JavaScript will be skipped."; fi
+
+clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests run
+
 run: .venv/.synced ## Start everything on this machine: engines, web, worker, beat
 	@exec $(BIN)/python -m project.supervisor
 
-test: .venv/.synced ## Run all tests on embedded engines
+test: .venv/.synced clients ## Run all tests on embedded engines
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: .venv/.synced ## Check style, types, import directions, migrations and production settings
@@ -52,4 +68,4 @@ bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with
 	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help install run test lint mutate bench-clock bench-admin bench-ingest
+.PHONY: help install clients run test lint mutate bench-clock bench-admin bench-ingest
