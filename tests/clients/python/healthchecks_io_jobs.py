@@ -26,9 +26,13 @@ def main(ping_url: str, check: str, ping_key: str, slug: str, other_slug: str) -
             trap.add_log("copied")
             trap.add_log("verified")
         with CheckTrap(client, slug=slug, suppress_exceptions=True):
-            raise RuntimeError("no space left")
+            copy()
     asyncio.run(with_asyncio(AsyncClient(ping_url=ping_url, ping_key=ping_key), other_slug))
     sys.stdout.write(json.dumps(told))
+
+
+def copy() -> None:
+    raise RuntimeError("no space left")
 
 
 async def with_asyncio(client: AsyncClient, slug: str) -> None:

@@ -13,8 +13,12 @@ def main(ping_url: str, other_ping_url: str) -> None:
     with HealthCheck(ping_url):
         pass
     with HealthCheck(ping_url, suppress_exceptions=True):
-        raise RuntimeError("no paper left")
+        print_invoices()
     asyncio.run(with_asyncio(other_ping_url))
+
+
+def print_invoices() -> None:
+    raise RuntimeError("no paper left")
 
 
 async def with_asyncio(ping_url: str) -> None:
