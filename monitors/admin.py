@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -24,6 +25,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from monitors.connecting import Address, Line, client_lines, ping_lines, project_lines
 from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
 from monitors.inspection import (
     InspectionAdmin,
@@ -405,6 +407,7 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         )
         related = ("monitor_environment__environment", "issue")
         checkins = newest_checkins(keys, CHECKINS_SHOWN)
+        address = address_of(monitor, base_url(request))
         return {
             "status_labels": self.status_labels(monitor),
             "schedule_text": describe(monitor.schedule()),
@@ -427,6 +430,9 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
             "errors_table": errors_table(
                 monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
             ),
+            "ping_url": code(address.ping_url),
+            "ping_lines": to_copy(ping_lines(address)),
+            "client_lines": to_copy(client_lines(address)),
         }
 
     def changeform_view(
@@ -496,6 +502,20 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         """Disable the selected monitors."""
         count = set_monitors_status(_keys(queryset), MonitorStatus.DISABLED, now=utcnow())
         messages.success(request, f"Disabled {_number(count, 'monitor')}.")
+
+
+def address_of(monitor: Monitor, base: str) -> Address:
+    """Return where a monitor is reached, with the oldest active key of its project."""
+    key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first()
+    return Address(
+        base_url=base,
+        project_id=monitor.project_id,
+        slug=monitor.slug,
+        guid=monitor.guid,
+        public_key=None if key is None else key.public_key,
+        crontab=monitor.crontab,
+        timezone=monitor.timezone,
+    )
 
 
 def _keys(queryset: QuerySet[Any]) -> list[int]:
@@ -804,10 +824,14 @@ class ProjectAdmin(GrantedPermissions, InspectionAdmin):
         return link_to_list("monitors.monitor", f"project__id__exact={project.pk}", str(project.monitor_count))
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Show what to paste into a job, built from the address that this page was asked under."""
+        """Show what to paste into a job."""
+        base = base_url(request)
         keys = row.ingest_keys.filter(is_active=True).order_by("id")
-        scheme = "https" if request.is_secure() else "http"
-        return {"connections": [connection_lines(key, scheme=scheme, host=request.get_host()) for key in keys]}
+        return {
+            "connections": [
+                {"key": key, "lines": to_copy(project_lines(base, key.public_key, key.project_id))} for key in keys
+            ]
+        }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Date a new project, and give it its first key."""
@@ -825,21 +849,15 @@ class ProjectAdmin(GrantedPermissions, InspectionAdmin):
             key.delete()
 
 
-def connection_lines(key: IngestKey, *, scheme: str, host: str) -> dict[str, Any]:
-    """Return the DSN of a key and lines to paste: Python SDK, plain HTTP, sentry-cli."""
-    dsn = f"{scheme}://{key.public_key}@{host}/{key.project_id}"
-    return {
-        "key": key,
-        "lines": (
-            ("DSN", code(dsn)),
-            ("Python (sentry-sdk)", code(f'import sentry_sdk\n\nsentry_sdk.init(dsn="{dsn}")')),
-            (
-                "Any job (curl)",
-                code(f'curl "{scheme}://{host}/api/{key.project_id}/cron/my-job/{key.public_key}/?status=ok"'),
-            ),
-            ("Any command (sentry-cli)", code(f'SENTRY_DSN="{dsn}" sentry-cli monitors run my-job -- ./my-job.sh')),
-        ),
-    }
+def base_url(request: HttpRequest) -> str:
+    """Return the address under which jobs reach this server: as set, else the one that this page was asked under."""
+    scheme = "https" if request.is_secure() else "http"
+    return settings.PUBLIC_URL or f"{scheme}://{request.get_host()}"
+
+
+def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:
+    """Return titles and texts, each to be copied with one click."""
+    return [(line.title, code(line.text)) for line in lines]
 
 
 @admin.register(IngestKey)

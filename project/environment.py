@@ -4,6 +4,7 @@ django-environ alone takes `DEBUG=treu` for false, and answers `CLOCK_GRACE_SECO
 not say which variable it was. Nobody should have to guess that at three in the morning.
 """
 
+import re
 from typing import Any
 
 import environ
@@ -12,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 _env = environ.Env()
 _TRUE = {"true", "on", "ok", "y", "yes", "1"}
 _FALSE = {"false", "off", "n", "no", "0"}
+_WEB_ADDRESS = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*")
 
 
 def text(name: str, *, default: str) -> str:
@@ -61,6 +63,17 @@ def seconds(name: str, *, default: float, most: float, least: float = 0.0) -> fl
     if not least <= value <= most:
         raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a number of seconds from {least:g} to {most:g}.")
     return value
+
+
+def web_address(name: str) -> str:
+    """An http or https address without a slash at its end; empty if it is not set."""
+    address = text(name, default="").rstrip("/")
+    if address and not _WEB_ADDRESS.fullmatch(address):
+        raise ImproperlyConfigured(
+            f"{name}={address!r} is not a web address: it looks like https://watchclock.example.com, "
+            "with a port or a path if there is one."
+        )
+    return address
 
 
 def database(name: str, *, hint: str) -> dict[str, Any]:

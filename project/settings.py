@@ -35,6 +35,7 @@ REDIS_URL = environment.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: r
 
 # --- The web --------------------------------------------------------------------------------------------------------
 
+PUBLIC_URL = environment.web_address("PUBLIC_URL")
 HTTPS_ONLY = environment.flag("HTTPS_ONLY", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_HSTS_SECONDS = (

@@ -1,5 +1,6 @@
 """Editing monitors in the admin: what may be typed, what follows from it, and what the page says."""
 
+import html
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,8 @@ from django.contrib import admin
 from django.db import IntegrityError
 from django.urls import reverse
 
-from monitors.admin import MonitorAdmin
+from monitors.admin import MonitorAdmin, address_of
+from monitors.connecting import client_lines, ping_lines
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
 from tests import factories
 from tests.factories import NOW
@@ -21,8 +23,8 @@ def _the_time_is_ten(monkeypatch):
     monkeypatch.setattr("monitors.admin.utcnow", lambda: NOW)
 
 
-def page_of(monitor):
-    return reverse("admin:monitors_monitor_change", args=[monitor.pk])
+def page_of(row):
+    return reverse(f"admin:monitors_{row._meta.model_name}_change", args=[row.pk])
 
 
 def typed(monitor=None, **changes):
@@ -431,6 +433,51 @@ class TestActions:
         assert run(staff_client, LIST, name, [row.monitor]).status_code == 403
         row.monitor.refresh_from_db()
         assert (row.monitor.is_muted, row.monitor.status) == (False, "active")
+
+
+class TestConnecting:
+    """What stands in the lines, and that they work: tests/monitors/test_connecting.py."""
+
+    def shown(self, client, monitor, host="watchclock.example.com:8123"):
+        return html.unescape(client.get(page_of(monitor), headers={"host": host}).text)
+
+    @pytest.fixture(autouse=True)
+    def _any_host(self, settings):
+        settings.ALLOWED_HOSTS = ["*"]
+
+    def test_the_page_of_a_monitor_shows_its_ping_url_and_every_line_to_the_letter(self, staff_client):
+        monitor = factories.MonitorFactory(crontab="7 3 * * *", timezone="Europe/Vienna")
+        key = factories.IngestKeyFactory(project=monitor.project)
+        address = address_of(monitor, "http://watchclock.example.com:8123")
+        assert address.public_key == key.public_key
+        text = self.shown(staff_client, monitor)
+        assert f"http://watchclock.example.com:8123/ping/{monitor.guid}" in text
+        for line in (*ping_lines(address), *client_lines(address)):
+            assert f">{line.text}</pre>" in text, line.title
+            assert line.title in text
+
+    def test_the_address_is_the_one_that_is_set(self, staff_client, settings):
+        settings.PUBLIC_URL = "https://clock.example.com/jobs"
+        monitor = factories.MonitorFactory()
+        factories.IngestKeyFactory(project=monitor.project)
+        text = self.shown(staff_client, monitor)
+        assert f"https://clock.example.com/jobs/ping/{monitor.guid}" in text
+        assert ":8123" not in text
+        assert ":8123" not in self.shown(staff_client, monitor.project)
+
+    def test_the_oldest_active_key_is_shown(self, staff_client):
+        monitor = factories.MonitorFactory()
+        keys = [factories.IngestKeyFactory(project=monitor.project, is_active=active) for active in (False, True, True)]
+        text = self.shown(staff_client, monitor)
+        assert [key.public_key in text for key in keys] == [False, True, False]
+
+    def test_without_a_key_the_ping_url_works_all_the_same(self, staff_client):
+        text = self.shown(staff_client, factories.MonitorFactory())
+        assert "Ping URL" in text
+        assert "Sentry DSN" not in text
+
+    def test_a_monitor_that_is_being_added_has_no_address_yet(self, admin_client):
+        assert "Ping URL" not in admin_client.get(ADD).text
 
 
 class TestProjects:

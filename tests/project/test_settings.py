@@ -67,6 +67,12 @@ def test_a_test_clock_is_refused_in_production(tmp_path):
         ("mysql://a@b/c", lambda: environment.database("ODD", hint="")),
         ("postgres://a@b:port/c", lambda: environment.database("ODD", hint="")),
         ("pigeon://a@b", lambda: environment.email("ODD", default="")),
+        ("watchclock.example.com", lambda: environment.web_address("ODD")),
+        ("ftp://watchclock.example.com", lambda: environment.web_address("ODD")),
+        ("https://", lambda: environment.web_address("ODD")),
+        ("https://a b", lambda: environment.web_address("ODD")),
+        ("https://a/$(reboot)", lambda: environment.web_address("ODD")),
+        ("https://user:password@a", lambda: environment.web_address("ODD")),
     ],
 )
 def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
@@ -81,6 +87,22 @@ def test_a_flag_may_be_written_in_any_usual_way(monkeypatch, value, expected):
     monkeypatch.setenv("FLAG", value)
 
     assert environment.flag("FLAG", default=not expected) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", ""),
+        ("https://watchclock.example.com", "https://watchclock.example.com"),
+        ("http://10.0.0.7:8000/", "http://10.0.0.7:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://example.com/tools/watchclock/", "https://example.com/tools/watchclock"),
+    ],
+)
+def test_a_web_address_has_no_slash_at_its_end(monkeypatch, value, expected):
+    monkeypatch.setenv("ADDRESS", value)
+
+    assert environment.web_address("ADDRESS") == expected
 
 
 @pytest.mark.parametrize(
