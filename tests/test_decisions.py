@@ -7,21 +7,25 @@ from datetime import UTC, datetime
 
 import pytest
 
-from checkins.messages import Source
-from checkins.models import CheckIn, ProcessingError
+from checkins.intake import take
+from checkins.messages import LossReport, Source
+from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
 from checkins.parsing import parse_checkin
-from checkins.services import receive
+from checkins.protocols.request import IngestRequest
+from checkins.services import receive, retry_failed, settle_parked
+from checkins.transitions import decide_checkin
 from clocktasks.services import apply_ticks, write_ticks
 from incidents.models import Incident, Issue, Notification, Occurrence
+from monitors.losses import losses_beside
 from monitors.models import MonitorEnvironment
 from monitors.services import delete_environments, delete_monitors, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
-from tests.factories import MonitorFactory
-from tests.messages import make_message, run_id
+from tests.factories import MonitorFactory, ProjectFactory
+from tests.messages import make_config, make_message, run_id
 
 pytestmark = pytest.mark.django_db
 
-DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 18, 20]
+DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
 
 
 def at(text):
@@ -213,6 +217,38 @@ def test_d13_an_absent_environment_is_production(absent):
     assert MonitorEnvironment.objects.count() == 1
 
 
+def test_d14_an_error_of_ours_fails_one_check_in_alone_and_it_can_be_processed_again(monkeypatch):
+    story, neighbour = Story(), Story()
+
+    def decide(message, **facts):
+        if message.slug == story.monitor.slug:
+            raise ZeroDivisionError("a mistake of ours")
+        return decide_checkin(message, **facts)
+
+    monkeypatch.setattr("checkins.services.decide_checkin", decide)
+    answers = take([ping_of(story.monitor), ping_of(neighbour.monitor)], now=at("10:00:10"))
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"OK"), (200, b"OK")]
+    assert [run.monitor for run in CheckIn.objects.all()] == [neighbour.monitor]
+    kept = WaitingCheckIn.objects.get()
+    assert (kept.slug, "a mistake of ours" in kept.error) == (story.monitor.slug, True)
+    monkeypatch.undo()
+    assert retry_failed([kept.id], now=at("11:30")) == (1, 0)
+    assert (story.row().last_checkin, story.row().ok_streak) == (at("10:00:10"), 1)
+    assert not WaitingCheckIn.objects.exists()
+
+
+def ping_of(monitor):
+    return IngestRequest(
+        method="GET",
+        path=f"/ping/{monitor.guid}",
+        query="",
+        headers={},
+        body=b"",
+        body_bytes=0,
+        received_at=at("10:00:10"),
+    )
+
+
 def test_d15_deleting_what_does_not_exist_deletes_nothing():
     story = Story()
     story.hears("ok", "10:00:10")
@@ -243,6 +279,31 @@ def test_d16_a_runs_last_word_counts_and_ok_is_final():
     assert (story.row().status, story.open_incidents(), Issue.objects.get().status) == ("ok", 0, "resolved")
     assert story.hears("error", "10:00:40", run=1) == ["CHECKIN_FINISHED"]
     assert (story.run(1).status, story.row().status) == ("ok", "ok")
+
+
+def test_d17_the_end_may_come_before_the_beginning_and_before_its_monitor():
+    """A job that fails at once, told over two connections; only its beginning brings the configuration."""
+    project = ProjectFactory()
+    write_ticks(at("10:00"), now=at("10:00"))
+    end = make_message("error", project_id=project.id, at=at("10:00:10.000"), run=1)
+    beginning = make_message(
+        "in_progress", project_id=project.id, at=at("10:00:10.400"), run=1, config=make_config("0 * * * *")
+    )
+    [parked] = receive([end], now=end.received_at)
+    assert (parked.parked, parked.problems, CheckIn.objects.count()) == (True, [], 0)
+    [outcome] = receive([beginning], now=beginning.received_at)
+    assert outcome.created
+    run = CheckIn.objects.get()
+    assert (run.status, run.date_added, run.date_in_progress) == ("error", end.received_at, beginning.received_at)
+    assert Incident.objects.get().starting_checkin_id == run.id
+    assert not ProcessingError.objects.exists()
+
+
+def test_d17_what_waited_in_vain_for_its_monitor_is_told():
+    project = ProjectFactory()
+    receive([make_message("ok", project_id=project.id, at=at("10:00:10"), run=1)], now=at("10:00:10"))
+    assert [settle_parked(now=at(time)) for time in ("10:02:09", "10:02:10", "10:02:11")] == [0, 1, 0]
+    assert ProcessingError.objects.get().kind == "MONITOR_NOT_FOUND"
 
 
 def test_d18_a_bad_part_is_dropped_not_the_signal():
@@ -278,6 +339,27 @@ def test_d18_the_usable_parts_of_a_configuration_are_taken():
     [outcome] = receive([message], now=at("10:00:10"))
     assert (outcome.accepted, len(outcome.problems)) == (True, 1)
     assert (story.row().next_checkin, story.row().next_checkin_latest) == (at("10:10"), at("10:14"))
+
+
+def test_d19_clients_own_loss_reports_are_evidence_and_nothing_more():
+    """The 11:00 run reports that its messages were lost; its slot is missed all the same, and the miss says so."""
+    story = Story(crontab="0 * * * *")
+    story.hears("ok", "10:00:10")
+    assert story.clock("11:01") == [("missed", "11:00", "11:01")]
+    loss = LossReport(
+        project_id=story.monitor.project_id,
+        reason="network_error",
+        quantity=2,
+        reported_at=at("11:40"),
+        received_at=at("11:40:01"),
+        source=Source.SENTRY_ENVELOPE,
+    )
+    receive([loss], now=at("11:40:01"))
+    assert (story.row().status, story.open_incidents()) == ("error", 1)
+    miss = CheckIn.objects.get(status="missed")
+    assert [(report.reason, report.quantity) for report in losses_beside([miss], story.monitor.project_id)] == [
+        ("network_error", 2)
+    ]
 
 
 @pytest.mark.parametrize(
