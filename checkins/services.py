@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from checkins.messages import (
     CheckInMessage,
@@ -38,7 +38,7 @@ from checkins.transitions import (
     count_towards_limit,
     decide_checkin,
 )
-from checkins.waiting import described, restored, take_settled
+from checkins.waiting import described, keep_failed, restored, take_settled
 from checkins.writing import (
     ProblemReport,
     insert_attempts,
@@ -140,7 +140,7 @@ def settle_parked(*, now: datetime) -> int:
     """
     with transaction.atomic():
         ready, late = take_settled(now=now, most=SETTLED_MAX)
-        receive(ready, now=now)
+        _receive_or_keep(ready, now=now)
         record_problems(
             ProblemReport(
                 project_id=message.project_id,
@@ -155,6 +155,21 @@ def settle_parked(*, now: datetime) -> int:
             for message in late
         )
         return len(ready) + len(late)
+
+
+def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: datetime) -> None:
+    """Apply messages; what meets an unexpected error stays as failed, so that it holds up nothing else (D14)."""
+    try:
+        with transaction.atomic():
+            receive(messages, now=now)
+    except (OperationalError, InterfaceError):
+        raise  # The database cannot do it now; the next sweep may.
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+        if len(messages) == 1:
+            keep_failed(messages[0], error)
+            return
+        for message in messages:
+            _receive_or_keep([message], now=now)
 
 
 def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:

@@ -143,23 +143,38 @@ def take_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiti
     """Remove up to `most` parked messages: those whose monitor is there by now, and those that waited in vain.
 
     The first are to be received by the same transaction; for the second it has to say that nobody knows their monitor.
-    What another process settles at this moment is left to it. Needs a transaction.
+    What another process settles at this moment is left to it, and only what is settled is locked. What a version wrote
+    that this one cannot read stays as failed (D14). Needs a transaction.
     """
     rows = fetch_rows(
         """
-        SELECT id, monitor_is_there, message::text FROM (
-               SELECT w.*, EXISTS (
-                      SELECT FROM monitors_monitor m
-                       WHERE m.project_id = w.project_id AND m.slug = w.slug AND m.status <> 'pending_deletion'
-                      ) AS monitor_is_there
-                 FROM checkins_waitingcheckin AS w
-                WHERE w.reason = 'monitor_unknown'
-                  FOR UPDATE OF w SKIP LOCKED) AS parked
-         WHERE monitor_is_there OR received_at <= %s
-         ORDER BY received_at, id LIMIT %s
+        WITH chosen AS MATERIALIZED (
+             SELECT id, monitor_is_there FROM (
+                    SELECT w.id, w.received_at, EXISTS (
+                           SELECT FROM monitors_monitor m
+                            WHERE m.project_id = w.project_id AND m.slug = w.slug AND m.status <> 'pending_deletion'
+                           ) AS monitor_is_there
+                      FROM checkins_waitingcheckin AS w
+                     WHERE w.reason = 'monitor_unknown') AS parked
+              WHERE monitor_is_there OR received_at <= %s
+              ORDER BY received_at, id LIMIT %s)
+        SELECT w.id, chosen.monitor_is_there, w.message::text
+          FROM chosen JOIN checkins_waitingcheckin AS w ON w.id = chosen.id
+         ORDER BY w.received_at, w.id
+           FOR UPDATE OF w SKIP LOCKED
         """,
         [now - parking_time(), most],
     )
-    WaitingCheckIn.objects.filter(id__in=[row[0] for row in rows]).delete()
-    ready = [_restored(msgspec.json.decode(text)) for _, is_there, text in rows if is_there]
-    return ready, [_restored(msgspec.json.decode(text)) for _, is_there, text in rows if not is_there]
+    ready: list[Waiting] = []
+    late: list[Waiting] = []
+    taken = []
+    for id_, monitor_is_there, text in rows:
+        try:
+            message = _restored(msgspec.json.decode(text))
+        except (msgspec.ValidationError, KeyError) as error:
+            WaitingCheckIn.objects.filter(id=id_).update(reason="failed", error=described(error))
+            continue
+        (ready if monitor_is_there else late).append(message)
+        taken.append(id_)
+    WaitingCheckIn.objects.filter(id__in=taken).delete()
+    return ready, late

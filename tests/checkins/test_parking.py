@@ -11,7 +11,8 @@ from django.db import IntegrityError, transaction
 
 from checkins.messages import LogMessage, Problem, ProblemKind, RunLog, Source
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
-from checkins.services import receive, settle_parked
+from checkins.services import receive, retry_failed, settle_parked
+from checkins.transitions import decide_checkin
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import delete_monitors
@@ -220,6 +221,40 @@ def test_d17_what_failed_waits_for_a_person_and_no_sweep_touches_it(say):
     assert settle_parked(now=NOW) == 0
     receive([say("ok", config=make_config())], now=NOW)
     assert [reason for reason, *_ in waiting()] == ["failed"]
+
+
+def test_d14_a_parked_check_in_that_meets_an_error_of_ours_holds_up_no_other(say, project, monkeypatch):
+    receive([say("ok", NOW + n * MOMENT, run=n) for n in (1, 2, 3)], now=NOW)
+    receive([say("ok", slug="other", run=4)], now=NOW)
+    MonitorFactory(project=project, slug="job")
+
+    def decide(message, **facts):
+        if message.check_in_id == run_id(2):
+            raise ZeroDivisionError("run 2")
+        return decide_checkin(message, **facts)
+
+    monkeypatch.setattr("checkins.services.decide_checkin", decide)
+    assert settle_parked(now=NOW + PARKING_TIME) == 4
+    assert [guid for guid, *_ in runs()] == [run_id(1), run_id(3)]
+    assert told() == [("MONITOR_NOT_FOUND", "other", 1)]
+    failed = WaitingCheckIn.objects.get()
+    assert (failed.reason, failed.received_at) == ("failed", NOW + 2 * MOMENT)
+    assert "run 2" in failed.error
+    monkeypatch.undo()
+    assert settle_parked(now=NOW + PARKING_TIME) == 0
+    assert retry_failed([failed.id], now=NOW + PARKING_TIME) == (1, 0)
+    assert len(runs()) == 3
+
+
+def test_d14_what_another_version_parked_and_this_one_cannot_read_holds_up_no_other(say, project):
+    receive([say("ok", run=1), say("ok", run=2)], now=NOW)
+    unreadable = WaitingCheckIn.objects.earliest("id")
+    WaitingCheckIn.objects.filter(id=unreadable.id).update(message={"type": "CheckInMessage", "fields": {}})
+    MonitorFactory(project=project, slug="job")
+    assert settle_parked(now=NOW + MINUTE) == 1
+    assert [guid for guid, *_ in runs()] == [run_id(2)]
+    unreadable.refresh_from_db()
+    assert (unreadable.reason, "ValidationError" in unreadable.error) == ("failed", True)
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------
