@@ -35,6 +35,7 @@ def test_jobs_report_their_runs_whatever_else_the_sdk_sends_and_however_it_compr
 
     assert told == {
         "compression": compression,
+        "paused": ["error", "transaction"],
         "id": told["same id"],
         "same id": told["id"],
         "returned": "42",
