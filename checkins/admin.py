@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkins.messages import PROBLEM_MEANINGS, ProblemKind
+from checkins.messages import PROBLEM_MEANINGS, CheckInMessage, ProblemKind
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, IngestNode, ProcessingError, WaitingCheckIn
 from checkins.services import retry_failed
 from checkins.transitions import LIFE_MAX
@@ -414,7 +414,10 @@ class WaitingCheckInAdmin(InspectionAdmin):
     def content(self, row: WaitingCheckIn) -> SafeString:
         """Show the message part by part; what is not set is left out."""
         parts = row.message["fields"]
-        return facts({name: part_text(name, value) for name, value in parts.items() if value not in (None, "", [], {})})
+        # PostgreSQL orders the keys of a jsonb by their length.
+        names = [name for name in dict.fromkeys((*CheckInMessage.__struct_fields__, *parts)) if name in parts]
+        told = {name: parts[name] for name in names if parts[name] not in (None, "", [], {})}
+        return facts({name.replace("_", " "): part_text(name, value) for name, value in told.items()})
 
     @admin.action(description="Process again", permissions=["handle"])
     def process_again(self, request: HttpRequest, queryset: QuerySet[WaitingCheckIn]) -> None:

@@ -60,4 +60,4 @@ def losses_text(reports: Sequence[Any], *, timezone: str) -> SafeString:
             for report in reports
         ),
     )
-    return format_html('<ul class="list-disc pl-5">{}</ul>', sentences)
+    return format_html("<ul>{}</ul>", sentences)
