@@ -27,7 +27,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -36,12 +36,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from django.conf import settings
 from django.db import connection, transaction
 
 from checkins import nodes
-from checkins.intake import answer_unheard, is_not_now, take
+from checkins.intake import FAILED, answer_unheard, is_not_now, take
 from checkins.protocols.request import Answer, IngestRequest
+from checkins.resolving import Hints
 from checkins.spool import Spool, SpoolEntry, SpoolError, SpoolFullError
+from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +81,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     queue_bytes_max: int = 64 << 20
 
 
+def make_batcher() -> "Batcher":
+    """Return a batcher with the bounds of the settings."""
+    return Batcher(
+        Options(
+            spool_directory=settings.SPOOL_DIRECTORY,
+            spool_bytes_max=settings.SPOOL_BYTES_MAX,
+            batch_max=settings.INGEST_BATCH_MAX,
+            patience=settings.INGEST_PATIENCE_SECONDS,
+            queue_max=settings.INGEST_QUEUE_MAX,
+            queue_bytes_max=settings.INGEST_QUEUE_BYTES_MAX,
+        ),
+        utcnow=utcnow,
+    )
+
+
 class _Waiting(NamedTuple):
     request: IngestRequest
-    answer: "asyncio.Future[Answer]"
+    reply: Callable[[Answer], None]
     since: float
 
 
@@ -133,6 +151,7 @@ class Batcher:
         self._spool_lock = threading.Lock()
         self._spool: Spool | None = None
         self._session: object = None
+        self._hints = Hints()
         self._batch = 0
         self._fence: int | None = None
         self._is_registered = False
@@ -148,17 +167,26 @@ class Batcher:
     def submit(self, request: IngestRequest) -> "asyncio.Future[Answer]":
         """Queue a request that was stamped with nothing awaited in between; its answer comes when it is durable."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def reply(answer: Answer) -> None:
+            if not future.done():  # Its client may be gone.
+                future.set_result(answer)
+
+        self.enqueue(request, reply)
+        return future
+
+    def enqueue(self, request: IngestRequest, reply: Callable[[Answer], None]) -> None:
+        """As `submit`, for a caller that has a way of its own to pass the answer on."""
         if (
             self._stopping
             or len(self._queue) >= self.options.queue_max
             or (self._queue_bytes + len(request.body) > self.options.queue_bytes_max)
         ):
-            future.set_result(BUSY)
-            return future
-        self._queue.append(_Waiting(request, future, time.monotonic()))
+            reply(BUSY)
+            return
+        self._queue.append(_Waiting(request, reply, time.monotonic()))
         self._queue_bytes += len(request.body)
         self._wake.set()
-        return future
 
     @property
     def spooled_count(self) -> int:
@@ -178,8 +206,10 @@ class Batcher:
         self._spool = await self._on_disk(
             lambda: Spool.open(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
         )
-        with suppress(Exception):
-            await self._in_database(partial(self._register, self._floor(), self.stamp()))
+        registering = self._in_database(partial(self._register, self._floor(), self.stamp()))
+        registering.add_done_callback(_forget_result)
+        await asyncio.wait([registering], timeout=self.options.patience)
+        if self._is_registered:
             self._go(direct=not self._spool.count)
         self._tasks = [
             asyncio.create_task(coroutine, name=name)
@@ -203,12 +233,12 @@ class Batcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for waiting in (*self._stored, *self._queue):
-            if not waiting.answer.done():
-                waiting.answer.set_result(BUSY)
+        self._refuse((*self._stored, *self._queue))
         if self._is_registered and not self.spooled_count:
             with suppress(Exception):
                 await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
+        with suppress(Exception):  # Whatever still uses the spool in that thread ends before this.
+            await asyncio.wait_for(self._in_thread(connection.close), STOP_SECONDS_MAX)
         if self._spool is not None:
             await self._on_disk(self._spool.close)
         self._database.shutdown(wait=False, cancel_futures=True)
@@ -225,10 +255,16 @@ class Batcher:
                 if self.is_direct and time.monotonic() - self._queue[0].since > self.options.patience:
                     logger.warning("check-ins wait for more than %s s: they go to the spool", self.options.patience)
                     self._go(direct=False)
-                if self.is_direct:
-                    await self._store(self._next_batch(self.options.batch_max))
-                else:
-                    await self._keep_in_spool([(one, None) for one in self._next_batch(10 * self.options.batch_max)])
+                try:
+                    if self.is_direct:
+                        await self._store(self._next_batch(self.options.batch_max))
+                    else:
+                        batch = self._next_batch(10 * self.options.batch_max)
+                        await self._keep_in_spool([(one, None) for one in batch])
+                except Exception:
+                    logger.exception("a batch could be neither stored nor kept, and is refused")
+                    self._refuse(self._stored)
+                    self._end_batch()
 
     def _next_batch(self, count_max: int) -> list[_Waiting]:
         batch = [self._queue.popleft() for _ in range(min(count_max, len(self._queue)))]
@@ -236,6 +272,10 @@ class Batcher:
         self._stored = batch
         self._idle.clear()
         return batch
+
+    def _refuse(self, batch: Iterable[_Waiting]) -> None:
+        for one in batch:
+            one.reply(BUSY)
 
     def _end_batch(self) -> None:
         self._stored = ()
@@ -256,12 +296,13 @@ class Batcher:
             claim.commit()
             nodes.advance(self._node_id, batch=number, watermark=floor, now=now, spooled_count=self.spooled_count)
 
-        future = self._in_database(lambda: take([one.request for one in batch], now=now, also=commit))
+        future = self._in_database(
+            lambda: take([one.request for one in batch], now=now, also=commit, hints=self._hints)
+        )
         done, _ = await asyncio.wait([future], timeout=self.options.patience)
         if done and future.exception() is None:
             for one, answer in zip(batch, future.result(), strict=True):
-                if not one.answer.done():
-                    one.answer.set_result(answer)
+                one.reply(answer)
             self._end_batch()
             return
         self._go(direct=False)
@@ -286,7 +327,11 @@ class Batcher:
         kept: list[tuple[IngestRequest, int | None]] = []
         answers = []
         for one, number in entries:
-            is_kept, answer = answer_unheard(one.request)
+            try:
+                is_kept, answer = answer_unheard(one.request)
+            except Exception:
+                logger.exception("%s %s could not be answered", one.request.method, one.request.path)
+                is_kept, answer = True, FAILED
             answers.append(answer)
             if is_kept:
                 kept.append((one.request, number))
@@ -296,8 +341,7 @@ class Batcher:
             logger.error("check-ins are refused: %s", error)
             answers = [BUSY] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
-            if not one.answer.done():
-                one.answer.set_result(answer)
+            one.reply(answer)
         self._end_batch()
 
     async def _drain(self) -> None:
@@ -307,6 +351,9 @@ class Batcher:
             try:
                 if not self._is_registered:
                     await self._in_database(partial(self._register, self._floor(), self.stamp()))
+                # A batch that was given up has to be in the spool first: whether it was committed is asked once, and
+                # for what comes after that the answer would be wrong.
+                await self._idle.wait()
                 await self._in_database(partial(self._settle, self.stamp()))
                 while self.spooled_count > self.options.batch_max:
                     await self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
@@ -328,11 +375,15 @@ class Batcher:
         started = time.monotonic()
         await self._idle.wait()  # What is on its way to the spool comes before what is in the queue.
         while self.spooled_count:
-            if time.monotonic() - started > self.options.patience / 2:
+            draining = self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
+            held_max = self.options.patience / 2 - (time.monotonic() - started)
+            done, _ = await asyncio.wait([draining], timeout=max(held_max, 0))
+            if not done:
                 self._hold = False  # Nobody waits for longer than this: on with the spool.
                 self._wake.set()
+            await draining
+            if not done:
                 return
-            await self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
         self._go(direct=True)
         self._hold = False
         self._wake.set()
@@ -387,7 +438,10 @@ class Batcher:
     # --- in the threads
 
     def _in_database(self, call: Callable[[], T]) -> "asyncio.Future[T]":
-        return asyncio.get_running_loop().run_in_executor(self._database, lambda: self._with_connection(call))
+        return self._in_thread(lambda: self._with_connection(call))
+
+    def _in_thread(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._database, call)
 
     def _with_connection(self, call: Callable[[], T]) -> T:
         """Make a call with a connection that works and has our bounds; throw the connection away if it does not."""
@@ -467,12 +521,6 @@ class Batcher:
             try:
                 self._drain_entries(spool, entries, now)
                 return
-            except nodes.FencedError:  # They are stored, but the answer to COMMIT was lost.
-                with transaction.atomic():
-                    position = nodes.lock_node(spool.node_id).spool_position
-                with self._spool_lock:
-                    spool.forget(position)
-                return
             except (nodes.NodeError, SpoolError):
                 raise
             except Exception as error:
@@ -485,21 +533,29 @@ class Batcher:
                 count = 1
 
     def _drain_entries(self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime) -> None:
+        """Store entries and forget them; of an earlier try only those that it did not commit, if its answer was lost.
+
+        (Then the spool may have grown since, and more of it be read than at the earlier try.)
+        """
         watermark = spool.oldest_received_at or now
+        position = entries[-1].seq
 
         def commit() -> None:
             nodes.advance(
                 spool.node_id,
                 batch=None,
-                spool_position=entries[-1].seq,
+                spool_position=position,
                 watermark=watermark,
                 now=now,
                 spooled_count=spool.count - len(entries),
             )
 
-        take([entry.request for entry in entries], now=now, also=commit)
+        with transaction.atomic():
+            committed = nodes.lock_node(spool.node_id).spool_position
+            if committed < position:
+                take([entry.request for entry in entries if entry.seq > committed], now=now, also=commit)
         with self._spool_lock:
-            spool.forget(entries[-1].seq)
+            spool.forget(position)
 
     def _leave(self, now: datetime) -> None:
         nodes.beat(self._node_id, watermark=now, now=now, spooled_count=0)
@@ -517,6 +573,11 @@ def _leave_orphan(spool: Spool, now: datetime) -> None:
 
 
 def _forget_result(future: "asyncio.Future[Any]") -> None:
-    """What a batch that was given up ends with is of no interest: it cannot have been committed, or `_settle` asks."""
+    """What a call that nobody waits for any more ends with is of no interest; asyncio would log it as an error.
+
+    A batch that was given up cannot have been committed, or `_settle` asks; a registration is tried again.
+    """
+    if not future.cancelled():
+        future.exception()
     if not future.cancelled():
         future.exception()

@@ -13,11 +13,10 @@ from typing import Any
 
 from django.conf import settings
 
-from checkins.batching import Batcher, Options
 from checkins.intake import NO_ADDRESS, limits
-from checkins.protocols.request import HEADERS_READ, Answer, IngestRequest
+from checkins.protocols.request import HEADERS_READ, Answer
 from checkins.protocols.routes import find_route
-from monitors.wallclock import utcnow
+from checkins.relay import RawRequest, Store
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,22 +37,7 @@ def is_ingest_path(path: str) -> bool:
     return path[1:].partition("/")[0] in FIRST_SEGMENTS or path.endswith(("/envelope/", "/envelope"))
 
 
-def make_batcher() -> Batcher:
-    """Return a batcher with the bounds of the settings."""
-    return Batcher(
-        Options(
-            spool_directory=settings.SPOOL_DIRECTORY,
-            spool_bytes_max=settings.SPOOL_BYTES_MAX,
-            batch_max=settings.INGEST_BATCH_MAX,
-            patience=settings.INGEST_PATIENCE_SECONDS,
-            queue_max=settings.INGEST_QUEUE_MAX,
-            queue_bytes_max=settings.INGEST_QUEUE_BYTES_MAX,
-        ),
-        utcnow=utcnow,
-    )
-
-
-async def ingest(batcher: Batcher, scope: Scope, receive: Receive, send: Send) -> None:
+async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request of an ingest path."""
     method: str = scope["method"]
     found = find_route(scope["path"])
@@ -64,14 +48,14 @@ async def ingest(batcher: Batcher, scope: Scope, receive: Receive, send: Send) -
     elif found[0].methods is not None and method not in found[0].methods:
         answer = _wrong_method(found[0].methods)
     else:
-        answer = await batcher.submit(await _read(batcher, scope, receive, keeps_tail=found[0].keeps_tail))
+        answer = await store.submit(await _read(scope, receive, keeps_tail=found[0].keeps_tail))
     body = b"" if method == "HEAD" else answer.body
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(batcher: Batcher, scope: Scope, receive: Receive, *, keeps_tail: bool) -> IngestRequest:
+async def _read(scope: Scope, receive: Receive, *, keeps_tail: bool) -> RawRequest:
     """Read a request as far as it comes, within the limits."""
     headers: dict[str, str] = {}
     has_body = False
@@ -82,14 +66,14 @@ async def _read(batcher: Batcher, scope: Scope, receive: Receive, *, keeps_tail:
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             has_body = True
     body, size = await _read_body(receive, keeps_tail=keeps_tail) if has_body else (b"", 0)
-    return IngestRequest(
+    return RawRequest(
+        number=0,
         method=scope["method"],
         path=scope["path"],
         query=scope["query_string"].decode("utf-8", "replace"),
         headers=headers,
         body=body,
         body_bytes=size,
-        received_at=batcher.stamp(),
     )
 
 

@@ -9,16 +9,16 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django_application = get_asgi_application()
 
 # Models can be imported only now.
-from checkins.batching import Batcher  # noqa: E402
-from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path, make_batcher  # noqa: E402
+from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path  # noqa: E402
+from checkins.relay import Relay, RelayError  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-_running: list[Batcher] = []
+_running: list[Relay] = []
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request, or the life of the process: its batcher runs from the first moment to the last."""
+    """Serve a request, or the life of the process: check-ins are stored from its first moment to its last."""
     if scope["type"] == "http" and is_ingest_path(scope["path"]):
         await ingest(_running[0], scope, receive, send)
     elif scope["type"] == "lifespan":
@@ -29,16 +29,16 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _live(receive: Receive, send: Send) -> None:
     await receive()
-    batcher = make_batcher()
+    relay = Relay()
     try:
-        await batcher.start()
-    except Exception as error:  # noqa: BLE001 - it is told and ends the process
+        await relay.start()
+    except RelayError as error:
         logger.critical("check-ins cannot be taken: %s", error)
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
-    _running.append(batcher)
+    _running.append(relay)
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    await batcher.stop()
-    _running.remove(batcher)
+    await relay.stop()
+    _running.remove(relay)
     await send({"type": "lifespan.shutdown.complete"})

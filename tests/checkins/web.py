@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.http import HttpResponse
 from django.test import Client
 
 from checkins.ingest import ingest
 from checkins.intake import take
 from checkins.protocols.request import Answer, IngestRequest
+from checkins.relay import RawRequest
 from monitors.wallclock import utcnow
 
 
@@ -26,13 +28,11 @@ class Batcher:
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
 
-    def stamp(self) -> Any:
-        return utcnow()
-
-    async def submit(self, request: IngestRequest) -> Answer:
-        if self.answer is None:
-            raise Submitted(request)
-        return self.answer
+    async def submit(self, raw: RawRequest) -> Answer:
+        if self.answer is not None:
+            return self.answer
+        fields = {name: value for name, value in msgspec.structs.asdict(raw).items() if name != "number"}
+        raise Submitted(IngestRequest(**fields, received_at=utcnow()))
 
 
 class IngestClient(Client):
@@ -97,5 +97,5 @@ def _run(batcher: Batcher, scope: dict[str, Any], chunks: Sequence[bytes], end: 
     async def answer(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(ingest(batcher, scope, receive, answer))  # type: ignore[arg-type]
+    asyncio.run(ingest(batcher, scope, receive, answer))
     return sent[0], sent[1]["body"]

@@ -1,0 +1,29 @@
+"""The process that stores the check-ins of a web worker, which starts it: `python -m project.batcher FD`."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import django
+
+
+def main() -> None:
+    """Serve the socket with this number until its other end is closed."""
+    # Ctrl-C and a stop of the service reach the web as well, which then closes the socket: only after its last answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    django.setup()
+
+    # Models can be imported only now.
+    from checkins.batching import make_batcher
+    from checkins.relay import serve_batcher
+
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        asyncio.run(serve_batcher(connection, make_batcher()))
+
+
+if __name__ == "__main__":
+    main()
