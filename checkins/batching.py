@@ -154,6 +154,7 @@ class Batcher:
         self._hints = Hints()
         self._batch = 0
         self._fence: int | None = None
+        self._refused_count = 0
         self._is_registered = False
         self._go(direct=False)
 
@@ -225,8 +226,8 @@ class Batcher:
         """Answer what waits, drain the spool if that is quick, and take leave of the clock."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS_MAX):
-                await self._direct.wait()
-                while self._queue or self._stored:
+                while self._queue or self._stored or not self.is_direct:
+                    await self._direct.wait()
                     await self._idle.wait()
                     await asyncio.sleep(0)
         self._stopping = True
@@ -237,11 +238,13 @@ class Batcher:
         if self._is_registered and not self.spooled_count:
             with suppress(Exception):
                 await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
-        with suppress(Exception):  # Whatever still uses the spool in that thread ends before this.
-            await asyncio.wait_for(self._in_thread(connection.close), STOP_SECONDS_MAX)
+        # Whatever still uses the spool in that thread ends before this, unless it hangs.
+        closing = self._in_thread(lambda: connection.close())
+        closing.add_done_callback(_forget_result)
+        await asyncio.wait([closing], timeout=STOP_SECONDS_MAX)
         if self._spool is not None:
             await self._on_disk(self._spool.close)
-        self._database.shutdown(wait=False, cancel_futures=True)
+        self._database.shutdown(wait=False)
         self._disk.shutdown(wait=False)
 
     # --- the two states
@@ -337,8 +340,11 @@ class Batcher:
                 kept.append((one.request, number))
         try:
             await self._on_disk(lambda: self._open_spool().append(kept))
+            self._refused_count = 0
         except SpoolFullError as error:
-            logger.error("check-ins are refused: %s", error)
+            if not self._refused_count:  # And not for each of the batches that follow.
+                logger.error("check-ins are refused from now on: %s", error)
+            self._refused_count += len(kept)
             answers = [BUSY] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)

@@ -1,0 +1,874 @@
+"""P1 and P2 in the micro-batcher: one answer for each request, one row for each acknowledged check-in, come what may.
+
+The batcher runs in a thread as it does in the web process, on the real database and a real spool.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from django.conf import settings as django_settings
+from django.db import OperationalError, connection, connections
+
+from checkins import batching, intake, nodes, services
+from checkins.batching import Batcher, Options
+from checkins.models import CheckIn, IngestNode, WaitingCheckIn
+from checkins.protocols.request import Answer, IngestRequest
+from checkins.spool import Spool
+from monitors.models import Monitor
+from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SECONDS_MAX = 20.0
+PATIENCE = 0.2
+"""Of a process that is to lose it; the others have more than a busy machine needs."""
+STORED_NOTHING = 503
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+# --- A process that takes check-ins, its clock, and what may happen to PostgreSQL -------------------------------------
+
+
+class Clock:
+    """Stands at NOW, but for a millisecond each time it is read: so reception times tell requests apart."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> Any:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+class Process:
+    """A batcher on an event loop of its own, and the requests that it was sent."""
+
+    def __init__(self, directory: Path, clock: Clock, **options: Any) -> None:
+        self.clock = clock
+        bounds: dict[str, Any] = {"spool_bytes_max": 64 << 20, "patience": SECONDS_MAX, **options}
+        self.options = Options(spool_directory=directory, **bounds)
+        self.requests: list[IngestRequest] = []
+        self.is_stopped = False
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+
+    def start(self) -> "Process":
+        self.thread.start()
+        self.batcher = self.run(self._make())
+        self.run(self.batcher.start())
+        return self
+
+    def stop(self) -> None:
+        if not self.is_stopped:
+            self.is_stopped = True
+            self.run(self.batcher.stop())
+
+    def close(self) -> None:
+        if self.thread.is_alive():
+            self.stop()
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join()
+            self.loop.close()
+
+    def run(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(SECONDS_MAX)
+
+    async def _make(self) -> Batcher:
+        return Batcher(self.options, utcnow=self.clock)
+
+    def send(self, *paths: str) -> list["Future[Answer]"]:
+        """Send requests at one moment, as far as the event loop can tell."""
+        answers: list[Future[Answer]] = [Future() for _ in paths]
+
+        def submit() -> None:
+            for path, answer in zip(paths, answers, strict=True):
+                request = make_request(path, at=self.batcher.stamp())
+                self.requests.append(request)
+                self.batcher.submit(request).add_done_callback(lambda done, to=answer: to.set_result(done.result()))
+
+        self.loop.call_soon_threadsafe(submit)
+        return answers
+
+    def ask(self, *paths: str) -> list[int]:
+        """Send requests and return the statuses of their answers."""
+        return statuses(self.send(*paths))
+
+    def sent_at(self) -> list[Any]:
+        return [request.received_at for request in self.requests]
+
+    def becomes_direct(self) -> None:
+        eventually(lambda: self.batcher.is_direct and not self.batcher.spooled_count, "it stores directly again")
+
+
+def make_request(path: str, *, at: Any, body: bytes = b"") -> IngestRequest:
+    path, _, query = path.partition("?")
+    return IngestRequest(
+        method="POST", path=path, query=query, headers={}, body=body, body_bytes=len(body), received_at=at
+    )
+
+
+def statuses(answers: list["Future[Answer]"]) -> list[int]:
+    return [answer.result(SECONDS_MAX).status for answer in answers]
+
+
+def eventually(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.005)
+
+
+class Postgres:
+    """What an operator, a crash or a slow disk does to PostgreSQL, as seen from a connection of the test's own."""
+
+    def __init__(self) -> None:
+        database = django_settings.DATABASES["default"]
+        self.name = connection.settings_dict["NAME"]
+        keys = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+        address: dict[str, Any] = {key: database[name] for key, name in keys.items()}
+        self.server = psycopg.connect(**address, dbname="postgres", autocommit=True)
+        self.inside = psycopg.connect(**address, dbname=self.name, autocommit=True)
+
+    def go_away(self) -> None:
+        """Break the connections of the batcher, and take no new ones."""
+        self.server.execute(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS false')
+        self.break_connections()
+
+    def come_back(self) -> None:
+        self.server.execute(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS true')
+
+    def break_connections(self) -> None:
+        self.server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> ALL(%s)",
+            [self.name, [self.inside.info.backend_pid, self._own_pid()]],
+        )
+
+    def _own_pid(self) -> int:
+        connection.ensure_connection()
+        return connection.connection.info.backend_pid
+
+    @contextlib.contextmanager
+    def locked(self, query: str) -> Iterator[None]:
+        """Hold the locks of this statement."""
+        with self.inside.transaction():
+            self.inside.execute(query)
+            yield
+
+    def somebody_waits(self) -> bool:
+        row = self.server.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))",
+            [self.inside.info.backend_pid],
+        ).fetchone()
+        return row is not None and row[0] > 0
+
+    def watermark(self) -> Any:
+        row = self.inside.execute("SELECT watermark FROM checkins_ingestnode").fetchone()
+        return row and row[0]
+
+    def close(self) -> None:
+        self.inside.close()
+        self.come_back()
+        self.server.close()
+
+
+ENVIRONMENTS = "SELECT FROM monitors_monitorenvironment FOR UPDATE"
+NODES = "SELECT FROM checkins_ingestnode FOR UPDATE"
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    opened = Postgres()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def make_process(tmp_path, clock, settings) -> Iterator[Any]:
+    """Make a process on the spool directory of this test; what is alive at the end is stopped."""
+    settings.CHECKINS_PER_MINUTE = 100_000
+    made: list[Process] = []
+
+    def make(**options: Any) -> Process:
+        made.append(Process(tmp_path / "spool", clock, **options))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.close()
+
+
+@pytest.fixture
+def process(make_process) -> Process:
+    return make_process().start()
+
+
+@pytest.fixture
+def monitor() -> Monitor:
+    return make_monitor("nightly")
+
+
+@pytest.fixture
+def impatient(make_process) -> Process:
+    return make_process(patience=PATIENCE).start()
+
+
+def make_monitor(slug: str, project: Any = None) -> Monitor:
+    monitor = MonitorFactory(slug=slug, **({"project": project} if project else {}))
+    MonitorEnvironmentFactory(monitor=monitor, status="active")
+    return monitor
+
+
+def ping(monitor: Monitor, run: int | None = None) -> str:
+    return f"/ping/{monitor.guid}" + ("" if run is None else f"?rid={uuid.UUID(int=run)}")
+
+
+def stored_at() -> list[Any]:
+    """When the stored check-ins were received, in the order in which they were stored."""
+    return list(CheckIn.objects.order_by("id").values_list("received_at", flat=True))
+
+
+def node() -> IngestNode:
+    return IngestNode.objects.get()
+
+
+# --- Batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_many_requests_are_stored_in_their_order_and_each_has_its_answer(process):
+    monitors = [make_monitor(f"job-{number}") for number in range(3)]
+    paths = [f"/ping/{uuid.UUID(int=n)}" if n % 7 == 0 else ping(monitors[n % 3]) for n in range(1200)]
+
+    assert process.ask(*paths) == [404 if n % 7 == 0 else 200 for n in range(1200)]
+
+    assert stored_at() == [at for n, at in enumerate(process.sent_at()) if n % 7 != 0]
+    assert node().spool_position == 0, "nothing needed the spool"
+    assert 2 < node().batch < 100
+
+
+def test_what_arrives_while_a_batch_is_stored_is_the_next_batch(make_process, monitor, postgres):
+    process = make_process().start()
+    with postgres.locked(ENVIRONMENTS):
+        first = process.send(ping(monitor))
+        eventually(postgres.somebody_waits, "the first batch is on its way")
+        others = [answer for _ in range(20) for answer in process.send(ping(monitor))]
+        assert not any(answer.done() for answer in [*first, *others]), "nobody is answered before the commit"
+    assert statuses([*first, *others]) == [200] * 21
+    assert node().batch == 2
+
+
+def test_a_request_is_not_received_before_an_earlier_one_if_the_hosts_clock_is_set_back(process, monitor, clock):
+    process.ask(ping(monitor))
+    clock.now -= timedelta(hours=1)
+    process.ask(ping(monitor))
+    first, second = stored_at()
+    assert second >= first
+
+
+# --- PostgreSQL away --------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_while_postgresql_is_away_is_answered_and_stored_later_in_order(process, monitor, postgres):
+    process.ask(ping(monitor))
+    postgres.go_away()
+    for _ in range(30):
+        assert process.ask(ping(monitor), ping(monitor)) == [200, 200]
+    assert (process.batcher.is_direct, process.batcher.spooled_count) == (False, 60)
+
+    postgres.come_back()
+
+    process.becomes_direct()
+    process.ask(ping(monitor))
+    assert stored_at() == process.sent_at()
+    assert (node().spool_position, node().spooled_count) == (60, 0)
+
+
+def test_what_needs_no_database_to_be_refused_is_refused_as_ever(process, monitor, postgres):
+    postgres.go_away()
+    assert process.ask("/ping/nothing-of-the-kind/and/more", ping(monitor)) == [404, 200]
+    assert process.batcher.spooled_count == 1
+
+
+@pytest.mark.parametrize("state", ["default_transaction_read_only = on", "statement_timeout = 1"])
+def test_a_postgresql_that_takes_nothing_is_as_good_as_none(process, monitor, postgres, state):
+    process.ask(ping(monitor))
+    with postgres.locked(ENVIRONMENTS) if "timeout" in state else contextlib.nullcontext():
+        postgres.server.execute(f'ALTER DATABASE "{postgres.name}" SET {state}')
+        try:
+            postgres.break_connections()
+            assert process.ask(ping(monitor)) == [200]
+            assert process.ask(ping(monitor)) == [200]
+            assert process.batcher.spooled_count == 2
+        finally:
+            postgres.server.execute(f'ALTER DATABASE "{postgres.name}" RESET {state.split()[0]}')
+    postgres.break_connections()
+    process.becomes_direct()
+    assert stored_at() == process.sent_at()
+
+
+def test_a_process_starts_without_postgresql_and_is_known_when_that_is_back(make_process, monitor, postgres):
+    postgres.go_away()
+    process = make_process().start()
+    assert process.ask(ping(monitor)) == [200]
+    postgres.come_back()
+    process.becomes_direct()
+    assert stored_at() == process.sent_at()
+    assert node().left_at is None
+
+
+def test_a_process_starts_while_postgresql_hangs(make_process, monitor, postgres):
+    process = make_process(patience=PATIENCE)
+    with postgres.locked("LOCK TABLE checkins_ingestnode"):
+        process.start()
+        assert process.ask(ping(monitor)) == [200]
+    process.becomes_direct()
+    assert stored_at() == process.sent_at()
+
+
+def test_a_node_that_is_not_known_any_more_registers_again(process, monitor):
+    process.ask(ping(monitor))
+    IngestNode.objects.all().delete()
+    assert process.ask(ping(monitor)) == [200]
+    process.becomes_direct()
+    assert stored_at() == process.sent_at()
+    assert node().id is not None
+
+
+# --- PostgreSQL slow, and COMMITs without an answer -------------------------------------------------------------------
+
+
+def test_a_batch_that_takes_too_long_is_answered_from_the_spool_and_not_committed_when_it_could_be(
+    impatient, monitor, postgres, caplog
+):
+    impatient.ask(ping(monitor))
+    with postgres.locked(ENVIRONMENTS):
+        since = time.monotonic()
+        assert impatient.ask(ping(monitor)) == [200]
+        assert PATIENCE <= time.monotonic() - since < PATIENCE + 1
+        assert impatient.ask(ping(monitor)) == [200]
+    impatient.becomes_direct()
+    assert stored_at() == impatient.sent_at()
+    assert (node().batch, node().spool_position) == (1, 2), "batch 2 was given up before it could commit"
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_a_batch_that_hangs_in_its_last_statement_and_is_committed_after_all_is_stored_once(
+    impatient, monitor, postgres
+):
+    impatient.ask(ping(monitor))
+    with postgres.locked(NODES):
+        assert impatient.ask(ping(monitor), ping(monitor)) == [200, 200]
+        assert impatient.batcher.spooled_count == 2
+    impatient.becomes_direct()
+    assert stored_at() == impatient.sent_at()
+    assert (node().batch, node().spool_position) == (2, 0), "batch 2 was committed, and its entries forgotten"
+
+
+def test_a_batch_that_hangs_in_its_last_statement_and_breaks_off_there_is_stored_once(impatient, monitor, postgres):
+    impatient.ask(ping(monitor))
+    with postgres.locked(NODES):
+        assert impatient.ask(ping(monitor), ping(monitor)) == [200, 200]
+        postgres.break_connections()
+    impatient.becomes_direct()
+    assert stored_at() == impatient.sent_at()
+    assert node().spool_position == 2
+
+
+@pytest.fixture
+def lose_next_commit(monkeypatch) -> Any:
+    """Make the connection break at the next COMMIT of the batcher: right before it, or right after."""
+    fate: list[str] = []
+    wrapper: Any = type(connections["default"])
+    commit = wrapper._commit
+
+    def losing(self: Any) -> None:
+        if not fate or threading.current_thread() is threading.main_thread():
+            return commit(self)
+        when = fate.pop()
+        if when == "after":
+            commit(self)
+        self.connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(wrapper, "_commit", losing)
+    return fate.append
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_batch_whose_commit_is_not_answered_is_stored_once(process, monitor, lose_next_commit, moment):
+    process.ask(ping(monitor))
+    lose_next_commit(moment)
+    assert process.ask(ping(monitor), ping(monitor, run=1)) == [200, 200]
+    process.becomes_direct()
+    process.ask(ping(monitor))
+    assert stored_at() == process.sent_at()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_nobody_asks_whether_a_batch_was_committed_before_the_spool_has_it(
+    process, monitor, lose_next_commit, monkeypatch, moment
+):
+    """Else the spool gets entries of a batch about which the question is settled: they would be stored twice, or never
+    by the next process."""
+    process.ask(ping(monitor))
+    append, may_append = Spool.append, threading.Event()
+    lock_node, asked = nodes.lock_node, threading.Event()
+
+    def append_slowly(*arguments: Any) -> None:
+        assert may_append.wait(SECONDS_MAX)
+        append(*arguments)
+
+    def lock_and_tell(node_id: uuid.UUID) -> Any:
+        asked.set()
+        return lock_node(node_id)
+
+    monkeypatch.setattr(Spool, "append", append_slowly)
+    monkeypatch.setattr(nodes, "lock_node", lock_and_tell)
+    lose_next_commit(moment)
+
+    answers = process.send(ping(monitor))
+
+    assert not asked.wait(0.3)
+    may_append.set()
+    assert statuses(answers) == [200]
+    process.becomes_direct()
+    assert stored_at() == process.sent_at()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_drain_whose_commit_is_not_answered_stores_once_also_if_the_spool_has_grown(
+    process, monitor, postgres, lose_next_commit, monkeypatch, moment
+):
+    process.ask(ping(monitor))
+    postgres.go_away()
+    process.ask(*[ping(monitor)] * 3)
+    grown: list[int] = []
+    first = Spool.first
+
+    def first_and_more(spool: Spool, count_max: int) -> Any:
+        entries = first(spool, count_max)
+        if entries and not grown:
+            grown.append(len(entries))
+            lose_next_commit(moment)
+            spool.append([(make_request(ping(monitor), at=process.batcher.stamp()), None)])
+        return entries
+
+    monkeypatch.setattr(Spool, "first", first_and_more)
+    postgres.come_back()
+    process.becomes_direct()
+    assert grown == [3]
+    assert len(stored_at()) == len(set(stored_at())) == 5
+    assert stored_at() == sorted(stored_at())
+
+
+def test_who_comes_while_the_last_of_the_spool_is_stored_does_not_wait_for_a_postgresql_that_hangs(
+    impatient, monitor, postgres
+):
+    impatient.ask(ping(monitor))
+    postgres.go_away()
+    impatient.ask(ping(monitor))
+    with postgres.locked(ENVIRONMENTS):
+        postgres.come_back()
+        eventually(postgres.somebody_waits, "the drain hangs")
+        for _ in range(3):
+            since = time.monotonic()
+            assert impatient.ask(ping(monitor)) == [200]
+            assert time.monotonic() - since < PATIENCE + 0.3
+    impatient.becomes_direct()
+    assert stored_at() == impatient.sent_at()
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_queue_refuses_and_is_there_again_when_it_has_room(make_process, monitor, postgres):
+    process = make_process(queue_max=3, batch_max=1).start()
+    with postgres.locked(ENVIRONMENTS):
+        on_its_way = process.send(ping(monitor))
+        eventually(postgres.somebody_waits, "a batch is on its way")
+        queued = process.send(*[ping(monitor)] * 3)
+        assert process.ask(ping(monitor), ping(monitor)) == [STORED_NOTHING] * 2
+    assert statuses([*on_its_way, *queued]) == [200] * 4
+    assert process.ask(ping(monitor)) == [200]
+    assert len(stored_at()) == 5
+
+
+def test_the_bodies_in_the_queue_are_bounded(make_process, monitor, postgres):
+    process = make_process(queue_bytes_max=1000, batch_max=1).start()
+
+    async def submit(size: int) -> int:
+        request = make_request(ping(monitor), at=process.batcher.stamp(), body=b"x" * size)
+        return (await process.batcher.submit(request)).status
+
+    with postgres.locked(ENVIRONMENTS):
+        on_its_way = process.send(ping(monitor))
+        eventually(postgres.somebody_waits, "a batch is on its way")
+        queued = asyncio.run_coroutine_threadsafe(submit(600), process.loop)
+        assert process.run(submit(401)) == STORED_NOTHING
+        exactly = asyncio.run_coroutine_threadsafe(submit(400), process.loop)
+    assert statuses(on_its_way) == [200]
+    assert [queued.result(SECONDS_MAX), exactly.result(SECONDS_MAX)] == [200, 200]
+
+
+def test_a_full_spool_refuses_and_what_it_has_taken_is_stored(make_process, monitor, postgres):
+    process = make_process(spool_bytes_max=64 << 10).start()
+    process.ask(ping(monitor))
+    postgres.go_away()
+    answers = [process.ask(ping(monitor))[0] for _ in range(1000)]
+    taken = answers.index(STORED_NOTHING)
+    assert taken > 10
+    assert set(answers[:taken]) == {200}
+    assert answers[-1] == STORED_NOTHING
+
+    postgres.come_back()
+
+    process.becomes_direct()
+    assert process.ask(ping(monitor)) == [200]
+    sent = process.sent_at()
+    assert stored_at() == [
+        sent[0],
+        *(at for at, status in zip(sent[1:], answers, strict=False) if status == 200),
+        sent[-1],
+    ]
+
+
+# --- What makes us fail -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def poison(monkeypatch) -> str:
+    """The slug of a monitor whose check-ins make the server fail."""
+
+    def failing(messages: Any, *, apply: Any = services.apply, **options: Any) -> Any:
+        if any(message.slug == "poison" for message in messages):
+            raise ZeroDivisionError("a bug of ours")
+        return apply(messages, **options)
+
+    monkeypatch.setattr(intake, "apply", failing)
+    return "poison"
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_d14_a_poisoned_check_in_is_kept_for_a_person_and_its_neighbours_are_stored(
+    process, monitor, postgres, poison, is_away
+):
+    poisoned = make_monitor(poison)
+    if is_away:
+        postgres.go_away()
+    paths = [ping(poisoned if n in (3, 8) else monitor) for n in range(10)]
+
+    assert process.ask(*paths) == [200] * 10
+
+    postgres.come_back()
+    process.becomes_direct()
+    sent = process.sent_at()
+    assert stored_at() == [at for n, at in enumerate(sent) if n not in (3, 8)]
+    kept = WaitingCheckIn.objects.order_by("received_at")
+    assert [(row.slug, row.received_at, row.reason) for row in kept] == [
+        ("poison", sent[3], "failed"),
+        ("poison", sent[8], "failed"),
+    ]
+
+
+def test_a_spool_that_fails_in_an_unknown_way_refuses_and_ingest_goes_on(process, monitor, postgres, monkeypatch):
+    process.ask(ping(monitor))
+    postgres.go_away()
+    append = Spool.append
+
+    def failing(*arguments: Any) -> None:
+        monkeypatch.setattr(Spool, "append", append)
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(Spool, "append", failing)
+    assert process.ask(ping(monitor)) == [STORED_NOTHING]
+    assert process.ask(ping(monitor)) == [200]
+    postgres.come_back()
+    process.becomes_direct()
+    assert stored_at() == [process.sent_at()[0], process.sent_at()[2]]
+
+
+# --- Watermarks (P2) --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restless(monkeypatch) -> None:
+    """Watermarks are told all the time."""
+    monkeypatch.setattr(batching, "BEAT_SECONDS", 0.01)
+
+
+def test_p2_the_watermark_of_an_idle_process_follows_the_time(restless, process, postgres, clock):
+    clock.now += timedelta(hours=1)
+    later = clock.now
+    eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
+
+
+def test_p2_the_watermark_does_not_pass_what_is_on_its_way_or_queued(restless, make_process, monitor, postgres, clock):
+    process = make_process(batch_max=1).start()
+    with postgres.locked(ENVIRONMENTS):
+        answers = process.send(ping(monitor), ping(monitor))
+        eventually(postgres.somebody_waits, "a batch is on its way")
+        clock.now += timedelta(hours=1)
+        assert postgres.watermark() <= process.sent_at()[0]
+    assert statuses(answers) == [200, 200]
+    later = clock.now
+    eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
+
+
+def test_p2_a_batch_moves_the_watermark_no_further_than_to_what_is_queued_behind_it(
+    make_process, monitor, postgres, clock
+):
+    process = make_process(batch_max=1).start()
+    make_monitor("other")
+    with postgres.locked(ENVIRONMENTS):
+        process.send(ping(monitor))
+        eventually(postgres.somebody_waits, "the first batch is on its way")
+        clock.now += timedelta(hours=1)
+        second = process.send(ping(monitor))
+        clock.now += timedelta(hours=1)
+        eventually(lambda: len(process.sent_at()) == 2, "the second is queued")
+    seen = []
+    while not second[0].done():
+        seen.append((postgres.watermark(), len(stored_at())))
+    statuses(second)
+    assert all(count == 2 or watermark <= process.sent_at()[count] for watermark, count in seen)
+
+
+def test_p2_the_watermark_does_not_pass_what_is_spooled_while_nothing_else_comes(
+    restless, process, monitor, postgres, clock, monkeypatch
+):
+    process.ask(ping(monitor))
+    with monkeypatch.context() as patch:
+        patch.setattr(batching, "take", refuse_to_take)
+        assert process.ask(ping(monitor), ping(monitor)) == [200, 200]
+        clock.now += timedelta(hours=1)
+        seen_at = node().seen_at
+        eventually(lambda: node().seen_at > seen_at, "the process is heard of")
+        assert (postgres.watermark(), node().spooled_count) == (process.sent_at()[1], 2)
+    later = clock.now
+    eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
+    assert stored_at() == process.sent_at()
+
+
+def refuse_to_take(*_: Any, **__: Any) -> Any:
+    raise OperationalError("not now")
+
+
+def test_p2_while_a_backlog_is_drained_the_watermark_does_not_pass_what_is_left(
+    make_process, monitor, postgres, clock, monkeypatch
+):
+    process = make_process(batch_max=5).start()
+    postgres.go_away()
+    for _ in range(40):
+        process.ask(ping(monitor))
+        clock.now += timedelta(minutes=1)
+    seen = []
+    take = intake.take
+
+    def look(requests: Any, **options: Any) -> Any:
+        seen.append((postgres.inside.execute("SELECT count(*) FROM checkins_checkin").fetchone(), postgres.watermark()))
+        return take(requests, **options)
+
+    postgres.come_back()
+    monkeypatch.setattr(batching, "take", look)
+    process.becomes_direct()
+    sent = process.sent_at()
+    assert len(seen) >= 8
+    assert all(watermark <= sent[count] for (count,), watermark in seen)
+
+
+# --- Ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_stops_answers_what_it_has_and_takes_leave(process, monitor):
+    answers = process.send(*[ping(monitor)] * 700)
+    process.stop()
+    assert statuses(answers) == [200] * 700
+    assert stored_at() == process.sent_at()
+    assert node().left_at is not None
+
+
+def test_a_process_that_stops_without_postgresql_keeps_its_spool_and_its_place(
+    process, make_process, monitor, postgres
+):
+    process.ask(ping(monitor))
+    postgres.go_away()
+    assert process.ask(ping(monitor)) == [200]
+    process.stop()
+    assert node().left_at is None
+    postgres.come_back()
+    next_one = make_process().start()
+    next_one.becomes_direct()
+    assert stored_at() == process.sent_at()
+    assert (IngestNode.objects.count(), node().spooled_count) == (1, 0)
+
+
+def test_who_comes_after_the_stop_is_refused(process, monitor):
+    process.stop()
+    assert process.ask(ping(monitor)) == [STORED_NOTHING]
+
+
+def test_a_stop_while_postgresql_hangs_takes_seconds_and_loses_nothing(make_process, monitor, postgres, monkeypatch):
+    monkeypatch.setattr(batching, "STOP_SECONDS_MAX", 0.3)
+    process = make_process(patience=PATIENCE).start()
+    with postgres.locked(ENVIRONMENTS):
+        answers = process.send(ping(monitor))
+        since = time.monotonic()
+        process.stop()
+        assert time.monotonic() - since < 5
+        assert statuses(answers) == [200]
+    next_one = make_process().start()
+    next_one.becomes_direct()
+    assert stored_at() == process.sent_at()
+
+
+def test_a_live_process_stores_what_another_one_left_in_its_spool(
+    process, make_process, monitor, clock, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(batching, "ORPHANS_SECONDS", 0.05)
+    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    left.append([(make_request(ping(monitor), at=clock()), None) for _ in range(3)])
+    left.close()
+    successor = make_process().start()  # It adopts that spool; the first process keeps its own.
+    successor.becomes_direct()
+    assert len(stored_at()) == 3
+
+    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    at = [clock() for _ in range(1200)]
+    left.append([(make_request(ping(monitor), at=one), None) for one in at])
+    left.close()
+
+    eventually(lambda: CheckIn.objects.count() == 1203, "a live process has adopted the spool")
+    eventually(lambda: IngestNode.objects.get(id=left.node_id).left_at, "its node is not waited for")
+    assert stored_at()[3:] == at
+
+
+def test_valkey_away_changes_nothing(process, monitor, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise redis.ConnectionError("nobody is there")
+
+    monkeypatch.setattr(redis.connection.AbstractConnection, "connect", refuse)
+    key = IngestKeyFactory(project=monitor.project)
+    assert process.ask(ping(monitor), ping(monitor) + "/fail", f"/p/{key.public_key}/new?state=fail") == [200] * 3
+    assert stored_at() == process.sent_at()
+
+
+# --- kill -9 ----------------------------------------------------------------------------------------------------------
+
+VICTIM = """
+import asyncio, os, signal, sys
+import django
+django.setup()
+from pathlib import Path
+from django.db import connections
+from checkins import batching, nodes
+from checkins.spool import Spool
+from monitors.wallclock import utcnow
+
+owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
+owner = {"batching": batching, "nodes": nodes, "Spool": Spool, "connection": type(connections["default"])}[owner]
+step = getattr(owner, name)
+calls = 0
+
+def die(*arguments, **options):
+    global calls
+    calls += 1
+    if moment == "before" and calls == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = step(*arguments, **options)
+    if moment == "after" and calls == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+async def live():
+    batcher = batching.Batcher(
+        batching.Options(spool_directory=Path(sys.argv[1]), spool_bytes_max=64 << 20, batch_max=5), utcnow=utcnow
+    )
+    setattr(owner, name, die)
+    await batcher.start()
+    await asyncio.sleep(30)
+
+asyncio.run(live())
+"""
+
+STEPS = [
+    ("nodes", "register_node", "before", 1),
+    ("nodes", "register_node", "after", 1),
+    ("Spool", "settle", "before", 1),
+    ("Spool", "settle", "after", 1),
+    ("Spool", "first", "before", 1),
+    ("Spool", "first", "after", 1),
+    ("batching", "take", "before", 1),
+    ("nodes", "advance", "before", 1),
+    ("nodes", "advance", "after", 1),
+    ("batching", "take", "after", 1),
+    *(("connection", "_commit", moment, count) for count in (1, 2, 3) for moment in ("before", "after")),
+    *(("Spool", "forget", moment, count) for count in (1, 2) for moment in ("before", "after")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_committed", [True, False], ids=["batch-committed", "batch-not-committed"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step[2]}-{step[1]}-{step[3]}")
+def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(
+    make_process, monitor, postgres, tmp_path, clock, is_committed, step
+):
+    """The spool holds an uncertain batch, committed or not, and then entries for two drains and more."""
+    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    nodes.register_node(spool.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
+    uncertain = [make_request(ping(monitor), at=clock()) for _ in range(3)]
+    certain = [make_request(ping(monitor), at=clock()) for _ in range(12)]
+    if is_committed:
+        intake.take(uncertain, now=clock(), also=lambda: advance_to(7, spool, clock))
+    spool.append([*((request, 7) for request in uncertain), *((request, None) for request in certain)])
+    spool.close()
+    postgres.break_connections()  # What the killed process holds must be gone before the next one is judged.
+
+    victim = subprocess.run(
+        [sys.executable, "-c", VICTIM, str(tmp_path / "spool"), *map(str, step)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": database_url(),
+            "CHECKINS_PER_MINUTE": "1000",
+        },
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert victim.returncode == -signal.SIGKILL, victim.stderr
+
+    make_process().start().becomes_direct()
+    assert stored_at() == [request.received_at for request in (*uncertain, *certain)]
+
+
+def advance_to(batch: int, spool: Spool, clock: Clock) -> None:
+    nodes.advance(spool.node_id, batch=batch, watermark=clock.now, now=clock.now, spooled_count=0)
+
+
+def database_url() -> str:
+    database = connection.settings_dict
+    return (
+        f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    )
