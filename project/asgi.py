@@ -1,5 +1,6 @@
 """What the web serves: check-ins go to a thin application of their own, everything else to Django."""
 
+import gc
 import logging
 import os
 
@@ -36,6 +37,7 @@ async def _live(receive: Receive, send: Send) -> None:
         logger.critical("check-ins cannot be taken: %s", error)
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
+    gc.freeze()  # What is there now stays: no need to look through it again and again.
     _running.append(relay)
     await send({"type": "lifespan.startup.complete"})
     await receive()

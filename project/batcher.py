@@ -1,6 +1,7 @@
 """The process that stores the check-ins of a web worker, which starts it: `python -m project.batcher FD`."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -21,6 +22,9 @@ def main() -> None:
     from checkins.batching import make_batcher
     from checkins.relay import serve_batcher
 
+    # What a batch makes is freed as it goes, since it forms no cycles; looking for some took a tenth of the time.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         asyncio.run(serve_batcher(connection, make_batcher()))
 
