@@ -65,7 +65,7 @@ bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and
 	@$(BIN)/python -m benchmarks.bench_admin
 
 bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with wrk (SECONDS=10 CONNECTIONS=256 BURST=20000)
-	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS BURST,\
+	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS PROCESSES BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
 
 .PHONY: help install clients run test lint mutate bench-clock bench-admin bench-ingest

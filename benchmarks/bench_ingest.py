@@ -7,7 +7,7 @@ check-in has to be a row. One JSON line for each protocol; `--burst` sends that 
     checkins_per_s, p50_ms, p99_ms, third_p99_ms   at full speed; p99 at a third of it
     acknowledged, stored, spooled                  stored must equal acknowledged; spooled went through the spool
     server_cpu_s, database_cpu_s                   CPU time of the web process and of PostgreSQL, at full speed
-    peak_mb                                        most memory of the process that serves
+    peak_mb                                        most memory of one process of the web
 """
 
 import argparse
@@ -18,6 +18,7 @@ import os
 import resource
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -58,8 +59,8 @@ class Installation:
     peak_bytes: int = 0
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve."""
-        return [child for child in self.web.children() if "worker" in " ".join(child.cmdline())] or self.web.children()
+        """The processes that serve, and those that store."""
+        return self.web.children(recursive=True)
 
     def cpu_seconds(self) -> tuple[float, float]:
         """CPU time so far: of the web and of PostgreSQL, ended processes included where the kernel knows them."""
@@ -82,11 +83,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="of load, for each protocol and speed")
     parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--monitors", type=int, default=10_000)
+    parser.add_argument("--processes", type=int, default=2, help="WEB_PROCESSES of the installation")
     parser.add_argument("--burst", type=int, help="send this many pings at once, and nothing else")
     options = parser.parse_args()
     if not options.burst and shutil.which("wrk") is None:
         sys.exit("bench-ingest makes its load with wrk, which is not installed: apt install wrk")
-    with installation() as target:
+    with installation(options.processes) as target:
         seed(target, options.monitors)
         with watched_memory(target):
             if options.burst:
@@ -97,14 +99,14 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def installation() -> Iterator[Installation]:
+def installation(processes: int) -> Iterator[Installation]:
     """A fresh PostgreSQL and a web process on it; both end with the context."""
     with tempfile.TemporaryDirectory(prefix="watchclock-bench-") as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         directory.chmod(0o711)  # PostgreSQL runs as another user if we are root.
         postgres = engines.prepare_postgres(directory / "postgres", port=engines.free_port())
         server = postgres.start(directory / "postgres.log")
-        stack.callback(lambda: (server.send_signal(postgres.stop_signal), server.wait(30)))
+        stack.callback(stop, server, postgres.stop_signal)
         engines.wait_until_ready(postgres, server, directory / "postgres.log")
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         variables = {
@@ -116,6 +118,7 @@ def installation() -> Iterator[Installation]:
             "SPOOL_DIRECTORY": str(directory / "spool"),
             "CHECKINS_PER_MINUTE": "100000",  # Each monitor gets as many check-ins as all of its kind together would.
             "MONITORS_PER_PROJECT": "1000000",
+            "WEB_PROCESSES": str(processes),
         }
         os.environ |= variables
         subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, check=True, env=variables)
@@ -124,7 +127,7 @@ def installation() -> Iterator[Installation]:
             [sys.executable, "-m", "project.web", "--fd", str(listener.fileno())],
             cwd=ROOT, env=variables, pass_fds=[listener.fileno()], stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        stack.callback(lambda: (web.terminate(), web.wait(30)))
+        stack.callback(stop, web, signal.SIGTERM)
         target = Installation(
             listener.getsockname()[1], postgres.url, psutil.Process(web.pid), psutil.Process(server.pid)
         )
@@ -134,6 +137,12 @@ def installation() -> Iterator[Installation]:
         finally:
             if text := (directory / "web.log").read_text().strip():
                 console.print("[dim]the web process said:[/dim]", text[-2000:], markup=False)
+
+
+def stop(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    """Tell a process to end, and wait for that."""
+    process.send_signal(number)
+    process.wait(30)
 
 
 def wait_for_answer(port: int) -> None:
@@ -227,6 +236,7 @@ def measure(target: Installation, protocol: str, options: argparse.Namespace) ->
         "database_cpu_s": round(database_after - database, 1),
         "peak_mb": round(target.peak_bytes / 1e6),
         "connections": options.connections,
+        "web_processes": options.processes,
     }
 
 
@@ -237,7 +247,7 @@ def run_wrk(target: Installation, protocol: str, seconds: int, connections: int,
         file.flush()
         outcome = subprocess.run(
             [
-                "wrk", "-t1", f"-c{connections}", f"-d{seconds + 2}s", "--timeout", "30s", "-s",
+                str(shutil.which("wrk")), "-t1", f"-c{connections}", f"-d{seconds + 2}s", "--timeout", "30s", "-s",
                 str(Path(__file__).with_name("ingest.lua")), f"http://127.0.0.1:{target.port}", "--",
                 protocol, file.name, str(target.project), target.key, str(seconds), str(rate), str(connections),
             ],
