@@ -51,8 +51,6 @@ CONNECTIONS_MAX = 30_000
 """Open connections of one worker; more wait to be accepted. Fewer if the limit of open files is lower."""
 FILES_RESERVED = 512
 """Of the limit of open files, what is kept for everything that is no client's connection."""
-HEAD_BYTES_MAX = 64 * 1024
-"""Request line and headers together. Ping URLs carry up to 16 KiB in the query, some proxies as much in cookies."""
 SYSTEMD_FIRST_FD = 3
 """SD_LISTEN_FDS_START in sd_listen_fds(3): where systemd puts the first socket that it passes on."""
 
@@ -114,7 +112,11 @@ def server(listener: socket.socket) -> "SharedSocketServer":
             header_read_timeout=int(
                 1000 * environment.seconds("INGEST_HEADER_SECONDS", default=30.0, least=1.0, most=3600.0)
             ),
-            max_buffer_size=HEAD_BYTES_MAX,
+            # Request line and headers together: ping URLs carry up to 16 KiB in the query, some proxies as much in
+            # cookies.
+            max_buffer_size=environment.whole_number(
+                "INGEST_HEADER_BYTES_MAX", default=64 << 10, least=16 << 10, most=1 << 20
+            ),
         ),
         log_level=LogLevels.warning,
         # A second death within seconds ends the main process (granian takes it for a crash loop): the parent starts a
