@@ -11,7 +11,8 @@ FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home watchclock \
     && install --directory --owner=watchclock /data
 COPY --from=packages /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 WATCHCLOCK_HOST=0.0.0.0
+# Mount a volume of its own at /data for the web: acknowledged check-ins may be in its spool.
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 WATCHCLOCK_HOST=0.0.0.0 SPOOL_DIRECTORY=/data/spool
 WORKDIR /app
 COPY manage.py ./
 COPY project project

@@ -33,10 +33,19 @@ def test_nothing_that_looks_like_a_password_is_written_down():
                 assert value.startswith("${"), name
 
 
-@pytest.mark.parametrize(("service", "volume"), [("postgres", "postgres"), ("valkey", "valkey"), ("beat", "beat")])
+@pytest.mark.parametrize(("service", "volume"), [(name, name) for name in ("postgres", "valkey", "web", "beat")])
 def test_what_must_last_is_in_a_named_volume(service, volume):
     assert volume in COMPOSE["volumes"]
     assert any(mount.startswith(f"{volume}:/") for mount in SERVICES[service]["volumes"])
+
+
+def test_the_spool_is_in_the_volume_of_the_web():
+    directory = re.search(r"\bSPOOL_DIRECTORY=(\S+)", (BASE_DIR / "Dockerfile").read_text())
+    [volume] = SERVICES["web"]["volumes"]
+
+    assert directory
+    assert directory[1].startswith(volume.partition(":")[2] + "/")
+    assert "SPOOL_DIRECTORY" not in SERVICES["web"]["environment"]
 
 
 def test_only_the_web_is_published_and_only_on_this_host():
