@@ -16,6 +16,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
+from checkins.limits import limits
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -66,7 +67,7 @@ TRIES_MAX = 5
 """Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
 
-def receive(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
+def receive(messages: Sequence[Message], *, now: datetime, takes_parked: bool = True) -> list[Outcome]:
     """Apply messages in order and return one outcome for each. Everything is committed when this returns (P1).
 
     `now` is when the batch is processed; every decision uses the time at which a message was received.
@@ -74,7 +75,7 @@ def receive(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
 
     def transact() -> list[Outcome]:
         with transaction.atomic():
-            return apply(messages, now=now, hints=Hints())
+            return apply(messages, now=now, hints=Hints(), takes_parked=takes_parked)
 
     return retried(transact)
 
@@ -102,10 +103,11 @@ def was_overtaken(error: Exception) -> bool:
     return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
 
 
-def apply(messages: Sequence[Message], *, now: datetime, hints: Hints) -> list[Outcome]:
+def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_parked: bool = True) -> list[Outcome]:
     """Apply messages within the caller's transaction, which `retried` runs; see `receive`.
 
-    A caller with many batches keeps the `hints` from one to the next.
+    A caller with many batches keeps the `hints` from one to the next. One that looks for what fails leaves alone what
+    is parked for the monitors that it creates, so that each message answers for itself.
     """
     outcomes = [Outcome() for _ in messages]
     items = []
@@ -125,7 +127,7 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints) -> list[O
             outcome.problems.extend(sent.problems)
         if isinstance(sent, RefusedCheckIn):
             refused.append((sent, outcome))
-    changes = resolve(items, now=now, hints=hints)
+    changes = resolve(items, now=now, hints=hints, takes_parked=takes_parked)
     environments = lock_batch(items, changes, hints)
     _decide_and_write(items, environments)
     insert_loss_reports(loss_reports)
@@ -184,7 +186,7 @@ def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
                 row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
                 if row is None:
                     continue
-                receive(restored(row), now=now)
+                receive(restored(row, limits()), now=now, takes_parked=False)
                 row.delete()
                 applied += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
@@ -369,15 +371,7 @@ def _count(
     A round takes from every environment its next verdicts of one kind, so that one environment that fails and recovers
     within a batch costs more statements, and a thousand different ones do not.
     """
-    queues: dict[int, list[list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]]] = {}
-    by_environment: dict[int, list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]] = {}
-    for verdict in verdicts:
-        by_environment.setdefault(verdict[1].id, []).append(verdict)
-    for environment_id, own in by_environment.items():
-        queues[environment_id] = [list(group) for _, group in groupby(own, key=lambda verdict: verdict[0])]
-    while queues:
-        current = [entry for groups in queues.values() for entry in groups[0]]
-        queues = {environment_id: groups[1:] for environment_id, groups in queues.items() if len(groups) > 1}
+    for current in _rounds(verdicts):
         mark_failed(
             [
                 FailedCheckIn(
@@ -407,6 +401,24 @@ def _count(
                 if verdict is Verdict.OK
             ]
         )
+
+
+def _rounds(
+    verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
+) -> Iterator[Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]]:
+    if len({environment.id for _, environment, _, _ in verdicts}) == len(verdicts):
+        if verdicts:
+            yield verdicts
+        return
+    queues: dict[int, list[list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]]] = {}
+    by_environment: dict[int, list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]] = {}
+    for verdict in verdicts:
+        by_environment.setdefault(verdict[1].id, []).append(verdict)
+    for environment_id, own in by_environment.items():
+        queues[environment_id] = [list(group) for _, group in groupby(own, key=lambda verdict: verdict[0])]
+    while queues:
+        yield [entry for groups in queues.values() for entry in groups[0]]
+        queues = {environment_id: groups[1:] for environment_id, groups in queues.items() if len(groups) > 1}
 
 
 # --- processing errors ----------------------------------------------------------------------------------------------

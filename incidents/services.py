@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.db import connection, transaction
 
@@ -24,8 +25,7 @@ INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
 NOTIFICATION_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
 
 
-@dataclass(frozen=True, slots=True)
-class FailedCheckIn:
+class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     """A stored check-in that counts as a failure of its environment.
 
     `started_at` is its date_added. `failed_at` is when it was found to have failed: the reception of an error, or the
@@ -45,8 +45,7 @@ class FailedCheckIn:
     trace_id: uuid.UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OkCheckIn:
+class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
     """A stored check-in that ended ok. `started_at` is its date_added, `received_at` when the ok was received."""
 
     environment: LockedEnvironment

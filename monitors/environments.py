@@ -5,7 +5,6 @@ the configuration of their monitors. Read before the locks, it could be older th
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -19,8 +18,7 @@ from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, Mo
 _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
 
 
-@dataclass(slots=True)
-class LockedEnvironment:
+class LockedEnvironment(msgspec.Struct, gc=False):
     """A monitor environment whose row this transaction holds; each decision replaces its `state`."""
 
     id: int
