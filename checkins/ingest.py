@@ -13,7 +13,8 @@ from typing import Any
 
 from django.conf import settings
 
-from checkins.intake import NO_ADDRESS, limits
+from checkins.intake import NO_ADDRESS
+from checkins.limits import limits
 from checkins.protocols.request import HEADERS_READ, Answer
 from checkins.protocols.routes import find_route
 from checkins.relay import RawRequest, Store
@@ -40,7 +41,8 @@ def is_ingest_path(path: str) -> bool:
 async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request of an ingest path."""
     method: str = scope["method"]
-    found = find_route(scope["path"])
+    path = _valid_text(scope["path"])
+    found = find_route(path)
     if method == "OPTIONS":
         answer = Answer(HTTPStatus.NO_CONTENT, headers=PREFLIGHT_HEADERS)
     elif found is None:
@@ -48,14 +50,22 @@ async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> No
     elif found[0].methods is not None and method not in found[0].methods:
         answer = _wrong_method(found[0].methods)
     else:
-        answer = await store.submit(await _read(scope, receive, keeps_tail=found[0].keeps_tail))
+        answer = await store.submit(await _read(scope, path, receive, keeps_tail=found[0].keeps_tail))
     body = b"" if method == "HEAD" else answer.body
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(scope: Scope, receive: Receive, *, keeps_tail: bool) -> RawRequest:
+def _valid_text(text: str) -> str:
+    """Return a text that can be stored and passed on, whatever a server makes of percent-encoded bytes.
+
+    granian puts U+FFFD for what is not UTF-8; others may decode it to lone surrogates, which nothing can encode.
+    """
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+async def _read(scope: Scope, path: str, receive: Receive, *, keeps_tail: bool) -> RawRequest:
     """Read a request as far as it comes, within the limits."""
     headers: dict[str, str] = {}
     has_body = False
@@ -69,7 +79,7 @@ async def _read(scope: Scope, receive: Receive, *, keeps_tail: bool) -> RawReque
     return RawRequest(
         number=0,
         method=scope["method"],
-        path=scope["path"],
+        path=path,
         query=scope["query_string"].decode("utf-8", "replace"),
         headers=headers,
         body=body,

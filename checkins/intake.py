@@ -7,16 +7,15 @@ what is answered; this module only asks the database who the senders are, and ha
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, transaction
 
 from checkins.exceptions import IngestError, UnknownKeyError
-from checkins.messages import CheckInMessage, LogMessage, Message, Outcome
+from checkins.limits import limits
+from checkins.messages import Message, Outcome
 from checkins.nodes import NodeError
-from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol, Sender
+from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Protocol, Sender
 from checkins.protocols.routes import find_route
 from checkins.resolving import Hints
 from checkins.services import apply, retried, was_overtaken
@@ -39,19 +38,6 @@ RETRYABLE_STATES = frozenset({"25006", "40001", "40P01", "55P03"})
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
-
-
-@cache
-def limits() -> Limits:
-    """How much of a request is read, as the settings have it."""
-    return Limits(
-        body_bytes_max=settings.INGEST_BODY_BYTES_MAX,
-        checkin_bytes_max=settings.INGEST_CHECKIN_BYTES_MAX,
-        log_bytes_max=settings.INGEST_LOG_BYTES_MAX,
-        nesting_max=settings.INGEST_NESTING_MAX,
-        envelope_items_max=settings.INGEST_ENVELOPE_ITEMS_MAX,
-        rest_items_max=settings.INGEST_REST_ITEMS_MAX,
-    )
 
 
 def is_not_now(error: BaseException) -> bool:
@@ -167,7 +153,7 @@ class _Reading:
         except IngestError as error:
             self.answer = self.route.protocol.refuse(error)
         except Exception:
-            logger.exception("nobody could find out who sent %s %s", request.method, request.path)
+            logger.exception("nobody could find out who sent %s %a", request.method, request.path)
             self.answer = FAILED
 
     def decode(self, known: Mapping[Sender, KnownSender]) -> None:
@@ -182,7 +168,7 @@ class _Reading:
         try:
             self.decoded = self.route.protocol.decode(self.request, self.route.address, sender, limits())
         except Exception as error:
-            logger.exception("%s %s could not be decoded", self.request.method, self.request.path)
+            logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error
             self.answer = FAILED
 
@@ -195,24 +181,22 @@ class _Reading:
 
 
 def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
-    """Apply messages; if an unexpected error hits one of them, find it by halves and keep it for a person (D14)."""
+    """Apply messages; if an unexpected error hits one of them, find it by halves and keep it for a person (D14).
+
+    What is parked for a monitor that comes with them stays so: it may be what fails, and `settle_parked` finds out.
+    """
     try:
         with transaction.atomic():
-            return apply(messages, now=now, hints=Hints())
+            return apply(messages, now=now, hints=Hints(), takes_parked=False)
     except Exception as error:
         if is_not_now(error) or was_overtaken(error):
             raise
         if len(messages) == 1:
             logger.exception("a check-in could not be applied, and waits to be tried again")
-            return [_keep(messages[0], error)]
+            keep_failed(messages[0], error)
+            return [Outcome(accepted=True)]
     half = len(messages) // 2
     return _apply_in_parts(messages[:half], now=now) + _apply_in_parts(messages[half:], now=now)
-
-
-def _keep(message: Message, error: Exception) -> Outcome:
-    if isinstance(message, (CheckInMessage, LogMessage)):
-        keep_failed(message, error)
-    return Outcome(accepted=True)
 
 
 def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSender]:

@@ -110,10 +110,11 @@ class OvertakenError(Exception):
     """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
 
-def resolve(items: list[BatchItem], *, now: datetime, hints: Hints) -> Changes:
+def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked: bool = True) -> Changes:
     """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
 
-    Check-ins that waited for a monitor that is created here are put before the others (D17).
+    Check-ins that waited for a monitor that is created here are put before the others (D17), unless they are not to be
+    taken: then the next `settle_parked` finds them.
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
     Source: reference sections 6.2, 6.5 and 6.6.
     """
@@ -121,7 +122,8 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints) -> Changes:
     missing = [item for item in items if item.key not in found.monitors and _first_config(item) is not None]
     if missing:
         created = _create_missing(missing, now=now)
-        items[:0] = [BatchItem(message, Outcome()) for message in take_parked(created)]
+        if takes_parked:
+            items[:0] = [BatchItem(message, Outcome()) for message in take_parked(created)]
         found = _Found(items, hints)
         for item in reversed(items):  # The first message of each is the one that created it.
             if item.key in created and _first_config(item) is not None:

@@ -152,7 +152,7 @@ class Spool:
         if not entries:
             return
         rows = [
-            (batch, _microseconds(request.received_at), FORMAT, _encoder.encode(request)) for request, batch in entries
+            (batch, _microseconds(request.received_at), FORMAT, _encode(request)) for request, batch in entries
         ]
         with self._transaction():
             self._connection.executemany(
@@ -274,6 +274,25 @@ class Spool:
 
 def _microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
+
+
+def _encode(request: IngestRequest) -> bytes:
+    try:
+        return _encoder.encode(request)
+    except UnicodeEncodeError:  # A lone surrogate. The edge makes none, but one request may not cost the others.
+        return _encoder.encode(
+            msgspec.structs.replace(
+                request,
+                method=_valid(request.method),
+                path=_valid(request.path),
+                query=_valid(request.query),
+                headers={_valid(name): _valid(value) for name, value in request.headers.items()},
+            )
+        )
+
+
+def _valid(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _decode(format_number: int, request: bytes) -> IngestRequest:

@@ -4,6 +4,7 @@ Parked ones wait for their monitor, which usually comes with the run's other mes
 unexpected error and wait for a person (D14).
 """
 
+import logging
 import re
 import traceback
 from collections.abc import Collection, Iterable, Sequence
@@ -12,68 +13,79 @@ from datetime import datetime, timedelta
 import msgspec
 from django.conf import settings
 
-from checkins.messages import CheckInMessage, LogMessage, Message, Source
+from checkins.messages import CheckInMessage, LogMessage, LossReport, Message, RefusedCheckIn, Source
 from checkins.models import WaitingCheckIn
+from checkins.parsing import ENVIRONMENT_CHARACTERS_MAX, SLUG_CHARACTERS_MAX, storable
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
 from monitors.bulk import array_literal, fetch_rows, insert_rows
 
+logger = logging.getLogger(__name__)
+
 ERROR_CHARACTERS_MAX = 10_000
+FAILED_DEPTH_MAX = 100
+"""Levels of a message that failed. Payloads have fewer, so that nothing of a usual message is cut off."""
 Waiting = CheckInMessage | LogMessage
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
-_TYPES = {kind.__name__: kind for kind in (CheckInMessage, LogMessage)}
+_TYPES: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (CheckInMessage, LogMessage, RefusedCheckIn, LossReport)
+}
 
 
 def park(messages: Iterable[Waiting]) -> None:
     """Keep messages until their monitor is there. One statement; needs the transaction that acknowledges them."""
-    _keep([(message, "") for message in messages])
-
-
-def keep_failed(message: Waiting, error: Exception) -> None:
-    """Keep a message that an unexpected error kept from being applied."""
-    _keep([(message, described(error))])
-
-
-def keep_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
-    """Keep a whole request that an unexpected error kept from being understood."""
-    _insert(
-        [
-            (
-                sender.project_id,
-                sender.slug or "",
-                "",
-                "failed",
-                described(error),
-                Source.REST.value,
-                request.received_at,
-                {"type": IngestRequest.__name__, "fields": request},
-            )
-        ]
-    )
-
-
-def described(error: Exception) -> str:
-    """Return the end of the error's traceback, as PostgreSQL can store it."""
-    text = "".join(traceback.format_exception(error))
-    return _NOT_STORABLE.sub("\ufffd", text[-ERROR_CHARACTERS_MAX:])
-
-
-def _keep(messages: Collection[tuple[Waiting, str]]) -> None:
     _insert(
         [
             (
                 message.project_id,
                 message.slug,
                 message.environment,
-                "failed" if error else "monitor_unknown",
-                error,
+                "monitor_unknown",
+                "",
                 message.source.value,
                 message.received_at,
                 {"type": type(message).__name__, "fields": message},
             )
-            for message, error in messages
+            for message in messages
         ]
     )
+
+
+def keep_failed(message: Message, error: Exception) -> None:
+    """Keep a message of any kind that an unexpected error kept from being applied.
+
+    What PostgreSQL cannot store of it is replaced: perhaps that is why it failed.
+    """
+    slug, environment = ("", "") if isinstance(message, LossReport) else (message.slug, message.environment)
+    _keep_failed(message.project_id, slug, environment, message.source, message.received_at, message, error)
+
+
+def keep_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
+    """Keep a whole request that an unexpected error kept from being understood.
+
+    What PostgreSQL cannot store of its address and headers is replaced. The body is any bytes.
+    """
+    _keep_failed(sender.project_id, sender.slug or "", "", Source.REST, request.received_at, request, error)
+
+
+def _keep_failed(
+    project_id: int,
+    slug: str,
+    environment: str,
+    source: Source,
+    received_at: datetime,
+    message: Message | IngestRequest,
+    error: Exception,
+) -> None:
+    kept = {"type": type(message).__name__, "fields": storable(msgspec.to_builtins(message), FAILED_DEPTH_MAX)}
+    shown = str(storable(slug))[:SLUG_CHARACTERS_MAX], str(storable(environment))[:ENVIRONMENT_CHARACTERS_MAX]
+    _insert([(project_id, *shown, "failed", described(error), source.value, received_at, kept)])
+
+
+def described(error: Exception) -> str:
+    """Return the end of the error's traceback, as PostgreSQL can store it."""
+    text = "".join(traceback.format_exception(error))
+    return _NOT_STORABLE.sub("\ufffd", text[-ERROR_CHARACTERS_MAX:])
 
 
 def _insert(rows: Sequence[Sequence[object]]) -> None:
@@ -93,8 +105,11 @@ def _insert(rows: Sequence[Sequence[object]]) -> None:
     )
 
 
-def restored(row: WaitingCheckIn) -> list[Message]:
-    """Return the messages in a row. Raises msgspec.ValidationError if a version wrote it that this one cannot read."""
+def restored(row: WaitingCheckIn, limits: Limits) -> list[Message]:
+    """Return the messages in a row; a whole request is decoded within the limits.
+
+    Raises msgspec.ValidationError or KeyError if a version wrote it that this one cannot read.
+    """
     if row.message["type"] != IngestRequest.__name__:
         return [_restored(row.message)]
     request = msgspec.convert(row.message["fields"], IngestRequest)
@@ -102,36 +117,51 @@ def restored(row: WaitingCheckIn) -> list[Message]:
     assert found is not None, "only requests with a protocol are kept"
     protocol, address = found
     sender = KnownSender(row.project_id, row.slug or None, row.slug or None)
-    return list(protocol.decode(request, address, sender, Limits()).messages)
+    return list(protocol.decode(request, address, sender, limits).messages)
 
 
-def _restored(kept: dict[str, object]) -> Waiting:
-    kind = _TYPES[str(kept["type"])]
-    message = msgspec.convert(kept["fields"], kind)
-    assert isinstance(message, (CheckInMessage, LogMessage)), "only these wait"
-    return message
+def _restored(kept: dict[str, object]) -> Message:
+    return msgspec.convert(kept["fields"], _TYPES[str(kept["type"])])
 
 
 def take_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
     """Remove and return the messages that wait for monitors of these projects and slugs, oldest first.
 
-    One statement. The transaction that removes them applies them.
+    The transaction that removes them applies them. What a version wrote that this one cannot read stays as failed
+    (D14): it must not keep the monitor from being created.
     """
     if not keys:
         return []
     projects, slugs = zip(*sorted(keys), strict=True)
     rows = fetch_rows(
         """
-        WITH taken AS (
-             DELETE FROM checkins_waitingcheckin AS w
-              USING unnest(%s::bigint[], %s::text[]) AS wanted (project_id, slug)
-              WHERE w.project_id = wanted.project_id AND w.slug = wanted.slug AND w.reason = 'monitor_unknown'
-          RETURNING w.received_at, w.id, w.message)
-        SELECT message::text FROM taken ORDER BY received_at, id
+        SELECT w.id, w.message::text
+          FROM unnest(%s::bigint[], %s::text[]) AS wanted (project_id, slug)
+          JOIN checkins_waitingcheckin AS w
+            ON w.project_id = wanted.project_id AND w.slug = wanted.slug AND w.reason = 'monitor_unknown'
+         ORDER BY w.received_at, w.id
+           FOR UPDATE OF w
         """,
         [array_literal("bigint", projects), array_literal("text", slugs)],
     )
-    return [_restored(msgspec.json.decode(text)) for (text,) in rows]
+    if not rows:
+        return []
+    parked = [(id_, message) for id_, text in rows if (message := _read_or_fail(id_, text)) is not None]
+    WaitingCheckIn.objects.filter(id__in=[id_ for id_, _ in parked]).delete()
+    return [message for _, message in parked]
+
+
+def _read_or_fail(id_: int, text: str) -> Waiting | None:
+    """Return a parked message; None for one that this version cannot read, which becomes a failed one."""
+    try:
+        message = _restored(msgspec.json.decode(text))
+        if isinstance(message, (CheckInMessage, LogMessage)):
+            return message
+        raise TypeError(f"{type(message).__name__} does not wait for a monitor")
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        logger.exception("a parked check-in cannot be read, and waits to be tried again")
+        WaitingCheckIn.objects.filter(id=id_).update(reason="failed", error=described(error))
+        return None
 
 
 def parking_time() -> timedelta:
@@ -169,10 +199,8 @@ def take_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiti
     late: list[Waiting] = []
     taken = []
     for id_, monitor_is_there, text in rows:
-        try:
-            message = _restored(msgspec.json.decode(text))
-        except (msgspec.ValidationError, KeyError) as error:
-            WaitingCheckIn.objects.filter(id=id_).update(reason="failed", error=described(error))
+        message = _read_or_fail(id_, text)
+        if message is None:
             continue
         (ready if monitor_is_there else late).append(message)
         taken.append(id_)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from checkins.messages import CheckInStatus
+from checkins.messages import CheckInMessage, CheckInStatus
+from checkins.protocols.request import Limits
 from checkins.waiting import restored
 from tests import factories
 
@@ -50,7 +51,8 @@ def test_a_check_in_that_waits_can_be_read_back():
     failed = factories.WaitingCheckInFactory(slug="backup", error="ValueError: 7")
     assert (parked.reason, failed.reason) == ("monitor_unknown", "failed")
     for row in (parked, failed):
-        [message] = restored(row)
+        [message] = restored(row, Limits())
+        assert isinstance(message, CheckInMessage)
         assert (message.project_id, message.slug, message.received_at) == (row.project_id, "backup", row.received_at)
 
 

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from django.test import Client
 
-from checkins.intake import limits
+from checkins.limits import limits
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
 from monitors.models import IngestKey, Monitor
 from tests.checkins.web import IngestClient, scope_of, send
@@ -523,3 +523,9 @@ def test_no_answer_is_a_redirect_and_each_is_open_to_any_origin(client: Client, 
         response = client.generic(method, endpoint)
         assert response.status_code in (400, 401, 405)
         assert response["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_path_that_a_server_decodes_to_what_cannot_be_stored_is_still_a_ping(monitor: Monitor, key: IngestKey):
+    start, _ = send(scope_of("GET", f"/api/{key.project_id}/cron/ni\udcffght\x00ly/{key.public_key}", b"status=ok"))
+    assert start["status"] == 202
+    assert CheckIn.objects.get().monitor_environment.monitor == monitor

@@ -73,6 +73,18 @@ def test_what_goes_in_comes_out_oldest_first_and_stays_until_it_is_forgotten(ope
     assert numbers(spool.first(10)) == [2, 3, 4]
 
 
+def test_a_text_that_nothing_can_encode_costs_a_request_that_letter_and_the_others_nothing(open_spool):
+    spool = open_spool()
+    odd = msgspec.structs.replace(
+        make_request(1), method="G\ud800", path="/ping/\udfff1", query="\ud800", headers={"user-agent": "a\udc80"}
+    )
+    spool.append([(make_request(0), None), (odd, None), (make_request(2), None)])
+    first, second, third = (entry.request for entry in spool.first(10))
+    assert (first, third) == (make_request(0), make_request(2))
+    assert (second.method, second.path, second.query, second.headers) == ("G?", "/ping/?1", "?", {"user-agent": "a?"})
+    assert second.received_at == odd.received_at
+
+
 def test_a_request_comes_back_as_it_was(open_spool):
     spool = open_spool()
     body = bytes(range(256)) * 100

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from checkins.messages import LogMessage, MonitorConfig, Problem, ProblemKind, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
+from checkins.protocols.request import Limits
 from checkins.services import receive, retry_failed
 from checkins.transitions import decide_checkin
 from checkins.waiting import ERROR_CHARACTERS_MAX, described, keep_failed, restored
@@ -98,7 +99,7 @@ def test_d14_what_failed_is_kept_with_the_error_and_where_it_happened():
 def test_d14_a_message_is_kept_whole(make):
     message = make(ProjectFactory())
     failed(message)
-    assert restored(WaitingCheckIn.objects.get()) == [message]
+    assert restored(WaitingCheckIn.objects.get(), Limits()) == [message]
 
 
 def test_an_error_that_postgresql_cannot_store_is_kept_as_far_as_it_can():

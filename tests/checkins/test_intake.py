@@ -1,0 +1,216 @@
+"""D14 in the batch: what meets an unexpected error is kept whole, of whatever kind, and harms nothing beside it."""
+
+import json
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from checkins import services
+from checkins.intake import take
+from checkins.limits import limits
+from checkins.messages import CheckInMessage, Problem, ProblemKind, RefusedCheckIn, Source
+from checkins.models import CheckIn, ClientLossReport, ProcessingError, WaitingCheckIn
+from checkins.protocols.request import IngestRequest, KnownSender
+from checkins.services import receive, retry_failed, settle_parked
+from checkins.transitions import decide_checkin
+from checkins.waiting import keep_failed, keep_failed_request, restored
+from checkins.writing import record_problems
+from monitors.models import IngestKey, Monitor
+from tests.factories import NOW, IngestKeyFactory, MonitorFactory
+from tests.messages import make_config, make_message, run_id
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def key() -> IngestKey:
+    return IngestKeyFactory()
+
+
+def an_envelope(key, *items, path=None, user_agent="curl/8"):
+    lines = ["{}", *(line for kind, payload in items for line in (f'{{"type": "{kind}"}}', payload))]
+    body = "\n".join(lines).encode()
+    return IngestRequest(
+        method="POST",
+        path=path or f"/api/{key.project_id}/envelope/",
+        query=f"sentry_key={key.public_key}",
+        headers={"user-agent": user_agent},
+        body=body,
+        body_bytes=len(body),
+        received_at=NOW,
+    )
+
+
+LOSS = (
+    "client_report",
+    '{"discarded_events": [{"category": "monitor", "reason": "network_error", "quantity": 3}]}',
+)
+REFUSED = ("check_in", '{"monitor_slug": "nightly", "status": "asleep"}')
+GOOD = ("check_in", f'{{"monitor_slug": "nightly", "status": "ok", "check_in_id": "{run_id(1).hex}"}}')
+
+
+def broken(*_arguments, **_more):
+    raise ZeroDivisionError("ours")
+
+
+def test_d14_a_loss_report_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
+    MonitorFactory(project=key.project, slug="nightly")
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "insert_loss_reports", lambda reports: reports and broken())
+        [answer] = take([an_envelope(key, LOSS, GOOD)], now=NOW)
+    assert answer.status == 200
+    assert CheckIn.objects.count() == 1
+    row = WaitingCheckIn.objects.get()
+    assert (row.reason, row.message["type"], row.slug, row.environment) == ("failed", "LossReport", "", "")
+    assert retry_failed([row.id], now=NOW) == (1, 0)
+    assert ClientLossReport.objects.get().quantity == 3
+
+
+def test_d14_a_refusal_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
+    MonitorFactory(project=key.project, slug="nightly")
+
+    def record(reports):
+        record_problems(report if report.problem.field != "status" else broken() for report in reports)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "record_problems", record)
+        [answer] = take([an_envelope(key, REFUSED, GOOD)], now=NOW)
+    assert answer.status == 200
+    assert CheckIn.objects.count() == 1
+    row = WaitingCheckIn.objects.get()
+    assert (row.reason, row.message["type"], row.slug) == ("failed", "RefusedCheckIn", "nightly")
+    assert row.message["fields"]["payload"] == {"monitor_slug": "nightly", "status": "asleep"}
+    assert retry_failed([row.id], now=NOW) == (1, 0)
+    assert ProcessingError.objects.get().field == "status"
+
+
+def test_d14_what_postgresql_cannot_store_of_a_message_that_failed_is_replaced(key):
+    problem = Problem(ProblemKind.CHECKIN_VALIDATION_FAILED, "status", "\x00", "it \ud800 takes")
+    refused = RefusedCheckIn(
+        project_id=key.project_id,
+        slug="x" * 60 + "\x00",
+        environment="\ud800" * 70,
+        received_at=NOW,
+        source=Source.REST,
+        problems=(problem,),
+        payload={"\x00": ["\udfff", 2**70]},
+    )
+    keep_failed(refused, ValueError("\x00"))
+    [again] = restored(WaitingCheckIn.objects.get(), limits())
+    assert isinstance(again, RefusedCheckIn)
+    assert again.payload == {"\ufffd": ["\ufffd", "integer of 71 bits"]}
+    assert again.problems == (Problem(problem.kind, "status", "\ufffd", "it \ufffd takes"),)
+
+
+def test_d14_a_request_that_cannot_be_decoded_may_hold_what_postgresql_cannot_store(key, monkeypatch):
+    """Neither it nor its neighbours are lost for it."""
+    monitor = MonitorFactory(project=key.project, slug="nightly")
+    decode_json = "checkins.protocols.sentry.decode_json"
+    bad = an_envelope(key, GOOD, path=f"/\x00\ud800/api/{key.project_id}/envelope/", user_agent="a\x00\udfff")
+    good = IngestRequest(
+        method="GET", path=f"/ping/{monitor.guid}", query="", headers={}, body=b"", body_bytes=0, received_at=NOW
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(decode_json, broken)
+        answers = take([bad, good], now=NOW)
+    assert [answer.status for answer in answers] == [400, 200]
+    assert CheckIn.objects.count() == 1
+    row = WaitingCheckIn.objects.get()
+    assert (row.message["fields"]["path"], row.message["fields"]["headers"]) == (
+        f"/\ufffd\ufffd/api/{key.project_id}/envelope/",
+        {"user-agent": "a\ufffd\ufffd"},
+    )
+    assert retry_failed([row.id], now=NOW) == (1, 0)
+    assert CheckIn.objects.filter(guid=run_id(1)).exists()
+
+
+def test_d14_a_request_is_decoded_again_within_the_limits_of_the_settings(key, monkeypatch):
+    MonitorFactory(project=key.project, slug="nightly")
+    request = an_envelope(key, GOOD, GOOD, GOOD)
+    keep_failed_request(request, KnownSender(key.project_id), ValueError("7"))
+    row = WaitingCheckIn.objects.get()
+    [refused] = restored(row, msgspec.structs.replace(limits(), envelope_items_max=2))
+    assert isinstance(refused, RefusedCheckIn)
+    assert "more than 2 items" in refused.problems[0].message
+    monkeypatch.setattr(services, "limits", lambda: msgspec.structs.replace(limits(), checkin_bytes_max=10))
+    assert retry_failed([row.id], now=NOW) == (1, 0)
+    assert not CheckIn.objects.exists()
+    assert ProcessingError.objects.get().count == 3
+
+
+def a_creator(key, run=2):
+    return make_message(
+        "ok", project_id=key.project_id, at=NOW + SECOND, run=run, environment="staging", config=make_config()
+    )
+
+
+def cannot_decide(number):
+    def decide(message, **facts):
+        if message.check_in_id == run_id(number):
+            raise ZeroDivisionError(f"run {number}")
+        return decide_checkin(message, **facts)
+
+    return decide
+
+
+def test_d14_a_parked_check_in_that_meets_an_error_of_ours_fails_alone_and_its_monitor_is_created(key, monkeypatch):
+    receive([make_message("ok", project_id=key.project_id, run=run) for run in (1, 3)], now=NOW)
+    config = {"schedule": {"type": "crontab", "value": "* * * * *"}}
+    creator = {"monitor_slug": "job", "status": "ok", "check_in_id": run_id(2).hex, "monitor_config": config}
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "decide_checkin", cannot_decide(1))
+        [answer] = take([an_envelope(key, ("check_in", json.dumps(creator)))], now=NOW)
+        assert answer.status == 200
+        assert Monitor.objects.get().slug == "job"
+        assert [run.guid for run in CheckIn.objects.all()] == [run_id(2)]
+        assert settle_parked(now=NOW + SECOND) == 2
+    assert {run.guid for run in CheckIn.objects.all()} == {run_id(2), run_id(3)}
+    row = WaitingCheckIn.objects.get()
+    assert (row.reason, row.error.endswith("ZeroDivisionError: run 1\n")) == ("failed", True)
+
+
+def test_d14_a_parked_check_in_that_cannot_be_read_fails_alone_and_its_monitor_is_created(key):
+    receive([make_message("ok", project_id=key.project_id, run=run) for run in (1, 3)], now=NOW)
+    unreadable = WaitingCheckIn.objects.earliest("id")
+    WaitingCheckIn.objects.filter(id=unreadable.id).update(message={"type": "CheckInMessage", "fields": {}})
+    [outcome] = receive([a_creator(key)], now=NOW)
+    assert (outcome.accepted, outcome.created) == (True, True)
+    assert {run.guid for run in CheckIn.objects.all()} == {run_id(2), run_id(3)}
+    unreadable.refresh_from_db()
+    assert (unreadable.reason, "ValidationError" in unreadable.error) == ("failed", True)
+
+
+def test_d14_a_parked_row_of_a_kind_that_does_not_wait_for_monitors_fails_alone(key):
+    receive([make_message("ok", project_id=key.project_id, run=1)], now=NOW)
+    row = WaitingCheckIn.objects.get()
+    WaitingCheckIn.objects.update(
+        message={
+            "type": "LossReport",
+            "fields": {
+                "project_id": key.project_id,
+                "reason": "x",
+                "quantity": 1,
+                "reported_at": None,
+                "received_at": NOW.isoformat(),
+                "source": "rest",
+            },
+        }
+    )
+    [outcome] = receive([a_creator(key)], now=NOW)
+    assert outcome.created
+    row.refresh_from_db()
+    assert (row.reason, "does not wait for a monitor" in row.error) == ("failed", True)
+
+
+def test_d14_a_creator_that_is_processed_again_is_not_held_up_by_what_is_parked_for_its_monitor(key, monkeypatch):
+    receive([make_message("ok", project_id=key.project_id, run=1)], now=NOW)
+    creator: CheckInMessage = a_creator(key)
+    keep_failed(creator, ValueError("7"))
+    failed = WaitingCheckIn.objects.get(reason="failed")
+    monkeypatch.setattr(services, "decide_checkin", cannot_decide(1))
+    assert retry_failed([failed.id], now=NOW) == (1, 0)
+    assert [run.guid for run in CheckIn.objects.all()] == [run_id(2)]
+    assert WaitingCheckIn.objects.get().reason == "monitor_unknown"
