@@ -36,7 +36,7 @@ def test_beat_sends_one_tick_a_minute_after_the_grace_time():
 
     assert entry["task"] == "clocktasks.tasks.tick"
     assert entry["schedule"].run_every == timedelta(minutes=1)
-    assert entry["options"]["countdown"] == 2
+    assert entry["options"]["countdown"] == 1
     assert entry["options"]["queue"] == "clock"
 
 
