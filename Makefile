@@ -68,4 +68,8 @@ bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with
 	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS PROCESSES BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
 
-.PHONY: help install clients run test lint mutate bench-clock bench-admin bench-ingest
+drill-ingest: .venv/.synced ## Break everything under load, and look for what is lost (DURATION=300 SEED=1)
+	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+.PHONY: help install clients run test lint mutate bench-clock bench-admin bench-ingest drill-ingest

@@ -27,7 +27,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -297,7 +297,7 @@ class Batcher:
 
         def commit() -> None:
             claim.commit()
-            nodes.advance(self._node_id, batch=number, watermark=floor, now=now, spooled_count=self.spooled_count)
+            nodes.advance(self.node_id, batch=number, watermark=floor, now=now, spooled_count=self.spooled_count)
 
         future = self._in_database(
             lambda: take([one.request for one in batch], now=now, also=commit, hints=self._hints)
@@ -405,15 +405,22 @@ class Batcher:
             floor, now = self._floor(), self.stamp()
             with suppress(Exception):
                 await self._in_database(
-                    partial(nodes.beat, self._node_id, watermark=floor, now=now, spooled_count=self.spooled_count)
+                    partial(nodes.beat, self.node_id, watermark=floor, now=now, spooled_count=self.spooled_count)
                 )
 
     async def _adopt_orphans(self) -> None:
-        """Drain the spools of processes that died, a batch at a time, while this one has nothing spooled itself."""
+        """Drain the spools of processes that died, a batch at a time, while this one has nothing spooled itself.
+
+        Also take leave for one that died with nothing in its spool: the clock would wait for it until it is dropped.
+        """
         while True:
             await asyncio.sleep(ORPHANS_SECONDS)
             try:
-                while self.is_direct and (orphan := await self._on_disk(self._open_orphan)) is not None:
+                while self.is_direct:
+                    live = await self._in_database(nodes.live_ids)
+                    orphan = await self._on_disk(partial(self._open_orphan, live))
+                    if orphan is None:
+                        break
                     await self._drain_orphan(orphan)
             except (asyncio.CancelledError, SystemExit):
                 raise
@@ -422,7 +429,9 @@ class Batcher:
                     logger.error("a spool that another process left cannot be drained", exc_info=error)
 
     async def _drain_orphan(self, orphan: Spool) -> None:
-        logger.warning("taking over %d requests that another process left in its spool", orphan.count)
+        logger.warning(
+            "taking over %d requests in the spool of node %s, whose process is gone", orphan.count, orphan.node_id
+        )
         try:
             await self._in_database(partial(self._register_orphan, orphan, self.stamp()))
             while orphan.count:
@@ -471,15 +480,17 @@ class Batcher:
         with self._spool_lock:
             return call()
 
-    def _open_orphan(self) -> Spool | None:
-        return Spool.open_orphan(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
+    def _open_orphan(self, live: Collection[uuid.UUID]) -> Spool | None:
+        directory, bytes_max = self.options.spool_directory, self.options.spool_bytes_max
+        return Spool.open_orphan(directory, bytes_max=bytes_max, waited_for=live)
 
     def _open_spool(self) -> Spool:
         assert self._spool is not None, "the spool is opened at the start"
         return self._spool
 
     @property
-    def _node_id(self) -> uuid.UUID:
+    def node_id(self) -> uuid.UUID:
+        """The node that this process is, as its spool says."""
         return self._open_spool().node_id
 
     def _register(self, floor: datetime, now: datetime) -> None:
@@ -564,8 +575,8 @@ class Batcher:
             spool.forget(position)
 
     def _leave(self, now: datetime) -> None:
-        nodes.beat(self._node_id, watermark=now, now=now, spooled_count=0)
-        nodes.deregister(self._node_id, now=now)
+        nodes.beat(self.node_id, watermark=now, now=now, spooled_count=0)
+        nodes.deregister(self.node_id, now=now)
 
 
 def _register_node(spool: Spool, floor: datetime, now: datetime) -> nodes.Registration:

@@ -221,6 +221,11 @@ def forget_gone_nodes(*, now: datetime) -> int:
     return left.delete()[0] + dropped.delete()[0]
 
 
+def live_ids() -> set[uuid.UUID]:
+    """Return the nodes that the clock waits for."""
+    return set(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True).values_list("id", flat=True))
+
+
 # --- The clock's calls ----------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -131,14 +131,15 @@ class Spool:
             raise SpoolUnusableError(f"no spool can be kept in {directory}: {error}") from error
 
     @classmethod
-    def open_orphan(cls, directory: Path, *, bytes_max: int) -> "Spool | None":
+    def open_orphan(cls, directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> "Spool | None":
         """Return a spool of a process that died, if it holds entries that wait; None if there is none.
 
+        Also an empty one if its node is among those that the clock waits for: somebody has to take leave for it.
         For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
         any other, before its entries are applied.
         """
         for spool in _unlocked(directory, bytes_max=bytes_max):
-            if spool.count:
+            if spool.count or spool.node_id in waited_for:
                 return spool
             spool.close()
         return None
@@ -151,9 +152,7 @@ class Spool:
         """
         if not entries:
             return
-        rows = [
-            (batch, _microseconds(request.received_at), FORMAT, _encode(request)) for request, batch in entries
-        ]
+        rows = [(batch, _microseconds(request.received_at), FORMAT, _encode(request)) for request, batch in entries]
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO entry (batch, received_us, format, request) VALUES (?, ?, ?, ?)", rows

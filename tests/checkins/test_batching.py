@@ -661,8 +661,8 @@ def test_p2_the_watermark_does_not_pass_what_is_spooled_while_nothing_else_comes
         patch.setattr(batching, "take", refuse_to_take)
         assert process.ask(ping(monitor), ping(monitor)) == [200, 200]
         clock.now += timedelta(hours=1)
-        seen_at = node().seen_at
-        eventually(lambda: node().seen_at > seen_at, "the process is heard of")
+        later = clock.now
+        eventually(lambda: node().seen_at >= later, "the process is heard of")
         assert (postgres.watermark(), node().spooled_count) == (process.sent_at()[1], 2)
     later = clock.now
     eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
@@ -760,6 +760,21 @@ def test_a_live_process_stores_what_another_one_left_in_its_spool(
     eventually(lambda: CheckIn.objects.count() == 1203, "a live process has adopted the spool")
     eventually(lambda: IngestNode.objects.get(id=left.node_id).left_at, "its node is not waited for")
     assert stored_at()[3:] == at
+
+
+def test_p2_the_clock_does_not_wait_for_a_process_that_died_with_an_empty_spool(
+    process, make_process, tmp_path, clock, monkeypatch
+):
+    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    nodes.register_node(left.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
+    monkeypatch.setattr(batching, "ORPHANS_SECONDS", 0.05)
+    other = make_process().start()
+    assert len(nodes.settled_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
+
+    left.close()
+
+    eventually(lambda: IngestNode.objects.get(id=left.node_id).left_at, "somebody takes leave for it")
+    assert {row.id for row in nodes.settled_until(clock()).live} == {process.batcher.node_id, other.batcher.node_id}
 
 
 def test_valkey_away_changes_nothing(process, monitor, monkeypatch):
