@@ -40,7 +40,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from checkins import nodes
-from checkins.intake import FAILED, answer_unheard, is_not_now, take
+from checkins.intake import BUSY, FAILED, answer_unheard, is_not_now, take
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.resolving import Hints
 from checkins.spool import Spool, SpoolEntry, SpoolError, SpoolFullError
@@ -62,12 +62,6 @@ SESSION = """
     SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'
 """
 """A batch that waits for longer is in the spool already. It must not hold locks for ever."""
-
-BUSY = Answer(
-    503,
-    b'{"detail": "the database is away and the spool is full: nothing was stored, send it again later"}',
-    ((b"content-type", b"application/json"),),
-)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

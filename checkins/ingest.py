@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 
-from checkins.intake import NO_ADDRESS
+from checkins.intake import BUSY, NO_ADDRESS
 from checkins.limits import limits
 from checkins.protocols.request import HEADERS_READ, Answer
 from checkins.protocols.routes import find_route
@@ -50,7 +50,7 @@ async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> No
     elif found[0].methods is not None and method not in found[0].methods:
         answer = _wrong_method(found[0].methods)
     else:
-        answer = await store.submit(await _read(scope, path, receive, keeps_tail=found[0].keeps_tail))
+        answer = await _take(store, scope, path, receive, keeps_tail=found[0].keeps_tail)
     body = b"" if method == "HEAD" else answer.body
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
@@ -65,8 +65,8 @@ def _valid_text(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-async def _read(scope: Scope, path: str, receive: Receive, *, keeps_tail: bool) -> RawRequest:
-    """Read a request as far as it comes, within the limits."""
+async def _take(store: Store, scope: Scope, path: str, receive: Receive, *, keeps_tail: bool) -> Answer:
+    """Read a request as far as it comes, within the limits, and have it stored."""
     headers: dict[str, str] = {}
     has_body = False
     for name, value in scope["headers"]:
@@ -75,45 +75,81 @@ async def _read(scope: Scope, path: str, receive: Receive, *, keeps_tail: bool) 
             headers[known] = value.decode("latin-1")
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             has_body = True
-    body, size = await _read_body(receive, keeps_tail=keeps_tail) if has_body else (b"", 0)
-    return RawRequest(
-        number=0,
-        method=scope["method"],
-        path=path,
-        query=scope["query_string"].decode("utf-8", "replace"),
-        headers=headers,
-        body=body,
-        body_bytes=size,
-    )
+    body = _Body(store, kept_max=limits().log_bytes_max if keeps_tail else limits().body_bytes_max, tail=keeps_tail)
+    try:
+        if has_body:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
+                    await body.read(receive)
+        if body.was_too_much:
+            return BUSY
+        return await store.submit(
+            RawRequest(
+                number=0,
+                method=scope["method"],
+                path=path,
+                query=scope["query_string"].decode("utf-8", "replace"),
+                headers=headers,
+                body=body.kept(),
+                body_bytes=body.size,
+            )
+        )
+    finally:
+        body.release()
 
 
-async def _read_body(receive: Receive, *, keeps_tail: bool) -> tuple[bytes, int]:
-    """Return the body and its size; of one that is too large the last part or nothing, as the protocol has it.
+class _Body:
+    """A body on its way in: its size, and of one that is too large the last part or nothing, as the protocol has it.
 
-    The rest of a body that is too large is read as well: a client that cannot finish sending does not listen.
+    All bodies that a process holds at once are bounded too (`Store.held_bytes_max`): while there are so many, one more
+    is refused.
     """
-    kept_max = limits().log_bytes_max if keeps_tail else limits().body_bytes_max
-    kept = bytearray()
-    size = 0
-    with suppress(TimeoutError):
-        async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":  # The client is gone; what it said still counts.
-                    break
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if keeps_tail:
-                    kept += chunk
-                    if len(kept) > 2 * kept_max:
-                        del kept[:-kept_max]
-                elif size <= kept_max:
-                    kept += chunk
-                else:
-                    kept.clear()
-                if not message.get("more_body", False):
-                    break
-    return bytes(kept[-kept_max:] if keeps_tail and size > kept_max else kept), size
+
+    def __init__(self, store: Store, *, kept_max: int, tail: bool) -> None:
+        self.size = 0
+        self.was_too_much = False
+        self._store = store
+        self._kept_max = kept_max
+        self._tail = tail
+        self._kept = bytearray()
+        self._held = 0
+
+    async def read(self, receive: Receive) -> None:
+        """Read on to the end, or until the client is gone: what it has said still counts.
+
+        Also what is not kept: a client that cannot finish sending does not listen.
+        """
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            self._add(message.get("body", b""))
+            if not message.get("more_body", False):
+                return
+
+    def kept(self) -> bytes:
+        """Return what is kept of it."""
+        return bytes(self._kept[-self._kept_max :] if self._tail and self.size > self._kept_max else self._kept)
+
+    def release(self) -> None:
+        """Say that it is not held any more."""
+        self._store.held_bytes -= self._held
+        self._held = 0
+
+    def _add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.was_too_much or (self.size > self._kept_max and not self._tail):
+            self._kept.clear()
+        else:
+            self._kept += chunk
+            if len(self._kept) > 2 * self._kept_max:
+                del self._kept[: -self._kept_max or None]
+        self._store.held_bytes += len(self._kept) - self._held
+        self._held = len(self._kept)
+        if self._store.held_bytes > self._store.held_bytes_max:
+            self.was_too_much = True
+            self._kept.clear()
+            self.release()
 
 
 def _wrong_method(allowed: frozenset[str]) -> Answer:

@@ -25,6 +25,11 @@ from monitors.bulk import array_literal, fetch_rows
 logger = logging.getLogger(__name__)
 
 NO_ADDRESS = Answer(404, b'{"detail": "nothing is at this address"}', ((b"content-type", b"application/json"),))
+BUSY = Answer(
+    503,
+    b'{"detail": "the server has as much waiting as it can keep: nothing was stored, send it again later"}',
+    ((b"content-type", b"application/json"),),
+)
 FAILED = Answer(
     400,
     b'{"detail": "this request made the server fail; nothing of it could be used, and the failure is in its log"}',

@@ -53,7 +53,10 @@ class Answers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Store(Protocol):
-    """Where the edge has its requests stored."""
+    """Where the edge has its requests stored. `held_bytes` is what the bodies take that it holds at the moment."""
+
+    held_bytes: int
+    held_bytes_max: int
 
     def submit(self, request: RawRequest) -> Awaitable[Answer]:
         """Return the answer to a request when it is durable."""
@@ -119,7 +122,9 @@ class Frames(asyncio.Protocol):
 class Relay:
     """The web's side: has requests stored by the batcher process, and gives back its answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held_bytes_max: int) -> None:
+        self.held_bytes = 0
+        self.held_bytes_max = held_bytes_max
         self._frames = Frames(self._take_frame, self._take_end)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
@@ -30,7 +31,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _live(receive: Receive, send: Send) -> None:
     await receive()
-    relay = Relay()
+    relay = Relay(held_bytes_max=settings.INGEST_QUEUE_BYTES_MAX)
     try:
         await relay.start()
     except RelayError as error:

@@ -284,6 +284,15 @@ def test_of_a_large_body_of_a_ping_the_last_part_is_kept(monitor: Monitor):
     assert (bytes(log.body), log.size_bytes) == (chunks[-2] + chunks[-1], 3_000_000)
 
 
+def test_bodies_that_are_more_together_than_may_be_held_are_refused(monitor: Monitor, settings: Any):
+    settings.INGEST_QUEUE_BYTES_MAX = 1000
+    scope = scope_of("POST", f"/ping/{monitor.guid}", headers=[(b"transfer-encoding", b"chunked")])
+    start, body = send(scope, b"x" * 900, b"x" * 200)
+    assert (start["status"], b"nothing was stored" in body) == (503, True)
+    start, body = send(scope, b"x" * 900)
+    assert (start["status"], body) == (200, b"OK")
+
+
 # Whose is it?
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from django.conf import settings
 from django.http import HttpResponse
 from django.test import Client
 
@@ -27,6 +28,8 @@ class Batcher:
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
+        self.held_bytes = 0
+        self.held_bytes_max = settings.INGEST_QUEUE_BYTES_MAX
 
     async def submit(self, raw: RawRequest) -> Answer:
         if self.answer is not None:
@@ -75,13 +78,16 @@ def send(scope: dict[str, Any], *chunks: bytes, end: str = "complete") -> tuple[
     The request is applied between two runs of the edge: an event loop would have another database connection.
     """
     try:
-        return _run(Batcher(), scope, chunks, end)
+        return run_edge(Batcher(), scope, chunks, end)
     except Submitted as submitted:
         [answer] = take([submitted.request], now=utcnow())
-        return _run(Batcher(answer), scope, chunks, end)
+        return run_edge(Batcher(answer), scope, chunks, end)
 
 
-def _run(batcher: Batcher, scope: dict[str, Any], chunks: Sequence[bytes], end: str) -> tuple[dict[str, Any], bytes]:
+def run_edge(
+    batcher: Batcher, scope: dict[str, Any], chunks: Sequence[bytes], end: str
+) -> tuple[dict[str, Any], bytes]:
+    """Run the edge alone, as `send`. Raises Submitted if the batcher has no answer and the edge wants one."""
     sent: list[Any] = []
     messages: list[Any] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
 
