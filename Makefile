@@ -2,6 +2,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+FUZZ_SECONDS ?= 120
 # Programs that only look at the code never connect to anything, but the settings ask for an address.
 NOWHERE := DATABASE_URL=postgres://nobody@127.0.0.1:1/nowhere REDIS_URL=redis://127.0.0.1:1/0
 
@@ -52,6 +53,11 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 	$(NOWHERE) SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 		ALLOWED_HOSTS=watchclock.example $(BIN)/python manage.py check --deploy --fail-level WARNING
 
+fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
+	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --quiet --frozen --inexact --active --group fuzz
+	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
+	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))
+
 mutate: .venv/.synced ## Change schedules, transitions and thresholds here and there, and list what no pure test notices
 	@# CI=1 gives every mutant the same random examples; in a zone other than UTC a forgotten zone is noticed.
 	@CI=1 TZ=America/St_Johns $(BIN)/mutmut run --max-children 2
@@ -72,4 +78,4 @@ drill-ingest: .venv/.synced ## Break everything under load, and look for what is
 	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint mutate bench-clock bench-admin bench-ingest drill-ingest
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-admin bench-ingest drill-ingest
