@@ -125,10 +125,11 @@ class World:
         assert self.web.process is not None, "it runs"
         main = psutil.Process(self.web.process.pid)
         everybody = [main, *main.children(recursive=True)]
+        workers = [process for process in everybody if "spawn_main" in _command(process)]
         parts = {
             "all of the web": everybody,
             "the web's main process": [main],
-            "the web's worker": [process for process in everybody if "spawn_main" in _command(process)],
+            "the web's worker": workers,
             "the batcher": [process for process in everybody if "project.batcher" in _command(process)],
         }
         name, victims = self.random.choice([(name, victims) for name, victims in parts.items() if victims])
@@ -137,8 +138,8 @@ class World:
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
-        self.web.revive()
-        while not answers(self.port):
+        # Whichever it is, the worker ends with it. Until then it may still answer.
+        while any(worker.is_running() for worker in workers) or not answers(self.port):
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + STOP_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")

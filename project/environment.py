@@ -10,6 +10,17 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+NOTICE_DEAD_HOSTS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""A database host that vanishes says nothing, and a connection to it hangs for hours: the system's own keepalive begins
+after two. So long everything would go to the spool, also when another host has taken over. Seconds, but the last one in
+milliseconds. Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS"""
+
 _env = environ.Env()
 _TRUE = {"true", "on", "ok", "y", "yes", "1"}
 _FALSE = {"false", "off", "n", "no", "0"}
@@ -88,7 +99,8 @@ def database(name: str, *, hint: str) -> dict[str, Any]:
         raise ImproperlyConfigured(f"{name} is not a database address: {error}") from None
     # Statements of ingest and clock are few and always the same: planned once, not a thousand times a minute. That took
     # a third of the database's time. A pooler in between has to know prepared statements, as PgBouncer does since 1.21.
-    configuration["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 5, **configuration.get("OPTIONS", {})}
+    options = {"server_side_binding": True, "prepare_threshold": 5, **NOTICE_DEAD_HOSTS}
+    configuration["OPTIONS"] = {**options, **configuration.get("OPTIONS", {})}
     return configuration
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from project.supervisor import BASE_DIR
 
 DOCS = BASE_DIR / "docs"
-PAGES = sorted([*BASE_DIR.glob("*.md"), *DOCS.rglob("*.md"), BASE_DIR / "benchmarks" / "README.md"])
+BESIDE_CODE = [BASE_DIR / room / "README.md" for room in ("benchmarks", "drills")]
+PAGES = sorted([*BASE_DIR.glob("*.md"), *DOCS.rglob("*.md"), *BESIDE_CODE])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`]+)`")
 

@@ -122,3 +122,10 @@ def test_everything_else_is_sent_to_https(settings):
     settings.SECURE_SSL_REDIRECT = True
 
     assert Client().get("/admin/").headers["Location"].startswith("https://")
+
+
+def test_a_database_host_that_vanished_is_noticed_in_half_a_minute_unless_the_address_says_otherwise(monkeypatch):
+    monkeypatch.setenv("A_DATABASE", "postgres://user:word@host:5432/watchclock?connect_timeout=9")
+    options = environment.database("A_DATABASE", hint="")["OPTIONS"]
+    probes = options["keepalives_idle"] + options["keepalives_interval"] * options["keepalives_count"]
+    assert (options["connect_timeout"], probes, options["tcp_user_timeout"]) == (9, 25, 25_000)
