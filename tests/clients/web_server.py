@@ -77,6 +77,7 @@ class WebServer:
     key: str
     database_url: str
     log: Path
+    pid: int
 
     @property
     def dsn(self) -> str:
@@ -150,7 +151,7 @@ def client_environment(**variables: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_web_server(home: Path, server_url: str, redis_url: str) -> Iterator[WebServer]:
+def running_web_server(home: Path, server_url: str, redis_url: str, **settings: str) -> Iterator[WebServer]:
     """A web on a free port, with a new database on the PostgreSQL at `server_url` that goes with it."""
     with new_database(server_url) as database_url, socket.create_server(("127.0.0.1", 0)) as listener:
         variables = client_environment(
@@ -162,6 +163,7 @@ def running_web_server(home: Path, server_url: str, redis_url: str) -> Iterator[
             # What a busy machine stores late would go to the spool, and its rows come after its answer.
             INGEST_PATIENCE_SECONDS="60",
             DJANGO_SETTINGS_MODULE="project.settings",
+            **settings,
         )
         account = json.loads(manage(["bootstrap", "--json"], variables, home / "bootstrap.log"))
         log = home / "web.log"
@@ -174,7 +176,7 @@ def running_web_server(home: Path, server_url: str, redis_url: str) -> Iterator[
         )
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
-            yield WebServer(base_url, account["project_id"], account["public_key"], database_url, log)
+            yield WebServer(base_url, account["project_id"], account["public_key"], database_url, log, process.pid)
         finally:
             process.terminate()
             try:

@@ -57,9 +57,9 @@ def look_for(examples: int, prove: Callable[[], None]) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
         print_blob=True,
-    )
+    )(prove)
     while True:
-        searching(prove)()
+        searching()
         if time.monotonic() >= until:
             return
 
