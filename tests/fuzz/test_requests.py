@@ -143,7 +143,7 @@ def messages_in(request: IngestRequest) -> Sequence[Message]:
 def alike(value: object) -> object:
     """Return a message with all numbers as floats: jsonb knows decimals only, and gives 4e+16 back as an integer."""
     if isinstance(value, Message):
-        return type(value), alike(msgspec.to_builtins(value))
+        return type(value), alike(msgspec.to_builtins(value, order="deterministic"))
     if isinstance(value, Mapping):
         return {name: alike(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
