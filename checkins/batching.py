@@ -72,7 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     batch_max: int = 500
     patience: float = 0.5
     queue_max: int = 50_000
-    queue_bytes_max: int = 64 << 20
+    queue_bytes_max: int = 32 << 20
 
 
 def make_batcher() -> "Batcher":

@@ -132,7 +132,7 @@ INGEST_BATCH_MAX = environment.whole_number("INGEST_BATCH_MAX", default=500, lea
 INGEST_PATIENCE_SECONDS = environment.seconds("INGEST_PATIENCE_SECONDS", default=0.5, most=60.0)
 INGEST_QUEUE_MAX = environment.whole_number("INGEST_QUEUE_MAX", default=50_000, least=100, most=10_000_000)
 INGEST_QUEUE_BYTES_MAX = environment.whole_number(
-    "INGEST_QUEUE_BYTES_MAX", default=64 << 20, least=1 << 20, most=1 << 34
+    "INGEST_QUEUE_BYTES_MAX", default=32 << 20, least=1 << 20, most=1 << 34
 )
 
 # --- Telling people -------------------------------------------------------------------------------------------------

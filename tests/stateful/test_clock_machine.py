@@ -185,9 +185,10 @@ class ClockMachine(RuleBasedStateMachine):
             self.now += timedelta(seconds=1)
             number = None if name is None else 10 * PLACES.index(name[0]) + name[1]
             messages.append(make_message(status, monitor=monitor, at=self.now, environment=place[1], run=number))
-        expected = {
-            index: self._model_hears(place, *words[index], messages[index].received_at) for index in causally(words)
-        }
+        expected = {}
+        for index in causally(words):
+            status, name = words[index]
+            expected[index] = self._model_hears(place, status, name, messages[index].received_at)
         outcomes = receive(messages, now=self.now)
         assert dict(enumerate(outcome.accepted for outcome in outcomes)) == expected
 
