@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 
 import pytest
@@ -82,7 +83,7 @@ def test_sentry_cli(server, paste):
     program = str(python_clients("sentry-cli"))
 
     for example in examples("instrument-with-sentry-cli", "sh"):
-        paste(example.replace("sentry-cli", program).replace("nightly-backup", "docs-cli"))
+        paste(example.replace("sentry-cli", shlex.quote(program)).replace("nightly-backup", "docs-cli"))
 
     assert server.run("docs-cli")["status"] == "ok"
     assert server.run("docs-cli", "staging")["status"] == "ok"
