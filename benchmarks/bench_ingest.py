@@ -247,7 +247,7 @@ def run_wrk(target: Installation, protocol: str, seconds: int, connections: int,
         file.flush()
         outcome = subprocess.run(
             [
-                str(shutil.which("wrk")), "-t1", f"-c{connections}", f"-d{seconds + 2}s", "--timeout", "30s", "-s",
+                str(shutil.which("wrk")), "-t1", f"-c{connections}", f"-d{seconds + 1}s", "--timeout", "30s", "-s",
                 str(Path(__file__).with_name("ingest.lua")), f"http://127.0.0.1:{target.port}", "--",
                 protocol, file.name, str(target.project), target.key, str(seconds), str(rate), str(connections),
             ],

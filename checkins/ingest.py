@@ -75,25 +75,26 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, *, keep
             headers[known] = value.decode("latin-1")
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             has_body = True
+    request = RawRequest(
+        number=0,
+        method=scope["method"],
+        path=path,
+        query=scope["query_string"].decode("utf-8", "replace"),
+        headers=headers,
+        body=b"",
+        body_bytes=0,
+    )
+    if not has_body:
+        return await store.submit(request)
     body = _Body(store, kept_max=limits().log_bytes_max if keeps_tail else limits().body_bytes_max, tail=keeps_tail)
     try:
-        if has_body:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
-                    await body.read(receive)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
+                await body.read(receive)
         if body.was_too_much:
             return BUSY
-        return await store.submit(
-            RawRequest(
-                number=0,
-                method=scope["method"],
-                path=path,
-                query=scope["query_string"].decode("utf-8", "replace"),
-                headers=headers,
-                body=body.kept(),
-                body_bytes=body.size,
-            )
-        )
+        request.body, request.body_bytes = body.kept(), body.size
+        return await store.submit(request)
     finally:
         body.release()
 

@@ -163,7 +163,12 @@ def _is_storable(value: object, depth: int) -> bool:
         return False
     if isinstance(value, dict):
         for key, member in value.items():
-            if not isinstance(key, str) or not _is_storable_text(key) or not _is_storable(member, depth - 1):
+            if not isinstance(key, str) or ("\x00" in key if key.isascii() else _NOT_STORABLE.search(key)):
+                return False
+            if type(member) is str:
+                if "\x00" in member if member.isascii() else _NOT_STORABLE.search(member):
+                    return False
+            elif member is not None and not _is_storable(member, depth - 1):
                 return False
         return True
     if isinstance(value, list):

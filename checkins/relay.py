@@ -33,7 +33,7 @@ STOP_SECONDS_MAX = 10.0
 BUFFER_BYTES = 4 << 20
 
 
-class RawRequest(msgspec.Struct, frozen=True, array_like=True):
+class RawRequest(msgspec.Struct, array_like=True, gc=False):
     """A request on its way: an `IngestRequest` that has no reception time yet."""
 
     number: int
@@ -153,14 +153,15 @@ class Relay:
             raise RelayError("the process that stores check-ins does not start") from None
 
     def submit(self, request: RawRequest) -> "asyncio.Future[Answer]":
-        """Send a request, with the number 0, and return what will be its answer when it is durable."""
+        """Number a request, send it, and return what will be its answer when it is durable."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._number += 1
         self._waiting[self._number] = future
         if not self._outgoing:
             loop.call_soon(self._flush)
-        self._outgoing.append(msgspec.structs.replace(request, number=self._number))
+        request.number = self._number
+        self._outgoing.append(request)
         return future
 
     async def stop(self) -> None:

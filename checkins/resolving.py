@@ -463,7 +463,7 @@ def _is_as_found(item: BatchItem, environment: LockedEnvironment, known: KnownMo
         and (
             known.id in changes.before
             or (
-                environment.rules == known.rules
+                (environment.rules is known.rules or environment.rules == known.rules)  # they are shared
                 and environment.monitor_is_upserting == known.is_upserting
                 and environment.monitor_owner == known.owner
             )
