@@ -97,9 +97,8 @@ def database(name: str, *, hint: str) -> dict[str, Any]:
         configuration: dict[str, Any] = _env.db_url(name)
     except (ValueError, ImproperlyConfigured) as error:
         raise ImproperlyConfigured(f"{name} is not a database address: {error}") from None
-    # Statements of ingest and clock are few and always the same: planned once, not a thousand times a minute. That took
-    # a third of the database's time. A pooler in between has to know prepared statements, as PgBouncer does since 1.21.
-    options = {"server_side_binding": True, "prepare_threshold": 5, **NOTICE_DEAD_HOSTS}
+    # Parameters go apart from the statement, so that the batcher can have its statements planned once.
+    options = {"server_side_binding": True, **NOTICE_DEAD_HOSTS}
     configuration["OPTIONS"] = {**options, **configuration.get("OPTIONS", {})}
     return configuration
 
