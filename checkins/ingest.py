@@ -1,6 +1,6 @@
 """The edge of ingest: a thin ASGI application that reads a request within limits, queues it, and sends the answer.
 
-Nothing of Django's request handling runs here: it costs ten times as much as the rest of a check-in. Clients do not
+Nothing of Django's request handling runs here: it would cost more than all the rest of a check-in. Clients do not
 retry, they lose: so no redirect, no 429 and no 5xx for anything that can be kept, and a body that is late, cut off or
 too large is read as far as it came, for its protocol to say what that means.
 """

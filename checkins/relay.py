@@ -2,8 +2,8 @@
 
     web process: edge --> Relay ==(socket pair)==> serve_batcher --> Batcher: batcher process
 
-They share no interpreter lock. In one process the server's thread, the event loop and the batch's thread spent more
-time waiting for each other than working: a check-in cost twice the CPU time.
+They share no interpreter lock. In one process the server's thread, the event loop and the batch's thread waited for
+each other: moved apart, and nothing else changed, they stored a sixth more check-ins a second.
 
 Both directions carry frames: four bytes of length, then msgpack. Everything that came up in one turn of the event loop
 is one frame. The batcher stamps requests when it gets them, since its watermark has to cover them from then on.
@@ -132,7 +132,7 @@ class Relay:
         self._number = 0
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
-        self._is_stopping = False
+        self._is_serving = False
 
     async def start(self) -> None:
         """Start the batcher process, and return when it takes requests. Raises RelayError."""
@@ -166,7 +166,7 @@ class Relay:
 
     async def stop(self) -> None:
         """Let the batcher store and answer everything, and end."""
-        self._is_stopping = True
+        self._is_serving = False
         self._flush()
         self._frames.end()
         try:
@@ -188,6 +188,7 @@ class Relay:
         if not self._ready.done():
             error = msgspec.msgpack.decode(frame)
             if error is None:
+                self._is_serving = True
                 self._ready.set_result(None)
             else:
                 self._ready.set_exception(RelayError(error))
@@ -202,7 +203,7 @@ class Relay:
         self._ended.set()
         if not self._ready.done():
             self._ready.set_exception(RelayError("the process that stores check-ins ended while it started"))
-        elif not self._is_stopping:
+        elif self._is_serving:
             logger.critical("the process that stores check-ins is gone; this one ends too, to be started again with it")
             os._exit(1)
 

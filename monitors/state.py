@@ -69,7 +69,7 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
 
-    A struct rather than a dataclass: each check-in makes four of these, and `dataclasses.replace` took a quarter of the
+    A struct rather than a dataclass: each check-in makes four of these, and `dataclasses.replace` took a fifth of the
     time of a batch.
     """
 

@@ -1,0 +1,44 @@
+"""The web's side of the relay: what it says of a batcher process that cannot start."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from checkins import relay
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("pass", "ended while it started"),
+        (
+            "import msgspec, socket, sys\n"
+            "frame = msgspec.msgpack.encode('no spool can be kept')\n"
+            "socket.socket(fileno=int(sys.argv[-1])).sendall(len(frame).to_bytes(4, 'big') + frame)",
+            "no spool can be kept",
+        ),
+    ],
+)
+def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, program, says):
+    start = subprocess.Popen
+
+    def start_program(command, **options):
+        return start([sys.executable, "-c", program, command[-1]], **options)
+
+    async def start_and_see_it_end():
+        edge = relay.Relay(held_bytes_max=1000)
+        with pytest.raises(relay.RelayError, match=says):
+            await edge.start()
+        await edge._ended.wait()
+        edge._frames._transport.close()
+        while edge._frames._transport is not None:  # What the end of the connection sets off has happened then.
+            await asyncio.sleep(0)
+        edge._process.wait(10)
+
+    ended = []
+    monkeypatch.setattr(relay.subprocess, "Popen", start_program)
+    monkeypatch.setattr(relay.os, "_exit", ended.append)
+    asyncio.run(start_and_see_it_end())
+    assert ended == [], "the web lives to tell why it does not start"
