@@ -32,13 +32,15 @@ def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, prog
         with pytest.raises(relay.RelayError, match=says):
             await edge.start()
         await edge._ended.wait()
+        assert edge._frames._transport is not None and edge._process is not None
         edge._frames._transport.close()
-        while edge._frames._transport is not None:  # What the end of the connection sets off has happened then.
+        for _ in range(3):  # The end of the connection is told in the next turns of the loop.
             await asyncio.sleep(0)
+        assert edge._frames._transport is None
         edge._process.wait(10)
 
-    ended = []
-    monkeypatch.setattr(relay.subprocess, "Popen", start_program)
-    monkeypatch.setattr(relay.os, "_exit", ended.append)
+    ended: list[int] = []
+    monkeypatch.setattr("checkins.relay.subprocess.Popen", start_program)
+    monkeypatch.setattr("checkins.relay.os._exit", ended.append)
     asyncio.run(start_and_see_it_end())
     assert ended == [], "the web lives to tell why it does not start"
