@@ -32,12 +32,14 @@ def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, prog
         with pytest.raises(relay.RelayError, match=says):
             await edge.start()
         await edge._ended.wait()
-        assert edge._frames._transport is not None and edge._process is not None
-        edge._frames._transport.close()
+        transport, process = edge._frames._transport, edge._process
+        assert transport is not None
+        assert process is not None
+        transport.close()
         for _ in range(3):  # The end of the connection is told in the next turns of the loop.
             await asyncio.sleep(0)
         assert edge._frames._transport is None
-        edge._process.wait(10)
+        process.wait(10)
 
     ended: list[int] = []
     monkeypatch.setattr("checkins.relay.subprocess.Popen", start_program)
