@@ -63,8 +63,8 @@ mutate: .venv/.synced ## Change schedules, transitions and thresholds here and t
 	@CI=1 TZ=America/St_Johns $(BIN)/mutmut run --max-children 2
 	@$(BIN)/mutmut results
 
-bench-clock: .venv/.synced ## Measure a tick with many misses (ENVIRONMENTS=200000 DUE=50000 WORKERS=1)
-	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE WORKERS,\
+bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=100000 DUE=50000 TIMEOUTS=1000 WORKERS=2 GROWTH=0)
+	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE TIMEOUTS WORKERS GROWTH POSTGRES,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
