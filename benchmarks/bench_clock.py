@@ -386,7 +386,7 @@ def verify(step: Step, tick: datetime, *, so_far: int) -> None:
     """Stop unless the tick did exactly what it had to do."""
     from django.db import connection
 
-    parameters = {"kind": step.kind, "tick": tick, "margin": MARGIN}
+    parameters: dict[str, Any] = {"kind": step.kind, "tick": tick, "margin": MARGIN}
     with connection.cursor() as cursor:
         for queries, expected in ((EXPECTED_ROWS, step.due), (EXPECTED_SO_FAR, so_far)):
             for name, query in queries.items():
@@ -476,8 +476,11 @@ def stages(environments: int, due: int, timeouts: int, growth: Sequence[int]) ->
 
     All ticks of a database mark different environments.
 
-    >>> stages(100, 100, 20, [10, 100])
-    [Stage(environments=10, steps=(Step(kind='missed', due=10),)), Stage(environments=100, steps=(Step(kind='missed', due=10), Step(kind='timeout', due=20))), Stage(environments=100, steps=(Step(kind='missed', due=100),))]
+    >>> for stage in stages(100, 100, 20, [10, 100]):
+    ...     print(stage.environments, [(step.kind, step.due) for step in stage.steps])
+    10 [('missed', 10)]
+    100 [('missed', 10), ('timeout', 20)]
+    100 [('missed', 100)]
     """
     sizes = sorted({size for size in growth if size < environments} | {environments})
     found = []
