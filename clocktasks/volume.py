@@ -12,15 +12,30 @@ which gives it a class. The classes of the last minutes and the decision at the 
 (D4), at most a decision window later. Only drops matter; more check-ins than expected are a joy.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from statistics import median
 
+HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-DAYS_COMPARED = 30
+
+# Where these numbers come from: docs/explanation/volume.md.
+DAYS_COMPARED = range(1, 8)
+WEEKS_COMPARED = range(7, 29, 7)
+HOURS_COMPARED = range(1, 7)
 DAYS_LEAST = 2
-"""A minute of one day alone says little about the same minute of the next."""
+"""What one single day had says little about the next."""
+DAY_OFF_SHARE = 0.25
+"""A weekday that was never seen may be a day off, with at least this share of what other days have."""
+SILENCE_SHARE = 0.2
+"""Fewer check-ins than this share of the usual do not become usual within hours: that is how a fault looks."""
+CHANCE_SPREADS = 5.0
+"""A drop counts from this many standard deviations on. In a normal distribution that is one minute in 3.5 million."""
+SPREAD_PER_DEVIATION = 1.4826
+"""The standard deviation of a normal distribution, in median absolute deviations."""
 
 
 class VolumeClass(StrEnum):
@@ -50,13 +65,14 @@ class VolumeRules:
     """From which deviation on, in percent of the expected volume, a minute is abnormal or an incident.
 
     `decision_window` is how many good ticks in a row end a suspicion, and how many ticks one may last.
-    `minimum_expected` is the volume below which a minute says nothing: a few jobs that end are not a fault of ours.
+    `minimum_expected` is the usual volume below which a minute says nothing: where one host that is down makes a large
+    part of the traffic, its jobs shall be missed.
     """
 
     anomaly_percent: float = -10.0
     incident_percent: float = -30.0
     decision_window: int = 5
-    minimum_expected: float = 20.0
+    minimum_expected: float = 100.0
 
     def __post_init__(self) -> None:
         assert -100 <= self.incident_percent <= self.anomaly_percent < 0, self
@@ -65,20 +81,68 @@ class VolumeRules:
 
 
 def compared_minutes(minute: datetime) -> Sequence[datetime]:
-    """Return the earlier minutes whose volumes tell what to expect in this one."""
-    return [minute - day * DAY for day in range(1, DAYS_COMPARED + 1)]
+    """Return the earlier minutes whose volumes tell what to expect in this one.
+
+    There are 76: the same minute of this hour and of the six before it, today and on earlier days, the oldest 28 days
+    and six hours ago. Jobs run on the hour and its quarters, so the minute next to it would be no comparison.
+    """
+    days = [0, *DAYS_COMPARED, *(day for day in WEEKS_COMPARED if day not in DAYS_COMPARED)]
+    return [minute - hour * HOUR - day * DAY for hour in (0, *HOURS_COMPARED) for day in days if hour or day]
 
 
 def expected_volume(minute: datetime, history: Mapping[datetime, int], rules: VolumeRules) -> float | None:
-    """Return how many check-ins to expect in this minute, or None if too little is known or too few are expected.
+    """Return how many check-ins to expect in this minute, or None if too little is known or too few are usual.
 
-    `history` holds volumes of the `compared_minutes` that were listened to.
+    `history` holds the volumes of the `compared_minutes` that were listened to. Minutes of incidents belong in it:
+    medians do not mind a bad day, and a drop that lasts has to become the usual volume some time, see
+    `_recent_share`; without them a smaller installation would be an incident for ever.
     """
-    volumes = [history[earlier] for earlier in compared_minutes(minute) if earlier in history]
-    if len(volumes) < DAYS_LEAST:
+    usual = _usual_volume(minute, history)
+    if usual is None or usual < rules.minimum_expected:
         return None
-    expected = sum(volumes) / len(volumes)
-    return expected if expected >= rules.minimum_expected else None
+    return usual * _recent_share(minute, history)
+
+
+def _usual_volume(minute: datetime, history: Mapping[datetime, int]) -> float | None:
+    """The median of this minute on the last days, or on the same weekday if that is less: Sundays are quiet."""
+    days = _volumes(minute, DAYS_COMPARED, history)
+    if len(days) < DAYS_LEAST:
+        return None
+    weekdays = _volumes(minute, WEEKS_COMPARED, history)
+    return min(median(days), median(weekdays) if weekdays else median(days) * DAY_OFF_SHARE)
+
+
+def _volumes(minute: datetime, days: Sequence[int], history: Mapping[datetime, int]) -> list[int]:
+    return [history[earlier] for earlier in (minute - day * DAY for day in days) if earlier in history]
+
+
+def _recent_share(minute: datetime, history: Mapping[datetime, int]) -> float:
+    """Which share of their usual volume the last hours had, as their median: at most 1, on a holiday perhaps a half.
+
+    So after about four hours fewer check-ins are what is expected. Silence is not (D3), or hardly.
+    """
+    shares = [
+        history[earlier] / usual
+        for earlier in (minute - hour * HOUR for hour in HOURS_COMPARED)
+        if earlier in history and (usual := _usual_volume(earlier, history))
+    ]
+    return min(1.0, max(SILENCE_SHARE, median(shares))) if shares else 1.0
+
+
+def _spread(minute: datetime, history: Mapping[datetime, int], expected: float) -> float:
+    """By how much a minute may differ from the expected volume by chance: a standard deviation.
+
+    It is that of independent jobs (Poisson), or that of the days before if they differed more.
+    """
+    deviations: list[float] = []
+    for hour in (0, *HOURS_COMPARED):
+        days = _volumes(minute - hour * HOUR, DAYS_COMPARED, history)
+        middle = median(days) if days else 0
+        if middle:
+            # The nearest to the median is the median, or as good as: of three days it would hide a third of the spread.
+            deviations += sorted(abs(volume / middle - 1) for volume in days)[1:]
+    seen = SPREAD_PER_DEVIATION * median(deviations) * expected if deviations else 0.0
+    return max(math.sqrt(expected), seen)
 
 
 def deviation_percent(volume: int, expected: float) -> float:
@@ -91,12 +155,15 @@ def classify(
 ) -> tuple[VolumeClass, float | None]:
     """Return how a minute's volume looks, and its deviation in percent (None: it could not be compared).
 
+    A deviation beyond a threshold is normal all the same if it is no more than chance.
     A volume of None is a minute in which nobody listened. Its silence proves nothing about volume; coverage judges it.
     """
     expected = None if volume is None else expected_volume(minute, history, rules)
     if volume is None or expected is None:
         return VolumeClass.NORMAL, None
     deviation = deviation_percent(volume, expected)
+    if expected - volume < CHANCE_SPREADS * _spread(minute, history, expected):
+        return VolumeClass.NORMAL, deviation
     if deviation <= rules.incident_percent:
         return VolumeClass.INCIDENT, deviation
     if deviation <= rules.anomaly_percent:
