@@ -23,9 +23,10 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 # Where these numbers come from: docs/explanation/volume.md.
-DAYS_COMPARED = range(1, 8)
-WEEKS_COMPARED = range(7, 29, 7)
-HOURS_COMPARED = range(1, 7)
+LAST_DAYS = [day * DAY for day in range(1, 8)]
+SAME_WEEKDAYS = [day * DAY for day in (7, 14, 21, 28)]
+LAST_HOURS = [hour * HOUR for hour in range(1, 7)]
+NOW = timedelta()
 DAYS_LEAST = 2
 """What one single day had says little about the next."""
 DAY_OFF_SHARE = 0.25
@@ -86,8 +87,8 @@ def compared_minutes(minute: datetime) -> Sequence[datetime]:
     There are 76: the same minute of this hour and of the six before it, today and on earlier days, the oldest 28 days
     and six hours ago. Jobs run on the hour and its quarters, so the minute next to it would be no comparison.
     """
-    days = [0, *DAYS_COMPARED, *(day for day in WEEKS_COMPARED if day not in DAYS_COMPARED)]
-    return [minute - hour * HOUR - day * DAY for hour in (0, *HOURS_COMPARED) for day in days if hour or day]
+    days = [NOW, *LAST_DAYS, *SAME_WEEKDAYS[1:]]  # A week ago is both.
+    return [minute - hours - days_ago for hours in (NOW, *LAST_HOURS) for days_ago in days if hours or days_ago]
 
 
 def expected_volume(minute: datetime, history: Mapping[datetime, int], rules: VolumeRules) -> float | None:
@@ -105,15 +106,15 @@ def expected_volume(minute: datetime, history: Mapping[datetime, int], rules: Vo
 
 def _usual_volume(minute: datetime, history: Mapping[datetime, int]) -> float | None:
     """The median of this minute on the last days, or on the same weekday if that is less: Sundays are quiet."""
-    days = _volumes(minute, DAYS_COMPARED, history)
+    days = _volumes(minute, LAST_DAYS, history)
     if len(days) < DAYS_LEAST:
         return None
-    weekdays = _volumes(minute, WEEKS_COMPARED, history)
+    weekdays = _volumes(minute, SAME_WEEKDAYS, history)
     return min(median(days), median(weekdays) if weekdays else median(days) * DAY_OFF_SHARE)
 
 
-def _volumes(minute: datetime, days: Sequence[int], history: Mapping[datetime, int]) -> list[int]:
-    return [history[earlier] for earlier in (minute - day * DAY for day in days) if earlier in history]
+def _volumes(minute: datetime, ago: Sequence[timedelta], history: Mapping[datetime, int]) -> list[int]:
+    return [volume for earlier in ago if (volume := history.get(minute - earlier)) is not None]
 
 
 def _recent_share(minute: datetime, history: Mapping[datetime, int]) -> float:
@@ -123,7 +124,7 @@ def _recent_share(minute: datetime, history: Mapping[datetime, int]) -> float:
     """
     shares = [
         history[earlier] / usual
-        for earlier in (minute - hour * HOUR for hour in HOURS_COMPARED)
+        for earlier in (minute - hours for hours in LAST_HOURS)
         if earlier in history and (usual := _usual_volume(earlier, history))
     ]
     return min(1.0, max(SILENCE_SHARE, median(shares))) if shares else 1.0
@@ -135,8 +136,8 @@ def _spread(minute: datetime, history: Mapping[datetime, int], expected: float) 
     It is that of independent jobs (Poisson), or that of the days before if they differed more.
     """
     deviations: list[float] = []
-    for hour in (0, *HOURS_COMPARED):
-        days = _volumes(minute - hour * HOUR, DAYS_COMPARED, history)
+    for hours in (NOW, *LAST_HOURS):
+        days = _volumes(minute - hours, LAST_DAYS, history)
         middle = median(days) if days else 0
         if middle:
             # The nearest to the median is the median, or as good as: of three days it would hide a third of the spread.
@@ -162,13 +163,11 @@ def classify(
     if volume is None or expected is None:
         return VolumeClass.NORMAL, None
     deviation = deviation_percent(volume, expected)
+    if deviation > rules.anomaly_percent:
+        return VolumeClass.NORMAL, deviation
     if expected - volume < CHANCE_SPREADS * _spread(minute, history, expected):
         return VolumeClass.NORMAL, deviation
-    if deviation <= rules.incident_percent:
-        return VolumeClass.INCIDENT, deviation
-    if deviation <= rules.anomaly_percent:
-        return VolumeClass.ABNORMAL, deviation
-    return VolumeClass.NORMAL, deviation
+    return VolumeClass.INCIDENT if deviation <= rules.incident_percent else VolumeClass.ABNORMAL, deviation
 
 
 def decide(previous: VolumeDecision, classes: Sequence[VolumeClass], *, rules: VolumeRules) -> VolumeDecision:
