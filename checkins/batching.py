@@ -27,19 +27,20 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+import structlog
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins import nodes
+from checkins import meters, nodes
 from checkins.intake import BUSY, FAILED, answer_unheard, is_not_now, take
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.resolving import Hints
@@ -62,8 +63,10 @@ SESSION = """
     SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'
 """
 """A batch that waits for longer is in the spool already. It must not hold locks for ever."""
-
-
+FROZEN_AFTER = timedelta(seconds=10)
+"""A process that looks at its clock every second and finds more than this gone was stopped, or its machine slept."""
+REFUSING_SECONDS = 30.0
+"""How long a refusal counts as "is refusing": by then somebody may have made room, and the next request tells."""
 PREPARE_AFTER = 5
 """How often a statement is planned anew before its plan is kept."""
 
@@ -77,6 +80,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 0.5
     queue_max: int = 50_000
     queue_bytes_max: int = 32 << 20
+    frozen_after: timedelta = FROZEN_AFTER
 
 
 def make_batcher() -> "Batcher":
@@ -89,6 +93,7 @@ def make_batcher() -> "Batcher":
             patience=settings.INGEST_PATIENCE_SECONDS,
             queue_max=settings.INGEST_QUEUE_MAX,
             queue_bytes_max=settings.INGEST_QUEUE_BYTES_MAX,
+            frozen_after=FROZEN_AFTER * (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1),
         ),
         utcnow=utcnow,
     )
@@ -135,7 +140,7 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._queue_bytes = 0
         self._stored: Sequence[_Waiting] = ()  # the batch that is on its way to PostgreSQL or the spool
-        self._newest = utcnow()
+        self._newest = self._listening_since = utcnow()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -153,6 +158,7 @@ class Batcher:
         self._batch = 0
         self._fence: int | None = None
         self._refused_count = 0
+        self._refused_at = -REFUSING_SECONDS
         self._is_registered = False
         self._go(direct=False)
 
@@ -160,7 +166,11 @@ class Batcher:
 
     def stamp(self) -> datetime:
         """Return the reception time of a request: now, but never before that of an earlier one."""
-        self._newest = max(self._newest, self._utcnow())
+        now = self._utcnow()
+        if now - self._newest > self.options.frozen_after:
+            # Nobody ran here meanwhile: the process was stopped, or its machine slept. That was no listening.
+            self._listening_since = now
+        self._newest = max(self._newest, now)
         return self._newest
 
     def submit(self, request: IngestRequest) -> "asyncio.Future[Answer]":
@@ -181,6 +191,7 @@ class Batcher:
             or len(self._queue) >= self.options.queue_max
             or (self._queue_bytes + len(request.body) > self.options.queue_bytes_max)
         ):
+            meters.refused.inc()
             reply(BUSY)
             return
         self._queue.append(_Waiting(request, reply, time.monotonic()))
@@ -191,6 +202,16 @@ class Batcher:
     def spooled_count(self) -> int:
         """Requests in the spool."""
         return 0 if self._spool is None else self._spool.count
+
+    @property
+    def spool_bytes(self) -> int:
+        """Size of the spool."""
+        return 0 if self._spool is None else self._spool.bytes
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether the spool could not take a request a moment ago, and nothing goes to PostgreSQL."""
+        return not self.is_direct and time.monotonic() - self._refused_at < REFUSING_SECONDS
 
     @property
     def is_direct(self) -> bool:
@@ -205,6 +226,10 @@ class Batcher:
         self._spool = await self._on_disk(
             lambda: Spool.open(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
         )
+        # Threads have contexts of their own.
+        bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))
+        bind_node()
+        await asyncio.gather(self._in_thread(bind_node), self._on_disk(bind_node))
         registering = self._in_database(partial(self._register, self._floor(), self.stamp()))
         registering.add_done_callback(_forget_result)
         await asyncio.wait([registering], timeout=self.options.patience)
@@ -276,6 +301,7 @@ class Batcher:
 
     def _refuse(self, batch: Iterable[_Waiting]) -> None:
         for one in batch:
+            meters.refused.inc()
             one.reply(BUSY)
 
     def _end_batch(self) -> None:
@@ -292,16 +318,28 @@ class Batcher:
         """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool."""
         self._batch += 1
         number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
+        since = self._listening_since
 
-        def commit() -> None:
+        def commit(volume: Mapping[datetime, int]) -> None:
             claim.commit()
-            nodes.advance(self.node_id, batch=number, watermark=floor, now=now, spooled_count=self.spooled_count)
+            nodes.advance(
+                self.node_id,
+                batch=number,
+                watermark=floor,
+                now=now,
+                spooled_count=self.spooled_count,
+                listening_since=since,
+                volume=volume,
+            )
 
+        started = time.monotonic()
         future = self._in_database(
             lambda: take([one.request for one in batch], now=now, also=commit, hints=self._hints)
         )
         done, _ = await asyncio.wait([future], timeout=self.options.patience)
+        meters.observe_batch(len(batch), waited=started - batch[0].since, seconds=time.monotonic() - started)
         if done and future.exception() is None:
+            meters.stored.inc(len(batch))
             for one, answer in zip(batch, future.result(), strict=True):
                 one.reply(answer)
             self._end_batch()
@@ -339,10 +377,13 @@ class Batcher:
         try:
             await self._on_disk(lambda: self._open_spool().append(kept))
             self._refused_count = 0
+            meters.spooled.inc(len(kept))
         except SpoolFullError as error:
             if not self._refused_count:  # And not for each of the batches that follow.
                 logger.error("check-ins are refused from now on: %s", error)
             self._refused_count += len(kept)
+            self._refused_at = time.monotonic()
+            meters.refused.inc(len(kept))
             answers = [BUSY] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)
@@ -403,7 +444,14 @@ class Batcher:
             floor, now = self._floor(), self.stamp()
             with suppress(Exception):
                 await self._in_database(
-                    partial(nodes.beat, self.node_id, watermark=floor, now=now, spooled_count=self.spooled_count)
+                    partial(
+                        nodes.beat,
+                        self.node_id,
+                        watermark=floor,
+                        now=now,
+                        spooled_count=self.spooled_count,
+                        listening_since=self._listening_since,
+                    )
                 )
 
     async def _adopt_orphans(self) -> None:
@@ -499,14 +547,14 @@ class Batcher:
     def _register(self, floor: datetime, now: datetime) -> None:
         """Enter the node, and forget what its former process has stored and could not forget any more."""
         spool = self._open_spool()
-        registration = _register_node(spool, floor, now)
+        registration = _register_node(spool, floor, now, listening_since=self._listening_since)
         with self._spool_lock:
             spool.forget(registration.spool_position)
         self._batch = max(self._batch, registration.batch)
         self._is_registered = True
 
     def _register_orphan(self, spool: Spool, now: datetime) -> None:
-        registration = _register_node(spool, now, now)
+        registration = _register_node(spool, now, now, listening_since=now)
         # Its process is dead, and registering has waited for what it had sent: what is not committed never will be.
         with self._spool_lock:
             spool.forget(registration.spool_position)
@@ -560,7 +608,7 @@ class Batcher:
         watermark = spool.oldest_received_at or now
         position = entries[-1].seq
 
-        def commit() -> None:
+        def commit(volume: Mapping[datetime, int]) -> None:
             nodes.advance(
                 spool.node_id,
                 batch=None,
@@ -568,6 +616,7 @@ class Batcher:
                 watermark=watermark,
                 now=now,
                 spooled_count=spool.count - len(entries),
+                volume=volume,
             )
 
         with transaction.atomic():
@@ -582,9 +631,15 @@ class Batcher:
         nodes.deregister(self.node_id, now=now)
 
 
-def _register_node(spool: Spool, floor: datetime, now: datetime) -> nodes.Registration:
-    watermark = min(floor, spool.oldest_received_at or floor)
-    return nodes.register_node(spool.node_id, watermark=watermark, now=now, host=socket.gethostname(), pid=os.getpid())
+def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_since: datetime) -> nodes.Registration:
+    return nodes.register_node(
+        spool.node_id,
+        watermark=min(floor, spool.oldest_received_at or floor),
+        now=now,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        listening_since=listening_since,
+    )
 
 
 def _leave_orphan(spool: Spool, now: datetime) -> None:

@@ -64,22 +64,24 @@ def take(
     requests: Sequence[IngestRequest],
     *,
     now: datetime,
-    also: Callable[[], None] | None = None,
+    also: Callable[[Mapping[datetime, int]], None] | None = None,
     hints: Hints | None = None,
 ) -> list[Answer]:
     """Apply requests in order and return their answers. Everything is committed when this returns (P1).
 
-    `also` is called last in the transaction. An unexpected error on one message fails that one alone, which is kept
-    to be tried again (D14). Raises what `is_not_now` knows if the database takes nothing, and what `also` raises: then
-    nothing was applied. `hints` are kept by the caller from one call to the next; they only save time.
+    `also` is called last in the transaction, with the number of messages by minute of reception. An unexpected error on
+    one message fails that one alone, which is kept to be tried again (D14). Raises what `is_not_now` knows if the
+    database takes nothing, and what `also` raises: then nothing was applied. `hints` are kept by the caller from one
+    call to the next; they only save time.
     """
     hints = Hints() if hints is None else hints
 
     def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Answer]:
         with transaction.atomic():
-            answers = _take(requests, receive, hints)
+            volume: dict[datetime, int] = {}
+            answers = _take(requests, receive, hints, volume)
             if also is not None:
-                also()
+                also(volume)
             return answers
 
     try:
@@ -93,7 +95,10 @@ def take(
 
 
 def _take(
-    requests: Sequence[IngestRequest], receive: Callable[[Sequence[Message]], list[Outcome]], hints: Hints
+    requests: Sequence[IngestRequest],
+    receive: Callable[[Sequence[Message]], list[Outcome]],
+    hints: Hints,
+    volume: dict[datetime, int],
 ) -> list[Answer]:
     readings = [_Reading(request) for request in requests]
     known = _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
@@ -109,6 +114,9 @@ def _take(
         if reading.failure is not None:
             keep_failed_request(reading.request, *reading.failure)
         count = 0 if reading.decoded is None else len(reading.decoded.messages)
+        if count:
+            minute = reading.request.received_at.replace(second=0, microsecond=0)
+            volume[minute] = volume.get(minute, 0) + count
         answers.append(reading.conclude(outcomes[at : at + count]))
         at += count
     return answers

@@ -19,7 +19,8 @@ class CheckIn(models.Model):
     2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
     3. `timeout`: the deadline passed. If it ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
-    5. `unknown`: nobody listened; it may still become ok or error.
+    5. `unknown`: nobody listened, or too little was heard, when it fell due at the tick `date_updated`. A run may still
+       become ok or error; what stands for a slot is dated at it, as a miss is.
     `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did.
 
     `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
@@ -118,6 +119,8 @@ class CheckIn(models.Model):
                 condition=Q(failed_at__isnull=False),
                 name="checkin_failures",
             ),
+            # Whose check-ins a clock incident made unknown.
+            models.Index(fields=["date_updated"], condition=Q(status="unknown"), name="checkin_unknown"),
             # Date ranges over everything, in the admin. Rows arrive almost in this order, so BRIN costs nothing.
             BrinIndex(fields=["date_added"], name="checkin_date_added_brin", autosummarize=True),
         ]
@@ -295,6 +298,8 @@ class IngestNode(models.Model):
     `watermark`: all check-ins that this node received before it are committed. It never moves back.
     `batch` is the number of its newest committed batch, `spool_position` the newest entry of its spool that is
     committed, `spooled_count` how many entries waited in the spool when it was last heard of (`seen_at`).
+    `started_at`: since when its process listens without a break; until `seen_at` at least. A process that was replaced,
+    or was frozen for a while, leaves a `ListeningSpan`.
     `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it was last
     heard of, less the time in which the clock could not look either.
     """
@@ -347,3 +352,45 @@ class IngestNode(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host} pid {self.pid}"
+
+
+class ListeningSpan(models.Model):
+    """A time in which an ingest node listened, from `since` to `until`, and which is over (D2).
+
+    The span that goes on is in the node's own row. Together they say of every minute whether somebody listened.
+    """
+
+    node_id = models.UUIDField()
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(until__gte=models.F("since")), name="listening_span_ends_after_its_start"
+            ),
+        ]
+        indexes = [models.Index(fields=["until"], name="listening_span_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.since:%Y-%m-%d %H:%M:%S} to {self.until:%Y-%m-%d %H:%M:%S}"
+
+
+class MinuteVolume(models.Model):
+    """How many messages a node received in a minute and stored: what the clock judges sudden silence by (D3).
+
+    The ledger takes over the sum, see `clocktasks.models.Tick.volume`; the rows are needed for no longer than that.
+    """
+
+    minute = models.DateTimeField()
+    node_id = models.UUIDField()
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["minute", "node_id"], name="minute_volume_once_per_minute_and_node"),
+            models.CheckConstraint(condition=Q(count__gte=1), name="minute_volume_counts_at_least_one"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.count} at {self.minute:%Y-%m-%d %H:%M}"

@@ -22,6 +22,7 @@ compared, so that a machine whose clock is wrong is neither dropped nor spared f
 
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +30,8 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from checkins.models import IngestNode
+from checkins.models import IngestNode, ListeningSpan, MinuteVolume
+from monitors.bulk import array_literal, fetch_rows
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,18 @@ LEFT_KEPT = timedelta(days=1)
 """How long the row of a node that left can be looked at. Its spool was empty, so nothing depends on the row."""
 DROPPED_KEPT = timedelta(days=30)
 """How long a dropped node is remembered. Without its row a spool that turns up again may repeat its newest batch."""
+
+
+SPANS_KEPT = timedelta(days=400)
+"""How long it can be looked up when somebody listened. The clock itself asks once, when it writes the minute."""
+VOLUMES_KEPT = timedelta(days=7)
+"""The ledger takes counts over within a minute or two, unless no worker runs for days."""
+SPAN_THAT_ENDED = """
+    ended AS (
+        INSERT INTO checkins_listeningspan (node_id, since, until)
+        SELECT id, started_at, seen_at FROM checkins_ingestnode
+         WHERE id = %(id)s AND started_at < %(since)s::timestamptz AND started_at <= seen_at AND left_at IS NULL)"""
+"""A process that was frozen, or whose machine slept, did not listen meanwhile: its span ended when it was last seen."""
 
 
 class NodeError(Exception):
@@ -93,12 +107,22 @@ class Settled:
 
 
 @transaction.atomic(durable=True)
-def register_node(node_id: uuid.UUID, *, watermark: datetime, now: datetime, host: str, pid: int) -> Registration:
+def register_node(
+    node_id: uuid.UUID,
+    *,
+    watermark: datetime,
+    now: datetime,
+    host: str,
+    pid: int,
+    listening_since: datetime | None = None,
+) -> Registration:
     """Enter a node, or take it over from the process that held its spool before. Committed when this returns.
 
     To be called before the process takes its first request. `watermark` is the oldest reception time in the spool, or
     `now` if that is empty: what the process before had only in memory was never acknowledged. It may move the node's
-    watermark on, never back.
+    watermark on, never back. `listening_since` is when the process began to listen (`now` if not given): it may have
+    used its spool for a while before there was a database to register in. What the process before has listened to
+    is kept as a `ListeningSpan`.
 
     Waits for a transaction of the process before that is about to commit: whoever has its `advance` done holds the row.
     One that has not cannot commit any more, since its process would have to ask for that.
@@ -106,9 +130,17 @@ def register_node(node_id: uuid.UUID, *, watermark: datetime, now: datetime, hos
     with connection.cursor() as cursor:
         cursor.execute(
             """
+            INSERT INTO checkins_listeningspan (node_id, since, until)
+            SELECT id, started_at, seen_at FROM checkins_ingestnode
+             WHERE id = %(id)s AND started_at < %(since)s AND started_at <= seen_at
+            """,
+            {"id": node_id, "since": listening_since or now},
+        )
+        cursor.execute(
+            """
             INSERT INTO checkins_ingestnode AS node
                    (id, host, pid, started_at, seen_at, watermark, batch, spool_position, spooled_count)
-            VALUES (%(id)s, %(host)s, %(pid)s, %(now)s, %(now)s, least(%(watermark)s, %(now)s), 0, 0, 0)
+            VALUES (%(id)s, %(host)s, %(pid)s, %(since)s, %(now)s, least(%(watermark)s, %(now)s), 0, 0, 0)
                 ON CONFLICT (id) DO UPDATE
                SET host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
                    seen_at = greatest(node.seen_at, excluded.seen_at),
@@ -116,7 +148,14 @@ def register_node(node_id: uuid.UUID, *, watermark: datetime, now: datetime, hos
                    silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL, left_at = NULL
             RETURNING batch, spool_position, watermark
             """,
-            {"id": node_id, "host": host, "pid": pid, "now": now, "watermark": watermark},
+            {
+                "id": node_id,
+                "host": host,
+                "pid": pid,
+                "now": now,
+                "since": listening_since or now,
+                "watermark": watermark,
+            },
         )
         return Registration(*cursor.fetchone())
 
@@ -129,12 +168,16 @@ def advance(
     now: datetime,
     spooled_count: int,
     spool_position: int | None = None,
+    listening_since: datetime | None = None,
+    volume: Mapping[datetime, int] | None = None,
 ) -> None:
     """Say what the caller's transaction commits: its last statement, sent by itself and followed by nothing but COMMIT.
 
     `watermark` (at or before `now`) holds once this transaction is committed. `batch` is the number of a batch, higher
     than that of any before; None in the transaction of a drain, which gives `spool_position` instead, the newest entry
-    of the spool that it applied. Locks the node's row until the end of the transaction.
+    of the spool that it applied. `volume` says how many messages of which minute of reception are in it, and
+    `listening_since` since when the process listens without a break, if that may have changed.
+    Locks the node's row until the end of the transaction.
 
     Raises FencedError if that number or position is committed already, or the node has left: the caller rolls back.
     Batches commit in the order of their numbers, and none while the spool holds entries of an uncertain one: a higher
@@ -143,16 +186,25 @@ def advance(
     assert connection.in_atomic_block, "the watermark moves with the check-ins that it covers"
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
+            WITH {SPAN_THAT_ENDED}, heard AS (
+                 INSERT INTO checkins_minutevolume AS known (node_id, minute, count)
+                 SELECT %(id)s, minute, count
+                   FROM unnest(%(minutes)s::timestamptz[], %(counts)s::integer[]) AS new (minute, count)
+                     ON CONFLICT (minute, node_id) DO UPDATE SET count = known.count + excluded.count)
             UPDATE checkins_ingestnode
-               SET watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+               SET started_at = greatest(started_at, %(since)s),
+                   watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
                    batch = coalesce(%(batch)s, batch), spool_position = coalesce(%(position)s, spool_position),
                    spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
              WHERE id = %(id)s AND left_at IS NULL
                AND (%(batch)s::bigint IS NULL OR batch < %(batch)s)
                AND (%(position)s::bigint IS NULL OR spool_position < %(position)s)
-            """,
+            """,  # noqa: S608 - no values in the text
             {
+                "since": listening_since,
+                "minutes": array_literal("timestamptz", list(volume or ())),
+                "counts": array_literal("integer", list((volume or {}).values())),
                 "id": node_id,
                 "watermark": watermark,
                 "now": now,
@@ -183,21 +235,36 @@ def lock_node(node_id: uuid.UUID) -> Registration:
     return Registration(*row)
 
 
-def beat(node_id: uuid.UUID, *, watermark: datetime, now: datetime, spooled_count: int) -> None:
+def beat(
+    node_id: uuid.UUID,
+    *,
+    watermark: datetime,
+    now: datetime,
+    spooled_count: int,
+    listening_since: datetime | None = None,
+) -> None:
     """Say that the node is there, and how far its watermark is, when there is no batch to say it with.
 
     The watermark is the one that the node really has: the oldest reception time in memory, in a transaction or in the
-    spool, else `now`; also, and above all, after a silence. Raises UnknownNodeError.
+    spool, else `now`; also, and above all, after a silence. `listening_since` as in `advance`. Raises UnknownNodeError.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
+            WITH {SPAN_THAT_ENDED}
             UPDATE checkins_ingestnode
-               SET watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+               SET started_at = greatest(started_at, %(since)s),
+                   watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
                    spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
              WHERE id = %(id)s AND left_at IS NULL
-            """,
-            {"id": node_id, "watermark": watermark, "now": now, "spooled": spooled_count},
+            """,  # noqa: S608 - no values in the text
+            {
+                "id": node_id,
+                "since": listening_since,
+                "watermark": watermark,
+                "now": now,
+                "spooled": spooled_count,
+            },
         )
         if cursor.rowcount == 0:
             raise UnknownNodeError(f"node {node_id} is not registered")
@@ -215,9 +282,11 @@ def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
 
 
 def forget_gone_nodes(*, now: datetime) -> int:
-    """Remove the rows of nodes that left or were dropped long ago; returns how many."""
+    """Remove the rows of nodes that left or were dropped long ago, and old records; returns how many nodes."""
     left = IngestNode.objects.filter(left_at__lt=now - LEFT_KEPT)
     dropped = IngestNode.objects.filter(dropped_at__lt=now - DROPPED_KEPT)
+    ListeningSpan.objects.filter(until__lt=now - SPANS_KEPT).delete()
+    MinuteVolume.objects.filter(minute__lt=now - VOLUMES_KEPT).delete()
     return left.delete()[0] + dropped.delete()[0]
 
 
@@ -233,6 +302,34 @@ def settled_until(now: datetime) -> Settled:
     """Return the newest instant that all live nodes have passed, or `now` if there are none."""
     live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
     return Settled(until=min((node.watermark for node in live), default=now), live=live)
+
+
+def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
+    """Return when nodes listened, as pairs of begin and end that touch the given time, in no order, overlapping."""
+    return [
+        (begin, end)
+        for begin, end in fetch_rows(
+            """
+            SELECT since, until FROM checkins_listeningspan WHERE until > %(since)s AND since < %(until)s
+             UNION ALL
+            SELECT started_at, seen_at FROM checkins_ingestnode WHERE seen_at > %(since)s AND started_at < %(until)s
+            """,
+            {"since": since, "until": until},
+        )
+    ]
+
+
+def volumes(since: datetime, until: datetime) -> dict[datetime, int]:
+    """Return how many messages were received in the minutes from `since` to before `until`, where there were any."""
+    return dict(
+        fetch_rows(
+            """
+            SELECT minute, sum(count)::bigint FROM checkins_minutevolume
+             WHERE minute >= %(since)s AND minute < %(until)s GROUP BY minute
+            """,
+            {"since": since, "until": until},
+        )
+    )
 
 
 def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:

@@ -1,9 +1,11 @@
 """Which minutes the clock applies, and in which order the work of a shard is done (pure).
 
 A tick is a whole minute in UTC. What is due at tick T is due at or before T (D20). Within a shard everything happens in
-one order, whatever order messages arrive in: tick by tick, and at one tick misses before timeouts.
+one order, whatever order messages arrive in: tick by tick, and at one tick misses before timeouts. At a tick that says
+nothing about jobs, because nobody listened or far too little was heard, all that is due becomes unknown instead.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,10 +16,19 @@ WAIT_UNRECORDED_MAX = timedelta(seconds=5)
 
 
 class TaskKind(StrEnum):
-    """Kinds of clock tasks, in the order in which they are applied at one tick."""
+    """Kinds of clock tasks, in the order in which they are applied at one tick.
+
+    At a tick whose minute was deaf, or whose volume of check-ins was an incident, what is due becomes unknown instead
+    of missed or timed out (D2, D4): one kind does the work of the other two.
+    """
 
     MISSED = "missed"
     TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
+
+
+DEADLINES = (TaskKind.MISSED, TaskKind.TIMEOUT)
+"""The kinds that have deadlines of their own, in the order in which they are applied at one tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +42,10 @@ class ClockTask:
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """Where a shard stands: the last applied tick and the earliest waiting deadline (None: nothing), by kind."""
+    """Where a shard stands: the last applied tick by kind, and the earliest waiting deadline (None: nothing).
+
+    Deadlines are those of slots (by `missed`) and of runs (by `timeout`); `unknown` has none of its own.
+    """
 
     positions: dict[TaskKind, datetime]
     first_due: dict[TaskKind, datetime | None]
@@ -77,7 +91,7 @@ def waits_visibly(window: TickWindow) -> bool:
 
 
 def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime | None:
-    """Return the next tick up to `until` at which this kind has something to do, or None.
+    """Return the next tick up to `until` at which a deadline of this kind (missed or timeout) is due, or None.
 
     Something that became due before the position was passed (a message that was processed late) is done at the
     first tick after it.
@@ -89,14 +103,26 @@ def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> date
     return tick if tick <= until else None
 
 
-def next_task(state: ShardState, *, until: datetime) -> tuple[datetime, TaskKind] | None:
-    """Return the next work of the shard, or None if nothing is due up to `until`: earliest tick, misses first."""
-    order = list(TaskKind)
-    due = [(tick, kind) for kind in order if (tick := next_due_tick(state, kind, until=until)) is not None]
-    return min(due, key=lambda work: (work[0], order.index(work[1])), default=None)
+def next_task(
+    state: ShardState, *, until: datetime, deaf_ticks: Collection[datetime] = ()
+) -> tuple[datetime, TaskKind] | None:
+    """Return the next work of the shard, or None if nothing is due up to `until`: earliest tick, misses first.
+
+    At `deaf_ticks` the work is that of the kind unknown.
+    """
+    due = [(tick, kind) for kind in DEADLINES if (tick := next_due_tick(state, kind, until=until)) is not None]
+    if not due:
+        return None
+    tick, kind = min(due, key=lambda work: (work[0], DEADLINES.index(work[1])))
+    return tick, TaskKind.UNKNOWN if tick in deaf_ticks else kind
 
 
 def quiet_until(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:
-    """Return how far this kind's position may move without doing anything: up to just before its next work."""
+    """Return how far this kind's position may move without doing anything: up to just before its next work.
+
+    `unknown`, which may have to do the work of either of the others, moves as far as both.
+    """
+    if kind is TaskKind.UNKNOWN:
+        return min(quiet_until(state, deadlines, until=until) for deadlines in DEADLINES)
     tick = next_due_tick(state, kind, until=until)
     return max(state.positions[kind], until if tick is None else tick - MINUTE)

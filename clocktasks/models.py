@@ -3,19 +3,39 @@
 from django.db import models
 from django.db.models import Func, Q, Value
 
+from clocktasks.clock import TaskKind
+from clocktasks.volume import VolumeClass, VolumeDecision
+
 
 class Tick(models.Model):
     """One minute of the clock. The ledger has no gaps: every minute between two rows has a row.
 
-    1. written: the minute may be applied (`dispatched_at`).
-    2. finished: every shard has applied it (`finished_at`; the counts are final).
+    1. written (`dispatched_at`): all check-ins received before it are stored.
+    2. decided (`decided_at`): the minute may be applied. Until then the decision about the volume of check-ins is
+       `abnormal` or `recovering`, and shards stop before it (D4).
+    3. finished: every shard has applied it (`finished_at`; the counts are final).
+
+    What was heard in the minute that ends at `at`: `is_listened` says whether somebody listened (D2), `volume` how many
+    messages came (empty if nobody listened), `deviation_percent` how far that is from what was expected (empty if
+    too little is known to expect anything), and `volume_class` what that alone would mean.
     """
 
     at = models.DateTimeField(primary_key=True)
     dispatched_at = models.DateTimeField()
+    decided_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+    is_listened = models.BooleanField(default=True)
+    volume = models.PositiveIntegerField(null=True, blank=True)
+    deviation_percent = models.FloatField(null=True, blank=True)
+    volume_class = models.CharField(
+        max_length=10, choices={c.value: c.value for c in VolumeClass}, default=VolumeClass.NORMAL.value
+    )
+    decision = models.CharField(
+        max_length=10, choices={d.value: d.value for d in VolumeDecision}, default=VolumeDecision.NORMAL.value
+    )
     missed_count = models.PositiveIntegerField(default=0)
     timeout_count = models.PositiveIntegerField(default=0)
+    unknown_count = models.PositiveIntegerField(default=0)
 
     class Meta:
         constraints = [
@@ -28,8 +48,26 @@ class Tick(models.Model):
                 ),
                 name="tick_is_a_whole_minute",
             ),
+            models.CheckConstraint(
+                condition=Q(decision__in=["normal", "incident"], decided_at__isnull=False)
+                | Q(decision__in=["abnormal", "recovering"], decided_at__isnull=True, finished_at__isnull=True),
+                name="tick_decided_exactly_when_final",
+            ),
+            models.CheckConstraint(
+                condition=Q(volume_class__in=["normal", "abnormal", "incident"]), name="tick_volume_class_is_known"
+            ),
+            # What nobody counted is not zero.
+            models.CheckConstraint(
+                condition=Q(is_listened=True) | Q(volume__isnull=True, deviation_percent__isnull=True),
+                name="tick_deaf_has_no_volume",
+            ),
         ]
-        indexes = [models.Index(fields=["at"], condition=Q(finished_at__isnull=True), name="tick_unfinished")]
+        indexes = [
+            models.Index(fields=["at"], condition=Q(finished_at__isnull=True), name="tick_unfinished"),
+            models.Index(fields=["at"], condition=Q(decided_at__isnull=True), name="tick_undecided"),
+            # The few minutes in which what falls due becomes unknown.
+            models.Index(fields=["at"], condition=Q(is_listened=False) | Q(decision="incident"), name="tick_deaf"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M}"
@@ -62,13 +100,15 @@ class ShardClock(models.Model):
     """
 
     shard = models.PositiveSmallIntegerField()
-    kind = models.CharField(max_length=10, choices={"missed": "missed", "timeout": "timeout"})
+    kind = models.CharField(max_length=10, choices={k.value: k.value for k in TaskKind})
     position = models.DateTimeField()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["shard", "kind"], name="shard_clock_one_per_shard_and_kind"),
-            models.CheckConstraint(condition=Q(kind__in=["missed", "timeout"]), name="shard_clock_kind_is_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["missed", "timeout", "unknown"]), name="shard_clock_kind_is_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -79,7 +119,7 @@ class AppliedTick(models.Model):
     """A tick that changed something in a shard: how many check-ins it marked. The unique key is P4's last guard."""
 
     shard = models.PositiveSmallIntegerField()
-    kind = models.CharField(max_length=10, choices={"missed": "missed", "timeout": "timeout"})
+    kind = models.CharField(max_length=10, choices={k.value: k.value for k in TaskKind})
     tick = models.DateTimeField()
     marked_count = models.PositiveIntegerField()
 
@@ -91,3 +131,53 @@ class AppliedTick(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.tick:%Y-%m-%d %H:%M} in shard {self.shard}"
+
+
+class ClockIncident(models.Model):
+    """A time in which we heard nobody, or far too few: one summary instead of a flood of false alarms (D2, D4).
+
+    From the beginning of its first minute (`started_at`) to the end of its last one (`ended_at`; empty while it goes
+    on). `unknown_count` check-ins of `environment_count` monitor environments became unknown; both are empty until the
+    last of its ticks is finished (`summarised_at`). `told_at` is when people were told.
+    """
+
+    class Cause(models.TextChoices):
+        DEAF = "deaf", "nobody listened"
+        VOLUME = "volume", "far fewer check-ins than usual"
+
+    cause = models.CharField(max_length=10, choices=Cause.choices)
+    started_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    summarised_at = models.DateTimeField(null=True, blank=True)
+    unknown_count = models.PositiveIntegerField(null=True, blank=True)
+    environment_count = models.PositiveIntegerField(null=True, blank=True)
+    told_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(Value(1), condition=Q(ended_at__isnull=True), name="clock_incident_one_at_a_time"),
+            models.UniqueConstraint(fields=["started_at"], name="clock_incident_once_per_minute"),
+            models.CheckConstraint(condition=Q(cause__in=["deaf", "volume"]), name="clock_incident_cause_is_known"),
+            models.CheckConstraint(
+                condition=Q(ended_at__isnull=True) | Q(ended_at__gt=models.F("started_at")),
+                name="clock_incident_ends_after_its_start",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    summarised_at__isnull=True,
+                    unknown_count__isnull=True,
+                    environment_count__isnull=True,
+                    told_at__isnull=True,
+                )
+                | Q(
+                    ended_at__isnull=False,
+                    summarised_at__isnull=False,
+                    unknown_count__isnull=False,
+                    environment_count__isnull=False,
+                ),
+                name="clock_incident_summarised_after_its_end",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_cause_display()} since {self.started_at:%Y-%m-%d %H:%M}"

@@ -13,8 +13,9 @@ from django.db.models import Min
 
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.exceptions import ReplayWindowError
+from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.models import ShardClock, Tick
-from clocktasks.services import TickEffect, apply_ticks, finish_ticks, write_ticks
+from clocktasks.services import TickEffect, apply_ticks
 from monitors.sharding import SHARD_COUNT
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from clocktasks.volume import VolumeDecision
 from monitors.schedule import Schedule, ScheduleError
 
 DEFAULT_MARGIN_MINUTES = 1
@@ -221,10 +222,10 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             if slug in slugs[:number]:
                 raise ValueError(f"monitors[{number}].slug {slug!r} is there twice")
 
-    def not_supported(self) -> list[str]:
-        """Return the keys whose meaning this version does not know yet: D2 and D4."""
-        deaf = any(isinstance(event, DeafEvent) for event in self.events)
-        return ["deaf"] * deaf + ["volume"] * bool(self.volume)
+    def decision_at(self, tick: datetime) -> VolumeDecision:
+        """Return what the clock decides about the volume of check-ins at a tick, as the story says (D4)."""
+        decisions = [span.decision for span in self.volume if span.since <= tick < span.until]
+        return VolumeDecision(decisions[-1]) if decisions else VolumeDecision.NORMAL
 
 
 _DECODER = msgspec.json.Decoder(Scenario)

@@ -11,7 +11,8 @@ import contextlib
 import gc
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -36,9 +37,12 @@ from clocktasks.clock import (
     whole_minute,
 )
 from clocktasks.exceptions import UnreadableClockTaskError
+from clocktasks.ledger import deaf_ticks, decided_until, finish_ticks, unheard_minutes, write_ticks
 from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
+from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, mark_failed
 from incidents.thresholds import FailureKind, is_overtaken, is_superseded
+from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import decide_due_slots
 from monitors.models import MonitorEnvironment
@@ -62,47 +66,25 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     Shards with nothing due are moved in one statement. What the ledger holds beyond `until` stays allowed.
     """
     write_ticks(until, now=now)
-    until = Tick.objects.latest("at").at
-    tasks = _shards_with_work(until)
-    _move_quiet_shards(until)
+    decided = decided_until()
+    if decided is None:
+        return []
+    tasks = _shards_with_work(decided)
+    _move_quiet_shards(decided)
     finish_ticks(now=now)
     return tasks
 
 
-@transaction.atomic
-def write_ticks(until: datetime, *, now: datetime) -> None:
-    """Write a tick for every minute after the last one up to `until`, and the clocks of shards that have none."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO clocktasks_tick (at, dispatched_at, missed_count, timeout_count)
-            SELECT minute, %(now)s, 0, 0
-              FROM generate_series(
-                       coalesce((SELECT max(at) + interval '1 minute' FROM clocktasks_tick), %(until)s),
-                       %(until)s::timestamptz, interval '1 minute') AS minute
-                ON CONFLICT DO NOTHING
-            """,
-            {"until": until, "now": now},
-        )
-        cursor.execute(
-            """
-            INSERT INTO clocktasks_shardclock (shard, kind, position)
-            SELECT shard, kind, (SELECT min(at) - interval '1 minute' FROM clocktasks_tick)
-              FROM generate_series(0, %s) AS shard, unnest(%s::text[]) AS kind
-                ON CONFLICT DO NOTHING
-            """,
-            [SHARD_COUNT - 1, [kind.value for kind in TaskKind]],
-        )
-
-
 def _shards_with_work(until: datetime) -> list[ClockTask]:
-    """Return one task for each shard with something due: its first kind of work, which wakes the other kind."""
-    tasks = []
-    for shard, state in _shard_states().items():
-        work = next_task(state, until=until)
-        if work is not None:
-            tasks.append(ClockTask(work[1], shard, until))
-    return tasks
+    """Return one task for each shard with something due: its first kind of work, which wakes the other kinds."""
+    states = _shard_states()
+    oldest = min((position for state in states.values() for position in state.positions.values()), default=until)
+    deaf = deaf_ticks(oldest, until)
+    return [
+        ClockTask(work[1], shard, until)
+        for shard, state in states.items()
+        if (work := next_task(state, until=until, deaf_ticks=deaf)) is not None
+    ]
 
 
 SHARD_STATES_SQL = """
@@ -110,8 +92,8 @@ SHARD_STATES_SQL = """
            CASE clock.kind
            WHEN 'missed' THEN (SELECT min(next_checkin_latest) FROM monitors_monitorenvironment
                                 WHERE shard = clock.shard AND next_checkin_latest IS NOT NULL)
-           ELSE (SELECT min(timeout_at) FROM checkins_checkin
-                  WHERE shard = clock.shard AND status = 'in_progress')
+           WHEN 'timeout' THEN (SELECT min(timeout_at) FROM checkins_checkin
+                                 WHERE shard = clock.shard AND status = 'in_progress')
            END
       FROM clocktasks_shardclock AS clock
      WHERE %(shard)s::integer IS NULL OR clock.shard = %(shard)s
@@ -139,36 +121,16 @@ def _move_quiet_shards(until: datetime) -> None:
              WHERE id IN (
                    SELECT id FROM clocktasks_shardclock AS clock
                     WHERE position < %(until)s
-                      AND CASE clock.kind
-                          WHEN 'missed' THEN NOT EXISTS (
-                               SELECT FROM monitors_monitorenvironment
-                                WHERE shard = clock.shard AND next_checkin_latest <= %(until)s)
-                          ELSE NOT EXISTS (
-                               SELECT FROM checkins_checkin
-                                WHERE shard = clock.shard AND status = 'in_progress' AND timeout_at <= %(until)s)
-                          END
+                      AND (clock.kind = 'timeout' OR NOT EXISTS (
+                           SELECT FROM monitors_monitorenvironment
+                            WHERE shard = clock.shard AND next_checkin_latest <= %(until)s))
+                      AND (clock.kind = 'missed' OR NOT EXISTS (
+                           SELECT FROM checkins_checkin
+                            WHERE shard = clock.shard AND status = 'in_progress' AND timeout_at <= %(until)s))
                     ORDER BY id FOR UPDATE SKIP LOCKED)
             """,
             {"until": until},
         )
-
-
-def finish_ticks(*, now: datetime) -> int:
-    """Mark the ticks that every shard has applied as finished, with what they marked. Returns how many."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE clocktasks_tick AS tick
-               SET finished_at = %(now)s,
-                   missed_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
-                                    WHERE tick = tick.at AND kind = 'missed'),
-                   timeout_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
-                                     WHERE tick = tick.at AND kind = 'timeout')
-             WHERE finished_at IS NULL AND at <= (SELECT min(position) FROM clocktasks_shardclock)
-            """,
-            {"now": now},
-        )
-        return int(cursor.rowcount)
 
 
 # --- waiting for check-ins to be stored -----------------------------------------------------------------------------
@@ -233,8 +195,9 @@ def encode_clock_task(task: ClockTask) -> dict[str, Any]:
 
 
 class Marked(NamedTuple):
-    """A check-in that a tick marked, named as people know it. `at` is the slot of a miss or the start of a timeout."""
+    """A check-in that a tick marked, named as people know it. `at` is the slot, or the start of the run."""
 
+    kind: TaskKind
     monitor: str
     environment: str
     at: datetime
@@ -302,26 +265,28 @@ def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
 def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, skip_locked: bool = True) -> Step:
     """Apply the next tick of this kind in this shard, if its turn has come: effects and position in one transaction.
 
-    `until` bounds the window below the ledger's newest tick. Locks the clock row of (shard, kind), then environments
-    in id order.
+    `until` bounds the window below the newest decided tick. Locks the shard's first clock row, which keeps other
+    workers out of the whole shard: kinds take turns in it anyway. Then locks environments in id order.
     """
-    locked = ShardClock.objects.select_for_update(skip_locked=skip_locked).filter(shard=shard, kind=kind.value)
-    clock = locked.first()
-    newest = Tick.objects.order_by("-at").values_list("at", flat=True).first()
-    if clock is None or newest is None:
+    gate = ShardClock.objects.select_for_update(skip_locked=skip_locked).filter(shard=shard, kind=TaskKind.MISSED.value)
+    decided = decided_until()
+    if not gate or decided is None:
         return Step()
-    until = newest if until is None else min(until, newest)
+    until = decided if until is None else min(until, decided)
     state = _shard_states(shard)[shard]
-    work = next_task(state, until=until)
+    work = next_task(state, until=until, deaf_ticks=deaf_ticks(min(state.positions.values()), until))
     if work is None or work[1] is not kind:
-        _move_clock(clock, quiet_until(state, kind, until=until))
+        _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
         return Step(wake=None if work is None else ClockTask(work[1], shard, until))
     tick = work[0]
     with _no_garbage_collection():
         marked = HANDLERS[kind](shard, tick)
-    if marked:
-        AppliedTick.objects.create(shard=shard, kind=kind.value, tick=tick, marked_count=len(marked))
-    _move_clock(clock, tick)
+    AppliedTick.objects.bulk_create(
+        AppliedTick(shard=shard, kind=what.value, tick=tick, marked_count=count)
+        for what, count in Counter(one.kind for one in marked).items()
+    )
+    # What is unknown is neither missed nor timed out at the same tick.
+    _move_clocks(shard, dict.fromkeys(TaskKind if kind is TaskKind.UNKNOWN else (kind,), tick))
     return Step(effect=TickEffect(kind, shard, tick, marked))
 
 
@@ -340,9 +305,21 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _move_clock(clock: ShardClock, position: datetime) -> None:
-    if position > clock.position:
-        ShardClock.objects.filter(id=clock.id).update(position=position)
+def _move_clocks(shard: int, positions: Mapping[TaskKind, datetime]) -> None:
+    """Move clocks of a shard on, never back."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE clocktasks_shardclock AS clock SET position = new.position
+              FROM unnest(%s::text[], %s::timestamptz[]) AS new (kind, position)
+             WHERE clock.shard = %s AND clock.kind = new.kind AND clock.position < new.position
+            """,
+            [[kind.value for kind in positions], list(positions.values()), shard],
+        )
+
+
+def _marked(environment: LockedEnvironment, checkin: CheckInState) -> Marked:
+    return Marked(TaskKind(checkin.status.value), environment.monitor_slug, environment.name, checkin.date_added)
 
 
 # --- misses ---------------------------------------------------------------------------------------------------------
@@ -351,19 +328,24 @@ def _move_clock(clock: ShardClock, position: datetime) -> None:
 def mark_missed(shard: int, tick: datetime) -> list[Marked]:
     """Record a missed check-in for every slot of the shard that is due at `tick` and nothing served (D1).
 
-    Statements: one to find, and the same number for each `CHUNK_ROWS_MAX` environments whatever they hold.
+    A slot whose window was deaf is unknown even if it is found only now; one whose window was so in part may have to
+    wait (D2). Statements: one to find, and the same number for each `CHUNK_ROWS_MAX` environments whatever they hold.
     """
-    due = MonitorEnvironment.objects.in_shard(shard).due_at(tick).order_by("id").values_list("id", flat=True)
     marked: list[Marked] = []
-    for ids in _chunks(list(due)):
+    for ids in _chunks(_due_environments(shard, tick)):
         environments = lock_environments(ids, due_at=tick)
+        deaf = _deaf_minutes(environments.values(), tick)
         misses: list[tuple[LockedEnvironment, CheckInState, datetime]] = []
         for environment in environments.values():
-            slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick)
+            slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick, deaf=deaf)
             counts = not is_overtaken(environment.state, tick)
-            misses += [
-                (environment, _missed(environment, due.slot, tick=tick, counts=counts), due.deadline) for due in slots
-            ]
+            for due in slots:
+                checkin = (
+                    _unknown(environment, due.slot, tick=tick)
+                    if due.is_unknown
+                    else _missed(environment, due.slot, tick=tick, counts=counts)
+                )
+                misses.append((environment, checkin, due.deadline))
         # An id that is there already means that the slot was judged before: it is not judged twice.
         stored = insert_checkins(
             ((environment, checkin) for environment, checkin, _ in misses),
@@ -391,8 +373,21 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
         ]
         mark_failed(failures)
         save_environments(environments.values())
-        marked += [Marked(environment.monitor_slug, environment.name, miss.date_added) for environment, miss, _ in new]
+        marked += [_marked(environment, checkin) for environment, checkin, _ in new]
     return marked
+
+
+def _due_environments(shard: int, tick: datetime) -> list[int]:
+    due = MonitorEnvironment.objects.in_shard(shard).due_at(tick).order_by("id")
+    return list(due.values_list("id", flat=True))
+
+
+def _deaf_minutes(environments: Collection[LockedEnvironment], tick: datetime) -> DeafMinutes:
+    """Return which minutes between the oldest slot that waits in these environments and the tick were deaf."""
+    slots = [slot for environment in environments if (slot := environment.state.pending_slot) is not None]
+    if not slots:
+        return DeafMinutes()
+    return DeafMinutes(unheard_minutes(min(slots), tick))
 
 
 def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, counts: bool) -> CheckInState:
@@ -410,6 +405,10 @@ def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, c
     )
 
 
+def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
+    return replace(_missed(environment, slot, tick=tick, counts=False), status=CheckInStatus.UNKNOWN, date_updated=tick)
+
+
 # --- timeouts -------------------------------------------------------------------------------------------------------
 
 
@@ -418,9 +417,8 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
 
     A run that a newer result has overtaken becomes a timeout but not a failure. Source: reference section 12.2.
     """
-    overdue = CheckIn.objects.filter(shard=shard).overdue_at(tick).order_by("monitor_environment_id")
     marked: list[Marked] = []
-    for ids in _chunks(list(overdue.values_list("monitor_environment_id", flat=True).distinct())):
+    for ids in _chunks(_environments_with_overdue_runs(shard, tick)):
         environments = lock_environments(ids)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
@@ -430,7 +428,7 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
             timeouts.append(
                 replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick if counts else None)
             )
-            marked.append(Marked(environment.monitor_slug, environment.name, checkin.date_added))
+            marked.append(_marked(environment, timeouts[-1]))
             if counts:
                 assert checkin.id is not None, "a stored check-in has an id"
                 failures.append(
@@ -453,9 +451,53 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
     return marked
 
 
+def _environments_with_overdue_runs(shard: int, tick: datetime) -> list[int]:
+    overdue = CheckIn.objects.filter(shard=shard).overdue_at(tick).order_by("monitor_environment_id")
+    return list(overdue.values_list("monitor_environment_id", flat=True).distinct())
+
+
+# --- unknown --------------------------------------------------------------------------------------------------------
+
+
+def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
+    """Make unknown what is due in the shard at a tick at which we were deaf, or heard far too little (D2, D4).
+
+    Slots get an unknown check-in, and runs in progress whose deadline has come become unknown: no failure, and no
+    streak ends. At a deaf tick, a slot whose window was not wholly deaf waits instead. Source: reference section 12.3.
+    """
+    is_incident = Tick.objects.filter(at=tick, decision=VolumeDecision.INCIDENT.value).exists()
+    marked: list[Marked] = []
+    for ids in _chunks(_due_environments(shard, tick)):
+        environments = lock_environments(ids, due_at=tick)
+        deaf = _deaf_minutes(environments.values(), tick)
+        unknown: list[tuple[LockedEnvironment, CheckInState]] = []
+        for environment in environments.values():
+            slots, environment.state = decide_due_slots(
+                environment.state, environment.rules, tick=tick, deaf=deaf, all_unknown=is_incident
+            )
+            unknown += [(environment, _unknown(environment, due.slot, tick=tick)) for due in slots]
+        stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
+        save_environments(environments.values())
+        marked += [
+            _marked(environment, checkin)
+            for environment, checkin in unknown
+            if (environment.id, checkin.guid) in stored
+        ]
+    for ids in _chunks(_environments_with_overdue_runs(shard, tick)):
+        environments = lock_environments(ids)
+        runs = [
+            replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None, date_updated=tick)
+            for run in load_overdue(ids, tick)
+        ]
+        update_checkins(runs)
+        marked += [_marked(environments[run.environment_id], run) for run in runs]
+    return marked
+
+
 HANDLERS: dict[TaskKind, Callable[[int, datetime], list[Marked]]] = {
     TaskKind.MISSED: mark_missed,
     TaskKind.TIMEOUT: mark_timeouts,
+    TaskKind.UNKNOWN: mark_unknown,
 }
 
 

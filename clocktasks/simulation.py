@@ -17,13 +17,15 @@ from django.db.models import Count, Q
 from msgspec import UNSET
 
 from checkins.messages import Source
-from checkins.models import CheckIn
+from checkins.models import CheckIn, ListeningSpan
 from checkins.parsing import parse_checkin
 from checkins.services import receive
 from clocktasks.clock import whole_minute
+from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.scenario import (
     CheckInEvent,
     CheckInRow,
+    DeafEvent,
     Difference,
     Event,
     Expectation,
@@ -38,7 +40,6 @@ from clocktasks.services import (
     advance_ledger,
     decode_clock_task,
     encode_clock_task,
-    finish_ticks,
     process_clock_task,
 )
 from incidents.models import Incident, Occurrence
@@ -47,6 +48,8 @@ from monitors.services import create_environments, create_monitor, set_monitors_
 
 RUN_NAMESPACE = uuid.UUID("3d3f2b2e-5c5c-4b0e-8d6e-1f0a7c9e4b21")
 ZERO_ID = "0" * 32
+NODE_ID = uuid.UUID("6c6f9c1b-2c6b-4f1f-9d0e-4f5f6f6a2b11")
+ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2200, 1, 1, tzinfo=UTC))
 APPS = ("monitors", "checkins", "incidents", "clocktasks")
 
 
@@ -59,20 +62,18 @@ def run_scenario(scenario: Scenario) -> Outcome:
 
     Needs empty tables, and leaves behind what happened. Raises whatever the code that is simulated raises.
     """
-    if unsupported := scenario.not_supported():
-        differences = [Difference(message=f"{key} is not supported in this version", key=key) for key in unsupported]
-        return Outcome(name=scenario.name, passed=False, differences=differences, state=None)
     begin = scenario.events[0].at.astimezone(UTC)
     _number_monitors_from_one()
     project = Project.objects.create(name="Simulation", slug="simulation", created_at=begin)
+    _listen(scenario)
     # The ledger begins with the minute of the first event, so that the first tick makes up for the minutes since.
-    _tick(begin)
+    _tick(begin, scenario)
     for monitor in scenario.monitors:
         _create(monitor, project_id=project.id, now=begin)
     differences = []
     for number, event in enumerate(scenario.events):
         try:
-            _happen(event, number, project_id=project.id)
+            _happen(event, number, scenario, project_id=project.id)
         except ImpossibleEventError as error:
             differences.append(Difference(message=str(error), key="events", after_event=number))
         expected = [expectation for expectation in scenario.expect if expectation.after_event == number]
@@ -104,7 +105,21 @@ def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
     create_environments([(monitor, name) for name in setup.environments], now=now)
 
 
-def _happen(event: Event, number: int, *, project_id: int) -> None:
+def _listen(scenario: Scenario) -> None:
+    """Have somebody listen at all times but those that the story calls deaf (D2)."""
+    since = ALWAYS.since
+    spans = []
+    deaf = [event for event in scenario.events if isinstance(event, DeafEvent)]
+    for event in sorted(deaf, key=lambda event: event.at):
+        spans.append((since, max(since, event.since.astimezone(UTC))))
+        since = max(since, event.until.astimezone(UTC))
+    spans.append((since, ALWAYS.until))
+    ListeningSpan.objects.bulk_create(
+        ListeningSpan(node_id=NODE_ID, since=begin, until=end) for begin, end in spans if begin < end
+    )
+
+
+def _happen(event: Event, number: int, scenario: Scenario, *, project_id: int) -> None:
     now = event.at.astimezone(UTC)
     match event:
         case CheckInEvent():
@@ -112,7 +127,7 @@ def _happen(event: Event, number: int, *, project_id: int) -> None:
         case SetEvent():
             _edit(event, project_id=project_id, now=now)
         case TickEvent():
-            _tick(now)
+            _tick(now, scenario)
 
 
 def _check_in(event: CheckInEvent, number: int, *, project_id: int, now: datetime) -> None:
@@ -144,9 +159,11 @@ def _edit(event: SetEvent, *, project_id: int, now: datetime) -> None:
         set_monitors_muted([monitor.id], event.is_muted)
 
 
-def _tick(now: datetime) -> None:
+def _tick(now: datetime, scenario: Scenario) -> None:
     """Let the clock reach this minute: what beat does, and then what workers do until nobody has anything left."""
     tick = whole_minute(now)
+    # A story has too few check-ins to decide anything from: it says what was decided.
+    write_ticks(tick, now=now, decide_as=scenario.decision_at)
     tasks = sorted(advance_ledger(tick, now=now), key=lambda task: task.shard)
     waiting = deque(encode_clock_task(task) for task in tasks)
     while waiting:

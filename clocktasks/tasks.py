@@ -4,14 +4,17 @@ Messages are wake-ups: all of them may be lost, late, doubled or out of order.
 """
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from celery import shared_task
 from django.conf import settings
+from structlog.contextvars import bound_contextvars
 
-from clocktasks import services
+from clocktasks import heartbeat, meters, services
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
+from clocktasks.ledger import finish_ticks
 from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,11 @@ def tick(waiting_for: str | None = None) -> int:
     messages goes on: that which recorded the wait, and which from then on says so in `waiting_for`.
     """
     now = utcnow()
+    with meters.timed("dispatch"):
+        return _tick(waiting_for, now)
+
+
+def _tick(waiting_for: str | None, now: datetime) -> int:
     window, settled = services.look_around(now)
     tasks = services.advance_ledger(window.newest, now=now)
     for task in tasks:
@@ -57,15 +65,34 @@ def process_clock_task(message: dict[str, Any]) -> int:
     try:
         task = services.decode_clock_task(message)
     except UnreadableClockTaskError as error:
+        meters.dropped.inc()
         logger.warning("clock task dropped: %s", error)
         return 0
-    result = services.process_clock_task(task)
+    with bound_contextvars(kind=task.kind.value, shard=task.shard, tick=task.tick.isoformat()):
+        return _process(task)
+
+
+def _process(task: ClockTask) -> int:
+    with meters.timed(task.kind.value):
+        result = services.process_clock_task(task)
+    if result.marked_count:
+        meters.marked.labels(task.kind.value).inc(result.marked_count)
     if result.wake is not None and result.wake.kind is not task.kind:
         send(result.wake)
-    services.finish_ticks(now=utcnow())
+    finish_ticks(now=utcnow())
     return result.marked_count
 
 
 def send(task: ClockTask) -> None:
     """Wake a worker for this task."""
     process_clock_task.delay(services.encode_clock_task(task))
+
+
+@shared_task(name="clocktasks.tasks.send_heartbeat")
+def send_heartbeat() -> int:
+    """Tell HEARTBEAT_URL, if there is one, that the clock is on time; returns how many heartbeats were sent."""
+    if not settings.HEARTBEAT_URL:
+        return 0
+    outcome = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
+    meters.heartbeats.labels(outcome.value).inc()
+    return int(outcome is heartbeat.Outcome.SENT)

@@ -14,16 +14,24 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from monitors.coverage import UNKNOWN, DeafMinutes, judge_slot
 from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early
 from monitors.state import EnvironmentState, MonitorRules, ServedAhead
+
+NOTHING_DEAF = DeafMinutes()
 
 
 @dataclass(frozen=True, slots=True)
 class DueSlot:
-    """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that."""
+    """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that.
+
+    If part of the time up to there was deaf, `deadline` is the tick that the slot was put off to. `is_unknown`: nobody
+    can say that the job did not report, since we would not have heard it (D2, D4).
+    """
 
     slot: datetime
     deadline: datetime
+    is_unknown: bool = False
 
 
 def expect_after_message(
@@ -55,7 +63,7 @@ def expect_after_message(
     if not overdue:
         return _jump(_expect(state, rules, slot, anchor=anchor, served_ahead=state.served_ahead), rules)
     first = _first_in_time(state, rules, received_at=received_at)
-    ahead = ServedAhead(first_slot=first, next_slot=slot, anchor=anchor)
+    ahead = ServedAhead(first_slot=first, next_slot=slot, anchor=anchor, received_at=received_at)
     return replace(state, next_checkin=slot, served_ahead=(*state.served_ahead, ahead))
 
 
@@ -95,20 +103,45 @@ def expect_nothing(state: EnvironmentState) -> EnvironmentState:
 
 
 def decide_due_slots(
-    state: EnvironmentState, rules: MonitorRules, *, tick: datetime
+    state: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    tick: datetime,
+    deaf: DeafMinutes = NOTHING_DEAF,
+    all_unknown: bool = False,
 ) -> tuple[list[DueSlot], EnvironmentState]:
     """Return the slots that are due at `tick`, oldest first, and the state with the pointer behind them.
 
     A slot is due when slot + margin is at or before the tick (D20). The pointer walks slot by slot, so that a margin
-    longer than the gap between slots or a late clock loses none (D1).
+    longer than the gap between slots or a late clock loses none (D1). `deaf` covers the time from the pointer to the
+    tick: slots whose window was wholly deaf are unknown; one whose window was so in part stays where it is, with a
+    later deadline, until a whole margin of minutes has been listened to (D2). `all_unknown`: the clock's decision is
+    that we hear too little to judge anybody at this tick (D4).
     """
     due: list[DueSlot] = []
     while state.pending_slot is not None and state.next_checkin_latest is not None:
         if state.next_checkin_latest > tick:
             break
-        due.append(DueSlot(slot=state.pending_slot, deadline=state.next_checkin_latest))
-        state = _step(state, rules, tick=tick)
+        slot = state.pending_slot
+        verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf)
+        if all_unknown:
+            verdict = UNKNOWN
+        if verdict.wait_until is None:
+            due.append(DueSlot(slot, state.next_checkin_latest, verdict.is_unknown))
+            state = _step(state, rules, tick=tick)
+        else:
+            state = _put_off(state, rules, until=verdict.wait_until)
     return due, state
+
+
+def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -> EnvironmentState:
+    """Give the slot at the pointer until `until`; a check-in that came before that serves it."""
+    if state.served_ahead:
+        ahead, *rest = state.served_ahead
+        if ahead.received_at is not None and ahead.received_at < until:
+            slot = max(state.pending_slot or ahead.next_slot, ahead.next_slot)
+            return _jump(_expect(state, rules, slot, anchor=ahead.anchor, served_ahead=tuple(rest)), rules)
+    return replace(state, next_checkin_latest=until)
 
 
 def _step(state: EnvironmentState, rules: MonitorRules, *, tick: datetime) -> EnvironmentState:

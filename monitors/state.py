@@ -46,18 +46,21 @@ class ServedAhead:
     """Slots that a check-in served while older ones still waited for the clock to judge them.
 
     The pointer, when it gets to `first_slot` or beyond, goes on at `next_slot`, in the series of `anchor`.
+    `received_at` is when the check-in came: an older slot that is put off until later than that is served by it, too.
     """
 
     first_slot: datetime
     next_slot: datetime
     anchor: Anchor | None
+    received_at: datetime | None = None
 
 
 class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The live state of one monitor environment, as its row holds it.
 
     `pending_slot` is the slot pointer of decision D1: the oldest slot that is not yet served, missed or unknown. It is
-    judged at `next_checkin_latest`, which is that slot plus the margin. `next_checkin` is what a person expects next:
+    judged at `next_checkin_latest`, which is that slot plus the margin (and later if part of that time was deaf, D2).
+    `next_checkin` is what a person expects next:
     the first slot that a check-in from now on would serve. The two are the same slot unless the margin is longer than
     the gap between slots, when several slots wait for their deadlines at once.
     All three are empty together: before the first check-in, and while the monitor is disabled.

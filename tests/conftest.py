@@ -54,6 +54,16 @@ def _running(engine: engines.Engine, log: Path) -> Iterator[None]:
             process.kill()
 
 
+@pytest.fixture(autouse=True)
+def always_listening(request: pytest.FixtureRequest, _django_db_helper: None) -> None:
+    """In tests somebody has always listened, unless a test deletes this span: otherwise all that is due is unknown."""
+    wants_database = {"db", "transactional_db", "django_db_reset_sequences"} & set(request.fixturenames)
+    if wants_database or request.node.get_closest_marker("django_db"):
+        from tests.factories import ListeningSpanFactory
+
+        ListeningSpanFactory()
+
+
 def _point_settings_at_the_engines() -> None:
     # The settings were loaded before this file: pytest-django does so first of all.
     from environ import Env

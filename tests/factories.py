@@ -20,10 +20,12 @@ from checkins.models import (
     CheckInLog,
     ClientLossReport,
     IngestNode,
+    ListeningSpan,
+    MinuteVolume,
     ProcessingError,
     WaitingCheckIn,
 )
-from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
+from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
 from incidents import evidence
 from incidents.models import Incident, Issue, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
@@ -371,6 +373,7 @@ class TickFactory(DjangoModelFactory[Tick]):
 
     at = Sequence(lambda n: NOW + timedelta(minutes=n))
     dispatched_at = SelfAttribute("at")
+    decided_at = SelfAttribute("dispatched_at")
     finished_at = SelfAttribute("at")
 
 
@@ -381,6 +384,40 @@ class HeldTickFactory(DjangoModelFactory[HeldTick]):
     at = Sequence(lambda n: NOW + timedelta(minutes=n))
     noticed_at = LazyAttribute(lambda row: row.at + timedelta(seconds=6))
     reason = "ingest node web-1 pid 12 has stored its check-ins up to 09:59:58"
+
+
+class ListeningSpanFactory(DjangoModelFactory[ListeningSpan]):
+    """Somebody who has listened all the time, unless told otherwise."""
+
+    class Meta:
+        model = ListeningSpan
+
+    node_id = uuid.UUID(int=4711)
+    since = datetime(1970, 1, 1, tzinfo=UTC)
+    until = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class MinuteVolumeFactory(DjangoModelFactory[MinuteVolume]):
+    class Meta:
+        model = MinuteVolume
+
+    node_id = uuid.UUID(int=4711)
+    minute = Sequence(lambda n: NOW + timedelta(minutes=n))
+    count = 1
+
+
+class ClockIncidentFactory(DjangoModelFactory[ClockIncident]):
+    """A summarised outage; with `ended_at=None` one that goes on."""
+
+    class Meta:
+        model = ClockIncident
+
+    cause = "deaf"
+    started_at = Sequence(lambda n: NOW + timedelta(hours=n))
+    ended_at = LazyAttribute(lambda row: row.started_at + timedelta(minutes=5))
+    summarised_at = SelfAttribute("ended_at")
+    unknown_count = LazyAttribute(lambda row: None if row.summarised_at is None else 7)
+    environment_count = LazyAttribute(lambda row: None if row.summarised_at is None else 3)
 
 
 class IngestNodeFactory(DjangoModelFactory[IngestNode]):

@@ -14,7 +14,8 @@ from checkins.parsing import parse_checkin
 from checkins.protocols.request import IngestRequest
 from checkins.services import receive, retry_failed, settle_parked
 from checkins.transitions import decide_checkin
-from clocktasks.services import apply_ticks, write_ticks
+from clocktasks.ledger import write_ticks
+from clocktasks.services import apply_ticks
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.losses import losses_beside
 from monitors.models import MonitorEnvironment

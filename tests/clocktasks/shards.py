@@ -8,8 +8,9 @@ from typing import Any
 from django.db import models, transaction
 
 from checkins.models import CheckIn
+from clocktasks.ledger import finish_ticks
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.services import advance_ledger, finish_ticks, process_clock_task
+from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import attach_config_snapshots

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clocktasks.clock import ClockTask, TaskKind
-from clocktasks.services import advance_ledger, finish_ticks, process_clock_task
+from clocktasks.ledger import finish_ticks
+from clocktasks.services import advance_ledger, process_clock_task
 from tests.clocktasks.shards import SHARD, after, drain, positions, rows, seed_mixed_shards, tick_by_tick, undone
 from tests.factories import NOW
 

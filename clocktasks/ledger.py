@@ -1,0 +1,323 @@
+"""The ledger: one row for every minute, with what was heard in it and what the clock makes of that (shell).
+
+A minute is written when all check-ins received in it are stored. Its row says whether anybody listened (D2), how many
+messages came, and the decision about that volume (D3, D4). Later the row holds what the minute led to.
+Times in which we were deaf, or heard far too little, are summed up in one clock incident each.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection, transaction
+
+from checkins.nodes import listening_spans, volumes
+from clocktasks.clock import MINUTE, TaskKind
+from clocktasks.models import ClockIncident
+from clocktasks.volume import (
+    VolumeClass,
+    VolumeDecision,
+    VolumeRules,
+    classify,
+    compared_minutes,
+    decide,
+    next_decisions,
+)
+from monitors.bulk import fetch_rows, insert_rows
+from monitors.coverage import deaf_minutes
+from monitors.sharding import SHARD_COUNT
+
+logger = logging.getLogger(__name__)
+
+LEDGER_LOCK = 7_014_010_001
+"""Who writes the ledger holds this advisory lock until the end of its transaction: decisions follow one another."""
+
+
+class RecentTick(NamedTuple):
+    """What the decisions about the next ticks are made from, of one that is in the ledger."""
+
+    at: datetime
+    volume_class: VolumeClass
+    decision: VolumeDecision
+    is_decided: bool
+    is_listened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was heard in a minute: its volume (None: nobody listened), how that looks, and how far it is off."""
+
+    volume: int | None
+    volume_class: VolumeClass
+    deviation_percent: float | None
+
+
+@transaction.atomic
+def write_ticks(
+    until: datetime, *, now: datetime, decide_as: Callable[[datetime], VolumeDecision] | None = None
+) -> None:
+    """Write a tick for every minute after the last one up to `until`, and the clocks of shards that have none.
+
+    The first tick ever is `until`. `decide_as` gives the decisions about volume instead of the volumes: for stories.
+    """
+    fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
+    rules = volume_rules()
+    recent = _recent_ticks(rules.decision_window)
+    first = until if not recent else recent[-1].at + MINUTE
+    if first > until:
+        return
+    heard = _listen_back(first - MINUTE, until - MINUTE, rules)
+    decisions = {tick.at: tick.decision for tick in recent}
+    classes = [tick.volume_class for tick in reversed(recent)]
+    pending = [tick.at for tick in recent if not tick.is_decided]
+    settled: dict[datetime, VolumeDecision] = {}
+    previous = recent[-1].decision if recent else VolumeDecision.NORMAL
+    for minute, what in heard.items():
+        tick = minute + MINUTE
+        classes = [what.volume_class, *classes[: rules.decision_window - 1]]
+        previous = decide(previous, classes, rules=rules) if decide_as is None else decide_as(tick)
+        decisions[tick] = previous
+        final = next_decisions(pending, tick, previous, rules=rules)
+        settled |= final
+        pending = [at for at in (*pending, tick) if at not in final]
+    decisions |= settled
+    _insert_ticks(heard, decisions, settled, now=now)
+    _settle_ticks({at: settled[at] for tick in recent if (at := tick.at) in settled}, now=now)
+    _make_clocks()
+    was_listened = {tick.at: tick.is_listened for tick in recent}
+    was_listened |= {minute + MINUTE: what.volume is not None for minute, what in heard.items()}
+    if recent:
+        _keep_incidents(
+            (tick, ClockIncident.Cause.VOLUME if decision is VolumeDecision.INCIDENT else None)
+            if was_listened[tick]
+            else (tick, ClockIncident.Cause.DEAF)
+            for tick, decision in sorted(settled.items())
+        )
+
+
+def volume_rules() -> VolumeRules:
+    """Return the thresholds of the settings."""
+    return VolumeRules()
+
+
+def decided_until() -> datetime | None:
+    """Return the newest tick that may be applied: the last one before the first that is not decided yet (D4)."""
+    ((at,),) = fetch_rows(
+        """
+        SELECT coalesce((SELECT min(at) - interval '1 minute' FROM clocktasks_tick WHERE decided_at IS NULL),
+                        (SELECT max(at) FROM clocktasks_tick))
+        """,
+        [],
+    )
+    result: datetime | None = at
+    return result
+
+
+def deaf_ticks(since: datetime, until: datetime) -> list[datetime]:
+    """Return the ticks after `since` up to `until` at which all that is due becomes unknown. Index: tick_deaf."""
+    rows = fetch_rows(
+        """
+        SELECT at FROM clocktasks_tick
+         WHERE at > %s AND at <= %s AND (NOT is_listened OR decision = 'incident') ORDER BY at
+        """,
+        [since, until],
+    )
+    return [at for (at,) in rows]
+
+
+def unheard_minutes(since: datetime, until: datetime) -> list[datetime]:
+    """Return the minutes that end after `since` and at `until` or before in which nobody listened, in order."""
+    rows = fetch_rows(
+        """
+        SELECT at - interval '1 minute' FROM clocktasks_tick
+         WHERE at > %s AND at <= %s AND NOT is_listened ORDER BY at
+        """,
+        [since, until],
+    )
+    return [minute for (minute,) in rows]
+
+
+def finish_ticks(*, now: datetime) -> int:
+    """Mark the ticks that every shard has applied as finished, with what they marked. Returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE clocktasks_tick AS tick
+               SET finished_at = %(now)s,
+                   missed_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                    WHERE tick = tick.at AND kind = 'missed'),
+                   timeout_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                     WHERE tick = tick.at AND kind = 'timeout'),
+                   unknown_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                     WHERE tick = tick.at AND kind = 'unknown')
+             WHERE finished_at IS NULL AND at <= (SELECT min(position) FROM clocktasks_shardclock)
+            """,
+            {"now": now},
+        )
+        finished = int(cursor.rowcount)
+    if finished:
+        _summarise_incidents(now=now)
+    return finished
+
+
+# --- one minute after the other -------------------------------------------------------------------------------------
+
+
+def _recent_ticks(count: int) -> list[RecentTick]:
+    """Return the newest ticks, oldest first: as many as the decision window, and all that wait."""
+    rows = fetch_rows(
+        """
+        SELECT at, volume_class, decision, decided_at IS NOT NULL, is_listened FROM clocktasks_tick
+         WHERE at >= least((SELECT min(at) FROM clocktasks_tick WHERE decided_at IS NULL),
+                           (SELECT max(at) FROM clocktasks_tick) - %s * interval '1 minute')
+         ORDER BY at
+        """,
+        [count],
+    )
+    return [
+        RecentTick(at, VolumeClass(volume_class), VolumeDecision(decision), *rest)
+        for at, volume_class, decision, *rest in rows
+    ]
+
+
+def _listen_back(first: datetime, last: datetime, rules: VolumeRules) -> dict[datetime, Heard]:
+    """Return what was heard in each of the minutes from `first` to `last`, in order."""
+    deaf = set(deaf_minutes(listening_spans(first, last + MINUTE), first=first, last=last))
+    counts = volumes(first, last + MINUTE)
+    minutes = [first + number * MINUTE for number in range((last - first) // MINUTE + 1)]
+    # D3: silence in a minute in which somebody listened is a volume of 0.
+    heard = {minute: None if minute in deaf else counts.get(minute, 0) for minute in minutes}
+    history = _earlier_volumes(
+        {earlier for minute in minutes if minute not in deaf for earlier in compared_minutes(minute)}
+    )
+    judged = {}
+    for minute, volume in heard.items():
+        judged[minute] = Heard(volume, *classify(volume, minute, history, rules))
+        if volume is not None and judged[minute].volume_class is not VolumeClass.INCIDENT:
+            history[minute] = volume  # After a day without a worker, the minutes of today follow those of yesterday.
+    return judged
+
+
+def _earlier_volumes(minutes: Iterable[datetime]) -> dict[datetime, int]:
+    """Return the volumes of those of the minutes that were heard normally. Looks each up by the ledger's key."""
+    rows = fetch_rows(
+        """
+        SELECT tick.at - interval '1 minute', tick.volume
+          FROM unnest(%s::timestamptz[]) AS wanted (at) JOIN clocktasks_tick AS tick USING (at)
+         WHERE tick.volume IS NOT NULL AND tick.decision <> 'incident'
+        """,
+        [[minute + MINUTE for minute in minutes]],
+    )
+    return dict(rows)
+
+
+def _insert_ticks(
+    heard: Mapping[datetime, Heard],
+    decisions: Mapping[datetime, VolumeDecision],
+    settled: Mapping[datetime, VolumeDecision],
+    *,
+    now: datetime,
+) -> None:
+    insert_rows(
+        "clocktasks_tick",
+        {
+            "at": "timestamptz",
+            "dispatched_at": "timestamptz",
+            "decided_at": "timestamptz",
+            "is_listened": "boolean",
+            "volume": "integer",
+            "deviation_percent": "double precision",
+            "volume_class": "text",
+            "decision": "text",
+            "missed_count": "integer",
+            "timeout_count": "integer",
+            "unknown_count": "integer",
+        },
+        [
+            (
+                tick,
+                now,
+                now if tick in settled else None,
+                what.volume is not None,
+                what.volume,
+                what.deviation_percent,
+                what.volume_class.value,
+                decisions[tick].value,
+                0,
+                0,
+                0,
+            )
+            for minute, what in heard.items()
+            for tick in (minute + MINUTE,)
+        ],
+    )
+
+
+def _settle_ticks(decisions: Mapping[datetime, VolumeDecision], *, now: datetime) -> None:
+    """Write what became of ticks that waited."""
+    if not decisions:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE clocktasks_tick AS tick SET decision = new.decision, decided_at = %s
+              FROM unnest(%s::timestamptz[], %s::text[]) AS new (at, decision)
+             WHERE tick.at = new.at AND tick.decided_at IS NULL
+            """,
+            [now, list(decisions), [decision.value for decision in decisions.values()]],
+        )
+
+
+def _make_clocks() -> None:
+    """Give every shard a clock for every kind, which stands where its other clocks do, or before the first tick."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO clocktasks_shardclock (shard, kind, position)
+            SELECT shard, kind, coalesce((SELECT min(position) FROM clocktasks_shardclock WHERE shard = one.shard),
+                                         (SELECT min(at) - interval '1 minute' FROM clocktasks_tick))
+              FROM generate_series(0, %s) AS one (shard), unnest(%s::text[]) AS kind
+                ON CONFLICT DO NOTHING
+            """,
+            [SHARD_COUNT - 1, [kind.value for kind in TaskKind]],
+        )
+
+
+# --- clock incidents ------------------------------------------------------------------------------------------------
+
+
+def _keep_incidents(ticks: Iterable[tuple[datetime, ClockIncident.Cause | None]]) -> None:
+    """Open and close clock incidents, from the causes of the ticks that have just been decided, in order."""
+    going_on = ClockIncident.objects.filter(ended_at__isnull=True).first()
+    for tick, cause in ticks:
+        minute = tick - MINUTE
+        if going_on is not None and going_on.cause != cause:
+            going_on.ended_at = minute
+            going_on.save(update_fields=["ended_at"])
+            logger.warning("we hear again (%s), since %s", going_on.get_cause_display(), minute.isoformat())
+            going_on = None
+        if cause is not None and going_on is None:
+            going_on = ClockIncident.objects.create(cause=cause, started_at=minute)
+            logger.warning("what falls due is unknown: %s, since %s", cause.label, minute.isoformat())
+
+
+def _summarise_incidents(*, now: datetime) -> None:
+    """Count what each ended clock incident made unknown, once all its ticks are finished. Index: checkin_unknown."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE clocktasks_clockincident AS incident
+               SET summarised_at = %(now)s, unknown_count = counted.checkins, environment_count = counted.environments
+              FROM clocktasks_clockincident AS over
+             CROSS JOIN LATERAL (
+                   SELECT count(*) AS checkins, count(DISTINCT monitor_environment_id) AS environments
+                     FROM checkins_checkin
+                    WHERE status = 'unknown' AND date_updated > over.started_at AND date_updated <= over.ended_at
+                   ) AS counted
+             WHERE incident.id = over.id AND over.ended_at IS NOT NULL AND over.summarised_at IS NULL
+               AND NOT EXISTS (SELECT FROM clocktasks_tick WHERE at <= over.ended_at AND finished_at IS NULL)
+            """,
+            {"now": now},
+        )
