@@ -58,7 +58,7 @@ fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=
 	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
 	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))
 
-mutate: .venv/.synced ## Change schedules, transitions and thresholds here and there, and list what no pure test notices
+mutate: .venv/.synced ## Change schedules, transitions, thresholds and volume here and there, and list what no pure test notices
 	@# CI=1 gives every mutant the same random examples; in a zone other than UTC a forgotten zone is noticed.
 	@CI=1 TZ=America/St_Johns $(BIN)/mutmut run --max-children 2
 	@$(BIN)/mutmut results
@@ -66,6 +66,9 @@ mutate: .venv/.synced ## Change schedules, transitions and thresholds here and t
 bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=100000 DUE=50000 TIMEOUTS=1000 WORKERS=2 GROWTH=0)
 	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE TIMEOUTS WORKERS GROWTH POSTGRES,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+bench-volume: .venv/.synced ## Measure how often the volume of check-ins cries wolf, and what it misses (SEED=1, some minutes)
+	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
 	@$(BIN)/python -m benchmarks.bench_admin
@@ -78,4 +81,4 @@ drill-ingest: .venv/.synced ## Break everything under load, and look for what is
 	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-admin bench-ingest drill-ingest
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-admin bench-ingest drill-ingest
