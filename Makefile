@@ -81,4 +81,8 @@ drill-ingest: .venv/.synced ## Break everything under load, and look for what is
 	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-admin bench-ingest drill-ingest
+drill-clock: .venv/.synced ## Break all that makes the clock tick, and look for what is lost, doubled or false (DURATION=600 SEED=1)
+	@$(BIN)/python -m drills.clock $(foreach option,DURATION JOBS SEED,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-admin bench-ingest drill-ingest drill-clock

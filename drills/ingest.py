@@ -15,7 +15,6 @@ time, and no miss or timeout may contradict one. Prints one JSON line; the exit 
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -31,7 +30,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from drills.world import World, running_world
 
@@ -139,10 +137,15 @@ def run(drill: Drill, directory: Path) -> Outcome:
         django.setup()
         # Models can be imported only now.
         from drills.audit import audit, uncaught
+        from drills.load import running
         from monitors.wallclock import utcnow
 
         load = make_load(drill, world)
-        with progress_of(drill, load, world), ticking_clock() as ticks, running_load(load) as finish_load:
+        with (
+            world.progress("drill", drill.duration, console, load.figures),
+            ticking_clock() as ticks,
+            running(load) as finish_load,
+        ):
             started = time.monotonic()
             go_through(drill, world, started)
             finish_load()
@@ -211,34 +214,6 @@ def make_load(drill: Drill, world: World) -> "Load":
 # --- what goes on beside the faults ---
 
 
-@contextlib.contextmanager
-def running_load(load: "Load") -> Iterator[Callable[[], None]]:
-    """Let the clients send, in a thread of their own; yields what lets them finish."""
-    loop = asyncio.new_event_loop()
-    failure: list[BaseException] = []
-
-    def serve() -> None:
-        try:
-            loop.run_until_complete(load.run())
-        except BaseException as error:  # noqa: BLE001 - told to the drill
-            failure.append(error)
-
-    def finish() -> None:
-        if thread.is_alive():
-            loop.call_soon_threadsafe(load.stop)
-            thread.join()
-
-    thread = threading.Thread(target=serve, name="load")
-    thread.start()
-    try:
-        yield finish
-    finally:
-        finish()
-        loop.close()
-    if failure:
-        raise failure[0]
-
-
 @dataclass
 class Ticks:
     """How far the clock is, and what it could not do since the database was away."""
@@ -285,32 +260,6 @@ def ticking_clock() -> Iterator[Ticks]:
     finally:
         over.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def progress_of(drill: Drill, load: "Load", world: World) -> Iterator[None]:
-    """Show how it goes."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[figures]}"),
-        console=console,
-    ) as progress:  # fmt: skip
-        task = progress.add_task("drill", total=drill.duration, figures="")
-        over = threading.Event()
-        started = time.monotonic()
-        world.told = lambda text: progress.console.print(f"{time.monotonic() - started:6.1f} s  {text}", markup=False)
-
-        def show() -> None:
-            while not over.wait(0.5):
-                figures = f"{len(load.sent)} sent, {len(load.refused)} refused, {load.unanswered} unanswered"
-                progress.update(task, completed=time.monotonic() - started, figures=figures)
-
-        thread = threading.Thread(target=show, name="progress")
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
 
 
 def wait_until_settled(world: World, unsettled: Callable[[], str | None]) -> str | None:

@@ -5,11 +5,14 @@ is not known if the connection breaks.
 """
 
 import asyncio
+import contextlib
 import json
 import random
+import threading
 import time
 import uuid
-from collections.abc import Coroutine
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -66,16 +69,13 @@ class Refused(NamedTuple):
     what: str
 
 
-@dataclass
-class Load:
-    """Sends check-ins for `load` monitors, `rate` a second, and keeps the promises of the `prompt` ones."""
+@dataclass(kw_only=True)
+class Clients(ABC):
+    """Those who send check-ins to one project. What each was told is in `sent`."""
 
     port: int
     project: int
     key: str
-    load: list[Watched]
-    prompt: list[Watched]
-    rate: float
     speed: float
     random: random.Random
     sent: list[Sent] = field(default_factory=list)
@@ -86,52 +86,27 @@ class Load:
     _kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
     _stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def figures(self) -> str:
+        """How many were sent, and what did not go well, for people who wait."""
+        return f"{len(self.sent)} sent, {len(self.refused)} refused, {self.unanswered} unanswered"
+
     # --- when ---
 
+    @abstractmethod
     async def run(self) -> None:
         """Send until `stop`, and wait for the answers to what was sent."""
-        tasks: set[asyncio.Task[None]] = set()
-
-        def go(coroutine: Coroutine[Any, Any, None]) -> None:
-            task = asyncio.create_task(coroutine)
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        for monitor in self.prompt:
-            go(self._keep_promises(monitor))
-        started = time.monotonic()
-        number = 0
-        kinds = list(Kind)
-        while not self._stopped.is_set():
-            due = int((time.monotonic() - started) * self.rate)
-            for number in range(number, due):  # noqa: B020 - goes on where it stopped
-                go(self._send(kinds[number % len(kinds)], self.random.choice(self.load), "ok"))
-            number = due
-            await asyncio.sleep(0.005)
-        while tasks:
-            await asyncio.wait(tasks)
-        for _, writer in self._kept:
-            writer.close()
 
     def stop(self) -> None:
         """Send nothing new; to be called in the event loop."""
         self._stopped.set()
 
-    async def _keep_promises(self, monitor: Watched) -> None:
-        """A run in every minute, which says that it begins and that it has ended, by the clock of the installation."""
-        second = self.random.uniform(2, 50)
-        while not self._stopped.is_set():
-            now = utcnow()
-            wait = (second - now.second - now.microsecond / 1e6) % 60
-            if await self._is_stopped_after(wait / self.speed):
-                return
-            guid = uuid.UUID(int=self.random.getrandbits(128), version=4)
-            await self._send(Kind.RID, monitor, "in_progress", guid)
-            await asyncio.sleep(self.random.uniform(0.5, 6) / self.speed)
-            await self._send(Kind.RID, monitor, "ok", guid)
-            await self._is_stopped_after(8 / self.speed)
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing new is to be sent."""
+        return self._stopped.is_set()
 
-    async def _is_stopped_after(self, seconds: float) -> bool:
+    async def is_stopped_after(self, seconds: float) -> bool:
+        """Let time pass; returns whether `stop` was called meanwhile."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
@@ -139,9 +114,15 @@ class Load:
             return False
         return True
 
+    def close(self) -> None:
+        """Close the connections that were kept."""
+        for _, writer in self._kept:
+            writer.close()
+
     # --- what ---
 
-    async def _send(self, kind: Kind, monitor: Watched, status: str, guid: uuid.UUID | None = None) -> None:
+    async def send(self, kind: Kind, monitor: Watched, status: str, guid: uuid.UUID | None = None) -> Sent:
+        """Send a check-in, again and again until it is acknowledged if it has an id; returns what became of it."""
         number = self.random.getrandbits(128)
         guid = guid or (None if kind in WITHOUT_ID else uuid.UUID(int=number, version=4))
         request, guid = self._request(kind, monitor, status, guid)
@@ -152,11 +133,11 @@ class Load:
             outcome = await self._exchange(kind, request)
             if outcome is True:
                 sent.answered_at = utcnow()
-                return
+                return sent
             if outcome is None:
                 self.unanswered += 1
             if guid is None or (self._stopped.is_set() and sent.tries > 100):
-                return
+                return sent
             await asyncio.sleep(AGAIN_SECONDS)
 
     def _request(
@@ -223,6 +204,81 @@ class Load:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+@dataclass(kw_only=True)
+class Load(Clients):
+    """Sends check-ins for `load` monitors, `rate` a second, and keeps the promises of the `prompt` ones."""
+
+    load: list[Watched]
+    prompt: list[Watched]
+    rate: float
+
+    async def run(self) -> None:
+        """Send until `stop`, and wait for the answers to what was sent."""
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def go(coroutine: Coroutine[Any, Any, Any]) -> None:
+            task = asyncio.create_task(coroutine)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        for monitor in self.prompt:
+            go(self._keep_promises(monitor))
+        started = time.monotonic()
+        number = 0
+        kinds = list(Kind)
+        while not self.is_stopped:
+            due = int((time.monotonic() - started) * self.rate)
+            for number in range(number, due):  # noqa: B020 - goes on where it stopped
+                go(self.send(kinds[number % len(kinds)], self.random.choice(self.load), "ok"))
+            number = due
+            await asyncio.sleep(0.005)
+        while tasks:
+            await asyncio.wait(tasks)
+        self.close()
+
+    async def _keep_promises(self, monitor: Watched) -> None:
+        """A run in every minute, which says that it begins and that it has ended, by the clock of the installation."""
+        second = self.random.uniform(2, 50)
+        while not self.is_stopped:
+            now = utcnow()
+            wait = (second - now.second - now.microsecond / 1e6) % 60
+            if await self.is_stopped_after(wait / self.speed):
+                return
+            guid = uuid.UUID(int=self.random.getrandbits(128), version=4)
+            await self.send(Kind.RID, monitor, "in_progress", guid)
+            await asyncio.sleep(self.random.uniform(0.5, 6) / self.speed)
+            await self.send(Kind.RID, monitor, "ok", guid)
+            await self.is_stopped_after(8 / self.speed)
+
+
+@contextlib.contextmanager
+def running(clients: Clients) -> Iterator[Callable[[], None]]:
+    """Let the clients send, in a thread of their own; yields what lets them finish."""
+    loop = asyncio.new_event_loop()
+    failure: list[BaseException] = []
+
+    def serve() -> None:
+        try:
+            loop.run_until_complete(clients.run())
+        except BaseException as error:  # noqa: BLE001 - told to the drill
+            failure.append(error)
+
+    def finish() -> None:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(clients.stop)
+            thread.join()
+
+    thread = threading.Thread(target=serve, name="clients")
+    thread.start()
+    try:
+        yield finish
+    finally:
+        finish()
+        loop.close()
+    if failure:
+        raise failure[0]
 
 
 def _http(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What a drill runs on, and what it does to it: real engines and the real web, started, stopped, frozen and killed.
+"""What a drill runs on, and what it does to it: real engines, web, workers and beats, started, frozen and killed.
 
 Everything is started from one thread, since an engine dies with the thread that started it.
 """
@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,10 +18,13 @@ from pathlib import Path
 
 import psutil
 import psycopg
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from project import engines, supervisor
 
 STOP_SECONDS_MAX = 30.0
+RESTART_SECONDS = 0.2
 WATCH_SECONDS = 0.05
 
 
@@ -53,6 +57,19 @@ class Server:
                 process.send_signal(number)
 
 
+@dataclass(frozen=True)
+class Silence:
+    """A time in which the web did not take check-ins: from `since` until it answered again at `until` (monotonic).
+
+    From `gone` to `back` there was certainly no process that could have taken any; the two are equal if nobody knows.
+    """
+
+    since: float
+    gone: float
+    back: float
+    until: float
+
+
 @dataclass
 class World:
     """An installation without its clock, and what has happened to it; times are of `time.monotonic`."""
@@ -67,19 +84,88 @@ class World:
     """When PostgreSQL took nothing."""
     kills: list[tuple[float, float]] = field(default_factory=list)
     """When a process of the web was killed, and when it answered again."""
+    silences: list[Silence] = field(default_factory=list)
+    """Every time in which the web was not there, for whatever reason."""
+    programs: list[supervisor.Child] = field(default_factory=list)
+    """Workers and beats, if there are any."""
+    logs: Path = Path("logs")
     told: Callable[[str], None] = print
+    _is_web_kept_away: bool = False
 
     def live(self, seconds: float) -> None:
-        """Let time pass; a web that has ended is started again, as its supervisor does."""
+        """Let time pass; what has ended is started again, as its supervisor does."""
         until = time.monotonic() + seconds
         while True:
-            self.web.revive()
+            if not self._is_web_kept_away:
+                self.web.revive()
+            for program in self.programs:
+                program.revive()
             left = until - time.monotonic()
             if left <= 0:
                 return
             time.sleep(min(WATCH_SECONDS, left))
 
+    def start_program(self, name: str, arguments: list[str], **variables: str) -> supervisor.Child:
+        """Start a worker or a beat that lives as long as the world, and is started again when it ends."""
+        child = supervisor.program_child(name, arguments, self.variables | variables, self.logs)
+        # The waits of the supervisor grow with each end: a drill kills more often than anything breaks.
+        child.restart_seconds = (RESTART_SECONDS,)
+        child.launch()
+        self.programs.append(child)
+        return child
+
+    def end_programs(self) -> None:
+        """End workers and beats as a stop of the service does, those that were started last first."""
+        while self.programs:
+            _end(self.programs.pop())
+
+    @contextlib.contextmanager
+    def progress(self, name: str, seconds: float, console: Console, figures: Callable[[], str]) -> Iterator[None]:
+        """Show how it goes, with these figures, and tell the faults as they come."""
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[figures]}"),
+            console=console,
+        ) as progress:  # fmt: skip
+            task = progress.add_task(name, total=seconds, figures="")
+            over = threading.Event()
+            started = time.monotonic()
+            self.told = lambda text: progress.console.print(
+                f"{time.monotonic() - started:6.1f} s  {text}", markup=False
+            )
+
+            def show() -> None:
+                while not over.wait(0.5):
+                    progress.update(task, completed=time.monotonic() - started, figures=figures())
+
+            thread = threading.Thread(target=show, name="progress")
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
+
     # --- faults ---
+
+    def kill(self, *programs: supervisor.Child) -> None:
+        """Kill programs with all their processes at once, as when a host dies. Whoever lets time pass revives them."""
+        self.told("kill -9 of " + " and ".join(program.name for program in programs))
+        for program in programs:
+            if program.process is not None:
+                supervisor.end_group(program.process.pid, signal.SIGKILL)
+                program.process.wait()
+
+    @contextlib.contextmanager
+    def frozen(self, *programs: supervisor.Child) -> Iterator[None]:
+        """Stop programs with all their processes for a while, as on a host that swaps or whose machine is moved."""
+        stopped = [program.process.pid for program in programs if program.process is not None]
+        for pid in stopped:
+            supervisor.end_group(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                supervisor.end_group(pid, signal.SIGCONT)
 
     def restart_postgres(self) -> None:
         """Stop PostgreSQL in an orderly way, or as a crash does, and start it again at once."""
@@ -143,7 +229,52 @@ class World:
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + STOP_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
-        self.kills.append((since, time.monotonic()))
+        until = time.monotonic()
+        self.kills.append((since, until))
+        self.silences.append(Silence(since, since, since, until))
+
+    def stop_web(self, seconds: float, *, number: signal.Signals = signal.SIGTERM, **variables: str) -> None:
+        """Let there be no web for a while: after an orderly end (SIGTERM), or after a kill. Connections wait.
+
+        The web that comes back has these environment variables instead of its own, until it ends.
+        """
+        self.told(f"there is no web for {seconds:g} s, {'killed' if number is signal.SIGKILL else 'stopped'}")
+        assert self.web.process is not None, "it runs"
+        since = time.monotonic()
+        self._is_web_kept_away = True
+        if number is signal.SIGTERM:
+            self.web.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.web.process.wait(STOP_SECONDS_MAX)
+        supervisor.end_group(self.web.process.pid, signal.SIGKILL)
+        self.web.process.wait()
+        gone = time.monotonic()
+        self.live(seconds)
+        back = time.monotonic()
+        self._is_web_kept_away = False
+        usual = {name: self.variables[name] for name in variables}
+        self.variables.update(variables)  # The web is started with this very dictionary.
+        self.web.launch()
+        self.variables.update(usual)
+        self._wait_for_web(since)
+        self.silences.append(Silence(since, gone, back, time.monotonic()))
+
+    def freeze_web(self, seconds: float) -> None:
+        """Stop all processes of the web for a while, with their connections."""
+        self.told(f"the web is frozen for {seconds:g} s")
+        since = time.monotonic()
+        with self.frozen(self.web):
+            gone = time.monotonic()
+            self.live(seconds)
+            back = time.monotonic()
+        self._wait_for_web(since)
+        self.silences.append(Silence(since, gone, back, time.monotonic()))
+
+    def _wait_for_web(self, since: float) -> None:
+        while not answers(self.port):
+            self.live(WATCH_SECONDS)
+            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
+                raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
 
     def deploy(self) -> None:
         """Replace the worker of the web by a new one."""
@@ -157,7 +288,9 @@ class World:
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + STOP_SECONDS_MAX:
                 raise RuntimeError(f"the old worker does not end; its log is {self.web.log}")
-        self.kills.append((since, time.monotonic()))
+        until = time.monotonic()
+        self.kills.append((since, until))
+        self.silences.append(Silence(since, since, since, until))
 
     def stop_valkey(self, seconds: float) -> None:
         """Stop Valkey for a while."""
@@ -194,7 +327,10 @@ def answers(port: int) -> bool:
 
 @contextlib.contextmanager
 def running_world(directory: Path, *, seed: int, speed: float, **variables: str) -> Iterator[World]:
-    """Start engines, durable as in production, and a web on them whose clock runs `speed` times as fast."""
+    """Start engines, durable as in production, and a web on them whose clock runs `speed` times as fast.
+
+    Programs that are started in it are ended with it.
+    """
     logs = directory / "logs"
     logs.mkdir(parents=True)
     postgres = Server(engines.prepare_postgres(directory / "postgres", port=engines.free_port()), logs / "postgres.log")
@@ -230,9 +366,10 @@ def running_world(directory: Path, *, seed: int, speed: float, **variables: str)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         web = supervisor.web_child(listener, environment, logs)
         web.launch()
-        stack.callback(_end_web, web)
+        stack.callback(_end, web)
         chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-        world = World(postgres, valkey, web, listener.getsockname()[1], environment, chance)
+        world = World(postgres, valkey, web, listener.getsockname()[1], environment, chance, logs=logs)
+        stack.callback(world.end_programs)
         while not answers(world.port):
             world.live(WATCH_SECONDS)
         yield world
@@ -246,12 +383,12 @@ def clock_setting(database_url: str, speed: float) -> str:
     return f"{row[0].isoformat()}@{speed:g}"
 
 
-def _end_web(web: supervisor.Child) -> None:
-    """End the web as a stop of the service does, and whatever is left of it after that."""
-    if web.process is None:
+def _end(child: supervisor.Child) -> None:
+    """End the web or a program as a stop of the service does, and whatever is left of it after that."""
+    if child.process is None:
         return
-    web.process.terminate()
+    child.process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        web.process.wait(STOP_SECONDS_MAX)
-    supervisor.end_group(web.process.pid, signal.SIGKILL)
-    web.process.wait()
+        child.process.wait(STOP_SECONDS_MAX)
+    supervisor.end_group(child.process.pid, signal.SIGKILL)
+    child.process.wait()

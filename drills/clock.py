@@ -1,0 +1,457 @@
+"""A fault drill of the clock: is anything lost, doubled or falsely said while everything that makes it tick breaks?
+
+Starts engines of its own (PostgreSQL as durable as in production), the real web on a socket that outlives it, two
+workers and two beats. Jobs whose plans are known check in, or do not, while a seed decides what breaks next: processes
+are killed, frozen and cut short, engines stop, messages are lost, doubled, shuffled and buried under others, and the
+clock of one process is wrong by a minute and a half. When all that is over, every miss, timeout, incident, issue,
+occurrence and notification that the plans ask for has to be there once, and nothing else. Prints what broke and what
+was looked at, and one JSON line; the exit status is 1 if something is not so.
+
+    expected, found         what had to come of the plans and of what was acknowledged, and what is there of it
+    lost, doubled, false    not there, there twice, or there though nothing asked for it; must be 0
+    wrong                   gaps in the ledger, shards behind, wrong ticks, counts, times and statuses; must be 0
+    deaf, unknown           minutes without a web, and what fell due in them
+    uncounted               misses and timeouts that a late clock found only when a newer ok was known
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from drills.broker import Broker
+from drills.world import World, running_world
+from project import supervisor
+
+if TYPE_CHECKING:
+    from drills.clock_audit import Account, Silence
+    from drills.jobs import Plan
+    from drills.load import Watched
+
+SETTLED_SECONDS_MAX = 180.0
+QUIET_SECONDS = 2.0
+STEP_SECONDS = 90.0
+"""By how much a clock is wrong, in seconds of the installation's clock."""
+WORKERS = 2
+BEATS = 2
+
+console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """How long (seconds), with how many jobs, how fast time goes, and what the seed is."""
+
+    duration: float = 600.0
+    seed: int = 1
+    jobs: int = 60
+    speed: float = 10.0
+
+
+@dataclass
+class Breaker:
+    """Breaks one thing after the other. Durations are seconds of the installation's clock, as short as `speed` asks."""
+
+    drill: Drill
+    world: World
+    broker: Broker
+    workers: list[supervisor.Child]
+    beats: list[supervisor.Child]
+    clocks: dict[str, Path]
+    """By program: the file that says by how many seconds its clock is wrong."""
+    count: Counter[str] = field(default_factory=Counter)
+    wrong_times: list[tuple[float, float]] = field(default_factory=list)
+    """When the clock of the web was wrong (monotonic)."""
+
+    def faults(self) -> dict[str, Callable[[], None]]:
+        """Return all faults by kind."""
+        world, chance = self.world, self.world.random
+        return {
+            "worker killed": lambda: world.kill(chance.choice(self.workers)),
+            "all workers killed": lambda: world.kill(*self.workers),
+            "beat killed": lambda: world.kill(chance.choice(self.beats)),
+            "worker frozen": lambda: self._freeze(chance.choice(self.workers)),
+            "workers and beats killed": lambda: world.kill(*self.workers, *self.beats),
+            "web killed": world.kill_web,
+            "web frozen": lambda: world.freeze_web(self._some_time(20, 100)),
+            "web away": lambda: world.stop_web(self._some_time(30, 200), number=signal.SIGKILL),
+            "web stopped": lambda: world.stop_web(self._some_time(30, 200)),
+            "deploy": world.deploy,
+            "PostgreSQL restarted": world.restart_postgres,
+            "PostgreSQL stopped": lambda: world.stop_postgres(self._some_time(20, 150)),
+            "PostgreSQL frozen": lambda: world.freeze_postgres(self._some_time(10, 60)),
+            "PostgreSQL read-only": lambda: world.make_postgres_read_only(self._some_time(20, 60)),
+            "Valkey flushed": self._flush,
+            "Valkey stopped": lambda: world.stop_valkey(self._some_time(20, 150)),
+            "broker full": self._refuse,
+            "broker filled": self._fill,
+            "messages shuffled": self._shuffle,
+            "messages repeated": self._repeat,
+            "nonsense sent": self._send_nonsense,
+            "clock of a worker wrong": lambda: self._step("worker-1"),
+            "clock of a beat wrong": lambda: self._step("beat-1"),
+            "clock of the web wrong": self._step_web,
+        }
+
+    def go_through(self, kinds: Sequence[str]) -> None:
+        """Let things break one after the other, with time in between, until the duration is over."""
+        faults = self.faults()
+        started = time.monotonic()
+        for number, kind in enumerate(kinds):
+            left = self.drill.duration - (time.monotonic() - started)
+            if left <= 0:
+                break
+            self.world.live(self.world.random.uniform(0.3, 0.9) * left / (len(kinds) - number))
+            faults[kind]()
+            self.count[kind] += 1
+        self.world.live(max(0.5, self.drill.duration - (time.monotonic() - started)))
+
+    def _some_time(self, least: float, most: float) -> float:
+        """Return real seconds for a time of the installation's clock."""
+        return round(self.world.random.uniform(least, most) / self.drill.speed, 2)
+
+    def _freeze(self, program: supervisor.Child) -> None:
+        seconds = self._some_time(30, 150)
+        self.world.told(f"{program.name} is frozen for {seconds:g} s")
+        with self.world.frozen(program):
+            self.world.live(seconds)
+
+    def _step(self, name: str) -> None:
+        by = self.world.random.choice([STEP_SECONDS, -STEP_SECONDS]) / self.drill.speed
+        seconds = self._some_time(60, 240)
+        self.world.told(f"the clock of {name} is {by:+g} s wrong for {seconds:g} s")
+        write_step(self.clocks[name], by)
+        self.world.live(seconds)
+        write_step(self.clocks[name], 0)
+
+    def _step_web(self) -> None:
+        by = self.world.random.choice([STEP_SECONDS, -STEP_SECONDS])
+        self.world.told(f"the web comes back with its clock {by / self.drill.speed:+g} s wrong")
+        since = time.monotonic()
+        self.world.stop_web(0.1, WATCHCLOCK_TEST_CLOCK=stepped(self.world.variables["WATCHCLOCK_TEST_CLOCK"], by))
+        self.world.live(self._some_time(60, 120))
+        self.world.stop_web(0.1)
+        self.wrong_times.append((since, time.monotonic()))
+
+    def _flush(self) -> None:
+        self.world.told("Valkey is flushed")
+        self.broker.flush()
+
+    def _refuse(self) -> None:
+        seconds = self._some_time(30, 120)
+        self.world.told(f"the broker takes no messages for {seconds:g} s")
+        self.broker.refuse()
+        self.world.live(seconds)
+        self.broker.accept()
+
+    def _fill(self) -> None:
+        count = self.world.random.randint(1000, 3000)
+        self.world.told(f"{count} messages come before the others")
+        with self.world.frozen(*self.workers):
+            self.broker.fill(count)
+
+    def _shuffle(self) -> None:
+        """Messages wait only while nobody takes them."""
+        with self.world.frozen(*self.workers):
+            self.world.live(self._some_time(60, 130))
+            self.broker.send_nonsense(self._now(), 5)
+            count = self.broker.shuffle()
+        self.world.told(f"{count} messages come in another order, half of them twice")
+
+    def _repeat(self) -> None:
+        count = self.broker.repeat_old()
+        self.world.told(f"{count} old messages come once more")
+
+    def _send_nonsense(self) -> None:
+        self.world.told("somebody sends ticks and clock tasks that make no sense")
+        self.broker.send_nonsense(self._now(), 50)
+
+    def _now(self) -> datetime:
+        from monitors.wallclock import utcnow
+
+        return utcnow()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out: the figures, what broke how often, and sentences about what is wrong."""
+
+    figures: dict[str, Any]
+    faults: Counter[str]
+    findings: Sequence[str]
+
+
+def main() -> int:
+    """Run a drill. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--duration", type=float, default=600.0, help="seconds of faults")
+    parser.add_argument("--jobs", type=int, default=60, help="how many jobs check in")
+    parser.add_argument("--seed", type=int, help="what the jobs do and what breaks when; a random one is printed")
+    options = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    drill = Drill(options.duration, seed, options.jobs, speed=15.0 if options.duration < 120 else 10.0)
+    again = f"make drill-clock SEED={seed} DURATION={drill.duration:g} JOBS={drill.jobs}"
+    console.print(f"[bold]seed {seed}[/bold]: {again}")
+    with tempfile.TemporaryDirectory(prefix="watchclock-drill-") as name, contextlib.redirect_stdout(sys.stderr):
+        Path(name).chmod(0o711)  # PostgreSQL runs as another user if we are root.
+        outcome = run(drill, Path(name))
+    console.print(table_of(outcome))
+    for finding in outcome.findings:
+        console.print(finding, style="red", markup=False, soft_wrap=True)
+    if outcome.findings:
+        console.print(f"[bold red]seed {seed}[/bold red]: {again}")
+    print(json.dumps(outcome.figures))
+    return 1 if outcome.findings else 0
+
+
+def plan(drill: Drill, kinds: Sequence[str]) -> list[str]:
+    """Return what breaks, in the order in which it does, as the seed has it: all kinds before any comes again.
+
+    The clock of the web is wrong with one seed in four: what is received with a wrong time is compared less strictly.
+    """
+    chance = random.Random(drill.seed)  # noqa: S311 - repeatable, and no secret
+    usual = [kind for kind in kinds if kind != "clock of the web wrong" or drill.seed % 4 == 0]
+    wanted = max(6, round(drill.duration * drill.speed / 100))
+    order: list[str] = []
+    while len(order) < wanted:
+        order += chance.sample(usual, k=min(len(usual), wanted - len(order)))
+    return order
+
+
+def run(drill: Drill, directory: Path) -> Outcome:
+    """Run a drill in an empty directory."""
+    with running_world(
+        directory,
+        seed=drill.seed,
+        speed=drill.speed,
+        ALERT_EMAIL_TO="oncall@watchclock.test",
+        EMAIL_URL="dummymail://",
+        CLOCK_GRACE_SECONDS=f"{drill.speed / 10:g}",
+    ) as world:
+        os.environ |= world.variables
+        import django
+
+        django.setup()
+        # Models can be imported only now.
+        from drills.clock_audit import audit_clock
+        from drills.jobs import Jobs
+        from drills.load import running
+
+        url = world.postgres.engine.url
+        breaker = make_breaker(drill, world, directory)
+        wait_until(world, lambda: figure(url, "SELECT count(*) FROM clocktasks_tick") > 0)
+        project, key, jobs = make_jobs(drill)
+        clients = Jobs(
+            port=world.port,
+            project=project,
+            key=key,
+            speed=drill.speed,
+            random=random.Random(drill.seed),  # noqa: S311 - repeatable, and no secret
+            jobs=jobs,
+        )
+        with world.progress("drill", drill.duration, console, clients.figures), running(clients) as finish_clients:
+            breaker.go_through(plan(drill, list(breaker.faults())))
+            finish_clients()
+            problem = come_to_rest(breaker)
+        account = audit_clock(
+            url,
+            [(job, clients.told.get(job.slug, [])) for job, _ in jobs],
+            silences=silences_of(world, drill.speed),
+            wrong_times=[(at(since, drill.speed), at(until, drill.speed)) for since, until in breaker.wrong_times],
+        )
+        return conclude(drill, breaker, account, problem)
+
+
+def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
+    """Start workers and beats, of which the first of each has a clock that can be put wrong."""
+    arguments = supervisor.program_arguments(directory)
+    clocks = {name: directory / f"{name}-clock" for name in ("worker-1", "beat-1")}
+    for path in clocks.values():
+        write_step(path, 0)
+    workers, beats = [], []
+    for number in range(1, WORKERS + 1):
+        name = f"worker-{number}"
+        begin = ["drills.stepped", str(clocks[name])] if name in clocks else []
+        workers.append(world.start_program(name, [*begin, *arguments["worker"], "--hostname", f"{name}@%h"]))
+    for number in range(1, BEATS + 1):
+        name = f"beat-{number}"
+        begin = ["drills.stepped", str(clocks[name])] if name in clocks else []
+        schedule = directory / name
+        schedule.mkdir()
+        command = [part.replace(str(directory / "beat"), str(schedule)) for part in arguments["beat"]]
+        beats.append(world.start_program(name, [*begin, *command]))
+    broker = Broker(world.valkey.engine.url, random.Random(drill.seed))  # noqa: S311 - repeatable, and no secret
+    return Breaker(drill, world, broker, workers, beats, clocks)
+
+
+def make_jobs(drill: Drill) -> "tuple[int, str, list[tuple[Plan, Watched]]]":
+    """Make the monitors of the jobs; returns the project, its key, and who is watched by what plan."""
+    from django.db import connection
+
+    from checkins.messages import Source
+    from checkins.parsing import parse_checkin
+    from checkins.services import receive
+    from drills.jobs import make_plans
+    from drills.load import Watched
+    from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
+    from monitors.wallclock import utcnow
+
+    plans = make_plans(drill.jobs, random.Random(drill.seed))  # noqa: S311 - repeatable, and no secret
+    now = utcnow()
+    project = Project.objects.create(name="Drill", slug="drill", created_at=now)
+    key = IngestKey.objects.create(project=project, created_at=now).public_key
+    messages = []
+    for one in plans:
+        every = "*" if one.every == 1 else f"*/{one.every}"
+        config = {
+            "schedule": {"type": "crontab", "value": f"{every} * * * *"},
+            "checkin_margin": one.margin,
+            "max_runtime": one.runtime,
+            "failure_issue_threshold": one.failure_threshold,
+            "recovery_threshold": one.recovery_threshold,
+        }
+        payload = {"monitor_slug": one.slug, "status": "ok", "monitor_config": config}
+        messages.append(parse_checkin(payload, project_id=project.id, received_at=now, source=Source.REST))
+    receive(messages, now=now)
+    muted = [one.slug for one in plans if one.is_muted]
+    MonitorEnvironment.objects.filter(monitor__slug__in=muted).update(is_muted=True)
+    watched = {row[2]: Watched(*row) for row in Monitor.objects.values_list("id", "guid", "slug")}
+    connection.close()
+    return project.id, key, [(one, watched[one.slug]) for one in plans]
+
+
+# --- the end ---
+
+
+def come_to_rest(breaker: Breaker) -> str | None:
+    """Let the clock come to the present, then stop beats and, when nothing is left to do, workers.
+
+    Returns what does not come to rest, or None.
+    """
+    from monitors.wallclock import utcnow
+
+    world, url = breaker.world, breaker.world.postgres.engine.url
+    end = utcnow()
+    behind = "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NOT NULL AND at > %s"
+    if not wait_until(world, lambda: figure(url, behind, end) > 0):
+        return f"the clock does not come to {end}"
+    world.told("the clock is at the present; beats stop")
+    beats = [world.programs.pop(world.programs.index(beat)) for beat in breaker.beats]
+    supervisor.stop(beats)
+    unfinished = "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NULL"
+    newest = "SELECT extract(epoch FROM max(at))::bigint FROM clocktasks_tick"
+    unsent = "SELECT count(*) FROM incidents_notification WHERE sent_at IS NULL"
+
+    def is_at_rest() -> bool:
+        before = figure(url, newest)
+        if figure(url, unfinished) > 0:
+            breaker.broker.wake()
+            return False
+        world.live(QUIET_SECONDS)
+        return figure(url, unfinished) == 0 and figure(url, newest) == before
+
+    if not wait_until(world, is_at_rest):
+        return f"{figure(url, unfinished)} ticks are not finished"
+    breaker.broker.deliver()
+    if not wait_until(world, lambda: figure(url, unsent) == 0):
+        return f"{figure(url, unsent)} notifications are not sent"
+    workers = [world.programs.pop(world.programs.index(worker)) for worker in breaker.workers]
+    supervisor.stop(workers)
+    return None
+
+
+def wait_until(world: World, is_so: Callable[[], bool]) -> bool:
+    """Wait until something is so, but not for ever; returns whether it is."""
+    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        world.live(0.2)
+    return True
+
+
+def figure(url: str, sql: str, *parameters: Any) -> int:
+    """Ask the database for a number."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(sql.encode(), parameters).fetchone()
+    assert row is not None, "an aggregate has a row"
+    return int(row[0])
+
+
+def at(monotonic: float, speed: float) -> datetime:
+    """What the installation's clock showed at an instant of `time.monotonic`."""
+    from monitors.wallclock import utcnow
+
+    return utcnow() - timedelta(seconds=(time.monotonic() - monotonic) * speed)
+
+
+def silences_of(world: World, speed: float) -> "list[Silence]":
+    """Return when there was no web, by the installation's clock."""
+    from drills.clock_audit import Silence
+
+    return [
+        Silence(*(at(instant, speed) for instant in (one.since, one.gone, one.back, one.until)))
+        for one in world.silences
+    ]
+
+
+def write_step(path: Path, seconds: float) -> None:
+    """Say by how much a clock is wrong, so that no reader sees half of it."""
+    new = path.with_suffix(".new")
+    new.write_text(str(seconds))
+    new.replace(path)
+
+
+def stepped(setting: str, seconds: float) -> str:
+    """WATCHCLOCK_TEST_CLOCK for a clock that is ahead of another one by some of its seconds."""
+    origin, _, speed = setting.rpartition("@")
+    moved = datetime.fromisoformat(origin) + timedelta(seconds=seconds / (1 - float(speed)))
+    return f"{moved.isoformat()}@{speed}"
+
+
+def conclude(drill: Drill, breaker: Breaker, account: "Account", problem: str | None) -> Outcome:
+    """Put everything together."""
+    findings = [f"{figure}: {sentence}" for figure, sentences in account.findings.items() for sentence in sentences]
+    if problem is not None:
+        findings.append(f"not settled: {problem}")
+    figures = {
+        "drill": "clock",
+        "seed": drill.seed,
+        "seconds": drill.duration,
+        "speed": drill.speed,
+        "jobs": drill.jobs,
+        "faults": breaker.count.total(),
+        **{name: value for name, value in vars(account).items() if name != "findings"},
+    }
+    return Outcome(figures, breaker.count, findings)
+
+
+def table_of(outcome: Outcome) -> Table:
+    """What broke how often, beside what was looked at."""
+    table = Table("what broke", "times", "what was looked at", "number")
+    broken = sorted(outcome.faults.items())
+    names = [name for name in outcome.figures if name not in ("drill", "seed", "seconds", "speed", "jobs", "faults")]
+    for number in range(max(len(broken), len(names))):
+        left = broken[number] if number < len(broken) else ("", "")
+        right = (names[number], outcome.figures[names[number]]) if number < len(names) else ("", "")
+        table.add_row(left[0], str(left[1]), right[0], str(right[1]))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
