@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import reverse_lazy
 from kombu import Queue
 
+from clocktasks.volume import VolumeRules
 from monitors.wallclock import ClockSpeed
 from project import environment
 
@@ -146,6 +147,14 @@ vars().update(environment.email("EMAIL_URL", default="consolemail://"))
 CLOCK_GRACE_SECONDS = environment.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
 # A crash and a restart, or a deploy, take less than this; an alert that waits for a dead machine is late by it.
 INGEST_NODE_SILENT_SECONDS = environment.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)
+# People say how far the volume may fall; a deviation downwards is negative.
+_incident_percent = environment.whole_number("VOLUME_INCIDENT_PERCENT", default=30, least=1, most=100)
+VOLUME_RULES = VolumeRules(
+    anomaly_percent=-environment.whole_number("VOLUME_ANOMALY_PERCENT", default=10, least=1, most=_incident_percent),
+    incident_percent=-_incident_percent,
+    decision_window=environment.whole_number("VOLUME_DECISION_MINUTES", default=5, least=1, most=60),
+    minimum_expected=environment.whole_number("VOLUME_MINIMUM_EXPECTED", default=100, least=1, most=1_000_000_000),
+)
 TEST_CLOCK: ClockSpeed | None = None
 if _test_clock := environment.text("WATCHCLOCK_TEST_CLOCK", default=""):
     if not (DEBUG or environment.flag("WATCHCLOCK_ALLOW_TEST_CLOCK", default=False)):

@@ -6,6 +6,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
+from clocktasks.volume import VolumeRules
 from project import environment
 from project.supervisor import BASE_DIR
 from tests.checkins.web import IngestClient
@@ -52,6 +53,28 @@ def test_a_test_clock_is_refused_in_production(tmp_path):
     assert refused.returncode == 1
     assert "WATCHCLOCK_TEST_CLOCK is set" in refused.stderr
     assert allowed.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("VOLUME_INCIDENT_PERCENT", "-30"),
+        ("VOLUME_INCIDENT_PERCENT", "101"),
+        ("VOLUME_ANOMALY_PERCENT", "0"),
+        ("VOLUME_ANOMALY_PERCENT", "31"),  # More than the default of what is an incident.
+        ("VOLUME_DECISION_MINUTES", "0"),
+        ("VOLUME_MINIMUM_EXPECTED", "0"),
+    ],
+)
+def test_rules_for_volume_that_make_no_sense_are_refused_by_name(tmp_path, variable, value):
+    outcome = check_settings(tmp_path, **PRODUCTION, **{variable: value})
+
+    assert outcome.returncode == 1
+    assert f"Watchclock cannot start: {variable}='{value}'" in outcome.stderr
+
+
+def test_the_rules_for_volume_are_the_same_in_the_settings_and_in_the_code(settings):
+    assert VolumeRules() == settings.VOLUME_RULES
 
 
 @pytest.mark.parametrize(
