@@ -17,7 +17,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, cast
 
@@ -30,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 10.0
+STATE_SECONDS = 1.0
+"""How often the batcher says how it is."""
+SILENT_SECONDS = 15.0
+"""After so long without a word the batcher hangs."""
 BUFFER_BYTES = 4 << 20
 
 
@@ -45,11 +51,24 @@ class RawRequest(msgspec.Struct, array_like=True, gc=False):
     body_bytes: int
 
 
+class BatcherState(msgspec.Struct, frozen=True, array_like=True):
+    """How the batcher takes requests: see `Batcher`'s properties of the same names."""
+
+    is_direct: bool
+    spooled_count: int
+    spool_bytes: int
+    is_refusing: bool
+
+
 class Answers(msgspec.Struct, frozen=True, array_like=True):
-    """Answers on their way back: few different ones, and for each request its number and which one it gets."""
+    """Answers on their way back: few different ones, and for each request its number and which one it gets.
+
+    Now and then the batcher says how it is, with answers or without.
+    """
 
     different: list[Answer]
     which: list[tuple[int, int]]
+    state: BatcherState | None = None
 
 
 class Store(Protocol):
@@ -133,6 +152,8 @@ class Relay:
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
         self._is_serving = False
+        self.state = BatcherState(is_direct=True, spooled_count=0, spool_bytes=0, is_refusing=False)
+        self._state_at = time.monotonic()
 
     async def start(self) -> None:
         """Start the batcher process, and return when it takes requests. Raises RelayError."""
@@ -179,6 +200,11 @@ class Relay:
         if self._process is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the batcher has not said for too long how it is. `state` is what it said last."""
+        return time.monotonic() - self._state_at > SILENT_SECONDS
+
     def _flush(self) -> None:
         if self._outgoing:
             self._frames.send(self._outgoing)
@@ -194,6 +220,8 @@ class Relay:
                 self._ready.set_exception(RelayError(error))
             return
         answers = _answers.decode(frame)
+        if answers.state is not None:
+            self.state, self._state_at = answers.state, time.monotonic()
         for number, which in answers.which:
             future = self._waiting.pop(number)
             if not future.done():  # Its client may be gone.
@@ -261,6 +289,10 @@ async def serve_batcher(connection: socket.socket, batcher: Batcher) -> None:
         await gone.wait()
         return
     frames.send(None)
-    await gone.wait()
+    while not gone.is_set():
+        state = BatcherState(batcher.is_direct, batcher.spooled_count, batcher.spool_bytes, batcher.is_refusing)
+        frames.send(Answers([], [], state))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(gone.wait(), STATE_SECONDS)
     await batcher.stop()
     flush()

@@ -1,5 +1,6 @@
-"""What the web serves: check-ins go to a thin application of their own, everything else to Django."""
+"""What the web serves: check-ins and probes go to thin applications of their own, everything else to Django."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -13,6 +14,9 @@ django_application = get_asgi_application()
 # Models can be imported only now.
 from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path  # noqa: E402
 from checkins.relay import Relay, RelayError  # noqa: E402
+from clocktasks.health import Intake  # noqa: E402
+from monitors.wallclock import utcnow  # noqa: E402
+from project import lookout, probes  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve a request, or the life of the process: check-ins are stored from its first moment to its last."""
     if scope["type"] == "http" and is_ingest_path(scope["path"]):
         await ingest(_running[0], scope, receive, send)
+    elif scope["type"] == "http" and scope["path"] in probes.PATHS:
+        await probes.answer_probe(lookout.running, scope, send)
     elif scope["type"] == "lifespan":
         await _live(receive, send)
     else:
@@ -40,8 +46,24 @@ async def _live(receive: Receive, send: Send) -> None:
         return
     gc.freeze()  # What is there now stays: no need to look through it again and again.
     _running.append(relay)
+    lookout.running = lookout.Lookout(intake=lambda: _intake(relay), utcnow=utcnow)
+    watching = asyncio.create_task(lookout.running.watch())
     await send({"type": "lifespan.startup.complete"})
     await receive()
+    watching.cancel()
+    lookout.running.stop()
     await relay.stop()
     _running.remove(relay)
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _intake(relay: Relay) -> Intake:
+    return Intake(
+        is_direct=relay.state.is_direct,
+        spooled_count=relay.state.spooled_count,
+        spool_bytes=relay.state.spool_bytes,
+        spool_bytes_max=settings.SPOOL_BYTES_MAX,
+        is_refusing=relay.state.is_refusing,
+        is_silent=relay.is_silent,
+        free_bytes=lookout.free_bytes(),
+    )

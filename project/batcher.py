@@ -6,8 +6,13 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
+from contextlib import suppress
 
 import django
+
+PUSH_SECONDS = 5.0
 
 
 def main() -> None:
@@ -22,12 +27,26 @@ def main() -> None:
     from checkins.batching import make_batcher
     from checkins.relay import serve_batcher
 
+    threading.Thread(target=push_meters, name="meters", daemon=True).start()
+
     # What a batch makes is freed as it goes, since it forms no cycles: looking for some took nearly a third of the
     # time.
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         asyncio.run(serve_batcher(connection, make_batcher()))
+
+
+def push_meters() -> None:
+    """Bring what is counted here to Valkey every few seconds, as long as this process lives."""
+    import redis
+
+    from monitors import meters
+
+    while True:
+        time.sleep(PUSH_SECONDS)
+        with suppress(redis.RedisError):  # The next push brings it.
+            meters.push()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,75 @@
 """The Celery application. Its configuration is in `project.settings`, under CELERY_."""
 
+import logging.config
 import os
+from contextlib import suppress
+from typing import Any
 
-from celery import Celery
+import redis
+import structlog
+from celery import Celery, bootsteps, signals
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def log_like_everybody(**_: Any) -> None:
+    """Leave logging as the settings have it; with somebody here, Celery does not set up its own."""
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@signals.task_prerun.connect
+def bind_task(task: Any, task_id: str, **_: Any) -> None:
+    """Let every log line of a task say which one it is."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id)
+
+
+@signals.task_postrun.connect
+def push_meters(**_: Any) -> None:
+    """Bring what the task has counted to Valkey. A process of the pool may be ended after any task."""
+    from monitors import meters
+
+    structlog.contextvars.clear_contextvars()
+    with suppress(redis.RedisError):  # The next push brings it.
+        meters.push()
+
+
+@signals.beat_init.connect
+def watch_beat(**_: Any) -> None:
+    """Let beat say that it is there whenever it has sent something: that is its work."""
+    signals.after_task_publish.connect(_say_that_beat_is_alive)
+
+
+def _say_that_beat_is_alive(**_: Any) -> None:
+    from clocktasks import alive
+    from monitors.wallclock import utcnow
+
+    alive.say_alive(alive.Kind.BEAT, utcnow())
+
+
+class SayAlive(bootsteps.StartStopStep):
+    """Lets a worker say that it is there, for as long as it has its broker and its event loop turns."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Begin, also again after the broker was away: then the timers are gone."""
+        from clocktasks import alive
+
+        self._say()
+        parent.timer.call_repeatedly(alive.SAY_SECONDS, self._say)
+
+    def _say(self) -> None:
+        from clocktasks import alive
+        from monitors.wallclock import utcnow
+
+        alive.say_alive(alive.Kind.WORKER, utcnow())
+
+
+app.steps["consumer"].add(SayAlive)

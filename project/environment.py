@@ -5,7 +5,9 @@ not say which variable it was. Nobody should have to guess that at three in the 
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -54,6 +56,14 @@ def flag(name: str, *, default: bool) -> bool:
     return value in _TRUE
 
 
+def choice(name: str, *, default: str, of: Sequence[str]) -> str:
+    """One of a few words."""
+    value = text(name, default=default).strip().lower()
+    if value not in of:
+        raise ImproperlyConfigured(f"{name}={value!r} is not one of {', '.join(of)}.")
+    return value
+
+
 def whole_number(name: str, *, default: int, least: int, most: int) -> int:
     """An integer from `least` to `most`."""
     try:
@@ -84,6 +94,15 @@ def web_address(name: str) -> str:
             f"{name}={address!r} is not a web address: it looks like https://watchclock.example.com, "
             "with a port or a path if there is one."
         )
+    return address
+
+
+def request_address(name: str) -> str:
+    """An http or https address to be asked for, with any path and query; empty if it is not set."""
+    address = text(name, default="").strip()
+    parts = urlsplit(address)
+    if address and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        raise ImproperlyConfigured(f"{name}={address!r} is not a web address: it begins with https:// or http://.")
     return address
 
 

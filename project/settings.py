@@ -9,7 +9,7 @@ from kombu import Queue
 
 from clocktasks.volume import VolumeRules
 from monitors.wallclock import ClockSpeed
-from project import environment
+from project import environment, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -86,6 +86,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "project.banner.findings",
             ]
         },
     }
@@ -141,6 +142,12 @@ INGEST_QUEUE_BYTES_MAX = environment.whole_number(
 ALERT_EMAIL_TO = environment.words("ALERT_EMAIL_TO", default=[])
 DEFAULT_FROM_EMAIL = environment.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
 vars().update(environment.email("EMAIL_URL", default="consolemail://"))
+
+# --- Watching the watchman --------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = environment.text("METRICS_TOKEN", default="")
+METRICS_OPEN = environment.flag("METRICS_OPEN", default=DEBUG)
+HEARTBEAT_URL = environment.request_address("HEARTBEAT_URL")
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
@@ -217,6 +224,12 @@ CELERY_BEAT_SCHEDULE = {
         "task": "checkins.tasks.settle_parked",
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 20},
+    },
+    "send-heartbeat": {
+        "task": "clocktasks.tasks.send_heartbeat",
+        "schedule": schedule(60 / _CLOCK_SPEED, relative=True),
+        # Half a minute after the tick: by then it is finished, or the clock is late.
+        "options": {"queue": "notifications", "countdown": 30 / _CLOCK_SPEED, "expires": 60},
     },
     "keep-house": {
         "task": "checkins.tasks.keep_house",
@@ -296,10 +309,6 @@ UNFOLD = {
     },
 }
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
-}
+# --- Logs -----------------------------------------------------------------------------------------------------------
+
+LOGGING = logs.configuration(logs.log_format())

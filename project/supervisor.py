@@ -283,7 +283,9 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
         "DJANGO_SETTINGS_MODULE": "project.settings",
     }
     engines.write_private(home / "environment", "".join(f"{name}={value}\n" for name, value in settings.items()))
-    return {**os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
+    # Nobody else can reach the metrics, and somebody may be reading the logs.
+    friendly = {"METRICS_OPEN": "true", "LOG_FORMAT": "console"}
+    return {**friendly, **os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
 
 
 def program_arguments(home: Path) -> dict[str, list[str]]:
@@ -405,9 +407,9 @@ def read_instance(home: Path) -> dict[str, Any]:
 
 
 def web_answers(port: int) -> bool:
-    """Whether the web process answers requests; which answer it gives does not matter."""
+    """Whether the web process answers requests."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/admin/login/", timeout=2):
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2):
             return True
     except urllib.error.HTTPError:
         return True

@@ -20,7 +20,7 @@ its way; HTTP/1.1 has no cure for that, and clients look at a kept connection be
 
 import argparse
 import asyncio
-import logging
+import logging.config
 import multiprocessing
 import os
 import resource
@@ -39,7 +39,7 @@ from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 
-from project import environment
+from project import environment, logs
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Send], Awaitable[None]]
@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--fd", type=int, help="number of a listening socket that the parent process has opened")
     arguments = parser.parse_args()
     try:
+        logging.config.dictConfig(logs.configuration(logs.log_format()))
         with listening_socket(arguments.fd) as listener:
             # The workers load it, so that this process knows nothing of the code that a deploy replaces.
             server(listener).serve(target_loader=partial(application, listener.fileno()), wrap_loader=False)
@@ -119,6 +120,7 @@ def server(listener: socket.socket) -> "SharedSocketServer":
             ),
         ),
         log_level=LogLevels.warning,
+        log_dictconfig=logs.configuration(logs.log_format()),
         # A second death within seconds ends the main process (granian takes it for a crash loop): the parent starts a
         # new one, and the socket waits.
         respawn_failed_workers=True,

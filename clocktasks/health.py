@@ -1,0 +1,450 @@
+"""Whether Watchclock can do its job: from facts to findings that a person can act on (pure).
+
+    rows, Valkey, broker, this process's spool -> Facts -> find_problems -> Findings -> /readyz, the banner of the admin
+
+A finding is *bad* if people may be told too late, falsely or not at all, or if check-ins are refused. Otherwise it is
+something that somebody should look at. Which facts are missing, since what would tell them is away, is a finding too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+LEDGER_SILENT_MAX = timedelta(seconds=150)
+"""A tick is written about a second after its minute. Two that do not come are no hiccup."""
+LAG_MAX = timedelta(seconds=150)
+"""How old the newest finished tick may be: up to a minute and a second at rest, and a minute more for a large one."""
+FINISH_MAX = timedelta(seconds=120)
+"""How long the shards may take for a tick before somebody should know: a million misses take less."""
+NODE_SILENT_MAX = timedelta(seconds=30)
+"""An ingest node says every second that it is there."""
+HEARD_MAX = timedelta(seconds=60)
+"""Beat and workers say every ten or twenty seconds that they are there."""
+OUTBOX_WAIT_MAX = timedelta(minutes=5)
+"""The outbox is looked at every twenty seconds; a mail server that is restarted is back by then."""
+SPOOL_FREE_BYTES_MIN = 256 << 20
+"""Room on the disk of the spool: PostgreSQL's absence of an hour on a busy installation."""
+
+
+class Part(StrEnum):
+    """What a finding is about."""
+
+    POSTGRES = "postgres"
+    VALKEY = "valkey"
+    BROKER = "broker"
+    MIGRATIONS = "migrations"
+    BEAT = "beat"
+    WORKER = "worker"
+    CLOCK = "clock"
+    INGEST = "ingest"
+    SPOOL = "spool"
+    OUTBOX = "outbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong: what, since when (None: not known), and what to do about it."""
+
+    part: Part
+    is_bad: bool
+    what: str
+    since: datetime | None
+    todo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Something that does not answer: since when that is known, and what was said."""
+
+    since: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TickFacts:
+    """A row of the ledger."""
+
+    at: datetime
+    dispatched_at: datetime
+    decided_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A minute that waits for ingest nodes."""
+
+    at: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """An ingest node that has not left."""
+
+    id: str
+    host: str
+    pid: int
+    seen_at: datetime
+    watermark: datetime
+    spooled_count: int
+    dropped_at: datetime | None
+
+    def __str__(self) -> str:
+        return f"{self.host} pid {self.pid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the database says. Counts of the outbox and of check-ins that wait are bounded."""
+
+    newest: TickFacts | None = None
+    newest_finished_at: datetime | None = None
+    oldest_unfinished: TickFacts | None = None
+    oldest_undecided: TickFacts | None = None
+    undecided_count: int = 0
+    shards_behind: Mapping[str, int] = field(default_factory=dict)
+    held: Held | None = None
+    clock_incident: tuple[str, datetime] | None = None
+    nodes: Sequence[NodeFacts] = ()
+    unsent_count: int = 0
+    oldest_unsent_at: datetime | None = None
+    unsent_error: str = ""
+    waiting: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How the answering web process takes check-ins.
+
+    `is_direct`: into PostgreSQL, else into its spool. `is_refusing`: it had to refuse some a moment ago.
+    `is_silent`: the process that stores them does not say anything any more. `free_bytes`: room on the spool's disk.
+    """
+
+    is_direct: bool
+    spooled_count: int
+    spool_bytes: int
+    spool_bytes_max: int
+    is_refusing: bool
+    is_silent: bool
+    free_bytes: int | None
+
+    @property
+    def can_take(self) -> bool:
+        """Whether a check-in that comes now is taken."""
+        return not (self.is_refusing or self.is_silent)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known at `now`. `rows` is None while PostgreSQL is away; `intake` is None outside a web process.
+
+    `watched_since` is when the asking process began to look. `heard`: when each kind ("beat", "worker") was last heard
+    of on any host. `queues`: messages that wait in each.
+    """
+
+    now: datetime
+    watched_since: datetime
+    rows: Rows | None = None
+    postgres: Outage | None = None
+    valkey: Outage | None = None
+    broker: Outage | None = None
+    missing_migrations: Sequence[str] = ()
+    heard: Mapping[str, datetime] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
+    intake: Intake | None = None
+
+
+def find_problems(facts: Facts) -> list[Finding]:
+    """Return what is wrong, the bad things first."""
+    findings = [*_find_outages(facts), *_find_intake_problems(facts.intake)]
+    if facts.rows is not None and not facts.missing_migrations:
+        findings += _find_clock_problems(facts, facts.rows)
+        findings += _find_silence(facts, facts.rows)
+        findings += _find_node_problems(facts, facts.rows)
+        findings += _find_outbox_problems(facts, facts.rows)
+    return sorted(findings, key=lambda finding: not finding.is_bad)
+
+
+def is_on_time(facts: Facts) -> bool:
+    """Tell whether the whole may be called healthy to the outside: the clock is at now, and nothing bad is found."""
+    rows = facts.rows
+    if rows is None or rows.newest_finished_at is None or facts.now - rows.newest_finished_at > LAG_MAX:
+        return False
+    return not any(finding.is_bad for finding in find_problems(facts))
+
+
+def _find_outages(facts: Facts) -> list[Finding]:
+    findings = []
+    if facts.postgres is not None:
+        findings.append(
+            Finding(
+                Part.POSTGRES,
+                True,
+                f"PostgreSQL cannot be used ({facts.postgres.error}). Check-ins are kept in the spool; nothing is "
+                "judged and nobody is told until it is back.",
+                facts.postgres.since,
+                "Bring PostgreSQL back; what was kept is stored by itself.",
+            )
+        )
+    if facts.missing_migrations:
+        findings.append(
+            Finding(
+                Part.MIGRATIONS,
+                True,
+                f"The database lacks {len(facts.missing_migrations)} migrations of this version, first "
+                f"{facts.missing_migrations[0]}.",
+                None,
+                "Run manage.py bootstrap.",
+            )
+        )
+    if facts.valkey is not None:
+        findings.append(
+            Finding(
+                Part.VALKEY,
+                True,
+                f"Valkey does not answer ({facts.valkey.error}).",
+                facts.valkey.since,
+                "Bring it back, empty if need be: nothing that must be kept is in it.",
+            )
+        )
+    if facts.broker is not None:
+        findings.append(
+            Finding(
+                Part.BROKER,
+                True,
+                f"The broker does not answer ({facts.broker.error}): beat cannot wake the workers.",
+                facts.broker.since,
+                "Bring it back, empty if need be: the clock makes up for every minute.",
+            )
+        )
+    return findings
+
+
+def _find_intake_problems(intake: Intake | None) -> list[Finding]:
+    if intake is None:
+        return []
+    findings = []
+    if intake.is_silent:
+        findings.append(
+            Finding(
+                Part.INGEST,
+                True,
+                "The process that stores the check-ins of this web process does not answer.",
+                None,
+                "Restart this web process, and keep its log.",
+            )
+        )
+    if intake.is_refusing:
+        findings.append(
+            Finding(
+                Part.SPOOL,
+                True,
+                f"Check-ins are refused: PostgreSQL does not take them, and the spool ({intake.spool_bytes:,} of "
+                f"{intake.spool_bytes_max:,} bytes) cannot either.",
+                None,
+                "Bring PostgreSQL back, or give the spool room: SPOOL_BYTES_MAX, and the disk of SPOOL_DIRECTORY.",
+            )
+        )
+    elif not intake.is_direct:
+        findings.append(
+            Finding(
+                Part.SPOOL,
+                False,
+                f"Check-ins go to the spool of this web process, where {intake.spooled_count:,} wait.",
+                None,
+                "They are stored by themselves as soon as PostgreSQL takes them.",
+            )
+        )
+    if intake.free_bytes is None:
+        findings.append(
+            Finding(
+                Part.SPOOL,
+                False,
+                "The directory of the spool cannot be written to: check-ins will be refused when PostgreSQL is away.",
+                None,
+                "Look at SPOOL_DIRECTORY.",
+            )
+        )
+    elif intake.free_bytes < SPOOL_FREE_BYTES_MIN:
+        findings.append(
+            Finding(
+                Part.SPOOL,
+                False,
+                f"The disk of the spool has only {intake.free_bytes >> 20} MiB left.",
+                None,
+                "Make room on the disk of SPOOL_DIRECTORY.",
+            )
+        )
+    return findings
+
+
+def _find_clock_problems(facts: Facts, rows: Rows) -> list[Finding]:
+    """Return why the clock is not at now, if it is not."""
+    newest, held = rows.newest, rows.held
+    findings = []
+    if held is not None and (newest is None or held.at > newest.at):
+        findings.append(
+            Finding(
+                Part.CLOCK,
+                facts.now - held.at > LEDGER_SILENT_MAX,
+                f"The clock waits with {held.at:%H:%M} UTC: {held.reason}.",
+                held.at,
+                "Bring that web process or its database connection back; after INGEST_NODE_SILENT_SECONDS of silence "
+                "it is no longer waited for.",
+            )
+        )
+    elif facts.now - (facts.watched_since if newest is None else newest.dispatched_at) > LEDGER_SILENT_MAX:
+        waiting = facts.queues.get("clock", 0)
+        both_run = _is_heard(facts, "beat") and _is_heard(facts, "worker")
+        findings.append(
+            Finding(
+                Part.CLOCK,
+                True,
+                ("No tick was ever written" if newest is None else "The clock stands still")
+                + ": nothing is judged, and nobody is told."
+                + (f" {waiting} messages wait for a worker." if waiting else ""),
+                None if newest is None else newest.dispatched_at,
+                "Beat and a worker run: see that a worker reads the queue clock, and read its log."
+                if both_run
+                else "See that beat runs, and a worker that reads the queue clock.",
+            )
+        )
+    undecided = rows.oldest_undecided
+    if undecided is not None:
+        findings.append(
+            Finding(
+                Part.CLOCK,
+                False,
+                f"The volume of check-ins at {undecided.at:%H:%M} UTC is unusual: the clock waits until it is clear "
+                "whether it may be deaf.",
+                undecided.dispatched_at,
+                "See that check-ins reach Watchclock. It decides by itself.",
+            )
+        )
+    unfinished = rows.oldest_unfinished
+    if unfinished is not None and (undecided is None or unfinished.at < undecided.at):
+        began_at = unfinished.decided_at or unfinished.dispatched_at
+        if facts.now - began_at > FINISH_MAX:
+            findings.append(
+                Finding(
+                    Part.CLOCK,
+                    True,
+                    f"Tick {unfinished.at:%H:%M} UTC is not finished: {max(rows.shards_behind.values(), default=0)} "
+                    "shards are behind.",
+                    began_at,
+                    "See that workers run and read their log; more workers take more shards.",
+                )
+            )
+    if rows.clock_incident is not None:
+        cause, started_at = rows.clock_incident
+        findings.append(
+            Finding(
+                Part.CLOCK,
+                True,
+                f"Watchclock may be deaf ({cause}): what falls due becomes unknown, and nobody is told of misses.",
+                started_at,
+                "See that check-ins reach Watchclock.",
+            )
+        )
+    return findings
+
+
+def _find_silence(facts: Facts, rows: Rows) -> list[Finding]:
+    """Return which kind of process nobody hears any more.
+
+    Valkey may have been emptied, or all may just have been started: who was never heard of is only missed if the clock
+    stands still as well.
+    """
+    stands_still = (
+        facts.now - (facts.watched_since if rows.newest is None else rows.newest.dispatched_at) > LEDGER_SILENT_MAX
+    )
+    consequences = {
+        "beat": (Part.BEAT, "No beat runs: nobody says that a minute has passed."),
+        "worker": (Part.WORKER, "No worker runs: nothing is judged, and no mail is sent."),
+    }
+    findings = []
+    for kind, (part, what) in consequences.items():
+        heard_at = facts.heard.get(kind)
+        is_missed = stands_still if heard_at is None else not _is_heard(facts, kind)
+        if is_missed and facts.valkey is None:
+            findings.append(
+                Finding(
+                    part,
+                    True,
+                    what + (f" {waiting} messages wait." if (waiting := sum(facts.queues.values())) else ""),
+                    heard_at,
+                    f"Start {kind}. Every minute is made up for, in order.",
+                )
+            )
+    return findings
+
+
+def _is_heard(facts: Facts, kind: str) -> bool:
+    heard_at = facts.heard.get(kind)
+    return heard_at is not None and facts.now - heard_at <= HEARD_MAX
+
+
+def _find_node_problems(facts: Facts, rows: Rows) -> list[Finding]:
+    findings = []
+    for node in rows.nodes:
+        if node.dropped_at is not None and node.spooled_count:
+            findings.append(
+                Finding(
+                    Part.INGEST,
+                    True,
+                    f"Ingest node {node} is gone with {node.spooled_count:,} acknowledged check-ins in its spool, and "
+                    "the clock goes on without it.",
+                    node.seen_at,
+                    "Start a web process with the same SPOOL_DIRECTORY on that host.",
+                )
+            )
+        elif node.dropped_at is None and facts.now - node.seen_at > NODE_SILENT_MAX:
+            findings.append(
+                Finding(
+                    Part.INGEST,
+                    True,
+                    f"Ingest node {node} is silent, and the clock waits for it.",
+                    node.seen_at,
+                    "Bring that web process or its database connection back.",
+                )
+            )
+        elif node.dropped_at is None and node.spooled_count:
+            findings.append(
+                Finding(
+                    Part.SPOOL,
+                    False,
+                    f"{node.spooled_count:,} check-ins wait in the spool of ingest node {node}.",
+                    node.watermark,
+                    "They are being stored; if they do not become fewer, read the log of that web process.",
+                )
+            )
+    return findings
+
+
+def _find_outbox_problems(facts: Facts, rows: Rows) -> list[Finding]:
+    findings = []
+    if rows.oldest_unsent_at is not None and facts.now - rows.oldest_unsent_at > OUTBOX_WAIT_MAX:
+        reason = f": {rows.unsent_error}" if rows.unsent_error else ""
+        findings.append(
+            Finding(
+                Part.OUTBOX,
+                True,
+                f"{rows.unsent_count:,} notifications are not sent{reason}.",
+                rows.oldest_unsent_at,
+                "Look at EMAIL_URL and the mail server, and see that a worker reads the queue notifications.",
+            )
+        )
+    failed = rows.waiting.get("failed", 0)
+    if failed:
+        findings.append(
+            Finding(
+                Part.INGEST,
+                False,
+                f"{failed:,} check-ins met an unexpected error and wait for a person.",
+                None,
+                "Admin, Waiting check-ins: read the error, then choose Process again.",
+            )
+        )
+    return findings

@@ -1,0 +1,144 @@
+"""What the database says about the clock, the ingest and the outbox: a few short statements by index (shell).
+
+`read_rows` is what findings are made of (`clocktasks.health`), `read_figures` what only the metrics want to know
+besides. Neither locks anything or grows with what is watched. Whoever calls bounds them with a statement_timeout.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, models
+from django.db.models import Count, QuerySet, Sum
+
+from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
+from clocktasks.clock import MINUTE, whole_minute
+from clocktasks.health import Held, NodeFacts, Rows, TickFacts
+from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
+from incidents.models import Notification
+from monitors.models import MonitorEnvironment
+
+COUNTED_MAX = 10_000
+"""What may be many (the outbox after a large outage) is counted up to here: more is simply "a lot"."""
+QUANTILES = (0.5, 0.9, 1.0)
+SUMMARY_OVER = timedelta(hours=1)
+TICK_COLUMNS = ("at", "dispatched_at", "decided_at", "finished_at")
+
+
+def read_rows() -> Rows:
+    """Return what findings are made of."""
+    ticks = Tick.objects.order_by("at")
+    newest = _first_tick(ticks.reverse())
+    held = HeldTick.objects.order_by("-at").values_list("at", "reason").first()
+    undecided = ticks.filter(decided_at__isnull=True)
+    oldest_undecided = _first_tick(undecided)
+    unsent = Notification.objects.filter(sent_at__isnull=True).order_by("created_at", "id")
+    oldest_unsent = unsent.values_list("created_at", "last_error").first()
+    incident = ClockIncident.objects.filter(ended_at__isnull=True).first()
+    return Rows(
+        newest=newest,
+        newest_finished_at=ticks.reverse().filter(finished_at__isnull=False).values_list("at", flat=True).first(),
+        oldest_unfinished=_first_tick(ticks.filter(finished_at__isnull=True)),
+        oldest_undecided=oldest_undecided,
+        undecided_count=_bounded_count(undecided) if oldest_undecided else 0,
+        shards_behind={} if newest is None else _shards_behind(newest.at),
+        held=None if held is None else Held(*held),
+        clock_incident=None if incident is None else (incident.get_cause_display(), incident.started_at),
+        nodes=_nodes(),
+        unsent_count=_bounded_count(unsent) if oldest_unsent else 0,
+        oldest_unsent_at=oldest_unsent[0] if oldest_unsent else None,
+        unsent_error=oldest_unsent[1] if oldest_unsent else "",
+        waiting={
+            reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
+            for reason in ("monitor_unknown", "failed")
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What only the metrics want to know.
+
+    `tick_seconds`: of the ticks of the last hour, by part and quantile. `newest_marked`: what the newest finished tick
+    marked, by status. `due_count`: monitor environments that are due at the newest tick and not judged yet, bounded.
+    `processing_errors`: of the last whole minute, by kind.
+    """
+
+    tick_seconds: Mapping[tuple[str, float], float]
+    newest_marked: Mapping[str, int]
+    due_count: int
+    processing_errors: Mapping[str, int]
+
+
+def read_figures(now: datetime) -> Figures:
+    """Return them as of `now`."""
+    newest = Tick.objects.order_by("-at").values_list("at", flat=True).first()
+    finished = (
+        Tick.objects.filter(finished_at__isnull=False)
+        .order_by("-at")
+        .values_list("missed_count", "timeout_count", "unknown_count")
+        .first()
+    )
+    minute = whole_minute(now) - MINUTE
+    errors = (
+        ProcessingError.objects.filter(minute=minute, last_received_at__gte=minute)
+        .order_by()
+        .values_list("kind")
+        .annotate(Sum("count"))
+    )
+    due = MonitorEnvironment.objects.none() if newest is None else MonitorEnvironment.objects.due_at(newest)
+    return Figures(
+        tick_seconds=_tick_seconds(now),
+        newest_marked={} if finished is None else dict(zip(("missed", "timeout", "unknown"), finished, strict=True)),
+        due_count=_bounded_count(due),
+        processing_errors=dict(errors),
+    )
+
+
+def _first_tick(ticks: QuerySet[Tick]) -> TickFacts | None:
+    row = ticks.values_list(*TICK_COLUMNS).first()
+    return None if row is None else TickFacts(*row)
+
+
+def _shards_behind(newest: datetime) -> dict[str, int]:
+    behind = dict.fromkeys(ShardClock.objects.order_by("kind").values_list("kind", flat=True).distinct(), 0)
+    rows = ShardClock.objects.filter(position__lt=newest).order_by().values_list("kind").annotate(Count("id"))
+    return behind | dict(rows)
+
+
+def _nodes() -> tuple[NodeFacts, ...]:
+    rows = IngestNode.objects.filter(left_at__isnull=True).order_by("watermark", "id")
+    columns = ("host", "pid", "seen_at", "watermark", "spooled_count", "dropped_at")
+    return tuple(NodeFacts(str(node_id), *row) for node_id, *row in rows.values_list("id", *columns)[:1000])
+
+
+def _bounded_count(rows: "QuerySet[Any, Any]") -> int:
+    return rows.order_by().values(_=models.Value(1))[:COUNTED_MAX].count()
+
+
+def _tick_seconds(now: datetime) -> dict[tuple[str, float], float]:
+    """Return how long the ticks of the last hour took: 60 rows by primary key.
+
+    `wait`: from the minute to its row in the ledger, mostly for check-ins to be stored. `apply`: from there, or from
+    the decision about its volume, to the last shard. `whole`: from the minute to its end.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                       ORDER BY extract(epoch FROM dispatched_at - at)::float8),
+                   percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                       ORDER BY extract(epoch FROM finished_at - coalesce(decided_at, dispatched_at))::float8),
+                   percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                       ORDER BY extract(epoch FROM finished_at - at)::float8)
+              FROM clocktasks_tick WHERE at >= %(since)s AND finished_at IS NOT NULL
+            """,
+            {"quantiles": list(QUANTILES), "since": now - SUMMARY_OVER},
+        )
+        row = cursor.fetchone()
+    return {
+        (part, quantile): seconds
+        for part, values in zip(("wait", "apply", "whole"), row, strict=True)
+        for quantile, seconds in zip(QUANTILES, values or (), strict=False)
+    }

@@ -1,0 +1,98 @@
+"""What processes count, summed up over all of them in Valkey: the counters and histograms of `/metrics` (shell).
+
+    process: observe -> memory -- push, now and then --> Valkey: one hash, a field for each sample --> summed_up
+
+Web workers, their batchers and Celery's children are processes of their own, on one host or on many, in containers that
+share no disk. So a process counts in its memory, with prometheus_client's own objects, and adds what has come since
+its last `push` to the sum of all. Whoever is asked for the metrics then tells those of the whole installation, and
+nothing of a process that has ended is left over.
+
+A process that is killed takes with it what it has counted since its last push. If Valkey is emptied, the sums begin at
+nought, which Prometheus takes for what it is: a restart of the counter. Nothing here is needed for the clock or a
+check-in, so nothing here fails them.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+import redis
+from django.conf import settings
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client.metrics_core import Metric
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+METERS = CollectorRegistry()
+"""Counters and histograms, and no gauges: what is here is summed up. Each app's are in its module `meters`."""
+KEY = "watchclock:meters"
+VALKEY_SECONDS_MAX = 1.0
+"""How long an answer of Valkey may take. It takes a millisecond, or it is away."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # When each process began to count says nothing about the sum.
+_pushed: dict[str, float] = {}
+_pushing = threading.Lock()
+
+
+@cache
+def valkey() -> "redis.Redis":
+    """Return this process's client of REDIS_URL: no retries, since whoever uses it comes again by himself."""
+    return redis.Redis.from_url(
+        settings.REDIS_URL,
+        decode_responses=True,
+        socket_timeout=VALKEY_SECONDS_MAX,
+        socket_connect_timeout=VALKEY_SECONDS_MAX,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def push() -> int:
+    """Add what this process has counted since its last push to the sums; returns how many samples have grown.
+
+    Raises redis.RedisError; then the next push brings it.
+    """
+    with _pushing:
+        now = {
+            _field(sample.name, sample.labels): sample.value for family in METERS.collect() for sample in family.samples
+        }
+        grown = {field: value - _pushed.get(field, 0.0) for field, value in now.items() if value != _pushed.get(field)}
+        grown = {field: growth for field, growth in grown.items() if growth}
+        if grown:
+            pipeline = valkey().pipeline(transaction=False)
+            for field, growth in grown.items():
+                pipeline.hincrbyfloat(KEY, field, growth)
+            pipeline.execute()
+            _pushed.update(now)
+        return len(grown)
+
+
+def stored() -> dict[str, str]:
+    """Return the sums of all processes as they are in Valkey. Raises redis.RedisError."""
+    sums: dict[str, str] = valkey().hgetall(KEY)  # type: ignore[assignment]  # its types know of futures
+    return sums
+
+
+def summed_up(sums: Mapping[str, str]) -> Iterator[Metric]:
+    """Return the families of `METERS` with these sums. What nobody has counted yet is nought."""
+    values = {field: float(value) for field, value in sums.items()}
+    for family in METERS.collect():
+        samples = {_field(sample.name, sample.labels): 0.0 for sample in family.samples}
+        names = {family.name + suffix for suffix in ("_total", "_bucket", "_count", "_sum")}
+        samples |= {field: value for field, value in values.items() if json.loads(field)[0] in names}
+        metric = Metric(family.name, family.documentation, family.type)
+        for field in sorted(samples, key=_order):
+            name, labels = json.loads(field)
+            metric.add_sample(name, labels, samples[field])
+        yield metric
+
+
+def _field(name: str, labels: dict[str, str]) -> str:
+    return json.dumps([name, labels], sort_keys=True)
+
+
+def _order(field: str) -> tuple[list[str], str, float]:
+    """Samples of one set of labels together, and buckets by their bounds, as the format wants them."""
+    name, labels = json.loads(field)
+    bound = labels.pop("le", "inf")
+    return sorted(labels.values()), name, float(bound)

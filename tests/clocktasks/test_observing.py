@@ -1,0 +1,134 @@
+"""What the database says of the clock, the ingest and the outbox."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from clocktasks.observing import COUNTED_MAX, read_figures, read_rows
+from tests.factories import (
+    NOW,
+    ClockIncidentFactory,
+    HeldTickFactory,
+    IngestNodeFactory,
+    MonitorEnvironmentFactory,
+    NotificationFactory,
+    ProcessingErrorFactory,
+    ShardClockFactory,
+    TickFactory,
+    WaitingCheckInFactory,
+)
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+
+
+def test_an_empty_database_has_nothing_to_say():
+    rows, figures = read_rows(), read_figures(NOW)
+
+    assert (rows.newest, rows.newest_finished_at, rows.held, rows.clock_incident) == (None, None, None, None)
+    assert (rows.nodes, rows.unsent_count, rows.waiting) == ((), 0, {"monitor_unknown": 0, "failed": 0})
+    assert (figures.due_count, figures.tick_seconds, figures.newest_marked, figures.processing_errors) == (
+        0,
+        {},
+        {},
+        {},
+    )
+
+
+def test_the_ledger_is_read_from_both_ends():
+    TickFactory(at=NOW - 2 * MINUTE)
+    TickFactory(at=NOW - MINUTE, finished_at=None)
+    TickFactory(at=NOW, finished_at=None, decided_at=None, decision="abnormal")
+    ShardClockFactory(shard=1, kind="missed", position=NOW - 2 * MINUTE)
+    ShardClockFactory(shard=2, kind="missed", position=NOW)
+    ShardClockFactory(shard=1, kind="timeout", position=NOW)
+    HeldTickFactory(at=NOW + MINUTE, reason="ingest node web-1 is slow")
+    ClockIncidentFactory(cause="volume", started_at=NOW, ended_at=None, summarised_at=None)
+
+    rows = read_rows()
+
+    assert rows.newest is not None
+    assert rows.oldest_unfinished is not None
+    assert rows.oldest_undecided is not None
+    assert rows.newest.at == NOW
+    assert rows.newest_finished_at == NOW - 2 * MINUTE
+    assert rows.oldest_unfinished.at == NOW - MINUTE
+    assert (rows.oldest_undecided.at, rows.undecided_count) == (NOW, 1)
+    assert rows.shards_behind == {"missed": 1, "timeout": 0}
+    assert rows.held is not None
+    assert (rows.held.at, rows.held.reason) == (NOW + MINUTE, "ingest node web-1 is slow")
+    assert rows.clock_incident == ("far fewer check-ins than usual", NOW)
+
+
+def test_nodes_that_left_are_of_no_interest():
+    live, _ = IngestNodeFactory(), IngestNodeFactory(state="left")
+    dropped = IngestNodeFactory(state="dropped")
+
+    assert {node.id: node.dropped_at is not None for node in read_rows().nodes} == {
+        str(live.id): False,
+        str(dropped.id): True,
+    }
+
+
+def test_the_outbox_is_judged_by_its_oldest_unsent_notification():
+    NotificationFactory(created_at=NOW - 3 * MINUTE, sent_at=NOW)
+    NotificationFactory(created_at=NOW - 2 * MINUTE, sent_at=None, last_error="no route to host")
+    NotificationFactory(created_at=NOW - MINUTE, sent_at=None)
+
+    rows = read_rows()
+
+    assert (rows.unsent_count, rows.oldest_unsent_at, rows.unsent_error) == (2, NOW - 2 * MINUTE, "no route to host")
+
+
+def test_waiting_check_ins_are_counted_by_reason():
+    WaitingCheckInFactory()
+    WaitingCheckInFactory(reason="failed", error="ValueError")
+
+    assert read_rows().waiting == {"monitor_unknown": 1, "failed": 1}
+
+
+def test_the_figures_tell_how_long_ticks_took_and_what_is_due():
+    due_at = MonitorEnvironmentFactory().next_checkin_latest
+    now = due_at + MINUTE
+    early = due_at - MINUTE
+    TickFactory(at=early, dispatched_at=early + SECOND, finished_at=early + 3 * SECOND)
+    assert read_figures(now).due_count == 0
+    TickFactory(
+        at=due_at,
+        dispatched_at=due_at + 2 * SECOND,
+        finished_at=due_at + 9 * SECOND,
+        missed_count=3,
+        unknown_count=1,
+    )
+    ProcessingErrorFactory(minute=due_at, first_received_at=due_at, last_received_at=now - SECOND, count=5)
+
+    figures = read_figures(now)
+
+    assert figures.tick_seconds["wait", 1.0] == 2
+    assert figures.tick_seconds["apply", 0.5] == 2
+    assert figures.tick_seconds["whole", 1.0] == 9
+    assert figures.newest_marked == {"missed": 3, "timeout": 0, "unknown": 1}
+    assert figures.due_count == 1
+    assert sum(figures.processing_errors.values()) == 5
+
+
+def test_p7_looking_costs_the_same_whatever_there_is():
+    def count_queries():
+        with CaptureQueriesContext(connection) as queries:
+            read_rows()
+            read_figures(NOW)
+        return len(queries)
+
+    TickFactory(at=NOW, finished_at=None, decided_at=None, decision="abnormal")
+    NotificationFactory(sent_at=None)
+    few = count_queries()
+    IngestNodeFactory.create_batch(5)
+    NotificationFactory.create_batch(5, sent_at=None)
+
+    assert count_queries() == few
+    assert few <= 20
+    assert COUNTED_MAX == 10_000, "docs/reference/metrics.md says so"
