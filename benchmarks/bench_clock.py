@@ -55,8 +55,8 @@ ZONES = (
 )
 INTERVALS = ((5, "minute"), (10, "minute"), (15, "minute"), (30, "minute"), (1, "hour"), (1, "day"))
 
-# A few hundred schedules, shared by all monitors in turn. Each monitor has one environment, which was ok an hour ago.
-# The parts that are due are mixed among the others: misses expected a check-in a minute before their tick with a margin
+# A few hundred schedules, shared by all monitors in turn. Each monitor has one environment, which was ok one to two hours
+# ago. The parts that are due are mixed among the others: misses expected a check-in a minute before their tick with a margin
 # of one minute, timeouts have a run whose deadline is their tick. The others wait for something later.
 SEED = {
     "schedules": """
@@ -71,6 +71,9 @@ SEED = {
               FROM unnest(%(intervals)s::integer[], %(units)s::text[]) AS kind (interval, unit),
                    unnest((%(zones)s::text[])[1:2]) AS zone
             ) AS every""",
+    "listening": """
+        INSERT INTO checkins_listeningspan (node_id, since, until)
+        VALUES (gen_random_uuid(), %(created_at)s, %(later)s)""",
     "parts": """
         CREATE TEMPORARY TABLE part AS
         SELECT id, kind, tick
@@ -100,19 +103,20 @@ SEED = {
         INSERT INTO monitors_monitorenvironment (id, monitor_id, environment_id, status, is_muted, shard, last_checkin,
                last_result_at, last_ok_at, pending_slot, next_checkin, next_checkin_latest, anchor_at, anchor_day,
                failure_streak, ok_streak, limit_minute, limit_count, created_at)
-        SELECT id, id, project_id, 'ok', FALSE, id %% %(shards)s, %(heard_at)s, %(heard_at)s, %(heard_at)s,
+        SELECT id, id, project_id, 'ok', FALSE, id %% %(shards)s, heard_at, heard_at, heard_at,
                slot, slot, slot + %(margin)s,
                CASE schedule_type WHEN 'interval' THEN slot - interval '1 hour' END,
                CASE schedule_type WHEN 'interval' THEN 5 END,
-               0, 3, %(heard_at)s, 1, %(created_at)s
-          FROM (SELECT monitor.*, CASE part.kind WHEN 'missed' THEN part.tick - %(margin)s
-                                  ELSE %(later)s + id %% 240 * interval '1 minute' END AS slot
+               0, 3, heard_at, 1, %(created_at)s
+          FROM (SELECT monitor.*, %(heard_at)s - random() * interval '50 minutes' AS heard_at,
+                       CASE part.kind WHEN 'missed' THEN part.tick - %(margin)s
+                       ELSE %(later)s + id %% 240 * interval '1 minute' END AS slot
                   FROM monitors_monitor AS monitor LEFT JOIN part USING (id)) AS monitor""",
     "check-ins": """
         INSERT INTO checkins_checkin (guid, project_id, monitor_id, monitor_environment_id, shard, status, date_added,
                date_updated, received_at, expected_time, duration_ms, source, config_id)
-        SELECT gen_random_uuid(), m.project_id, m.id, me.id, me.shard, 'ok', %(heard_at)s, %(heard_at)s, %(heard_at)s,
-               %(heard_at)s, 1500, 'sentry_envelope', m.config_id
+        SELECT gen_random_uuid(), m.project_id, m.id, me.id, me.shard, 'ok', me.last_ok_at, me.last_ok_at,
+               me.last_ok_at, me.last_ok_at, 1500, 'sentry_envelope', m.config_id
           FROM monitors_monitorenvironment AS me JOIN monitors_monitor AS m ON m.id = me.monitor_id""",
     "runs": """
         INSERT INTO checkins_checkin (guid, project_id, monitor_id, monitor_environment_id, shard, status, date_added,
@@ -364,7 +368,8 @@ def measure_quiet_ticks() -> float:
 
 def apply_tick(pool: ProcessPoolExecutor, step: Step, tick: datetime) -> tuple[float, list[Load]]:
     """Apply the tick with the workers of the pool; returns how long it took and what each clock task did."""
-    from clocktasks.services import advance_ledger, finish_ticks
+    from clocktasks.ledger import finish_ticks
+    from clocktasks.services import advance_ledger
 
     loads: list[Load] = []
     with Progress(console=console) as progress:
