@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from checkins.nodes import listening_spans, volumes
@@ -63,7 +64,7 @@ def write_ticks(
     The first tick ever is `until`. `decide_as` gives the decisions about volume instead of the volumes: for stories.
     """
     fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
-    rules = volume_rules()
+    rules: VolumeRules = settings.VOLUME_RULES
     recent = _recent_ticks(rules.decision_window)
     first = until if not recent else recent[-1].at + MINUTE
     if first > until:
@@ -95,11 +96,6 @@ def write_ticks(
             else (tick, ClockIncident.Cause.DEAF)
             for tick, decision in sorted(settled.items())
         )
-
-
-def volume_rules() -> VolumeRules:
-    """Return the thresholds of the settings."""
-    return VolumeRules()
 
 
 def decided_until() -> datetime | None:

@@ -1,17 +1,19 @@
 """The clock on PostgreSQL: what a tick marks, in which order, in which transaction, and at which cost."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import CheckInMessage, CheckInStatus, Source
-from checkins.models import CheckIn
+from checkins.models import CheckIn, ListeningSpan
 from checkins.services import receive
 from clocktasks import services, tasks
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import UnreadableClockTaskError
+from clocktasks.ledger import finish_ticks
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.services import (
     SHARD_STATES_SQL,
@@ -19,7 +21,6 @@ from clocktasks.services import (
     advance_ledger,
     decode_clock_task,
     encode_clock_task,
-    finish_ticks,
     process_clock_task,
 )
 from incidents.models import Incident, Issue, Notification, Occurrence
@@ -397,10 +398,17 @@ def test_p4_a_slot_that_was_judged_before_is_not_judged_twice(clock):
     assert environment.pending_slot == after(10)
 
 
-@pytest.mark.parametrize("kind", TaskKind)
-@pytest.mark.parametrize("broken", ["mark_failed", "save_environments", "_move_clock"])
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        *product((MISSED, TIMEOUT), ["mark_failed", "save_environments", "_move_clocks"]),
+        *product((TaskKind.UNKNOWN,), ["insert_checkins", "save_environments", "_move_clocks"]),
+    ],
+)
 def test_p4_effects_and_position_are_one_transaction(clock, monkeypatch, kind, broken):
-    environment = make_environment(crontab="*/5 * * * *" if kind is MISSED else "0 12 * * *")
+    environment = make_environment(crontab="0 12 * * *" if kind is TIMEOUT else "*/5 * * * *")
+    if kind is TaskKind.UNKNOWN:
+        ListeningSpan.objects.update(until=after(4))
     if kind is TIMEOUT:
         make_run(environment, deadline=after(6))
     task = ClockTask(kind, SHARD, after(6))
@@ -408,8 +416,8 @@ def test_p4_effects_and_position_are_one_transaction(clock, monkeypatch, kind, b
     before = rows(), positions()
     done = getattr(services, broken)
 
-    def do_and_die(*args):
-        done(*args)
+    def do_and_die(*args, **kwargs):
+        done(*args, **kwargs)
         raise OperationalError("the server closed the connection unexpectedly")
 
     with monkeypatch.context() as patched:
@@ -525,10 +533,13 @@ def test_a_tick_takes_as_many_statements_for_1000_environments_as_for_10(clock, 
             seed_silent(count, running=kind is TIMEOUT)
             if kind is TIMEOUT:
                 MonitorEnvironment.objects.update(pending_slot=None, next_checkin=None, next_checkin_latest=None)
+            if kind is TaskKind.UNKNOWN:
+                ListeningSpan.objects.update(until=after(4))
             advance_ledger(after(6), now=after(6))
             sent = statements_of(lambda: process_clock_task(ClockTask(kind, SHARD, after(6))))
             assert AppliedTick.objects.get().marked_count == count
-            assert Occurrence.objects.count() == Incident.objects.count() == Notification.objects.count() == count
+            failed = 0 if kind is TaskKind.UNKNOWN else count
+            assert Occurrence.objects.count() == Incident.objects.count() == Notification.objects.count() == failed
         return len(sent)
 
     few = statements(10)
@@ -565,9 +576,9 @@ def test_a_tick_in_another_zone_is_the_same_tick():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "unheard-of"}, "kind 'unheard-of' is not one of missed, timeout"),
-        ({"kind": None}, "kind None is not one of missed, timeout"),
-        ({"kind": ["missed"]}, "kind ['missed'] is not one of missed, timeout"),
+        ({"kind": "unheard-of"}, "kind 'unheard-of' is not one of missed, timeout, unknown"),
+        ({"kind": None}, "kind None is not one of missed, timeout, unknown"),
+        ({"kind": ["missed"]}, "kind ['missed'] is not one of missed, timeout, unknown"),
         ({"shard": -1}, "shard -1 is not a number from 0 to 15"),
         ({"shard": 16}, "shard 16 is not a number from 0 to 15"),
         ({"shard": "3"}, "shard '3' is not a number from 0 to 15"),
