@@ -55,9 +55,9 @@ ZONES = (
 )
 INTERVALS = ((5, "minute"), (10, "minute"), (15, "minute"), (30, "minute"), (1, "hour"), (1, "day"))
 
-# A few hundred schedules, shared by all monitors in turn. Each monitor has one environment, which was ok one to two hours
-# ago. The parts that are due are mixed among the others: misses expected a check-in a minute before their tick with a margin
-# of one minute, timeouts have a run whose deadline is their tick. The others wait for something later.
+# A few hundred schedules, shared by all monitors in turn. Each monitor has one environment, which was ok an hour or two
+# ago. The parts that are due are mixed among the others: misses expected a check-in a minute before their tick with a
+# margin of one minute, timeouts have a run whose deadline is their tick. The others wait for something later.
 SEED = {
     "schedules": """
         CREATE TEMPORARY TABLE schedule AS
