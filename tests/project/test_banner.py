@@ -1,0 +1,75 @@
+"""The banner of the admin: there when something is wrong, on every page, for people who may see it."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from clocktasks.health import Rows, find_problems
+from project import lookout
+from tests.factories import MonitorFactory
+from tests.project.test_probes import DATABASE_AWAY, NOW, WELL, Seen
+
+pytestmark = pytest.mark.django_db
+
+NO_BEAT = replace(WELL, heard={"beat": NOW - timedelta(minutes=2), "worker": NOW})
+
+
+@pytest.fixture
+def staff() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("looker"))
+    return client
+
+
+def pages() -> list[str]:
+    monitor = MonitorFactory()
+    return [
+        "/admin/",
+        "/admin/monitors/monitor/",
+        f"/admin/monitors/monitor/{monitor.id}/change/",
+        f"/admin/monitors/monitor/{monitor.id}/history/",
+        "/admin/clocktasks/tick/",
+        "/admin/password_change/",
+    ]
+
+
+def test_every_page_says_what_is_wrong_since_when_and_what_to_do(staff, monkeypatch):
+    monkeypatch.setattr(lookout, "running", Seen(NO_BEAT))
+
+    for page in pages():
+        text = staff.get(page).content.decode()
+        assert "No beat runs" in text, page
+        assert "Since 2026-01-05 09:58:00 UTC." in text, page
+        assert "Start beat" in text, page
+
+
+def test_it_costs_no_statement(staff, monkeypatch, django_assert_num_queries):
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert staff.get("/admin/clocktasks/tick/").status_code == 200
+        return len(captured)
+
+    without = queries()
+    monkeypatch.setattr(lookout, "running", Seen(replace(WELL, rows=Rows(), heard={})))
+    assert queries() == without
+
+
+@pytest.mark.parametrize("facts", [WELL, None])
+def test_there_is_none_while_all_is_well_or_nothing_is_known(staff, monkeypatch, facts):
+    monkeypatch.setattr(lookout, "running", Seen(facts))
+
+    assert b"watchclock-findings" not in staff.get("/admin/").content
+
+
+def test_strangers_learn_nothing(monkeypatch):
+    monkeypatch.setattr(lookout, "running", Seen(DATABASE_AWAY))
+
+    text = Client().get("/admin/login/").content.decode()
+
+    assert all(finding.what not in text for finding in find_problems(DATABASE_AWAY))
