@@ -1,0 +1,196 @@
+"""The lookout of a web process, on real engines: what it sees when they are there, away and back."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
+
+from clocktasks import alive
+from clocktasks.health import Facts, Intake, find_problems
+from clocktasks.models import Tick
+from monitors import meters
+from project import lookout
+from project.celery import app
+from project.engines import free_port
+from project.lookout import STALE_SECONDS, Lookout
+from tests.factories import NOW, TickFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INTAKE = Intake(True, 0, 24_576, 1 << 30, False, False, 1 << 40)
+MINUTE = timedelta(minutes=1)
+
+
+class Clock:
+    """What the lookout takes for the time."""
+
+    now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def looking(clock, transactional_db) -> Iterator[Lookout]:
+    """A lookout with its thread, and nobody heard of yet."""
+    meters.valkey.cache_clear()
+    meters.valkey().delete(alive.KEY, "clock", "notifications")
+    started = Lookout(intake=lambda: INTAKE, utcnow=clock)
+    yield started
+    started.stop()
+    started._thread.shutdown(wait=True)
+    meters.valkey.cache_clear()
+    meters.valkey().delete(alive.KEY, "clock", "notifications")
+
+
+def look(looking: Lookout) -> Facts:
+    looking._thread.submit(looking.look).result(30)
+    facts = looking.facts()
+    assert facts is not None
+    return facts
+
+
+def test_it_sees_rows_processes_and_queues(looking):
+    TickFactory(at=NOW)
+    alive.say_alive(alive.Kind.BEAT, NOW - MINUTE, host="a")
+    alive.say_alive(alive.Kind.BEAT, NOW, host="b")
+    alive.say_alive(alive.Kind.WORKER, NOW, host="a")
+
+    facts = look(looking)
+
+    assert facts.rows is not None
+    assert facts.rows.newest is not None
+    assert facts.rows.newest.at == NOW
+    assert facts.heard == {"beat": NOW, "worker": NOW}, "of several beats the one that was heard of last"
+    assert facts.queues == {"clock": 0, "notifications": 0}
+    assert facts.intake == INTAKE
+    assert find_problems(facts) == []
+
+
+def test_it_counts_the_messages_that_wait(looking):
+    with app.connection_for_write(settings.CELERY_BROKER_URL) as broker:
+        for _ in range(3):
+            app.send_task("clocktasks.tasks.tick", queue="clock", connection=broker)
+
+    assert look(looking).queues == {"clock": 3, "notifications": 0}
+
+
+def test_before_the_first_look_nothing_is_known_and_nothing_is_said_for_too_long(looking, monkeypatch):
+    assert looking.facts() is None
+
+    monkeypatch.setattr(looking, "_started_at", time.monotonic() - STALE_SECONDS - 1)
+    facts = looking.facts()
+    assert facts is not None
+    assert facts.postgres is not None
+
+
+def test_postgresql_goes_away_and_comes_back(looking, clock, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(connections.settings["default"], "PORT", free_port())
+        assert look(looking).rows is None
+        clock.now = NOW + MINUTE
+        away = look(looking).postgres
+    assert away is not None
+    assert away.since == NOW, "since it was noticed first"
+    assert "refused" in away.error
+
+    facts = look(looking)
+    assert facts.postgres is None
+    assert facts.rows is not None
+
+
+def test_a_connection_that_broke_is_replaced_at_once(looking):
+    look(looking)
+    with connections["default"].cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE application_name = 'watchclock lookout' AND datname = current_database()"
+        )
+        assert cursor.fetchone() == (1,)
+
+    assert look(looking).postgres is None
+
+
+def test_valkey_and_the_broker_go_away(looking, monkeypatch):
+    with monkeypatch.context() as patch:
+        nowhere = f"redis://127.0.0.1:{free_port()}/0"
+        patch.setattr(settings, "REDIS_URL", nowhere)
+        patch.setattr(app.conf, "broker_url", nowhere)
+        meters.valkey.cache_clear()
+        facts = look(looking)
+        assert asyncio.run(looking.sums()) is None
+    meters.valkey.cache_clear()
+
+    assert facts.valkey is not None
+    assert facts.broker is not None
+    assert facts.rows is not None
+    facts = look(looking)
+    assert (facts.valkey, facts.broker) == (None, None)
+
+
+def test_a_database_without_this_versions_migrations_is_not_read(looking):
+    rows = MigrationRecorder.Migration.objects
+    newest = rows.filter(app="clocktasks").order_by("-name").values("app", "name", "applied")[0]
+    rows.filter(app=newest["app"], name=newest["name"]).delete()
+    try:
+        facts = look(looking)
+    finally:
+        rows.create(**newest)
+    assert facts.missing_migrations == (f"clocktasks.{newest['name']}",)
+    assert facts.rows is None
+
+    assert look(looking).missing_migrations == ()
+
+
+def test_a_look_that_does_not_come_back_is_a_fact(looking, monkeypatch):
+    seen = look(looking)
+
+    monkeypatch.setattr(looking, "_seen_at", time.monotonic() - STALE_SECONDS - 1)
+    facts = looking.facts()
+
+    assert facts is not None
+    assert facts.postgres is not None
+    assert (facts.rows, facts.postgres.since, facts.intake) == (None, seen.now, INTAKE)
+
+
+def test_it_writes_nothing(looking):
+    def write() -> Any:
+        return Tick.objects.create(at=NOW, dispatched_at=NOW, decided_at=NOW)
+
+    _, error = looking._thread.submit(looking._ask_postgres, write).result(30)
+
+    assert error is not None
+    assert "read-only transaction" in error
+    assert not Tick.objects.exists()
+
+
+def test_the_figures_are_read_when_somebody_asks(looking):
+    TickFactory(at=NOW, finished_at=NOW + timedelta(seconds=4))
+    assert asyncio.run(looking.figures(NOW)) is None, "before it is known that the tables are there"
+    look(looking)
+
+    figures = asyncio.run(looking.figures(NOW + MINUTE))
+
+    assert figures is not None
+    assert figures.tick_seconds["whole", 1.0] == 4
+
+
+def test_the_room_of_the_spool(monkeypatch, tmp_path):
+    monkeypatch.setattr(settings, "SPOOL_DIRECTORY", tmp_path)
+    assert (lookout.free_bytes() or 0) > 0
+
+    monkeypatch.setattr(settings, "SPOOL_DIRECTORY", tmp_path / "gone")
+    assert lookout.free_bytes() is None
+    assert replace(INTAKE, free_bytes=None).can_take
