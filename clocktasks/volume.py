@@ -133,7 +133,8 @@ def _recent_share(minute: datetime, history: Mapping[datetime, int]) -> float:
 def _spread(minute: datetime, history: Mapping[datetime, int], expected: float) -> float:
     """By how much a minute may differ from the expected volume by chance: a standard deviation.
 
-    It is that of independent jobs (Poisson), or that of the days before if they differed more.
+    It is that of independent jobs (Poisson), or that of the days before if they differed more. Where something is
+    expected, there are two days of this minute at least.
     """
     deviations: list[float] = []
     for hours in (NOW, *LAST_HOURS):
@@ -142,8 +143,7 @@ def _spread(minute: datetime, history: Mapping[datetime, int], expected: float) 
         if middle:
             # The nearest to the median is the median, or as good as: of three days it would hide a third of the spread.
             deviations += sorted(abs(volume / middle - 1) for volume in days)[1:]
-    seen = SPREAD_PER_DEVIATION * median(deviations) * expected if deviations else 0.0
-    return max(math.sqrt(expected), seen)
+    return max(math.sqrt(expected), SPREAD_PER_DEVIATION * median(deviations) * expected)
 
 
 def deviation_percent(volume: int, expected: float) -> float:
@@ -159,7 +159,7 @@ def classify(
     A deviation beyond a threshold is normal all the same if it is no more than chance.
     A volume of None is a minute in which nobody listened. Its silence proves nothing about volume; coverage judges it.
     """
-    expected = None if volume is None else expected_volume(minute, history, rules)
+    expected = expected_volume(minute, history, rules)
     if volume is None or expected is None:
         return VolumeClass.NORMAL, None
     deviation = deviation_percent(volume, expected)

@@ -40,6 +40,10 @@ def quiet_weekends(minute: datetime) -> int:
     return 400 if minute.weekday() >= 5 else 1000
 
 
+def unsteady(minute: datetime) -> int:
+    return (900, 1000, 1100)[minute.toordinal() % 3]
+
+
 # --- What to expect ---------------------------------------------------------------------------------------------------
 
 
@@ -186,11 +190,22 @@ def test_a_drop_that_chance_explains_is_normal_and_its_deviation_is_kept(volume,
 
 @pytest.mark.parametrize(("volume", "looks"), [(400, GOOD), (200, LOST)])
 def test_where_days_differ_a_lot_it_takes_more_to_be_noticed(volume, looks):
-    def unsteady(minute: datetime) -> int:
-        return 900 if minute.toordinal() % 2 else 1100
-
     assert classify(volume, WEDNESDAY, history_of(unsteady), RULES)[0] is looks
     assert classify(400, WEDNESDAY, history_of(1000), RULES)[0] is LOST
+
+
+def test_an_hour_that_nobody_listened_to_on_any_day_does_not_hide_how_much_the_others_differ():
+    nobody = [minute for minute in compared_minutes(WEDNESDAY) if minute.hour in {4, 7}]
+
+    assert classify(400, WEDNESDAY, history_of(unsteady, without=nobody), RULES)[0] is GOOD
+    assert classify(400, WEDNESDAY, history_of(1000, without=nobody), RULES)[0] is LOST
+
+
+def test_how_much_days_differ_is_taken_from_all_hours_not_from_the_last():
+    def unsteady_but_at_one_hour(minute: datetime) -> int:
+        return 1000 if minute.hour == 4 else unsteady(minute)
+
+    assert classify(400, WEDNESDAY, history_of(unsteady_but_at_one_hour), RULES)[0] is GOOD
 
 
 # --- What the clock makes of it (table 13.2) --------------------------------------------------------------------------
@@ -325,7 +340,23 @@ def test_with_a_window_of_one_tick_a_suspicion_waits_for_one_tick():
 @pytest.mark.parametrize(
     "rules",
     [
+        {"incident_percent": -100.0},
+        {"anomaly_percent": -30.0},
+        {"anomaly_percent": -0.5},
+        {"decision_window": 1},
+        {"minimum_expected": 0.5},
+    ],
+)
+def test_rules_may_go_to_their_limits(rules):
+    assert VolumeRules(**rules) != RULES
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
         {"anomaly_percent": 10.0},
+        {"anomaly_percent": 0.0},
+        {"anomaly_percent": 0.5},
         {"anomaly_percent": -40.0},
         {"incident_percent": -101.0},
         {"decision_window": 0},
