@@ -32,6 +32,10 @@ DATABASES = {
     )
     | {"CONN_HEALTH_CHECKS": True}
 }
+# Between two statements of a transaction of ours pass milliseconds, or seconds where a tick marks thousands.
+ABANDONED_TRANSACTION_SECONDS = environment.whole_number(
+    "ABANDONED_TRANSACTION_SECONDS", default=30, least=1, most=3600
+)
 REDIS_URL = environment.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: redis://:password@host:6379/0")
 
 # --- The web --------------------------------------------------------------------------------------------------------
