@@ -39,7 +39,7 @@ FAILED = Answer(
 RETRYABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 """Connection, resources, an operator's intervention, the system: the same statement may succeed later."""
 RETRYABLE_STATES = frozenset({"25006", "25P03", "40001", "40P01", "55P03"})
-"""Read-only, silent in a transaction for too long (we were frozen), serialization, deadlock, a lock that was not to be had in time.
+"""Read-only, silence in a transaction (we were frozen), serialization, deadlock, a lock that was not to be had in time.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
