@@ -61,6 +61,7 @@ class Broker:
         """Send ticks that nobody asked for, and clock tasks of all kinds: old, future, for no shard, unreadable."""
         from clocktasks.tasks import process_clock_task, tick
         from incidents.tasks import deliver_notifications
+        from project.celery import app
 
         minute = now.replace(second=0, microsecond=0)
         for _ in range(count):
@@ -82,7 +83,7 @@ class Broker:
                 case 4:
                     self._send(process_clock_task.delay, self.random.choice([None, [], "missed", {}, {"kind": "?"}]))
                 case 5:
-                    self._send(process_clock_task.delay)  # without its argument
+                    self._send(app.send_task, process_clock_task.name, queue="clock")  # without its argument
                 case _:
                     self._send(process_clock_task.delay, message)
         self._send_what_is_not_ours()

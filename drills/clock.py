@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -201,20 +202,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of faults")
     parser.add_argument("--jobs", type=int, default=60, help="how many jobs check in")
+    parser.add_argument("--only", action="append", metavar="KIND", help="break only this, once for each --only")
     parser.add_argument("--seed", type=int, help="what the jobs do and what breaks when; a random one is printed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     drill = Drill(options.duration, seed, options.jobs, speed=15.0 if options.duration < 120 else 10.0)
     again = f"make drill-clock SEED={seed} DURATION={drill.duration:g} JOBS={drill.jobs}"
     console.print(f"[bold]seed {seed}[/bold]: {again}")
+    logs = Path(tempfile.gettempdir()) / f"watchclock-drill-clock-{seed}-logs"
     with tempfile.TemporaryDirectory(prefix="watchclock-drill-") as name, contextlib.redirect_stdout(sys.stderr):
         Path(name).chmod(0o711)  # PostgreSQL runs as another user if we are root.
-        outcome = run(drill, Path(name))
+        try:
+            outcome = run(drill, Path(name), only=options.only)
+        finally:
+            shutil.rmtree(logs, ignore_errors=True)
+            shutil.copytree(Path(name) / "logs", logs)
     console.print(table_of(outcome))
     for finding in outcome.findings:
         console.print(finding, style="red", markup=False, soft_wrap=True)
     if outcome.findings:
-        console.print(f"[bold red]seed {seed}[/bold red]: {again}")
+        console.print(f"[bold red]seed {seed}[/bold red]: {again}\nThe logs of its processes are in {logs}")
+    else:
+        shutil.rmtree(logs)
     print(json.dumps(outcome.figures))
     return 1 if outcome.findings else 0
 
@@ -233,8 +242,8 @@ def plan(drill: Drill, kinds: Sequence[str]) -> list[str]:
     return order
 
 
-def run(drill: Drill, directory: Path) -> Outcome:
-    """Run a drill in an empty directory."""
+def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> Outcome:
+    """Run a drill in an empty directory. `only` are kinds of faults to go through instead of what the seed says."""
     with running_world(
         directory,
         seed=drill.seed,
@@ -249,13 +258,13 @@ def run(drill: Drill, directory: Path) -> Outcome:
         django.setup()
         # Models can be imported only now.
         from drills.clock_audit import audit_clock
-        from drills.jobs import Jobs
+        from drills.jobs import Jobs, make_plans
         from drills.load import running
 
         url = world.postgres.engine.url
         breaker = make_breaker(drill, world, directory)
         wait_until(world, lambda: figure(url, "SELECT count(*) FROM clocktasks_tick") > 0)
-        project, key, jobs = make_jobs(drill)
+        project, key, jobs = make_jobs(make_plans(drill.jobs, random.Random(drill.seed)))  # noqa: S311
         clients = Jobs(
             port=world.port,
             project=project,
@@ -265,9 +274,9 @@ def run(drill: Drill, directory: Path) -> Outcome:
             jobs=jobs,
         )
         with world.progress("drill", drill.duration, console, clients.figures), running(clients) as finish_clients:
-            breaker.go_through(plan(drill, list(breaker.faults())))
+            breaker.go_through(only or plan(drill, list(breaker.faults())))
             finish_clients()
-            problem = come_to_rest(breaker)
+            problem = come_to_rest(world, breaker.broker, beats=breaker.beats, workers=breaker.workers)
         account = audit_clock(
             url,
             [(job, clients.told.get(job.slug, [])) for job, _ in jobs],
@@ -299,19 +308,17 @@ def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
     return Breaker(drill, world, broker, workers, beats, clocks)
 
 
-def make_jobs(drill: Drill) -> "tuple[int, str, list[tuple[Plan, Watched]]]":
+def make_jobs(plans: "Sequence[Plan]") -> "tuple[int, str, list[tuple[Plan, Watched]]]":
     """Make the monitors of the jobs; returns the project, its key, and who is watched by what plan."""
     from django.db import connection
 
     from checkins.messages import Source
     from checkins.parsing import parse_checkin
     from checkins.services import receive
-    from drills.jobs import make_plans
     from drills.load import Watched
     from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
     from monitors.wallclock import utcnow
 
-    plans = make_plans(drill.jobs, random.Random(drill.seed))  # noqa: S311 - repeatable, and no secret
     now = utcnow()
     project = Project.objects.create(name="Drill", slug="drill", created_at=now)
     key = IngestKey.objects.create(project=project, created_at=now).public_key
@@ -338,21 +345,22 @@ def make_jobs(drill: Drill) -> "tuple[int, str, list[tuple[Plan, Watched]]]":
 # --- the end ---
 
 
-def come_to_rest(breaker: Breaker) -> str | None:
+def come_to_rest(
+    world: World, broker: Broker, *, beats: list[supervisor.Child], workers: list[supervisor.Child]
+) -> str | None:
     """Let the clock come to the present, then stop beats and, when nothing is left to do, workers.
 
     Returns what does not come to rest, or None.
     """
     from monitors.wallclock import utcnow
 
-    world, url = breaker.world, breaker.world.postgres.engine.url
+    url = world.postgres.engine.url
     end = utcnow()
     behind = "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NOT NULL AND at > %s"
     if not wait_until(world, lambda: figure(url, behind, end) > 0):
         return f"the clock does not come to {end}"
     world.told("the clock is at the present; beats stop")
-    beats = [world.programs.pop(world.programs.index(beat)) for beat in breaker.beats]
-    supervisor.stop(beats)
+    _stop(world, beats)
     unfinished = "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NULL"
     newest = "SELECT extract(epoch FROM max(at))::bigint FROM clocktasks_tick"
     unsent = "SELECT count(*) FROM incidents_notification WHERE sent_at IS NULL"
@@ -360,19 +368,29 @@ def come_to_rest(breaker: Breaker) -> str | None:
     def is_at_rest() -> bool:
         before = figure(url, newest)
         if figure(url, unfinished) > 0:
-            breaker.broker.wake()
+            broker.wake()
             return False
         world.live(QUIET_SECONDS)
         return figure(url, unfinished) == 0 and figure(url, newest) == before
 
     if not wait_until(world, is_at_rest):
         return f"{figure(url, unfinished)} ticks are not finished"
-    breaker.broker.deliver()
-    if not wait_until(world, lambda: figure(url, unsent) == 0):
+
+    def is_told() -> bool:
+        broker.deliver()
+        world.live(QUIET_SECONDS)
+        return figure(url, unsent) == 0
+
+    if not wait_until(world, is_told):
         return f"{figure(url, unsent)} notifications are not sent"
-    workers = [world.programs.pop(world.programs.index(worker)) for worker in breaker.workers]
-    supervisor.stop(workers)
+    _stop(world, workers)
     return None
+
+
+def _stop(world: World, programs: list[supervisor.Child]) -> None:
+    for program in programs:
+        world.programs.remove(program)
+    supervisor.stop(programs)
 
 
 def wait_until(world: World, is_so: Callable[[], bool]) -> bool:
