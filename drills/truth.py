@@ -61,20 +61,17 @@ def due_slots(plan: Plan, first_at: datetime, messages: Sequence[Message], ledge
     """Yield what had to come of each slot after the first message, up to what was judged, where it is no success."""
     slot = slot_after(first_at + EARLY, plan.every)
     while slot + plan.margin * MINUTE <= ledger.until:
-        outcomes: set[str | None] = set()
         end, outcome = _end_of_margin(slot, plan.margin, ledger)
         promised = slot + plan.margin * MINUTE
-        near = [message for message in messages if slot - EARLY <= message.again and message.at < max(end, promised)]
-        for message in near:
+        outcomes: set[str | None] = {outcome}
+        is_served = False
+        for message in messages:
             begins = slot - EARLY if message.opens else slot
-            if begins <= message.at < promised:
-                outcomes = {None}
-                break
+            is_served |= begins <= message.at < promised
             if message.at < end and message.again >= begins:
                 # Asked again, or in a margin that was prolonged: perhaps the clock was late to say so.
                 outcomes.add(None)
-        if end <= ledger.until and outcomes != {None}:
-            outcomes.add(outcome)
+        if end <= ledger.until and not is_served:
             yield Due("missed", slot, None, frozenset({end}), frozenset(outcomes))
         slot += plan.every * MINUTE
 

@@ -1,0 +1,102 @@
+"""What a drill of the clock expects, by plain arithmetic: the judge is judged on slots that a reader can count."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from drills.jobs import Act, Plan, slot_after
+from drills.truth import Event, Ledger, Message, Run, due_runs, due_slots, incidents
+
+TEN = datetime(2026, 1, 5, 10, tzinfo=UTC)
+
+
+def at(minutes):
+    return TEN + timedelta(minutes=minutes)
+
+
+def plan(**fields):
+    return Plan(slug="job", acts=(Act.OK,), **fields)
+
+
+def heard(minutes, *, again=None, opens=True):
+    return Message(at(minutes), at(minutes if again is None else again), opens)
+
+
+def slots(messages, *, until=5, deaf=(), first=0.1, **fields):
+    """What became of slots: minute after ten, the tick that found it, and as what it may come out."""
+    ledger = Ledger(at(until), frozenset(map(at, deaf)))
+    return [
+        ((due.at - TEN) / timedelta(minutes=1), *((tick - TEN) / timedelta(minutes=1) for tick in due.ticks),
+         sorted(map(str, due.outcomes)))
+        for due in due_slots(plan(**fields), at(first), messages, ledger)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("every", "minutes", "slot"), [(1, 0, 1), (1, 0.5, 1), (5, 4.9, 5), (5, 5, 10), (3, 59.5, 60)])
+def test_slots_are_the_minutes_that_every_divides(every, minutes, slot):
+    assert slot_after(at(minutes), every) == at(slot)
+
+
+def test_a_slot_that_nothing_served_is_missed_at_the_end_of_its_margin():
+    assert slots([], every=2, margin=2, until=6) == [(2, 4, ["missed"]), (4, 6, ["missed"])]
+
+
+@pytest.mark.parametrize(("minutes", "is_served"), [(1.9, False), (1.95, True), (2, True), (2.99, True), (3, False)])
+def test_a_slot_is_served_from_five_seconds_before_it_until_its_margin_ends(minutes, is_served):
+    assert slots([heard(minutes)], every=2, until=3) == ([] if is_served else [(2, 3, ["missed"])])
+
+
+def test_only_what_begins_a_run_serves_a_slot_early():
+    assert slots([heard(1.95, opens=False)], every=2, until=3) == [(2, 3, ["missed"])]
+
+
+def test_a_message_that_may_have_come_again_in_time_leaves_both_open():
+    assert slots([heard(1.5, again=2.5)], every=2, until=3) == [(2, 3, ["None", "missed"])]
+
+
+def test_a_slot_whose_margin_was_wholly_deaf_is_unknown_and_one_that_was_so_in_part_waits():
+    assert slots([], every=2, until=3, deaf=[3]) == [(2, 3, ["unknown"])]
+    assert slots([], every=4, margin=2, until=9, deaf=[6]) == [(4, 7, ["missed"])]
+    assert slots([heard(6.5)], every=4, margin=2, until=9, deaf=[6]) == [(4, 7, ["None", "missed"])]
+
+
+def runs(*runs, until=9, deaf=(), **fields):
+    ledger = Ledger(at(until), frozenset(map(at, deaf)))
+    return [sorted(map(str, due.outcomes)) for due in due_runs(plan(**fields), runs, ledger)]
+
+
+@pytest.mark.parametrize(("ended", "outcome"), [(2.99, []), (3, [["timeout"]]), (3.01, [["timeout"]])])
+def test_a_run_times_out_at_its_minute_and_the_longest_runtime(ended, outcome):
+    assert runs(Run("a", heard(1.5), at(ended), "ok"), runtime=2) == outcome
+
+
+def test_a_run_that_never_ended_times_out_once_its_deadline_was_judged():
+    assert runs(Run("a", heard(1.5), None, None), runtime=2, until=2) == []
+    assert runs(Run("a", heard(1.5), None, None), runtime=2, until=3) == [["timeout"]]
+
+
+def test_a_deadline_in_a_deaf_minute_is_unknown_or_how_the_run_ended_later():
+    assert runs(Run("a", heard(1.5), None, None), deaf=[3]) == [["unknown"]]
+    assert runs(Run("a", heard(1.5), at(4), "ok"), deaf=[3]) == [["ok", "unknown"]]
+
+
+def test_a_beginning_that_was_said_again_may_have_moved_the_deadline():
+    assert runs(Run("a", heard(1.5, again=2.5), at(3.5), "ok")) == [["None", "timeout"]]
+
+
+def stories(text, **fields):
+    """Incidents of a story of m(issed), t(imeout), e(rror) and o(k), one a minute: failures, opened and resolved by."""
+    kinds = {"m": ("missed", 0), "t": ("timeout", 1), "e": ("error", 2), "o": ("ok", 3)}
+    events = [Event(at(n), kinds[one][1], kinds[one][0], n, at(n)) for n, one in enumerate(text)]
+    return [
+        ([one.checkin for one in failures], opened_by.checkin, resolved_by and resolved_by.checkin)
+        for failures, opened_by, resolved_by in incidents(plan(**fields), events)
+    ]
+
+
+def test_so_many_failures_in_a_row_open_an_incident_and_so_many_oks_resolve_it():
+    assert stories("omto") == [([1, 2], 1, 3)]
+    assert stories("omoemmo", failure_threshold=2) == [([3, 4, 5], 4, 6)]
+    assert stories("meomoo", recovery_threshold=2) == [([0, 1, 3], 0, 5)]
+    assert stories("omt") == [([1, 2], 1, None)]
+    assert stories("omom") == [([1], 1, 2), ([3], 3, None)]
