@@ -191,18 +191,21 @@ def _listen_back(first: datetime, last: datetime, rules: VolumeRules) -> dict[da
     judged = {}
     for minute, volume in heard.items():
         judged[minute] = Heard(volume, *classify(volume, minute, history, rules))
-        if volume is not None and judged[minute].volume_class is not VolumeClass.INCIDENT:
+        if volume is not None:
             history[minute] = volume  # After a day without a worker, the minutes of today follow those of yesterday.
     return judged
 
 
 def _earlier_volumes(minutes: Iterable[datetime]) -> dict[datetime, int]:
-    """Return the volumes of those of the minutes that were heard normally. Looks each up by the ledger's key."""
+    """Return the volumes of those of the minutes that were listened to. Looks each up by the ledger's key.
+
+    Also those of incidents: a volume that stays low for hours is the new usual, or no alarm would ever come again.
+    """
     rows = fetch_rows(
         """
         SELECT tick.at - interval '1 minute', tick.volume
           FROM unnest(%s::timestamptz[]) AS wanted (at) JOIN clocktasks_tick AS tick USING (at)
-         WHERE tick.volume IS NOT NULL AND tick.decision <> 'incident'
+         WHERE tick.volume IS NOT NULL
         """,
         [[minute + MINUTE for minute in minutes]],
     )

@@ -346,11 +346,10 @@ def test_d4_a_suspicion_that_nothing_confirms_holds_no_tick_longer_than_the_wind
     assert told(environment) == [(5, "missed"), (10, "missed"), (15, "missed"), (20, "missed")]
 
 
-def test_an_incident_leaves_no_trace_in_what_later_days_expect():
+def test_two_bad_days_are_not_what_later_days_expect():
     a_month_of(1000, minutes=20)
-    Tick.objects.filter(at__lt=NOW - timedelta(hours=12), at__gt=NOW - timedelta(days=4, hours=12)).update(
-        decision="incident", volume=1
-    )
+    bad_days = Tick.objects.filter(at__lt=NOW - timedelta(hours=12), at__gt=NOW - timedelta(days=2, hours=12))
+    bad_days.update(decision="incident", volume=1)
     hear([1000] * 5)
     tick_by_tick(after(1), after(5))
     assert decisions() == "nnnnn"

@@ -157,25 +157,6 @@ def test_an_expectation_is_about_its_own_event(db):
     assert run_scenario(parsed(told(expect=[after, before]))).passed
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        (
-            {"events": [*EVENTS, {"action": "deaf", "from": "2026-01-05T11:01:00Z", "until": "2026-01-05T12:00:00Z"}]},
-            "deaf",
-        ),
-        (
-            {"volume": [{"from": "2026-01-05T11:01:00Z", "until": "2026-01-05T12:00:00Z", "decision": "incident"}]},
-            "volume",
-        ),
-    ],
-)
-def test_what_this_version_does_not_know_is_said_and_not_passed_over(changes, key):
-    outcome = run_scenario(parsed(told(**changes)))
-    assert [difference.message for difference in outcome.differences] == [f"{key} is not supported in this version"]
-    assert not outcome.passed
-
-
 def test_an_edit_of_a_monitor_that_is_not_there_is_a_difference(db):
     edit = {"at": "2026-01-05T10:00:00Z", "action": "set", "monitor": "nobody", "is_muted": True}
     outcome = run_scenario(parsed(told(events=[edit])))

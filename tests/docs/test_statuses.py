@@ -101,7 +101,7 @@ def test_a_message_does_to_a_run_what_is_documented(case, documented):
 def test_the_diagram_of_check_ins_shows_the_same():
     by_message = {(old or "[*]", new) for (old, _), new in message_table().items() if new not in ("refused", old)}
     heartbeat = {("in_progress", "in_progress")}
-    by_clock = {("[*]", "missed"), ("in_progress", "timeout")}
+    by_clock = {("[*]", "missed"), ("[*]", "unknown"), ("in_progress", "timeout"), ("in_progress", "unknown")}
     (diagram,) = [body for page, body in blocks("mermaid") if page == PAGE and "in_progress" in body]
 
     assert arrows(diagram) == by_message | heartbeat | by_clock

@@ -281,6 +281,57 @@ VIOLATIONS = [
         "another reason",
         changed(factories.WaitingCheckInFactory, reason="late"),
     ),
+    ("clock_incident_cause_is_known", "tired", changed(factories.ClockIncidentFactory, cause="tired")),
+    (
+        "clock_incident_ends_after_its_start",
+        "at once",
+        lambda: changed(factories.ClockIncidentFactory, {"started_at": NOW}, ended_at=NOW)(),
+    ),
+    (
+        "clock_incident_once_per_minute",
+        "the same minute",
+        lambda: factories.ClockIncidentFactory.create_batch(2, started_at=NOW),
+    ),
+    (
+        "clock_incident_one_at_a_time",
+        "two that go on",
+        lambda: factories.ClockIncidentFactory.create_batch(2, ended_at=None),
+    ),
+    (
+        "clock_incident_summarised_after_its_end",
+        "still going on",
+        changed(factories.ClockIncidentFactory, ended_at=None),
+    ),
+    (
+        "clock_incident_summarised_after_its_end",
+        "no count",
+        changed(factories.ClockIncidentFactory, unknown_count=None),
+    ),
+    (
+        "listening_span_ends_after_its_start",
+        "backwards",
+        changed(factories.ListeningSpanFactory, {"since": NOW}, until=NOW - MINUTE),
+    ),
+    ("minute_volume_counts_at_least_one", "none", changed(factories.MinuteVolumeFactory, count=0)),
+    ("minute_volume_once_per_minute_and_node", "the same", doubled(factories.MinuteVolumeFactory, "minute")),
+    ("tick_deaf_has_no_volume", "a volume", changed(factories.TickFactory, is_listened=False, volume=0)),
+    (
+        "tick_deaf_has_no_volume",
+        "a deviation",
+        changed(factories.TickFactory, is_listened=False, deviation_percent=-100.0),
+    ),
+    ("tick_decided_exactly_when_final", "no instant", changed(factories.TickFactory, decided_at=None)),
+    (
+        "tick_decided_exactly_when_final",
+        "pending and decided",
+        changed(factories.TickFactory, decision="abnormal", finished_at=None),
+    ),
+    (
+        "tick_decided_exactly_when_final",
+        "pending and finished",
+        changed(factories.TickFactory, decision="recovering", decided_at=None),
+    ),
+    ("tick_volume_class_is_known", "loud", changed(factories.TickFactory, volume_class="loud")),
     ("tick_is_a_whole_minute", "a second", changed(factories.TickFactory, at=NOW + timedelta(seconds=1))),
     ("tick_is_a_whole_minute", "a microsecond", changed(factories.TickFactory, at=NOW + timedelta(microseconds=1))),
 ]
