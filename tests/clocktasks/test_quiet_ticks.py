@@ -23,7 +23,7 @@ MANY = [
     ("clocktasks_tick", 80_000, "'at', old.at - n * interval '1 minute'"),
     ("clocktasks_appliedtick", 80_000, "'id', old.id + n, 'tick', old.tick - n * interval '1 minute'"),
     ("checkins_minutevolume", 20_000, "'id', old.id + n, 'minute', old.minute - n * interval '1 minute'"),
-    ("monitors_monitor", 10_000, "'id', old.id + 16 * n, 'slug', 'job-' || n, 'guid', gen_random_uuid()"),
+    ("monitors_monitor", 10_000, "'id', old.id + 16 * n, 'slug', 'copy-' || n, 'guid', gen_random_uuid()"),
     (
         "monitors_monitorenvironment",
         10_000,
