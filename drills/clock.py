@@ -48,6 +48,8 @@ SETTLED_SECONDS_MAX = 180.0
 QUIET_SECONDS = 2.0
 STEP_SECONDS = 90.0
 """By how much a clock is wrong, in seconds of the installation's clock."""
+HEARD_OF_SECONDS = 1.5
+"""A web says every second that it listens, or a bit later on a busy machine."""
 WORKERS = 2
 BEATS = 2
 
@@ -419,13 +421,15 @@ def at(monotonic: float, speed: float) -> datetime:
 
 
 def silences_of(world: World, speed: float) -> "list[Silence]":
-    """Return when there was no web, by the installation's clock."""
+    """Return when there was no web, or perhaps nobody who knew that there was, by the installation's clock.
+
+    A web that is killed was heard of a second before; one that could not reach PostgreSQL, when it still could.
+    """
     from drills.clock_audit import Silence
 
-    return [
-        Silence(*(at(instant, speed) for instant in (one.since, one.gone, one.back, one.until)))
-        for one in world.silences
-    ]
+    times = [(one.since - HEARD_OF_SECONDS, one.gone, one.back, one.until) for one in world.silences]
+    times += [(since - HEARD_OF_SECONDS, since, since, until) for since, until in world.away]
+    return [Silence(*(at(instant, speed) for instant in one)) for one in times]
 
 
 def write_step(path: Path, seconds: float) -> None:

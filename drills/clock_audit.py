@@ -335,7 +335,7 @@ class _Job:
     def _check_is_counted(self, row: Any, tick: datetime) -> None:
         """A failure counts, unless a newer result was known when it was found."""
         results = [(other.date_updated, other) for other in self.heard.values() if other.status in ("ok", "error")]
-        late = self.finished[tick] + STEP + timedelta(seconds=10)
+        late = self.finished.get(tick, tick) + STEP + timedelta(seconds=10)
         newer = [(at, other) for at, other in results if row.status == "timeout" and other.date_added > row.date_added]
         must_not = any(at < tick for at, _ in newer)
         may_not = any(tick <= at <= late and other.status == "ok" for at, other in results) or any(
