@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -331,3 +332,33 @@ def test_a_start_that_cannot_succeed_says_why_in_one_line(listener, tmp_path, va
     assert "The web cannot start: " in outcome.stderr
     assert complaint in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+# --- Probes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_web_whose_engines_are_away_takes_check_ins_and_says_what_is_wrong(web):
+    def probe(path: str) -> tuple[int, dict]:
+        with contextlib.closing(web.connect()) as connection:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    assert probe("/healthz") == (200, {"status": "alive"})
+    eventually(lambda: probe("/readyz")[0] == 200, "the lookout has looked")
+    _, said = probe("/readyz")
+    assert (said["status"], said["takes_check_ins"]) == ("degraded", True)
+    assert {"postgres", "valkey", "broker", "spool"} == {finding["part"] for finding in said["findings"]}
+    assert probe("/readyz/all") == (503, probe("/readyz/all")[1])
+    assert probe("/metrics") == (403, {"detail": "send METRICS_TOKEN as a bearer token"})
+
+
+def test_every_line_of_the_web_and_its_batcher_is_json(web):
+    os.kill(web.process.pid, signal.SIGHUP)
+    before = web.workers()
+    eventually(lambda: before.isdisjoint(web.workers()) and web.workers(), "the worker is replaced")
+    os.kill(web.process.pid, signal.SIGTERM)
+    web.process.wait(PATIENCE_SECONDS)
+
+    lines = [json.loads(line) for line in web.log.read_text().splitlines()]
+    assert all({"event", "level", "logger", "timestamp", "process"} <= line.keys() for line in lines)
