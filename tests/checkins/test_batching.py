@@ -30,6 +30,7 @@ from checkins.batching import Batcher, Options
 from checkins.models import CheckIn, IngestNode, WaitingCheckIn
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.spool import Spool
+from monitors.meters import METERS
 from monitors.models import Monitor
 from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
 
@@ -550,6 +551,35 @@ def test_a_full_spool_refuses_and_what_it_has_taken_is_stored(make_process, moni
         *(at for at, status in zip(sent[1:], answers, strict=False) if status == 200),
         sent[-1],
     ]
+
+
+def test_what_becomes_of_requests_is_counted_and_a_spool_that_refuses_says_so(make_process, monitor, postgres):
+    def counted(*outcomes: str) -> list[int]:
+        name = "watchclock_ingest_requests_total"
+        return [int(METERS.get_sample_value(name, {"outcome": outcome}) or 0) for outcome in outcomes]
+
+    outcomes = ("stored", "spooled", "refused")
+    before = counted(*outcomes)
+    batches = METERS.get_sample_value("watchclock_ingest_batch_seconds_count") or 0
+    process = make_process(spool_bytes_max=64 << 10).start()
+    process.ask(ping(monitor))
+    assert METERS.get_sample_value("watchclock_ingest_batch_seconds_count") == batches + 1
+    postgres.go_away()
+    process.ask(ping(monitor))
+    assert (process.batcher.is_direct, process.batcher.is_refusing) == (False, False)
+    said = [process.ask(ping(monitor))[0] for _ in range(1000)]
+    assert process.batcher.is_refusing
+    assert process.batcher.spool_bytes > 32 << 10
+
+    now = counted(*outcomes)
+    assert [later - earlier for later, earlier in zip(now, before, strict=True)] == [
+        1,
+        1 + said.count(200),
+        said.count(STORED_NOTHING),
+    ]
+    postgres.come_back()
+    process.becomes_direct()
+    assert not process.batcher.is_refusing
 
 
 # --- What makes us fail -----------------------------------------------------------------------------------------------
