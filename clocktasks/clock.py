@@ -5,7 +5,6 @@ one order, whatever order messages arrive in: tick by tick, and at one tick miss
 nothing about jobs, because nobody listened or far too little was heard, all that is due becomes unknown instead.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -103,18 +102,13 @@ def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> date
     return tick if tick <= until else None
 
 
-def next_task(
-    state: ShardState, *, until: datetime, deaf_ticks: Collection[datetime] = ()
-) -> tuple[datetime, TaskKind] | None:
+def next_task(state: ShardState, *, until: datetime) -> tuple[datetime, TaskKind] | None:
     """Return the next work of the shard, or None if nothing is due up to `until`: earliest tick, misses first.
 
-    At `deaf_ticks` the work is that of the kind unknown.
+    If we were deaf at that tick, it is the kind unknown that does the work.
     """
     due = [(tick, kind) for kind in DEADLINES if (tick := next_due_tick(state, kind, until=until)) is not None]
-    if not due:
-        return None
-    tick, kind = min(due, key=lambda work: (work[0], DEADLINES.index(work[1])))
-    return tick, TaskKind.UNKNOWN if tick in deaf_ticks else kind
+    return min(due, key=lambda work: (work[0], DEADLINES.index(work[1])), default=None)
 
 
 def quiet_until(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:

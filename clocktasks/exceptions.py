@@ -11,3 +11,7 @@ class UnreadableClockTaskError(ClockError):
 
 class ReplayWindowError(ClockError):
     """The window of a replay lies in the future, is the wrong way round, or is not in whole minutes."""
+
+
+class ShardCountError(ClockError):
+    """There cannot be so many shards, or so few."""

@@ -337,18 +337,22 @@ def _find_clock_problems(facts: Facts, rows: Rows) -> list[Finding]:
                     "See that workers run and read their log; more workers take more shards.",
                 )
             )
-    if rows.clock_incident is not None:
-        cause, started_at = rows.clock_incident
-        findings.append(
-            Finding(
-                Part.CLOCK,
-                True,
-                f"Watchclock may be deaf ({cause}): what falls due becomes unknown, and nobody is told of misses.",
-                started_at,
-                "See that check-ins reach Watchclock.",
-            )
-        )
-    return findings
+    incident = find_clock_incident(rows)
+    return findings if incident is None else [*findings, incident]
+
+
+def find_clock_incident(rows: Rows) -> Finding | None:
+    """Return what is to be said of a clock incident that goes on, if one does."""
+    if rows.clock_incident is None:
+        return None
+    cause, started_at = rows.clock_incident
+    return Finding(
+        Part.CLOCK,
+        True,
+        f"Watchclock may be deaf ({cause}): what falls due becomes unknown, and nobody is told of misses.",
+        started_at,
+        "See that check-ins reach Watchclock. If they do, that many jobs have really stopped: look at them.",
+    )
 
 
 def _find_silence(facts: Facts, rows: Rows) -> list[Finding]:

@@ -6,7 +6,7 @@ Times in which we were deaf, or heard far too little, are summed up in one clock
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -63,6 +63,8 @@ def write_ticks(
 
     The first tick ever is `until`. `decide_as` gives the decisions about volume instead of the volumes: for stories.
     """
+    if fetch_rows("SELECT FROM clocktasks_tick WHERE at >= %s LIMIT 1", [until]):
+        return  # Most who ask find the minute written, and need not wait for one another.
     fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
     rules: VolumeRules = settings.VOLUME_RULES
     recent = _recent_ticks(rules.decision_window)
@@ -111,16 +113,18 @@ def decided_until() -> datetime | None:
     return result
 
 
-def deaf_ticks(since: datetime, until: datetime) -> list[datetime]:
-    """Return the ticks after `since` up to `until` at which all that is due becomes unknown. Index: tick_deaf."""
+def deaf_among(ticks: Collection[datetime]) -> set[datetime]:
+    """Return those of the ticks at which all that is due becomes unknown."""
+    if not ticks:
+        return set()
     rows = fetch_rows(
         """
         SELECT at FROM clocktasks_tick
-         WHERE at > %s AND at <= %s AND (NOT is_listened OR decision = 'incident') ORDER BY at
+         WHERE at = ANY(%s::timestamptz[]) AND (NOT is_listened OR decision = 'incident')
         """,
-        [since, until],
+        [sorted(ticks)],
     )
-    return [at for (at,) in rows]
+    return {at for (at,) in rows}
 
 
 def unheard_minutes(since: datetime, until: datetime) -> list[datetime]:

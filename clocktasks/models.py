@@ -138,7 +138,8 @@ class ClockIncident(models.Model):
 
     From the beginning of its first minute (`started_at`) to the end of its last one (`ended_at`; empty while it goes
     on). `unknown_count` check-ins of `environment_count` monitor environments became unknown; both are empty until the
-    last of its ticks is finished (`summarised_at`). `told_at` is when people were told.
+    last of its ticks is finished (`summarised_at`). `told_at` is when people were told, once: after the summary, or
+    while it goes on if that takes long. Empty if it touched nobody's environment, or nobody is to be told.
     """
 
     class Cause(models.TextChoices):
@@ -167,7 +168,6 @@ class ClockIncident(models.Model):
                     summarised_at__isnull=True,
                     unknown_count__isnull=True,
                     environment_count__isnull=True,
-                    told_at__isnull=True,
                 )
                 | Q(
                     ended_at__isnull=False,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, models
+from django.db import models
 from django.db.models import Count, QuerySet, Sum
 
 from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
@@ -17,7 +17,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.health import Held, NodeFacts, Rows, TickFacts
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from incidents.models import Notification
-from monitors.models import MonitorEnvironment
+from monitors.bulk import fetch_rows
 
 COUNTED_MAX = 10_000
 """What may be many (the outbox after a large outage) is counted up to here: more is simply "a lot"."""
@@ -87,11 +87,10 @@ def read_figures(now: datetime) -> Figures:
         .values_list("kind")
         .annotate(Sum("count"))
     )
-    due = MonitorEnvironment.objects.none() if newest is None else MonitorEnvironment.objects.due_at(newest)
     return Figures(
         tick_seconds=_tick_seconds(now),
         newest_marked={} if finished is None else dict(zip(("missed", "timeout", "unknown"), finished, strict=True)),
-        due_count=_bounded_count(due),
+        due_count=0 if newest is None else _due_count(newest),
         processing_errors=dict(errors),
     )
 
@@ -117,26 +116,40 @@ def _bounded_count(rows: "QuerySet[Any, Any]") -> int:
     return rows.order_by().values(_=models.Value(1))[:COUNTED_MAX].count()
 
 
+DUE_SQL = """
+    SELECT count(*)
+      FROM (SELECT FROM (SELECT DISTINCT shard FROM clocktasks_shardclock) AS clock
+             CROSS JOIN LATERAL (
+                   SELECT FROM monitors_monitorenvironment
+                    WHERE shard = clock.shard AND next_checkin_latest <= %(tick)s LIMIT %(most)s) AS due
+             LIMIT %(most)s) AS counted
+"""
+"""Shard by shard, as index monenv_due has them: what is not due costs nothing (P7)."""
+
+
+def _due_count(tick: datetime) -> int:
+    ((count,),) = fetch_rows(DUE_SQL, {"tick": tick, "most": COUNTED_MAX})
+    return int(count)
+
+
 def _tick_seconds(now: datetime) -> dict[tuple[str, float], float]:
     """Return how long the ticks of the last hour took: 60 rows by primary key.
 
     `wait`: from the minute to its row in the ledger, mostly for check-ins to be stored. `apply`: from there, or from
     the decision about its volume, to the last shard. `whole`: from the minute to its end.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
-                       ORDER BY extract(epoch FROM dispatched_at - at)::float8),
-                   percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
-                       ORDER BY extract(epoch FROM finished_at - coalesce(decided_at, dispatched_at))::float8),
-                   percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
-                       ORDER BY extract(epoch FROM finished_at - at)::float8)
-              FROM clocktasks_tick WHERE at >= %(since)s AND finished_at IS NOT NULL
-            """,
-            {"quantiles": list(QUANTILES), "since": now - SUMMARY_OVER},
-        )
-        row = cursor.fetchone()
+    (row,) = fetch_rows(
+        """
+        SELECT percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                   ORDER BY extract(epoch FROM dispatched_at - at)::float8),
+               percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                   ORDER BY extract(epoch FROM finished_at - coalesce(decided_at, dispatched_at))::float8),
+               percentile_disc(%(quantiles)s::float8[]) WITHIN GROUP (
+                   ORDER BY extract(epoch FROM finished_at - at)::float8)
+          FROM clocktasks_tick WHERE at >= %(since)s AND finished_at IS NOT NULL
+        """,
+        {"quantiles": list(QUANTILES), "since": now - SUMMARY_OVER},
+    )
     return {
         (part, quantile): seconds
         for part, values in zip(("wait", "apply", "whole"), row, strict=True)

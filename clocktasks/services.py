@@ -37,7 +37,7 @@ from clocktasks.clock import (
     whole_minute,
 )
 from clocktasks.exceptions import UnreadableClockTaskError
-from clocktasks.ledger import deaf_ticks, decided_until, finish_ticks, unheard_minutes, write_ticks
+from clocktasks.ledger import deaf_among, decided_until, finish_ticks, unheard_minutes, write_ticks
 from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, mark_failed
@@ -77,14 +77,15 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
 
 def _shards_with_work(until: datetime) -> list[ClockTask]:
     """Return one task for each shard with something due: its first kind of work, which wakes the other kinds."""
-    states = _shard_states()
-    oldest = min((position for state in states.values() for position in state.positions.values()), default=until)
-    deaf = deaf_ticks(oldest, until)
-    return [
-        ClockTask(work[1], shard, until)
-        for shard, state in states.items()
-        if (work := next_task(state, until=until, deaf_ticks=deaf)) is not None
-    ]
+    works = _next_works(_shard_states(), until=until)
+    return [ClockTask(kind, shard, until) for shard, (_, kind) in works.items()]
+
+
+def _next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:
+    """Return the next tick and kind of work of each of the shards that has any."""
+    works = {shard: work for shard, state in states.items() if (work := next_task(state, until=until)) is not None}
+    deaf = deaf_among({tick for tick, _ in works.values()})
+    return {shard: (tick, TaskKind.UNKNOWN if tick in deaf else kind) for shard, (tick, kind) in works.items()}
 
 
 SHARD_STATES_SQL = """
@@ -273,8 +274,8 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     if not gate or decided is None:
         return Step()
     until = decided if until is None else min(until, decided)
-    state = _shard_states(shard)[shard]
-    work = next_task(state, until=until, deaf_ticks=deaf_ticks(min(state.positions.values()), until))
+    states = _shard_states(shard)
+    state, work = states[shard], _next_works(states, until=until).get(shard)
     if work is None or work[1] is not kind:
         _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
         return Step(wake=None if work is None else ClockTask(work[1], shard, until))
