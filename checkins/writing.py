@@ -36,6 +36,8 @@ INSERTED_COLUMNS = {
     "exit_status": "smallint",
     "repeat_key": "uuid",
     "failed_at": "timestamptz",
+    "finished_status": "text",
+    "finished_at": "timestamptz",
 }
 UPDATED_COLUMNS = {
     "status": "text",
@@ -181,6 +183,8 @@ def insert_checkins(
             checkin.exit_status,
             checkin.repeat_key,
             checkin.failed_at,
+            None if checkin.finished_status is None else checkin.finished_status.value,
+            checkin.finished_at,
         )
         for environment, checkin in checkins
     ]
