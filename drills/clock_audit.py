@@ -169,7 +169,7 @@ def _audit_ledger(
     account.deaf = len(deaf)
     if ticks[0]._fields.count("is_listened"):
         for tick in ticks[1:]:
-            if not _touches(wrong_times, tick.at - MINUTE, tick.at):
+            if not _touches(wrong_times, tick.at - 2 * MINUTE - STEP, tick.at + MINUTE + STEP):
                 _audit_coverage(account, tick.at, tick.at in deaf, silences)
     _audit_counts(account, facts)
     return Ledger(until, deaf)
