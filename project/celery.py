@@ -63,7 +63,8 @@ class SayAlive(bootsteps.StartStopStep):
         from clocktasks import alive
 
         self._say()
-        parent.timer.call_repeatedly(alive.SAY_SECONDS, self._say)
+        speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
+        parent.timer.call_repeatedly(alive.SAY_SECONDS / speed, self._say)
 
     def _say(self) -> None:
         from clocktasks import alive

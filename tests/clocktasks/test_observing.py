@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from clocktasks.observing import COUNTED_MAX, read_figures, read_rows
+from clocktasks.observing import COUNTED_MAX, DUE_SQL, read_figures, read_rows
 from tests.factories import (
     NOW,
     ClockIncidentFactory,
@@ -92,7 +92,10 @@ def test_waiting_check_ins_are_counted_by_reason():
 
 
 def test_the_figures_tell_how_long_ticks_took_and_what_is_due():
-    due_at = MonitorEnvironmentFactory().next_checkin_latest
+    environment = MonitorEnvironmentFactory()
+    ShardClockFactory(shard=environment.shard, kind="missed", position=NOW)
+    ShardClockFactory(shard=environment.shard, kind="timeout", position=NOW)
+    due_at = environment.next_checkin_latest
     now = due_at + MINUTE
     early = due_at - MINUTE
     TickFactory(at=early, dispatched_at=early + SECOND, finished_at=early + 3 * SECOND)
@@ -114,6 +117,16 @@ def test_the_figures_tell_how_long_ticks_took_and_what_is_due():
     assert figures.newest_marked == {"missed": 3, "timeout": 0, "unknown": 1}
     assert figures.due_count == 1
     assert sum(figures.processing_errors.values()) == 5
+
+
+def test_p7_what_is_due_is_counted_by_its_index():
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")  # An empty table has no other way that is worth its while.
+        cursor.execute("EXPLAIN " + DUE_SQL, {"tick": NOW, "most": COUNTED_MAX})
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "using monenv_due on monitors_monitorenvironment" in plan
+    assert "Index Cond: ((shard = clocktasks_shardclock.shard) AND (next_checkin_latest <= " in plan
 
 
 def test_p7_looking_costs_the_same_whatever_there_is():

@@ -1,19 +1,23 @@
 """`make run` with real processes: what it promises to the person who typed it."""
 
 import contextlib
+import http.cookiejar
 import json
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -189,6 +193,72 @@ def test_a_child_that_dies_is_restarted_with_a_message(running, name):
     assert f"{name} ended (SIGKILL)" in running.said()[before:]
     eventually(lambda: running.instance()["pids"].get(name, killed) != killed, running)
     eventually(lambda: takes_check_ins(running), running)
+
+
+def ask(supervisor: Supervisor, path: str) -> str:
+    """What the web answers, also if that is a refusal."""
+    try:
+        with urllib.request.urlopen(supervisor.instance()["base_url"] + path, timeout=PATIENCE_SECONDS) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+
+
+def admin_pages(supervisor: Supervisor, *paths: str) -> list[str]:
+    """Pages of the admin as its first account sees them."""
+    instance = supervisor.instance()
+    cookies = http.cookiejar.CookieJar()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
+    opener.open(instance["admin_url"] + "login/", timeout=PATIENCE_SECONDS).close()
+    [token] = [cookie.value for cookie in cookies if cookie.name == "csrftoken"]
+    form = {
+        "username": instance["admin_user"],
+        "password": instance["admin_password"],
+        "csrfmiddlewaretoken": token or "",
+        "next": "/admin/",
+    }
+    opener.open(instance["admin_url"] + "login/", urlencode(form).encode(), timeout=PATIENCE_SECONDS).close()
+    pages = []
+    for path in paths:
+        with opener.open(instance["admin_url"] + path, timeout=PATIENCE_SECONDS) as page:
+            pages.append(page.read().decode())
+    return pages
+
+
+def test_metrics_tell_of_every_process(running):
+    wanted = (
+        r'watchclock_heard_seconds\{process="beat"\}',
+        r'watchclock_heard_seconds\{process="worker"\}',
+        r'watchclock_clock_task_seconds_count\{part="dispatch"\} [1-9]',
+        r'watchclock_ingest_requests_total\{outcome="stored"\} [1-9]',
+        r"watchclock_clock_lag_seconds \d",
+    )
+    assert takes_check_ins(running)
+
+    def all_told() -> bool:
+        metrics = ask(running, "/metrics")
+        return all(re.search(f"^{pattern}", metrics, re.MULTILINE) for pattern in wanted)
+
+    eventually(all_told, running)
+
+
+def test_beat_and_worker_that_hang_are_told_by_the_web_on_every_page_of_the_admin(running):
+    eventually(lambda: '"ok"' in ask(running, "/readyz/all"), running)
+    hanging = [psutil.Process(running.instance()["pids"][name]) for name in ("beat", "worker")]
+    for process in hanging:
+        process.suspend()
+    try:
+        eventually(lambda: "No worker runs" in ask(running, "/readyz/all"), running)
+        eventually(lambda: "No beat runs" in ask(running, "/readyz/all"), running)
+        assert '"takes_check_ins": true' in ask(running, "/readyz")
+        for page in admin_pages(running, "", "monitors/monitor/", "checkins/checkin/"):
+            assert "No beat runs" in page
+            assert "No worker runs" in page
+    finally:
+        for process in hanging:
+            process.resume()
+    eventually(lambda: '"ok"' in ask(running, "/readyz/all"), running)
 
 
 def takes_check_ins(supervisor: Supervisor) -> bool:
