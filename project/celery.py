@@ -18,9 +18,11 @@ app.autodiscover_tasks()
 
 
 @signals.setup_logging.connect
-def log_like_everybody(**_: Any) -> None:
-    """Leave logging as the settings have it; with somebody here, Celery does not set up its own."""
+def log_like_everybody(loglevel: int | None = None, **_: Any) -> None:
+    """Log in the form of the settings, from --loglevel on; with somebody here, Celery sets up nothing of its own."""
     logging.config.dictConfig(settings.LOGGING)
+    if loglevel:
+        logging.getLogger().setLevel(loglevel)
 
 
 @signals.task_prerun.connect

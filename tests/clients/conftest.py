@@ -25,7 +25,7 @@ def nothing_is_misunderstood(server: WebServer) -> Iterator[None]:
     assert server.rows("DELETE FROM checkins_processingerror RETURNING kind, field, value, message, payload") == []
     assert server.rows("DELETE FROM checkins_waitingcheckin RETURNING slug, reason, error") == []
     assert server.rows("DELETE FROM checkins_clientlossreport RETURNING reason, quantity") == []
-    assert "ERROR" not in server.log.read_text()
+    assert '"level": "error"' not in server.log.read_text()
 
 
 @pytest.hookimpl(wrapper=True)

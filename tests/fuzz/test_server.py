@@ -30,7 +30,7 @@ RESIDENT_BYTES_MAX = {"web": 400 << 20, "batcher": 400 << 20}
 """What a worker and its batcher may take at any moment of this. They begin with some 70 and 80 MB; bodies that arrive
 may take INGEST_QUEUE_BYTES_MAX together, which is set to 64 MiB here."""
 MEBIBYTE = 1 << 20
-OF_US = re.compile("ERROR|CRITICAL|panicked")
+OF_US = re.compile('"level": "(error|critical)"|panicked')
 
 
 @pytest.fixture(scope="module")

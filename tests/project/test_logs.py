@@ -86,8 +86,9 @@ configure_logging(LogLevels.warning, logs.configuration("json"))
 logging.getLogger("_granian").warning("a worker died")
 import django
 django.setup()
-app.log.setup(loglevel="INFO", redirect_stdouts=True)
-logging.getLogger("celery.worker").info("ready")
+app.log.setup(loglevel="WARNING", redirect_stdouts=True)
+logging.getLogger("celery.worker").info("connected")
+logging.getLogger("celery.worker").warning("ready")
 logging.getLogger("django.request").error("no")
 """
     ended = subprocess.run(
