@@ -45,6 +45,8 @@ MARGIN = MINUTE
 QUIET_TICKS = 7
 START_SECONDS_MAX = 120.0
 GROWTH = (10_000, 100_000, 1_000_000)
+POSTGRES = "max_wal_size=8GB shared_buffers=1GB"
+"""What docs/how-to/run-in-production.md advises for so many; the rest is as in `make run`."""
 
 # No two slots of a schedule are closer than five minutes: what a tick marks is not due again at the next few.
 MINUTES = ("5", "*/5", "5,35", "0-59/5", "5-55/10", "5,20,35,50", "5-59/15", "5,45")
@@ -317,17 +319,16 @@ def own_database(server: Server) -> Iterator[str]:
 
 def seed(stage: Stage) -> None:
     """Fill the database, with statistics as autovacuum would have gathered them."""
+    from django.conf import settings
     from django.core.management import call_command
     from django.db import connection
-
-    from monitors.sharding import SHARD_COUNT
 
     parameters: dict[str, Any] = {
         "environments": stage.environments,
         "kinds": [step.kind for step in stage.steps],
         "dues": [step.due for step in stage.steps],
         "ticks": [TICK + number * MINUTE for number in range(len(stage.steps))],
-        "shards": SHARD_COUNT,
+        "shards": settings.CLOCK_SHARDS,
         "margin": MARGIN,
         "later": TICK + 10 * MINUTE,
         "heard_at": TICK - timedelta(minutes=66),
@@ -515,7 +516,9 @@ def main() -> None:
     parser.add_argument(
         "--growth", default=",".join(map(str, GROWTH)), help="smaller sizes to compare with; 0 for none"
     )
-    parser.add_argument("--postgres", default="", help="options of the embedded PostgreSQL: name=value name=value")
+    parser.add_argument(
+        "--postgres", default=POSTGRES, help="options of the embedded PostgreSQL: name=value name=value"
+    )
     arguments = parser.parse_args()
     environments, workers = arguments.environments, arguments.workers
     due = environments if arguments.due is None else arguments.due
