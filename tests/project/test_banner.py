@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from clocktasks.health import Rows, find_problems
 from project import lookout
-from tests.factories import MonitorFactory
-from tests.project.test_probes import DATABASE_AWAY, NOW, WELL, Seen
+from tests.factories import NOW, MonitorFactory
+from tests.project.test_probes import DATABASE_AWAY, WELL, Seen
 
 pytestmark = pytest.mark.django_db
 
@@ -46,10 +48,7 @@ def test_every_page_says_what_is_wrong_since_when_and_what_to_do(staff, monkeypa
         assert "Start beat" in text, page
 
 
-def test_it_costs_no_statement(staff, monkeypatch, django_assert_num_queries):
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
-
+def test_it_costs_no_statement(staff, monkeypatch):
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
             assert staff.get("/admin/clocktasks/tick/").status_code == 200

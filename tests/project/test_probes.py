@@ -15,12 +15,12 @@ from project.lookout import Lookout
 from project.probes import PATHS, answer_probe
 from tests.factories import NOW
 
-TICK = TickFacts(NOW, NOW, NOW, NOW)
+ROWS = Rows(newest=TickFacts(NOW, NOW, NOW, NOW), newest_finished_at=NOW)
 INTAKE = Intake(True, 0, 24_576, 1 << 30, False, False, 1 << 40)
 WELL = Facts(
     now=NOW,
     watched_since=NOW - timedelta(hours=1),
-    rows=Rows(newest=TICK, newest_finished_at=NOW),
+    rows=ROWS,
     heard={"beat": NOW, "worker": NOW},
     intake=INTAKE,
 )
@@ -74,7 +74,7 @@ def test_a_process_that_answers_is_alive_whatever_is_away(facts):
         (DATABASE_AWAY, 200, 503, "degraded"),
         (REFUSING, 503, 503, "failing"),
         (replace(WELL, heard={"beat": NOW, "worker": NOW - timedelta(minutes=2)}), 200, 503, "degraded"),
-        (replace(WELL, rows=replace(WELL.rows, waiting={"failed": 1})), 200, 200, "ok"),
+        (replace(WELL, rows=replace(ROWS, waiting={"failed": 1})), 200, 200, "ok"),
     ],
     ids=["all is well", "PostgreSQL is away", "the spool is full", "no worker", "a note only"],
 )
