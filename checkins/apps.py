@@ -1,4 +1,7 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class CheckinsConfig(AppConfig):
@@ -6,3 +9,15 @@ class CheckinsConfig(AppConfig):
 
     name = "checkins"
     verbose_name = "Check-ins"
+
+    def ready(self) -> None:
+        """Have the coming days of check-ins made by each migration: the first one before anything is running."""
+        post_migrate.connect(make_first_days, sender=self)
+
+
+def make_first_days(**_: Any) -> None:
+    """Make the coming days of check-ins, as beat does every hour; nothing is dropped here."""
+    from checkins.partitions import ensure_partitions
+    from monitors.wallclock import utcnow
+
+    ensure_partitions(now=utcnow(), drops=False, tries=1)

@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError
+from checkins.partitions import DEFAULT, kept_since
 from monitors.models import Environment, Monitor, MonitorEnvironment
 
 BATCH_ROWS_MAX = 5_000
@@ -47,13 +48,39 @@ def prune_processing_errors(*, now: datetime) -> int:
 def prune_logs(*, now: datetime) -> int:
     """Remove one batch of logs and notes older than CHECKIN_LOG_DAYS; returns how many. Call again until it returns 0.
 
-    Their runs stay: what a job printed is by far the largest thing that is known of it, and the first to lose its use.
-    The batch is sought among the lowest ids, which are the oldest but for a spool's delay, so that looking costs no
-    index of its own and no table.
+    None is kept for longer than CHECKIN_RETENTION_DAYS, after which their runs go. Until then their runs stay: what a
+    job printed is by far the largest thing that is known of it, and the first to lose its use. The batch is sought
+    among the lowest ids, which are the oldest but for a spool's delay, so that looking costs no index of its own and no
+    table.
     """
     oldest = CheckInLog.objects.order_by("id").values_list("id", flat=True)[:LOGS_MAX]
-    received_before = now - timedelta(days=settings.CHECKIN_LOG_DAYS)
+    days = settings.CHECKIN_LOG_DAYS
+    if settings.CHECKIN_RETENTION_DAYS:
+        days = min(days, settings.CHECKIN_RETENTION_DAYS)
+    received_before = now - timedelta(days=days)
     return CheckInLog.objects.filter(id__in=list(oldest), received_at__lt=received_before).delete()[0]
+
+
+def prune_strays(*, now: datetime) -> int:
+    """Remove one batch of old check-ins that have no day of their own to go with; returns how many rows.
+
+    Runs in progress stay until the clock has judged them. Call again until it returns 0. Partitions of days are
+    dropped as a whole: see `checkins.partitions`.
+    """
+    before = kept_since(now)
+    if before is None:
+        return 0
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH old AS (SELECT id, date_added FROM {DEFAULT}
+                          WHERE date_added < %s AND status <> 'in_progress' LIMIT %s),
+                 words AS (DELETE FROM checkins_attempt WHERE checkin_id IN (SELECT id FROM old))
+            DELETE FROM {DEFAULT} WHERE (id, date_added) IN (SELECT id, date_added FROM old)
+            """,  # noqa: S608
+            [before, BATCH_ROWS_MAX],
+        )
+        return int(cursor.rowcount)
 
 
 def prune_loss_reports(*, now: datetime) -> int:

@@ -65,9 +65,7 @@ class CheckIn(models.Model):
     class Meta:
         verbose_name = "check-in"
         constraints = [
-            # D9: an id is its project's own. Synthetic ids are derived from (environment, slot), so this also forbids
-            # a second miss for the same slot (P4).
-            models.UniqueConstraint(fields=["project", "guid"], name="checkin_guid_unique_in_project"),
+            # D9, an id is its project's own, is a unique index of each partition, see `checkins.partitions`.
             models.CheckConstraint(
                 condition=Q(status__in=["in_progress", "ok", "error", "missed", "timeout", "unknown"]),
                 name="checkin_status_is_known",
@@ -113,6 +111,12 @@ class CheckIn(models.Model):
             ),
             # The history of an environment, newest first.
             models.Index(fields=["monitor_environment", "-date_added"], name="checkin_history"),
+            # What an id stands for, if it is not new and a word may change it still: see `checkins.writing`.
+            models.Index(
+                fields=["guid"],
+                condition=Q(status__in=["in_progress", "unknown", "timeout", "error"]),
+                name="checkin_open",
+            ),
             # The failing run of an environment, when its threshold is reached.
             models.Index(
                 fields=["monitor_environment", "failed_at"],

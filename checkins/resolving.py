@@ -376,7 +376,10 @@ def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) ->
         and item.message.config is None
         and (guid := item.message.check_in_id) is not None
     }
-    known = load_by_guid(set(undecided.values()) - configured)
+    if not undecided:
+        return set()
+    since = min(item.message.received_at for item, _ in items)
+    known = load_by_guid(set(undecided.values()) - configured, since=since)
     return {item for item, key in undecided.items() if key not in known and key not in configured}
 
 

@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from checkins.messages import (
     Source,
 )
 from checkins.models import WaitingCheckIn
+from checkins.partitions import is_guid_index
 from checkins.resolving import BatchItem, Hints, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
 from checkins.transitions import (
     CheckInState,
@@ -57,7 +58,6 @@ from incidents.thresholds import FailureKind
 from monitors.environments import LockedEnvironment, save_environments
 
 T = TypeVar("T")
-GUID_CONSTRAINT = "checkin_guid_unique_in_project"
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 SETTLED_MAX = 500
 """Parked check-ins that are settled in one transaction."""
@@ -100,7 +100,7 @@ def was_overtaken(error: Exception) -> bool:
     if isinstance(error, OvertakenError):
         return True
     diagnosis = getattr(error.__cause__, "diag", None)
-    return diagnosis is not None and (diagnosis.constraint_name == GUID_CONSTRAINT or diagnosis.sqlstate == DEADLOCK)
+    return diagnosis is not None and (is_guid_index(diagnosis.constraint_name) or diagnosis.sqlstate == DEADLOCK)
 
 
 def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_parked: bool = True) -> list[Outcome]:
@@ -322,7 +322,7 @@ def _random_ids(count: int) -> Iterator[uuid.UUID]:
 
 
 def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> _Runs:
-    """Load the runs that the items may be about: four statements at most, none for what no item needs."""
+    """Load the runs that the items may be about: five statements at most, none for what no item needs."""
     named: set[tuple[int, uuid.UUID]] = set()
     unnamed: set[int] = set()
     keys: set[tuple[int, uuid.UUID]] = set()
@@ -336,13 +336,12 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
         if isinstance(message, CheckInMessage) and message.repeat_key is not None:
             keys.add((item.environment_id, message.repeat_key))
     running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
+    since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
     # Each message ends at most one run, so that many are enough to find the next one that is still running.
-    for run in load_running(unnamed, each_max=len(items)):
+    for run in load_running(unnamed, since=since, each_max=len(items)):
         running[run.environment_id].append(run)
-    told = {}
-    if keys:
-        told = load_repeatable(keys, since=min(item.message.received_at for item in items) - REPEAT_WINDOW)
-    return _Runs(by_guid=load_by_guid(named), running=running, told=told)
+    told = load_repeatable(keys, since=since - REPEAT_WINDOW)
+    return _Runs(by_guid=load_by_guid(named, since=since), running=running, told=told)
 
 
 def _write(

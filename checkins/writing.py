@@ -1,15 +1,30 @@
-"""Reading and writing check-ins a set at a time (shell: no judgement here)."""
+"""Reading and writing check-ins a set at a time (shell: no judgement here).
+
+Check-ins are partitioned by the day of their start, and each partition is another index to look into. So what ingest
+asks for says how far back it looks, and PostgreSQL leaves out the days before. `LIFE_MAX` bounds what may still change:
+a run is given up seven days after its start at the latest, and takes no word after that. What has ended ok takes none
+either, and is looked for in the last days only, see `ENDED_LOOKED_FOR`. The clock's own question, which runs are
+overdue, has no such bound: a spool may bring them from any day.
+"""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from checkins.messages import CheckInStatus, LossReport, Problem, RunLog, Source
-from checkins.transitions import CheckInState, EarlierWord
+from checkins.transitions import LIFE_MAX, CheckInState, EarlierWord
 from monitors.bulk import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
+
+ENDED_LOOKED_FOR = timedelta(days=1)
+"""How long before a message, at least, a run may have begun whose end the message repeats; whole days are looked at.
+
+New ids are most of all, and each is looked for in vain: in every day of a week that would take as long as all the rest.
+A message that names an older run which ended ok begins a new one."""
+OPEN_STATUSES = "('in_progress', 'unknown', 'timeout', 'error')"
+"""Those that a word may change, however old it is. They have an index of their own: checkin_open."""
 
 STATE_COLUMNS = (
     "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
@@ -84,34 +99,78 @@ def _columns(kinds: Sequence[str], rows: Collection[Sequence[Any]]) -> list[str]
     return [array_literal(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
 
 
-def load_by_guid(wanted: Collection[tuple[int, uuid.UUID]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
-    """Return the check-ins with these (project id, guid) pairs. Index: checkin_guid_unique_in_project."""
+def load_by_guid(
+    wanted: Collection[tuple[int, uuid.UUID]], *, since: datetime
+) -> dict[tuple[int, uuid.UUID], CheckInState]:
+    """Return the check-ins with these (project id, guid) pairs that messages received from `since` on may be about.
+
+    Two statements at most: first the newest days, then what has not ended ok among older ones.
+    Indexes: the unique one of each partition, checkin_open.
+    """
     if not wanted:
         return {}
     rows = fetch_rows(
         f"""
         SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
-         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
+         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
         """,  # noqa: S608
-        _columns(("bigint", "uuid"), wanted),
+        [*_columns(("bigint", "uuid"), wanted), _midnight(since - ENDED_LOOKED_FOR)],
     )
-    return {(row[0], row[2]): _state(row[1:]) for row in rows}
+    found = _by_guid(rows)
+    missing = [pair for pair in wanted if pair not in found]
+    if missing:
+        rows = fetch_rows(
+            f"""
+            SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
+             WHERE guid = ANY(%s::uuid[]) AND status IN {OPEN_STATUSES} AND date_added >= %s AND date_added < %s
+            """,  # noqa: S608
+            [
+                array_literal("uuid", sorted(guid for _, guid in missing)),
+                _midnight(since - LIFE_MAX),
+                _midnight(since - ENDED_LOOKED_FOR),
+            ],
+        )
+        names = set(missing)
+        found |= {pair: run for pair, run in _by_guid(rows).items() if pair in names}
+    return found
 
 
-def load_running(environment_ids: Collection[int], *, each_max: int) -> list[CheckInState]:
-    """Return up to `each_max` running check-ins of each environment, newest first. Index: checkin_running."""
+def _by_guid(rows: Iterable[Sequence[Any]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
+    """Return runs by project and id. Where an id stands on two days, the later run is meant."""
+    runs = ((row[0], _state(row[1:])) for row in rows)
+    return {(project_id, run.guid): run for project_id, run in sorted(runs, key=lambda pair: pair[1].date_added)}
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def load_running(environment_ids: Collection[int], *, since: datetime, each_max: int) -> list[CheckInState]:
+    """Return up to `each_max` running check-ins of each environment, newest first.
+
+    Those whose deadline lies before `since` may be left out. Index: checkin_running, once in each day for all
+    environments together, and again for those that have any.
+    """
     if not environment_ids:
         return []
     rows = fetch_rows(
         f"""
-        SELECT c.* FROM unnest(%s::bigint[]) AS wanted (monitor_environment_id)
+        SELECT c.*
+          FROM (SELECT DISTINCT monitor_environment_id FROM checkins_checkin
+                 WHERE monitor_environment_id = ANY(%(ids)s::bigint[]) AND status = 'in_progress'
+                   AND date_added >= %(since)s) AS busy
          CROSS JOIN LATERAL (
                SELECT {STATE_COLUMNS} FROM checkins_checkin
-                WHERE monitor_environment_id = wanted.monitor_environment_id AND status = 'in_progress'
-                ORDER BY date_added DESC, id DESC LIMIT %s
+                WHERE monitor_environment_id = busy.monitor_environment_id AND status = 'in_progress'
+                  AND date_added >= %(since)s
+                ORDER BY date_added DESC, id DESC LIMIT %(each_max)s
                ) AS c
         """,  # noqa: S608
-        [array_literal("bigint", sorted(environment_ids)), each_max],
+        {
+            "ids": array_literal("bigint", sorted(environment_ids)),
+            "since": _midnight(since - LIFE_MAX),
+            "each_max": each_max,
+        },
     )
     return [_state(row) for row in rows]
 
@@ -121,8 +180,8 @@ def load_repeatable(
 ) -> dict[tuple[int, uuid.UUID], datetime]:
     """Return those of the pairs of environment and repeat key that a check-in carries, with when it was last changed.
 
-    Only changes at or after `since` are looked for. Index: checkin_history, of which the newest few rows of each
-    environment are looked at.
+    Only changes at or after `since` are looked for, of runs that began in the days of `ENDED_LOOKED_FOR`. Index:
+    checkin_history, of which the newest few rows of each environment are looked at.
     """
     if not keys:
         return {}
@@ -132,12 +191,12 @@ def load_repeatable(
           FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (monitor_environment_id, repeat_key)
          CROSS JOIN LATERAL (
                SELECT repeat_key, date_updated FROM checkins_checkin
-                WHERE monitor_environment_id = wanted.monitor_environment_id
+                WHERE monitor_environment_id = wanted.monitor_environment_id AND date_added >= %s
                 ORDER BY date_added DESC LIMIT 5) AS newest
          WHERE newest.repeat_key = wanted.repeat_key AND newest.date_updated >= %s
          GROUP BY 1, 2
         """,
-        [*_columns(("bigint", "uuid"), keys), since],
+        [*_columns(("bigint", "uuid"), keys), _midnight(since - ENDED_LOOKED_FOR), since],
     )
     return {(environment_id, key): updated for environment_id, key, updated in rows}
 
@@ -195,13 +254,17 @@ def insert_checkins(
 
 
 def update_checkins(checkins: Iterable[CheckInState]) -> None:
-    """Write what messages and the clock may change of stored check-ins. One statement."""
+    """Write what messages and the clock may change of stored check-ins. One statement.
+
+    Index: the primary key, which holds the start, so that each row is looked for in its own day.
+    """
     update_rows(
         "checkins_checkin",
         UPDATED_COLUMNS,
         [
             (
                 checkin.id,
+                checkin.date_added,
                 checkin.status.value,
                 checkin.date_updated,
                 checkin.date_in_progress,
@@ -216,6 +279,7 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
             )
             for checkin in checkins
         ],
+        partitioned_by={"date_added": "timestamptz"},
     )
 
 

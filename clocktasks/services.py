@@ -361,7 +361,7 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
         # An id that is there already means that the slot was judged before: it is not judged twice.
         stored = insert_checkins(
             ((environment, checkin) for environment, checkin, _ in misses),
-            tail="ON CONFLICT (project_id, guid) DO NOTHING",
+            tail="ON CONFLICT DO NOTHING",
         )
         new = [
             (environment, checkin, deadline)

@@ -8,7 +8,7 @@ about; the caller writes those rows in the same transaction, so that status and 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -23,6 +23,10 @@ from monitors.environments import LockedEnvironment
 
 INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
 NOTIFICATION_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
+
+RUN_LIFE = timedelta(days=8)
+"""A run is judged seven days after its start at the latest; a day more for a clock that is late."""
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
@@ -132,27 +136,20 @@ def _complete_runs(failing: Sequence[_Failing], counted: Mapping[int, Sequence[F
     """Put the failures that were counted in earlier calls before those of this call, and sort by start.
 
     `counted` holds this call's failures by environment id: their rows are stored already, but those after the opening
-    one do not belong to its run. Index: checkin_failures.
+    one do not belong to its run. Those that are past keeping are not there any more: the run is shown without them.
     """
-    openings = {item.failure.environment.id: item for item in failing if len(item.run) < item.decision.run_length}
-    if openings:
-        known = {failure.id for environment_id in openings for failure in counted[environment_id]}
+    for days_are_bounded in (True, False):
+        openings = {item.failure.environment.id: item for item in failing if len(item.run) < item.decision.run_length}
+        if not openings:
+            break
+        known = {failure.id for id_, item in openings.items() for failure in (*counted[id_], *item.run)}
         with connection.cursor() as cursor:
             cursor.execute(
-                """
-                SELECT c.monitor_environment_id, c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time,
-                       c.received_at, c.trace_id
-                  FROM unnest(%s::bigint[], %s::integer[]) AS opening (monitor_environment_id, length)
-                 CROSS JOIN LATERAL (
-                       SELECT * FROM checkins_checkin
-                        WHERE monitor_environment_id = opening.monitor_environment_id AND failed_at IS NOT NULL
-                        ORDER BY failed_at DESC, id DESC
-                        LIMIT opening.length
-                       ) AS c
-                """,
+                EARLIER_FAILURES_SQL,
                 [
                     list(openings),
                     [item.decision.run_length + len(counted[id_]) for id_, item in openings.items()],
+                    [_began_since(item) if days_are_bounded else NEVER for item in openings.values()],
                 ],
             )
             for environment_id, *row in cursor.fetchall():
@@ -161,6 +158,31 @@ def _complete_runs(failing: Sequence[_Failing], counted: Mapping[int, Sequence[F
                     item.run.append(_earlier_failure(item.failure.environment, row))
     for item in failing:
         item.run.sort(key=lambda failure: (failure.started_at, failure.id))
+
+
+EARLIER_FAILURES_SQL = """
+    SELECT c.monitor_environment_id, c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time,
+           c.received_at, c.trace_id
+      FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS opening (monitor_environment_id, length, since)
+     CROSS JOIN LATERAL (
+           SELECT * FROM checkins_checkin
+            WHERE monitor_environment_id = opening.monitor_environment_id AND failed_at IS NOT NULL
+              AND date_added >= opening.since
+            ORDER BY failed_at DESC, id DESC
+            LIMIT opening.length
+           ) AS c
+"""
+"""The newest failures of environments. Index: checkin_failures, in each day from `since` on."""
+
+
+def _began_since(item: _Failing) -> datetime:
+    """Return the earliest start that a failure of this streak has as a rule; what is older is looked for if need be.
+
+    A run fails at most a week after its start, a slot when its margin is over.
+    """
+    streak_started_at = item.decision.state.failure_streak_started_at
+    assert streak_started_at is not None, "a streak of failures knows its start"
+    return streak_started_at - RUN_LIFE - timedelta(minutes=item.failure.environment.rules.margin_minutes)
 
 
 def _earlier_failure(environment: LockedEnvironment, row: Sequence[Any]) -> FailedCheckIn:

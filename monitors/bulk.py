@@ -32,15 +32,31 @@ def fetch_rows(statement: str, parameters: Sequence[Any] | Mapping[str, Any]) ->
         return rows
 
 
-def update_rows(table: str, kinds: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
-    """Set columns of existing rows. `kinds` maps columns to PostgreSQL types; a row is its id and a value for each."""
+def update_rows(
+    table: str,
+    kinds: Mapping[str, str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    partitioned_by: Mapping[str, str] | None = None,
+) -> None:
+    """Set columns of existing rows. `kinds` maps columns to PostgreSQL types; a row is its id and a value for each.
+
+    Of a table that is `partitioned_by` a column, its value comes after the id. Besides being compared row by row it
+    bounds the whole statement, or the planner would expect to search every partition for every row.
+    """
     if not rows:
         return
-    new = _Rows({"id": "bigint", **kinds}, rows)
+    keys = {"id": "bigint", **(partitioned_by or {})}
+    new = _Rows({**keys, **kinds}, rows)
     assignments = ", ".join(f"{column} = {new.values[column]}" for column in kinds)
+    conditions = [f"old.{column} = {new.values[column]}" for column in keys]
+    for number, (column, kind) in enumerate((partitioned_by or {}).items(), 1):
+        conditions.append(f"old.{column} BETWEEN %(first)s::{kind} AND %(last)s::{kind}")
+        values = [row[number] for row in rows]
+        new.parameters |= {"first": min(values), "last": max(values)}
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} AS old SET {assignments} FROM {new.table} WHERE old.id = new.id",  # noqa: S608
+            f"UPDATE {table} AS old SET {assignments} FROM {new.table} WHERE {' AND '.join(conditions)}",  # noqa: S608
             new.parameters,
         )
 
@@ -69,7 +85,7 @@ class _Rows:
 
     def __init__(self, kinds: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
         self.values: dict[str, str] = {}
-        self.parameters: dict[str, str] = {}
+        self.parameters: dict[str, Any] = {}
         arrays: dict[str, str] = {}
         for (name, kind), column in zip(kinds.items(), zip(*rows, strict=True), strict=True):
             # unnest takes arrays of arrays apart, hence such an element goes as its text. The first column is an array

@@ -119,6 +119,12 @@ SPOOL_BYTES_MAX = environment.whole_number("SPOOL_BYTES_MAX", default=1 << 30, l
 EARLY_CHECKIN_SECONDS = environment.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
 PARKED_CHECKIN_SECONDS = environment.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
 CHECKIN_LOG_DAYS = environment.whole_number("CHECKIN_LOG_DAYS", default=30, least=1, most=36_500)
+CHECKIN_RETENTION_DAYS = environment.whole_number("CHECKIN_RETENTION_DAYS", default=90, least=0, most=36_500)
+if 0 < CHECKIN_RETENTION_DAYS < 10:
+    raise ImproperlyConfigured(
+        f"CHECKIN_RETENTION_DAYS={CHECKIN_RETENTION_DAYS} is less than 10 days: a run may last seven, and take a word "
+        "until then. 0 keeps check-ins for ever."
+    )
 CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
 MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
 ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
@@ -228,6 +234,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "checkins.tasks.settle_parked",
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 20},
+    },
+    "ensure-partitions": {
+        "task": "checkins.tasks.ensure_partitions",
+        "schedule": schedule(3600 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 3600},
     },
     "send-heartbeat": {
         "task": "clocktasks.tasks.send_heartbeat",

@@ -553,9 +553,9 @@ def test_p7_what_is_due_is_found_by_index(clock):
         cursor.execute(f"EXPLAIN {SHARD_STATES_SQL}", {"shard": SHARD})
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "monenv_due" in plan
-    assert "checkin_deadline" in plan
+    assert "checkins_checkin_default_shard_timeout_at_idx" in plan  # The part of checkin_deadline with rows.
     assert "Seq Scan on monitors_monitorenvironment" not in plan
-    assert "Seq Scan on checkins_checkin" not in plan
+    assert "Seq Scan on checkins_checkin_default" not in plan
 
 
 # --- Messages ---------------------------------------------------------------------------------------------------------

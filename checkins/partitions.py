@@ -1,0 +1,299 @@
+"""The days of check-ins: which partitions there are to be, making them ahead, and dropping those past keeping.
+
+    checkins_checkin                       range-partitioned by date_added
+      +-- checkins_checkin_before_20260105 what an installation held before it had partitions; most have none
+      +-- checkins_checkin_p20260105       one UTC day each, made DAYS_AHEAD days before it begins
+      +-- ...
+      +-- checkins_checkin_default         what has no day of its own: dates that are off, and days that nobody made
+
+Nothing depends on a day's partition being there: without it, rows go to the default one and are found there too. So
+making them may fail, and is tried again. A day is dropped as a whole, which takes a moment however many rows it has.
+
+Waiting: to attach a partition PostgreSQL locks the default partition and, for the foreign key, the monitor
+environments; to drop one, the whole table. Each lock is held for milliseconds, but while it is *waited* for, all
+check-ins queue behind it. Hence `LOCK_TIMEOUT`, below the patience of the batcher (after which check-ins go to the
+spool): who does not get its locks by then lets everybody through, and tries again. Locks are taken in the order of
+everybody else, environments before check-ins, and before anything is changed.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
+
+TABLE = "checkins_checkin"
+DEFAULT = f"{TABLE}_default"
+ENVIRONMENTS = "monitors_monitorenvironment"
+
+DAYS_AHEAD = 3
+"""Beat may be down for a long weekend before days go to the default partition. More would only be looked through."""
+MOVED_ROWS_MAX = 20_000
+"""Rows that are moved out of the default partition while check-ins wait: a few tenths of a second."""
+LOCK_TIMEOUT = "200ms"
+TRIES_MAX = 20
+PAUSE_SECONDS = 1.0
+"""Between two tries: time for the transactions that had the locks, and for those that queued."""
+ATTEMPTS_MAX = 5_000
+"""Attempts of dropped check-ins that are removed in one transaction."""
+ADVISORY_LOCK = 0x7761746368  # "watch": one at a time makes or drops partitions.
+LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+_NAME = re.compile(rf"{TABLE}_(p|before_)(\d{{8}})")
+
+
+# --- which days (pure) ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition with bounds: check-ins that began from `since` (None: ever) to before `until`, days in UTC."""
+
+    name: str
+    since: date | None
+    until: date
+
+    def holds(self, day: date) -> bool:
+        """Tell whether check-ins of this day belong here."""
+        return (self.since is None or self.since <= day) and day < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be made and to be dropped, oldest first."""
+
+    create: tuple[Partition, ...]
+    drop: tuple[Partition, ...]
+
+
+def of_day(day: date) -> Partition:
+    """Return the partition of a day.
+
+    >>> of_day(date(2026, 1, 5)).name
+    'checkins_checkin_p20260105'
+    """
+    return Partition(f"{TABLE}_p{day:%Y%m%d}", day, day + timedelta(days=1))
+
+
+def named(name: str) -> Partition | None:
+    """Return the partition with this name; None for the default one, and for what is none of ours."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    day = datetime.strptime(match[2], "%Y%m%d").replace(tzinfo=UTC).date()
+    return of_day(day) if match[1] == "p" else Partition(name, None, day)
+
+
+def guid_index(partition: str) -> str:
+    """Return the name of the index that holds a partition's check-in ids unique in each project."""
+    return f"{partition}_guid_unique"
+
+
+def is_guid_index(name: str | None) -> bool:
+    """Tell whether this is the name of such an index, as PostgreSQL names it when two check-ins bring one id."""
+    return name is not None and name.startswith(TABLE) and name.endswith("_guid_unique")
+
+
+def plan_partitions(existing: Collection[Partition], *, today: date, keep_days: int) -> Plan:
+    """Return what is missing from today on, and what ended `keep_days` days ago or earlier (0: nothing is dropped)."""
+    days = [today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 1)]
+    missing = [of_day(day) for day in days if not any(partition.holds(day) for partition in existing)]
+    kept_since = today - timedelta(days=keep_days)
+    over = [partition for partition in existing if keep_days and partition.until <= kept_since]
+    return Plan(tuple(missing), tuple(sorted(over, key=lambda partition: partition.until)))
+
+
+# --- making and dropping them (shell) -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done: partitions by name, with the rows that moved into them or how many rows went (an estimate).
+
+    `postponed` are those that could not be made or dropped now, with the reason.
+    """
+
+    created: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    postponed: dict[str, str] = field(default_factory=dict)
+
+
+class PostponedError(Exception):
+    """Not now; the text says why. The next run tries again."""
+
+
+def keep_days() -> int:
+    """Return for how many days check-ins are kept; 0 for ever."""
+    days: int = settings.CHECKIN_RETENTION_DAYS
+    return days
+
+
+def kept_since(now: datetime) -> datetime | None:
+    """Return the midnight (UTC) before which check-ins are not kept; None if all are."""
+    if not keep_days():
+        return None
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=keep_days())
+
+
+def existing_partitions() -> list[Partition] | None:
+    """Return the partitions with bounds, oldest first; None while the table is not partitioned (in a migration)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)", [TABLE])
+        if cursor.fetchone() != ("p",):
+            return None
+        cursor.execute(
+            "SELECT child.relname FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid"
+            " WHERE inhparent = %s::regclass",
+            [TABLE],
+        )
+        found = [partition for (name,) in cursor.fetchall() if (partition := named(name)) is not None]
+    return sorted(found, key=lambda partition: partition.until)
+
+
+def look_ahead(*, now: datetime) -> Plan:
+    """Return what there is to do. Changes nothing."""
+    existing = existing_partitions()
+    if existing is None:
+        return Plan((), ())
+    return plan_partitions(existing, today=now.astimezone(UTC).date(), keep_days=keep_days())
+
+
+def ensure_partitions(
+    *, now: datetime, drops: bool = True, sleep: Callable[[float], None] = time.sleep, tries: int = TRIES_MAX
+) -> Outcome:
+    """Make the days that are missing and drop those that are past keeping, each in a transaction of its own.
+
+    Any number of processes may do this at once. What cannot be done now is told, and done by the next run.
+    """
+    plan, outcome = look_ahead(now=now), Outcome()
+    for partition in plan.create:
+        with _told(partition, outcome):
+            moved = _tried(partial(_create, partition), sleep, tries)
+            if moved is not None:
+                outcome.created[partition.name] = moved
+    for partition in plan.drop if drops else ():
+        with _told(partition, outcome):
+            _remove_attempts(partition)
+            rows = _tried(partial(_drop, partition), sleep, tries)
+            if rows is not None:
+                outcome.dropped[partition.name] = rows
+    return outcome
+
+
+@contextmanager
+def _told(partition: Partition, outcome: Outcome) -> Iterator[None]:
+    try:
+        yield
+    except PostponedError as error:
+        outcome.postponed[partition.name] = str(error)
+
+
+def _tried(step: Callable[[], int | None], sleep: Callable[[float], None], tries: int) -> int | None:
+    """Run a step until it gets its locks. Raises PostponedError when it never does."""
+    for tries_left in reversed(range(tries)):
+        try:
+            with transaction.atomic():
+                return step()
+        except OperationalError as error:
+            if getattr(getattr(error.__cause__, "diag", None), "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if tries_left:
+                sleep(PAUSE_SECONDS)
+    raise PostponedError("the table was in use all the time")
+
+
+TABLE_SQL = (
+    f"CREATE TABLE {{name}} (LIKE {TABLE} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE"
+    " INCLUDING COMPRESSION) WITH (fillfactor = 90)"
+)
+"""A day's table, with room for the end of a run in the page of its start."""
+INDEX_SQL = "CREATE UNIQUE INDEX {index} ON {name} (project_id, guid)"
+ATTACH_SQL = f"ALTER TABLE {TABLE} ATTACH PARTITION {{name}} FOR VALUES FROM ({{since}}) TO ({{until}})"
+
+
+def _create(partition: Partition) -> int | None:
+    """Make a partition with the rows that belong into it; returns how many moved, None if it is there already."""
+    name = partition.name
+    bounds = [partition.since, partition.until]
+    since, until = (f"'{day} 00:00:00+00'" for day in bounds)
+    belongs = f"date_added >= {since} AND date_added < {until}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        cursor.execute("SELECT to_regclass(%s)", [name])
+        if cursor.fetchone() != (None,):
+            return None
+        # As much as possible before anybody has to wait. The other indexes come with the parent's when it is attached.
+        cursor.execute(TABLE_SQL.format(name=name))
+        cursor.execute(INDEX_SQL.format(name=name, index=guid_index(name)))
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        # A new foreign key waits for writers of the environments, and a new range for those of the default partition,
+        # where its rows may be. A clock task that had written the one and then wanted the other would be in a deadlock
+        # with a transaction that took them the other way round.
+        cursor.execute(f"LOCK TABLE {ENVIRONMENTS} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute(f"LOCK TABLE ONLY {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
+        cursor.execute(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(
+            f"SELECT count(*) FROM (SELECT FROM {DEFAULT} WHERE {belongs} LIMIT {MOVED_ROWS_MAX + 1})"  # noqa: S608
+        )
+        (strays,) = cursor.fetchone()
+        if strays > MOVED_ROWS_MAX:
+            # Moving them would hold up check-ins for too long, and nothing is wrong with where they are.
+            raise PostponedError(f"more than {MOVED_ROWS_MAX:,} check-ins of the day are in the default partition")
+        if strays:
+            cursor.execute(
+                f"WITH moved AS (DELETE FROM {DEFAULT} WHERE {belongs} RETURNING *)"  # noqa: S608
+                f" INSERT INTO {name} SELECT * FROM moved"
+            )
+        cursor.execute(ATTACH_SQL.format(name=name, since=since, until=until))
+    return int(strays)
+
+
+def _drop(partition: Partition) -> int | None:
+    """Drop a partition; returns about how many rows went, None if it is gone already.
+
+    Raises PostponedError while a run is in progress in it: the clock has not judged that yet.
+    """
+    name = partition.name
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = to_regclass(%s)", [name])
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        _refuse_while_running(name)  # Once without a lock, for which nobody has to wait.
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        cursor.execute(f"LOCK TABLE ONLY {TABLE} IN ACCESS EXCLUSIVE MODE")
+        cursor.execute(f"LOCK TABLE {DEFAULT}, {name} IN ACCESS EXCLUSIVE MODE")
+        _refuse_while_running(name)
+        cursor.execute(f"DROP TABLE {name}")
+    return max(int(row[0]), 0)
+
+
+def _refuse_while_running(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {name} WHERE status = 'in_progress'")  # noqa: S608
+        (running,) = cursor.fetchone()
+    if running:
+        raise PostponedError(f"{running:,} of its runs are still in progress; the clock judges them first")
+
+
+def _remove_attempts(partition: Partition) -> None:
+    """Remove the earlier words of a partition's runs, a batch at a time: they would dangle."""
+    removed = ATTEMPTS_MAX
+    while removed == ATTEMPTS_MAX:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                DELETE FROM checkins_attempt WHERE id IN (
+                       SELECT attempt.id FROM checkins_attempt AS attempt
+                         JOIN {partition.name} AS run ON run.id = attempt.checkin_id LIMIT %s)
+                """,  # noqa: S608
+                [ATTEMPTS_MAX],
+            )
+            removed = cursor.rowcount
