@@ -28,6 +28,7 @@ class Row(NamedTuple):
     date_updated: datetime
     finished_status: str | None
     timeout_at: datetime | None
+    failed_at: datetime | None
 
 
 @dataclass
@@ -64,7 +65,7 @@ def audit(database_url: str, sent: Sequence[Sent], *, margin: timedelta) -> Acco
             for row in connection.execute(
                 """
                 SELECT id, guid, monitor_id, source, status, received_at, date_added, date_updated, finished_status,
-                       timeout_at
+                       timeout_at, failed_at
                   FROM checkins_checkin ORDER BY id
                 """
             )
@@ -120,9 +121,9 @@ def _compare_by_id(account: Account, sent: Iterable[Sent], rows: dict[UUID, Row]
 
 
 def _ended_in_time(words: Sequence[Sent], row: Row) -> bool:
-    """Whether the end of a run was acknowledged before its deadline; the clock dates a timeout at the deadline."""
-    return any(
-        word.status != "in_progress" and word.answered_at is not None and word.answered_at < row.date_updated
+    """Whether the end of a run was acknowledged before the tick at which it counted as a failure."""
+    return row.failed_at is not None and any(
+        word.status != "in_progress" and word.answered_at is not None and word.answered_at < row.failed_at
         for word in words
     )
 

@@ -140,7 +140,7 @@ def test_a_miss_is_false_if_a_check_in_was_acknowledged_between_its_slot_and_its
 def test_a_timeout_is_false_if_the_end_was_acknowledged_before_the_deadline(environment, end, is_false):
     start = told(environment, status="in_progress")
     last = told(environment, guid=start.guid, begin=100, end=end)
-    store(environment, start, status="timeout", date_updated=at(120))
+    store(environment, start, status="timeout", failed_at=at(120))
     assert found([start, last]) == ({"false_misses": 1} if is_false else {})
 
 
