@@ -42,7 +42,7 @@ from project import supervisor
 if TYPE_CHECKING:
     from drills.clock_audit import Account, Silence
     from drills.jobs import Plan
-    from drills.load import Watched
+    from drills.load import Sent, Watched
 
 SETTLED_SECONDS_MAX = 180.0
 QUIET_SECONDS = 2.0
@@ -91,7 +91,7 @@ class Breaker:
             "worker frozen": lambda: self._freeze(chance.choice(self.workers)),
             "workers and beats killed": lambda: world.kill(*self.workers, *self.beats),
             "web killed": world.kill_web,
-            "web frozen": lambda: world.freeze_web(self._some_time(20, 100)),
+            "web frozen": lambda: world.freeze_web(chance.choice([self._some_time(20, 100), 12.0])),
             "web away": lambda: world.stop_web(self._some_time(30, 200), number=signal.SIGKILL),
             "web stopped": lambda: world.stop_web(self._some_time(30, 200)),
             "deploy": world.deploy,
@@ -282,7 +282,7 @@ def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> 
         account = audit_clock(
             url,
             [(job, clients.told.get(job.slug, [])) for job, _ in jobs],
-            silences=silences_of(world, drill.speed),
+            silences=silences_of(world, drill.speed, clients.sent),
             wrong_times=[(at(since, drill.speed), at(until, drill.speed)) for since, until in breaker.wrong_times],
         )
         return conclude(drill, breaker, account, problem)
@@ -420,16 +420,25 @@ def at(monotonic: float, speed: float) -> datetime:
     return utcnow() - timedelta(seconds=(time.monotonic() - monotonic) * speed)
 
 
-def silences_of(world: World, speed: float) -> "list[Silence]":
+def silences_of(world: World, speed: float, sent: "Sequence[Sent]" = ()) -> "list[Silence]":
     """Return when there was no web, or perhaps nobody who knew that there was, by the installation's clock.
 
-    A web that is killed was heard of a second before; one that could not reach PostgreSQL, when it still could.
+    A web that is killed was heard of a second before; one that could not reach PostgreSQL, when it still could. It is
+    back when it has taken a check-in: it may answer other requests sooner.
     """
     from drills.clock_audit import Silence
 
+    taken = sorted(one.answered_at for one in sent if one.answered_at is not None)
+
+    def taken_after(instant: datetime) -> datetime:
+        return next((other for other in taken if other >= instant), instant)
+
     times = [(one.since - HEARD_OF_SECONDS, one.gone, one.back, one.until) for one in world.silences]
     times += [(since - HEARD_OF_SECONDS, since, since, until) for since, until in world.away]
-    return [Silence(*(at(instant, speed) for instant in one)) for one in times]
+    return [
+        Silence(at(since, speed), at(gone, speed), at(back, speed), taken_after(at(until, speed)))
+        for since, gone, back, until in times
+    ]
 
 
 def write_step(path: Path, seconds: float) -> None:

@@ -98,7 +98,7 @@ def audit_clock(
     for plan, sent in jobs:
         job = _Job(account, facts, plan, sent, ledger, wrong_times)
         job.audit()
-        job.audit_incidents(is_exact=not wrong_times, is_told=is_told)
+        job.audit_incidents(is_told=is_told)
     _audit_agreement(account, facts)
     account.acknowledged = sum(one.answered_at is not None for _, sent in jobs for one in sent)
     account.misses, account.timeouts, account.unknown = (
@@ -233,6 +233,7 @@ class _Job:
         (self.environment,) = [row for row in self.facts["environments"] if row.slug == self.plan.slug]
         self.rows = [row for row in self.facts["checkins"] if row.environment == self.environment.id]
         self.heard = {row.guid: row for row in self.rows if row.source != "clock"}
+        self.is_exact = not self.wrong_times
         self.finished = {tick.at: tick.finished_at or tick.at for tick in self.facts["ticks"]}
 
     def audit(self) -> None:
@@ -312,6 +313,9 @@ class _Job:
                 is_in_time = row.status not in ("timeout", "unknown")
                 self.account.check(is_in_time, "false", f"{self.plan} ended in time: {row}")
                 continue
+            if "unknown" in one.outcomes and row.status != "unknown":
+                # It ended when the clock was late to say that it is unknown: when that counted, nobody can see.
+                self.is_exact = False
             outcome = None if row.status == "in_progress" or None in one.outcomes else row.status
             is_right = self._compare(one, row.status if row.status in one.outcomes else outcome, row)
             if is_right and row.status == "timeout":
@@ -349,14 +353,14 @@ class _Job:
 
     # --- its incidents ---
 
-    def audit_incidents(self, *, is_exact: bool, is_told: bool) -> None:
+    def audit_incidents(self, *, is_told: bool) -> None:
         """Compare incidents, occurrences, the issue and notifications with the failures and oks that are stored."""
         stored = [row for row in self.facts["incidents"] if row.environment == self.environment.id]
         occurrences: dict[int, list[int]] = defaultdict(list)
         for occurrence in self.facts["occurrences"]:
             occurrences[occurrence.incident_id].append(occurrence.checkin_id)
         told = Counter((row.incident_id, row.transition) for row in self.facts["notifications"])
-        if is_exact:
+        if self.is_exact:
             stories = incidents(self.plan, self._events())
             for story in stories[len(stored) :]:
                 self.account.expect(False, f"{self.plan}: no incident for {story}")

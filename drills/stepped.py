@@ -22,6 +22,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     now = datetime.now(UTC)  # noqa: TID251 - it is this very clock that is put wrong
     with time_machine.travel(now, tick=True) as traveller:
+        traveller.time_ns()  # From its first reading on it runs.
         steps = Steps(path, traveller)
         steps.follow()
         steps.watch()

@@ -25,6 +25,8 @@ from project import engines, supervisor
 
 STOP_SECONDS_MAX = 30.0
 RESTART_SECONDS = 0.2
+FROZEN_SECONDS_MIN = 11.0
+"""A web that was frozen for longer than ten seconds knows that it was, however fast the time goes."""
 WATCH_SECONDS = 0.05
 
 
@@ -268,6 +270,8 @@ class World:
             self.live(seconds)
             back = time.monotonic()
         self._wait_for_web(since)
+        if seconds < FROZEN_SECONDS_MIN:
+            gone = back = since  # It does not notice.
         self.silences.append(Silence(since, gone, back, time.monotonic()))
 
     def _wait_for_web(self, since: float) -> None:
@@ -284,7 +288,8 @@ class World:
         main = psutil.Process(self.web.process.pid)
         before = {process.pid for process in main.children(recursive=True) if "spawn_main" in _command(process)}
         main.send_signal(signal.SIGHUP)
-        while before & {process.pid for process in main.children(recursive=True)}:
+        # The old worker may be gone before the new one is there; connections wait meanwhile.
+        while before & {process.pid for process in main.children(recursive=True)} or not answers(self.port):
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + STOP_SECONDS_MAX:
                 raise RuntimeError(f"the old worker does not end; its log is {self.web.log}")
