@@ -4,6 +4,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -84,7 +85,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         client.settimeout(None)
         while self.is_cut.is_set() and not self._is_refusing and not self._is_over:
-            threading.Event().wait(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
         try:
             if self._is_refusing or self._is_over:
                 raise ConnectionRefusedError
@@ -117,8 +118,7 @@ class Proxy:
                 selector.register(end, selectors.EVENT_READ, end)
             while not self._is_over:
                 if self.is_cut.is_set():
-                    self.is_cut.wait(LOOK_SECONDS)
-                    threading.Event().wait(LOOK_SECONDS)
+                    time.sleep(LOOK_SECONDS)
                     continue
                 for key, _ in selector.select(LOOK_SECONDS):
                     if self.is_cut.is_set():
