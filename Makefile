@@ -70,6 +70,10 @@ bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=
 bench-volume: .venv/.synced ## Measure how often the volume of check-ins cries wolf, and what it misses (SEED=1, some minutes)
 	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
+bench-history: .venv/.synced ## Compare ingest and clock on an empty database and after ROWS=50000000 check-ins (DAYS=90 PARTS=ingest,clock)
+	@$(BIN)/python -m benchmarks.bench_history $(foreach option,ROWS DAYS PARTS,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
+
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
 	@$(BIN)/python -m benchmarks.bench_admin
 
@@ -89,4 +93,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-admin bench-ingest drill-ingest drill-clock soak
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest drill-ingest drill-clock soak
