@@ -344,7 +344,7 @@ def conclude(soak: Soak, load: Load, account: Account, problem: str | None) -> O
     findings = [*account.findings, *(f"refused: {one}" for one in load.refused[:FINDINGS_SHOWN_MAX])]
     if problem is not None:
         findings.append(f"not settled: {problem}")
-    if len(load.late) > soak.environments * LATE_SHARE_MAX * soak.speed:
+    if soak.speed == 1 and len(load.late) > soak.environments * LATE_SHARE_MAX:
         findings.append(f"late: {len(load.late)} jobs of {soak.environments}")
     if soak.speed == 1 and figures["uncounted"]:
         findings.append(f"uncounted: {figures['uncounted']} failures, though the clock is not to be so late")

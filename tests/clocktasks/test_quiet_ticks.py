@@ -18,6 +18,8 @@ COPY = """
     SELECT copy.* FROM {table} AS old, generate_series(1, {count}) AS n,
            jsonb_populate_record(old, jsonb_build_object({changes})) AS copy
 """
+ROWS_MAX = 1000
+"""Tables with fewer rows may be read in full: PostgreSQL does not look into an index for a page."""
 LATER = "n % 60 * interval '1 minute'"
 MANY = [
     ("clocktasks_tick", 80_000, "'at', old.at - n * interval '1 minute'"),
@@ -66,9 +68,12 @@ def test_p7_no_statement_of_a_quiet_tick_scans_a_table_that_grows(much):
     ]
     assert len(statements) >= 6
     with connection.cursor() as cursor:
+        # An empty partition may well be read in full.
+        cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND reltuples > %s", [ROWS_MAX])
+        big = {name for (name,) in cursor.fetchall()}
+        assert len(big) >= len({table for table, *_ in MANY})
         for statement in statements:
             cursor.execute(f"EXPLAIN {statement}")
             plan = "\n".join(line for (line,) in cursor.fetchall())
-            scanned = set(re.findall(r"Seq Scan on (\w+)", plan)) & {table for table, *_ in MANY}
+            scanned = set(re.findall(r"Seq Scan on (\w+)", plan)) & big
             assert not scanned, f"{scanned} in full by {statement}\n{plan}"
-            assert not re.search(r"Seq Scan on checkins_checkin", plan), f"a partition in full by {statement}\n{plan}"
