@@ -6,6 +6,7 @@ and the clock as by bench-clock; each measurement is a process of its own, and r
 standard output, is JSON: for each figure the value on the empty database, the one with history, and how much slower.
 
     ping_per_s, sentry_envelope_per_s   check-ins acknowledged in a second
+    ping_cpu_us, sentry_envelope_cpu_us processor time for each, of web and PostgreSQL: it says more on a busy machine
     due_per_s                           misses of one tick, with their incidents
     quiet_tick_ms                       a tick at which nothing is due
 """
@@ -104,6 +105,8 @@ def measure_ingest(rows: int, options: argparse.Namespace) -> dict[str, float]:
                 if measured["stored"] != measured["acknowledged"]:
                     raise SystemExit(f"{protocol}: {measured}")
                 figures[f"{protocol}_per_s"] = float(measured["checkins_per_s"])
+                spent = measured["server_cpu_s"] + measured["database_cpu_s"]
+                figures[f"{protocol}_cpu_us"] = spent * 1e6 / (measured["checkins_per_s"] * options.seconds)
     return figures
 
 
