@@ -1,11 +1,16 @@
 """The clock in the admin: which minutes were applied, when, and how far each shard has come. Nobody edits time."""
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 
-from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
+from clocktasks.clockpage import clock_context, percent, state_of, told_label
+from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
+from clocktasks.overview import read_overview
 from monitors.inspection import NOTHING, InspectionAdmin, duration, instant, label
 from monitors.theme import ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
@@ -26,16 +31,78 @@ class FinishedFilter(DropdownFilter):
         return queryset.filter(finished_at__isnull=True) if self.value() == "unfinished" else queryset
 
 
+class HeardFilter(DropdownFilter):
+    """Ticks that say nothing about jobs, or not yet. Indexes: tick_deaf, tick_undecided."""
+
+    title = "what was heard"
+    parameter_name = "heard"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
+        """Offer what is unusual."""
+        return [("deaf", "nobody listened"), ("incident", "far too little"), ("undecided", "not decided yet")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Tick]) -> QuerySet[Tick]:
+        """Filter by coverage and by the decision about the volume."""
+        match self.value():
+            case "deaf":
+                return queryset.filter(is_listened=False)
+            case "incident":
+                return queryset.filter(decision="incident")
+            case "undecided":
+                return queryset.filter(decided_at__isnull=True)
+        return queryset
+
+
 @admin.register(Tick)
 class TickAdmin(InspectionAdmin):
-    """The ledger of minutes."""
+    """The ledger of minutes, and the clock's own page."""
 
-    list_display = ("minute", "state_label", "dispatched", "lag", "missed_count", "timeout_count")
-    list_filter = (FinishedFilter,)
+    list_display = (
+        "minute",
+        "state_label",
+        "dispatched",
+        "lag",
+        "listened",
+        "volume",
+        "deviation",
+        "decision",
+        "missed_count",
+        "timeout_count",
+        "unknown_count",
+    )
+    list_filter = (FinishedFilter, HeardFilter)
     sortable_by = ("minute",)
     ordering = ("-at",)
-    fields = ("minute", "state_label", "dispatched", "finished", "lag", "missed_count", "timeout_count")
+    fields = (
+        "minute",
+        "state_label",
+        "dispatched",
+        "decided",
+        "finished",
+        "lag",
+        "listened",
+        "volume",
+        "deviation",
+        "volume_class",
+        "decision",
+        "missed_count",
+        "timeout_count",
+        "unknown_count",
+    )
     readonly_fields = fields
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the clock's page."""
+        view = self.admin_site.admin_view(self.clock_view)
+        return [path("clock/", view, name="clocktasks_clock"), *super().get_urls()]
+
+    def clock_view(self, request: HttpRequest) -> HttpResponse:
+        """Show where the clock is and why, with all that this depends on."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = self.admin_site.each_context(request) | {"title": "The clock"}
+        context |= clock_context(read_overview(utcnow()))
+        return TemplateResponse(request, "admin/clocktasks/clock.html", context)
 
     @admin.display(description="Minute", ordering="at")
     def minute(self, tick: Tick) -> SafeString:
@@ -44,13 +111,28 @@ class TickAdmin(InspectionAdmin):
 
     @admin.display(description="State")
     def state_label(self, tick: Tick) -> SafeString:
-        """Show whether every shard has applied it."""
-        return label("finished", "good") if tick.finished_at else label("running", "running")
+        """Show whether every shard has applied it, or why it blames nobody."""
+        return state_of(tick)
 
     @admin.display(description="Dispatched")
     def dispatched(self, tick: Tick) -> SafeString:
         """Show when it was written."""
         return instant(tick.dispatched_at)
+
+    @admin.display(description="Decided")
+    def decided(self, tick: Tick) -> SafeString:
+        """Show when it was clear what the volume of check-ins means."""
+        return instant(tick.decided_at)
+
+    @admin.display(description="Listened to", boolean=True, ordering="is_listened")
+    def listened(self, tick: Tick) -> bool:
+        """Show whether somebody listened in the minute before it."""
+        return tick.is_listened
+
+    @admin.display(description="Deviation")
+    def deviation(self, tick: Tick) -> str:
+        """Show how far the volume is from what was expected."""
+        return percent(tick.deviation_percent)
 
     @admin.display(description="Finished")
     def finished(self, tick: Tick) -> SafeString:
@@ -115,3 +197,65 @@ class AppliedTickAdmin(InspectionAdmin):
     def tick_text(self, applied: AppliedTick) -> SafeString:
         """Show the tick."""
         return instant(applied.tick)
+
+
+class GoingOnFilter(DropdownFilter):
+    """Clock incidents that are not over."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("open", "going on"), ("over", "over")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ClockIncident]) -> QuerySet[ClockIncident]:
+        """Filter by the end."""
+        if self.value() not in ("open", "over"):
+            return queryset
+        return queryset.filter(ended_at__isnull=self.value() == "open")
+
+
+@admin.register(ClockIncident)
+class ClockIncidentAdmin(InspectionAdmin):
+    """Times in which we were deaf or heard far too little, each with what became unknown and whether people know."""
+
+    list_display = (
+        "cause",
+        "started",
+        "ended",
+        "lasted",
+        "unknown_count",
+        "environment_count",
+        "told",
+    )
+    list_filter = (GoingOnFilter, ("cause", ChoicesDropdownFilter))
+    sortable_by = ("started", "unknown_count", "environment_count")
+    ordering = ("-started_at",)
+    fields = (*list_display[:4], "summarised", *list_display[4:])
+    readonly_fields = fields
+
+    @admin.display(description="From", ordering="started_at")
+    def started(self, incident: ClockIncident) -> SafeString:
+        """Show the beginning of its first minute."""
+        return instant(incident.started_at)
+
+    @admin.display(description="To")
+    def ended(self, incident: ClockIncident) -> SafeString:
+        """Show the end of its last minute."""
+        return label("going on", "bad") if incident.ended_at is None else instant(incident.ended_at)
+
+    @admin.display(description="Lasted")
+    def lasted(self, incident: ClockIncident) -> str:
+        """Show how long it took, so far if it goes on."""
+        return duration((incident.ended_at or utcnow()) - incident.started_at)
+
+    @admin.display(description="Summarised")
+    def summarised(self, incident: ClockIncident) -> SafeString:
+        """Show when it was counted what it made unknown."""
+        return instant(incident.summarised_at)
+
+    @admin.display(description="Told")
+    def told(self, incident: ClockIncident) -> SafeString:
+        """Show when people were told, or why not."""
+        return told_label(incident)

@@ -11,7 +11,7 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import heartbeat, meters, services
+from clocktasks import heartbeat, meters, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
@@ -96,3 +96,9 @@ def send_heartbeat() -> int:
     outcome = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
     meters.heartbeats.labels(outcome.value).inc()
     return int(outcome is heartbeat.Outcome.SENT)
+
+
+@shared_task(name="clocktasks.tasks.tell_clock_incidents")
+def tell_clock_incidents() -> int:
+    """Tell people of clock incidents that they should know of; returns of how many they were told."""
+    return telling.tell(recipients=settings.ALERT_EMAIL_TO, now=utcnow())

@@ -230,6 +230,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 20},
     },
+    "tell-clock-incidents": {
+        "task": "clocktasks.tasks.tell_clock_incidents",
+        "schedule": schedule(20 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 20},
+    },
     "settle-parked": {
         "task": "checkins.tasks.settle_parked",
         "schedule": schedule(20 / _CLOCK_SPEED),
@@ -274,51 +279,55 @@ UNFOLD = {
                 "title": title,
                 "separator": True,
                 "items": [
-                    {"title": name, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
-                    for name, icon, model in items
+                    {"title": name, "icon": icon, "link": reverse_lazy(f"admin:{view}")} for name, icon, view in items
                 ],
             }
             for title, items in (
                 (
                     "What is watched",
                     (
-                        ("Monitors", "monitor_heart", "monitors_monitor"),
-                        ("Monitor environments", "dns", "monitors_monitorenvironment"),
-                        ("Environments", "public", "monitors_environment"),
-                        ("Projects", "folder", "monitors_project"),
-                        ("Ingest keys", "key", "monitors_ingestkey"),
+                        ("Monitors", "monitor_heart", "monitors_monitor_changelist"),
+                        ("Monitor environments", "dns", "monitors_monitorenvironment_changelist"),
+                        ("Environments", "public", "monitors_environment_changelist"),
+                        ("Projects", "folder", "monitors_project_changelist"),
+                        ("Ingest keys", "key", "monitors_ingestkey_changelist"),
                     ),
                 ),
                 (
                     "What went wrong",
                     (
-                        ("Issues", "report", "incidents_issue"),
-                        ("Incidents", "emergency_home", "incidents_incident"),
-                        ("Occurrences", "history", "incidents_occurrence"),
-                        ("Notifications", "mail", "incidents_notification"),
+                        ("Issues", "report", "incidents_issue_changelist"),
+                        ("Incidents", "emergency_home", "incidents_incident_changelist"),
+                        ("Occurrences", "history", "incidents_occurrence_changelist"),
+                        ("Notifications", "mail", "incidents_notification_changelist"),
                     ),
                 ),
                 (
                     "What was heard",
                     (
-                        ("Check-ins", "check_circle", "checkins_checkin"),
-                        ("Waiting check-ins", "pending_actions", "checkins_waitingcheckin"),
-                        ("Processing errors", "error", "checkins_processingerror"),
-                        ("Loss reports", "cloud_off", "checkins_clientlossreport"),
-                        ("Configurations", "tune", "monitors_configsnapshot"),
+                        ("Check-ins", "check_circle", "checkins_checkin_changelist"),
+                        ("Waiting check-ins", "pending_actions", "checkins_waitingcheckin_changelist"),
+                        ("Processing errors", "error", "checkins_processingerror_changelist"),
+                        ("Loss reports", "cloud_off", "checkins_clientlossreport_changelist"),
+                        ("Configurations", "tune", "monitors_configsnapshot_changelist"),
                     ),
                 ),
                 (
                     "The clock",
                     (
-                        ("Ticks", "schedule", "clocktasks_tick"),
-                        ("Held ticks", "hourglass_top", "clocktasks_heldtick"),
-                        ("Ingest nodes", "sensors", "checkins_ingestnode"),
-                        ("Shard clocks", "avg_pace", "clocktasks_shardclock"),
-                        ("Applied ticks", "playlist_add_check", "clocktasks_appliedtick"),
+                        ("Where the clock is", "timer", "clocktasks_clock"),
+                        ("Clock incidents", "hearing_disabled", "clocktasks_clockincident_changelist"),
+                        ("Ticks", "schedule", "clocktasks_tick_changelist"),
+                        ("Held ticks", "hourglass_top", "clocktasks_heldtick_changelist"),
+                        ("Ingest nodes", "sensors", "checkins_ingestnode_changelist"),
+                        ("Shard clocks", "avg_pace", "clocktasks_shardclock_changelist"),
+                        ("Applied ticks", "playlist_add_check", "clocktasks_appliedtick_changelist"),
                     ),
                 ),
-                ("People", (("Users", "person", "auth_user"), ("Groups", "group", "auth_group"))),
+                (
+                    "People",
+                    (("Users", "person", "auth_user_changelist"), ("Groups", "group", "auth_group_changelist")),
+                ),
             )
         ],
     },

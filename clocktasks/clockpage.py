@@ -1,0 +1,206 @@
+"""The clock's page in the admin: an overview of the clock as tables and signs for its template."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from clocktasks.health import NODE_SILENT_MAX, Finding, NodeFacts
+from clocktasks.models import ClockIncident
+from clocktasks.overview import Overview
+from clocktasks.timeline import TickRow, legend_of, look_of, plot_of, rows_of
+from monitors.inspection import LABEL_CLASSES, NOTHING, duration, instant, label, link
+
+TICKS_IN_TABLE = 15
+COLUMN_MINUTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """A table with a caption; `empty` is said if it has no rows."""
+
+    caption: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    empty: str
+
+
+def clock_context(overview: Overview) -> dict[str, Any]:
+    """Return the variables of the page's template."""
+    now, answer = overview.now, overview.answer
+    strip = rows_of(overview.ticks, now=now)
+    return {
+        "now": now,
+        "headline": answer.headline,
+        "is_normal": answer.is_normal,
+        "reasons": [_finding(finding) for finding in answer.reasons],
+        "besides": [_finding(finding) for finding in answer.besides],
+        "strip": [
+            (begin, [(cell.title, cell.look.sign, LABEL_CLASSES[cell.look.tone]) for cell in cells])
+            for begin, cells in strip
+        ],
+        "strip_columns": [number * COLUMN_MINUTES for number in range(30 // COLUMN_MINUTES)],
+        "strip_column_minutes": COLUMN_MINUTES,
+        "legend": [
+            (look.sign, LABEL_CLASSES[look.tone], look.meaning, count) for look, count in legend_of(strip).items()
+        ],
+        "plot": plot_of(overview.ticks),
+        "ticks_table": _ticks_table(overview.ticks[:TICKS_IN_TABLE]),
+        "clocks_text": _clocks_text(overview),
+        "clocks_table": _clocks_table(overview) if overview.clocks_behind else None,
+        "nodes_table": _nodes_table(overview.nodes, now=now),
+        "left_table": _left_table(overview.left, now=now) if overview.left else None,
+        "incidents_table": _incidents_table(overview.incidents, now=now),
+    }
+
+
+def told_label(incident: ClockIncident) -> SafeString:
+    """Say whether people were told of a clock incident, and when; or why not."""
+    if incident.told_at is not None:
+        return instant(incident.told_at)
+    if incident.ended_at is None or incident.summarised_at is None:
+        return label("not yet", "running", title="When it is over, or has gone on for five minutes.")
+    if incident.environment_count == 0:
+        return label("nobody", "quiet", title="It made nothing unknown.")
+    return label("not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not take it yet.")
+
+
+def state_of(tick: Any) -> SafeString:
+    """Return the label of a tick: how far it is, or why it says nothing about jobs."""
+    words = {"FINISHED": "finished", "RUNNING": "running", "WAITING": tick.decision, "INCIDENT": "incident"}
+    look = look_of(tick)
+    return label(words.get(look.name, "deaf"), look.tone, title=look.meaning)
+
+
+def percent(deviation: float | None) -> str:
+    """Return a deviation as "+3 %"; nothing if there is none."""
+    return str(NOTHING) if deviation is None else f"{deviation:+.0f} %"
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "label": label("bad", "bad") if finding.is_bad else label("note", "doubtful"),
+        "what": finding.what[:1].upper() + finding.what[1:],
+        "since": None if finding.since is None else instant(finding.since),
+        "todo": finding.todo,
+    }
+
+
+def _ticks_table(ticks: Sequence[TickRow]) -> PageTable:
+    return PageTable(
+        f"The newest {TICKS_IN_TABLE} ticks of the ledger",
+        (
+            "Tick",
+            "State",
+            "Written after",
+            "Decided after",
+            "Finished after",
+            "Volume",
+            "Deviation",
+            "Missed",
+            "Timeout",
+            "Unknown",
+        ),
+        [
+            (
+                instant(tick.at),
+                state_of(tick),
+                duration(tick.dispatched_at - tick.at),
+                duration(None if tick.decided_at is None else tick.decided_at - tick.at),
+                duration(None if tick.finished_at is None else tick.finished_at - tick.at),
+                NOTHING if tick.volume is None else f"{tick.volume:,}",
+                percent(tick.deviation_percent),
+                f"{tick.missed_count:,}",
+                f"{tick.timeout_count:,}",
+                f"{tick.unknown_count:,}",
+            )
+            for tick in ticks
+        ],
+        "No tick was written yet.",
+    )
+
+
+def _clocks_text(overview: Overview) -> str:
+    behind, limit = overview.clocks_behind, overview.decided_until
+    if not overview.clocks or limit is None:
+        return "There are no shard clocks yet: the first tick makes them."
+    shards = {shard for shard, _, _ in overview.clocks}
+    kinds = {kind for _, kind, _ in overview.clocks}
+    if behind:
+        return (
+            f"{len(behind)} of {len(overview.clocks)} clocks are behind {limit:%H:%M} UTC, the newest tick that may be "
+            "applied. A shard with nothing due moves with its tick; the others when a worker has applied it."
+        )
+    return f"All {len(shards)} shards x {len(kinds)} kinds of clocks stand at {limit:%H:%M} UTC."
+
+
+def _clocks_table(overview: Overview) -> PageTable:
+    limit = overview.decided_until
+    assert limit is not None, "something is behind it"
+    return PageTable(
+        "Clocks that are behind",
+        ("Shard", "Kind", "Applied up to", "Behind by"),
+        [
+            (str(shard), kind, instant(position), duration(limit - position))
+            for shard, kind, position in overview.clocks_behind
+        ],
+        "",
+    )
+
+
+def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
+    return PageTable(
+        "Ingest nodes: processes that take check-ins",
+        ("Process", "State", "Stored up to", "Behind now by", "In its spool", "Last heard of"),
+        [
+            (
+                str(node),
+                _node_label(node, now=now),
+                instant(node.watermark),
+                duration(max(now - node.watermark, now - now)),
+                f"{node.spooled_count:,}",
+                instant(node.seen_at, now=now),
+            )
+            for node in nodes
+        ],
+        "No process takes check-ins.",
+    )
+
+
+def _node_label(node: NodeFacts, *, now: datetime) -> SafeString:
+    if node.dropped_at is not None:
+        return label("dropped", "bad", title="It was silent for too long: the clock does not wait for it.")
+    if now - node.seen_at > NODE_SILENT_MAX:
+        return label("silent", "doubtful", title="The clock waits for it.")
+    return label("live", "good", title="The clock applies no minute that it has not passed.")
+
+
+def _left_table(left: Sequence[tuple[str, datetime]], *, now: datetime) -> PageTable:
+    return PageTable(
+        "Nodes that left in the last hour, with everything stored",
+        ("Process", "Left"),
+        [(name, instant(left_at, now=now)) for name, left_at in left],
+        "",
+    )
+
+
+def _incidents_table(incidents: Sequence[ClockIncident], *, now: datetime) -> PageTable:
+    return PageTable(
+        "The latest clock incidents",
+        ("Cause", "From", "To", "Lasted", "Unknown check-ins", "Environments", "Told"),
+        [
+            (
+                link(incident, incident.get_cause_display()),
+                instant(incident.started_at),
+                label("going on", "bad") if incident.ended_at is None else instant(incident.ended_at),
+                duration((incident.ended_at or now) - incident.started_at),
+                NOTHING if incident.unknown_count is None else f"{incident.unknown_count:,}",
+                NOTHING if incident.environment_count is None else f"{incident.environment_count:,}",
+                told_label(incident),
+            )
+            for incident in incidents
+        ],
+        "There was none.",
+    )

@@ -1,0 +1,141 @@
+"""`manage.py clock`: where the clock is, and why it is not at now."""
+
+import json as json_format
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TextIO, cast
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from clocktasks.health import Finding
+from clocktasks.overview import Overview, read_overview
+from clocktasks.timeline import look_of, rows_of
+from monitors.inspection import duration
+from monitors.wallclock import utcnow
+
+TICKS_SHOWN = 5
+STYLES = {"good": "green", "bad": "bold red", "doubtful": "yellow", "running": "blue", "quiet": "dim"}
+
+
+class Command(BaseCommand):
+    """Says what the clock's page of the admin says. Changes nothing."""
+
+    help = "Say where the clock is, and what holds it up. The exit status is 1 if it is not where it should be."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, json: bool, **options: Any) -> None:
+        """Read, show, and exit with 1 if the clock is behind."""
+        try:
+            overview = read_overview(utcnow())
+        except OperationalError as error:
+            raise CommandError(f"PostgreSQL cannot be used: {error}", returncode=2) from None
+        if json:
+            self.stdout.write(json_format.dumps(_as_json(overview)))
+        else:
+            _print(overview, Console(file=cast(TextIO, self.stdout)))
+        if not overview.answer.is_normal:
+            raise SystemExit(1)
+
+
+def _print(overview: Overview, console: Console) -> None:
+    answer = overview.answer
+    console.print(escape(answer.headline), style="green" if answer.is_normal else "yellow", highlight=False)
+    for finding in (*answer.reasons, *answer.besides):
+        console.print(f"  - {escape(finding.what)} {escape(finding.todo)}", highlight=False)
+    if not overview.ticks:
+        return
+    for begin, cells in rows_of(overview.ticks, now=overview.now):
+        signs = "".join(f"[{STYLES[cell.look.tone]}]{cell.look.sign}[/]" for cell in cells)
+        console.print(f"{begin:%H:%M} {signs}", highlight=False)
+    ticks = Table("Tick", "State", "Finished after", "Volume", "Missed", "Timeout", "Unknown")
+    for tick in overview.ticks[:TICKS_SHOWN]:
+        ticks.add_row(
+            _instant(tick.at),
+            look_of(tick).meaning,
+            duration(None if tick.finished_at is None else tick.finished_at - tick.at),
+            "-" if tick.volume is None else f"{tick.volume:,}",
+            f"{tick.missed_count:,}",
+            f"{tick.timeout_count:,}",
+            f"{tick.unknown_count:,}",
+        )
+    console.print(ticks)
+    nodes = Table("Ingest node", "Stored up to", "In its spool", "Last heard of")
+    for node in overview.nodes:
+        name = f"{node} (dropped)" if node.dropped_at else str(node)
+        nodes.add_row(escape(name), _instant(node.watermark), f"{node.spooled_count:,}", _instant(node.seen_at))
+    console.print(nodes)
+
+
+def _as_json(overview: Overview) -> dict[str, Any]:
+    answer = overview.answer
+    going_on = next((incident for incident in overview.incidents if incident.ended_at is None), None)
+    return {
+        "now": _instant(overview.now),
+        "at": _instant(answer.at),
+        "behind_seconds": None if answer.behind is None else answer.behind.total_seconds(),
+        "is_normal": answer.is_normal,
+        "headline": answer.headline,
+        "reasons": _findings_as_json(answer.reasons),
+        "besides": _findings_as_json(answer.besides),
+        "decided_until": _instant(overview.decided_until),
+        "ticks": [
+            {
+                "at": _instant(tick.at),
+                "dispatched_at": _instant(tick.dispatched_at),
+                "decided_at": _instant(tick.decided_at),
+                "finished_at": _instant(tick.finished_at),
+                "is_listened": tick.is_listened,
+                "volume": tick.volume,
+                "deviation_percent": tick.deviation_percent,
+                "decision": tick.decision,
+                "missed": tick.missed_count,
+                "timeout": tick.timeout_count,
+                "unknown": tick.unknown_count,
+            }
+            for tick in overview.ticks[:TICKS_SHOWN]
+        ],
+        "clocks": len(overview.clocks),
+        "clocks_behind": [
+            {"shard": shard, "kind": kind, "position": _instant(position)}
+            for shard, kind, position in overview.clocks_behind
+        ],
+        "nodes": [
+            {
+                "host": node.host,
+                "pid": node.pid,
+                "watermark": _instant(node.watermark),
+                "seen_at": _instant(node.seen_at),
+                "spooled": node.spooled_count,
+                "dropped_at": _instant(node.dropped_at),
+            }
+            for node in overview.nodes
+        ],
+        "clock_incident": None
+        if going_on is None
+        else {"cause": going_on.cause, "started_at": _instant(going_on.started_at)},
+    }
+
+
+def _findings_as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [
+        {
+            "part": finding.part.value,
+            "is_bad": finding.is_bad,
+            "what": finding.what,
+            "since": _instant(finding.since),
+            "todo": finding.todo,
+        }
+        for finding in findings
+    ]
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,169 @@
+"""The last two hours of the clock as a picture: a sign for every minute, and a bar for what was heard in it (pure)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import NamedTuple
+
+from clocktasks.clock import MINUTE
+from clocktasks.volume import VolumeDecision
+
+ROW_MINUTES = 30
+ROWS = 4
+BAR_WIDTH = 6
+PLOT_HEIGHT = 60
+
+
+class TickRow(NamedTuple):
+    """A row of the ledger; see `clocktasks.models.Tick`."""
+
+    at: datetime
+    dispatched_at: datetime
+    decided_at: datetime | None
+    finished_at: datetime | None
+    is_listened: bool
+    volume: int | None
+    deviation_percent: float | None
+    decision: str
+    missed_count: int
+    timeout_count: int
+    unknown_count: int
+
+
+class Look(Enum):
+    """How a minute looks: its sign, its colour (as in `monitors.inspection`), and what that means."""
+
+    FINISHED = ("✓", "good", "finished")
+    RUNNING = ("…", "running", "written, being applied")
+    WAITING = ("?", "doubtful", "waits for the decision about its volume")
+    INCIDENT = ("!", "bad", "too little was heard: what fell due is unknown")
+    DEAF = ("×", "bad", "nobody listened: what fell due is unknown")  # noqa: RUF001 - a sign, not a letter
+    UNWRITTEN = ("-", "quiet", "not in the ledger")
+
+    def __init__(self, sign: str, tone: str, meaning: str) -> None:
+        self.sign, self.tone, self.meaning = sign, tone, meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A minute of the strip: the tick at its end, how it looks, and all about it in a sentence."""
+
+    at: datetime
+    look: Look
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A minute of the plot, in its coordinates: y grows downwards. `expected_y` is None if nothing was expected.
+
+    `is_low`: so little was heard that it is suspicious, or nobody listened.
+    """
+
+    x: int
+    y: float
+    height: float
+    expected_y: float | None
+    is_low: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What was heard in each minute, from the oldest to the newest, up to `volume_max` messages a minute."""
+
+    bars: Sequence[Bar]
+    width: int
+    height: int
+    volume_max: int
+
+
+def look_of(tick: TickRow) -> Look:
+    """Return how a tick looks: the worst of what is to be said about it."""
+    if not tick.is_listened:
+        return Look.DEAF
+    if tick.decision == VolumeDecision.INCIDENT.value:
+        return Look.INCIDENT
+    if tick.decided_at is None:
+        return Look.WAITING
+    return Look.RUNNING if tick.finished_at is None else Look.FINISHED
+
+
+def rows_of(ticks: Iterable[TickRow], *, now: datetime) -> list[tuple[datetime, list[Cell]]]:
+    """Return the strip: a row for each of the last four half hours, with the cells of its minutes up to `now`."""
+    by_minute = {tick.at: tick for tick in ticks}
+    newest = now.replace(minute=now.minute // ROW_MINUTES * ROW_MINUTES, second=0, microsecond=0)
+    rows = []
+    for row in reversed(range(ROWS)):
+        begin = newest - row * timedelta(minutes=ROW_MINUTES)
+        minutes = [at for number in range(ROW_MINUTES) if (at := begin + number * MINUTE) <= now]
+        rows.append((begin, [_cell(at, by_minute.get(at)) for at in minutes]))
+    return rows
+
+
+def legend_of(rows: Iterable[tuple[datetime, Sequence[Cell]]]) -> Mapping[Look, int]:
+    """Return how many minutes of the strip look like each of the looks that occur."""
+    looks = [cell.look for _, cells in rows for cell in cells]
+    return {look: count for look in Look if (count := looks.count(look))}
+
+
+def plot_of(ticks: Sequence[TickRow]) -> Plot | None:
+    """Return the plot of these ticks, given newest first, or None if nothing at all was heard."""
+    oldest_first = list(reversed(ticks))
+    expected = [_expected(tick) for tick in oldest_first]
+    highest = max([tick.volume or 0 for tick in ticks] + [value or 0 for value in expected], default=0)
+    if not highest:
+        return None
+    scale = PLOT_HEIGHT / highest
+    bars = []
+    for number, (tick, usual) in enumerate(zip(oldest_first, expected, strict=True)):
+        height = round((tick.volume or 0) * scale, 1)
+        bars.append(
+            Bar(
+                number * BAR_WIDTH,
+                round(PLOT_HEIGHT - height, 1),
+                height,
+                None if usual is None else round(PLOT_HEIGHT - usual * scale, 1),
+                look_of(tick) in {Look.DEAF, Look.INCIDENT, Look.WAITING},
+                _title(tick),
+            )
+        )
+    return Plot(bars, len(bars) * BAR_WIDTH, PLOT_HEIGHT, round(highest))
+
+
+def _cell(at: datetime, tick: TickRow | None) -> Cell:
+    if tick is None:
+        return Cell(at, Look.UNWRITTEN, f"{at:%H:%M}: {Look.UNWRITTEN.meaning}")
+    return Cell(at, look_of(tick), _title(tick))
+
+
+def _title(tick: TickRow) -> str:
+    """Return all about a tick: "10:39: 912 check-ins (-24 %); waits for the decision about its volume"."""
+    if tick.volume is None:
+        heard = ""
+    else:
+        off = "" if tick.deviation_percent is None else f" ({tick.deviation_percent:+.0f} %)"
+        heard = f"{tick.volume:,} check-ins{off}; "
+    marked = ", ".join(
+        f"{count:,} {status}"
+        for status, count in (
+            ("missed", tick.missed_count),
+            ("timeout", tick.timeout_count),
+            ("unknown", tick.unknown_count),
+        )
+        if count
+    )
+    unfinished = look_of(tick) in {Look.DEAF, Look.INCIDENT} and tick.finished_at is None
+    return (
+        f"{tick.at:%H:%M}: {heard}{look_of(tick).meaning}"
+        + ("; not finished" if unfinished else "")
+        + (f"; {marked}" if marked else "")
+    )
+
+
+def _expected(tick: TickRow) -> float | None:
+    """Return the volume that was expected, as far as the deviation tells it: not if there was silence."""
+    if tick.volume is None or tick.deviation_percent is None or tick.deviation_percent <= -100:
+        return None
+    return tick.volume / (1 + tick.deviation_percent / 100)

@@ -1,0 +1,204 @@
+"""People are told of a clock incident once: of a short one what it did, of a long one while it goes on."""
+
+import smtplib
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.db import connection
+
+from clocktasks.models import ClockIncident
+from clocktasks.tasks import tell_clock_incidents
+from clocktasks.telling import GOES_ON, NEWS_MAX, tell
+from project import celery_app
+from tests.factories import NOW, ClockIncidentFactory, TickFactory
+
+pytestmark = pytest.mark.django_db
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+PEOPLE = ["ops@example.com", "night@example.com"]
+
+
+def goes_on(**columns):
+    """A clock incident that is in the ledger since a second after its first minute."""
+    incident = ClockIncidentFactory(started_at=NOW, ended_at=None, summarised_at=None, **columns)
+    TickFactory(at=NOW + MINUTE, dispatched_at=NOW + MINUTE + SECOND)
+    return incident
+
+
+def told(incident):
+    incident.refresh_from_db()
+    return incident.told_at
+
+
+@pytest.fixture
+def public_url(settings):
+    settings.PUBLIC_URL = "https://clock.example.com"
+
+
+def test_an_outage_that_is_over_is_told_with_what_it_made_unknown(public_url):
+    incident = ClockIncidentFactory(
+        started_at=NOW, ended_at=NOW + 13 * MINUTE, unknown_count=1204, environment_count=37
+    )
+
+    assert tell(recipients=PEOPLE, now=NOW + 14 * MINUTE) == 1
+
+    [message] = mail.outbox
+    assert message.to == PEOPLE
+    assert message.subject == "[Watchclock] Nobody listened for check-ins for 13 min"
+    assert message.body == (
+        "From 2026-01-05 10:00 UTC to 2026-01-05 10:13 UTC (13 min) nobody listened for check-ins.\n\n"
+        "What fell due meanwhile is unknown: 1,204 check-ins of 37 monitor environments. Whether these jobs ran is not "
+        "known; none of it counts as a failure.\n\n"
+        "See Clock incidents: https://clock.example.com/admin/clocktasks/clockincident/\n"
+    )
+    assert told(incident) == NOW + 14 * MINUTE
+
+
+def test_of_a_drop_that_is_over_both_explanations_are_told():
+    ClockIncidentFactory(started_at=NOW, cause="volume", unknown_count=1, environment_count=1)
+
+    tell(recipients=PEOPLE, now=NOW + 10 * MINUTE)
+
+    [message] = mail.outbox
+    assert message.subject == "[Watchclock] Far fewer check-ins came in than usual for 5 min"
+    assert "1 check-in of 1 monitor environment." in message.body
+    assert "Either Watchclock was deaf in front of its listeners" in message.body
+    assert "many jobs had really stopped at once" in message.body
+    assert message.body.endswith("See Clock incidents in the admin.\n")
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_an_incident_that_goes_on_is_told_when_it_is_known_for_five_minutes(over):
+    incident = goes_on()
+
+    sent = tell(recipients=PEOPLE, now=NOW + MINUTE + SECOND + GOES_ON + over * SECOND)
+
+    assert sent == len(mail.outbox) == int(over >= 0)
+    assert (told(incident) is None) is (over < 0)
+
+
+def test_a_drop_that_goes_on_says_plainly_what_it_may_be_and_where_to_look(public_url):
+    goes_on(cause="volume")
+
+    tell(recipients=PEOPLE, now=NOW + 8 * MINUTE)
+
+    [message] = mail.outbox
+    assert message.subject == "[Watchclock] Far fewer check-ins than usual since 2026-01-05 10:00 UTC"
+    assert message.body == (
+        "Since 2026-01-05 10:00 UTC (8 min) far fewer check-ins come in than usual, and it goes on.\n\n"
+        "Either Watchclock is deaf in front of its listeners (a network, a proxy, a name server), or that many jobs "
+        "have really stopped at once. It cannot tell which.\n\n"
+        "While it lasts nothing that falls due is reported as missed or timed out: it becomes unknown. So look now.\n\n"
+        "No second mail will come when it is over. See the clock's page: "
+        "https://clock.example.com/admin/clocktasks/tick/clock/\n"
+    )
+
+
+def test_silence_that_goes_on_says_that_nobody_listens():
+    goes_on()
+
+    tell(recipients=PEOPLE, now=NOW + 8 * MINUTE)
+
+    [message] = mail.outbox
+    assert message.subject == "[Watchclock] Nobody listens for check-ins since 2026-01-05 10:00 UTC"
+    assert "So look now." in message.body
+    assert "See the clock's page in the admin." in message.body
+
+
+def test_no_second_mail_follows_when_it_is_over():
+    incident = goes_on()
+    tell(recipients=PEOPLE, now=NOW + 8 * MINUTE)
+    ClockIncident.objects.update(
+        ended_at=NOW + 9 * MINUTE, summarised_at=NOW + 10 * MINUTE, unknown_count=3, environment_count=2
+    )
+
+    assert tell(recipients=PEOPLE, now=NOW + 10 * MINUTE) == 0
+    assert len(mail.outbox) == 1
+    assert told(incident) == NOW + 8 * MINUTE
+
+
+def test_a_clock_that_comes_back_from_an_outage_waits_for_the_summary():
+    """It was away for an hour: the ledger has known of that for seconds."""
+    ClockIncidentFactory(started_at=NOW, ended_at=None, summarised_at=None)
+    TickFactory(at=NOW + MINUTE, dispatched_at=NOW + 60 * MINUTE)
+
+    assert tell(recipients=PEOPLE, now=NOW + 60 * MINUTE + 20 * SECOND) == 0
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"environment_count": 0, "unknown_count": 0}, id="it touched nobody"),
+        pytest.param({"summarised_at": None}, id="it is not summarised yet"),
+        pytest.param({"told_at": NOW}, id="people know"),
+        pytest.param({"started_at": NOW - NEWS_MAX}, id="it is no news"),
+    ],
+)
+def test_what_is_not_told(columns):
+    ClockIncidentFactory(**{"started_at": NOW} | columns)
+
+    assert tell(recipients=PEOPLE, now=NOW + 10 * MINUTE) == 0
+    assert mail.outbox == []
+
+
+def test_a_mail_server_that_refuses_is_asked_again_with_the_same_message_id(monkeypatch, caplog):
+    incident = ClockIncidentFactory(started_at=NOW)
+    sent = []
+
+    def send(message, *args, **options):
+        sent.append(message.extra_headers["Message-ID"])
+        if len(sent) == 1:
+            raise smtplib.SMTPServerDisconnected("please run connect() first")
+
+    monkeypatch.setattr("clocktasks.telling.EmailMessage.send", send)
+
+    assert tell(recipients=PEOPLE, now=NOW + 10 * MINUTE) == 0
+    assert told(incident) is None
+    assert "SMTPServerDisconnected: please run connect() first" in caplog.text
+    assert tell(recipients=PEOPLE, now=NOW + 11 * MINUTE) == 1
+    assert told(incident) == NOW + 11 * MINUTE
+    assert sent[0] == sent[1]
+
+
+def test_each_incident_has_its_own_message_id():
+    ClockIncidentFactory(started_at=NOW)
+    ClockIncidentFactory(started_at=NOW + 20 * MINUTE)
+
+    assert tell(recipients=PEOPLE, now=NOW + 30 * MINUTE) == 2
+    first, second = (message.extra_headers["Message-ID"] for message in mail.outbox)
+    assert first != second
+    assert all(name.endswith("@watchclock>") for name in (first, second))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_incident_that_another_worker_tells_of_is_passed_over():
+    incident = ClockIncidentFactory(started_at=NOW)
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM clocktasks_clockincident WHERE id = %s FOR UPDATE", [incident.id])
+        assert tell(recipients=PEOPLE, now=NOW + 10 * MINUTE) == 0
+        assert mail.outbox == []
+    finally:
+        other.rollback()
+        other.close()
+    assert tell(recipients=PEOPLE, now=NOW + 10 * MINUTE) == 1
+
+
+def test_without_anybody_to_tell_nothing_is_recorded():
+    incident = ClockIncidentFactory(started_at=NOW)
+
+    assert tell(recipients=[], now=NOW + 10 * MINUTE) == 0
+    assert told(incident) is None
+
+
+def test_beat_asks_for_it_every_twenty_seconds(settings):
+    entry = celery_app.conf.beat_schedule["tell-clock-incidents"]
+
+    assert entry["task"] == tell_clock_incidents.name
+    assert entry["schedule"].run_every == timedelta(seconds=20)
+    assert entry["options"]["queue"] == "notifications"
+    settings.ALERT_EMAIL_TO = PEOPLE
+    assert tell_clock_incidents() == 0
