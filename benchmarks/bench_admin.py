@@ -312,6 +312,7 @@ def pages() -> Iterator[tuple[str, str]]:
         "Issue": [Incident.objects.get(id=500).issue, Issue.objects.filter(status="unresolved")[0]],
     }
     yield "index", reverse("admin:index")
+    yield "clock", reverse("admin:clocktasks_clock")
     yield "preview", reverse("admin:monitors_monitor_preview") + "?schedule_type=crontab&crontab=0+0+29+2+*"
     for app, model, field in (
         ("checkins", "checkin", "monitor_environment"),
