@@ -131,15 +131,17 @@ SEED_FAILURES = """
            LATERAL (SELECT date_trunc('minute', %(newest)s::timestamptz) - n * interval '1 day'
                            - m.id %% 1440 * interval '1 minute' AS at) t;
 
-    INSERT INTO clocktasks_tick (at, dispatched_at, finished_at, missed_count, timeout_count)
-    SELECT at, at, at + interval '1 second', 3, 1
+    INSERT INTO clocktasks_tick (at, dispatched_at, decided_at, finished_at, is_listened, volume, deviation_percent,
+                                 volume_class, decision, missed_count, timeout_count, unknown_count)
+    SELECT at, at, at, at + interval '1 second', true, 1000, 2.5, 'normal', 'normal', 3, 1, 0
       FROM generate_series(%(newest)s::timestamptz - interval '30 days', %(newest)s, interval '1 minute') AS at;
 
     INSERT INTO clocktasks_appliedtick (shard, kind, tick, marked_count)
     SELECT shard, 'missed', at, 2 FROM clocktasks_tick, generate_series(0, 15, 8) AS shard;
 
     INSERT INTO clocktasks_shardclock (shard, kind, position)
-    SELECT shard, kind, %(newest)s FROM generate_series(0, 15) AS shard, (VALUES ('missed'), ('timeout')) AS k (kind);
+    SELECT shard, kind, %(newest)s
+      FROM generate_series(0, 15) AS shard, unnest(ARRAY['missed', 'timeout', 'unknown']) AS kind;
 """
 
 
@@ -312,7 +314,7 @@ def pages() -> Iterator[tuple[str, str]]:
         "Issue": [Incident.objects.get(id=500).issue, Issue.objects.filter(status="unresolved")[0]],
     }
     yield "index", reverse("admin:index")
-    yield "clock", reverse("admin:clocktasks_clock")
+    yield "clock", reverse("clock")
     yield "preview", reverse("admin:monitors_monitor_preview") + "?schedule_type=crontab&crontab=0+0+29+2+*"
     for app, model, field in (
         ("checkins", "checkin", "monitor_environment"),

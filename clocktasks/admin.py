@@ -1,16 +1,12 @@
 """The clock in the admin: which minutes were applied, when, and how far each shard has come. Nobody edits time."""
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from clocktasks.clockpage import clock_context, percent, state_of, told_label
+from clocktasks.clockpage import percent, state_of, told_label
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
-from clocktasks.overview import read_overview
 from monitors.inspection import NOTHING, InspectionAdmin, duration, instant, label
 from monitors.theme import ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
@@ -55,12 +51,11 @@ class HeardFilter(DropdownFilter):
 
 @admin.register(Tick)
 class TickAdmin(InspectionAdmin):
-    """The ledger of minutes, and the clock's own page."""
+    """The ledger of minutes."""
 
     list_display = (
         "minute",
         "state_label",
-        "dispatched",
         "lag",
         "listened",
         "volume",
@@ -90,19 +85,6 @@ class TickAdmin(InspectionAdmin):
         "unknown_count",
     )
     readonly_fields = fields
-
-    def get_urls(self) -> list[URLPattern]:
-        """Add the clock's page."""
-        view = self.admin_site.admin_view(self.clock_view)
-        return [path("clock/", view, name="clocktasks_clock"), *super().get_urls()]
-
-    def clock_view(self, request: HttpRequest) -> HttpResponse:
-        """Show where the clock is and why, with all that this depends on."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        context = self.admin_site.each_context(request) | {"title": "The clock"}
-        context |= clock_context(read_overview(utcnow()))
-        return TemplateResponse(request, "admin/clocktasks/clock.html", context)
 
     @admin.display(description="Minute", ordering="at")
     def minute(self, tick: Tick) -> SafeString:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils.safestring import SafeString
@@ -76,7 +76,7 @@ def state_of(tick: Any) -> SafeString:
 
 def percent(deviation: float | None) -> str:
     """Return a deviation as "+3 %"; nothing if there is none."""
-    return str(NOTHING) if deviation is None else f"{deviation:+.0f} %"
+    return str(NOTHING) if deviation is None else f"{round(deviation):+d} %"
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
                 str(node),
                 _node_label(node, now=now),
                 instant(node.watermark),
-                duration(max(now - node.watermark, now - now)),
+                duration(max(now - node.watermark, timedelta())),
                 f"{node.spooled_count:,}",
                 instant(node.seen_at, now=now),
             )

@@ -106,7 +106,7 @@ def _what_goes_on(incident: ClockIncident, *, now: datetime) -> tuple[str, str]:
         ClockIncident.Cause.DEAF.value: "Nobody listens for check-ins",
         ClockIncident.Cause.VOLUME.value: "Far fewer check-ins than usual",
     }[incident.cause]
-    end = "No second mail will come when it is over. " + _where_to_look("admin:clocktasks_clock", "the clock's page")
+    end = "No second mail will come when it is over. " + _where_to_look("clock", "the clock's page")
     return f"{subject} since {_minute(incident.started_at)}", f"{body}\n\n{end}\n"
 
 

@@ -143,7 +143,7 @@ def _title(tick: TickRow) -> str:
     if tick.volume is None:
         heard = ""
     else:
-        off = "" if tick.deviation_percent is None else f" ({tick.deviation_percent:+.0f} %)"
+        off = "" if tick.deviation_percent is None else f" ({round(tick.deviation_percent):+d} %)"
         heard = f"{tick.volume:,} check-ins{off}; "
     marked = ", ".join(
         f"{count:,} {status}"

@@ -279,54 +279,57 @@ UNFOLD = {
                 "title": title,
                 "separator": True,
                 "items": [
-                    {"title": name, "icon": icon, "link": reverse_lazy(f"admin:{view}")} for name, icon, view in items
+                    {"title": name, "icon": icon, "link": reverse_lazy(view)} for name, icon, view in items
                 ],
             }
             for title, items in (
                 (
                     "What is watched",
                     (
-                        ("Monitors", "monitor_heart", "monitors_monitor_changelist"),
-                        ("Monitor environments", "dns", "monitors_monitorenvironment_changelist"),
-                        ("Environments", "public", "monitors_environment_changelist"),
-                        ("Projects", "folder", "monitors_project_changelist"),
-                        ("Ingest keys", "key", "monitors_ingestkey_changelist"),
+                        ("Monitors", "monitor_heart", "admin:monitors_monitor_changelist"),
+                        ("Monitor environments", "dns", "admin:monitors_monitorenvironment_changelist"),
+                        ("Environments", "public", "admin:monitors_environment_changelist"),
+                        ("Projects", "folder", "admin:monitors_project_changelist"),
+                        ("Ingest keys", "key", "admin:monitors_ingestkey_changelist"),
                     ),
                 ),
                 (
                     "What went wrong",
                     (
-                        ("Issues", "report", "incidents_issue_changelist"),
-                        ("Incidents", "emergency_home", "incidents_incident_changelist"),
-                        ("Occurrences", "history", "incidents_occurrence_changelist"),
-                        ("Notifications", "mail", "incidents_notification_changelist"),
+                        ("Issues", "report", "admin:incidents_issue_changelist"),
+                        ("Incidents", "emergency_home", "admin:incidents_incident_changelist"),
+                        ("Occurrences", "history", "admin:incidents_occurrence_changelist"),
+                        ("Notifications", "mail", "admin:incidents_notification_changelist"),
                     ),
                 ),
                 (
                     "What was heard",
                     (
-                        ("Check-ins", "check_circle", "checkins_checkin_changelist"),
-                        ("Waiting check-ins", "pending_actions", "checkins_waitingcheckin_changelist"),
-                        ("Processing errors", "error", "checkins_processingerror_changelist"),
-                        ("Loss reports", "cloud_off", "checkins_clientlossreport_changelist"),
-                        ("Configurations", "tune", "monitors_configsnapshot_changelist"),
+                        ("Check-ins", "check_circle", "admin:checkins_checkin_changelist"),
+                        ("Waiting check-ins", "pending_actions", "admin:checkins_waitingcheckin_changelist"),
+                        ("Processing errors", "error", "admin:checkins_processingerror_changelist"),
+                        ("Loss reports", "cloud_off", "admin:checkins_clientlossreport_changelist"),
+                        ("Configurations", "tune", "admin:monitors_configsnapshot_changelist"),
                     ),
                 ),
                 (
                     "The clock",
                     (
-                        ("Where the clock is", "timer", "clocktasks_clock"),
-                        ("Clock incidents", "hearing_disabled", "clocktasks_clockincident_changelist"),
-                        ("Ticks", "schedule", "clocktasks_tick_changelist"),
-                        ("Held ticks", "hourglass_top", "clocktasks_heldtick_changelist"),
-                        ("Ingest nodes", "sensors", "checkins_ingestnode_changelist"),
-                        ("Shard clocks", "avg_pace", "clocktasks_shardclock_changelist"),
-                        ("Applied ticks", "playlist_add_check", "clocktasks_appliedtick_changelist"),
+                        ("Where the clock is", "timer", "clock"),
+                        ("Clock incidents", "hearing_disabled", "admin:clocktasks_clockincident_changelist"),
+                        ("Ticks", "schedule", "admin:clocktasks_tick_changelist"),
+                        ("Held ticks", "hourglass_top", "admin:clocktasks_heldtick_changelist"),
+                        ("Ingest nodes", "sensors", "admin:checkins_ingestnode_changelist"),
+                        ("Shard clocks", "avg_pace", "admin:clocktasks_shardclock_changelist"),
+                        ("Applied ticks", "playlist_add_check", "admin:clocktasks_appliedtick_changelist"),
                     ),
                 ),
                 (
                     "People",
-                    (("Users", "person", "auth_user_changelist"), ("Groups", "group", "auth_group_changelist")),
+                    (
+                        ("Users", "person", "admin:auth_user_changelist"),
+                        ("Groups", "group", "admin:auth_group_changelist"),
+                    ),
                 ),
             )
         ],

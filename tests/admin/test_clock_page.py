@@ -25,7 +25,7 @@ QUERIES_MAX = 22
 
 @pytest.fixture
 def url():
-    return reverse("admin:clocktasks_clock")
+    return reverse("clock")
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_a_drop_that_goes_on_says_plainly_what_it_may_be_and_where_to_look(publi
         "have really stopped at once. It cannot tell which.\n\n"
         "While it lasts nothing that falls due is reported as missed or timed out: it becomes unknown. So look now.\n\n"
         "No second mail will come when it is over. See the clock's page: "
-        "https://clock.example.com/admin/clocktasks/tick/clock/\n"
+        "https://clock.example.com/admin/clock/\n"
     )
 
 

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from clocktasks.health import Finding
 from clocktasks.overview import Overview, read_overview
@@ -55,10 +55,10 @@ def _print(overview: Overview, console: Console) -> None:
     for begin, cells in rows_of(overview.ticks, now=overview.now):
         signs = "".join(f"[{STYLES[cell.look.tone]}]{cell.look.sign}[/]" for cell in cells)
         console.print(f"{begin:%H:%M} {signs}", highlight=False)
-    ticks = Table("Tick", "State", "Finished after", "Volume", "Missed", "Timeout", "Unknown")
+    ticks = Table("Tick", Column("State", overflow="fold"), "Finished after", "Volume", "Missed", "Timeout", "Unknown")
     for tick in overview.ticks[:TICKS_SHOWN]:
         ticks.add_row(
-            _instant(tick.at),
+            f"{tick.at:%H:%M}",
             look_of(tick).meaning,
             duration(None if tick.finished_at is None else tick.finished_at - tick.at),
             "-" if tick.volume is None else f"{tick.volume:,}",
@@ -67,10 +67,12 @@ def _print(overview: Overview, console: Console) -> None:
             f"{tick.unknown_count:,}",
         )
     console.print(ticks)
-    nodes = Table("Ingest node", "Stored up to", "In its spool", "Last heard of")
+    nodes = Table("Ingest node", "Stored up to", "In its spool", "Heard of before")
     for node in overview.nodes:
         name = f"{node} (dropped)" if node.dropped_at else str(node)
-        nodes.add_row(escape(name), _instant(node.watermark), f"{node.spooled_count:,}", _instant(node.seen_at))
+        nodes.add_row(
+            escape(name), f"{node.watermark:%H:%M:%S}", f"{node.spooled_count:,}", duration(overview.now - node.seen_at)
+        )
     console.print(nodes)
 
 

@@ -1,0 +1,19 @@
+"""Pages of the clock beside the lists of its rows."""
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from clocktasks.clockpage import clock_context
+from clocktasks.models import Tick
+from clocktasks.overview import read_overview
+from monitors.wallclock import utcnow
+
+
+def clock(request: HttpRequest) -> HttpResponse:
+    """Show where the clock is and why, with all that this depends on, to whoever may look at its ticks."""
+    if not admin.site.get_model_admin(Tick).has_view_permission(request):
+        raise PermissionDenied
+    context = admin.site.each_context(request) | {"title": "The clock"} | clock_context(read_overview(utcnow()))
+    return TemplateResponse(request, "admin/clocktasks/clock.html", context)
