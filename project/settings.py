@@ -278,9 +278,7 @@ UNFOLD = {
             {
                 "title": title,
                 "separator": True,
-                "items": [
-                    {"title": name, "icon": icon, "link": reverse_lazy(view)} for name, icon, view in items
-                ],
+                "items": [{"title": name, "icon": icon, "link": reverse_lazy(view)} for name, icon, view in items],
             }
             for title, items in (
                 (
