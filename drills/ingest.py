@@ -227,7 +227,7 @@ def ticking_clock() -> Iterator[Ticks]:
     """Do what beat and a worker do, with their code, ten times a second: what may be judged is judged at once."""
     from django.db import DatabaseError, InterfaceError, connection
 
-    from clocktasks import services
+    from clocktasks import ledger, services
     from monitors.wallclock import utcnow
 
     ticks = Ticks()
@@ -240,7 +240,7 @@ def ticking_clock() -> Iterator[Ticks]:
             wake = services.process_clock_task(waiting.pop()).wake
             if wake is not None:
                 waiting.append(wake)
-        services.finish_ticks(now=utcnow())
+        ledger.finish_ticks(now=utcnow())
         ticks.newest = window.newest
 
     def serve() -> None:
