@@ -214,10 +214,11 @@ def seed(monitors: int, checkins: int) -> None:
             for n in range(monitors)
         ]
     )
-    with connection.cursor() as cursor:
+    connection.ensure_connection()
+    # A script of several statements cannot be prepared by the server, so its values are put in here.
+    with psycopg.ClientCursor(connection.connection) as cursor:
         cursor.execute(SEED_ENVIRONMENTS, {"newest": NEWEST})
-        cursor.execute("SELECT count(*) FROM monitors_monitorenvironment")
-        environments = cursor.fetchone()[0]
+        [environments] = cursor.execute("SELECT count(*) FROM monitors_monitorenvironment").fetchone() or [0]
         cursor.execute(SEED_CHECKINS, {"newest": NEWEST, "checkins": checkins, "environments": environments})
         cursor.execute(SEED_FAILURES, {"newest": NEWEST})
         cursor.execute("VACUUM ANALYZE")
