@@ -27,8 +27,8 @@ from clocktasks.health import (
 from clocktasks.volume import VolumeDecision
 
 SECOND = timedelta(seconds=1)
-NORMAL_MAX = timedelta(seconds=75)
-"""At rest the clock is up to a minute behind, and the few seconds that a tick takes."""
+TICK_MAX = timedelta(seconds=14)
+"""What a tick may take after its minute and the grace: a large one, on a busy machine."""
 NAMED_MAX = 5
 """Nodes or shards that are named one by one; the tables below have all of them."""
 BEFORE_THE_CLOCK = {Part.POSTGRES, Part.MIGRATIONS, Part.VALKEY, Part.BROKER, Part.BEAT, Part.WORKER}
@@ -59,6 +59,11 @@ class Standing:
     decision_window: int = 5
     node_silent_max: timedelta = timedelta(seconds=120)
     grace: timedelta = SECOND
+
+    @property
+    def normal_max(self) -> timedelta:
+        """How far the clock may be behind now without a reason worth telling."""
+        return MINUTE + self.grace + TICK_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def explain(standing: Standing) -> Answer:
     at = min(standing.positions.values(), default=rows.newest.at)
     behind = facts.now - at
     reasons = list(_reasons(standing, rows, rows.newest.at, at))
-    if behind <= NORMAL_MAX:
+    if behind <= standing.normal_max:
         words = f"The clock is at {at:%H:%M}, {_length(behind)} behind now, which is normal."
         return Answer(at, behind, True, words, reasons, _besides(found, rows, reasons))
     reasons = [*before, *reasons]
@@ -123,7 +128,7 @@ def _reasons(standing: Standing, rows: Rows, newest: datetime, at: datetime) -> 
         if waited_for:
             yield from (_node_reason(node, standing) for node in waited_for[:NAMED_MAX])
         else:
-            yield _unwritten_reason(standing.facts, newest, due)
+            yield _unwritten_reason(standing, newest, due)
 
 
 def _shards_reason(standing: Standing, decided: datetime) -> Finding:
@@ -143,7 +148,7 @@ def _shards_reason(standing: Standing, decided: datetime) -> Finding:
     oldest = min(standing.positions[shard] for shard in behind)
     return Finding(
         Part.CLOCK,
-        facts.now - decided > NORMAL_MAX,
+        facts.now - decided > standing.normal_max,
         f"{who}: {why}.",
         oldest,
         "Read the workers' log; more workers take more shards, one at a time."
@@ -202,9 +207,10 @@ def _node_reason(node: NodeFacts, standing: Standing) -> Finding:
     )
 
 
-def _unwritten_reason(facts: Facts, newest: datetime, due: datetime) -> Finding:
+def _unwritten_reason(standing: Standing, newest: datetime, due: datetime) -> Finding:
+    facts = standing.facts
     runs = {kind for kind, at in facts.heard.items() if facts.now - at <= HEARD_MAX}
-    if facts.now - due <= NORMAL_MAX - MINUTE and due - newest == MINUTE:
+    if facts.now - due <= standing.normal_max - MINUTE and due - newest == MINUTE:
         return Finding(Part.CLOCK, False, f"tick {due:%H:%M} is about to be written.", due, "Wait a few seconds.")
     todo = "See that beat runs, and a worker that reads the queue clock."
     if {"beat", "worker"} <= runs:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from clocktasks.health import Facts, NodeFacts, Outage, Part, Rows, TickFacts
-from clocktasks.lag import NORMAL_MAX, Standing, Suspicion, explain
+from clocktasks.lag import TICK_MAX, Standing, Suspicion, explain
 from clocktasks.volume import VolumeDecision
 from tests.factories import NOW
 
@@ -66,11 +66,20 @@ def test_at_rest_the_clock_is_up_to_a_minute_behind(now, words):
     assert (answer.reasons, answer.besides) == ([], [])
 
 
+@pytest.mark.parametrize("grace", [1, 30])
 @pytest.mark.parametrize(("over", "is_normal"), [(-1, True), (0, True), (1, False)])
-def test_a_minute_and_a_few_seconds_are_normal(over, is_normal):
-    now = f"{at('10:42') + NORMAL_MAX + over * SECOND:%H:%M:%S}"
+def test_a_minute_the_grace_and_what_a_tick_takes_are_normal(grace, over, is_normal):
+    now = at("10:42") + MINUTE + grace * SECOND + TICK_MAX + over * SECOND
+    clock = standing(now=f"{now:%H:%M:%S}", nodes=(node(watermark=at("10:42:59"), seen_at=now),))
 
-    assert explain(standing(now=now, nodes=(node(watermark=at("10:42:59")),))).is_normal is is_normal
+    assert explain(replace(clock, grace=grace * SECOND)).is_normal is is_normal
+
+
+@pytest.mark.parametrize(("now", "is_said"), [("10:43:01", True), ("10:43:15", True), ("10:43:16", False)])
+def test_a_tick_that_does_not_come_is_a_fault(now, is_said):
+    reasons = explain(standing(now=now, nodes=(node(seen_at=at(now), watermark=at(now)),))).reasons
+
+    assert [reason.is_bad for reason in reasons] == [not is_said]
 
 
 def test_in_the_second_after_a_minute_its_tick_is_about_to_be_written():
