@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from checkins.nodes import listening_spans, volumes
 from clocktasks.clock import MINUTE, TaskKind
-from clocktasks.models import ClockIncident
+from clocktasks.models import ClockIncident, ShardClock
 from clocktasks.volume import (
     VolumeClass,
     VolumeDecision,
@@ -28,7 +28,7 @@ from clocktasks.volume import (
 )
 from monitors.bulk import fetch_rows, insert_rows
 from monitors.coverage import deaf_minutes
-from monitors.sharding import SHARD_COUNT
+from monitors.layout import hold_shard_count, shard_count
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +274,14 @@ def _settle_ticks(decisions: Mapping[datetime, VolumeDecision], *, now: datetime
 
 
 def _make_clocks() -> None:
-    """Give every shard a clock for every kind, which stands where its other clocks do, or before the first tick."""
+    """Give every shard a clock for every kind, which stands where its other clocks do, or before the first tick.
+
+    All but the first time there is nothing to do, and nobody waits for a change of the number of shards.
+    """
+    kinds = [kind.value for kind in TaskKind]
+    if ShardClock.objects.filter(kind__in=kinds).count() >= shard_count() * len(kinds):
+        return
+    count = hold_shard_count()
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -284,7 +291,7 @@ def _make_clocks() -> None:
               FROM generate_series(0, %s) AS one (shard), unnest(%s::text[]) AS kind
                 ON CONFLICT DO NOTHING
             """,
-            [SHARD_COUNT - 1, [kind.value for kind in TaskKind]],
+            [count - 1, kinds],
         )
 
 

@@ -16,7 +16,7 @@ from clocktasks.exceptions import ReplayWindowError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.models import ShardClock, Tick
 from clocktasks.services import TickEffect, apply_ticks
-from monitors.sharding import SHARD_COUNT
+from monitors.layout import shard_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,11 @@ def _parse_minute(name: str, text: str) -> datetime:
 
 def parse_shards(shard: int | None) -> Sequence[int]:
     """Return the shards to replay: all, or the given one. Raises ReplayWindowError if there is no such shard."""
+    count = shard_count()
     if shard is None:
-        return range(SHARD_COUNT)
-    if not 0 <= shard < SHARD_COUNT:
-        raise ReplayWindowError(f"shard {shard} does not exist; shards are 0 to {SHARD_COUNT - 1}.")
+        return range(count)
+    if not 0 <= shard < count:
+        raise ReplayWindowError(f"shard {shard} does not exist; shards are 0 to {count - 1}.")
     return [shard]
 
 

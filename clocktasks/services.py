@@ -46,7 +46,7 @@ from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import decide_due_slots
 from monitors.models import MonitorEnvironment
-from monitors.sharding import SHARD_COUNT
+from monitors.sharding import SHARDS_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
 def decode_clock_task(message: object) -> ClockTask:
     """Return the task in a message with `kind`, `shard` and `tick` (ISO 8601, UTC, whole minute).
 
+    There need not be such a shard: the message may be older than the number of shards. Then nothing comes of it.
     Raises UnreadableClockTaskError, naming the field, its value and what is allowed.
     """
     if not isinstance(message, Mapping):
@@ -179,8 +180,8 @@ def decode_clock_task(message: object) -> ClockTask:
     except ValueError:
         raise UnreadableClockTaskError(f"kind {message.get('kind')!r} is not one of {', '.join(TaskKind)}") from None
     shard = message.get("shard")
-    if type(shard) is not int or not 0 <= shard < SHARD_COUNT:
-        raise UnreadableClockTaskError(f"shard {shard!r} is not a number from 0 to {SHARD_COUNT - 1}")
+    if type(shard) is not int or not 0 <= shard < SHARDS_MAX:
+        raise UnreadableClockTaskError(f"shard {shard!r} is not a number from 0 to {SHARDS_MAX - 1}")
     try:
         tick = datetime.fromisoformat(message.get("tick", ""))
     except (TypeError, ValueError):

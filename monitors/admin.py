@@ -40,6 +40,7 @@ from monitors.inspection import (
     logs_text,
     table,
 )
+from monitors.layout import shard_count
 from monitors.losses import losses_beside, losses_text
 from monitors.models import ConfigSnapshot, Environment, IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots
@@ -53,7 +54,6 @@ from monitors.services import (
     set_monitors_status,
     update_monitor,
 )
-from monitors.sharding import SHARD_COUNT
 from monitors.state import MonitorStatus
 from monitors.theme import (
     AdminPasswordChangeForm,
@@ -580,7 +580,7 @@ class ShardFilter(DropdownFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer every shard."""
-        return [(str(shard), str(shard)) for shard in range(SHARD_COUNT)]
+        return [(str(shard), str(shard)) for shard in range(shard_count())]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filter by shard."""

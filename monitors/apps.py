@@ -2,6 +2,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
+from django.core import checks
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -12,8 +13,11 @@ class MonitorsConfig(AppConfig):
     name = "monitors"
 
     def ready(self) -> None:
-        """Have every connection end its transaction when nothing is heard of us any more."""
+        """Have every connection end its transaction when nothing is heard of us any more, and register checks."""
+        from monitors.checks import check_shards
+
         connection_created.connect(end_abandoned_transactions)
+        checks.register(check_shards, checks.Tags.database)
 
 
 def end_abandoned_transactions(*, connection: BaseDatabaseWrapper, **_: Any) -> None:

@@ -14,6 +14,7 @@ from django.db.models import F, Q
 
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
+from monitors.sharding import SHARDS_MAX
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
 MARGIN_MINUTES_MAX = 40_320  # 28 days
@@ -201,6 +202,28 @@ class Environment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ShardLayout(models.Model):
+    """How many shards the environments are spread over: one row, made by whoever first needs a shard.
+
+    Creating environments holds it; changing it goes with moving all that carries a shard (`manage.py change_shards`).
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    count = models.PositiveSmallIntegerField()
+
+    class Meta:
+        constraints = [
+            # One truth: a second row could say something else.
+            models.CheckConstraint(condition=Q(id=1), name="shard_layout_is_one_row"),
+            models.CheckConstraint(
+                condition=Q(count__gte=1, count__lte=SHARDS_MAX), name="shard_layout_count_in_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.count} shards"
 
 
 class MonitorEnvironment(models.Model):

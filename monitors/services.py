@@ -1,6 +1,6 @@
 """Creating, editing, muting and deleting monitors: one place for each, so that admin, ingest and commands behave alike.
 
-Lock order, everywhere: monitor rows in id order, then environment rows in id order.
+Lock order, everywhere: monitor rows in id order, the number of shards, then environment rows in id order.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef
 from monitors.bulk import update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_from_now, expect_nothing
+from monitors.layout import hold_shard_count
 from monitors.models import ConfigSnapshot, Environment, Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
 from monitors.sharding import shard_of
@@ -189,9 +190,10 @@ def _move_deadlines(monitors: Sequence[Monitor]) -> None:
 
 
 def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetime) -> None:
-    """Create the missing ones of `wanted`, pairs of a monitor and an environment name. Three statements.
+    """Create the missing ones of `wanted`, pairs of a monitor and an environment name. Four statements.
 
-    The caller holds the monitors' rows, so that an edit going on at the same time reaches the new environments too.
+    The caller holds the monitors' rows, so that an edit going on at the same time reaches the new environments too, and
+    no environments' rows: whoever changes the number of shards, for whom this waits, may wait for those.
     A new environment starts muted if its monitor is. Needs a transaction.
     """
     names = sorted({(monitor.project_id, name) for monitor, name in wanted})
@@ -200,13 +202,14 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
     )
     found = Environment.objects.filter(project_id__in={p for p, _ in names}, name__in={n for _, n in names})
     ids = {(environment.project_id, environment.name): environment.id for environment in found}
+    count = hold_shard_count()
     MonitorEnvironment.objects.bulk_create(
         [
             MonitorEnvironment(
                 monitor=monitor,
                 environment_id=ids[monitor.project_id, name],
                 is_muted=monitor.is_muted,
-                shard=shard_of(monitor.id),
+                shard=shard_of(monitor.id, count),
                 created_at=now,
             )
             for monitor, name in sorted(wanted, key=lambda pair: (pair[0].id, pair[1]))

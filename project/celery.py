@@ -1,5 +1,6 @@
 """The Celery application. Its configuration is in `project.settings`, under CELERY_."""
 
+import logging
 import logging.config
 import os
 from contextlib import suppress
@@ -9,6 +10,8 @@ import redis
 import structlog
 from celery import Celery, bootsteps, signals
 from django.conf import settings
+
+logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 
@@ -40,6 +43,23 @@ def push_meters(**_: Any) -> None:
     structlog.contextvars.clear_contextvars()
     with suppress(redis.RedisError):  # The next push brings it.
         meters.push()
+
+
+@signals.worker_ready.connect
+def say_if_a_setting_is_ignored(**_: Any) -> None:
+    """Let those who have changed CLOCK_SHARDS and nothing else read in the log why nothing happens."""
+    from django.db import DatabaseError, connection
+
+    from monitors.layout import ignored_setting
+
+    try:
+        sentence = ignored_setting()
+    except DatabaseError:  # PostgreSQL is away; the worker's tasks will say so.
+        return
+    finally:
+        connection.close()  # Processes that the pool starts later must not inherit it.
+    if sentence is not None:
+        logger.warning(sentence)
 
 
 @signals.beat_init.connect

@@ -8,6 +8,7 @@ from django.urls import reverse_lazy
 from kombu import Queue
 
 from clocktasks.volume import VolumeRules
+from monitors.sharding import SHARDS_MAX
 from monitors.wallclock import ClockSpeed
 from project import environment, logs
 
@@ -161,6 +162,7 @@ HEARTBEAT_URL = environment.request_address("HEARTBEAT_URL")
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
+CLOCK_SHARDS = environment.whole_number("CLOCK_SHARDS", default=16, least=1, most=SHARDS_MAX)
 CLOCK_GRACE_SECONDS = environment.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
 # A crash and a restart, or a deploy, take less than this; an alert that waits for a dead machine is late by it.
 INGEST_NODE_SILENT_SECONDS = environment.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+from django.conf import settings
 from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 
@@ -105,7 +106,7 @@ class MonitorEnvironmentFactory(DjangoModelFactory[MonitorEnvironment]):
     environment = SubFactory(EnvironmentFactory, project=SelfAttribute("..monitor.project"))
     status = "ok"
     is_muted = SelfAttribute("monitor.is_muted")
-    shard = LazyAttribute(lambda row: shard_of(row.monitor.id))
+    shard = LazyAttribute(lambda row: shard_of(row.monitor.id, settings.CLOCK_SHARDS))
     last_checkin = LazyAttribute(lambda row: NOW if row.status in ("ok", "error") else None)
     last_result_at = SelfAttribute("last_checkin")
     last_ok_at = LazyAttribute(lambda row: row.last_checkin if row.status == "ok" else None)

@@ -169,7 +169,7 @@ def seed_silent(count: int, *, shard: int = SHARD, running: bool = False) -> Non
         for n in range(count)
     ]  # fmt: skip
     Monitor.objects.bulk_create(monitors)
-    assert {shard_of(monitor.id) for monitor in monitors} <= {shard}
+    assert {shard_of(monitor.id, 16) for monitor in monitors} <= {shard}
     environments = MonitorEnvironment.objects.bulk_create(
         MonitorEnvironmentFactory.build(
             monitor=monitor, environment=place, shard=shard,

@@ -23,7 +23,7 @@ from clocktasks.services import advance_ledger
 from incidents.models import Incident
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import attach_config_snapshots
-from monitors.sharding import SHARD_COUNT, shard_of
+from monitors.sharding import shard_of
 from monitors.wallclock import ClockSpeed, utcnow
 from tests.clocktasks.shards import rows, tick_by_tick, undone
 from tests.factories import CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MINUTE = timedelta(minutes=1)
 SPEED = 20
 """A minute takes three seconds."""
+SHARDS = 16
 ENVIRONMENTS = 320
 TICKS = 7
 SECONDS_MAX = 90.0
@@ -58,7 +59,7 @@ def seed(origin):
     for monitor in monitors:
         slot = origin + choose.randrange(TICKS) * MINUTE
         environment = MonitorEnvironmentFactory.build(
-            id=monitor.id, monitor=monitor, environment=place, shard=shard_of(monitor.id),
+            id=monitor.id, monitor=monitor, environment=place, shard=shard_of(monitor.id, SHARDS),
             last_checkin=origin - timedelta(hours=1), pending_slot=slot, next_checkin=slot,
             next_checkin_latest=slot + MINUTE, anchor_at=slot - timedelta(days=1), anchor_day=slot.day,
         )  # fmt: skip
@@ -71,7 +72,7 @@ def seed(origin):
             runs.append(run)
     MonitorEnvironment.objects.bulk_create(environments)
     CheckIn.objects.bulk_create(runs)
-    assert {environment.shard for environment in environments} == set(range(SHARD_COUNT))
+    assert {environment.shard for environment in environments} == set(range(SHARDS))
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ from clocktasks.replay import Window, replay
 from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Occurrence
 from monitors.models import MonitorEnvironment
-from monitors.sharding import SHARD_COUNT
 from tests.factories import NOW, CheckInFactory, EnvironmentFactory, MonitorEnvironmentFactory, MonitorFactory
 
 TEN_PAST = NOW + timedelta(minutes=10)
-ALL_SHARDS = range(SHARD_COUNT)
+ALL_SHARDS = range(16)
 
 
 @pytest.fixture

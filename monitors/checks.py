@@ -1,0 +1,24 @@
+"""What `manage.py check --database default` and `migrate` say about the database and the settings together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import DEFAULT_DB_ALIAS, connection
+
+from monitors.layout import ignored_setting
+from monitors.models import ShardLayout
+
+
+def check_shards(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Warn if CLOCK_SHARDS is not the number of shards that there are: the database rules."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [ShardLayout._meta.db_table])
+        if cursor.fetchone() == (False,):
+            return []  # Before the first migration.
+    sentence = ignored_setting()
+    hint = f"Run `manage.py change_shards {settings.CLOCK_SHARDS}`, or set CLOCK_SHARDS to what there is."
+    return [] if sentence is None else [checks.Warning(sentence, hint=hint, id="monitors.W001")]
