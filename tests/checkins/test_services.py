@@ -12,7 +12,7 @@ from checkins.messages import CheckInStatus, ProblemKind, Source
 from checkins.models import Attempt, CheckIn
 from checkins.services import receive
 from incidents.models import Incident, Issue, Occurrence
-from monitors.models import Environment, Monitor, MonitorEnvironment
+from monitors.models import Environment, Monitor, MonitorEnvironment, ShardLayout
 from monitors.services import delete_environments, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
@@ -576,6 +576,7 @@ def everything(count, project):
 def test_a_batch_of_500_environments_takes_as_few_statements_as_one_of_50(batch, settings):
     settings.ALERT_EMAIL_TO = ["night@example.com"]
     project = ProjectFactory()
+    ShardLayout.objects.create(count=16)  # The first environment ever would make it.
     few = statements_of(batch(50, project))
     many = statements_of(batch(500, project))
     assert many == few

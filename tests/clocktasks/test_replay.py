@@ -93,6 +93,7 @@ def test_a_window_is_applied_in_order_and_shown(silent, command):
         "ticks": 2,
         "missed": 2,
         "timeout": 1,
+        "unknown": 0,
     }
     assert list(Tick.objects.filter(missed_count=2).values_list("at", flat=True)) == [NOW + timedelta(minutes=6)]
     assert not Tick.objects.filter(finished_at__isnull=True).exists()
@@ -101,7 +102,8 @@ def test_a_window_is_applied_in_order_and_shown(silent, command):
 def test_people_get_a_table_and_a_sentence(silent, command):
     output = command()
     assert "backup/production" in output
-    assert "Applied the ticks from 2026-01-05T10:01Z to 2026-01-05T10:10Z. Marked: 2 missed, 1 timeout." in output
+    assert "Applied the ticks from 2026-01-05T10:01Z to 2026-01-05T10:10Z." in output
+    assert "Marked: 2 missed, 1 timeout, 0 unknown." in output
 
 
 def test_replay_does_what_the_workers_do(silent, command):
