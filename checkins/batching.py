@@ -60,9 +60,15 @@ ORPHANS_SECONDS = 10.0
 STOP_SECONDS_MAX = 3.0
 """How long a stop waits for PostgreSQL to take what is left in the spool; the next process goes on with it."""
 SESSION = """
-    SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'
+    SET lock_timeout = '2s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s';
+    SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off
 """
-"""A batch that waits for longer is in the spool already. It must not hold locks for ever."""
+"""A batch that waits for longer is in the spool already. It must not hold locks for ever.
+
+Plans are kept: PostgreSQL thinks one for all days dearer than a new one for the few that a batch looks into, and would
+plan each statement anew each time. A kept plan was made while the coming days were empty, where reading all of a table
+is the quickest; it would do so still when the day has a million check-ins.
+"""
 FROZEN_AFTER = timedelta(seconds=10)
 """A process that looks at its clock every second and finds more than this gone was stopped, or its machine slept."""
 REFUSING_SECONDS = 30.0

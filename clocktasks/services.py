@@ -40,8 +40,9 @@ from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import deaf_among, decided_until, finish_ticks, unheard_minutes, write_ticks
 from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
-from incidents.services import FailedCheckIn, mark_failed
+from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind, is_overtaken, is_superseded
+from monitors.bulk import fetch_rows
 from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import decide_due_slots
@@ -69,16 +70,29 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     decided = decided_until()
     if decided is None:
         return []
-    tasks = _shards_with_work(decided)
-    _move_quiet_shards(decided)
+    _plan_for_few_of_many()
+    states = _shard_states()
+    _move_quiet_clocks(states, until=decided)
     finish_ticks(now=now)
-    return tasks
+    works = _next_works(states, until=decided)
+    return [ClockTask(kind, shard, decided) for shard, (_, kind) in works.items()]
 
 
-def _shards_with_work(until: datetime) -> list[ClockTask]:
-    """Return one task for each shard with something due: its first kind of work, which wakes the other kinds."""
-    works = _next_works(_shard_states(), until=until)
-    return [ClockTask(kind, shard, until) for shard, (_, kind) in works.items()]
+def _plan_for_few_of_many() -> None:
+    """Have PostgreSQL look rows up one by one, by index, until the end of the transaction.
+
+    It does not know how few rows a statement of the clock is about. For a chunk of 10,000 among half a million it
+    would read the whole table into a hash, for each chunk anew; and a plan that is kept for a day without check-ins
+    would read that day from end to end when it has a million (P7).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT set_config(name, value, true)
+              FROM (VALUES ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_seqscan', 'off'),
+                           ('plan_cache_mode', 'force_generic_plan')) AS setting (name, value)
+            """
+        )
 
 
 def _next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:
@@ -102,35 +116,42 @@ SHARD_STATES_SQL = """
 
 
 def _shard_states(shard: int | None = None) -> dict[int, ShardState]:
-    """Return where each shard (or the given one) stands. Two index look-ups for each: monenv_due, checkin_deadline."""
+    """Return where each shard (or the given one) stands. Two index look-ups for each: monenv_due, checkin_deadline.
+
+    (The second one in each day of check-ins. Planning that anew took ten times as long as doing it.)
+    """
     states: dict[int, ShardState] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(SHARD_STATES_SQL, {"shard": shard})
-        for row_shard, kind, position, first_due in cursor.fetchall():
-            state = states.setdefault(row_shard, ShardState({}, {}))
-            state.positions[TaskKind(kind)] = position
-            state.first_due[TaskKind(kind)] = first_due
+    for row_shard, kind, position, first_due in fetch_rows(SHARD_STATES_SQL, {"shard": shard}, is_prepared=True):
+        state = states.setdefault(row_shard, ShardState({}, {}))
+        state.positions[TaskKind(kind)] = position
+        state.first_due[TaskKind(kind)] = first_due
     return states
 
 
-def _move_quiet_shards(until: datetime) -> None:
-    """Move the clocks of all shards in which nothing is due up to `until`, skipping those that a worker holds."""
+def _move_quiet_clocks(states: Mapping[int, ShardState], *, until: datetime) -> None:
+    """Move the clocks of all shards to just before their next work, skipping those that a worker holds."""
+    moves = [
+        (shard, kind.value, position)
+        for shard, state in states.items()
+        for kind in TaskKind
+        if kind in state.positions
+        if (position := quiet_until(state, kind, until=until)) > state.positions[kind]
+    ]
+    if not moves:
+        return
+    shards, kinds, positions = zip(*moves, strict=True)
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE clocktasks_shardclock SET position = %(until)s
-             WHERE id IN (
-                   SELECT id FROM clocktasks_shardclock AS clock
-                    WHERE position < %(until)s
-                      AND (clock.kind = 'timeout' OR NOT EXISTS (
-                           SELECT FROM monitors_monitorenvironment
-                            WHERE shard = clock.shard AND next_checkin_latest <= %(until)s))
-                      AND (clock.kind = 'missed' OR NOT EXISTS (
-                           SELECT FROM checkins_checkin
-                            WHERE shard = clock.shard AND status = 'in_progress' AND timeout_at <= %(until)s))
-                    ORDER BY id FOR UPDATE SKIP LOCKED)
+            UPDATE clocktasks_shardclock AS clock SET position = held.position
+              FROM (SELECT one.id, new.position
+                      FROM unnest(%s::integer[], %s::text[], %s::timestamptz[]) AS new (shard, kind, position)
+                      JOIN clocktasks_shardclock AS one USING (shard, kind)
+                     WHERE one.position < new.position
+                     ORDER BY one.id FOR UPDATE OF one SKIP LOCKED) AS held
+             WHERE clock.id = held.id
             """,
-            {"until": until},
+            [list(shards), list(kinds), list(positions)],
         )
 
 
@@ -275,13 +296,13 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     if not gate or decided is None:
         return Step()
     until = decided if until is None else min(until, decided)
+    _plan_for_few_of_many()
     states = _shard_states(shard)
     state, work = states[shard], _next_works(states, until=until).get(shard)
     if work is None or work[1] is not kind:
         _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
         return Step(wake=None if work is None else ClockTask(work[1], shard, until))
     tick = work[0]
-    _look_rows_up_one_by_one()
     with _no_garbage_collection():
         marked = HANDLERS[kind](shard, tick)
     AppliedTick.objects.bulk_create(
@@ -291,16 +312,6 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     # What is unknown is neither missed nor timed out at the same tick.
     _move_clocks(shard, dict.fromkeys(TaskKind if kind is TaskKind.UNKNOWN else (kind,), tick))
     return Step(effect=TickEffect(kind, shard, tick, marked))
-
-
-def _look_rows_up_one_by_one() -> None:
-    """Let joins of this transaction look rows up by index, however many there are (P7).
-
-    For a chunk of 10,000 among half a million rows PostgreSQL would read the whole table into a hash, for each chunk
-    anew: with a million environments due, a hundred times a million rows.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
 
 
 @contextlib.contextmanager
@@ -498,13 +509,70 @@ def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
         ]
     for ids in _chunks(_environments_with_overdue_runs(shard, tick)):
         environments = lock_environments(ids)
-        runs = [
+        overdue = load_overdue(ids, tick)
+        unfinished = [
             replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None, date_updated=tick)
-            for run in load_overdue(ids, tick)
+            for run in overdue
+            if run.finished_status is None
         ]
-        update_checkins(runs)
-        marked += [_marked(environments[run.environment_id], run) for run in runs]
+        update_checkins(unfinished)
+        _end_unknown(environments, [run for run in overdue if run.finished_status is not None])
+        marked += [_marked(environments[run.environment_id], run) for run in unfinished]
     return marked
+
+
+def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[CheckInState]) -> None:
+    """End runs whose end was received after their deadline, and before the clock came to say that they are unknown.
+
+    In the order of time they were unknown first, and an unknown run ends with all that an end means (D2, P6).
+    """
+    ended: list[CheckInState] = []
+    oks: list[OkCheckIn] = []
+    failures: list[FailedCheckIn] = []
+    for run in runs:
+        environment = environments[run.environment_id]
+        status, ended_at = run.finished_status, run.finished_at
+        assert run.id is not None, "a stored check-in has an id"
+        assert status is not None, "only runs that ended are given"
+        assert ended_at is not None, "who ended did so at some time"
+        is_failure = status is CheckInStatus.ERROR and not is_superseded(environment.state, run.date_added)
+        ended.append(
+            replace(
+                run,
+                status=status,
+                timeout_at=None,
+                finished_status=None,
+                finished_at=None,
+                date_updated=ended_at,
+                failed_at=ended_at if is_failure else None,
+            )
+        )
+        if status is CheckInStatus.OK or is_failure:
+            newest = environment.state.last_result_at
+            environment.state = replace(
+                environment.state, last_result_at=run.date_added if newest is None else max(newest, run.date_added)
+            )
+        if status is CheckInStatus.OK:
+            oks.append(OkCheckIn(environment, id=run.id, started_at=run.date_added, received_at=ended_at))
+        elif is_failure:
+            failures.append(
+                FailedCheckIn(
+                    environment=environment,
+                    id=run.id,
+                    guid=run.guid,
+                    kind=FailureKind.ERROR,
+                    started_at=run.date_added,
+                    failed_at=ended_at,
+                    expected_time=run.expected_time,
+                    received_at=ended_at,
+                    trace_id=run.trace_id,
+                )
+            )
+    if ended:
+        update_checkins(ended)
+        mark_failed(failures)
+        mark_ok(oks)
+        save_environments(environments.values())
 
 
 HANDLERS: dict[TaskKind, Callable[[int, datetime], list[Marked]]] = {

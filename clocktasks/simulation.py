@@ -91,6 +91,7 @@ def _number_monitors_from_one() -> None:
         cursor.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), 1, false)", [Monitor._meta.db_table])
 
 
+@transaction.atomic
 def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
     monitor = create_monitor(
         Monitor(

@@ -25,7 +25,7 @@ from tests.factories import (
     MonitorEnvironmentFactory,
     TickFactory,
 )
-from tests.messages import make_message
+from tests.messages import make_message, run_id
 
 pytestmark = pytest.mark.django_db
 NODE = uuid.UUID(int=1)
@@ -174,6 +174,28 @@ def test_an_unknown_run_that_ends_after_all_is_ok_with_all_that_follows():
     environment.refresh_from_db()
     assert told(environment) == [(1, "ok")]
     assert environment.last_ok_received_at == after(9.5)
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d2_a_run_that_ended_before_the_clock_came_to_its_deaf_deadline_ends_all_the_same(status):
+    """Found by the clock's drill, seed 8: the end came when the web was back, and the shard stood still for ever."""
+    environment = job(crontab="0 12 * * *")
+    CheckInFactory(
+        monitor_environment=environment,
+        status="in_progress",
+        guid=run_id(1),
+        date_added=after(1),
+        timeout_at=after(6),
+    )
+    deaf(5, 8)
+    receive([make_message(status, monitor=environment.monitor, run=1, at=after(8.2))], now=after(8.2))
+    tick_by_tick(after(1), after(9))
+    environment.refresh_from_db()
+    assert set(ShardClock.objects.values_list("position", flat=True)) == {after(9)}
+    assert told(environment) == [(1, status)]
+    assert environment.status == status
+    run = environment.checkins.get()
+    assert (run.finished_status, run.date_updated) == (None, after(8.2))
 
 
 def test_an_outage_is_the_same_whether_it_is_applied_at_once_or_minute_by_minute():

@@ -26,6 +26,11 @@ from clocktasks.simulation import run_scenario
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
 
+@pytest.fixture(autouse=True)
+def always_listening():
+    """A story says itself who listens, and when."""
+
+
 def read_all() -> list[Scenario]:
     stories = []
     for file in sorted(SCENARIOS.glob("*.jsonl")):
