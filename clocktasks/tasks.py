@@ -19,7 +19,10 @@ from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
+LOOK_SOON_SECONDS = 0.25
+"""Nodes at rest say right after the minute that they have passed it, busy ones with their next batch."""
 LOOK_AGAIN_SECONDS = 1.0
+"""As often for a wait that has a cause, and may last."""
 LOOK_AGAIN_EXPIRES_SECONDS = 60.0
 """By then beat has sent the next tick, which looks as well."""
 
@@ -52,10 +55,11 @@ def _tick(waiting_for: str | None, now: datetime) -> int:
 
 
 def look_again(waiting_for: str | None) -> None:
-    """Send the tick once more, in a second."""
+    """Send the tick once more, in a moment."""
     speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
+    seconds = LOOK_SOON_SECONDS if waiting_for is None else LOOK_AGAIN_SECONDS
     tick.apply_async(
-        kwargs={"waiting_for": waiting_for}, countdown=LOOK_AGAIN_SECONDS / speed, expires=LOOK_AGAIN_EXPIRES_SECONDS
+        kwargs={"waiting_for": waiting_for}, countdown=seconds / speed, expires=LOOK_AGAIN_EXPIRES_SECONDS
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -75,7 +75,7 @@ def explain(
         "max_runtime_minutes": rules.max_runtime_minutes,
         "deadline_at": _iso(deadline),
         "tick": _iso(tick),
-        "clock_decision": None if tick is None else "normal",
+        "clock_decision": None if tick is None else _clock_decision(kind, expected_time, deadline, rules),
         "started_at": _iso(started_at),
         "received_at": _iso(received_at),
         "failure_threshold": rules.failure_threshold,
@@ -84,6 +84,16 @@ def explain(
         "failure_streak_started_at": _iso(state.failure_streak_started_at),
         "last_ok_at": _iso(state.last_ok_at),
     }
+
+
+def _clock_decision(
+    kind: FailureKind, expected_time: datetime | None, deadline: datetime | None, rules: MonitorRules
+) -> str:
+    """Return why the clock judged then: a slot is put off if nobody listened in a part of its margin (D2)."""
+    if kind is not FailureKind.MISSED or expected_time is None or deadline is None:
+        return "normal"
+    late = deadline - expected_time - timedelta(minutes=rules.margin_minutes)
+    return f"put off by {late // timedelta(minutes=1)} min: part of the margin was deaf" if late else "normal"
 
 
 # The occurrences of a tick are about the same few instants.

@@ -108,6 +108,9 @@ def test_d2_a_window_that_was_deaf_in_part_waits_for_a_whole_margin_of_listening
     tick_by_tick(after(14), after(14))
     assert told(environment) == [(5, "missed")]
     assert Incident.objects.get().opened_at == after(14)
+    explanation = Occurrence.objects.get().explanation
+    assert explanation["clock_decision"] == "put off by 5 min: part of the margin was deaf"
+    assert explanation["deadline_at"] == "2026-01-05T10:14:00Z"
 
 
 @pytest.mark.parametrize("clock_is_late", [False, True], ids=["the clock came first", "the check-in came first"])
