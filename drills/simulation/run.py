@@ -1,0 +1,147 @@
+"""Running seeds: the tables that all worlds share, one world after the other, and what was found."""
+
+import logging
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import connection, transaction
+from django.db.backends.signals import connection_created
+from django.test import override_settings
+
+from checkins.intake import take
+from clocktasks.ledger import write_ticks
+from clocktasks.services import HANDLERS
+from clocktasks.simulation import APPS, empty_tables
+from drills.simulation.account import Rows, audit, read_rows
+from drills.simulation.interleaving import Stage
+from drills.simulation.world import KEY, MONITORS, SHARDS, START, BatchStored, TickApplied, World
+from monitors.apps import end_abandoned_transactions
+from monitors.models import IngestKey, Monitor, Project
+from monitors.services import attach_config_snapshots
+
+SETTINGS = {
+    "ALERT_EMAIL_TO": ["people@example.org"],
+    "CHECKINS_PER_MINUTE": 10_000,
+    "EARLY_CHECKIN_SECONDS": 0.0,
+    "INGEST_NODE_SILENT_SECONDS": 86_400,
+    "CLOCK_SHARDS": SHARDS,
+    "TEST_CLOCK": None,
+}
+"""Nobody is limited, nothing serves a slot that is still to come, and no node is given up while it holds check-ins."""
+
+KEPT = {"monitors_project", "monitors_ingestkey", "monitors_monitor", "monitors_configsnapshot"}
+"""The same in all worlds, each of which takes some of the monitors."""
+LEDGER = {"monitors_shardlayout", "clocktasks_tick", "clocktasks_shardclock"}
+"""What a replay goes by."""
+REPLAYED_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a seed led to."""
+
+    seed: int
+    findings: list[str]
+    counts: dict[str, int]
+    trace: list[str]
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """Prepare the tables of the configured database, which must be a scratch one, and the connections of the actors."""
+    empty_tables()
+    project = Project.objects.create(id=1, name="Simulation", slug="simulation", created_at=START)
+    IngestKey.objects.create(project=project, public_key=KEY, created_at=START)
+    monitors = [
+        Monitor(
+            id=id_,
+            project=project,
+            slug=f"job-{id_}",
+            name=f"Job {id_}",
+            schedule_type="crontab",
+            crontab=f"*/{every} * * * *",
+            timezone="UTC",
+            checkin_margin=margin,
+            max_runtime=runtime,
+            failure_threshold=failures,
+            recovery_threshold=oks,
+            created_at=START,
+        )
+        for id_, every, margin, runtime, failures, oks in MONITORS
+    ]
+    attach_config_snapshots(monitors)
+    Monitor.objects.bulk_create(monitors)
+    own = Stage(connection.settings_dict)
+    try:
+        # Each piece of work has a connection of its own, and a statement more for each would be one in ten.
+        connection_created.disconnect(end_abandoned_transactions)
+        logging.disable()  # What goes wrong here goes wrong on purpose.
+        with override_settings(**SETTINGS):
+            yield own
+    finally:
+        logging.disable(logging.NOTSET)
+        connection_created.connect(end_abandoned_transactions)
+        own.close()
+        empty_tables()
+
+
+def simulate(seed: int, own: Stage) -> Result:
+    """Let one world happen, and compare. What the product raises is a finding like any other."""
+    _empty(KEPT)
+    write_ticks(START, now=START)
+    world = World(seed, own)
+    try:
+        world.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again
+        findings = [f"{type(error).__name__}: {error}"]
+    else:
+        findings = audit(world)
+        if seed % REPLAYED_EVERY == 0 and not findings:
+            findings = _replay(world)
+    return Result(seed, findings, world.counts, world.trace)
+
+
+def _replay(world: World) -> list[str]:
+    """Let the transactions of a world happen once more, one after the other, and compare the rows (P6)."""
+    before = read_rows()
+    _empty(KEPT | LEDGER)
+    for entry in world.history:
+        match entry:
+            case BatchStored(copies):
+                take([copy.request for copy in copies], now=copies[-1].at)
+            case TickApplied(kind, shard, tick):
+                with transaction.atomic():
+                    HANDLERS[kind](shard, tick)
+    after = read_rows()
+    return [
+        f"P6: {what} are {then} after a replay, and were {now}"
+        for what, now, then in (
+            ("environments", before.environments, after.environments),
+            ("check-ins", _without_slot_ids(before), _without_slot_ids(after)),
+            ("incidents", _counted(before), _counted(after)),
+        )
+        if now != then
+    ]
+
+
+def _without_slot_ids(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
+    """The id of what stands for a slot holds that of its environment's row, which is another one now."""
+    return {
+        name: sorted((status, guid if slot is None or status not in ("missed", "unknown") else None, added, *rest)
+                     for status, guid, added, *rest, slot in checkins)
+        for name, checkins in rows.checkins.items()
+    }  # fmt: skip
+
+
+def _counted(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
+    return {name: [incident[:2] for incident in incidents] for name, incidents in rows.incidents.items()}
+
+
+def _empty(kept: Set[str]) -> None:
+    """Delete all rows but those of the kept tables. Not TRUNCATE, see `clocktasks.simulation.empty_tables`."""
+    tables = [model._meta.db_table for model in apps.get_models() if model._meta.app_label in APPS]
+    statements = ";".join(f"DELETE FROM {table}" for table in tables if table not in kept)  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(f"BEGIN;{statements};COMMIT")
