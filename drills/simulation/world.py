@@ -41,7 +41,11 @@ SECOND = timedelta(seconds=1)
 KEY = "5" * 32
 NODES = 2
 SHARDS = 3
+QUIET_MINUTES = 2
+"""No job begins a run any more, while the clock finds out about those that did, and everything still fails."""
 WORKERS = 3
+AROUND_COMMIT = 4
+"""How much likelier a fault is just before a COMMIT and just after it: that is where most can go wrong."""
 STEPS_MAX = 3_000
 """A world that is not settled after so many steps goes round in circles."""
 
@@ -386,7 +390,7 @@ class World:
         self.now = START
         self.ups: list[tuple[datetime, datetime]] = []
         self.minutes = chance.choice([1, 2, 2, 3])
-        self.until = START + self.minutes * MINUTE
+        self.until = START + (self.minutes + QUIET_MINUTES) * MINUTE
         self.faults = faults or choose_faults(chance)
         self.is_settling = False
         self.jobs = choose_jobs(chance)
@@ -418,7 +422,7 @@ class World:
     def _plan(self) -> None:
         for job in self.jobs:
             self._plan_runs(job)
-        for number in range(1, self.minutes + 1):
+        for number in range(1, self.minutes + QUIET_MINUTES + 1):
             self._at(START + number * MINUTE + SECOND, self._beat)
             if self.chance.random() < 0.3:
                 message = BrokerMessage(DELIVER, (), {}, START)
@@ -606,7 +610,7 @@ class World:
             node.away_until = self.now
         self._run_until_settled(lambda: not self._events)
         # The last ticks: every deadline that is left passes.
-        self.now = self.minute + (1 + max(job.runtime for job in self.jobs)) * MINUTE + 2 * SECOND
+        self.now = self.minute + max(job.runtime for job in self.jobs) * MINUTE + 2 * SECOND
         self._run_until_settled(lambda: True)
         for task in (clock_tasks.tick.name, DELIVER):
             self.publish(BrokerMessage(task, (), {}, self.now))
@@ -628,7 +632,7 @@ class World:
             if over and not self.is_settling:
                 return
             choices: list[tuple[str, Any]] = [("go on", actor) for actor in ready]
-            weights = [4.0] * len(ready)
+            weights = [1.0] * len(ready)
             choices += [("node", node) for node in idle]
             weights += [1.0] * len(idle)
             choices += [("work", message) for message in due]
@@ -678,6 +682,8 @@ class World:
         self.counts["steps"] += 1
         node = next((node for node in self.nodes if node.actor is actor), None)
         fate = 1.0 if self.is_settling or actor.at == "start" else self.chance.random()
+        if actor.at in ("COMMIT", "committed"):
+            fate /= AROUND_COMMIT
         if fate < self.faults.kill:
             if node is not None:
                 self.kill_node(node)
@@ -806,11 +812,11 @@ def choose_faults(chance: random.Random) -> Faults:
         lost_connection=often(0.04),
         unnoticed_death=often(0.8),
         lost_message=often(0.4),
-        doubled_message=often(0.4),
+        doubled_message=often(0.8),
         late_message=often(0.4),
         lost_beat=often(0.5),
         second_beat=often(0.8),
-        outage=often(0.6),
+        outage=often(0.9),
         skew=often(0.8),
         deafness=often(0.6),
     )
