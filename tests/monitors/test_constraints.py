@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, existing_partitions, guid_index, is_guid_index
 from incidents.models import Incident
-from monitors.models import MonitorEnvironment
+from monitors.models import MonitorEnvironment, ShardLayout
 from tests import factories
 from tests.factories import NOW
 
@@ -315,6 +315,9 @@ VIOLATIONS = [
     ),
     ("minute_volume_counts_at_least_one", "none", changed(factories.MinuteVolumeFactory, count=0)),
     ("minute_volume_once_per_minute_and_node", "the same", doubled(factories.MinuteVolumeFactory, "minute")),
+    ("shard_layout_count_in_range", "none", lambda: ShardLayout.objects.create(count=0)),
+    ("shard_layout_count_in_range", "too many", lambda: ShardLayout.objects.create(count=1025)),
+    ("shard_layout_is_one_row", "another", lambda: ShardLayout.objects.create(id=2, count=16)),
     ("tick_deaf_has_no_volume", "a volume", changed(factories.TickFactory, is_listened=False, volume=0)),
     (
         "tick_deaf_has_no_volume",
