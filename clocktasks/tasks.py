@@ -58,9 +58,7 @@ def look_again(waiting_for: str | None) -> None:
     """Send the tick once more, in a moment."""
     speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
     seconds = LOOK_SOON_SECONDS if waiting_for is None else LOOK_AGAIN_SECONDS
-    tick.apply_async(
-        kwargs={"waiting_for": waiting_for}, countdown=seconds / speed, expires=LOOK_AGAIN_EXPIRES_SECONDS
-    )
+    tick.apply_async(kwargs={"waiting_for": waiting_for}, countdown=seconds / speed, expires=LOOK_AGAIN_EXPIRES_SECONDS)
 
 
 @shared_task(name="clocktasks.tasks.process_clock_task")

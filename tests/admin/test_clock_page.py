@@ -263,6 +263,7 @@ def test_the_plot_shows_what_was_heard_and_what_was_expected():
         ]
     )
 
+    assert plot is not None
     assert (plot.volume_max, plot.width, plot.height) == (100, 18, 60)
     assert [(bar.x, bar.y, bar.height, bar.expected_y) for bar in plot.bars] == [
         (0, 0.0, 60.0, 0.0),

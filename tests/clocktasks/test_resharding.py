@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.apps import apps
@@ -61,7 +62,7 @@ def without_shards(tables):
     tables = {name: [dict(row) for row in table] for name, table in tables.items()}
     for row in (*tables["MonitorEnvironment"], *tables["CheckIn"]):
         del row["shard"]
-    marked = {}
+    marked: dict[tuple[Any, str], int] = {}
     for row in tables.pop("AppliedTick"):
         marked[row["tick"], row["kind"]] = marked.get((row["tick"], row["kind"]), 0) + row["marked_count"]
     return {name: sorted(table, key=repr) for name, table in tables.items()} | {"marked": marked}
@@ -332,18 +333,18 @@ def test_a_new_installation_takes_the_setting(db, settings):
 
 
 def test_later_the_database_rules_and_says_so(clock, settings):
-    everybody = {"databases": [DEFAULT_DB_ALIAS]}
-    assert check_shards(**everybody) == []
+    everybody = [DEFAULT_DB_ALIAS]
+    assert check_shards(databases=everybody) == []
     assert ignored_setting() is None
     settings.CLOCK_SHARDS = 5
     environment = MonitorEnvironmentFactory(monitor=make_monitor_in(SHARD))
     advance_ledger(after(1), now=NOW)
     assert shard_count() == 16
-    (warning,) = [found for found in checks.run_checks(**everybody) if found.id == "monitors.W001"]
+    (warning,) = [found for found in checks.run_checks(databases=everybody) if found.id == "monitors.W001"]
     assert warning.msg == "CLOCK_SHARDS is 5, but there are 16 shards, and that is what counts."
     assert check_shards(databases=None) == []
     change(5)
-    assert check_shards(**everybody) == []
+    assert check_shards(databases=everybody) == []
     environment.refresh_from_db()
     assert environment.shard == environment.monitor_id % 5
 
