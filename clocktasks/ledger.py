@@ -207,9 +207,8 @@ def _earlier_volumes(minutes: Iterable[datetime]) -> dict[datetime, int]:
     """
     rows = fetch_rows(
         """
-        SELECT tick.at - interval '1 minute', tick.volume
-          FROM unnest(%s::timestamptz[]) AS wanted (at) JOIN clocktasks_tick AS tick USING (at)
-         WHERE tick.volume IS NOT NULL
+        SELECT at - interval '1 minute', volume FROM clocktasks_tick
+         WHERE at = ANY(%s::timestamptz[]) AND volume IS NOT NULL
         """,
         [[minute + MINUTE for minute in minutes]],
     )

@@ -130,29 +130,21 @@ def _shard_states(shard: int | None = None) -> dict[int, ShardState]:
 
 def _move_quiet_clocks(states: Mapping[int, ShardState], *, until: datetime) -> None:
     """Move the clocks of all shards to just before their next work, skipping those that a worker holds."""
-    moves = [
-        (shard, kind.value, position)
+    positions = {
+        (shard, kind.value): quiet_until(state, kind, until=until)
         for shard, state in states.items()
         for kind in TaskKind
         if kind in state.positions
-        if (position := quiet_until(state, kind, until=until)) > state.positions[kind]
-    ]
-    if not moves:
-        return
-    shards, kinds, positions = zip(*moves, strict=True)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE clocktasks_shardclock AS clock SET position = held.position
-              FROM (SELECT one.id, new.position
-                      FROM unnest(%s::integer[], %s::text[], %s::timestamptz[]) AS new (shard, kind, position)
-                      JOIN clocktasks_shardclock AS one USING (shard, kind)
-                     WHERE one.position < new.position
-                     ORDER BY one.id FOR UPDATE OF one SKIP LOCKED) AS held
-             WHERE clock.id = held.id
-            """,
-            [list(shards), list(kinds), list(positions)],
-        )
+    }
+    moves: dict[datetime, list[int]] = {}
+    behind = ShardClock.objects.select_for_update(skip_locked=True).filter(position__lt=until).order_by("id")
+    for id_, shard, kind, position in behind.values_list("id", "shard", "kind", "position"):
+        moved = positions.get((shard, kind), position)
+        if moved > position:
+            moves.setdefault(moved, []).append(id_)
+    # Nearly all move to the same minute: those with work ahead are few, and what is theirs is at one of few minutes.
+    for moved, ids in moves.items():
+        ShardClock.objects.filter(id__in=ids).update(position=moved)
 
 
 # --- waiting for check-ins to be stored -----------------------------------------------------------------------------

@@ -521,7 +521,7 @@ def test_p7_quiet_shards_are_moved_in_one_statement_however_long_it_was_quiet(cl
     one_minute = statements_of(lambda: advance_ledger(after(1), now=after(1)))
     an_hour = statements_of(lambda: advance_ledger(after(61), now=after(61)))
     assert len(one_minute) == len(an_hour)
-    assert sum("UPDATE clocktasks_shardclock" in sql for sql in an_hour) == 1
+    assert sum(sql.startswith('UPDATE "clocktasks_shardclock"') for sql in an_hour) == 1
     assert set(positions().values()) == {after(61)}
 
 
