@@ -125,7 +125,7 @@ def test_p7_what_is_due_is_counted_by_its_index():
         cursor.execute("EXPLAIN " + DUE_SQL, {"tick": NOW, "most": COUNTED_MAX})
         plan = "\n".join(line for (line,) in cursor.fetchall())
 
-    assert "using monenv_due on monitors_monitorenvironment" in plan
+    assert "monenv_due" in plan, "read in order or as a bitmap, as the statistics have it"
     assert "Index Cond: ((shard = clocktasks_shardclock.shard) AND (next_checkin_latest <= " in plan
 
 
