@@ -174,8 +174,7 @@ def _move_runs(count: int) -> int:
 def _replace_clocks(count: int, position: datetime) -> None:
     """Have a clock at the common position for each kind in each of `count` shards, and no other clocks.
 
-    New rows for all: a beat that looked for shards with nothing due before the change, and comes to move them after it,
-    does not find the rows that it looked at. It would move a shard past what has come into it.
+    New rows for all: whoever knows a clock by its old row does not move the new one.
     """
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM clocktasks_shardclock")

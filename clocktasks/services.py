@@ -71,8 +71,9 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     if decided is None:
         return []
     _plan_for_few_of_many()
+    clocks = _lock_clocks_behind(decided)
     states = _shard_states()
-    _move_quiet_clocks(states, until=decided)
+    _move_quiet_clocks(clocks, states, until=decided)
     finish_ticks(now=now)
     works = _next_works(states, until=decided)
     return [ClockTask(kind, shard, decided) for shard, (_, kind) in works.items()]
@@ -128,23 +129,26 @@ def _shard_states(shard: int | None = None) -> dict[int, ShardState]:
     return states
 
 
-def _move_quiet_clocks(states: Mapping[int, ShardState], *, until: datetime) -> None:
-    """Move the clocks of all shards to just before their next work, skipping those that a worker holds."""
-    positions = {
-        (shard, kind.value): quiet_until(state, kind, until=until)
-        for shard, state in states.items()
-        for kind in TaskKind
-        if kind in state.positions
-    }
+def _lock_clocks_behind(until: datetime) -> list[ShardClock]:
+    """Lock the clocks that are not at `until` yet, skipping those that somebody holds.
+
+    To be called before the work of their shards is looked for: a change of the number of shards waits for these locks,
+    or had its own, so that what is found is about the shards that these clocks belong to.
+    """
+    behind = ShardClock.objects.select_for_update(skip_locked=True).filter(position__lt=until)
+    return list(behind.order_by("id"))
+
+
+def _move_quiet_clocks(clocks: Sequence[ShardClock], states: Mapping[int, ShardState], *, until: datetime) -> None:
+    """Move locked clocks to just before the next work of their shards."""
     moves: dict[datetime, list[int]] = {}
-    behind = ShardClock.objects.select_for_update(skip_locked=True).filter(position__lt=until).order_by("id")
-    for id_, shard, kind, position in behind.values_list("id", "shard", "kind", "position"):
-        moved = positions.get((shard, kind), position)
-        if moved > position:
-            moves.setdefault(moved, []).append(id_)
+    for clock in clocks:
+        position = quiet_until(states[clock.shard], TaskKind(clock.kind), until=until)
+        if position > clock.position:
+            moves.setdefault(position, []).append(clock.id)
     # Nearly all move to the same minute: those with work ahead are few, and what is theirs is at one of few minutes.
-    for moved, ids in moves.items():
-        ShardClock.objects.filter(id__in=ids).update(position=moved)
+    for position, ids in moves.items():
+        ShardClock.objects.filter(id__in=ids).update(position=position)
 
 
 # --- waiting for check-ins to be stored -----------------------------------------------------------------------------

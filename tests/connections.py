@@ -7,6 +7,16 @@ from types import SimpleNamespace
 from django.db import connection, transaction
 
 
+def is_waited_for():
+    """Whether somebody waits for a lock of this connection."""
+    with connection.cursor() as cursor:
+        # Not pg_stat_activity, which shows a transaction again what it saw at its first look.
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        )
+        return cursor.fetchone() != (0,)
+
+
 @contextlib.contextmanager
 def in_another_connection(work, *, commits=True):
     """`work` has been done in a transaction of another connection, which ends when somebody waits for its locks."""
@@ -20,12 +30,9 @@ def in_another_connection(work, *, commits=True):
                 ready.set()
                 deadline = threading.Event()
                 for _ in range(1000):  # 10 s
-                    with connection.cursor() as cursor:
-                        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY("
-                                       "pg_blocking_pids(pid))")  # fmt: skip
-                        if cursor.fetchone() != (0,):
-                            outcome.was_waited_for = True
-                            break
+                    if is_waited_for():
+                        outcome.was_waited_for = True
+                        break
                     deadline.wait(0.01)
                 transaction.set_rollback(not commits)
         except BaseException as error:  # noqa: BLE001 - told to the test, whatever it is

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from django.apps import apps
 from django.core import checks
 from django.core.management import CommandError, call_command
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 
 from checkins.models import CheckIn
 from checkins.services import receive
+from clocktasks import services
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import ReplayWindowError, ShardCountError
 from clocktasks.models import AppliedTick, ShardClock, Tick
@@ -28,6 +30,7 @@ from monitors.services import create_environments
 from tests.clocktasks.shards import (
     SHARD,
     after,
+    drain,
     make_monitor_in,
     positions,
     rows,
@@ -36,7 +39,7 @@ from tests.clocktasks.shards import (
     tick_until,
     undone,
 )
-from tests.connections import in_another_connection
+from tests.connections import in_another_connection, is_waited_for
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory
 from tests.messages import make_message
 
@@ -244,16 +247,36 @@ def test_workers_and_beats_do_not_wait_for_a_change():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_beat_that_looked_before_the_change_moves_no_shard_past_what_came_into_it():
+def test_a_beat_that_looks_while_the_change_begins_moves_no_shard_past_what_comes_into_it(monkeypatch):
     advance_ledger(NOW, now=NOW)
     environment = MonitorEnvironmentFactory(monitor=make_monitor_in(SHARD))
-    quiet = environment.monitor_id % 3
-    assert quiet != SHARD, "before the change nothing is due in that shard"
+    assert environment.monitor_id % 3 != SHARD, "before the change nothing is due in that shard"
     advance_ledger(after(5), now=NOW)
-    # As a beat whose statement began before the change, and comes to the rows after it: it knows these rows only.
-    seen = list(ShardClock.objects.filter(shard=quiet).values_list("id", flat=True))
-    change(3)
-    assert not ShardClock.objects.filter(id__in=seen).exists()
+    look = services._shard_states
+
+    def change_elsewhere():
+        try:
+            change(3)
+        finally:
+            connection.close()
+
+    changing = threading.Thread(target=change_elsewhere)
+
+    def look_and_be_overtaken(*shards):
+        states = look(*shards)
+        if threading.current_thread() is threading.main_thread() and changing.ident is None:
+            changing.start()
+            while changing.is_alive() and not is_waited_for():
+                changing.join(0.01)
+        return states
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "_shard_states", look_and_be_overtaken)
+        advance_ledger(after(6), now=NOW)
+        changing.join(20)
+    drain(advance_ledger(after(7), now=NOW))
+    assert shard_count() == 3
+    assert AppliedTick.objects.get().tick == after(6)
 
 
 @pytest.mark.django_db(transaction=True)
