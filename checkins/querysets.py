@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import models
@@ -17,10 +16,6 @@ class CheckInQuerySet(models.QuerySet["CheckIn"]):
     def running(self) -> CheckInQuerySet:
         """Check-ins that started and did not end."""
         return self.filter(status="in_progress")
-
-    def overdue_at(self, tick: datetime) -> CheckInQuerySet:
-        """Running check-ins whose deadline is at or before `tick`. Index: checkin_deadline."""
-        return self.filter(status="in_progress", timeout_at__lte=tick)
 
     def newest_first(self) -> CheckInQuerySet:
         """By start, newest first. Index: checkin_history, within one monitor environment."""

@@ -201,6 +201,20 @@ def load_repeatable(
     return {(environment_id, key): updated for environment_id, key, updated in rows}
 
 
+def overdue_environments(shard: int, tick: datetime) -> list[int]:
+    """Return the ids of environments of the shard with a running check-in whose deadline is at or before `tick`.
+
+    In order of id. Index: checkin_deadline. Sorted here: asked for an order, PostgreSQL would read all that runs in
+    that order, for each shard again.
+    """
+    return sorted({id_ for (id_,) in fetch_rows(OVERDUE_ENVIRONMENTS_SQL, [shard, tick], is_prepared=True)})
+
+
+OVERDUE_ENVIRONMENTS_SQL = """
+    SELECT monitor_environment_id FROM checkins_checkin WHERE shard = %s AND status = 'in_progress' AND timeout_at <= %s
+"""
+
+
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
     """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
 
@@ -213,6 +227,7 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
          ORDER BY date_added, id
         """,  # noqa: S608
         [array_literal("bigint", list(environment_ids)), tick],
+        is_prepared=True,
     )
     return [_state(row) for row in rows]
 

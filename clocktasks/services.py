@@ -22,10 +22,9 @@ from django.db import connection, transaction
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Source
-from checkins.models import CheckIn
 from checkins.nodes import Settled, drop_silent_nodes, settled_until
 from checkins.transitions import CheckInState
-from checkins.writing import insert_checkins, load_overdue, update_checkins
+from checkins.writing import insert_checkins, load_overdue, overdue_environments, update_checkins
 from clocktasks.clock import (
     ClockTask,
     ShardState,
@@ -234,7 +233,7 @@ class TickEffect:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a shard's clock: a tick was applied, or else `wake` says whose turn it is (None: nothing is due)."""
+    """One step of a shard's clock: what a tick did, if one was applied, and whose turn it is now (None: nobody's)."""
 
     effect: TickEffect | None = None
     wake: ClockTask | None = None
@@ -252,14 +251,17 @@ class TaskResult:
 def process_clock_task(task: ClockTask) -> TaskResult:
     """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each tick.
 
-    Stops where the other kind's work comes first in the shard's order, and says so in `wake`. Does nothing if another
+    Stops where another kind's work comes first in the shard's order, and says so in `wake`. Does nothing if another
     worker holds the shard's clock: that worker does it. Calls the handler of the task's kind.
     """
     marked_count = tick_count = 0
-    while (step := apply_next(task.kind, task.shard)).effect is not None:
-        marked_count += len(step.effect.marked)
-        tick_count += 1
-    return TaskResult(marked_count, tick_count, step.wake)
+    while True:
+        step = apply_next(task.kind, task.shard)
+        if step.effect is not None:
+            marked_count += len(step.effect.marked)
+            tick_count += 1
+        if step.wake is None or step.wake.kind is not task.kind:
+            return TaskResult(marked_count, tick_count, step.wake)
 
 
 def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
@@ -267,22 +269,17 @@ def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
 
     Waits for a worker that holds the shard's clock.
     """
-    kind = next(iter(TaskKind))
-    while True:
+    kind: TaskKind | None = next(iter(TaskKind))
+    while kind is not None:
         step = apply_next(kind, shard, until=until, skip_locked=False)
         if step.effect is not None:
             yield step.effect
-        elif step.wake is not None and step.wake.kind is not kind:
-            kind = step.wake.kind
-        else:
-            break
-    for kind in TaskKind:  # Nothing is due any more: both clocks stand at the end of the window.
-        apply_next(kind, shard, until=until, skip_locked=False)
+        kind = None if step.wake is None else step.wake.kind
 
 
 @transaction.atomic
 def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, skip_locked: bool = True) -> Step:
-    """Apply the next tick of this kind in this shard, if its turn has come: effects and position in one transaction.
+    """Apply the next tick of this kind in this shard, if its turn has come: effects and positions in one transaction.
 
     `until` bounds the window below the newest decided tick. Locks the shard's first clock row, which keeps other
     workers out of the whole shard: kinds take turns in it anyway. Then locks environments in id order.
@@ -293,21 +290,23 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
         return Step()
     until = decided if until is None else min(until, decided)
     _plan_for_few_of_many()
-    states = _shard_states(shard)
-    state, work = states[shard], _next_works(states, until=until).get(shard)
-    if work is None or work[1] is not kind:
-        _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
-        return Step(wake=None if work is None else ClockTask(work[1], shard, until))
-    tick = work[0]
-    with _no_garbage_collection():
-        marked = HANDLERS[kind](shard, tick)
-    AppliedTick.objects.bulk_create(
-        AppliedTick(shard=shard, kind=what.value, tick=tick, marked_count=count)
-        for what, count in Counter(one.kind for one in marked).items()
-    )
-    # What is unknown is neither missed nor timed out at the same tick.
-    _move_clocks(shard, dict.fromkeys(TaskKind if kind is TaskKind.UNKNOWN else (kind,), tick))
-    return Step(effect=TickEffect(kind, shard, tick, marked))
+    state = _shard_states(shard)[shard]
+    work = _next_works({shard: state}, until=until).get(shard)
+    effect = None
+    if work is not None and work[1] is kind:
+        tick = work[0]
+        with _no_garbage_collection():
+            effect = TickEffect(kind, shard, tick, HANDLERS[kind](shard, tick))
+        AppliedTick.objects.bulk_create(
+            AppliedTick(shard=shard, kind=what.value, tick=tick, marked_count=count)
+            for what, count in Counter(one.kind for one in effect.marked).items()
+        )
+        # What is unknown is neither missed nor timed out at the same tick.
+        passed = TaskKind if kind is TaskKind.UNKNOWN else (kind,)
+        state = ShardState({**state.positions, **dict.fromkeys(passed, tick)}, _shard_states(shard)[shard].first_due)
+        work = _next_works({shard: state}, until=until).get(shard)
+    _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
+    return Step(effect, None if work is None else ClockTask(work[1], shard, until))
 
 
 @contextlib.contextmanager
@@ -438,7 +437,7 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
     A run that a newer result has overtaken becomes a timeout but not a failure. Source: reference section 12.2.
     """
     marked: list[Marked] = []
-    for ids in _chunks(_environments_with_overdue_runs(shard, tick)):
+    for ids in _chunks(overdue_environments(shard, tick)):
         environments = lock_environments(ids)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
@@ -471,11 +470,6 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
     return marked
 
 
-def _environments_with_overdue_runs(shard: int, tick: datetime) -> list[int]:
-    overdue = CheckIn.objects.filter(shard=shard).overdue_at(tick).order_by("monitor_environment_id")
-    return list(overdue.values_list("monitor_environment_id", flat=True).distinct())
-
-
 # --- unknown --------------------------------------------------------------------------------------------------------
 
 
@@ -503,7 +497,7 @@ def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
             for environment, checkin in unknown
             if (environment.id, checkin.guid) in stored
         ]
-    for ids in _chunks(_environments_with_overdue_runs(shard, tick)):
+    for ids in _chunks(overdue_environments(shard, tick)):
         environments = lock_environments(ids)
         overdue = load_overdue(ids, tick)
         unfinished = [

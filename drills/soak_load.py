@@ -20,6 +20,7 @@ STEP_SECONDS = 0.01
 LIMIT_SECOND = 59.0
 """A word that is acknowledged by this second of its minute was received before its deadline, whatever the rounding."""
 LATENCIES_KEPT = 10
+CONNECT_SECONDS_BEFORE = 1.0
 
 
 class Word(NamedTuple):
@@ -44,7 +45,7 @@ class Load:
     first_epoch_minute: int
     begins_at: float
     speed: float
-    connections: int = 128
+    connections: int = 1024
     sent: int = 0
     acknowledged: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
@@ -80,6 +81,8 @@ class Load:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        # A server closes connections on which nothing is said, and seeding takes minutes.
+        await asyncio.sleep(self.begins_at - CONNECT_SECONDS_BEFORE - time.monotonic())
         lines = [
             (await loop.create_connection(lambda: _Line(self), "127.0.0.1", self.port))[1]
             for _ in range(self.connections)

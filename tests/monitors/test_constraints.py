@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 
 from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, existing_partitions, guid_index, is_guid_index
+from checkins.writing import OVERDUE_ENVIRONMENTS_SQL, overdue_environments
 from incidents.models import Incident
 from monitors.models import MonitorEnvironment, ShardLayout
 from tests import factories
@@ -477,9 +478,8 @@ def test_p7_what_is_due_in_a_shard_is_found_by_its_index(many_environments):
 
 
 def test_p7_deadlines_that_have_passed_are_found_by_their_index(many_environments):
-    rows = CheckIn.objects.filter(shard=2).overdue_at(NOW + 20 * MINUTE).order_by("monitor_environment_id")
-    assert len(rows) > 0
-    assert plan_of_queryset(rows.values_list("monitor_environment_id", flat=True)) == ({"checkin_deadline"}, set())
+    assert len(overdue_environments(2, NOW + 20 * MINUTE)) > 0
+    assert plan_of(OVERDUE_ENVIRONMENTS_SQL, [2, NOW + 20 * MINUTE]) == ({"checkin_deadline"}, set())
 
 
 def test_p7_the_earliest_deadlines_of_the_shards_cost_no_table(many_environments):
