@@ -35,6 +35,15 @@ def bind_task(task: Any, task_id: str, **_: Any) -> None:
     structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id)
 
 
+@signals.task_prerun.connect
+def leave_a_broken_connection(**_: Any) -> None:
+    """Go on with the connection of the task before, unless it broke since: then the first query opens another."""
+    from django.db import connection
+
+    if connection.connection is not None and not connection.is_usable():
+        connection.close()
+
+
 @signals.task_postrun.connect
 def push_meters(**_: Any) -> None:
     """Bring what the task has counted to Valkey. A process of the pool may be ended after any task."""

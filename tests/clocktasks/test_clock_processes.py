@@ -165,3 +165,34 @@ def test_p4_two_beats_and_four_workers_leave_the_rows_of_one_in_order(start_proc
     found["Tick"] = [tick for tick in found["Tick"] if tick["at"] <= last]
     assert found == expected
     assert Incident.objects.count() > ENVIRONMENTS / 2
+
+
+def test_a_worker_keeps_its_connection_and_gets_over_a_broken_one(start_process, tmp_path):
+    def backends():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
+            return {pid for (pid,) in cursor.fetchall()}
+
+    clock = f"{whole_minute(utcnow()).isoformat()}@{SPEED}"
+    processes = [
+        start_process("worker", "worker", "--pool", "solo", "--queues", "clock", "--loglevel", "WARNING", clock=clock),
+        start_process("beat", "beat", "--schedule", str(tmp_path / "schedule"), clock=clock),
+    ]
+
+    def ticks(count):
+        wait_until(lambda: Tick.objects.count() >= count, what=f"{count} ticks", processes=processes, logs=tmp_path)
+
+    ticks(1)
+    before = backends()
+    assert len(before) == 1
+    ticks(3)
+    assert backends() == before
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::integer[]) AS pid", [list(before)])
+    ticks(Tick.objects.count() + 2)
+    after = backends()
+    assert len(after) == 1
+    assert after.isdisjoint(before)
