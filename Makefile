@@ -71,7 +71,7 @@ bench-volume: .venv/.synced ## Measure how often the volume of check-ins cries w
 	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
 bench-history: .venv/.synced ## Compare ingest and clock on an empty database and after ROWS=50000000 check-ins (DAYS=90 PARTS=ingest,clock)
-	@$(BIN)/python -m benchmarks.bench_history $(foreach option,ROWS DAYS PARTS,\
+	@$(BIN)/python -m benchmarks.bench_history $(foreach option,ROWS DAYS PARTS ROUNDS,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
 
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins

@@ -1,9 +1,11 @@
 """Do ingest and the clock get slower with history? Both are measured on an empty database and on one with check-ins.
 
 The check-ins lie in the days before, a partition each, as they would after months. They are written as rows without
-indexes, which are built afterwards; then VACUUM ANALYZE. Ingest is measured as by bench-ingest, through the real web,
-and the clock as by bench-clock; each measurement is a process of its own, and removes its database. The last line, on
-standard output, is JSON: for each figure the value on the empty database, the one with history, and how much slower.
+indexes, which are built afterwards; then VACUUM ANALYZE. Ingest is measured as by bench-ingest, through the real web:
+two installations stand side by side and are loaded in turn, because a machine may be a quarter faster now than a minute
+later. The clock is measured as by bench-clock, on an empty database before and after the one with history. Figures are
+medians. The last line, on standard output, is JSON: for each figure the value on the empty database, the one with
+history, and how much slower.
 
     ping_per_s, sentry_envelope_per_s   check-ins acknowledged in a second
     ping_cpu_us, sentry_envelope_cpu_us processor time for each, of web and PostgreSQL: it says more on a busy machine
@@ -12,10 +14,15 @@ standard output, is JSON: for each figure the value on the empty database, the o
 """
 
 import argparse
+import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
@@ -92,32 +99,34 @@ def seed_history(rows: int, *, days: int, newest: datetime, error_every: int = 1
         progress.advance(task)
 
 
-# --- the two measurements, each in a process of its own ---------------------------------------------------------------
+# --- the two measurements, in processes of their own: Django keeps to the database that it was started with ----------
 
 
-def measure_ingest(rows: int, options: argparse.Namespace) -> dict[str, float]:
-    """Return check-ins a second for each protocol."""
+def serve_ingest(rows: int, options: argparse.Namespace) -> None:
+    """Prepare an installation, say so, and measure each protocol that is asked for on standard input."""
     bench = argparse.Namespace(seconds=options.seconds, connections=256, processes=2)
-    figures = {}
     with bench_ingest.installation(bench.processes) as target:
         bench_ingest.seed(target, options.monitors)
         if rows:
             from monitors.wallclock import utcnow
 
             seed_history(rows, days=options.days, newest=utcnow())
-        with bench_ingest.watched_memory(target):
-            for protocol in PROTOCOLS:
-                measured = bench_ingest.measure(target, protocol, bench)
-                if measured["stored"] != measured["acknowledged"]:
-                    raise SystemExit(f"{protocol}: {measured}")
-                figures[f"{protocol}_per_s"] = float(measured["checkins_per_s"])
-                spent = measured["server_cpu_s"] + measured["database_cpu_s"]
-                figures[f"{protocol}_cpu_us"] = spent * 1e6 / (measured["checkins_per_s"] * options.seconds)
-    return figures
+        print(json.dumps("ready"), flush=True)
+        for line in sys.stdin:
+            protocol = line.strip()
+            measured = bench_ingest.measure(target, protocol, bench)
+            if measured["stored"] != measured["acknowledged"]:
+                raise SystemExit(f"{protocol}: {measured}")
+            spent = measured["server_cpu_s"] + measured["database_cpu_s"]
+            figures = {
+                f"{protocol}_per_s": float(measured["checkins_per_s"]),
+                f"{protocol}_cpu_us": spent * 1e6 / (measured["checkins_per_s"] * options.seconds),
+            }
+            print(json.dumps(figures), flush=True)
 
 
-def measure_clock(rows: int, options: argparse.Namespace) -> dict[str, float]:
-    """Return the speed of a tick with many misses, and the length of a quiet one."""
+def serve_clock(rows: int, options: argparse.Namespace) -> None:
+    """Measure a tick with many misses, and quiet ones."""
     stage = bench_clock.Stage(options.environments, (bench_clock.Step("missed", options.due),))
     seed = bench_clock.seed
 
@@ -132,22 +141,77 @@ def measure_clock(rows: int, options: argparse.Namespace) -> dict[str, float]:
     postgres = bench_clock.running_server(bench_clock.POSTGRES.split())
     with patch.object(bench_clock, "seed", seed_with_history), postgres as server:
         [measured] = bench_clock.run_stage(server, stage, workers=options.workers)
-    return {"due_per_s": options.due / measured.seconds, "quiet_tick_ms": measured.quiet_tick_ms}
+    print(json.dumps({"due_per_s": options.due / measured.seconds, "quiet_tick_ms": measured.quiet_tick_ms}))
 
 
-PARTS = {"ingest": measure_ingest, "clock": measure_clock}
+SERVERS = {"ingest": serve_ingest, "clock": serve_clock}
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def run_part(part: str, rows: int) -> dict[str, float]:
-    """Measure in a new process with the same options: Django keeps to the database that it was started with."""
-    console.print(f"{part} {f'after {rows:,} check-ins' if rows else 'on an empty database'}")
+@dataclass
+class Series:
+    """The figures of one side, by name, one value for each round."""
+
+    values: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Take the figures of a round."""
+        for name, value in figures.items():
+            self.values[name].append(value)
+
+    def median(self, name: str) -> float:
+        """The median of a figure."""
+        return statistics.median(self.values[name])
+
+
+@contextlib.contextmanager
+def helper(part: str, rows: int) -> Iterator[Callable[[str], Any]]:
+    """Start a process that measures one side; yields a function that tells it a line (or nothing) and hears one."""
     command = [sys.executable, "-m", "benchmarks.bench_history", *sys.argv[1:], "--only", part, "--rows", str(rows)]
-    outcome = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    figures: dict[str, float] = json.loads(outcome.stdout.splitlines()[-1])
-    return figures
+    console.print(f"{part} {f'after {rows:,} check-ins' if rows else 'on an empty database'}")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None, "both are pipes"
+        assert process.stdout is not None, "both are pipes"
+        told, heard = process.stdin, process.stdout
+
+        def ask(line: str) -> Any:
+            if line:
+                told.write(f"{line}\n")
+                told.flush()
+            answer = heard.readline()
+            if not answer:
+                raise SystemExit(f"{part}: the process ended with status {process.wait()}")
+            return json.loads(answer)
+
+        yield ask
+        told.close()
+
+
+def measure_ingest(options: argparse.Namespace) -> tuple[Series, Series]:
+    """Load both installations in turn."""
+    empty, full = Series(), Series()
+    with helper("ingest", 0) as ask_empty, helper("ingest", options.rows) as ask_full:
+        for ask in (ask_empty, ask_full):
+            ask("")
+        for _ in range(options.rounds):
+            for protocol in PROTOCOLS:
+                empty.add(ask_empty(protocol))
+                full.add(ask_full(protocol))
+    return empty, full
+
+
+def measure_clock(options: argparse.Namespace) -> tuple[Series, Series]:
+    """Apply the tick on an empty database, on one with history, and on an empty one again."""
+    empty, full = Series(), Series()
+    for rows, side in ((0, empty), (options.rows, full), (0, empty)):
+        with helper("clock", rows) as ask:
+            side.add(ask(""))
+    return empty, full
+
+
+PARTS = {"ingest": measure_ingest, "clock": measure_clock}
 
 
 def slower_by(name: str, empty: float, full: float) -> float:
@@ -161,25 +225,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000_000, help="check-ins of history (50000000)")
     parser.add_argument("--days", type=int, default=90, help="over which they are spread (90)")
     parser.add_argument("--monitors", type=int, default=10_000, help="that ingest hears of (10000)")
-    parser.add_argument("--seconds", type=int, default=20, help="of load, for each protocol and speed (20)")
+    parser.add_argument("--seconds", type=int, default=10, help="of load, for each protocol and speed (10)")
+    parser.add_argument("--rounds", type=int, default=5, help="in which ingest is measured on both (5)")
     parser.add_argument("--environments", type=int, default=200_000, help="that the clock walks (200000)")
     parser.add_argument("--due", type=int, default=50_000, help="how many of them miss a check-in (50000)")
     parser.add_argument("--workers", type=int, default=2, help="of the clock (2)")
     parser.add_argument("--parts", default=",".join(PARTS), help="what is measured, with commas between")
-    parser.add_argument("--only", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=SERVERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(PARTS[options.only](options.rows, options)))
+        SERVERS[options.only](options.rows, options)
         return
     started = time.monotonic()
     table = Table("figure", "empty", f"after {options.rows:,}", "slower by")
     outcome: dict[str, Any] = {"benchmark": "history", "rows": options.rows, "days": options.days}
     for part in options.parts.split(","):
-        empty, full = (run_part(part, rows) for rows in (0, options.rows))
-        for name in empty:
-            slower = slower_by(name, empty[name], full[name])
-            outcome[name] = [round(empty[name], 1), round(full[name], 1), round(slower, 3)]
-            table.add_row(name, f"{empty[name]:,.1f}", f"{full[name]:,.1f}", f"{slower:+.1%}")
+        empty, full = PARTS[part](options)
+        for name in empty.values:
+            before, after = empty.median(name), full.median(name)
+            slower = slower_by(name, before, after)
+            outcome[name] = [round(before, 1), round(after, 1), round(slower, 3)]
+            table.add_row(name, f"{before:,.1f}", f"{after:,.1f}", f"{slower:+.1%}")
+            for side, series in (("empty", empty), ("full", full)):
+                console.print(f"{name} {side}: {', '.join(f'{value:,.1f}' for value in series.values[name])}")
     console.print(table)
     console.print(f"In {time.monotonic() - started:,.0f} s; history may cost {SLOWER_MAX:.0%}.")
     print(json.dumps(outcome))
