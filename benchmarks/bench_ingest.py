@@ -58,7 +58,7 @@ class Installation:
     key: str = ""
     monitors: list[tuple[str, str]] = field(default_factory=list)
     peak_bytes: int = 0
-    began_at: datetime = datetime.min.replace(tzinfo=UTC)
+    began_at: datetime = field(default_factory=lambda: datetime.min.replace(tzinfo=UTC))
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve, and those that store."""
