@@ -239,7 +239,7 @@ def _create(partition: Partition) -> int | None:
         cursor.execute(f"LOCK TABLE ONLY {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
         cursor.execute(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE")
         cursor.execute(
-            f"SELECT count(*) FROM (SELECT FROM {DEFAULT} WHERE {belongs} LIMIT {MOVED_ROWS_MAX + 1})"  # noqa: S608
+            f"SELECT count(*) FROM (SELECT FROM {DEFAULT} WHERE {belongs} LIMIT {MOVED_ROWS_MAX + 1}) AS strays"  # noqa: S608
         )
         (strays,) = cursor.fetchone()
         if strays > MOVED_ROWS_MAX:
