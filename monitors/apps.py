@@ -13,22 +13,26 @@ class MonitorsConfig(AppConfig):
     name = "monitors"
 
     def ready(self) -> None:
-        """Have every connection end its transaction when nothing is heard of us any more, and register checks."""
+        """Have every connection set up, and register checks."""
         from monitors.checks import check_shards
 
-        connection_created.connect(end_abandoned_transactions)
+        connection_created.connect(set_up_session)
         checks.register(check_shards, checks.Tags.database)
 
 
-def end_abandoned_transactions(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Let PostgreSQL roll back a transaction in which no statement comes for ABANDONED_TRANSACTION_SECONDS.
+def set_up_session(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
+    """Set what every connection of ours needs. A statement, not parameters of the connection: PgBouncer refuses those.
 
-    A host that is cut off, or a process that is frozen, says nothing and keeps its locks. By default PostgreSQL waits
-    for it for ever, or two hours if the host is gone: so long a shard would stand still, or the whole clock if it was
-    about to write the ledger. A statement rather than a parameter of the connection, which PgBouncer would refuse.
+    Let PostgreSQL roll back a transaction in which no statement comes for ABANDONED_TRANSACTION_SECONDS. A host that is
+    cut off, or a process that is frozen, says nothing and keeps its locks. By default PostgreSQL waits for it for ever,
+    or two hours if the host is gone: so long a shard would stand still, or the whole clock if it was about to write the
+    ledger.
+
+    No plan is compiled. The clock and ingest switch off kinds of scans; before version 18 PostgreSQL counts those as
+    immensely dear, and compiled for seconds what then took milliseconds.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, false)",
+            "SELECT set_config('idle_in_transaction_session_timeout', %s, false), set_config('jit', 'off', false)",
             [f"{settings.ABANDONED_TRANSACTION_SECONDS}s"],
         )

@@ -17,7 +17,7 @@ from clocktasks.simulation import APPS, empty_tables
 from drills.simulation.account import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage
 from drills.simulation.world import KEY, MONITORS, SHARDS, START, BatchStored, TickApplied, World
-from monitors.apps import end_abandoned_transactions
+from monitors.apps import set_up_session
 from monitors.models import IngestKey, Monitor, Project
 from monitors.services import attach_config_snapshots
 
@@ -76,13 +76,13 @@ def stage() -> Iterator[Stage]:
     own = Stage(connection.settings_dict)
     try:
         # Each piece of work has a connection of its own, and a statement more for each would be one in ten.
-        connection_created.disconnect(end_abandoned_transactions)
+        connection_created.disconnect(set_up_session)
         logging.disable()  # What goes wrong here goes wrong on purpose.
         with override_settings(**SETTINGS):
             yield own
     finally:
         logging.disable(logging.NOTSET)
-        connection_created.connect(end_abandoned_transactions)
+        connection_created.connect(set_up_session)
         own.close()
         empty_tables()
 

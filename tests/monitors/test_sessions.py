@@ -1,4 +1,4 @@
-"""P3: a host that was cut off in the middle of a tick does not keep the clock locked."""
+"""What every connection to PostgreSQL is told. P3: a host that was cut off in a tick does not keep the clock locked."""
 
 import select
 
@@ -21,6 +21,12 @@ def test_every_connection_says_how_long_it_may_be_silent_in_a_transaction(patien
     with connection.cursor() as cursor:
         cursor.execute("SHOW idle_in_transaction_session_timeout")
         assert cursor.fetchone() == (f"{patience}s",)
+
+
+def test_no_connection_compiles_its_plans(patience):
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW jit")
+        assert cursor.fetchone() == ("off",)
 
 
 def test_p3_a_transaction_that_nobody_goes_on_with_is_rolled_back(patience):
