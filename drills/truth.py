@@ -58,21 +58,26 @@ class Due(NamedTuple):
 
 
 def due_slots(plan: Plan, first_at: datetime, messages: Sequence[Message], ledger: Ledger) -> Iterator[Due]:
-    """Yield what had to come of each slot after the first message, up to what was judged, where it is no success."""
+    """Yield what had to come of each slot after the first message, up to what was judged, where it is no success.
+
+    Slots are judged in order: one that has to wait keeps later ones back, and who serves it serves them, too.
+    """
     slot = slot_after(first_at + EARLY, plan.every)
+    turn = first_at
     while slot + plan.margin * MINUTE <= ledger.until:
         end, outcome = _end_of_margin(slot, plan.margin, ledger)
         promised = slot + plan.margin * MINUTE
         outcomes: set[str | None] = {outcome}
-        is_served = False
+        is_served = any((slot - EARLY if message.opens else slot) <= message.at < promised for message in messages)
+        if not is_served:
+            turn = max(turn, end)
         for message in messages:
             begins = slot - EARLY if message.opens else slot
-            is_served |= begins <= message.at < promised
-            if message.at < end and message.again >= begins:
+            if message.at < max(turn, end) and message.again >= begins:
                 # Asked again, or in a margin that was prolonged: perhaps the clock was late to say so.
                 outcomes.add(None)
-        if end <= ledger.until and not is_served:
-            yield Due("missed", slot, None, frozenset({end}), frozenset(outcomes))
+        if turn <= ledger.until and not is_served:
+            yield Due("missed", slot, None, frozenset({end, turn}), frozenset(outcomes))
         slot += plan.every * MINUTE
 
 

@@ -26,7 +26,7 @@ def slots(messages, *, until=5, deaf=(), first=0.1, **fields):
     """What became of slots: minute after ten, the tick that found it, and as what it may come out."""
     ledger = Ledger(at(until), frozenset(map(at, deaf)))
     return [
-        ((due.at - TEN) / timedelta(minutes=1), *((tick - TEN) / timedelta(minutes=1) for tick in due.ticks),
+        ((due.at - TEN) / timedelta(minutes=1), *((tick - TEN) / timedelta(minutes=1) for tick in sorted(due.ticks)),
          sorted(map(str, due.outcomes)))
         for due in due_slots(plan(**fields), at(first), messages, ledger)
     ]  # fmt: skip
@@ -58,6 +58,13 @@ def test_a_slot_whose_margin_was_wholly_deaf_is_unknown_and_one_that_was_so_in_p
     assert slots([], every=2, until=3, deaf=[3]) == [(2, 3, ["unknown"])]
     assert slots([], every=4, margin=2, until=9, deaf=[6]) == [(4, 7, ["missed"])]
     assert slots([heard(6.5)], every=4, margin=2, until=9, deaf=[6]) == [(4, 7, ["None", "missed"])]
+
+
+def test_a_slot_that_waits_keeps_later_ones_back_and_who_serves_it_serves_them_too():
+    assert slots([heard(8.5)], every=2, margin=2, until=10, deaf=[6, 7, 8], first=2.1) == [
+        (4, 9, ["None", "missed"]),
+        (6, 8, 9, ["None", "unknown"]),
+    ]
 
 
 def runs(*runs, until=9, deaf=(), **fields):
