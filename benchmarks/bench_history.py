@@ -20,9 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
@@ -150,24 +148,18 @@ SERVERS = {"ingest": serve_ingest, "clock": serve_clock}
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Series:
-    """The figures of one side, by name, one value for each round."""
+Rounds = dict[str, list[float]]
+"""The figures of one side, by name: a value for each round."""
 
-    values: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, figures: dict[str, float]) -> None:
-        """Take the figures of a round."""
-        for name, value in figures.items():
-            self.values[name].append(value)
-
-    def median(self, name: str) -> float:
-        """The median of a figure."""
-        return statistics.median(self.values[name])
+def add_round(rounds: Rounds, figures: dict[str, float]) -> None:
+    """Take the figures of a round."""
+    for name, value in figures.items():
+        rounds.setdefault(name, []).append(value)
 
 
 @contextlib.contextmanager
-def helper(part: str, rows: int) -> Iterator[Callable[[str], Any]]:
+def measuring(part: str, rows: int) -> Iterator[Callable[[str], Any]]:
     """Start a process that measures one side; yields a function that tells it a line (or nothing) and hears one."""
     command = [sys.executable, "-m", "benchmarks.bench_history", *sys.argv[1:], "--only", part, "--rows", str(rows)]
     console.print(f"{part} {f'after {rows:,} check-ins' if rows else 'on an empty database'}")
@@ -189,25 +181,27 @@ def helper(part: str, rows: int) -> Iterator[Callable[[str], Any]]:
         told.close()
 
 
-def measure_ingest(options: argparse.Namespace) -> tuple[Series, Series]:
+def measure_ingest(options: argparse.Namespace) -> tuple[Rounds, Rounds]:
     """Load both installations in turn."""
-    empty, full = Series(), Series()
-    with helper("ingest", 0) as ask_empty, helper("ingest", options.rows) as ask_full:
+    empty: Rounds = {}
+    full: Rounds = {}
+    with measuring("ingest", 0) as ask_empty, measuring("ingest", options.rows) as ask_full:
         for ask in (ask_empty, ask_full):
             ask("")
         for _ in range(options.rounds):
             for protocol in PROTOCOLS:
-                empty.add(ask_empty(protocol))
-                full.add(ask_full(protocol))
+                add_round(empty, ask_empty(protocol))
+                add_round(full, ask_full(protocol))
     return empty, full
 
 
-def measure_clock(options: argparse.Namespace) -> tuple[Series, Series]:
+def measure_clock(options: argparse.Namespace) -> tuple[Rounds, Rounds]:
     """Apply the tick on an empty database, on one with history, and on an empty one again."""
-    empty, full = Series(), Series()
+    empty: Rounds = {}
+    full: Rounds = {}
     for rows, side in ((0, empty), (options.rows, full), (0, empty)):
-        with helper("clock", rows) as ask:
-            side.add(ask(""))
+        with measuring("clock", rows) as ask:
+            add_round(side, ask(""))
     return empty, full
 
 
@@ -241,13 +235,13 @@ def main() -> None:
     outcome: dict[str, Any] = {"benchmark": "history", "rows": options.rows, "days": options.days}
     for part in options.parts.split(","):
         empty, full = PARTS[part](options)
-        for name in empty.values:
-            before, after = empty.median(name), full.median(name)
+        for name in empty:
+            before, after = statistics.median(empty[name]), statistics.median(full[name])
             slower = slower_by(name, before, after)
             outcome[name] = [round(before, 1), round(after, 1), round(slower, 3)]
             table.add_row(name, f"{before:,.1f}", f"{after:,.1f}", f"{slower:+.1%}")
-            for side, series in (("empty", empty), ("full", full)):
-                console.print(f"{name} {side}: {', '.join(f'{value:,.1f}' for value in series.values[name])}")
+            for side, rounds in (("empty", empty), ("full", full)):
+                console.print(f"{name} {side}: {', '.join(f'{value:,.1f}' for value in rounds[name])}")
     console.print(table)
     console.print(f"In {time.monotonic() - started:,.0f} s; history may cost {SLOWER_MAX:.0%}.")
     print(json.dumps(outcome))

@@ -1,4 +1,4 @@
-"""P1-P6 in hundreds of small worlds, in which a seed decides who goes on between any two statements, and what breaks.
+"""P1-P6 in a thousand small worlds, in which a seed decides who goes on between any two statements, and what breaks.
 
 A seed that fails names itself; `make sim SEEDS=17,` tells its whole story.
 """
