@@ -241,6 +241,12 @@ class Batcher:
         await asyncio.wait([registering], timeout=self.options.patience)
         if self._is_registered:
             self._go(direct=not self._spool.count)
+        else:
+            logger.warning(
+                "PostgreSQL is away (%s): check-ins go to the spool in %s until it is back",
+                _describe_outage(registering, self.options.patience),
+                self.options.spool_directory,
+            )
         self._tasks = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in (
@@ -264,6 +270,12 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._refuse((*self._stored, *self._queue))
+        if self.spooled_count:
+            logger.warning(
+                "%d requests stay in the spool in %s: acknowledged, not stored yet. The next start stores them",
+                self.spooled_count,
+                self.options.spool_directory,
+            )
         if self._is_registered and not self.spooled_count:
             with suppress(Exception):
                 await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
@@ -435,6 +447,7 @@ class Batcher:
             await draining
             if not done:
                 return
+        logger.warning("PostgreSQL takes check-ins again; all of the spool is stored")
         self._go(direct=True)
         self._hold = False
         self._wake.set()
@@ -651,6 +664,14 @@ def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_si
 def _leave_orphan(spool: Spool, now: datetime) -> None:
     nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
     nodes.deregister(spool.node_id, now=now)
+
+
+def _describe_outage(registering: "asyncio.Future[Any]", patience: float) -> str:
+    """Say in one line why a process could not be registered at its start."""
+    error = registering.exception() if registering.done() and not registering.cancelled() else None
+    if error is None:
+        return f"it has not answered for {patience:g} s"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _forget_result(future: "asyncio.Future[Any]") -> None:

@@ -346,6 +346,23 @@ def test_a_process_starts_while_postgresql_hangs(make_process, monitor, postgres
     assert stored_at() == process.sent_at()
 
 
+def test_the_log_reports_an_absence_of_postgresql_its_end_and_what_a_stop_leaves(
+    make_process, monitor, postgres, caplog
+):
+    caplog.set_level(logging.INFO, "checkins.batching")
+    process = make_process(patience=PATIENCE)
+    with postgres.locked("LOCK TABLE checkins_ingestnode"):
+        process.start()
+        assert "PostgreSQL is away (it has not answered for 0.2 s): check-ins go to the spool in" in caplog.text
+        assert process.ask(ping(monitor)) == [200]
+    process.becomes_direct()
+    eventually(lambda: "PostgreSQL takes check-ins again" in caplog.text, "the end of it is reported")
+    with postgres.locked("LOCK TABLE checkins_ingestnode"):
+        assert process.ask(ping(monitor)) == [200]
+        process.stop()
+    assert "1 requests stay in the spool" in caplog.text
+
+
 def test_a_node_that_is_not_known_any_more_registers_again(process, monitor):
     process.ask(ping(monitor))
     IngestNode.objects.all().delete()
