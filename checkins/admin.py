@@ -187,7 +187,7 @@ class CheckInAdmin(InspectionAdmin):
             return queryset.filter(monitor_environment__in=environment_ids(monitor__slug=term.lower())), False
         # The unique index begins with the project.
         projects = list(Project.objects.values_list("id", flat=True))
-        return queryset.filter(project__in=projects, guid=guid), False
+        return queryset.filter(project_id__any_of=projects, guid=guid), False
 
     @admin.display(description="Status")
     def status_label(self, checkin: CheckIn) -> SafeString:

@@ -29,15 +29,15 @@ def purge_deleted() -> int:
     if environment is not None:
         with transaction.atomic():
             ids = CheckIn.objects.filter(monitor_environment=environment).values_list("id", flat=True)[:BATCH_ROWS_MAX]
-            removed = CheckIn.objects.filter(id__in=list(ids)).delete()[0]
+            removed = CheckIn.objects.filter(id__any_of=list(ids)).delete()[0]
             log_ids = CheckInLog.objects.filter(monitor_environment=environment).values_list("id", flat=True)[:LOGS_MAX]
-            removed += CheckInLog.objects.filter(id__in=list(log_ids)).delete()[0]
+            removed += CheckInLog.objects.filter(id__any_of=list(log_ids)).delete()[0]
             if removed:
                 return removed
             name_id = environment.environment_id
             return environment.delete()[0] + Environment.objects.filter(id=name_id).delete()[0]
     empty = Monitor.objects.filter(status="pending_deletion", monitor_environments__isnull=True)
-    return Monitor.objects.filter(id__in=list(empty.values_list("id", flat=True)[:BATCH_ROWS_MAX])).delete()[0]
+    return Monitor.objects.filter(id__any_of=list(empty.values_list("id", flat=True)[:BATCH_ROWS_MAX])).delete()[0]
 
 
 def prune_processing_errors(*, now: datetime) -> int:
@@ -58,7 +58,7 @@ def prune_logs(*, now: datetime) -> int:
     if settings.CHECKIN_RETENTION_DAYS:
         days = min(days, settings.CHECKIN_RETENTION_DAYS)
     received_before = now - timedelta(days=days)
-    return CheckInLog.objects.filter(id__in=list(oldest), received_at__lt=received_before).delete()[0]
+    return CheckInLog.objects.filter(id__any_of=list(oldest), received_at__lt=received_before).delete()[0]
 
 
 def prune_strays(*, now: datetime) -> int:
@@ -90,4 +90,4 @@ def prune_loss_reports(*, now: datetime) -> int:
     """
     oldest = ClientLossReport.objects.order_by("id").values_list("id", flat=True)[:BATCH_ROWS_MAX]
     received_before = now - LOSS_REPORT_AGE_MAX
-    return ClientLossReport.objects.filter(id__in=list(oldest), received_at__lt=received_before).delete()[0]
+    return ClientLossReport.objects.filter(id__any_of=list(oldest), received_at__lt=received_before).delete()[0]

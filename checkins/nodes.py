@@ -378,7 +378,7 @@ def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, .
             parameters,
         )
         ids = [node_id for node_id, dropped_at in cursor.fetchall() if dropped_at is not None]
-    return _nodes(IngestNode.objects.filter(id__in=ids)) if ids else ()
+    return _nodes(IngestNode.objects.filter(id__any_of=ids)) if ids else ()
 
 
 def _nodes(rows: QuerySet[IngestNode]) -> tuple[Node, ...]:

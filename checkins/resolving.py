@@ -254,7 +254,7 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[
     projects = {item.message.project_id for item in items}
     counts = dict(
         Monitor.objects.not_deleted()
-        .filter(project_id__in=projects)
+        .filter(project_id__any_of=projects)
         .order_by()
         .values_list("project_id")
         .annotate(Count("id"))
@@ -348,7 +348,7 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     }
     if not changing | growing:
         return Changes([], {}), {}
-    locked = {m.id: m for m in Monitor.objects.filter(id__in=changing | growing).locked_in_id_order()}
+    locked = {m.id: m for m in Monitor.objects.filter(id__any_of=changing | growing).locked_in_id_order()}
     changed = {id_: monitor for id_, monitor in locked.items() if id_ in changing}
     before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
     for item, known in with_monitor:
@@ -395,7 +395,7 @@ def _resolve_environments(
     if missing:
         monitor_ids = {monitor_id for monitor_id, _ in missing}
         counts = dict(
-            MonitorEnvironment.objects.filter(monitor_id__in=monitor_ids)
+            MonitorEnvironment.objects.filter(monitor_id__any_of=monitor_ids)
             .exclude(status="pending_deletion")
             .order_by()
             .values_list("monitor_id")
@@ -433,7 +433,7 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> di
     ids = {item.environment_id for item in items if item.environment_id is not None}
     also: set[int] = set()
     if changes.monitors:
-        also = set(MonitorEnvironment.objects.filter(monitor_id__in=changes.before).values_list("id", flat=True))
+        also = set(MonitorEnvironment.objects.filter(monitor_id__any_of=changes.before).values_list("id", flat=True))
     environments = lock_environments(ids | also)
     if changes.monitors:
         received_at = max(

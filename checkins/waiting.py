@@ -147,7 +147,7 @@ def take_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
     if not rows:
         return []
     parked = [(id_, message) for id_, text in rows if (message := _read_or_fail(id_, text)) is not None]
-    WaitingCheckIn.objects.filter(id__in=[id_ for id_, _ in parked]).delete()
+    WaitingCheckIn.objects.filter(id__any_of=[id_ for id_, _ in parked]).delete()
     return [message for _, message in parked]
 
 
@@ -204,5 +204,5 @@ def take_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiti
             continue
         (ready if monitor_is_there else late).append(message)
         taken.append(id_)
-    WaitingCheckIn.objects.filter(id__in=taken).delete()
+    WaitingCheckIn.objects.filter(id__any_of=taken).delete()
     return ready, late

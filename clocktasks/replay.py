@@ -63,7 +63,7 @@ def parse_shards(shard: int | None) -> Sequence[int]:
 
 def first_open_tick(window: Window, shards: Sequence[int]) -> datetime:
     """Return the first minute that one of the shards still has to apply; it may lie before the window, or after it."""
-    oldest = ShardClock.objects.filter(shard__in=shards).aggregate(oldest=Min("position"))["oldest"]
+    oldest = ShardClock.objects.filter(shard__any_of=shards).aggregate(oldest=Min("position"))["oldest"]
     return window.since if oldest is None else oldest + MINUTE
 
 

@@ -147,7 +147,7 @@ def _move_quiet_clocks(clocks: Sequence[ShardClock], states: Mapping[int, ShardS
             moves.setdefault(position, []).append(clock.id)
     # Nearly all move to the same minute: those with work ahead are few, and what is theirs is at one of few minutes.
     for position, ids in moves.items():
-        ShardClock.objects.filter(id__in=ids).update(position=position)
+        ShardClock.objects.filter(id__any_of=ids).update(position=position)
 
 
 # --- waiting for check-ins to be stored -----------------------------------------------------------------------------

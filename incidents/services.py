@@ -401,7 +401,7 @@ def _queue_notifications(incidents: dict[int, datetime], transition: str) -> Non
     """
     if not settings.ALERT_EMAIL_TO or not incidents:
         return
-    told = Incident.objects.filter(id__in=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
+    told = Incident.objects.filter(id__any_of=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
     if transition == Notification.Transition.RESOLVED:
         told = told.filter(notifications__transition=Notification.Transition.OPENED)
     insert_rows(
@@ -437,7 +437,7 @@ def resolve_issues(issue_ids: Collection[int], *, now: datetime) -> int:
 
     An incident that is still open stays so: its next failure regresses the issue.
     """
-    return Issue.objects.filter(id__in=issue_ids, status=Issue.Status.UNRESOLVED).update(
+    return Issue.objects.filter(id__any_of=issue_ids, status=Issue.Status.UNRESOLVED).update(
         status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now
     )
 
@@ -446,7 +446,7 @@ def resolve_issues(issue_ids: Collection[int], *, now: datetime) -> int:
 def archive_issues(issue_ids: Collection[int]) -> int:
     """Archive issues: their failures are still recorded, but they stay out of the way. Returns how many changed."""
     return (
-        Issue.objects.filter(id__in=issue_ids)
+        Issue.objects.filter(id__any_of=issue_ids)
         .exclude(status=Issue.Status.ARCHIVED)
         .update(status=Issue.Status.ARCHIVED, resolved_by=None, resolved_at=None)
     )
@@ -458,7 +458,7 @@ def unarchive_issues(issue_ids: Collection[int], *, now: datetime) -> int:
 
     Returns how many changed.
     """
-    archived = Issue.objects.filter(id__in=issue_ids, status=Issue.Status.ARCHIVED)
+    archived = Issue.objects.filter(id__any_of=issue_ids, status=Issue.Status.ARCHIVED)
     failing = archived.filter(monitor_environment__status="error").values_list("id", flat=True)
-    changed = Issue.objects.filter(id__in=list(failing)).update(status=Issue.Status.UNRESOLVED)
+    changed = Issue.objects.filter(id__any_of=list(failing)).update(status=Issue.Status.UNRESOLVED)
     return changed + archived.update(status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now)

@@ -14,8 +14,10 @@ class MonitorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Have every connection set up, and register checks."""
+        from monitors import lookups
         from monitors.checks import check_shards
 
+        lookups.register()
         connection_created.connect(set_up_session)
         checks.register(check_shards, checks.Tags.database)
 

@@ -8,12 +8,14 @@ the column: psycopg finds out the type of each element anew and searches each te
 than half of the clock's time. A column in which all rows agree goes as one value.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import psycopg
 from django.db import connection
+from django.db.models import AutoField, Field, Model
 from psycopg.pq import Format
 
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
@@ -85,6 +87,25 @@ def insert_rows(
     with connection.cursor() as cursor:
         cursor.execute(statement, new.parameters)
         return cursor.fetchall() if returning else []
+
+
+def insert_new(objects: Sequence[Model]) -> None:
+    """Insert new objects of one model, all columns, and leave those alone that exist already. They get no ids."""
+    if not objects:
+        return
+    fields = [field for field in objects[0]._meta.concrete_fields if not isinstance(field, AutoField)]
+    insert_rows(
+        objects[0]._meta.db_table,
+        {str(field.column): column_kind(field) for field in fields},
+        [[getattr(one, field.attname) for field in fields] for one in objects],
+        tail="ON CONFLICT DO NOTHING",
+    )
+
+
+def column_kind(field: "Field[Any, Any]") -> str:
+    """Return the PostgreSQL type of a model's column, without a length: a cast to one cuts off in silence."""
+    kind = (field.cast_db_type(connection) or "").replace("timestamp with time zone", "timestamptz")
+    return re.sub(r"^varchar(\([0-9]+\))?", "text", kind)
 
 
 class _Rows:

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from monitors.bulk import update_rows
+from monitors.bulk import insert_new, insert_rows, update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.layout import hold_shard_count
@@ -64,10 +64,8 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
         by_digest.setdefault(digest, []).append(monitor)
     if not configs:
         return
-    ConfigSnapshot.objects.bulk_create(
-        [ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in sorted(configs)], ignore_conflicts=True
-    )
-    for snapshot_id, digest in ConfigSnapshot.objects.filter(sha256__in=configs).values_list("id", "sha256"):
+    insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in sorted(configs)])
+    for snapshot_id, digest in ConfigSnapshot.objects.filter(sha256__any_of=configs).values_list("id", "sha256"):
         for monitor in by_digest[digest]:
             monitor.config_id = snapshot_id
 
@@ -78,7 +76,7 @@ def create_monitors(monitors: Sequence[Monitor]) -> None:
     The given objects get no ids: look them up again by project and slug. Needs a transaction.
     """
     attach_config_snapshots(monitors)
-    Monitor.objects.bulk_create(monitors, ignore_conflicts=True)
+    insert_new(monitors)
 
 
 @transaction.atomic
@@ -107,7 +105,7 @@ def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime
 def _apply_changes(
     monitors: Sequence[Monitor], *, before: Mapping[int, tuple[MonitorStatus, MonitorRules]], now: datetime
 ) -> None:
-    ids = MonitorEnvironment.objects.filter(monitor__in=monitors).values_list("id", flat=True)
+    ids = MonitorEnvironment.objects.filter(monitor_id__any_of=before).values_list("id", flat=True)
     environments = lock_environments(list(ids))
     write_changes(monitors, before=before, environments=environments.values(), now=now)
     save_environments(environments.values())
@@ -197,13 +195,11 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
     A new environment starts muted if its monitor is. Needs a transaction.
     """
     names = sorted({(monitor.project_id, name) for monitor, name in wanted})
-    Environment.objects.bulk_create(
-        [Environment(project_id=project_id, name=name) for project_id, name in names], ignore_conflicts=True
-    )
-    found = Environment.objects.filter(project_id__in={p for p, _ in names}, name__in={n for _, n in names})
+    insert_new([Environment(project_id=project_id, name=name) for project_id, name in names])
+    found = Environment.objects.filter(project_id__any_of={p for p, _ in names}, name__any_of={n for _, n in names})
     ids = {(environment.project_id, environment.name): environment.id for environment in found}
     count = hold_shard_count()
-    MonitorEnvironment.objects.bulk_create(
+    insert_new(
         [
             MonitorEnvironment(
                 monitor=monitor,
@@ -213,8 +209,7 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
                 created_at=now,
             )
             for monitor, name in sorted(wanted, key=lambda pair: (pair[0].id, pair[1]))
-        ],
-        ignore_conflicts=True,
+        ]
     )
 
 
@@ -224,10 +219,10 @@ def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
 
     Returns the number of monitors. Nothing is sent for what happened while muted. Source: reference section 10.
     """
-    monitors = [monitor.id for monitor in Monitor.objects.filter(id__in=monitor_ids).locked_in_id_order()]
-    Monitor.objects.filter(id__in=monitors).update(is_muted=muted)
-    rows = MonitorEnvironment.objects.filter(monitor_id__in=monitors).locked_in_id_order()
-    MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+    monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
+    Monitor.objects.filter(id__any_of=monitors).update(is_muted=muted)
+    rows = MonitorEnvironment.objects.filter(monitor_id__any_of=monitors).locked_in_id_order()
+    MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
     return len(monitors)
 
 
@@ -237,12 +232,12 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int
 
     A monitor counts as muted while all its environments are: then new ones start muted too.
     """
-    monitors = Monitor.objects.filter(monitor_environments__in=environment_ids)
+    monitors = Monitor.objects.filter(monitor_environments__id__any_of=environment_ids)
     ids = [monitor.id for monitor in Monitor.objects.filter(id__in=monitors).locked_in_id_order()]
-    rows = MonitorEnvironment.objects.filter(id__in=environment_ids).locked_in_id_order()
-    count = MonitorEnvironment.objects.filter(id__in=[row.id for row in rows]).update(is_muted=muted)
+    rows = MonitorEnvironment.objects.filter(id__any_of=environment_ids).locked_in_id_order()
+    count = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
     audible = MonitorEnvironment.objects.filter(monitor=OuterRef("id"), is_muted=False)
-    Monitor.objects.filter(id__in=ids).update(is_muted=~Exists(audible))
+    Monitor.objects.filter(id__any_of=ids).update(is_muted=~Exists(audible))
     return count
 
 
@@ -252,7 +247,7 @@ def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, 
 
     Returns the number of monitors found. Monitors that are being deleted stay so.
     """
-    monitors = list(Monitor.objects.filter(id__in=monitor_ids).not_deleted().locked_in_id_order())
+    monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
     for monitor in monitors:
         monitor.status = status.value
@@ -267,13 +262,13 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
     The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
     Source: reference section 17.
     """
-    monitors = list(Monitor.objects.filter(id__in=monitor_ids).not_deleted().locked_in_id_order())
+    monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
     for monitor in monitors:
         monitor.status = MonitorStatus.PENDING_DELETION.value
         monitor.slug = secrets.token_hex(12)
     _apply_changes(monitors, before=before, now=now)
-    _mark_environments_deleted(MonitorEnvironment.objects.filter(monitor_id__in=[m.id for m in monitors]))
+    _mark_environments_deleted(MonitorEnvironment.objects.filter(monitor_id__any_of=[m.id for m in monitors]))
     return len(monitors)
 
 
@@ -284,7 +279,7 @@ def delete_environments(monitor_id: int, names: Collection[str]) -> int:
     D15: names that do not exist delete nothing, and no names delete nothing; the monitor itself stays in every case.
     """
     return _mark_environments_deleted(
-        MonitorEnvironment.objects.filter(monitor_id=monitor_id, environment__name__in=names)
+        MonitorEnvironment.objects.filter(monitor_id=monitor_id, environment__name__any_of=names)
     )
 
 
@@ -300,15 +295,16 @@ def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
         )
     save_environments(environments.values())
     # The name is freed as a monitor's slug is: the next check-in makes a new environment instead of reviving this one.
-    tombstones = Environment.objects.bulk_create(
-        [
-            Environment(project_id=environment.project_id, name=f"deleted-{secrets.token_hex(12)}")
-            for environment in environments.values()
-        ]
+    freed = {f"deleted-{secrets.token_hex(12)}": environment for environment in environments.values()}
+    tombstones = insert_rows(
+        "monitors_environment",
+        {"project_id": "bigint", "name": "text"},
+        [(environment.project_id, name) for name, environment in freed.items()],
+        returning="id, name",
     )
     update_rows(
         "monitors_monitorenvironment",
         {"environment_id": "bigint"},
-        list(zip(environments, [tombstone.id for tombstone in tombstones], strict=True)),
+        [(freed[name].id, tombstone_id) for tombstone_id, name in tombstones],
     )
     return len(environments)

@@ -1,0 +1,41 @@
+"""A lookup for "one of these" that costs a statement one parameter, however many they are.
+
+Django's `__in` takes a parameter for each value, and PostgreSQL no more than 65,535 of them: what works with a thousand
+rows fails for good with seventy thousand. So values that come from data go through `__any_of` (D36); `__in` is for
+subqueries and for the few words that stand in the code.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Field, ForeignObject, Lookup
+from django.db.models.lookups import FieldGetDbPrepValueIterableMixin
+from django.db.models.sql.compiler import SQLCompiler
+
+from monitors.bulk import array_literal, column_kind
+
+if TYPE_CHECKING:
+    AnyLookup = Lookup[Any]
+else:
+    AnyLookup = Lookup
+
+
+class AnyOf(FieldGetDbPrepValueIterableMixin, AnyLookup):
+    """`column = ANY(array)`: `filter(id__any_of=ids)`. None matches nothing."""
+
+    lookup_name = "any_of"
+
+    def __init__(self, lhs: Any, rhs: Iterable[Any]) -> None:
+        super().__init__(lhs, list(rhs))
+
+    def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return the condition and its parameters: those of the left side, and one array."""
+        column, parameters = self.process_lhs(compiler, connection)
+        kind = column_kind(self.lhs.output_field)
+        return f"{column} = ANY(%s::{kind}[])", (*parameters, array_literal(kind, self.rhs))
+
+
+def register() -> None:
+    """Let every column be asked so."""
+    Field.register_lookup(AnyOf)
+    ForeignObject.register_lookup(AnyOf)
