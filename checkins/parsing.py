@@ -23,7 +23,13 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
-from monitors.schedule import CRONTAB_CHARACTERS_MAX, Schedule, ScheduleError, parse_timezone
+from monitors.schedule import (
+    CRONTAB_CHARACTERS_MAX,
+    Schedule,
+    ScheduleError,
+    parse_timezone,
+    refuse_without_time,
+)
 
 SLUG_CHARACTERS_MAX = 50
 ENVIRONMENT_CHARACTERS_MAX = 64
@@ -89,7 +95,7 @@ def parse_checkin(
     problems: list[Problem] = []
     duration_ms = _unless_problem(parse_duration_ms(fields.get("duration")), problems)
     trace_id = _unless_problem(_parse_trace_id(fields.get("contexts")), problems)
-    config = _parse_config(fields.get("monitor_config"), problems)
+    config = _parse_config(fields.get("monitor_config"), problems, received_at=received_at)
     return CheckInMessage(
         project_id=project_id,
         slug=monitor_slug,
@@ -294,7 +300,7 @@ def parse_instant(raw: object) -> datetime | None:
     return None
 
 
-def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Problem | None:
+def _parse_config(raw: object, problems: list[Problem], *, received_at: datetime) -> MonitorConfig | Problem | None:
     """The configuration; None if none was sent; the Problem if none of it can be used.
 
     Without a usable schedule nothing of it is used. Any other bad part is left out and added to `problems`.
@@ -304,7 +310,7 @@ def _parse_config(raw: object, problems: list[Problem]) -> MonitorConfig | Probl
     if not isinstance(raw, dict):
         return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
     timezone = _unless_problem(_parse_timezone(raw.get("timezone")), problems)
-    schedule = _parse_schedule(raw, timezone)
+    schedule = _parse_schedule(raw, timezone, received_at=received_at)
     if isinstance(schedule, Problem):
         return schedule
     margin = _parse_whole_number(raw, "checkin_margin", problems, most=MARGIN_MINUTES_MAX, clamp=True, zero_means=1)
@@ -341,7 +347,7 @@ def _parse_timezone(raw: object) -> str | Problem | None:
         return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", error.value, error.allowed)
 
 
-def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Schedule | Problem:
+def _parse_schedule(config: Mapping[str, object], timezone: str | None, *, received_at: datetime) -> Schedule | Problem:
     """Read `schedule` as an object with its own type, or as text or [count, unit] beside a `schedule_type`."""
     raw = config.get("schedule")
     schedule_type, value, unit = config.get("schedule_type"), raw, None
@@ -353,7 +359,9 @@ def _parse_schedule(config: Mapping[str, object], timezone: str | None) -> Sched
     try:
         if schedule_type == "crontab":
             if isinstance(value, str) and len(value) <= CRONTAB_CHARACTERS_MAX:
-                return _crontab_schedule(value, timezone)
+                schedule = _crontab_schedule(value, timezone)
+                refuse_without_time(schedule, now=received_at)
+                return schedule
             return Schedule.from_crontab(value, timezone)
         if schedule_type == "interval":
             return Schedule.from_interval(value, unit, timezone)

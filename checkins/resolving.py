@@ -14,12 +14,14 @@ from django.conf import settings
 from django.db.models import Count
 
 from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
+from checkins.parsing import dropped_part
 from checkins.protocols.request import KnownSender
 from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
 from monitors.bulk import array_literal, fetch_rows
 from monitors.environments import LockedEnvironment, lock_environments, shared_rules
 from monitors.models import Monitor, MonitorEnvironment
+from monitors.schedule import ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitors, write_changes
 from monitors.state import MonitorRules, MonitorStatus
 
@@ -289,6 +291,24 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[
     return dict.fromkeys(new)
 
 
+def _refuse_without_time(item: BatchItem, timezone: str) -> bool:
+    """Tell whether the item's crontab has no time in the zone that the monitor keeps: then it changes nothing (D34).
+
+    Its own zone, or UTC, was asked when it was read.
+    """
+    message, config = item.message, item.config
+    if not isinstance(message, CheckInMessage) or config is None or "timezone" in config.named:
+        return False
+    try:
+        refuse_without_time(replace(config.schedule, timezone=timezone), now=message.received_at)
+    except ScheduleError as error:
+        kind, field = ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.schedule"
+        item.outcome.problems.append(dropped_part(kind, field, error.value, error.allowed))
+        item.message = msgspec.structs.replace(message, config=None)
+        return True
+    return False
+
+
 def _merge(monitor: Monitor, config: MonitorConfig) -> None:
     """Take the schedule always, and of the rest what the payload named. Source: reference section 4.3."""
     schedule = config.schedule
@@ -353,6 +373,8 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
     for item, known in with_monitor:
         changing_one = changed.get(known.id)
+        if changing_one is not None and _refuse_without_time(item, changing_one.timezone):
+            continue
         if changing_one is not None and item.config is not None:
             _merge(changing_one, item.config)
             changing_one.is_upserting = True

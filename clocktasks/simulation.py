@@ -7,9 +7,10 @@ asks for. Only the clock that is read at the edges, and Celery between them, are
 
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
@@ -44,12 +45,14 @@ from clocktasks.services import (
 )
 from incidents.models import Incident, Occurrence
 from monitors.models import Monitor, MonitorEnvironment, Project
+from monitors.schedule import Schedule, ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitor, set_monitors_muted, update_monitor
 
 RUN_NAMESPACE = uuid.UUID("3d3f2b2e-5c5c-4b0e-8d6e-1f0a7c9e4b21")
 ZERO_ID = "0" * 32
 NODE_ID = uuid.UUID("6c6f9c1b-2c6b-4f1f-9d0e-4f5f6f6a2b11")
 ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2200, 1, 1, tzinfo=UTC))
+SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 APPS = ("monitors", "checkins", "incidents", "clocktasks")
 
 
@@ -68,9 +71,12 @@ def run_scenario(scenario: Scenario) -> Outcome:
     _listen(scenario)
     # The ledger begins with the minute of the first event, so that the first tick makes up for the minutes since.
     _tick(begin, scenario)
-    for monitor in scenario.monitors:
-        _create(monitor, project_id=project.id, now=begin)
     differences = []
+    for monitor in scenario.monitors:
+        try:
+            _create(monitor, project_id=project.id, now=begin)
+        except ImpossibleEventError as error:
+            differences.append(Difference(message=f"monitor {monitor.slug!r}: {error}", key="monitors"))
     for number, event in enumerate(scenario.events):
         try:
             _happen(event, number, scenario, project_id=project.id)
@@ -93,17 +99,26 @@ def _number_monitors_from_one() -> None:
 
 @transaction.atomic
 def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
-    monitor = create_monitor(
-        Monitor(
-            project_id=project_id,
-            slug=setup.slug,
-            name=setup.slug,
-            is_muted=setup.is_muted is True,
-            created_at=now,
-            **setup.columns(),
-        )
+    monitor = Monitor(
+        project_id=project_id,
+        slug=setup.slug,
+        name=setup.slug,
+        is_muted=setup.is_muted is True,
+        created_at=now,
+        **setup.columns(),
     )
+    _refuse_without_time(monitor, {}, now=now)
+    create_monitor(monitor)
     create_environments([(monitor, name) for name in setup.environments], now=now)
+
+
+def _refuse_without_time(monitor: Monitor, changes: Mapping[str, Any], *, now: datetime) -> None:
+    """Raise ImpossibleEventError where a form would refuse the schedule: it has no time in ten years (D34)."""
+    columns = {name: changes.get(name, getattr(monitor, name)) for name in SCHEDULE_FIELDS}
+    try:
+        refuse_without_time(Schedule(**columns), now=now)
+    except ScheduleError as error:
+        raise ImpossibleEventError(str(error)) from None
 
 
 def _listen(scenario: Scenario) -> None:
@@ -155,6 +170,7 @@ def _edit(event: SetEvent, *, project_id: int, now: datetime) -> None:
     if monitor is None:
         raise ImpossibleEventError(f"set: there is no monitor {event.monitor!r} at that time")
     if changes := event.columns():
+        _refuse_without_time(monitor, changes, now=now)
         update_monitor(monitor.id, changes, now=now)
     if isinstance(event.is_muted, bool):
         set_monitors_muted([monitor.id], event.is_muted)

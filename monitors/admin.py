@@ -69,6 +69,7 @@ from monitors.theme import (
 from monitors.wallclock import utcnow
 
 PREVIEW_COUNT = 10
+NO_TIME = "No time in the next ten years: nothing is expected."
 CHECKINS_SHOWN = 20
 INCIDENTS_SHOWN = 20
 ERRORS_SHOWN = 10
@@ -78,10 +79,18 @@ ENVIRONMENTS_SHOWN = 100
 
 
 def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
-    """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone."""
+    """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone.
+
+    If there are no ten in the next ten years, the last line says that nothing is expected then (D34).
+    """
     zone = ZoneInfo(schedule.timezone)
     slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEW_COUNT)
-    return [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
+    lines = [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
+    if not lines:
+        lines.append(NO_TIME)
+    elif len(lines) < PREVIEW_COUNT:
+        lines.append("No further time in the ten years after that: nothing is expected then.")
+    return lines
 
 
 def environment_status(row: MonitorEnvironment) -> SafeString:
@@ -387,11 +396,12 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
         """Answer `{"text", "times"}` for the schedule fields in the query, or 400 with `{"field", "error"}`."""
         if not self.has_view_permission(request):
             return JsonResponse({"error": "You may not look at monitors."}, status=403)
+        now = utcnow()
         try:
-            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_FIELDS})
+            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_FIELDS}, now=now)
         except ScheduleError as error:
             return JsonResponse({"field": error.field, "error": str(error)}, status=400)
-        return JsonResponse({"text": describe(schedule), "times": next_times(schedule, now=utcnow())})
+        return JsonResponse({"text": describe(schedule), "times": next_times(schedule, now=now)})
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Show live state above the form and history below it."""

@@ -47,6 +47,8 @@ def expect_after_message(
     frontier, frontier_anchor = state.pending_slot, state.anchor
     if overdue and state.served_ahead:
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
+        if frontier is None:
+            return state
     served = None
     if opens_run:
         waiting = expected_slot(state, rules, received_at=received_at)
@@ -56,34 +58,42 @@ def expect_after_message(
     slot = next_slot(rules.schedule, reference, anchor)
     if frontier is None:
         return _expect(state, rules, slot, anchor=anchor)
-    if slot <= frontier:
+    if slot is not None and slot <= frontier:
         # An older message, or the rest of a run that served its slot a second early: going back would expect that
         # slot once more.
         return state
     if not overdue:
         return _jump(_expect(state, rules, slot, anchor=anchor, served_ahead=state.served_ahead), rules)
     first = _first_in_time(state, rules, received_at=received_at)
+    if first is None:
+        return state
     ahead = ServedAhead(first_slot=first, next_slot=slot, anchor=anchor, received_at=received_at)
-    return replace(state, next_checkin=slot, served_ahead=(*state.served_ahead, ahead))
+    return replace(state, next_checkin=slot or state.next_checkin, served_ahead=(*state.served_ahead, ahead))
 
 
 def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
     """Return the slot that a run which begins at `received_at` belongs to: the oldest one that it can still serve.
 
-    None before the first check-in. The slot may lie in the future: the run is an extra one then.
+    None before the first check-in, and if the schedule has no more of them (D34). The slot may lie in the future: the
+    run is an extra one then.
     """
     if state.next_checkin_latest is None or state.next_checkin_latest > received_at:
         return state.pending_slot
     return _first_in_time(state, rules, received_at=received_at)
 
 
-def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime:
-    """Return the first slot behind an overdue pointer that nothing has served and whose deadline is still to come."""
+def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
+    """Return the first slot behind an overdue pointer that nothing has served and whose deadline is still to come.
+
+    None if the schedule has no more of them.
+    """
     assert state.pending_slot is not None, "only a pointer is overdue"
-    frontier, anchor = state.pending_slot, state.anchor
+    frontier: datetime | None = state.pending_slot
+    anchor = state.anchor
     if state.served_ahead:
         frontier, anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
-    return max(frontier, next_slot(rules.schedule, received_at - timedelta(minutes=rules.margin_minutes), anchor))
+    slot = next_slot(rules.schedule, received_at - timedelta(minutes=rules.margin_minutes), anchor)
+    return None if frontier is None or slot is None else max(frontier, slot)
 
 
 def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
@@ -139,6 +149,8 @@ def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -
     if state.served_ahead:
         ahead, *rest = state.served_ahead
         if ahead.received_at is not None and ahead.received_at < until:
+            if ahead.next_slot is None:
+                return expect_nothing(state)
             slot = max(state.pending_slot or ahead.next_slot, ahead.next_slot)
             return _jump(_expect(state, rules, slot, anchor=ahead.anchor, served_ahead=tuple(rest)), rules)
     return replace(state, next_checkin_latest=until)
@@ -148,10 +160,10 @@ def _step(state: EnvironmentState, rules: MonitorRules, *, tick: datetime) -> En
     assert state.pending_slot is not None, "stepping over a slot needs one"
     slot = next_slot(rules.schedule, state.pending_slot, state.anchor)
     state = _jump(_expect(state, rules, slot, anchor=state.anchor, served_ahead=state.served_ahead), rules)
-    assert state.pending_slot is not None, "a schedule has no last slot"
-    if not state.served_ahead and state.pending_slot < tick:
+    if not state.served_ahead and state.pending_slot is not None and state.pending_slot < tick:
         # What people expect next is not in the past, even while older slots still wait for their deadlines.
-        return replace(state, next_checkin=first_slot_at_or_after(rules.schedule, tick, state.anchor))
+        coming = first_slot_at_or_after(rules.schedule, tick, state.anchor)
+        return replace(state, next_checkin=coming or state.next_checkin)
     return state
 
 
@@ -161,6 +173,8 @@ def _jump(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
         ahead, *rest = state.served_ahead
         if state.pending_slot < ahead.first_slot:
             break
+        if ahead.next_slot is None:
+            return expect_nothing(state)
         slot = max(state.pending_slot, ahead.next_slot)
         anchor = ahead.anchor if slot == ahead.next_slot else state.anchor
         state = _expect(state, rules, slot, anchor=anchor, served_ahead=tuple(rest))
@@ -170,15 +184,19 @@ def _jump(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
 def _expect(
     state: EnvironmentState,
     rules: MonitorRules,
-    slot: datetime,
+    slot: datetime | None,
     *,
     anchor: Anchor | None,
     served_ahead: tuple[ServedAhead, ...] = (),
 ) -> EnvironmentState:
+    if slot is None:
+        # Ten years without a time: nothing is expected until a check-in or an edit finds one again (D34).
+        return expect_nothing(state)
+    promised = served_ahead[-1].next_slot if served_ahead else None
     return replace(
         state,
         pending_slot=slot,
-        next_checkin=slot if not served_ahead else max(slot, served_ahead[-1].next_slot),
+        next_checkin=slot if promised is None else max(slot, promised),
         next_checkin_latest=slot + timedelta(minutes=rules.margin_minutes),
         anchor=anchor,
         served_ahead=served_ahead,

@@ -6,6 +6,7 @@ one-sentence errors appear at the field they are about.
 
 import re
 import zoneinfo
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -16,17 +17,21 @@ from django.db.models import Field
 from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+from monitors.wallclock import utcnow
 
 SLUG = re.compile(r"[a-z0-9_-]{1,50}")
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 
 
-def parse_schedule(typed: dict[str, Any]) -> Schedule:
-    """Return the schedule that the form fields `SCHEDULE_FIELDS` say. Raises ScheduleError, which names the field."""
+def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
+    """Return the schedule that the form fields `SCHEDULE_FIELDS` say. Raises ScheduleError, which names the field.
+
+    A crontab without a time in the ten years after `now` is refused (D34).
+    """
     timezone = typed.get("timezone")
     if typed.get("schedule_type") == ScheduleType.INTERVAL:
         return Schedule.from_interval(typed.get("interval"), typed.get("interval_unit"), timezone)
-    return Schedule.from_crontab(typed.get("crontab") or "", timezone)
+    return Schedule.from_crontab(typed.get("crontab") or "", timezone, now=now)
 
 
 class TimezoneWidget(UnfoldAdminTextInputWidget):
@@ -124,7 +129,8 @@ class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its 
         super().clean()
         data = self.cleaned_data
         try:
-            schedule = parse_schedule({name: self.data.get(self.add_prefix(name)) for name in SCHEDULE_FIELDS})
+            typed = {name: self.data.get(self.add_prefix(name)) for name in SCHEDULE_FIELDS}
+            schedule = parse_schedule(typed, now=utcnow())
         except ScheduleError as error:
             self.add_error(error.field, str(error))
         else:

@@ -4,19 +4,15 @@ A schedule is a crontab or an interval, in a time zone. Everything here takes aw
 instants on whole minutes, called *slots*. Nothing here reads a clock, a setting or a row; ingest, the clock, the admin
 preview and the replay all ask these functions, so that they cannot disagree.
 
-Crontab slots follow the wall clock of the zone as Debian's cron(8) does: a job at fixed times that falls into the gap
-of a spring change runs when the gap ends, one in the repeated hour of autumn runs in the first pass only; a job whose
-minute or hour field starts with ``*`` runs whenever the wall clock shows a matching minute. cronsim matches fields to
-wall-clock times; the step between wall clock and instant is taken here (see ``_instants``).
+Crontab slots are found by `monitors.crontab`. There may be none: a crontab without a time within `HORIZON` (ten years)
+expects nothing, and every function here says so with None or with fewer slots, never with an exception (D34).
 
 Interval slots are one series through an :class:`Anchor`, without beginning or end. Minutes and hours are elapsed time;
 days, weeks, months and years are calendar steps on the wall clock of the zone (D11).
 """
 
 import calendar
-import reprlib
 import zoneinfo
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,10 +20,20 @@ from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 import cron_descriptor  # type: ignore[import-untyped]
-from cronsim import CronSim, CronSimError
+
+from monitors.crontab import (
+    CRONTAB_CHARACTERS_MAX,
+    HORIZON,
+    ScheduleError,
+    next_instant,
+    parse_crontab,
+    previous_instant,
+    split_timezone,
+)
 
 __all__ = [
     "CRONTAB_CHARACTERS_MAX",
+    "HORIZON",
     "INTERVAL_MAX",
     "Anchor",
     "IntervalUnit",
@@ -76,38 +82,11 @@ INTERVAL_MAX = {
 }
 """Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
 
-CRONTAB_CHARACTERS_MAX = 255
-"""Longest crontab text after normalising: every minute of the hour listed by hand takes 169 characters."""
-
-_NICKNAMES = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-
-_NEVER_MATCHES = "it never matches, it takes a day that some month has"
-
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
 _DAYS_IN_STEP = {IntervalUnit.DAY: 1, IntervalUnit.WEEK: 7}
 _MONTHS_IN_STEP = {IntervalUnit.MONTH: 1, IntervalUnit.YEAR: 12}
-
-
-class ScheduleError(ValueError):
-    """A schedule that cannot be used; the sentence names the field, its value and what is allowed."""
-
-    def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(field, value, allowed)
-        self.field = field
-        self.value = value
-        self.allowed = allowed
-
-    def __str__(self) -> str:
-        return f"{self.field} {reprlib.repr(self.value)} cannot be used: {self.allowed}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +104,17 @@ class Schedule:
     timezone: str = "UTC"
 
     @classmethod
-    def from_crontab(cls, text: object, timezone: object = "UTC") -> "Schedule":
-        """Check a crontab text and a zone from outside. Raises ScheduleError."""
-        return cls(ScheduleType.CRONTAB, parse_crontab(text), None, None, parse_timezone(timezone))
+    def from_crontab(cls, text: object, timezone: object = "UTC", *, now: datetime | None = None) -> "Schedule":
+        """Check a crontab text and a zone from outside; a zone within the text goes before `timezone` (D28).
+
+        `now` is the instant of the door that it comes through: a crontab without a time in the ten years after it is
+        refused (D34). Raises ScheduleError.
+        """
+        text, inner = split_timezone(text)
+        schedule = cls(ScheduleType.CRONTAB, parse_crontab(text), None, None, parse_timezone(inner or timezone))
+        if now is not None:
+            refuse_without_time(schedule, now=now)
+        return schedule
 
     @classmethod
     def from_interval(cls, count: object, unit: object, timezone: object = "UTC") -> "Schedule":
@@ -148,38 +135,47 @@ class Anchor:
     day: int
 
 
-def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> datetime:
-    """First slot strictly after ``after``. A crontab ignores ``anchor``; an interval without one raises ValueError."""
+def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> datetime | None:
+    """First slot strictly after ``after``; None if there is none within ten years (or, for an interval, year 9999).
+
+    A crontab ignores ``anchor``; an interval without one raises ValueError.
+    """
     after = _in_utc(after)
     if schedule.crontab is not None:
         # Slots lie on whole minutes: what follows 10:00:30 is what follows 10:00:00, and so shares its cache entry.
         return _next_crontab_slot(schedule.crontab, schedule.timezone, _floor_to_minute(after))
     series = _IntervalSeries(schedule, anchor)
-    number = series.number_near(after)
-    while series.slot(number) > after:
-        number -= 1
-    while (slot := series.slot(number)) <= after:
-        number += 1
+    try:
+        number = series.number_near(after)
+        while series.slot(number) > after:
+            number -= 1
+        while (slot := series.slot(number)) <= after:
+            number += 1
+    except (OverflowError, ValueError):
+        return None
     return slot
 
 
-def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -> datetime:
+def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -> datetime | None:
     """Last slot strictly before ``before``. Otherwise as :func:`next_slot`."""
     before = _in_utc(before)
     if schedule.crontab is not None:
         # What precedes 10:00:30 is what precedes 10:01:00, not what precedes 10:00:00: rounded up, not down.
         return _previous_crontab_slot(schedule.crontab, schedule.timezone, _ceil_to_minute(before))
     series = _IntervalSeries(schedule, anchor)
-    number = series.number_near(before)
-    while series.slot(number) < before:
-        number += 1
-    while (slot := series.slot(number)) >= before:
-        number -= 1
+    try:
+        number = series.number_near(before)
+        while series.slot(number) < before:
+            number += 1
+        while (slot := series.slot(number)) >= before:
+            number -= 1
+    except (OverflowError, ValueError):
+        return None
     return slot
 
 
-def first_slot_at_or_after(schedule: Schedule, at: datetime, anchor: Anchor | None) -> datetime:
-    """First slot that is ``at`` itself or later."""
+def first_slot_at_or_after(schedule: Schedule, at: datetime, anchor: Anchor | None) -> datetime | None:
+    """First slot that is ``at`` itself or later; None as for :func:`next_slot`."""
     # In UTC: subtracting from a local time forgets which pass of a repeated hour it is in.
     return next_slot(schedule, _in_utc(at) - _ONE_MICROSECOND, anchor)
 
@@ -190,19 +186,29 @@ def slots_between(
     """Slots later than ``after`` and not later than ``until``, ascending; at most the first ``limit`` of them."""
     slots: list[datetime] = []
     slot = next_slot(schedule, after, anchor)
-    while slot <= until and (limit is None or len(slots) < limit):
+    while slot is not None and slot <= until and (limit is None or len(slots) < limit):
         slots.append(slot)
         slot = next_slot(schedule, slot, anchor)
     return slots
 
 
 def next_slots(schedule: Schedule, after: datetime, anchor: Anchor | None, count: int) -> list[datetime]:
-    """The ``count`` slots that follow ``after``, ascending: the preview that a person sees while editing."""
+    """The ``count`` slots that follow ``after``, ascending, or as many as there are: a preview for people."""
     slots: list[datetime] = []
-    for _ in range(count):
-        after = next_slot(schedule, after, anchor)
-        slots.append(after)
+    while len(slots) < count and (slot := next_slot(schedule, slots[-1] if slots else after, anchor)) is not None:
+        slots.append(slot)
     return slots
+
+
+def refuse_without_time(schedule: Schedule, *, now: datetime) -> None:
+    """Raise ScheduleError for a crontab that has no time in the ten years after `now`, in its zone (D34)."""
+    if schedule.crontab is not None and next_slot(schedule, now, None) is None:
+        raise ScheduleError(
+            "crontab",
+            schedule.crontab,
+            f"it has no time in the next ten years in the zone {schedule.timezone} "
+            "(the times that a clock change leaves out are none)",
+        )
 
 
 def anchor_for(schedule: Schedule, at: datetime, previous: Anchor | None = None) -> Anchor | None:
@@ -241,8 +247,8 @@ def serves_early(
     early = slot - received_at
     if not timedelta(0) < early <= tolerance:
         return None
-    gap = slot - previous_slot(schedule, slot, anchor)
-    return slot if early <= gap / 2 else None
+    before = previous_slot(schedule, slot, anchor)
+    return slot if before is None or early <= (slot - before) / 2 else None
 
 
 @lru_cache(maxsize=4096)
@@ -271,33 +277,6 @@ def _describe_crontab(crontab: str) -> str:
     if day_of_month.startswith("*") or day_of_week.startswith("*"):
         return text.replace(", or on ", ", on ") + ", on days that match both"
     return text if ", or on " in text else text + ", on days that match either"
-
-
-def parse_crontab(text: object) -> str:
-    """Normalise a crontab text: single blanks, nicknames written out. Raises ScheduleError for what cannot be used."""
-    allowed = "five fields (minute, hour, day of month, month, day of week) or one of " + ", ".join(_NICKNAMES)
-    if not isinstance(text, str):
-        raise ScheduleError("crontab", text, f"it takes a text of {allowed}")
-    crontab = " ".join(text.split())
-    crontab = _NICKNAMES.get(crontab, crontab)
-    if crontab.startswith("@"):
-        raise ScheduleError("crontab", text, f"this nickname is not known, it takes {allowed}")
-    if len(crontab) > CRONTAB_CHARACTERS_MAX:
-        raise ScheduleError("crontab", text, f"it takes at most {CRONTAB_CHARACTERS_MAX} characters")
-    fields = len(crontab.split())
-    if fields == 6:
-        raise ScheduleError("crontab", text, f"a field for seconds is not supported, it takes {allowed}")
-    if fields != 5:
-        raise ScheduleError("crontab", text, f"it has {fields} fields, it takes {allowed}")
-    try:
-        dates = CronSim(crontab, datetime(2000, 1, 1, tzinfo=UTC))
-    except CronSimError as error:
-        raise ScheduleError("crontab", text, f"{str(error).lower()}, it takes {allowed}") from error
-    # cronsim gives up after 50 years. No date that exists is rarer than a 29 February on a given weekday, which comes
-    # back after 40 years at most (2072 to 2112): what is found here is found from any day, forward and backward.
-    if next(dates, None) is None:
-        raise ScheduleError("crontab", text, _NEVER_MATCHES)
-    return crontab
 
 
 def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
@@ -364,58 +343,13 @@ def _last_day(year: int, month: int) -> int:
 
 
 @lru_cache(maxsize=32_768)
-def _next_crontab_slot(crontab: str, timezone: str, after: datetime) -> datetime:
-    zone = _zone(timezone)
-    local = after.astimezone(zone)
-    # Within a repeated hour both passes hold slots to choose from; elsewhere each wall time is one instant.
-    overlap = _overlap(local)
-    start = local.replace(tzinfo=None) - overlap
-    passes = (0, 1) if overlap else (0,)
-    return min(
-        next(slot for slot in _instants(crontab, zone, start, fold, reverse=False) if slot > after) for fold in passes
-    )
+def _next_crontab_slot(crontab: str, timezone: str, after: datetime) -> datetime | None:
+    return next_instant(crontab, _zone(timezone), after)
 
 
 @lru_cache(maxsize=32_768)
-def _previous_crontab_slot(crontab: str, timezone: str, before: datetime) -> datetime:
-    zone = _zone(timezone)
-    local = before.astimezone(zone)
-    overlap = _overlap(local)
-    start = local.replace(tzinfo=None) + overlap
-    passes = (0, 1) if overlap else (1,)
-    return max(
-        next(slot for slot in _instants(crontab, zone, start, fold, reverse=True) if slot < before) for fold in passes
-    )
-
-
-def _overlap(local: datetime) -> timedelta:
-    """Length of the repetition that a wall time lies in, zero outside of one."""
-    # Plain differences of two wall times would ignore the fold; as UTC they do not.
-    return local.replace(fold=1).astimezone(UTC) - local.replace(fold=0).astimezone(UTC)
-
-
-def _instants(crontab: str, zone: ZoneInfo, start: datetime, fold: int, *, reverse: bool) -> Iterator[datetime]:
-    """Slots whose wall time is after (before) the naive ``start``, with repeated wall times taken in pass ``fold``.
-
-    cronsim only ever sees naive wall times. Given a zone it steps through it in whole hours, which loses slots where
-    the clock changes by 30 minutes (Lord Howe) or at midnight (Sao Paulo), and differs between its two directions.
-    """
-    minute_field, hour_field, *_ = crontab.split()
-    at_fixed_times = not minute_field.startswith("*") and not hour_field.startswith("*")
-    for wall in CronSim(crontab, start, reverse=reverse):
-        # Fixed times run once in a repeated hour: in the first pass.
-        slot = wall.replace(tzinfo=zone, fold=0 if at_fixed_times else fold)
-        if not _exists(slot):
-            if not at_fixed_times:
-                continue
-            while not _exists(slot):
-                slot += _ONE_MINUTE
-        yield slot.astimezone(UTC)
-    raise ScheduleError("crontab", crontab, _NEVER_MATCHES)
-
-
-def _exists(local: datetime) -> bool:
-    return local.astimezone(UTC).astimezone(local.tzinfo).replace(tzinfo=None) == local.replace(tzinfo=None)
+def _previous_crontab_slot(crontab: str, timezone: str, before: datetime) -> datetime | None:
+    return previous_instant(crontab, _zone(timezone), before)
 
 
 class _IntervalSeries:

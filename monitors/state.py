@@ -45,12 +45,13 @@ class MonitorRules:
 class ServedAhead:
     """Slots that a check-in served while older ones still waited for the clock to judge them.
 
-    The pointer, when it gets to `first_slot` or beyond, goes on at `next_slot`, in the series of `anchor`.
+    The pointer, when it gets to `first_slot` or beyond, goes on at `next_slot`, in the series of `anchor`; without a
+    `next_slot`, nothing is expected any more (D34).
     `received_at` is when the check-in came: an older slot that is put off until later than that is served by it, too.
     """
 
     first_slot: datetime
-    next_slot: datetime
+    next_slot: datetime | None
     anchor: Anchor | None
     received_at: datetime | None = None
 

@@ -201,8 +201,12 @@ class TestWhatMayBeTyped:
     @pytest.mark.parametrize(
         ("changes", "field", "sentence"),
         [
-            ({"crontab": "61 * * * *"}, "crontab", "crontab '61 * * * *' cannot be used: bad minute, it takes"),
-            ({"crontab": "0 0 31 2 *"}, "crontab", "crontab '0 0 31 2 *' cannot be used: bad day-of-month, it takes"),
+            (
+                {"crontab": "61 * * * *"},
+                "crontab",
+                "the field for the minute holds '61', it takes numbers from 0 to 59",
+            ),
+            ({"crontab": "0 0 31 2 *"}, "crontab", "crontab '0 0 31 2 *' cannot be used: it never matches, it takes"),
             ({"crontab": ""}, "crontab", "crontab '' cannot be used: "),
             ({"crontab": "* * * * * *"}, "crontab", "a field for seconds is not supported"),
             ({"crontab": "@reboot"}, "crontab", "this nickname is not known"),

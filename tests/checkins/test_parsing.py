@@ -388,7 +388,7 @@ def test_a_schedule_is_read_in_both_shapes(config: dict[str, object], schedule: 
         ([2, "hour"], "crontab or interval"),
         ({"type": "solar", "value": "sunrise"}, "crontab or interval"),
         ({"type": ["crontab"], "value": "0 3 * * *"}, "crontab or interval"),
-        ({"type": "crontab", "value": "0 0 31 2 *"}, "day-of-month"),
+        ({"type": "crontab", "value": "0 0 31 2 *"}, "never matches"),
         ({"type": "crontab", "value": "*/5 0 3 * * *"}, "seconds"),
         ({"type": "crontab", "value": "@reboot"}, "nickname"),
         ({"type": "crontab"}, "text"),

@@ -14,8 +14,9 @@ from monitors.expectation import (
     expect_from_now,
     expect_nothing,
 )
-from monitors.schedule import Anchor, Schedule, anchor_for, next_slot, serves_early, slots_between
+from monitors.schedule import Anchor, Schedule, anchor_for, serves_early, slots_between
 from monitors.state import EnvironmentState, MonitorRules
+from tests.slots import next_slot
 
 TOLERANCE = timedelta(seconds=5)
 
@@ -351,3 +352,42 @@ def test_d1_d20_every_slot_is_missed_or_served_once_however_late_the_clock_is(sc
         assert state.next_checkin_latest == state.pending_slot + timedelta(minutes=margin)
         assert state.served_ahead == () or state.next_checkin_latest <= now
     assert found == naive_misses(every.schedule, timedelta(minutes=margin), start, messages, now.replace(second=0))
+
+
+# --- No more times (D34) ----------------------------------------------------------------------------------------------
+
+LEAP_SUNDAYS = rules("0 0 29 2 */7")
+LAST = datetime(2032, 2, 29, tzinfo=UTC)  # The next one is in 2060.
+
+
+def test_d34_after_the_last_time_nothing_is_expected():
+    state = heard(LAST - timedelta(days=1), LEAP_SUNDAYS)
+    assert state.pending_slot == LAST
+    assert heard(LAST + timedelta(seconds=3), LEAP_SUNDAYS, state).pending_slot is None
+    slots, after = decide_due_slots(state, LEAP_SUNDAYS, tick=LAST + timedelta(minutes=5))
+    assert [due.slot for due in slots] == [LAST]
+    assert (after.pending_slot, after.next_checkin, after.next_checkin_latest) == (None, None, None)
+    assert expect_from_now(replace(state, last_checkin=LAST), LEAP_SUNDAYS, now=LAST).pending_slot is None
+
+
+def test_d34_a_check_in_in_time_after_the_last_slot_is_due_keeps_the_miss():
+    """The clock is late: the slot is judged by it still, and what the check-in found is that nothing follows."""
+    state = heard(LAST - timedelta(days=1), LEAP_SUNDAYS)
+    late = heard(LAST + timedelta(minutes=2), LEAP_SUNDAYS, state)
+    assert late.pending_slot == LAST
+    slots, after = decide_due_slots(late, LEAP_SUNDAYS, tick=LAST + timedelta(minutes=5))
+    assert [due.slot for due in slots] == [LAST]
+    assert after.pending_slot is None
+
+
+def test_d34_two_slots_of_which_the_second_and_last_was_served_while_the_clock_was_away():
+    """`served_ahead` without a next slot: the pointer stops there."""
+    margin = rules("0,1 0 29 2 */7", margin=1)
+    state = heard(LAST - timedelta(days=1), margin)
+    served = heard(LAST + timedelta(minutes=1, seconds=30), margin, state)
+    assert [ahead.next_slot for ahead in served.served_ahead] == [None]
+    again = heard(LAST + timedelta(minutes=1, seconds=40), margin, served)
+    assert again == served
+    slots, after = decide_due_slots(again, margin, tick=LAST + timedelta(minutes=5))
+    assert [due.slot for due in slots] == [LAST]
+    assert after.pending_slot is None

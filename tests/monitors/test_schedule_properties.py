@@ -11,20 +11,19 @@ from zoneinfo import ZoneInfo
 from hypothesis import assume, example, given, reject, settings
 from hypothesis import strategies as st
 
+from monitors import schedule as schedule_module
 from monitors.schedule import (
     IntervalUnit,
     Schedule,
     ScheduleError,
     anchor_for,
     describe,
-    first_slot_at_or_after,
-    next_slot,
     next_slots,
     parse_crontab,
-    previous_slot,
     serves_early,
     slots_between,
 )
+from tests.slots import first_slot_at_or_after, next_slot, previous_slot
 
 unhurried = settings(deadline=None)  # A busy machine is no reason to fail.
 
@@ -114,7 +113,13 @@ def questions(draw):
     timezone, instant = draw(zones_and_instants())
     schedule = draw(st.one_of(crontab_schedules(timezone), interval_schedules(timezone)))
     distance = draw(st.timedeltas(min_value=timedelta(days=-1500), max_value=timedelta(days=1500)))
-    return schedule, anchor_for(schedule, instant + distance), instant
+    anchor = anchor_for(schedule, instant + distance)
+    # What has no time for ten years is a matter of its own (test_crontab).
+    coming = next_slots(schedule, instant, anchor, 10)
+    assume(len(coming) == 10)
+    before = schedule_module.previous_slot(schedule, coming[0], anchor)
+    assume(before is not None and schedule_module.previous_slot(schedule, before, anchor) is not None)
+    return schedule, anchor, instant
 
 
 # --- Order -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ stores no counter: streaks, results and slots are counted out anew from the whol
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from monitors.schedule import Anchor, Schedule, anchor_for, next_slot, serves_early, slots_between
+from monitors.schedule import Anchor, Schedule, anchor_for, serves_early, slots_between
+from tests.slots import next_slot
 
 MINUTE = timedelta(minutes=1)
 LIFE = timedelta(days=7)
