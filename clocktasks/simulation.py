@@ -14,7 +14,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, Sum
 from msgspec import UNSET
 
 from checkins.messages import Source
@@ -43,7 +43,7 @@ from clocktasks.services import (
     encode_clock_task,
     process_clock_task,
 )
-from incidents.models import Incident, Occurrence
+from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitor, set_monitors_muted, update_monitor
@@ -51,6 +51,8 @@ from monitors.services import create_environments, create_monitor, set_monitors_
 RUN_NAMESPACE = uuid.UUID("3d3f2b2e-5c5c-4b0e-8d6e-1f0a7c9e4b21")
 ZERO_ID = "0" * 32
 NODE_ID = uuid.UUID("6c6f9c1b-2c6b-4f1f-9d0e-4f5f6f6a2b11")
+NONE = (0, 0, 0)
+"""Open incidents, resolved ones and occurrences of an environment that has none."""
 ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2200, 1, 1, tzinfo=UTC))
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 APPS = ("monitors", "checkins", "incidents", "clocktasks")
@@ -216,12 +218,10 @@ def observe(after_event: int) -> Expectation:
         .annotate(
             open=Count("id", filter=Q(resolved_at__isnull=True)),
             resolved=Count("id", filter=Q(resolved_at__isnull=False)),
+            counted=Sum("occurrence_count"),
         )
     )
-    open_and_resolved = {row[0]: row[1:] for row in incidents}
-    occurrences = dict(
-        Occurrence.objects.order_by().values_list("incident__monitor_environment_id").annotate(Count("id"))
-    )
+    counts = {row[0]: row[1:] for row in incidents}
     return Expectation(
         after_event=after_event,
         checkins=[
@@ -238,9 +238,9 @@ def observe(after_event: int) -> Expectation:
         environment_status={name: row.status for name, row in environments.items()},
         next_checkin={name: row.next_checkin for name, row in environments.items()},
         next_checkin_latest={name: row.next_checkin_latest for name, row in environments.items()},
-        open_incidents={name: open_and_resolved.get(row.id, (0, 0))[0] for name, row in environments.items()},
-        resolved_incidents={name: open_and_resolved.get(row.id, (0, 0))[1] for name, row in environments.items()},
-        occurrences={name: occurrences.get(row.id, 0) for name, row in environments.items()},
+        open_incidents={name: counts.get(row.id, NONE)[0] for name, row in environments.items()},
+        resolved_incidents={name: counts.get(row.id, NONE)[1] for name, row in environments.items()},
+        occurrences={name: counts.get(row.id, NONE)[2] for name, row in environments.items()},
     )
 
 

@@ -290,7 +290,8 @@ CHECKINS = """
 # What happened after the end is not compared: neither failures, nor the ok that ends an incident.
 INCIDENTS = """
     SELECT i.monitor_environment_id, i.started_at, CASE WHEN i.resolved_at < %(end)s THEN i.resolved_at END,
-           (SELECT count(*) FROM incidents_occurrence o WHERE o.incident_id = i.id AND o.occurred_at < %(end)s)
+           i.occurrence_count
+           - (SELECT count(*) FROM incidents_occurrence o WHERE o.incident_id = i.id AND o.occurred_at >= %(end)s)
       FROM incidents_incident i WHERE i.opened_at <= %(end)s
 """
 BROKEN = """

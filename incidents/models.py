@@ -63,7 +63,7 @@ class Incident(models.Model):
 
     Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
     the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the
-    environment was muted all along.
+    environment was muted all along. `occurrence_count` counts all occurrences, of which some are kept (D42).
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -84,6 +84,7 @@ class Incident(models.Model):
         blank=True,
     )
     resolved_at = models.DateTimeField(null=True, blank=True)
+    occurrence_count = models.PositiveIntegerField(default=0)
 
     class Meta:
         constraints = [
@@ -106,11 +107,15 @@ class Incident(models.Model):
 
 
 class Occurrence(models.Model):
-    """One failed check-in of an incident, with all that explains it (P8), as it was when it happened."""
+    """One failed check-in of an incident, with all that explains it (P8), as it was when it happened.
+
+    `number` counts the occurrences of the incident from 1. The first 10 and the newest 100 are kept (D42).
+    """
 
     # Repeats what the incident says, for the issue's page; the incident's foreign key is the check.
     issue = models.ForeignKey(Issue, on_delete=models.CASCADE, related_name="occurrences", db_constraint=False)
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="occurrences", db_index=False)
+    number = models.PositiveIntegerField()
     checkin = models.ForeignKey(
         "checkins.CheckIn", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
@@ -129,6 +134,8 @@ class Occurrence(models.Model):
         constraints = [
             # D7: a failed check-in has one occurrence in its incident, whatever is repeated.
             models.UniqueConstraint(fields=["incident", "checkin"], name="occurrence_once_per_failed_checkin"),
+            # D42: which ones are kept is told by the number.
+            models.UniqueConstraint(fields=["incident", "number"], name="occurrence_numbered_once"),
         ]
         ordering = ["id"]
 

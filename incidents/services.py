@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from django.conf import settings
@@ -17,6 +17,7 @@ from django.db import connection, transaction
 
 from incidents.evidence import explain, failure_reason, subtitle, title
 from incidents.models import Incident, Issue, Notification
+from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.bulk import insert_rows
 from monitors.environments import LockedEnvironment
@@ -56,6 +57,14 @@ class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
     id: int
     started_at: datetime
     received_at: datetime
+
+
+class _Incident(NamedTuple):
+    """An incident that a call writes to, and its number of occurrences before and after it."""
+
+    id: int
+    before: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +112,8 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
         incidents = _open_incidents(failing, issues)
         _record_occurrences(shown, issues, incidents)
         _queue_notifications(
-            {incidents[item.failure.environment.id]: item.failure.failed_at for item in shown if item.opens}, "opened"
+            {incidents[item.failure.environment.id].id: item.failure.failed_at for item in shown if item.opens},
+            "opened",
         )
     return decisions
 
@@ -256,8 +266,15 @@ def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
     return dict(written)
 
 
-def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict[int, int]:
-    """Insert the incidents that open now, find the ones that go on, and return incident ids by environment id."""
+def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict[int, _Incident]:
+    """Insert the incidents that open now, find the ones that go on, and return them by environment id.
+
+    All of them get the number of occurrences that they have then.
+    """
+    added = dict.fromkeys((item.failure.environment.id for item in failing), 0)
+    for item in failing:
+        if not item.failure.environment.is_muted:
+            added[item.failure.environment.id] += len(item.run)
     opened = insert_rows(
         "incidents_incident",
         {
@@ -267,6 +284,7 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
             "starting_checkin_id": "bigint",
             "started_at": "timestamptz",
             "opened_at": "timestamptz",
+            "occurrence_count": "integer",
         },
         [
             (
@@ -277,38 +295,53 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
                 item.run[0].id,
                 item.run[0].started_at,
                 item.failure.failed_at,
+                added[environment.id],
             )
             for item in failing
             if item.opens
             for environment in (item.failure.environment,)
         ],
-        returning="monitor_environment_id, id",
+        returning="monitor_environment_id, id, occurrence_count",
     )
-    incidents: dict[int, int] = dict(opened)
+    incidents = {environment_id: _Incident(id_, 0, count) for environment_id, id_, count in opened}
     going_on = {item.failure.environment.id for item in failing} - incidents.keys()
     if going_on:
         with connection.cursor() as cursor:
             # Unmuted meanwhile: the incident gets its issue now.
             cursor.execute(
                 """
-                UPDATE incidents_incident AS i SET issue_id = coalesce(i.issue_id, new.issue_id)
-                  FROM unnest(%s::bigint[], %s::bigint[]) AS new (monitor_environment_id, issue_id)
+                UPDATE incidents_incident AS i
+                   SET issue_id = coalesce(i.issue_id, new.issue_id),
+                       occurrence_count = i.occurrence_count + new.added
+                  FROM unnest(%s::bigint[], %s::bigint[], %s::integer[])
+                       AS new (monitor_environment_id, issue_id, added)
                  WHERE i.monitor_environment_id = new.monitor_environment_id AND i.resolved_at IS NULL
-                RETURNING i.monitor_environment_id, i.id
+                RETURNING i.monitor_environment_id, i.id, i.occurrence_count - new.added, i.occurrence_count
                 """,
-                [sorted(going_on), [issues.get(environment_id) for environment_id in sorted(going_on)]],
+                [
+                    sorted(going_on),
+                    [issues.get(environment_id) for environment_id in sorted(going_on)],
+                    [added[environment_id] for environment_id in sorted(going_on)],
+                ],
             )
-            incidents.update(cursor.fetchall())
+            incidents |= {environment_id: _Incident(*row) for environment_id, *row in cursor.fetchall()}
     return incidents
 
 
-def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incidents: dict[int, int]) -> None:
-    rows = [row for item in shown for row in _occurrence_rows(item, issues, incidents)]
+def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incidents: dict[int, _Incident]) -> None:
+    """Record what the failures are, and remove what they overtake (D42): the caller has the environments."""
+    numbers = {environment_id: incident.before for environment_id, incident in incidents.items()}
+    rows: list[tuple[Any, ...]] = []
+    for item in shown:
+        id_ = item.failure.environment.id
+        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1)
+        numbers[id_] += len(item.run)
     insert_rows(
         "incidents_occurrence",
         {
             "issue_id": "bigint",
             "incident_id": "bigint",
+            "number": "integer",
             "checkin_id": "bigint",
             "title": "text",
             "subtitle": "text",
@@ -324,13 +357,19 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
         rows,
         tail="ON CONFLICT (incident_id, checkin_id) DO NOTHING",
     )
+    thin_out(incidents.values())
 
 
-def _occurrence_rows(item: _Failing, issues: dict[int, int], incidents: dict[int, int]) -> Iterable[tuple[Any, ...]]:
+def _occurrence_rows(
+    item: _Failing, issue_id: int, incident: _Incident, *, numbered_from: int
+) -> Iterable[tuple[Any, ...]]:
+    """Yield the rows of a failing run, but those that its own end overtakes: a threshold may be 720."""
     environment = item.failure.environment
     reason_text = failure_reason([failure.kind for failure in item.run])
     guids = [failure.guid for failure in item.run]
-    for failure in item.run:
+    for number, failure in enumerate(item.run, numbered_from):
+        if not is_kept(number, count=incident.after):
+            continue
         explanation = explain(
             kind=failure.kind,
             reason=item.decision.reason,
@@ -343,8 +382,9 @@ def _occurrence_rows(item: _Failing, issues: dict[int, int], incidents: dict[int
             received_at=failure.received_at,
         )
         yield (
-            issues[environment.id],
-            incidents[environment.id],
+            issue_id,
+            incident.id,
+            number,
             failure.id,
             title(environment.monitor_name),
             subtitle(reason_text),

@@ -333,6 +333,7 @@ class OccurrenceFactory(DjangoModelFactory[Occurrence]):
         model = Occurrence
 
     incident = SubFactory(IncidentFactory)
+    number = Sequence(lambda n: n + 1)
     issue = SelfAttribute("incident.issue")
     checkin = SelfAttribute("incident.starting_checkin")
     title = SelfAttribute("incident.issue.title")

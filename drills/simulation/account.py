@@ -263,7 +263,7 @@ CHECKINS_SQL = """
 """
 INCIDENTS_SQL = """
     SELECT m.slug || '/' || e.name, i.resolved_at IS NULL,
-           (SELECT count(*) FROM incidents_occurrence o WHERE o.incident_id = i.id),
+           i.occurrence_count,
            array(SELECT n.transition || CASE WHEN n.sent_at IS NULL THEN ' (not sent)' ELSE '' END
                    FROM incidents_notification n WHERE n.incident_id = i.id ORDER BY n.transition),
            array(SELECT n.idempotency_key FROM incidents_notification n WHERE n.incident_id = i.id)

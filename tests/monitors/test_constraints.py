@@ -50,6 +50,13 @@ def second_open_incident():
     )
 
 
+def another_occurrence_with_its_number():
+    first = factories.OccurrenceFactory()
+    row = first.incident.monitor_environment
+    other = factories.CheckInFactory(monitor_environment=row, status="error")
+    factories.OccurrenceFactory(incident=first.incident, number=first.number, checkin=other)
+
+
 def environment(**broken):
     return changed(factories.MonitorEnvironmentFactory, **broken)
 
@@ -256,6 +263,7 @@ VIOLATIONS = [
         doubled(factories.NotificationFactory, "incident"),
     ),
     ("occurrence_once_per_failed_checkin", "the same check-in", doubled(factories.OccurrenceFactory, "incident")),
+    ("occurrence_numbered_once", "the same number", another_occurrence_with_its_number),
     ("processing_error_counts_at_least_one", "none", changed(factories.ProcessingErrorFactory, count=0)),
     (
         "processing_error_once_a_minute_and_kind",

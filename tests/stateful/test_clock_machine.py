@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import transaction
-from django.db.models import Count
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -280,7 +279,7 @@ class ClockMachine(RuleBasedStateMachine):
         issues: dict[int, list[Issue]] = defaultdict(list)
         for checkin in CheckIn.objects.order_by("date_added", "id"):
             checkins[checkin.monitor_environment_id].append(checkin)
-        for incident in Incident.objects.annotate(occurrence_count=Count("occurrences")):
+        for incident in Incident.objects.all():
             incidents[incident.monitor_environment_id].append(incident)
         for issue in Issue.objects.all():
             issues[issue.monitor_environment_id].append(issue)
