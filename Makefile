@@ -13,6 +13,7 @@ help: ## Print what there is
 .venv/.synced: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
 		{ echo "Watchclock needs Python 3.11, 3.12 or 3.13. Choose one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -e $@ || echo "Installing, about a minute, once ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --quiet --frozen --inexact --active

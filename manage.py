@@ -9,17 +9,17 @@ import environ
 
 
 def main() -> None:
-    """Run the command; a wrong setting is one plain line, not a traceback."""
+    """Run the command; a wrong setting or an absent engine is one plain line, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     read_environment_of_make_run()
     from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    try:
-        settings.DEBUG  # noqa: B018  (loads the settings)
-    except ImproperlyConfigured as error:
-        sys.exit(f"Watchclock cannot start: {error}")
+    from project import starting
+
+    if "--traceback" not in sys.argv:
+        sys.excepthook = starting.report_uncaught
+    settings.DEBUG  # noqa: B018  (loads the settings)
     execute_from_command_line(sys.argv)
 
 

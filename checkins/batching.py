@@ -243,7 +243,7 @@ class Batcher:
             self._go(direct=not self._spool.count)
         else:
             logger.warning(
-                "PostgreSQL is away (%s): check-ins go to the spool in %s until it is back",
+                "PostgreSQL (DATABASE_URL) is away: %s; check-ins go to the spool in %s until it is back",
                 _describe_outage(registering, self.options.patience),
                 self.options.spool_directory,
             )

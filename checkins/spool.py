@@ -128,7 +128,7 @@ class Spool:
                 if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
                     return _open_locked(directory, node_id, lock, bytes_max=bytes_max)
         except (OSError, sqlite3.Error) as error:
-            raise SpoolUnusableError(f"no spool can be kept in {directory}: {error}") from error
+            raise SpoolUnusableError(f"no spool can be kept in {directory} (SPOOL_DIRECTORY): {error}") from error
 
     @classmethod
     def open_orphan(cls, directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> "Spool | None":

@@ -14,6 +14,7 @@ import redis
 from monitors.meters import valkey
 
 KEY = "watchclock:alive"
+WRITABLE_KEY = "watchclock:writable"
 SAY_SECONDS = 10.0
 """How often a worker says so. Beat does whenever it has sent something, which is every 20 seconds and more often."""
 FORGET_SECONDS = 86_400
@@ -34,6 +35,11 @@ def say_alive(kind: Kind, now: datetime, *, host: str | None = None) -> None:
         pipeline.hset(KEY, f"{kind.value}@{host or socket.gethostname()}", now.isoformat())
         pipeline.expire(KEY, FORGET_SECONDS)
         pipeline.execute()
+
+
+def check_writable(now: datetime) -> None:
+    """Write to Valkey, which answers questions also when it has no memory left. Raises redis.RedisError."""
+    valkey().set(WRITABLE_KEY, now.isoformat(), ex=60)
 
 
 def last_heard() -> dict[tuple[Kind, str], datetime]:

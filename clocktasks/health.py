@@ -204,9 +204,11 @@ def _find_outages(facts: Facts) -> list[Finding]:
             Finding(
                 Part.VALKEY,
                 True,
-                f"Valkey does not answer ({facts.valkey.error}).",
+                f"Valkey cannot be used ({facts.valkey.error}): through it beat wakes the workers, and without them "
+                "nothing is judged.",
                 facts.valkey.since,
-                "Bring it back, empty if need be: nothing that must be kept is in it.",
+                "Bring it back, or give it memory (maxmemory); empty if need be, since nothing that must be kept is in "
+                "it.",
             )
         )
     if facts.broker is not None:

@@ -290,7 +290,7 @@ def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> 
 
 def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
     """Start workers and beats, of which the first of each has a clock that can be put wrong."""
-    arguments = supervisor.program_arguments(directory)
+    arguments = supervisor.program_arguments()
     clocks = {name: directory / f"{name}-clock" for name in ("worker-1", "beat-1")}
     for path in clocks.values():
         write_step(path, 0)

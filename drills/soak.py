@@ -178,7 +178,7 @@ def record_commits(world: World) -> None:
 def start_clock(world: World, directory: Path) -> None:
     """Start beat and a worker as `make run` does."""
     (directory / "beat").mkdir()
-    for name, arguments in supervisor.program_arguments(directory).items():
+    for name, arguments in supervisor.program_arguments().items():
         world.start_program(name, arguments)
 
 

@@ -3,6 +3,7 @@
 import logging
 import logging.config
 import os
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -11,9 +12,15 @@ import structlog
 from celery import Celery, bootsteps, signals
 from django.conf import settings
 
+from project import broker, starting
+
 logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+
+# Celery's command line lets a wrong setting end in a traceback.
+sys.excepthook = starting.report_uncaught
+broker.register()
 
 app = Celery("project")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -52,6 +59,14 @@ def push_meters(**_: Any) -> None:
     structlog.contextvars.clear_contextvars()
     with suppress(redis.RedisError):  # The next push brings it.
         meters.push()
+
+
+@signals.celeryd_after_setup.connect
+@signals.beat_init.connect
+def report_absent_engines(**_: Any) -> None:
+    """Name the setting of an engine that cannot be reached. Celery goes on and tries again: it may come back."""
+    for absent in starting.find_absent_engines():
+        logger.error(absent)
 
 
 @signals.worker_ready.connect

@@ -28,10 +28,32 @@ def configuration(form: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": "project.logs.formatter", "form": form}},
-        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"outside": {"()": "project.logs.OutsideCauses"}},
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outside"]}},
         "loggers": {},
         "root": {"handlers": ["console"], "level": "INFO"},
     }
+
+
+class OutsideCauses(logging.Filter):
+    """Cuts tracebacks from lines whose cause is outside: a scanner's Host header, an engine that is away.
+
+    The traceback says nothing about it, and there is one for each request.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, some without their traceback."""
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name.startswith("django.security."):
+            record.exc_info = None
+        elif record.name == "django.request" and error is not None:
+            from project import starting
+
+            reason = starting.explain(error)
+            if reason is not None:
+                record.exc_info = None
+                record.msg, record.args = f"{record.getMessage()}: {reason}", ()
+        return True
 
 
 def formatter(form: str) -> logging.Formatter:

@@ -113,6 +113,7 @@ class Lookout:
         if self._missing_migrations:
             facts = replace(facts, missing_migrations=self._missing_migrations)
         try:
+            alive.check_writable(now)
             heard: dict[str, datetime] = {}
             for (kind, _), at in alive.last_heard().items():
                 heard[kind.value] = max(at, heard.get(kind.value, at))

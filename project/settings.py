@@ -25,7 +25,8 @@ if not SECRET_KEY:
             "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'. (`make run` makes and keeps its own.)"
         )
     SECRET_KEY = "for debugging only: anyone can read this key in the source"  # noqa: S105
-ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+ALLOWED_HOSTS = [*environment.words("ALLOWED_HOSTS", default=[]), *LOCAL_HOSTS]
 CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS", default=[])
 DATABASES = {
     "default": environment.database(
@@ -50,6 +51,7 @@ SECURE_HSTS_SECONDS = (
 if environment.flag("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SILENCED_SYSTEM_CHECKS = [
+    "security.W001",  # It looks for Django's SecurityMiddleware by name; `project.middleware` has a subclass of it.
     "security.W005",  # HSTS for subdomains: they may hold other people's sites, so this is not ours to say.
     "security.W021",  # HSTS preload: a decision of the domain's owner, and hard to take back.
 ]
@@ -70,7 +72,7 @@ INSTALLED_APPS = [
     "clocktasks",
 ]
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
+    "project.middleware.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -215,6 +217,8 @@ CELERY_TASK_TIME_LIMIT = 600
 # A crontab in beat runs in local time and has open bugs around clock changes, hence an interval. `relative` rounds it
 # to whole minutes, also after a late run. The task finds out by itself which ticks are due.
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
+# When each was last sent is kept in memory: a file could not be written on a full disk, and nobody needs it.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too: its health check in production.
 CELERY_BEAT_SCHEDULE = {
     "tick": {

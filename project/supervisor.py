@@ -15,7 +15,7 @@ What it needs to remember is in the data directory (`.watchclock/`, or WATCHCLOC
     secret_key      made on the first start (0600)
     lock            held while a supervisor runs; the kernel lets go of it whatever happens to the supervisor
     logs/           the output of every process
-    postgres/, valkey/, beat/   what the processes keep
+    postgres/, valkey/, spool/  what the processes keep
 
 Every child leads a process group of its own, so that Ctrl-C reaches only the supervisor, which then stops them in
 order, and so that what a killed child left behind can be ended with it. Children die with the supervisor, even if it is
@@ -59,6 +59,8 @@ WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
 STEADY_SECONDS = 60.0
 BACKLOG_CONNECTIONS = 4096
 """How many may wait for the web; it asks for as many as it wants when it comes."""
+WRITE_AGAIN_SECONDS = 10.0
+"""How often an instance.json that could not be written is tried again."""
 WEB_ALONE_SECONDS_MAX = 15.0
 """Worker and beat start when the web answers, so that check-ins are taken soonest, but wait no longer than this."""
 
@@ -109,7 +111,13 @@ class Child:
             return True
         if time.monotonic() < self.restart_at:
             return False
-        self.launch()
+        try:
+            self.launch()
+        except OSError as error:  # No room for its log, no memory for another process: that may pass.
+            wait = self.restart_seconds[-1]
+            self.restart_at = time.monotonic() + wait
+            say(f"{self.name} cannot be started: {explain_os_error(error)}; trying again in {wait:g} s.")
+            return False
         say(f"{self.name} restarted.")
         return True
 
@@ -127,6 +135,11 @@ def main() -> int:
                 run(home, listener, signals)
     except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
         say(f"Watchclock cannot start: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        say(f"Watchclock cannot start: {explain_os_error(error)}.", file=sys.stderr)
         return 1
     return 0
 
@@ -146,7 +159,6 @@ class Signals:
 def run(home: Path, listener: socket.socket, signals: Signals) -> None:
     """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
     port = int(listener.getsockname()[1])
-    (home / "beat").mkdir(exist_ok=True)
     logs = home / "logs"
     logs.mkdir(exist_ok=True, mode=0o700)
     children: list[Child] = []
@@ -166,13 +178,12 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
         instance = describe_instance(port, account, instance)
         web = web_child(listener, variables, logs)
-        others = [
-            program_child(name, arguments, variables, logs) for name, arguments in program_arguments(home).items()
-        ]
+        others = [program_child(name, arguments, variables, logs) for name, arguments in program_arguments().items()]
         children.append(web)
         web.launch()
         write_instance(home, instance, children)
-        greeted = False
+        greeted = unwritten = False
+        write_again_at = 0.0
         web_started_at = time.monotonic()
         while not signals.stop_asked:
             changed = [child for child in children if child.revive()]
@@ -182,8 +193,15 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
                     child.launch()
                 children += others
                 changed, others = others, []
-            if changed:
-                write_instance(home, instance, children)
+            unwritten = unwritten or bool(changed)
+            if unwritten and time.monotonic() >= write_again_at:
+                try:
+                    write_instance(home, instance, children)
+                    unwritten = False
+                except OSError as error:
+                    # It goes on without: only scripts, and the next start after a kill, read the file.
+                    write_again_at = time.monotonic() + WRITE_AGAIN_SECONDS
+                    say(f"{home / 'instance.json'} cannot be written: {explain_os_error(error)}.")
             if answers and not greeted:
                 greeted = True
                 greet(instance, logs)
@@ -194,7 +212,8 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
         listener.close()  # Whoever comes now is refused at once, and does not wait for a web that will not come.
         stop(children)
         if "base_url" in instance:
-            write_instance(home, instance, [])
+            with contextlib.suppress(OSError):
+                write_instance(home, instance, [])
             say("Stopped. The data stay in " + str(home))
 
 
@@ -288,7 +307,7 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
     return {**friendly, **os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
 
 
-def program_arguments(home: Path) -> dict[str, list[str]]:
+def program_arguments() -> dict[str, list[str]]:
     """What to run besides the engines and the web: name and arguments to Python."""
     return {
         "worker": [
@@ -297,8 +316,7 @@ def program_arguments(home: Path) -> dict[str, list[str]]:
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
         "beat": [
-            *("celery", "-A", "project", "beat", "--loglevel", "INFO"),
-            *("--schedule", str(home / "beat" / "schedule"), "--pidfile="),
+            *("celery", "-A", "project", "beat", "--loglevel", "INFO", "--pidfile="),
         ],
     }
 
@@ -444,6 +462,13 @@ def end_group(leader_pid: int, number: signal.Signals) -> None:
         os.killpg(leader_pid, number)
 
 
+def explain_os_error(error: OSError) -> str:
+    """The system's words, and what to do if the disk is full."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}. Make room on the disk; check-ins are refused with 503 meanwhile if they need it"
+    return str(error.strerror or error)
+
+
 def describe_exit(exit_code: int) -> str:
     """`exit code 3`, or the name of the signal that ended it."""
     return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
@@ -471,8 +496,8 @@ Ctrl-C stops it.
 
 
 def say(text: str, *, file: Any = None) -> None:
-    """Speak to the person at the terminal, at once even through a pipe; a closed terminal is no reason to stop."""
-    with contextlib.suppress(BrokenPipeError):
+    """Write to the terminal, at once even through a pipe. A closed one, or a full disk, is no reason to stop."""
+    with contextlib.suppress(OSError):
         print(text, file=file, flush=True)
 
 

@@ -7,3 +7,5 @@ urlpatterns = [
     path("admin/clock/", admin.site.admin_view(views.clock), name="clock"),
     path("admin/", admin.site.urls),
 ]
+
+handler500 = "project.errors.server_error"

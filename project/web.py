@@ -40,6 +40,7 @@ from granian.net import SocketHolder  # type: ignore[attr-defined]
 from granian.server.mp import MPServer
 
 from project import environment, logs
+from project.version import VERSION
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Application = Callable[[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]], Send], Awaitable[None]]
@@ -179,8 +180,12 @@ class SharedSocketServer(MPServer):
 
 
 def application(listener_fd: int) -> "DrainingApplication":
-    """What a worker serves; called in the worker."""
-    from project.asgi import application
+    """What a worker serves; called in the worker. Ends it with one line if a setting is wrong."""
+    try:
+        from project.asgi import application
+    except ImproperlyConfigured as error:
+        print(f"The web cannot start: {error}", file=sys.stderr)
+        sys.exit(1)
 
     return DrainingApplication(application, listener_fd=listener_fd, drain_seconds=drain_seconds())
 
@@ -201,7 +206,7 @@ class DrainingApplication:
         if scope["type"] == "lifespan":
             # The server has taken its signals already, and this takes one of them back.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.drain)
-            return self.application(scope, receive, send)
+            return self.application(scope, receive, partial(self.report_start, send))
 
         def send_and_close(event: dict[str, Any]) -> Awaitable[None]:
             # Asked at the answer, since a slow request may have come before the signal. What is asked here is asked ten
@@ -211,6 +216,14 @@ class DrainingApplication:
             return send(event)
 
         return self.application(scope, receive, send_and_close)
+
+    def report_start(self, send: Send, event: dict[str, Any]) -> Awaitable[None]:
+        """Pass an event of the worker's life on, and log that it serves once it does."""
+        if event["type"] == "lifespan.startup.complete":
+            with socket.socket(fileno=os.dup(self.listener_fd)) as listener:
+                host, port = listener.getsockname()[:2]
+            logger.info("Watchclock %s serves http://%s:%d/", VERSION, f"[{host}]" if ":" in host else host, port)
+        return send(event)
 
     def drain(self) -> None:
         """Accept no more, say goodbye with each answer, and end after `drain_seconds`."""

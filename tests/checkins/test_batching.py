@@ -353,7 +353,10 @@ def test_the_log_reports_an_absence_of_postgresql_its_end_and_what_a_stop_leaves
     process = make_process(patience=PATIENCE)
     with postgres.locked("LOCK TABLE checkins_ingestnode"):
         process.start()
-        assert "PostgreSQL is away (it has not answered for 0.2 s): check-ins go to the spool in" in caplog.text
+        assert (
+            "PostgreSQL (DATABASE_URL) is away: it has not answered for 0.2 s; check-ins go to the spool in"
+            in caplog.text
+        )
         assert process.ask(ping(monitor)) == [200]
     process.becomes_direct()
     eventually(lambda: "PostgreSQL takes check-ins again" in caplog.text, "the end of it is reported")

@@ -1,6 +1,7 @@
 """What docker-compose.yml promises; no container runs here."""
 
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -33,7 +34,7 @@ def test_nothing_that_looks_like_a_password_is_written_down():
                 assert value.startswith("${"), name
 
 
-@pytest.mark.parametrize(("service", "volume"), [(name, name) for name in ("postgres", "valkey", "web", "beat")])
+@pytest.mark.parametrize(("service", "volume"), [(name, name) for name in ("postgres", "valkey", "web")])
 def test_what_must_last_is_in_a_named_volume(service, volume):
     assert volume in COMPOSE["volumes"]
     assert any(mount.startswith(f"{volume}:/") for mount in SERVICES[service]["volumes"])
@@ -46,6 +47,38 @@ def test_the_spool_is_in_the_volume_of_the_web():
     assert directory
     assert directory[1].startswith(volume.partition(":")[2] + "/")
     assert "SPOOL_DIRECTORY" not in SERVICES["web"]["environment"]
+
+
+DECIDED_BY_THE_FILE = {"DATABASE_URL", "REDIS_URL", "WATCHCLOCK_HOST", "WATCHCLOCK_PORT"}
+OURS = [name for name, service in SERVICES.items() if service.get("image") == "watchclock"]
+
+
+def arriving(service: dict[str, Any], dotenv: dict[str, str]) -> dict[str, str]:
+    """What a container's environment comes to, as the compose specification says: env_file, then environment."""
+    variables = dict(dotenv) if ".env" in service.get("env_file", []) else {}
+    for name, value in service.get("environment", {}).items():
+        variables[name] = re.sub(
+            r"\$\{(\w+)(?::[-?]([^}]*))?\}", lambda use: dotenv.get(use[1]) or use[2] or "", str(value)
+        )
+    return variables
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_documented_setting_arrives_in_every_service(service):
+    reference = (BASE_DIR / "docs" / "reference" / "settings.md").read_text()
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", reference, re.MULTILINE)) - DECIDED_BY_THE_FILE
+    dotenv = {name: f"the value of {name}" for name in documented}
+
+    assert len(documented) > 40
+    arrived = arriving(SERVICES[service], dotenv)
+    assert {name: arrived.get(name) for name in documented} == dotenv
+
+
+def test_the_port_of_the_host_is_not_the_port_in_the_container():
+    environment = arriving(SERVICES["web"], {"WATCHCLOCK_PORT": "9000", "WATCHCLOCK_HOST": "127.0.0.1"})
+
+    assert (environment["WATCHCLOCK_HOST"], environment["WATCHCLOCK_PORT"]) == ("0.0.0.0", "8000")  # noqa: S104
+    assert SERVICES["web"]["ports"] == ["127.0.0.1:${WATCHCLOCK_PORT:-8000}:8000"]
 
 
 def test_only_the_web_is_published_and_only_on_this_host():

@@ -62,6 +62,22 @@ def look(looking: Lookout) -> Facts:
     return facts
 
 
+def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looking, clock):
+    TickFactory(at=NOW, dispatched_at=NOW)
+    valkey = meters.valkey()
+    valkey.config_set("maxmemory-policy", "noeviction")
+    valkey.config_set("maxmemory", "1")
+    try:
+        clock.now = NOW + 10 * MINUTE
+        facts = look(looking)
+    finally:
+        valkey.config_set("maxmemory", "0")
+
+    said = [finding.what for finding in find_problems(facts) if finding.is_bad]
+    assert any("Valkey cannot be used (" in what and "maxmemory" in what for what in said)
+    assert not any("No worker runs" in what or "No beat runs" in what for what in said)
+
+
 def test_it_sees_rows_processes_and_queues(looking):
     TickFactory(at=NOW)
     alive.say_alive(alive.Kind.BEAT, NOW - MINUTE, host="a")

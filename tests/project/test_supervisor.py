@@ -282,6 +282,41 @@ def still_alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return alive
 
 
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    """A disk of its own with room for an instance and not for much more."""
+    disk = open_directory(tmp_path) / "disk"
+    disk.mkdir()
+    size = "size=400m,mode=0755"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"only root can mount a small disk here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_nothing_is_reported_and_passes(small_disk):
+    supervisor = started(small_disk / "data", port=free_port())
+    try:
+        filler = small_disk / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"\0" * (1 << 20)):
+                pass
+        killed = supervisor.instance()["pids"]["worker"]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: "instance.json cannot be written: No space left on device" in supervisor.said(), supervisor)
+        assert "Make room on the disk" in supervisor.said()
+        assert supervisor.process.poll() is None
+
+        filler.unlink()
+
+        eventually(lambda: supervisor.instance()["pids"].get("worker", killed) != killed, supervisor)
+        eventually(lambda: takes_check_ins(supervisor), supervisor)
+        assert supervisor.process.poll() is None
+    finally:
+        supervisor.stop()
+
+
 def test_a_life_stop_leaves_nothing_a_kill_is_recovered_from_and_data_stay(tmp_path):
     home, port = open_directory(tmp_path) / "data", free_port()
 
