@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, Source
 from incidents.thresholds import is_superseded
-from monitors.expectation import expect_after_message, expected_slot
+from monitors.expectation import expect_after_beginning, expected_slot, has_slot_come_since
 from monitors.state import EnvironmentState, MonitorRules
 
 LIFE_MAX = timedelta(minutes=10_080)
@@ -141,7 +141,8 @@ def decide_checkin(
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
-        return _continue_run(message, existing, environment, rules)
+        if not _begins_anew(message, existing, environment, rules, early_tolerance=early_tolerance):
+            return _continue_run(message, existing, environment, rules)
     expected_time = expected_slot(environment, rules, received_at=message.received_at)
     run = CheckInState(
         id=None,
@@ -163,17 +164,43 @@ def decide_checkin(
     return _conclude(message, run, environment, rules, opens_run=True, early_tolerance=early_tolerance)
 
 
+def _begins_anew(
+    message: CheckInMessage,
+    running: CheckInState,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    early_tolerance: timedelta,
+) -> bool:
+    """Tell whether a start without id is no heartbeat of the newest running run, but begins the next one (D22).
+
+    The run before stays open until its own deadline: it may go on beside the new one, or have died without a word.
+    """
+    return (
+        message.check_in_id is None
+        and message.status is CheckInStatus.IN_PROGRESS
+        and has_slot_come_since(
+            environment,
+            rules,
+            began_at=running.date_added,
+            began_for=running.expected_time,
+            at=message.received_at,
+            early_tolerance=early_tolerance,
+        )
+    )
+
+
 def _continue_run(
     message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
 ) -> Effect:
     old, new = run.status, message.status
-    if message.received_at >= _whole_minute(run.date_added) + LIFE_MAX:
+    if message.received_at >= run.date_added + LIFE_MAX:
         return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
     if run.timeout_at is not None and run.timeout_at <= message.received_at:
-        # Due at a tick that the clock has not applied yet: what came at the tick or later is not seen by it (D20).
+        # A maximum runtime is meant to the second (D24): the next tick finds it, whatever came after the deadline.
         if new is CheckInStatus.IN_PROGRESS:
             return Effect(environment, problem=_finished(message, "its deadline has passed"))
-        return _finish_late(message, run, environment, rules)
+        return _finish_late(message, run, environment)
     if old in (CheckInStatus.IN_PROGRESS, CheckInStatus.UNKNOWN):
         if new is CheckInStatus.IN_PROGRESS:
             run = replace(
@@ -186,7 +213,7 @@ def _continue_run(
             run = replace(_ended(run, message), status=new, timeout_at=None)
         return _conclude(message, run, environment, rules)
     if old is CheckInStatus.TIMEOUT and new is not CheckInStatus.IN_PROGRESS:
-        return _finish_late(message, run, environment, rules)
+        return _finish_late(message, run, environment)
     if old in (CheckInStatus.OK, CheckInStatus.ERROR) and new is CheckInStatus.IN_PROGRESS:
         # The opening message was overtaken by the end: it fills in the start, and nothing else (D16).
         if run.date_in_progress is not None:
@@ -211,7 +238,7 @@ def _tell_again(
     earlier = EarlierWord(run.status, run.date_updated, run.duration_ms)
     if message.status is CheckInStatus.ERROR:
         run = _told_again(run, message)
-        return Effect(_heard(message, run, environment, rules), run, earlier_word=earlier)
+        return Effect(_heard(run, environment), run, earlier_word=earlier)
     run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK, failed_at=None)
     return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
 
@@ -221,9 +248,7 @@ def _says_nothing_new(message: CheckInMessage, run: CheckInState) -> bool:
     return message.duration_ms in (None, run.duration_ms)
 
 
-def _finish_late(
-    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
-) -> Effect:
+def _finish_late(message: CheckInMessage, run: CheckInState, environment: EnvironmentState) -> Effect:
     """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
     if run.finished_status is message.status and _says_nothing_new(message, run):
         return Effect(environment)
@@ -232,7 +257,7 @@ def _finish_late(
     if run.finished_status is not None:
         run = replace(run, duration_ms=None)  # It went on after all: the earlier end says nothing about how long.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
-    return Effect(_heard(message, run, environment, rules), run)
+    return Effect(_heard(run, environment), run)
 
 
 def _conclude(
@@ -245,34 +270,21 @@ def _conclude(
     early_tolerance: timedelta = timedelta(0),
 ) -> Effect:
     """Say what the run's new status means for its environment. Source: reference section 7."""
+    if run.status is CheckInStatus.ERROR and is_superseded(environment, run.date_added):
+        return Effect(environment, run)
+    if opens_run:
+        environment = expect_after_beginning(
+            environment, rules, received_at=message.received_at, early_tolerance=early_tolerance
+        )
+    environment = _heard(run, environment)
     if run.status is CheckInStatus.ERROR:
-        if is_superseded(environment, run.date_added):
-            return Effect(environment, run)
-        environment = _heard(message, run, environment, rules, opens_run=opens_run, early_tolerance=early_tolerance)
         return Effect(_with_result(environment, run), replace(run, failed_at=message.received_at), Verdict.FAILED)
-    environment = _heard(message, run, environment, rules, opens_run=opens_run, early_tolerance=early_tolerance)
     if run.status is CheckInStatus.OK:
         return Effect(_with_result(environment, run), run, Verdict.OK)
     return Effect(environment, run)
 
 
-def _heard(
-    message: CheckInMessage,
-    run: CheckInState,
-    environment: EnvironmentState,
-    rules: MonitorRules,
-    *,
-    opens_run: bool = False,
-    early_tolerance: timedelta = timedelta(0),
-) -> EnvironmentState:
-    """Move what is expected next; a message older than the newest one moves nothing back."""
-    environment = expect_after_message(
-        environment,
-        rules,
-        received_at=message.received_at,
-        opens_run=opens_run,
-        early_tolerance=early_tolerance,
-    )
+def _heard(run: CheckInState, environment: EnvironmentState) -> EnvironmentState:
     return replace(environment, last_checkin=_later(environment.last_checkin, run.date_added))
 
 
@@ -304,11 +316,13 @@ def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
 
 
 def _deadline(run: CheckInState, message: CheckInMessage, rules: MonitorRules) -> datetime:
-    """Return when a run that was heard of now is given up. Source: reference section 6.4."""
-    return min(
-        _whole_minute(message.received_at) + timedelta(minutes=rules.max_runtime_minutes),
-        _whole_minute(run.date_added) + LIFE_MAX,
-    )
+    """Return when a run that was heard of now is given up, to the second (D24).
+
+    Being heard of never brings the deadline nearer: the runtime may have become shorter meanwhile (D31), and a message
+    may come after a later one.
+    """
+    deadline = min(message.received_at + timedelta(minutes=rules.max_runtime_minutes), run.date_added + LIFE_MAX)
+    return deadline if run.timeout_at is None else max(deadline, run.timeout_at)
 
 
 def _mismatch(message: CheckInMessage) -> Problem:

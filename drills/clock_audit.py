@@ -245,12 +245,12 @@ class _Job:
         self._compare_runs({due.guid: due for due in due_runs(self.plan, runs, self.ledger)})
 
     def _what_was_heard(self) -> tuple[list[Message], list[Run]]:
-        """Look up every acknowledged message, and return when each was received."""
+        """Look up every acknowledged message; return what began runs, and the runs that said that they began."""
         runs: dict[Any, Run] = {}
         told = {one.guid for one in self.sent}
         # One was said to make the monitor, before the job began.
         others = [row for row in self.heard.values() if row.guid not in told]
-        messages = [Message(row.date_added, row.date_added, opens=True) for row in others]
+        messages = [Message(row.date_added, row.date_added) for row in others]
         self.account.check(len(messages) == 1, "false", f"{self.plan.slug}: {len(messages) - 1} nobody sent")
         self.account.check(
             len(self.heard) == sum(row.source != "clock" for row in self.rows), "doubled", f"{self.plan.slug}: an id"
@@ -275,12 +275,13 @@ class _Job:
                 "wrong",
                 f"{self.plan.slug}: {one} was received at {at}",
             )
-            message = Message(at, max(at, again), opens=not is_end)
+            if is_end:  # It serves no slot.
+                runs[one.guid] = runs[one.guid]._replace(ended_at=at, ended_as=one.status)
+                continue
+            message = Message(at, max(at, again))
             messages.append(message)
             if one.status == "in_progress":
                 runs[one.guid] = Run(str(one.guid), message, None, None)
-            elif is_end:
-                runs[one.guid] = runs[one.guid]._replace(ended_at=at, ended_as=one.status)
         return sorted(messages), list(runs.values())
 
     def _is_excused(self, since: datetime, until: datetime) -> bool:

@@ -2,9 +2,9 @@
 
 Shares nothing with the code that it judges. Slots of a monitor are the minutes of an hour that its `every` divides.
 
-- A slot is served by a message that was received from it until a margin after it, or by one that begins a run up to
-  five seconds before it. What is not served is missed at the tick that ends the margin.
-- A run that has not ended at the minute of its beginning plus the longest runtime is a timeout at that tick.
+- A slot is served by a message that begins a run and was received from five seconds before it until a margin after it.
+  What is not served is missed at the tick that ends the margin.
+- A run that has not ended at its beginning plus the longest runtime is a timeout at the first tick from then on.
 - Where nobody listened through the whole margin, or in the minute of the deadline, it is unknown instead. Where
   somebody listened in between, the margin is counted in minutes that were listened to.
 """
@@ -20,11 +20,10 @@ EARLY = timedelta(seconds=5)
 
 
 class Message(NamedTuple):
-    """Something that was received: at `at`, and perhaps once more up to `again`, if its client had to ask again."""
+    """What began a run: received at `at`, and perhaps once more up to `again`, if its client had to ask again."""
 
     at: datetime
     again: datetime
-    opens: bool
 
 
 class Run(NamedTuple):
@@ -68,12 +67,11 @@ def due_slots(plan: Plan, first_at: datetime, messages: Sequence[Message], ledge
         end, outcome = _end_of_margin(slot, plan.margin, ledger)
         promised = slot + plan.margin * MINUTE
         outcomes: set[str | None] = {outcome}
-        is_served = any((slot - EARLY if message.opens else slot) <= message.at < promised for message in messages)
+        is_served = any(slot - EARLY <= message.at < promised for message in messages)
         if not is_served:
             turn = max(turn, end)
         for message in messages:
-            begins = slot - EARLY if message.opens else slot
-            if message.at < max(turn, end) and message.again >= begins:
+            if message.at < max(turn, end) and message.again >= slot - EARLY:
                 # Asked again, or in a margin that was prolonged: perhaps the clock was late to say so.
                 outcomes.add(None)
         if turn <= ledger.until and not is_served:
@@ -96,20 +94,26 @@ def _end_of_margin(slot: datetime, margin: int, ledger: Ledger) -> tuple[datetim
 def due_runs(plan: Plan, runs: Iterable[Run], ledger: Ledger) -> Iterator[Due]:
     """Yield what had to come of each run whose deadline was judged, where it is no success."""
     for run in runs:
-        first, last = (
-            at.replace(second=0, microsecond=0) + plan.runtime * MINUTE for at in (run.began.at, run.began.again)
-        )
-        ticks = frozenset(first + number * MINUTE for number in range((last - first) // MINUTE + 1))
+        first, last = (at + plan.runtime * MINUTE for at in (run.began.at, run.began.again))
+        first_tick, last_tick = (_tick_at_or_after(deadline) for deadline in (first, last))
+        ticks = frozenset(first_tick + number * MINUTE for number in range((last_tick - first_tick) // MINUTE + 1))
         outcomes: set[str | None] = set()
         for tick in ticks:
-            if tick > ledger.until or (run.ended_at is not None and run.ended_at < tick):
+            earliest, latest = max(first, tick - MINUTE), min(last, tick)
+            if tick > ledger.until or (run.ended_at is not None and run.ended_at < latest):
                 outcomes.add(None)
-            elif tick in ledger.deaf:
+            if tick > ledger.until or (run.ended_at is not None and run.ended_at < earliest):
+                continue
+            if tick in ledger.deaf:
                 outcomes |= {"unknown"} if run.ended_at is None else {"unknown", run.ended_as}
             else:
                 outcomes.add("timeout")
         if outcomes != {None}:
             yield Due("timeout", run.began.at, run.guid, ticks, frozenset(outcomes))
+
+
+def _tick_at_or_after(at: datetime) -> datetime:
+    return at if at == at.replace(second=0, microsecond=0) else at.replace(second=0, microsecond=0) + MINUTE
 
 
 class Event(NamedTuple):

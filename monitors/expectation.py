@@ -34,13 +34,13 @@ class DueSlot:
     is_unknown: bool = False
 
 
-def expect_after_message(
-    state: EnvironmentState, rules: MonitorRules, *, received_at: datetime, opens_run: bool, early_tolerance: timedelta
+def expect_after_beginning(
+    state: EnvironmentState, rules: MonitorRules, *, received_at: datetime, early_tolerance: timedelta
 ) -> EnvironmentState:
-    """Return the state with the next expected time counted from a message of the job received at `received_at`.
+    """Return the state with the next expected time counted from a message that opens a run, received at `received_at`.
 
-    Every slot before the next expected one is served by it, if its deadline was still to come. A message that opens a
-    run or is a whole one (`opens_run`) and comes at most `early_tolerance` before a slot serves that slot (D12).
+    Only a beginning serves slots (D21): every slot before the next expected one whose deadline was still to come, and
+    the next one if it comes at most `early_tolerance` before that (D12).
     Source: reference sections 5.4 and 7.
     """
     overdue = state.next_checkin_latest is not None and state.next_checkin_latest <= received_at
@@ -49,18 +49,15 @@ def expect_after_message(
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
         if frontier is None:
             return state
-    served = None
-    if opens_run:
-        waiting = expected_slot(state, rules, received_at=received_at)
-        served = serves_early(rules.schedule, received_at, waiting, frontier_anchor, early_tolerance)
+    waiting = expected_slot(state, rules, received_at=received_at)
+    served = serves_early(rules.schedule, received_at, waiting, frontier_anchor, early_tolerance)
     reference = received_at if served is None else served
     anchor = anchor_for(rules.schedule, reference, frontier_anchor)
     slot = next_slot(rules.schedule, reference, anchor)
     if frontier is None:
         return _expect(state, rules, slot, anchor=anchor)
     if slot is not None and slot <= frontier:
-        # An older message, or the rest of a run that served its slot a second early: going back would expect that
-        # slot once more.
+        # A message older than the newest one: going back would expect a slot once more.
         return state
     if not overdue:
         return _jump(_expect(state, rules, slot, anchor=anchor, served_ahead=state.served_ahead), rules)
@@ -69,6 +66,33 @@ def expect_after_message(
         return state
     ahead = ServedAhead(first_slot=first, next_slot=slot, anchor=anchor, received_at=received_at)
     return replace(state, next_checkin=slot or state.next_checkin, served_ahead=(*state.served_ahead, ahead))
+
+
+def has_slot_come_since(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    began_at: datetime,
+    began_for: datetime | None,
+    at: datetime,
+    early_tolerance: timedelta,
+) -> bool:
+    """Tell whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
+
+    `began_for` is the slot that the run belongs to (its expected time). A slot has come `early_tolerance` before it,
+    as for a run that begins then (D12). Slots of an interval are counted anew from each run that begins.
+    """
+    schedule = rules.schedule
+    anchor = state.served_ahead[-1].anchor if state.served_ahead else state.anchor
+    served = serves_early(schedule, began_at, began_for, anchor, early_tolerance) or began_at
+    if schedule.crontab is None:
+        anchor = anchor or anchor_for(schedule, served)
+        assert anchor is not None, "intervals are counted from an anchor"
+        served = max(served, anchor.at)
+    slot = next_slot(schedule, served, anchor)
+    if slot is None:
+        return False
+    return slot <= at or serves_early(schedule, at, slot, anchor, early_tolerance) == slot
 
 
 def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:

@@ -18,7 +18,7 @@ from monitors.bulk import insert_new, insert_rows, update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.layout import hold_shard_count
-from monitors.models import ConfigSnapshot, Environment, Monitor, MonitorEnvironment
+from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
 from monitors.sharding import shard_of
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
@@ -148,7 +148,7 @@ def write_changes(
         if _expects_anew(monitor, before[monitor.id]):
             environment.state = _expected_anew(environment.state, monitor, now=now)
     _move_deadlines(
-        [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes != monitor.max_runtime]
+        [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes < monitor.max_runtime], now=now
     )
 
 
@@ -165,10 +165,10 @@ def _expected_anew(state: EnvironmentState, monitor: Monitor, *, now: datetime) 
     return expect_nothing(state)
 
 
-def _move_deadlines(monitors: Sequence[Monitor]) -> None:
-    """Give runs in progress the deadline of a new maximum runtime, counted from their start.
+def _move_deadlines(monitors: Sequence[Monitor], *, now: datetime) -> None:
+    """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
 
-    Source: reference section 17.
+    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
     """
     if not monitors:
         return
@@ -178,12 +178,20 @@ def _move_deadlines(monitors: Sequence[Monitor]) -> None:
         cursor.execute(
             f"""
             UPDATE {checkins._meta.db_table} AS c
-               SET timeout_at = date_trunc('minute', c.date_added) + make_interval(mins => new.max_runtime)
+               SET timeout_at = greatest(
+                       c.timeout_at,
+                       least(c.date_updated + make_interval(mins => new.max_runtime),
+                             c.date_added + make_interval(mins => %s)))
               FROM unnest(%s::bigint[], %s::integer[]) AS new (monitor_id, max_runtime), monitors_monitorenvironment me
              WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
-               AND c.finished_at IS NULL
+               AND c.timeout_at > %s
             """,  # noqa: S608 - the table name comes from the model
-            [[monitor.id for monitor in monitors], [monitor.max_runtime for monitor in monitors]],
+            [
+                RUNTIME_MINUTES_MAX,
+                [monitor.id for monitor in monitors],
+                [monitor.max_runtime for monitor in monitors],
+                now,
+            ],
         )
 
 

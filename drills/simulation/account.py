@@ -53,11 +53,10 @@ class Place:
         if run is None:
             run = self.runs[run_id] = Run(run_id, at, status)
             run.deadline = self._deadline(at) if status == "in_progress" else None
-            self._concludes(run, at)
+            self._concludes(run, at, opens=True)
         elif run.status == "timeout" or (run.deadline is not None and run.deadline <= at):
             if status != "in_progress" and run.finished not in ("ok", status):
                 run.finished, run.finished_at = status, at
-                self._serves(at)
         elif run.status in ("in_progress", "unknown"):
             run.status = status
             run.deadline = self._deadline(at) if status == "in_progress" else None
@@ -67,12 +66,13 @@ class Place:
             self._concludes(run, at)
 
     def _deadline(self, at: datetime) -> datetime:
-        return at.replace(second=0, microsecond=0) + self.job.runtime * MINUTE
+        return at + self.job.runtime * MINUTE
 
-    def _concludes(self, run: Run, at: datetime) -> None:
+    def _concludes(self, run: Run, at: datetime, *, opens: bool = False) -> None:
         if run.status == "error" and self._has_newer_result(run):
             return
-        self._serves(at)
+        if opens:
+            self._serves(at)
         if run.status == "error":
             self._failed()
         elif run.status == "ok":
@@ -82,7 +82,7 @@ class Place:
         return any(other.status in ("ok", "error") and other.start > run.start for other in self.runs.values())
 
     def _serves(self, at: datetime) -> None:
-        """A message serves every slot up to it that is not due yet; the others are lost."""
+        """A run that begins serves every slot up to it that is not due yet; the others are lost."""
         if self.served_until is not None:
             lost = [slot for slot in self._due(at) if slot not in self.overdue]
             self.overdue += lost

@@ -113,10 +113,23 @@ def test_the_zero_id_continues_the_newest_running_one():
 
 def test_a_second_zero_id_opening_is_a_heartbeat():
     row = MonitorEnvironmentFactory()
-    for minutes in (1, 10):
+    for minutes in (1, 4):
         receive([make_message("in_progress", monitor=row.monitor, at=NOW + minutes * MINUTE)], now=NOW)
     checkin = CheckIn.objects.get()
-    assert (checkin.date_added, checkin.timeout_at) == (NOW + MINUTE, NOW + 40 * MINUTE)
+    assert (checkin.date_added, checkin.timeout_at) == (NOW + MINUTE, NOW + 34 * MINUTE)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
+def test_d22_a_start_without_id_begins_a_run_as_soon_as_the_next_slot_has_come(at_once):
+    monitor = MonitorEnvironmentFactory(monitor__crontab="*/10 * * * *").monitor
+    starts = [NOW + minutes * MINUTE for minutes in (1, 9, 10, 15)]
+    messages = [make_message("in_progress", monitor=monitor, at=at) for at in starts]
+    messages.append(make_message("ok", monitor=monitor, at=NOW + 16 * MINUTE))
+    for batch in [messages] if at_once else [[message] for message in messages]:
+        receive(batch, now=NOW)
+    first, second = CheckIn.objects.order_by("date_added")
+    assert (first.date_added, first.status, first.timeout_at) == (NOW + MINUTE, "in_progress", NOW + 39 * MINUTE)
+    assert (second.date_added, second.status, second.duration_ms) == (NOW + 10 * MINUTE, "ok", 6 * 60_000)
 
 
 def test_the_zero_id_knows_nothing_of_other_environments():

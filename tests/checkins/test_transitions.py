@@ -1,5 +1,6 @@
 """What a message does to its run and environment: reference sections 6.3, 6.4 and 7, with D7, D8, D12, D13, D16."""
 
+import dataclasses
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
 from checkins.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
-from monitors.schedule import Schedule
+from monitors.schedule import Anchor, Schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
 from tests.messages import make_message, run_id
 
@@ -70,10 +71,16 @@ SERVED = replace(
 )
 
 
-def tell(status, received, existing=None, environment=SERVED, *, rules=RULES, seconds_early=5, **fields):
+def replace_rules(**changes):
+    return dataclasses.replace(RULES, **changes)
+
+
+def tell(
+    status, received, existing=None, environment=SERVED, *, rules=RULES, seconds_early=5, without_id=False, **fields
+):
     """Apply one message."""
     received_at = received if isinstance(received, datetime) else at(received)
-    message = make_message(status, at=received_at, run=1, **fields)
+    message = make_message(status, at=received_at, run=None if without_id else 1, **fields)
     return decide_checkin(
         message,
         existing=existing,
@@ -107,7 +114,7 @@ def test_an_opening_message_starts_a_run_with_its_deadline():
         source=Source.SENTRY_ENVELOPE,
         date_in_progress=at("10:04:10"),
         expected_time=at("10:00"),
-        timeout_at=at("10:34"),
+        timeout_at=at("10:34:10"),
         trace_id=TRACE,
     )
     assert (effect.verdict, effect.earlier_word, effect.problem) == (Verdict.NOTHING, None, None)
@@ -196,17 +203,89 @@ def test_a_heartbeat_moves_the_deadline_and_nothing_else_of_the_run():
     run = a_run("in_progress")
     effect = tell("in_progress", "10:20:40", run)
     assert effect.checkin is not None
-    assert changed(run, effect.checkin) == {"date_updated": at("10:20:40"), "timeout_at": at("10:50")}
+    assert changed(run, effect.checkin) == {"date_updated": at("10:20:40"), "timeout_at": at("10:50:40")}
     assert (effect.verdict, changed(SERVED, effect.environment)) == (Verdict.NOTHING, {})
 
 
-def test_a_heartbeat_moves_the_next_expected_time_too():
-    effect = tell("in_progress", "11:05:00", a_run("in_progress", timeout_at=at("11:30")))
-    assert changed(SERVED, effect.environment) == {
-        "pending_slot": at("12:00"),
-        "next_checkin": at("12:00"),
-        "next_checkin_latest": at("12:10"),
-    }
+def test_d31_a_heartbeat_under_a_shorter_runtime_leaves_the_deadline_that_the_run_has():
+    run = a_run("in_progress", timeout_at=at("11:00:30"))
+    effect = tell("in_progress", "10:20:40", run)
+    assert effect.checkin is not None
+    assert changed(run, effect.checkin) == {"date_updated": at("10:20:40")}
+
+
+@pytest.mark.parametrize("status", ["in_progress", "ok", "error"])
+def test_d21_what_follows_the_beginning_of_a_run_serves_no_later_slot(status):
+    effect = tell(status, "11:05:00", a_run("in_progress", timeout_at=at("11:30")))
+    assert effect.problem is None
+    assert effect.environment.pending_slot == at("11:00")
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_d21_a_last_word_whose_run_had_no_start_serves_its_slot(status):
+    effect = tell(status, "11:05:00")
+    assert effect.environment.pending_slot == at("12:00")
+
+
+@pytest.mark.parametrize(
+    ("received", "begins"),
+    [
+        pytest.param("10:45:00", False, id="before the next slot: a heartbeat"),
+        pytest.param("10:59:54.9", False, id="more than five seconds before it"),
+        pytest.param("10:59:55", True, id="five seconds before it (D12)"),
+        pytest.param("11:00:00", True, id="at the slot"),
+        pytest.param("11:30:00", True, id="after it"),
+    ],
+)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param(SERVED, id="nobody served the slot"),
+        pytest.param(
+            replace(SERVED, pending_slot=at("12:00"), next_checkin=at("12:00"), next_checkin_latest=at("12:10")),
+            id="another run served it, or it was missed",
+        ),
+    ],
+)
+def test_d22_a_start_without_id_begins_a_run_once_a_slot_has_come_that_the_open_one_does_not_serve(
+    received, begins, environment
+):
+    running = a_run("in_progress", timeout_at=at("12:30"))
+    effect = tell("in_progress", received, running, environment, without_id=True)
+    assert effect.checkin is not None
+    assert (effect.checkin.id is None) == begins
+
+
+def test_d22_a_run_that_began_early_serves_the_slot_that_comes():
+    running = a_run("in_progress", start="09:59:57", timeout_at=at("12:30"))
+    effect = tell("in_progress", "10:00:20", running, without_id=True)
+    assert effect.checkin is not None
+    assert effect.checkin.id == running.id
+
+
+@pytest.mark.parametrize(
+    ("received", "begins"), [("10:29:54", False), ("10:29:56", True), ("10:30:00", True), ("10:44:00", True)]
+)
+def test_d22_slots_of_an_interval_are_counted_from_the_newest_beginning(received, begins):
+    rules = replace_rules(schedule=Schedule.from_interval(20, "minute"))
+    environment = replace(SERVED, pending_slot=at("10:30"), next_checkin=at("10:30"), anchor=Anchor(at("10:10"), 5))
+    effect = tell(
+        "in_progress",
+        received,
+        a_run("in_progress", timeout_at=at("12:30")),
+        environment,
+        rules=rules,
+        without_id=True,
+    )
+    assert effect.checkin is not None
+    assert (effect.checkin.id is None) == begins
+
+
+def test_d22_a_start_with_the_id_of_its_run_is_a_heartbeat_always():
+    running = a_run("in_progress", timeout_at=at("12:30"))
+    effect = tell("in_progress", "11:30:00", running)
+    assert effect.checkin is not None
+    assert effect.checkin.id == running.id
 
 
 def test_a_heartbeat_may_bring_a_duration_and_a_trace_that_was_missing():
@@ -224,9 +303,9 @@ def test_the_first_trace_stays():
 @pytest.mark.parametrize(
     ("received", "deadline"),
     [
-        pytest.param(at("09:29:59", days=7), at("09:59", days=7), id="half an hour ahead is within seven days"),
-        pytest.param(at("09:30:00", days=7), at("10:00", days=7), id="half an hour ahead is seven days"),
-        pytest.param(at("09:31:00", days=7), at("10:00", days=7), id="half an hour ahead would be more"),
+        pytest.param(at("09:30:29", days=7), at("10:00:29", days=7), id="half an hour ahead is within seven days"),
+        pytest.param(at("09:30:30", days=7), at("10:00:30", days=7), id="half an hour ahead is seven days"),
+        pytest.param(at("09:31:00", days=7), at("10:00:30", days=7), id="half an hour ahead would be more"),
     ],
 )
 def test_no_heartbeat_moves_the_deadline_further_than_seven_days_from_the_start(received, deadline):
@@ -363,7 +442,7 @@ def test_d16_another_error_of_a_retried_run_is_its_last_word_but_no_second_failu
     assert changed(run, effect.checkin) == {"date_updated": at("11:02:30"), "duration_ms": 45_000}
     assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.NOTHING
-    assert effect.environment.pending_slot == at("12:00")
+    assert effect.environment.pending_slot == at("11:00")
 
 
 def test_d16_celerys_three_words_of_one_run():
@@ -400,13 +479,9 @@ def test_d8_a_late_end_stays_a_timeout_and_says_how_it_ended_and_how_long_it_too
     assert effect.verdict is Verdict.NOTHING
 
 
-def test_d8_a_late_end_moves_the_schedule_but_is_no_result():
+def test_d8_d21_a_late_end_is_no_result_and_serves_nothing():
     effect = tell("ok", "11:05:00", a_run("timeout"))
-    assert changed(SERVED, effect.environment) == {
-        "pending_slot": at("12:00"),
-        "next_checkin": at("12:00"),
-        "next_checkin_latest": at("12:10"),
-    }
+    assert effect.environment == SERVED
 
 
 def test_d8_d16_a_late_ok_after_a_late_error_is_the_last_word():
@@ -461,7 +536,7 @@ def test_a_miss_takes_no_message(status):
 
 @pytest.mark.parametrize(
     ("status", "deadline", "verdict"),
-    [("in_progress", at("11:15"), Verdict.NOTHING), ("ok", None, Verdict.OK), ("error", None, Verdict.FAILED)],
+    [("in_progress", at("11:15:30"), Verdict.NOTHING), ("ok", None, Verdict.OK), ("error", None, Verdict.FAILED)],
 )
 def test_an_unknown_run_takes_messages_as_a_running_one_does(status, deadline, verdict):
     effect = tell(status, "10:45:30", a_run("unknown"))
@@ -496,9 +571,9 @@ def test_d9_an_id_of_another_environment_is_refused_whatever_its_run(old, new):
 @pytest.mark.parametrize(
     ("received", "refused"),
     [
-        pytest.param(at("09:59:59", days=7), False, id="a second before seven days from the start's minute"),
-        pytest.param(at("10:00:00", days=7), True, id="seven days from the start's minute"),
-        pytest.param(at("10:00:01", days=7), True, id="a second after"),
+        pytest.param(at("10:00:29", days=7), False, id="a second before seven days from the start"),
+        pytest.param(at("10:00:30", days=7), True, id="seven days from the start"),
+        pytest.param(at("10:00:31", days=7), True, id="a second after"),
     ],
 )
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from monitors.expectation import (
     DueSlot,
     decide_due_slots,
-    expect_after_message,
+    expect_after_beginning,
     expect_from_now,
     expect_nothing,
 )
@@ -37,10 +37,8 @@ def heard_before(received_at, what):
     return replace(heard(received_at, what), last_checkin=received_at)
 
 
-def heard(received_at, what, state=None, *, opens_run=True, tolerance=TOLERANCE):
-    return expect_after_message(
-        state or EnvironmentState(), what, received_at=received_at, opens_run=opens_run, early_tolerance=tolerance
-    )
+def heard(received_at, what, state=None, *, tolerance=TOLERANCE):
+    return expect_after_beginning(state or EnvironmentState(), what, received_at=received_at, early_tolerance=tolerance)
 
 
 def times(state):
@@ -80,11 +78,6 @@ def test_d12_a_run_that_opens_up_to_five_seconds_early_serves_the_slot(received,
     assert times(heard(at(received), rules(), state))[0] == next_checkin
 
 
-def test_d12_only_an_opening_or_whole_run_serves_early():
-    state = heard(at("10:01:00"), rules())
-    assert times(heard(at("10:14:58"), rules(), state, opens_run=False))[0] == "10:15"
-
-
 @pytest.mark.parametrize(
     ("received", "next_checkin"),
     [
@@ -110,9 +103,9 @@ def test_d12_an_interval_that_expects_nothing_yet_has_no_slot_to_serve_early():
 
 
 @pytest.mark.parametrize("schedule", ["*/15 * * * *", (15, "minute")], ids=["crontab", "interval"])
-def test_the_end_of_a_run_that_began_early_does_not_move_the_pointer_back(schedule):
+def test_a_second_run_that_begins_early_does_not_move_the_pointer_back(schedule):
     opened = heard(at("10:14:57"), rules(schedule), heard(at("10:00:20"), rules(schedule)))
-    assert heard(at("10:14:59"), rules(schedule), opened, opens_run=False) == opened
+    assert heard(at("10:14:59"), rules(schedule), opened) == opened
 
 
 def test_a_message_serves_every_slot_that_still_waits_for_its_deadline():
@@ -313,12 +306,10 @@ def naive_misses(schedule, margin, start, messages, until):
     """
     reference = serves_early(schedule, start, None, None, TOLERANCE) or start
     anchor, missed = anchor_for(schedule, reference), []
-    for received_at, opens_run in messages:
+    for received_at in messages:
         lost = [s for s in slots_between(schedule, reference, received_at, anchor) if s + margin <= received_at]
-        served = received_at
-        if opens_run:
-            waiting = next_slot(schedule, lost[-1] if lost else reference, anchor)
-            served = serves_early(schedule, received_at, waiting, anchor, TOLERANCE) or received_at
+        waiting = next_slot(schedule, lost[-1] if lost else reference, anchor)
+        served = serves_early(schedule, received_at, waiting, anchor, TOLERANCE) or received_at
         new_anchor = anchor_for(schedule, served, anchor)
         if next_slot(schedule, served, new_anchor) <= next_slot(schedule, reference, anchor):
             continue
@@ -333,7 +324,7 @@ def naive_misses(schedule, margin, start, messages, until):
     schedule=schedules,
     margin=st.integers(1, 120),
     start=instants,
-    events=st.lists(st.tuples(st.sampled_from(["tick", "open", "close"]), st.integers(0, 7200)), max_size=20),
+    events=st.lists(st.tuples(st.sampled_from(["tick", "open"]), st.integers(0, 7200)), max_size=20),
 )
 def test_d1_d20_every_slot_is_missed_or_served_once_however_late_the_clock_is(schedule, margin, start, events):
     every = rules(schedule, margin=margin)
@@ -345,8 +336,8 @@ def test_d1_d20_every_slot_is_missed_or_served_once_however_late_the_clock_is(sc
             due, state = decide_due_slots(state, every, tick=now.replace(second=0))
             found += [slot.slot for slot in due]
         else:
-            messages.append((now, event == "open"))
-            state = heard(now, every, state, opens_run=event == "open")
+            messages.append(now)
+            state = heard(now, every, state)
         assert state.pending_slot >= before.pending_slot
         assert state.next_checkin >= state.pending_slot
         assert state.next_checkin_latest == state.pending_slot + timedelta(minutes=margin)

@@ -139,7 +139,7 @@ def test_an_edit_points_the_monitor_at_another_snapshot_and_old_check_ins_keep_t
     assert monitor.config.config["checkin_margin"] == 9
 
 
-def test_a_new_runtime_moves_the_deadlines_of_running_check_ins_only():
+def test_d31_a_longer_runtime_moves_the_deadlines_of_running_check_ins_only():
     row = MonitorEnvironmentFactory()
     start = NOW + timedelta(seconds=40)
     running = CheckInFactory(monitor_environment=row, status="in_progress", date_added=start)
@@ -148,10 +148,38 @@ def test_a_new_runtime_moves_the_deadlines_of_running_check_ins_only():
     late = CheckInFactory(
         monitor_environment=row, status="in_progress", date_added=start, finished_status="ok", finished_at=NOW + MINUTE
     )
-    update_monitor(row.monitor_id, {"max_runtime": 7}, now=NOW + MINUTE)
+    update_monitor(row.monitor_id, {"max_runtime": 70}, now=NOW + 2 * MINUTE)
     deadlines = [CheckIn.objects.get(id=checkin.id).timeout_at for checkin in (running, ended, elsewhere, late)]
     # The run that ended after its old deadline has passed it already.
-    assert deadlines == [NOW + 7 * MINUTE, None, elsewhere.timeout_at, late.timeout_at]
+    assert deadlines == [start + 70 * MINUTE, None, elsewhere.timeout_at, late.timeout_at]
+
+
+def test_d31_a_longer_runtime_counts_from_when_the_run_was_last_heard_of():
+    row = MonitorEnvironmentFactory()
+    run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW, date_updated=NOW + 20 * MINUTE)
+    update_monitor(row.monitor_id, {"max_runtime": 60}, now=NOW + 25 * MINUTE)
+    assert CheckIn.objects.get(id=run.id).timeout_at == NOW + 80 * MINUTE
+
+
+def test_d31_no_runtime_keeps_a_run_alive_for_more_than_seven_days():
+    row = MonitorEnvironmentFactory()
+    run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW, date_updated=NOW + 20 * MINUTE)
+    update_monitor(row.monitor_id, {"max_runtime": 10_080}, now=NOW + 25 * MINUTE)
+    assert CheckIn.objects.get(id=run.id).timeout_at == NOW + timedelta(days=7)
+
+
+def test_d31_a_shorter_runtime_leaves_the_deadlines_of_running_check_ins():
+    row = MonitorEnvironmentFactory()
+    run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW)
+    update_monitor(row.monitor_id, {"max_runtime": 7}, now=NOW + MINUTE)
+    assert CheckIn.objects.get(id=run.id).timeout_at == run.timeout_at
+
+
+def test_d31_a_deadline_that_has_passed_is_the_clocks():
+    row = MonitorEnvironmentFactory()
+    run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW)
+    update_monitor(row.monitor_id, {"max_runtime": 70}, now=run.timeout_at)
+    assert CheckIn.objects.get(id=run.id).timeout_at == run.timeout_at
 
 
 def test_editing_a_monitor_that_is_not_there_is_an_error():

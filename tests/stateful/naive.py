@@ -28,6 +28,8 @@ class Run:
     place: "Place"
     start: datetime
     status: str
+    heard: datetime  # when its newest message came that it took as a running one
+    waited_for: datetime | None = None  # the slot that was waited for when it began
     deadline: datetime | None = None
     finished: str | None = None
 
@@ -74,13 +76,13 @@ class Place:
         if sum(minute_of(at) == minute_of(now) for at in self.receptions) > LIMIT:
             return False
         if run is None:
-            run = Run(name, self, start=now, status=status)
+            run = Run(name, self, start=now, status=status, heard=now)
             self.runs.append(run)
             if status == "in_progress":
                 run.deadline = self._deadline(run, now)
             self._concludes(run, now, opens=True)
             return True
-        if run.place is not self or now >= minute_of(run.start) + LIFE:
+        if run.place is not self or now >= run.start + LIFE:
             return False
         too_late = run.status == "timeout" or (run.deadline is not None and run.deadline <= now)
         if too_late:
@@ -89,11 +91,12 @@ class Place:
             if status == "in_progress" or run.finished == "ok":
                 return False
             run.finished = status
-            self._serves(now, opens=False)
             return True
         if run.status == "in_progress":
-            run.status = status
-            run.deadline = self._deadline(run, now) if status == "in_progress" else None
+            run.status, run.heard = status, now
+            # Being heard of never brings a deadline nearer (D31).
+            later = max(run.deadline or now, self._deadline(run, now))
+            run.deadline = later if status == "in_progress" else None
             self._concludes(run, now, opens=False)
             return True
         if run.status in ("ok", "error") and status in ("in_progress", run.status):
@@ -108,8 +111,16 @@ class Place:
         running = [r for r in self.runs if r.status == "in_progress" and r.deadline is not None and r.deadline > now]
         return max(running, key=lambda r: r.start, default=None)
 
+    def begins_anew(self, run: Run, now: datetime) -> bool:
+        """Whether a start without id is no heartbeat of this run: a slot came since, which it does not serve (D22)."""
+        schedule = self.job.schedule
+        served = serves_early(schedule, run.start, run.waited_for, self.anchor, TOLERANCE) or run.start
+        if self.anchor is not None:  # The newest run that began counts the interval anew.
+            served = max(served, self.anchor.at)
+        return bool(slots_between(schedule, served, now + TOLERANCE, self.anchor))
+
     def _deadline(self, run: Run, now: datetime) -> datetime:
-        return min(minute_of(now) + self.job.runtime, minute_of(run.start) + LIFE)
+        return min(now + self.job.runtime, run.start + LIFE)
 
     def _has_newer_result(self, run: Run) -> bool:
         return any(other.status in ("ok", "error") and other.start > run.start for other in self.runs)
@@ -117,7 +128,8 @@ class Place:
     def _concludes(self, run: Run, now: datetime, *, opens: bool) -> None:
         if run.status == "error" and self._has_newer_result(run):
             return
-        self._serves(now, opens=opens)
+        if opens:  # What follows a beginning serves nothing (D21).
+            run.waited_for = self._serves(now)
         if run.status == "error":
             self._failed()
         elif run.status == "ok":
@@ -157,27 +169,31 @@ class Place:
 
     # --- slots
 
-    def _serves(self, now: datetime, *, opens: bool) -> None:
-        """The message serves every slot up to it, or the one just after it, whose margin was still running."""
+    def _serves(self, now: datetime) -> datetime | None:
+        """A run that begins serves every slot up to it, or the one just after it, whose margin was still running.
+
+        Returns the slot that was waited for.
+        """
         self.heard = True
         schedule, margin = self.job.schedule, self.job.margin
         if self.reference is None:
-            self.reference = (serves_early(schedule, now, None, None, TOLERANCE) if opens else None) or now
+            self.reference = serves_early(schedule, now, None, None, TOLERANCE) or now
             self.anchor = anchor_for(schedule, self.reference)
-            return
+            return None
         passed = slots_between(schedule, self.reference, now, self.anchor)
         lost = [slot for slot in passed if slot + margin <= now and slot not in self.slots["missed"]]
         already_missed = [slot for slot in passed if slot in self.slots["missed"]]
         last_lost = max([*lost, *already_missed], default=self.reference)
         waiting = next_slot(schedule, last_lost, self.anchor)
-        served_until = (serves_early(schedule, now, waiting, self.anchor, TOLERANCE) if opens else None) or now
+        served_until = serves_early(schedule, now, waiting, self.anchor, TOLERANCE) or now
         anchor = anchor_for(schedule, served_until, self.anchor)
         if next_slot(schedule, served_until, anchor) <= next_slot(schedule, last_lost, self.anchor):
-            return  # The end of a run that served its slot a moment early.
+            return waiting  # One more run for a slot that was served a moment early.
         in_time = slots_between(schedule, last_lost, served_until, self.anchor)
         self.slots["served"] += in_time
         self.overdue += lost
         self.reference, self.anchor = served_until, anchor
+        return waiting
 
     def starts_anew(self, now: datetime) -> None:
         """An edit, or the monitor was switched on or off: what was expected so far is forgotten (D10)."""

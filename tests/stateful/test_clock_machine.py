@@ -31,7 +31,7 @@ from monitors.services import set_environments_muted, set_monitors_status, updat
 from monitors.state import MonitorStatus
 from tests.factories import MonitorFactory, ProjectFactory
 from tests.messages import make_message
-from tests.stateful.naive import MINUTE, Job, Place, Run, minute_of
+from tests.stateful.naive import LIFE, MINUTE, Job, Place, Run, minute_of
 
 STARTS = [
     datetime(2026, 1, 5, 10, 0, tzinfo=UTC),
@@ -202,6 +202,8 @@ class ClockMachine(RuleBasedStateMachine):
             job.places.append(self.places[place])
         here = self.places[place]
         run: Run | None = here.newest_running(now) if name is None else self.runs.get(name)
+        if name is None and run is not None and status == "in_progress" and here.begins_anew(run, now):
+            run = None
         taken = here.hears(status, now, run, name)
         if taken and run is None and name is not None:
             self.runs[name] = here.runs[-1]
@@ -216,11 +218,9 @@ class ClockMachine(RuleBasedStateMachine):
         elif what == "margin":
             self._edit(number, {"checkin_margin": value}, margin=value * MINUTE)
         elif what == "runtime":
-            if job.runtime != value * MINUTE:
-                for place in job.places:
-                    for run in place.runs:
-                        if run.deadline is not None and run.finished is None:
-                            run.deadline = minute_of(run.start) + value * MINUTE
+            for run in (run for place in job.places for run in place.runs):
+                if run.deadline is not None and run.deadline > self.now:  # It may get longer, not shorter (D31).
+                    run.deadline = max(run.deadline, min(run.heard + value * MINUTE, run.start + LIFE))
             self._edit(number, {"max_runtime": value}, runtime=value * MINUTE)
         elif what == "thresholds":
             columns = {"failure_threshold": value[0], "recovery_threshold": value[1]}
