@@ -26,6 +26,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from monitors.connecting import Address, Line, client_lines, ping_lines, project_lines
+from monitors.editing import EditAdmin, EditForm
 from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
 from monitors.inspection import (
     InspectionAdmin,
@@ -238,7 +239,7 @@ def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
 
 
 @admin.register(Monitor)
-class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
+class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     """Monitors: list, configuration, live state and history on one page."""
 
     form = MonitorForm
@@ -469,14 +470,12 @@ class MonitorAdmin(ServiceDeletionMixin, InspectionAdmin):
             obj.created_at = now
             create_monitor(obj)
             return
-        changed = set(form.changed_data)
-        if changed & set(SCHEDULE_FIELDS):
-            changed |= set(SCHEDULE_FIELDS)
-        # Only what differs from the row: writing nothing recomputes nothing.
-        update_monitor(obj.pk, {name: form.cleaned_data[name] for name in changed & set(CHANGEABLE_COLUMNS)}, now=now)
-        if "is_muted" in changed:
+        written = form.written()
+        # Only what its person changed (D41): writing nothing recomputes nothing.
+        update_monitor(obj.pk, {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}, now=now)
+        if "is_muted" in written:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
-        if "tags" in changed:
+        if "tags" in written:
             Monitor.objects.filter(pk=obj.pk).update(tags=form.cleaned_data["tags"])
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
@@ -791,6 +790,7 @@ class IngestKeyInline(GrantedPermissions, TabularInline):
     """The keys of a project; a new one generates itself."""
 
     model = IngestKey
+    form = EditForm
     fields = ("public_key", "label", "is_active")
     extra = 0
 
@@ -804,9 +804,10 @@ class IngestKeyInline(GrantedPermissions, TabularInline):
 
 
 @admin.register(Project)
-class ProjectAdmin(GrantedPermissions, InspectionAdmin):
+class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     """Projects, their keys, and what to paste into a job."""
 
+    form = EditForm
     list_display = ("name", "slug", "monitors_text", "created_at")
     search_fields = ("name", "slug")
     ordering = ("name",)
@@ -844,17 +845,21 @@ class ProjectAdmin(GrantedPermissions, InspectionAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Date a new project, and give it its first key."""
-        if not change:
-            obj.created_at = utcnow()
+        """Date a new project."""
+        if change:
+            self.save_changes(obj, form)
+            return
+        obj.created_at = utcnow()
         obj.save()
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Date new keys."""
-        for key in formset.save(commit=False):
-            if key.created_at is None:
-                key.created_at = utcnow()
+        """Date new keys; of the others write what was changed."""
+        formset.save(commit=False)
+        for key in formset.new_objects:
+            key.created_at = utcnow()
             key.save()
+        for key, changed in formset.changed_objects:
+            key.save(update_fields=changed)
         for key in formset.deleted_objects:
             key.delete()
 
@@ -871,9 +876,10 @@ def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:
 
 
 @admin.register(IngestKey)
-class IngestKeyAdmin(GrantedPermissions, InspectionAdmin):
+class IngestKeyAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     """Keys of all projects: to find whose a key is, and to switch one off."""
 
+    form = EditForm
     list_display = ("public_key", "project", "label", "is_active", "created_at")
     list_filter = ("is_active", ("project", AutocompleteSelectFilter))
     search_fields = ("public_key", "label")
@@ -888,8 +894,10 @@ class IngestKeyAdmin(GrantedPermissions, InspectionAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Date a new key."""
-        if not change:
-            obj.created_at = utcnow()
+        if change:
+            self.save_changes(obj, form)
+            return
+        obj.created_at = utcnow()
         obj.save()
 
 
@@ -920,15 +928,22 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class UserForm(EditForm, UserChangeForm):  # type: ignore[type-arg]  # generic in its stubs only
+    """A person's account."""
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
+class UserAdmin(EditAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
     """People who may sign in."""
 
-    form = UserChangeForm
+    form = UserForm
+    readonly_fields = ("last_login", "date_joined")
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(EditAdmin, DjangoGroupAdmin, ModelAdmin):
     """Sets of permissions."""
+
+    form = EditForm

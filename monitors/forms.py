@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Field
 
+from monitors.editing import EditForm
 from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
@@ -61,8 +62,10 @@ def _whole_number(name: str, label: str, most: int) -> forms.IntegerField:
     )
 
 
-class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
+class MonitorForm(EditForm):
     """The configuration of one monitor. Valid data break no constraint, except when another writer is faster."""
+
+    units = (("schedule_type", "crontab", "interval", "interval_unit"),)
 
     crontab = forms.CharField(
         required=False,
@@ -128,19 +131,34 @@ class MonitorForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its 
         """Check the schedule as a whole, and that the slug is free in its project."""
         super().clean()
         data = self.cleaned_data
-        try:
-            typed = {name: self.data.get(self.add_prefix(name)) for name in SCHEDULE_FIELDS}
-            schedule = parse_schedule(typed, now=utcnow())
-        except ScheduleError as error:
-            self.add_error(error.field, str(error))
-        else:
-            data.update({name: getattr(schedule, name) for name in SCHEDULE_FIELDS})
+        if self._is_schedule_typed():
+            try:
+                typed = {name: self._typed(name) for name in SCHEDULE_FIELDS}
+                schedule = parse_schedule(typed, now=utcnow())
+            except ScheduleError as error:
+                self.add_error(error.field, str(error))
+            else:
+                data.update({name: getattr(schedule, name) for name in SCHEDULE_FIELDS})
         project = data.get("project") or getattr(self.instance, "project", None)
         if "slug" in data and project is not None:
             others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
             if others.exists():
                 self.add_error("slug", f"The project has a monitor with the slug {data['slug']} already.")
         return data
+
+    def written(self) -> set[str]:
+        """Return what is to be written; a schedule is written as a whole."""
+        changed = super().written()
+        return changed | set(SCHEDULE_FIELDS) if self._is_schedule_typed() else changed
+
+    def _is_schedule_typed(self) -> bool:
+        return self.instance.pk is None or not set(SCHEDULE_FIELDS).isdisjoint(self.changed_data)
+
+    def _typed(self, name: str) -> Any:
+        """Return what a field of the schedule is to hold: what was typed, or what the row holds by now (D41)."""
+        if self.instance.pk is None or name in self.changed_data:
+            return self.data.get(self.add_prefix(name))
+        return "" if self.initial.get(name) is None else self.initial[name]
 
     def _get_validation_exclusions(self) -> set[str]:
         # A constraint over the whole schedule has nothing to add to the error of one of its fields.

@@ -63,7 +63,9 @@ def test_there_are_examples_of_both_languages():
 def test_every_decision_is_explained():
     headings = re.findall(r"^## D(\d+): ", text(DOCS / "explanation" / "differences-from-sentry.md"), re.MULTILINE)
 
-    assert [int(number) for number in headings] == list(range(1, 21))
+    numbers = [int(number) for number in headings]
+    assert numbers == sorted(set(numbers))
+    assert set(numbers) >= {*range(1, 21)}
 
 
 def test_every_decision_names_its_tests():

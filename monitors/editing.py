@@ -1,0 +1,129 @@
+"""Forms that lose nothing when two people, or a person and a job, change a row at once (D41).
+
+A form carries what its fields held when the page was loaded. What a person did not change is not written, whatever has
+become of it since; what a person did change is refused if somebody else has changed it too, with both values.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from django import forms
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from monitors.theme import ModelAdmin
+
+
+class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
+    """A form for one row that writes only what its person changed.
+
+    `units` are names of fields that mean something only together: who changes one of them has looked at all of them.
+    A form that is sent without what its page held is taken to have seen the row as it is now.
+    """
+
+    units: Sequence[Collection[str]] = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._editable: set[str] = set()
+        self._changed_since: set[str] = set()
+        if self.instance.pk is None:
+            return
+        self._editable = {name for name, field in self.fields.items() if not field.disabled}
+        # A field with several values has none beside it if it held none, so any of them tells what page sent this.
+        if self.is_bound and not any(self[name].html_initial_name in self.data for name in self._editable):
+            return
+        for name in self._editable:
+            # Django renders what a field held beside it, and compares with that what is sent.
+            self.fields[name].show_hidden_initial = True
+        if self.is_bound:
+            self._changed_since = {name for name in self._editable if self._has_changed_since(name)}
+
+    def written(self) -> set[str]:
+        """Return the fields that are to be written: those that the person changed."""
+        return set(self.changed_data)
+
+    def _post_clean(self) -> None:
+        if self.instance.pk is not None:
+            self._refuse_what_both_changed()
+            # Django leaves alone what is missing here, so that the row keeps what it holds.
+            for name in self._editable.intersection(self.cleaned_data) - self.written():
+                del self.cleaned_data[name]
+        super()._post_clean()  # type: ignore[misc]  # not in its stubs
+
+    def _refuse_what_both_changed(self) -> None:
+        mine = {name for name in self._editable.intersection(self.changed_data) if self._differs_from_row(name)}
+        touched = mine.union(*(unit for unit in map(set, self.units) if unit & mine))
+        refused = [name for name in self.fields if name in touched & self._changed_since]
+        if not refused:
+            return
+        data: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
+        for name in refused:
+            bound, now = self[name], self._shown_now(name)
+            told = f"changed from {_said(self._loaded(name))} to {_said(now)} while this page was open"
+            advice = "Save again to put yours in its place."
+            if name in mine:
+                self.add_error(name, f"It was {told}. Yours: {_said(bound.data)}. {advice}")
+            else:
+                self.add_error(None, f"{bound.label} was {told}, which belongs to what you changed. {advice}")
+            # The page shows the row's value now, and who saves again has seen it.
+            if isinstance(now, list):
+                data.setlist(bound.html_initial_name, now)
+            else:
+                data[bound.html_initial_name] = now
+        self.data = data
+
+    def _loaded(self, name: str) -> Any:
+        """What the page held, as a browser sends it."""
+        return self._widget_data_value(  # type: ignore[attr-defined]  # not in its stubs
+            self.fields[name].hidden_widget(), self[name].html_initial_name
+        )
+
+    def _shown_now(self, name: str) -> Any:
+        """What the page would hold if it were loaded now, as a browser would send it."""
+        value = self.fields[name].prepare_value(self.get_initial_for_field(self.fields[name], name))
+        if isinstance(value, list | tuple):
+            return [str(item) for item in value]
+        return "" if value is None else str(value)
+
+    def _has_changed_since(self, name: str) -> bool:
+        field = self.fields[name]
+        try:
+            loaded = field.to_python(self._loaded(name))
+        except forms.ValidationError:
+            return True
+        return field.has_changed(loaded, self._shown_now(name))
+
+    def _differs_from_row(self, name: str) -> bool:
+        field = self.fields[name]
+        return field.has_changed(field.to_python(self._shown_now(name)), self[name].data)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return f"“{value}”" if value not in (None, "") else "empty"
+
+
+class EditAdmin(ModelAdmin):
+    """Saves of a row wait for each other, so that what a form is compared with is what it replaces (D41)."""
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row; locked until the end of the request's transaction if it may be written."""
+        found = super().get_object(request, object_id, from_field)
+        if found is not None and request.method == "POST" and transaction.get_connection().in_atomic_block:
+            lock_row(self.model._base_manager.all(), found)
+            found = super().get_object(request, object_id, from_field)
+        return found
+
+    def save_changes(self, row: Model, form: EditForm) -> None:
+        """Write the columns of a row that its form changed, and no others."""
+        columns = {field.name for field in row._meta.concrete_fields}
+        if written := columns & form.written():
+            row.save(update_fields=written)
+
+
+def lock_row(rows: QuerySet[Any], row: Model) -> None:
+    """Hold one row until the transaction ends."""
+    list(rows.select_for_update(no_key=True, of=("self",)).filter(pk=row.pk).order_by().values_list("pk"))
