@@ -54,6 +54,10 @@ class CheckIn(models.Model):
     exit_status = models.PositiveSmallIntegerField(null=True, blank=True)
     repeat_key = models.UUIDField(null=True, blank=True, editable=False)
     failed_at = models.DateTimeField(null=True, blank=True)
+    # Not positive: a check would be made of every row when the column is added.
+    folded_count = models.IntegerField(
+        default=0, help_text="Errors of the same minute, far above the limit, that counted and have no row (D39)."
+    )
     # Null, not empty: set exactly with finished_at is a constraint.
     finished_status = models.CharField(  # noqa: DJ001
         max_length=10, null=True, blank=True, choices={"ok": "ok", "error": "error"}

@@ -7,6 +7,7 @@ and oks -> store what could not be used. Source: reference section 6.
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from msgspec.structs import replace
 
 from checkins.limits import limits
 from checkins.messages import (
@@ -33,12 +35,14 @@ from checkins.models import WaitingCheckIn
 from checkins.partitions import is_guid_index
 from checkins.resolving import BatchItem, Hints, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
 from checkins.transitions import (
+    SPARED_TIMES,
     CheckInState,
     EarlierWord,
     Verdict,
     causal_order,
     count_towards_limit,
     decide_checkin,
+    is_spared,
 )
 from checkins.waiting import described, keep_failed, restored, take_settled
 from checkins.writing import (
@@ -48,6 +52,7 @@ from checkins.writing import (
     insert_logs,
     insert_loss_reports,
     load_by_guid,
+    load_newest_errors,
     load_repeatable,
     load_running,
     record_problems,
@@ -205,6 +210,7 @@ class _Runs:
     by_guid: dict[tuple[int, uuid.UUID], CheckInState]
     running: dict[int, list[CheckInState]]
     told: dict[tuple[int, uuid.UUID], datetime]
+    newest_errors: dict[int, CheckInState]
     new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
@@ -232,11 +238,20 @@ class _Runs:
         told_at = self.told.get((environment_id, message.repeat_key))
         return told_at is not None and abs(message.received_at - told_at) <= REPEAT_WINDOW
 
+    def newest_error(self, run: CheckInState) -> CheckInState | None:
+        """Return the newest error of the environment, if it counted in the minute of this one (D39)."""
+        newest = self.newest_errors.get(run.environment_id)
+        if newest is None or newest.failed_at is None:
+            return None
+        return newest if newest.failed_at >= _minute(run.received_at) else None
+
     def put(self, project_id: int, run: CheckInState) -> None:
         key = project_id, run.guid
         if run.repeat_key is not None:
             self.told[run.environment_id, run.repeat_key] = run.date_updated
         self.by_guid[key] = run
+        if run.status is CheckInStatus.ERROR and run.failed_at is not None:
+            self.newest_errors[run.environment_id] = run
         (self.new if run.id is None else self.changed)[key] = run
         runs = self.running.setdefault(run.environment_id, [])
         if run.id is None and all(other.guid != run.guid for other in runs):
@@ -256,17 +271,19 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         assert item.environment_id is not None
         environment = environments[item.environment_id]
         message = item.message
-        counted = count_towards_limit(environment.state, received_at=message.received_at, per_minute_max=per_minute_max)
-        if counted is None:
-            item.refuse(
-                ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED,
-                "",
-                "",
-                f"environment {message.environment!r} of monitor {message.slug!r} sent more than "
-                f"{per_minute_max} check-ins in one minute; the rest of that minute was dropped.",
-            )
-            continue
         existing = runs.find(item)
+        counted = count_towards_limit(
+            environment.state,
+            received_at=message.received_at,
+            per_minute_max=per_minute_max,
+            spared=is_spared(message, existing),
+        )
+        is_crowded = counted is None
+        if counted is None:
+            _refuse_for_the_limit(item, per_minute_max)
+            if not isinstance(message, CheckInMessage) or message.status is not CheckInStatus.ERROR:
+                continue
+            counted = environment.state  # A failure is never hidden by volume (D39).
         if isinstance(message, LogMessage):
             environment.state = counted
             item.outcome.accepted = True
@@ -294,25 +311,40 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         item.outcome.guid = message.check_in_id
         if effect.checkin is None:
             continue
-        item.outcome.guid = effect.checkin.guid
-        runs.put(message.project_id, effect.checkin)
-        if message.log is not None:
+        checkin = effect.checkin
+        if is_crowded and checkin.id is None and (newest := runs.newest_error(checkin)) is not None:
+            checkin = replace(newest, folded_count=newest.folded_count + 1)
+        item.outcome.guid = checkin.guid
+        runs.put(message.project_id, checkin)
+        if message.log is not None and not is_crowded:
             logs.append(
                 (
                     environment.id,
-                    effect.checkin.guid,
+                    checkin.guid,
                     message.status.value,
                     message.received_at,
                     message.source,
                     message.log,
                 )
             )
-        if effect.earlier_word is not None:
-            earlier_words.append(((message.project_id, effect.checkin.guid), effect.earlier_word))
+        if effect.earlier_word is not None and not is_crowded:
+            earlier_words.append(((message.project_id, checkin.guid), effect.earlier_word))
         if effect.verdict is not Verdict.NOTHING:
-            verdicts.append((effect.verdict, environment, effect.checkin, message.received_at))
+            verdicts.append((effect.verdict, environment, checkin, message.received_at))
     _write(runs, verdicts, earlier_words, environments)
     insert_logs(logs)
+
+
+def _refuse_for_the_limit(item: BatchItem, per_minute_max: int) -> None:
+    message = item.message
+    item.refuse(
+        ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED,
+        "",
+        "",
+        f"environment {message.environment!r} of monitor {message.slug!r} sent more than {per_minute_max} check-ins in "
+        f"one minute; of the rest of that minute only errors and the ends of known runs count, and above "
+        f"{per_minute_max * SPARED_TIMES} errors only.",
+    )
 
 
 def _random_ids(count: int) -> Iterator[uuid.UUID]:
@@ -322,7 +354,7 @@ def _random_ids(count: int) -> Iterator[uuid.UUID]:
 
 
 def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> _Runs:
-    """Load the runs that the items may be about: five statements at most, none for what no item needs."""
+    """Load the runs that the items may be about: six statements at most, none for what no item needs."""
     named: set[tuple[int, uuid.UUID]] = set()
     unnamed: set[int] = set()
     keys: set[tuple[int, uuid.UUID]] = set()
@@ -341,7 +373,24 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
     for run in load_running(unnamed, since=since, each_max=len(items)):
         running[run.environment_id].append(run)
     told = load_repeatable(keys, since=since - REPEAT_WINDOW)
-    return _Runs(by_guid=load_by_guid(named, since=since), running=running, told=told)
+    newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))
+    return _Runs(
+        by_guid=load_by_guid(named, since=since),
+        running=running,
+        told=told,
+        newest_errors={run.environment_id: run for run in newest_errors},
+    )
+
+
+def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:
+    """Return the environments in which this batch may come to errors that get no row of their own (D39)."""
+    most = settings.CHECKINS_PER_MINUTE * SPARED_TIMES
+    coming = Counter(item.environment_id for item in items)
+    return {id_ for id_, it in environments.items() if coming[id_] and it.state.limit_count + coming[id_] > most}
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
 
 
 def _write(

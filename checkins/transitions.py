@@ -21,7 +21,7 @@ from enum import StrEnum
 import msgspec
 from msgspec.structs import replace
 
-from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, Source
+from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
 from incidents.thresholds import is_superseded
 from monitors.expectation import expect_after_beginning, expected_slot, has_slot_come_since
 from monitors.state import EnvironmentState, MonitorRules
@@ -49,6 +49,7 @@ class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     exit_status: int | None = None
     repeat_key: uuid.UUID | None = None
     failed_at: datetime | None = None
+    folded_count: int = 0
     finished_status: CheckInStatus | None = None
     finished_at: datetime | None = None
 
@@ -80,17 +81,28 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
     problem: Problem | None = None
 
 
+SPARED_TIMES = 10
+"""How many times as much as the limit the words may come to that it spares: those that say how a run ended (D25)."""
+
+
+def is_spared(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
+    """Tell whether the limit spares a message: the last word of a known run, and every error (D25)."""
+    if isinstance(message, LogMessage) or message.status is CheckInStatus.IN_PROGRESS:
+        return False
+    return existing is not None or message.status is CheckInStatus.ERROR
+
+
 def count_towards_limit(
-    state: EnvironmentState, *, received_at: datetime, per_minute_max: int
+    state: EnvironmentState, *, received_at: datetime, per_minute_max: int, spared: bool = False
 ) -> EnvironmentState | None:
-    """Count a check-in in its minute of reception; None if the environment had its share of that minute (D13).
+    """Count a check-in in its minute of reception; None if the environment had its share of that minute (D13, D25).
 
     The minute is that of reception, so that a backlog which is worked off later is not limited.
     """
     minute = _whole_minute(received_at)
     if state.limit_minute != minute:
         return replace(state, limit_minute=minute, limit_count=1)
-    if state.limit_count >= per_minute_max:
+    if state.limit_count >= per_minute_max * (SPARED_TIMES if spared else 1):
         return None
     return replace(state, limit_count=state.limit_count + 1)
 

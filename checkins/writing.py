@@ -29,7 +29,7 @@ OPEN_STATUSES = "('in_progress', 'unknown', 'timeout', 'error')"
 STATE_COLUMNS = (
     "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
     " date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key, failed_at,"
-    " finished_status, finished_at"
+    " finished_status, finished_at, folded_count"
 )
 INSERTED_COLUMNS = {
     "guid": "uuid",
@@ -53,6 +53,7 @@ INSERTED_COLUMNS = {
     "failed_at": "timestamptz",
     "finished_status": "text",
     "finished_at": "timestamptz",
+    "folded_count": "integer",
 }
 UPDATED_COLUMNS = {
     "status": "text",
@@ -66,13 +67,14 @@ UPDATED_COLUMNS = {
     "failed_at": "timestamptz",
     "finished_status": "text",
     "finished_at": "timestamptz",
+    "folded_count": "integer",
 }
 
 
 def _state(row: Sequence[Any]) -> CheckInState:
     id_, guid, environment_id, status, date_added, date_updated, received_at, source = row[:8]
     date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key = row[8:15]
-    failed_at, finished_status, finished_at = row[15:]
+    failed_at, finished_status, finished_at, folded_count = row[15:]
     return CheckInState(
         id=id_,
         guid=guid,
@@ -92,6 +94,7 @@ def _state(row: Sequence[Any]) -> CheckInState:
         failed_at=failed_at,
         finished_status=None if finished_status is None else CheckInStatus(finished_status),
         finished_at=finished_at,
+        folded_count=folded_count,
     )
 
 
@@ -171,6 +174,24 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
             "since": _midnight(since - LIFE_MAX),
             "each_max": each_max,
         },
+    )
+    return [_state(row) for row in rows]
+
+
+def load_newest_errors(environment_ids: Collection[int], *, since: datetime) -> list[CheckInState]:
+    """Return the newest error of each environment that counted at or after `since`. Index: checkin_failures."""
+    if not environment_ids:
+        return []
+    rows = fetch_rows(
+        f"""
+        SELECT newest.*
+          FROM unnest(%s::bigint[]) AS crowded (id)
+         CROSS JOIN LATERAL (
+               SELECT {STATE_COLUMNS} FROM checkins_checkin
+                WHERE monitor_environment_id = crowded.id AND status = 'error' AND failed_at >= %s AND date_added >= %s
+                ORDER BY failed_at DESC, id DESC LIMIT 1) AS newest
+        """,  # noqa: S608
+        [array_literal("bigint", sorted(environment_ids)), since, _midnight(since - LIFE_MAX)],
     )
     return [_state(row) for row in rows]
 
@@ -259,6 +280,7 @@ def insert_checkins(
             checkin.failed_at,
             None if checkin.finished_status is None else checkin.finished_status.value,
             checkin.finished_at,
+            checkin.folded_count,
         )
         for environment, checkin in checkins
     ]
@@ -291,6 +313,7 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
                 checkin.failed_at,
                 None if checkin.finished_status is None else checkin.finished_status.value,
                 checkin.finished_at,
+                checkin.folded_count,
             )
             for checkin in checkins
         ],

@@ -4,18 +4,19 @@ import threading
 import uuid
 from datetime import timedelta
 
+import msgspec
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from checkins.messages import CheckInStatus, ProblemKind, Source
-from checkins.models import Attempt, CheckIn
+from checkins.messages import CheckInStatus, ProblemKind, RunLog, Source
+from checkins.models import Attempt, CheckIn, CheckInLog
 from checkins.services import receive
 from incidents.models import Incident, Issue, Occurrence
 from monitors.models import Environment, Monitor, MonitorEnvironment, ShardLayout
 from monitors.services import delete_environments, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
-from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
+from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id
 
 pytestmark = pytest.mark.django_db
@@ -242,6 +243,76 @@ def test_d13_the_seventh_check_in_of_a_minute_is_refused_and_its_neighbours_are_
     assert kinds(outcomes[6]) == kinds(outcomes[7]) == [ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED]
     [next_minute] = receive([make_message("ok", monitor=noisy, at=NOW + MINUTE, run=9)], now=NOW)
     assert next_minute.accepted
+
+
+def tell_one_by_one(monitor, *words):
+    """Each word a second after the one before; returns what was refused."""
+    messages = [
+        make_message(status, monitor=monitor, at=NOW + n * timedelta(seconds=0.5), run=run)
+        for n, (status, run) in enumerate(words)
+    ]
+    return [kinds(receive([message], now=NOW)[0]) for message in messages]
+
+
+LIMITED = [ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED]
+
+
+def test_d25_the_last_word_of_a_known_run_is_spared_and_what_begins_is_not():
+    monitor = MonitorFactory()
+    starts = [("in_progress", n) for n in range(8)]
+    refused = tell_one_by_one(monitor, *starts, *[("ok", n) for n in range(8)], ("in_progress", 0))
+    assert refused == [[]] * 6 + [LIMITED] * 2 + [[]] * 6 + [LIMITED] * 3
+    assert [checkin.status for checkin in CheckIn.objects.all()] == ["ok"] * 6
+
+
+def test_d25_an_error_of_a_run_that_nobody_knows_is_spared():
+    monitor = MonitorFactory()
+    assert tell_one_by_one(monitor, *[("in_progress", n) for n in range(6)], ("error", 99))[-1] == []
+    assert MonitorEnvironment.objects.get(monitor=monitor).status == "error"
+
+
+def test_d25_the_last_word_without_id_of_a_running_run_is_spared():
+    monitor = MonitorFactory(crontab="0 * * * *")
+    assert tell_one_by_one(monitor, *[("in_progress", None)] * 6, ("in_progress", None), ("ok", None))[-2:] == [
+        LIMITED,
+        [],
+    ]
+
+
+def test_d25_above_ten_times_the_limit_the_last_word_of_a_known_run_is_dropped():
+    monitor = MonitorFactory()
+    words = [("in_progress", 1), *[("error", n) for n in range(2, 61)], ("ok", 1)]
+    assert tell_one_by_one(monitor, *words)[-2:] == [[], LIMITED]
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["one batch", "one by one"])
+def test_d39_an_error_far_above_the_limit_counts_and_is_folded_into_the_newest_error(at_once):
+    monitor = MonitorFactory(failure_threshold=3)
+    messages = [make_message("error", monitor=monitor, at=NOW + timedelta(milliseconds=n), run=n) for n in range(65)]
+    messages[-1] = msgspec.structs.replace(messages[-1], log=RunLog(b"dropped", 7))
+    for batch in [messages] if at_once else [[message] for message in messages]:
+        outcomes = receive(batch, now=NOW)
+    assert (outcomes[-1].accepted, kinds(outcomes[-1])) == (True, LIMITED)
+    errors = CheckIn.objects.order_by("date_added")
+    assert [error.folded_count for error in errors] == [0] * 59 + [5]
+    assert outcomes[-1].guid == errors[59].guid
+    assert MonitorEnvironment.objects.get(monitor=monitor).failure_streak == 65
+    assert CheckInLog.objects.count() == 0
+
+
+def test_d39_a_failure_is_seen_whatever_others_said_in_its_minute():
+    monitor = MonitorFactory()
+    CheckInFactory(
+        monitor_environment=MonitorEnvironmentFactory(
+            monitor=monitor, environment__name="production", limit_minute=NOW, limit_count=60, status="ok"
+        ),
+        status="error",
+        date_added=NOW - 60 * MINUTE,
+    )
+    assert tell_one_by_one(monitor, ("error", 1), ("error", 2)) == [LIMITED] * 2
+    assert MonitorEnvironment.objects.get(monitor=monitor).failure_streak == 2
+    # The error of an hour ago is not theirs: the first one has a row of its own.
+    assert [c.folded_count for c in CheckIn.objects.order_by("date_added")] == [0, 1]
 
 
 def test_d13_the_limit_holds_over_batches_and_is_a_setting(settings):

@@ -72,9 +72,10 @@ class Place:
 
     def hears(self, status: str, now: datetime, run: Run | None, name: object) -> bool:
         """A message about `run`, or one that begins the run `name`. Returns whether it was taken."""
-        self.receptions.append(now)
-        if sum(minute_of(at) == minute_of(now) for at in self.receptions) > LIMIT:
+        spared = status != "in_progress" and (run is not None or status == "error")  # D25
+        if sum(minute_of(at) == minute_of(now) for at in self.receptions) >= LIMIT * (10 if spared else 1):
             return False
+        self.receptions.append(now)
         if run is None:
             run = Run(name, self, start=now, status=status, heard=now)
             self.runs.append(run)
