@@ -292,7 +292,7 @@ class CheckInAdmin(InspectionAdmin):
     @admin.display(description="Configuration")
     def configuration(self, checkin: CheckIn) -> SafeString:
         """Show the monitor's configuration as it was when the run began."""
-        return facts({name.replace("_", " ").capitalize(): value for name, value in checkin.config.config.items()})
+        return facts({name.replace("_", " ").capitalize(): value for name, value in checkin.config.columns().items()})
 
 
 @admin.register(ProcessingError)

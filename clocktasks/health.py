@@ -97,7 +97,10 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the database says. Counts of the outbox and of check-ins that wait are bounded."""
+    """What the database says. Counts of the outbox and of check-ins that wait are bounded.
+
+    `unjudged`: names of monitors whose schedule cannot be read, and why, bounded (D37).
+    """
 
     newest: TickFacts | None = None
     newest_finished_at: datetime | None = None
@@ -112,6 +115,7 @@ class Rows:
     oldest_unsent_at: datetime | None = None
     unsent_error: str = ""
     waiting: Mapping[str, int] = field(default_factory=dict)
+    unjudged: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ def find_problems(facts: Facts) -> list[Finding]:
         findings += _find_silence(facts, facts.rows)
         findings += _find_node_problems(facts, facts.rows)
         findings += _find_outbox_problems(facts, facts.rows)
+        findings += _find_unjudged(facts.rows)
     return sorted(findings, key=lambda finding: not finding.is_bad)
 
 
@@ -427,6 +432,23 @@ def _find_node_problems(facts: Facts, rows: Rows) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _find_unjudged(rows: Rows) -> list[Finding]:
+    """Return which monitors cannot be judged: each stands alone, and the clock goes on without it (D37)."""
+    if not rows.unjudged:
+        return []
+    name, reason = rows.unjudged[0]
+    others = f" So are {len(rows.unjudged) - 1} more." if len(rows.unjudged) > 1 else ""
+    return [
+        Finding(
+            Part.CLOCK,
+            False,
+            f"Monitor {name} is not judged: {reason}{others}",
+            None,
+            "Admin, Monitors: open the one in red and choose a schedule and time zone that can be read.",
+        )
+    ]
 
 
 def _find_outbox_problems(facts: Facts, rows: Rows) -> list[Finding]:

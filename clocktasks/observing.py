@@ -18,9 +18,12 @@ from clocktasks.health import Held, NodeFacts, Rows, TickFacts
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from incidents.models import Notification
 from monitors.bulk import fetch_rows
+from monitors.models import Monitor, MonitorEnvironment
+from monitors.schedule import why_unreadable
 
 COUNTED_MAX = 10_000
 """What may be many (the outbox after a large outage) is counted up to here: more is simply "a lot"."""
+UNJUDGED_MAX = 100
 QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
 TICK_COLUMNS = ("at", "dispatched_at", "decided_at", "finished_at")
@@ -53,7 +56,18 @@ def read_rows() -> Rows:
             reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
             for reason in ("monitor_unknown", "failed")
         },
+        unjudged=_unjudged(),
     )
+
+
+def _unjudged() -> list[tuple[str, str]]:
+    """Return monitors that the clock has set aside, with the reason (D37). By index: monenv_unjudged."""
+    rows = MonitorEnvironment.objects.filter(unjudged_until__isnull=False).values_list("monitor")[:UNJUDGED_MAX]
+    monitors = Monitor.objects.filter(pk__in=rows).select_related("project").order_by("project__slug", "slug")
+    reasons = [
+        (f"{monitor.slug} of {monitor.project.slug}", why_unreadable(monitor.schedule())) for monitor in monitors
+    ]
+    return [(name, reason) for name, reason in reasons if reason]
 
 
 @dataclass(frozen=True, slots=True)

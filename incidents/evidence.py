@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from incidents.thresholds import FailureKind, Reason
-from monitors.schedule import describe
+from monitors.schedule import describe, zone_to_show
 from monitors.state import EnvironmentState, MonitorRules
 
 TITLE_LENGTH_MAX = 200
@@ -104,4 +103,4 @@ def _iso(at: datetime | None) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _iso_local(at: datetime | None, timezone: str) -> str | None:
-    return None if at is None else at.astimezone(ZoneInfo(timezone)).isoformat()
+    return None if at is None else at.astimezone(zone_to_show(timezone)).isoformat()

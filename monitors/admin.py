@@ -44,7 +44,7 @@ from monitors.inspection import (
 from monitors.layout import shard_count
 from monitors.losses import losses_beside, losses_text
 from monitors.models import ConfigSnapshot, Environment, IngestKey, Monitor, MonitorEnvironment, Project
-from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots
+from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots, why_unreadable
 from monitors.services import (
     CHANGEABLE_COLUMNS,
     create_monitor,
@@ -84,6 +84,8 @@ def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
 
     If there are no ten in the next ten years, the last line says that nothing is expected then (D34).
     """
+    if why_unreadable(schedule):
+        return []
     zone = ZoneInfo(schedule.timezone)
     slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEW_COUNT)
     lines = [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
@@ -332,6 +334,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         muted = monitor.is_muted or (monitor.environment_count and monitor.muted_count == monitor.environment_count)
         if monitor.status == "disabled":
             text, hint = "disabled", "Refuses check-ins and expects none."
+        elif reason := why_unreadable(monitor.schedule()):
+            text, hint = "not judged", f"{reason} What falls due is unknown until that is mended."
         elif monitor.failing_count:
             text, hint = "failing", f"{monitor.failing_count} environments with an open incident."
         elif monitor.concluded_count:
@@ -343,7 +347,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     @admin.display(description="Schedule")
     def schedule_text(self, monitor: Monitor) -> SafeString:
         """Show the schedule in words; the tooltip holds the crontab."""
-        return format_html('<span title="{}">{}</span>', monitor.crontab or "", describe(monitor.schedule()))
+        schedule = monitor.schedule()
+        if reason := why_unreadable(schedule):
+            return format_html('<span class="text-red-700 dark:text-red-500">{}</span>', reason)
+        return format_html('<span title="{}">{}</span>', monitor.crontab or "", describe(schedule))
 
     @admin.display(description="Environments", ordering="environment_count")
     def environments_text(self, monitor: Any) -> SafeString | str:
@@ -421,7 +428,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         address = address_of(monitor, base_url(request))
         return {
             "status_labels": self.status_labels(monitor),
-            "schedule_text": describe(monitor.schedule()),
+            "schedule_text": self.schedule_text(monitor),
             "next_expected": instant(monitor.next_expected, zone, now=now),
             "last_heard": instant(monitor.last_heard, zone, now=now),
             "may_be_overwritten": monitor.is_upserting,
@@ -914,12 +921,12 @@ class ConfigSnapshotAdmin(InspectionAdmin):
     @admin.display(description="Configuration")
     def summary(self, snapshot: ConfigSnapshot) -> str:
         """Show what is set, on one line."""
-        return ", ".join(f"{name} {value}" for name, value in snapshot.config.items() if value is not None)
+        return ", ".join(f"{name} {value}" for name, value in snapshot.columns().items() if value is not None)
 
     @admin.display(description="Configuration")
     def content(self, snapshot: ConfigSnapshot) -> SafeString:
         """Show the columns of the monitor as they were."""
-        return facts({name.replace("_", " "): value for name, value in snapshot.config.items()})
+        return facts({name.replace("_", " "): value for name, value in snapshot.columns().items()})
 
 
 # --- People: Django's own pages in the look of the theme --------------------------------------------------------------

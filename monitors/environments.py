@@ -12,10 +12,18 @@ from typing import Any
 import msgspec
 
 from monitors.bulk import array_literal, fetch_rows, update_rows
-from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
+from monitors.schedule import Anchor, read_schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
 _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
+
+
+def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
+    """Return what a row says was served ahead; nothing if a hand wrote what cannot be read (D37)."""
+    try:
+        return _decode_served_ahead(text)
+    except msgspec.DecodeError:
+        return ()
 
 
 class LockedEnvironment(msgspec.Struct, gc=False):
@@ -54,13 +62,7 @@ def shared_rules(
     Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
     """
     return MonitorRules(
-        schedule=Schedule(
-            ScheduleType(schedule_type),
-            crontab,
-            interval,
-            IntervalUnit(interval_unit) if interval_unit else None,
-            timezone,
-        ),
+        schedule=read_schedule(schedule_type, crontab, interval, interval_unit, timezone),
         margin_minutes=margin_minutes,
         max_runtime_minutes=max_runtime_minutes,
         failure_threshold=failure_threshold,
@@ -72,7 +74,8 @@ LOCK_SQL = """
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
            me.status, me.last_checkin, me.last_result_at, me.last_ok_at, me.last_ok_received_at,
            me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
-           me.failure_streak, me.failure_streak_started_at, me.ok_streak, me.limit_minute, me.limit_count
+           me.unjudged_until, me.failure_streak, me.failure_streak_started_at, me.ok_streak,
+           me.limit_minute, me.limit_count
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
      WHERE me.id = ANY(%s::bigint[]) {condition}
@@ -98,6 +101,7 @@ STATE_COLUMNS = {
     "anchor_at": "timestamptz",
     "anchor_day": "smallint",
     "served_ahead": "jsonb",
+    "unjudged_until": "timestamptz",
     "failure_streak": "integer",
     "failure_streak_started_at": "timestamptz",
     "ok_streak": "integer",
@@ -131,7 +135,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
     id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:16]
     last_checkin, last_result_at, last_ok_at, last_ok_received_at = clock[:4]
     pending_slot, next_checkin, next_checkin_latest = clock[4:]
-    failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[16:]
+    unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[16:]
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -156,7 +160,8 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
             next_checkin=next_checkin,
             next_checkin_latest=next_checkin_latest,
             anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
-            served_ahead=() if served_ahead is None else _decode_served_ahead(served_ahead),
+            served_ahead=() if served_ahead is None else read_served_ahead(served_ahead),
+            unjudged_until=unjudged_until,
             failure_streak=failure_streak,
             failure_streak_started_at=failure_streak_started_at,
             ok_streak=ok_streak,
@@ -182,6 +187,7 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             None if state.anchor is None else state.anchor.at,
             None if state.anchor is None else state.anchor.day,
             state.served_ahead or None,
+            state.unjudged_until,
             state.failure_streak,
             state.failure_streak_started_at,
             state.ok_streak,

@@ -15,10 +15,12 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from monitors.coverage import UNKNOWN, DeafMinutes, judge_slot
-from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early
+from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early, why_unreadable
 from monitors.state import EnvironmentState, MonitorRules, ServedAhead
 
 NOTHING_DEAF = DeafMinutes()
+LOOK_AGAIN = timedelta(minutes=10)
+"""How often the clock looks at an environment whose schedule cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,12 @@ def expect_after_beginning(
     the next one if it comes at most `early_tolerance` before that (D12).
     Source: reference sections 5.4 and 7.
     """
-    overdue = state.next_checkin_latest is not None and state.next_checkin_latest <= received_at
+    if why_unreadable(rules.schedule):
+        return state
+    state = _anchored(state, rules)
+    overdue = is_set_aside(state) or (
+        state.next_checkin_latest is not None and state.next_checkin_latest <= received_at
+    )
     frontier, frontier_anchor = state.pending_slot, state.anchor
     if overdue and state.served_ahead:
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
@@ -83,6 +90,8 @@ def has_slot_come_since(
     as for a run that begins then (D12). Slots of an interval are counted anew from each run that begins.
     """
     schedule = rules.schedule
+    if why_unreadable(schedule):
+        return False
     anchor = state.served_ahead[-1].anchor if state.served_ahead else state.anchor
     served = serves_early(schedule, began_at, began_for, anchor, early_tolerance) or began_at
     if schedule.crontab is None:
@@ -98,10 +107,13 @@ def has_slot_come_since(
 def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
     """Return the slot that a run which begins at `received_at` belongs to: the oldest one that it can still serve.
 
-    None before the first check-in, and if the schedule has no more of them (D34). The slot may lie in the future: the
-    run is an extra one then.
+    None before the first check-in, if the schedule has no more of them (D34), and if it cannot be read (D37). The slot
+    may lie in the future: the run is an extra one then.
     """
-    if state.next_checkin_latest is None or state.next_checkin_latest > received_at:
+    if why_unreadable(rules.schedule):
+        return None
+    state = _anchored(state, rules)
+    if state.next_checkin_latest is None or (state.next_checkin_latest > received_at and not is_set_aside(state)):
         return state.pending_slot
     return _first_in_time(state, rules, received_at=received_at)
 
@@ -123,17 +135,60 @@ def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at:
 def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
     """Return the state with the next expected time counted from `now`: what an edit or re-enabling does (D10).
 
-    An environment that never heard from its job expects nothing still.
+    An environment that never heard from its job expects nothing still, nor does one whose schedule cannot be read.
     """
-    if state.last_checkin is None:
+    if state.last_checkin is None or why_unreadable(rules.schedule):
         return expect_nothing(state)
     anchor = anchor_for(rules.schedule, now)
     return _expect(state, rules, next_slot(rules.schedule, now, anchor), anchor=anchor)
 
 
+def expect_after_repair(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
+    """Return the state of an environment whose schedule could not be read until `now` (D37).
+
+    What fell due before, counted by the new schedule from the slot that was known last, becomes unknown when the clock
+    comes to it; what follows is judged.
+    """
+    expected = expect_from_now(state, rules, now=now)
+    if state.pending_slot is None or expected.pending_slot is None:
+        return expected
+    anchor, slot = expected.anchor, state.pending_slot
+    if is_set_aside(state):
+        slot = next_slot(rules.schedule, slot, anchor) or expected.pending_slot
+    if slot >= expected.pending_slot:
+        return expected
+    unjudged = _expect(state, rules, slot, anchor=anchor)
+    # Earlier than `is_set_aside` knows deadlines: it is unknown anyway.
+    deadline = slot + timedelta(minutes=rules.margin_minutes)
+    return replace(
+        unjudged,
+        next_checkin=expected.pending_slot,
+        next_checkin_latest=min(deadline, now + LOOK_AGAIN - timedelta(minutes=1)),
+        unjudged_until=now,
+    )
+
+
+def is_set_aside(state: EnvironmentState) -> bool:
+    """Tell whether the pointer stands at a slot that is unknown already, since its schedule could not be read (D37)."""
+    return (
+        state.unjudged_until is not None
+        and state.pending_slot is not None
+        and state.pending_slot <= state.unjudged_until
+        and state.next_checkin_latest == state.unjudged_until + LOOK_AGAIN
+    )
+
+
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:
     """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
-    return replace(state, pending_slot=None, next_checkin=None, next_checkin_latest=None, anchor=None, served_ahead=())
+    return replace(
+        state,
+        pending_slot=None,
+        next_checkin=None,
+        next_checkin_latest=None,
+        anchor=None,
+        served_ahead=(),
+        unjudged_until=None,
+    )
 
 
 def decide_due_slots(
@@ -152,20 +207,44 @@ def decide_due_slots(
     later deadline, until a whole margin of minutes has been listened to (D2). `all_unknown`: the clock's decision is
     that we hear too little to judge anybody at this tick (D4).
     """
+    if why_unreadable(rules.schedule):
+        return _set_aside(state, tick=tick)
+    state = _anchored(state, rules)
     due: list[DueSlot] = []
+    if is_set_aside(state) and state.next_checkin_latest is not None and state.next_checkin_latest <= tick:
+        # It can be read again, by itself: by a new tz database, or the old one.
+        state = _step(replace(state, unjudged_until=tick), rules, tick=tick)
     while state.pending_slot is not None and state.next_checkin_latest is not None:
         if state.next_checkin_latest > tick:
             break
         slot = state.pending_slot
         verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf)
-        if all_unknown:
+        if all_unknown or (state.unjudged_until is not None and slot <= state.unjudged_until):
             verdict = UNKNOWN
         if verdict.wait_until is None:
             due.append(DueSlot(slot, state.next_checkin_latest, verdict.is_unknown))
             state = _step(state, rules, tick=tick)
         else:
             state = _put_off(state, rules, until=verdict.wait_until)
+    if state.unjudged_until is not None and (state.pending_slot is None or state.pending_slot > state.unjudged_until):
+        state = replace(state, unjudged_until=None)
     return due, state
+
+
+def _anchored(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
+    """Fasten the series of a row that a hand made an interval at the slot where the pointer stands (D37)."""
+    if rules.schedule.crontab is not None or state.anchor is not None or state.pending_slot is None:
+        return state
+    return replace(state, anchor=anchor_for(rules.schedule, state.pending_slot))
+
+
+def _set_aside(state: EnvironmentState, *, tick: datetime) -> tuple[list[DueSlot], EnvironmentState]:
+    """Make the slot at the pointer unknown, once, and look again later whether the schedule can be read (D37)."""
+    slot, deadline = state.pending_slot, state.next_checkin_latest
+    if slot is None or deadline is None or deadline > tick:
+        return [], state
+    due = [] if is_set_aside(state) else [DueSlot(slot, deadline, is_unknown=True)]
+    return due, replace(state, unjudged_until=tick, next_checkin_latest=tick + LOOK_AGAIN)
 
 
 def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -> EnvironmentState:

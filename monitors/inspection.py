@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from zoneinfo import ZoneInfo
 
 from django.contrib.admin import ShowFacets
 from django.core.exceptions import PermissionDenied
@@ -23,6 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from monitors.schedule import zone_to_show
 from monitors.theme import ModelAdmin
 
 EXACT_COUNT_MAX = 10_000
@@ -170,14 +170,14 @@ def instant(
     """
     if at is None:
         return NOTHING
-    local = at.astimezone(ZoneInfo(timezone))
+    local = at.astimezone(zone_to_show(timezone))
     return format_html(
         '<time datetime="{}" title="{}" class="whitespace-nowrap">{} <span class="text-font-subtle-light '
         'dark:text-font-subtle-dark">{}{}</span></time>',
         at.astimezone(UTC).isoformat(),
         at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}",
-        "" if zone_is_said else timezone,
+        "" if zone_is_said else local.tzinfo,
         "" if now is None else f" · {from_now(at, now=now)}",
     )
 

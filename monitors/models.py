@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
-from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType
+from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.sharding import SHARDS_MAX
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
 
@@ -70,6 +70,10 @@ class ConfigSnapshot(models.Model):
 
     def __str__(self) -> str:
         return self.sha256[:12]
+
+    def columns(self) -> dict[str, object]:
+        """Return what it holds for people to read; nothing if a hand wrote something else (D37)."""
+        return self.config if isinstance(self.config, dict) else {}
 
 
 class Monitor(models.Model):
@@ -178,14 +182,8 @@ class Monitor(models.Model):
         )
 
     def schedule(self) -> Schedule:
-        """Return the schedule columns as a value (they are valid: every write path checks them)."""
-        return Schedule(
-            schedule_type=ScheduleType(self.schedule_type),
-            crontab=self.crontab,
-            interval=self.interval,
-            interval_unit=IntervalUnit(self.interval_unit) if self.interval_unit else None,
-            timezone=self.timezone,
-        )
+        """Return the schedule columns as a value. Every write path checks them; a hand in the database does not."""
+        return read_schedule(self.schedule_type, self.crontab, self.interval, self.interval_unit, self.timezone)
 
 
 class Environment(models.Model):
@@ -261,6 +259,7 @@ class MonitorEnvironment(models.Model):
     anchor_at = models.DateTimeField(null=True, blank=True)
     anchor_day = models.PositiveSmallIntegerField(null=True, blank=True)
     served_ahead = models.JSONField(null=True, blank=True)
+    unjudged_until = models.DateTimeField(null=True, blank=True)
     failure_streak = models.PositiveIntegerField(default=0)
     failure_streak_started_at = models.DateTimeField(null=True, blank=True)
     ok_streak = models.PositiveIntegerField(default=0)
@@ -318,6 +317,8 @@ class MonitorEnvironment(models.Model):
                 condition=Q(next_checkin_latest__isnull=False),
                 name="monenv_due",
             ),
+            # What cannot be judged, and is told to people (D37): a handful, or none.
+            models.Index(fields=["monitor"], condition=Q(unjudged_until__isnull=False), name="monenv_unjudged"),
         ]
 
     def __str__(self) -> str:
@@ -339,6 +340,7 @@ class MonitorEnvironment(models.Model):
             next_checkin_latest=self.next_checkin_latest,
             anchor=anchor,
             served_ahead=msgspec.convert(self.served_ahead or (), tuple[ServedAhead, ...]),
+            unjudged_until=self.unjudged_until,
             failure_streak=self.failure_streak,
             failure_streak_started_at=self.failure_streak_started_at,
             ok_streak=self.ok_streak,

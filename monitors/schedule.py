@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import cron_descriptor  # type: ignore[import-untyped]
 
@@ -49,8 +49,12 @@ __all__ = [
     "parse_interval",
     "parse_timezone",
     "previous_slot",
+    "read_schedule",
+    "refuse_without_time",
     "serves_early",
     "slots_between",
+    "why_unreadable",
+    "zone_to_show",
 ]
 
 
@@ -93,8 +97,9 @@ _MONTHS_IN_STEP = {IntervalUnit.MONTH: 1, IntervalUnit.YEAR: 12}
 class Schedule:
     """What is expected: a crontab text, or an interval count and unit, read in a tz database zone.
 
-    The constructor trusts its arguments, since rows of the database were checked on their way in. Everything that
-    comes from outside goes through :meth:`from_crontab` or :meth:`from_interval`, which normalise and refuse.
+    The constructor trusts its arguments, since rows of the database were checked on their way in; what a hand wrote
+    there is found by `why_unreadable`. Everything that comes from outside goes through :meth:`from_crontab` or
+    :meth:`from_interval`, which normalise and refuse.
     """
 
     schedule_type: ScheduleType
@@ -200,6 +205,43 @@ def next_slots(schedule: Schedule, after: datetime, anchor: Anchor | None, count
     return slots
 
 
+def read_schedule(
+    schedule_type: str, crontab: str | None, interval: int | None, interval_unit: str | None, timezone: str
+) -> Schedule:
+    """Return the schedule in the columns of a row, whatever a hand in the database wrote there.
+
+    Never raises: what cannot be read is found by `why_unreadable` (D37).
+    """
+    kind = ScheduleType.CRONTAB if schedule_type == ScheduleType.CRONTAB else ScheduleType.INTERVAL
+    unit = IntervalUnit(interval_unit) if interval_unit in set(IntervalUnit) else None
+    return Schedule(kind, (crontab or "") if kind is ScheduleType.CRONTAB else None, interval, unit, timezone)
+
+
+@lru_cache(maxsize=8192)
+def why_unreadable(schedule: Schedule) -> str:
+    """Say why a stored schedule cannot be judged by this program on this machine, as a sentence; "" if it can (D37).
+
+    A zone that this tz database does not know, a crontab or an interval that no door would have taken.
+    """
+    try:
+        _zone(schedule.timezone)
+        if schedule.crontab is not None:
+            next_slot(schedule, datetime(2026, 1, 1, tzinfo=UTC), None)
+        else:
+            parse_interval(schedule.interval, schedule.interval_unit)
+    except ScheduleError as error:
+        return str(error)
+    return ""
+
+
+def zone_to_show(name: str) -> ZoneInfo:
+    """Return the zone in which people see times: UTC for one that cannot be read (D37)."""
+    try:
+        return _zone(name)
+    except ScheduleError:
+        return _zone("UTC")
+
+
 def refuse_without_time(schedule: Schedule, *, now: datetime) -> None:
     """Raise ScheduleError for a crontab that has no time in the ten years after `now`, in its zone (D34)."""
     if schedule.crontab is not None and next_slot(schedule, now, None) is None:
@@ -254,6 +296,8 @@ def serves_early(
 @lru_cache(maxsize=4096)
 def describe(schedule: Schedule) -> str:
     """The schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
+    if reason := why_unreadable(schedule):
+        return reason
     if schedule.crontab is not None:
         text = _describe_crontab(schedule.crontab)
     else:
@@ -313,7 +357,10 @@ def _zone_names() -> frozenset[str]:
 
 @cache
 def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
+        raise ScheduleError("timezone", name, "the tz database of this machine does not know it") from error
 
 
 def _in_utc(at: datetime) -> datetime:

@@ -16,10 +16,11 @@ from django.db.models import Exists, OuterRef
 
 from monitors.bulk import insert_new, insert_rows, update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import expect_from_now, expect_nothing
+from monitors.expectation import expect_after_repair, expect_from_now, expect_nothing
 from monitors.layout import hold_shard_count
 from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
+from monitors.schedule import why_unreadable
 from monitors.sharding import shard_of
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
 
@@ -146,7 +147,7 @@ def write_changes(
         environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
         environment.config_id, environment.rules = monitor.config_id, monitor.rules()
         if _expects_anew(monitor, before[monitor.id]):
-            environment.state = _expected_anew(environment.state, monitor, now=now)
+            environment.state = _expected_anew(environment.state, monitor, before[monitor.id][1], now=now)
     _move_deadlines(
         [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes < monitor.max_runtime], now=now
     )
@@ -159,8 +160,12 @@ def _expects_anew(monitor: Monitor, before: tuple[MonitorStatus, MonitorRules]) 
     return status != monitor.status or expected != (new.schedule, new.margin_minutes, new.max_runtime_minutes)
 
 
-def _expected_anew(state: EnvironmentState, monitor: Monitor, *, now: datetime) -> EnvironmentState:
+def _expected_anew(
+    state: EnvironmentState, monitor: Monitor, before: MonitorRules, *, now: datetime
+) -> EnvironmentState:
     if monitor.status == MonitorStatus.ACTIVE and state.status is not EnvironmentStatus.PENDING_DELETION:
+        if why_unreadable(before.schedule):
+            return expect_after_repair(state, monitor.rules(), now=now)
         return expect_from_now(state, monitor.rules(), now=now)
     return expect_nothing(state)
 

@@ -64,6 +64,9 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `next_checkin` is what a person expects next:
     the first slot that a check-in from now on would serve. The two are the same slot unless the margin is longer than
     the gap between slots, when several slots wait for their deadlines at once.
+    `unjudged_until` is set while the schedule cannot be read, and until what fell due meanwhile is unknown: no slot up
+    to it is ever a miss (D37). A pointer at or before it is one that was recorded already, and whose successor nobody
+    knows.
     All three are empty together: before the first check-in, and while the monitor is disabled.
     `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
     two seconds of every minute, and any time that the clock was away.
@@ -87,6 +90,7 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     next_checkin_latest: datetime | None = None
     anchor: Anchor | None = None
     served_ahead: tuple[ServedAhead, ...] = ()
+    unjudged_until: datetime | None = None
     failure_streak: int = 0
     failure_streak_started_at: datetime | None = None
     ok_streak: int = 0
