@@ -5,18 +5,18 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError
-from checkins.partitions import DEFAULT, kept_since
+from checkins.models import CheckIn, CheckInLog, ClientLossReport
+from checkins.partitions import DEFAULT
+from checkins.partitions import kept_since as checkins_kept_since
+from incidents.housekeeping import INCIDENTS_MAX
+from incidents.models import Incident
 from monitors.models import Environment, Monitor, MonitorEnvironment
+from monitors.pruning import kept_since, remove_piece
 
 BATCH_ROWS_MAX = 5_000
 """Check-ins removed in one transaction: short enough not to be felt by ingest."""
 LOGS_MAX = 500
 """Logs removed in one transaction. One may be a hundred times as large as a check-in."""
-PROCESSING_ERROR_AGE_MAX = timedelta(days=7)
-"""How long processing errors are kept. Source: reference section 1."""
-LOSS_REPORT_AGE_MAX = timedelta(days=30)
-"""How long clients' loss reports are kept: they explain alarms, which people look into within days."""
 
 
 def purge_deleted() -> int:
@@ -32,6 +32,8 @@ def purge_deleted() -> int:
             removed = CheckIn.objects.filter(id__any_of=list(ids)).delete()[0]
             log_ids = CheckInLog.objects.filter(monitor_environment=environment).values_list("id", flat=True)[:LOGS_MAX]
             removed += CheckInLog.objects.filter(id__any_of=list(log_ids)).delete()[0]
+            incident_ids = Incident.objects.filter(monitor_environment=environment).values_list("id", flat=True)
+            removed += Incident.objects.filter(id__any_of=list(incident_ids[:INCIDENTS_MAX])).delete()[0]
             if removed:
                 return removed
             name_id = environment.environment_id
@@ -41,8 +43,25 @@ def purge_deleted() -> int:
 
 
 def prune_processing_errors(*, now: datetime) -> int:
-    """Remove processing errors that were last seen more than seven days ago; returns how many."""
-    return ProcessingError.objects.filter(last_received_at__lt=now - PROCESSING_ERROR_AGE_MAX).delete()[0]
+    """Remove one piece of processing errors last seen more than PROCESSING_ERROR_RETENTION_DAYS ago; returns how many.
+
+    Index: processing_error_newest.
+    """
+    before = kept_since(now, settings.PROCESSING_ERROR_RETENTION_DAYS)
+    if before is None:
+        return 0
+    return remove_piece("checkins_processingerror", "last_received_at < %s", [before], order_by="last_received_at")
+
+
+def prune_failed_checkins(*, now: datetime) -> int:
+    """Remove one piece of what failed, and nobody processed again for FAILED_CHECKIN_RETENTION_DAYS; returns how many.
+
+    What waits for its monitor is settled within minutes, see `checkins.waiting`.
+    """
+    before = kept_since(now, settings.FAILED_CHECKIN_RETENTION_DAYS)
+    if before is None:
+        return 0
+    return remove_piece("checkins_waitingcheckin", "reason = 'failed' AND received_at < %s", [before], order_by="id")
 
 
 def prune_logs(*, now: datetime) -> int:
@@ -67,7 +86,7 @@ def prune_strays(*, now: datetime) -> int:
     Runs in progress stay until the clock has judged them. Call again until it returns 0. Partitions of days are
     dropped as a whole: see `checkins.partitions`.
     """
-    before = kept_since(now)
+    before = checkins_kept_since(now)
     if before is None:
         return 0
     with connection.cursor() as cursor:
@@ -84,10 +103,12 @@ def prune_strays(*, now: datetime) -> int:
 
 
 def prune_loss_reports(*, now: datetime) -> int:
-    """Remove one batch of loss reports received more than 30 days ago; returns how many. Call again until it returns 0.
+    """Remove one batch of loss reports older than LOSS_REPORT_RETENTION_DAYS; returns how many.
 
-    Found as old logs are.
+    Call again until it returns 0. Found as old logs are.
     """
+    received_before = kept_since(now, settings.LOSS_REPORT_RETENTION_DAYS)
+    if received_before is None:
+        return 0
     oldest = ClientLossReport.objects.order_by("id").values_list("id", flat=True)[:BATCH_ROWS_MAX]
-    received_before = now - LOSS_REPORT_AGE_MAX
     return ClientLossReport.objects.filter(id__any_of=list(oldest), received_at__lt=received_before).delete()[0]

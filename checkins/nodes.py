@@ -30,8 +30,9 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from checkins.models import IngestNode, ListeningSpan, MinuteVolume
+from checkins.models import IngestNode
 from monitors.bulk import array_literal, fetch_rows
+from monitors.pruning import remove_piece
 
 logger = logging.getLogger(__name__)
 
@@ -282,12 +283,13 @@ def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
 
 
 def forget_gone_nodes(*, now: datetime) -> int:
-    """Remove the rows of nodes that left or were dropped long ago, and old records; returns how many nodes."""
-    left = IngestNode.objects.filter(left_at__lt=now - LEFT_KEPT)
-    dropped = IngestNode.objects.filter(dropped_at__lt=now - DROPPED_KEPT)
-    ListeningSpan.objects.filter(until__lt=now - SPANS_KEPT).delete()
-    MinuteVolume.objects.filter(minute__lt=now - VOLUMES_KEPT).delete()
-    return left.delete()[0] + dropped.delete()[0]
+    """Remove one piece each of nodes that left or were dropped long ago, and of old records; returns how many rows."""
+    gone = "left_at < %s OR dropped_at < %s"
+    return (
+        remove_piece("checkins_ingestnode", gone, [now - LEFT_KEPT, now - DROPPED_KEPT], order_by="started_at")
+        + remove_piece("checkins_listeningspan", "until < %s", [now - SPANS_KEPT], order_by="until")
+        + remove_piece("checkins_minutevolume", "minute < %s", [now - VOLUMES_KEPT], order_by="minute")
+    )
 
 
 def live_ids() -> set[uuid.UUID]:

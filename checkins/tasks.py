@@ -2,11 +2,15 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from celery import shared_task
 
 from checkins import housekeeping, partitions, services
 from checkins.nodes import forget_gone_nodes
+from incidents.housekeeping import prune_incidents, prune_issues, prune_notifications, prune_occurrences
+from monitors import pruning
+from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_sessions
 from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -23,13 +27,28 @@ def settle_parked() -> int:
 def keep_house() -> int:
     """Remove deleted monitors, and what is old and has no partition to go with; returns the rows removed."""
     now = utcnow()
-    return (
-        housekeeping.prune_processing_errors(now=now)
-        + forget_gone_nodes(now=now)
-        + _until_done(lambda: housekeeping.prune_logs(now=now))
-        + _until_done(lambda: housekeeping.prune_loss_reports(now=now))
-        + _until_done(lambda: housekeeping.prune_strays(now=now))
-        + _until_done(housekeeping.purge_deleted)
+    return pruning.keep_house(
+        [
+            housekeeping.purge_deleted,
+            *(
+                partial(prune, now=now)
+                for prune in (
+                    housekeeping.prune_processing_errors,
+                    housekeeping.prune_failed_checkins,
+                    housekeeping.prune_logs,
+                    housekeeping.prune_loss_reports,
+                    housekeeping.prune_strays,
+                    forget_gone_nodes,
+                    prune_occurrences,
+                    prune_notifications,
+                    prune_incidents,
+                    prune_issues,
+                    prune_config_snapshots,
+                    prune_sessions,
+                    prune_admin_log,
+                )
+            ),
+        ]
     )
 
 

@@ -5,16 +5,18 @@ Messages are wake-ups: all of them may be lost, late, doubled or out of order.
 
 import logging
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import heartbeat, meters, services, telling
+from clocktasks import heartbeat, housekeeping, meters, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
+from monitors import pruning
 from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -104,3 +106,20 @@ def send_heartbeat() -> int:
 def tell_clock_incidents() -> int:
     """Tell people of clock incidents that they should know of; returns of how many they were told."""
     return telling.tell(recipients=settings.ALERT_EMAIL_TO, now=utcnow())
+
+
+@shared_task(name="clocktasks.tasks.keep_house")
+def keep_house() -> int:
+    """Remove what is past keeping of the clock's own records; returns the rows removed."""
+    now = utcnow()
+    return pruning.keep_house(
+        [
+            partial(prune, now=now)
+            for prune in (
+                housekeeping.prune_applied_ticks,
+                housekeeping.prune_ticks,
+                housekeeping.prune_held_ticks,
+                housekeeping.prune_clock_incidents,
+            )
+        ]
+    )

@@ -137,6 +137,10 @@ class Occurrence(models.Model):
             # D42: which ones are kept is told by the number.
             models.UniqueConstraint(fields=["incident", "number"], name="occurrence_numbered_once"),
         ]
+        indexes = [
+            # Retention: those beside the first 10 of their incidents, oldest first.
+            models.Index(fields=["detected_at"], condition=Q(number__gt=10), name="occurrence_later"),
+        ]
         ordering = ["id"]
 
     def __str__(self) -> str:

@@ -63,10 +63,14 @@ class IngestKey(models.Model):
 
 
 class ConfigSnapshot(models.Model):
-    """An immutable monitor configuration, shared by every check-in that ran under it. Found by its content."""
+    """An immutable monitor configuration, shared by every check-in that ran under it. Found by its content.
+
+    `unused_since`: since when housekeeping has found it in force nowhere (D42).
+    """
 
     sha256 = models.CharField(max_length=64, unique=True)
     config = models.JSONField()
+    unused_since = models.DateTimeField(null=True, blank=True)
 
     def __str__(self) -> str:
         return self.sha256[:12]

@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from monitors.bulk import insert_new, insert_rows, update_rows
+from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_after_repair, expect_from_now, expect_nothing
 from monitors.layout import hold_shard_count
@@ -55,7 +55,10 @@ CHANGEABLE_COLUMNS = {
 
 
 def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
-    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements."""
+    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Three statements.
+
+    Needs a transaction: the snapshots are held until they are referred to.
+    """
     configs: dict[str, dict[str, Any]] = {}
     by_digest: dict[str, list[Monitor]] = {}
     for monitor in monitors:
@@ -65,10 +68,22 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
         by_digest.setdefault(digest, []).append(monitor)
     if not configs:
         return
-    insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in sorted(configs)])
-    for snapshot_id, digest in ConfigSnapshot.objects.filter(sha256__any_of=configs).values_list("id", "sha256"):
-        for monitor in by_digest[digest]:
-            monitor.config_id = snapshot_id
+    ids = _hold_snapshots(configs)
+    while missing := sorted(configs.keys() - ids.keys()):
+        insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in missing])
+        ids |= _hold_snapshots(missing)
+    for digest, alike in by_digest.items():
+        for monitor in alike:
+            monitor.config_id = ids[digest]
+
+
+def _hold_snapshots(digests: Collection[str]) -> dict[str, int]:
+    """Return the ids of those that are there, so that they stay: housekeeping leaves alone what is locked (D42)."""
+    rows = fetch_rows(
+        "SELECT sha256, id FROM monitors_configsnapshot WHERE sha256 = ANY(%s::text[]) ORDER BY id FOR KEY SHARE",
+        [array_literal("text", sorted(digests))],
+    )
+    return dict(rows)
 
 
 def create_monitors(monitors: Sequence[Monitor]) -> None:

@@ -128,6 +128,20 @@ if 0 < CHECKIN_RETENTION_DAYS < 10:
         f"CHECKIN_RETENTION_DAYS={CHECKIN_RETENTION_DAYS} is less than 10 days: a run may last seven, and take a word "
         "until then. 0 keeps check-ins for ever."
     )
+_DAYS = {"least": 0, "most": 36_500}
+PROCESSING_ERROR_RETENTION_DAYS = environment.whole_number("PROCESSING_ERROR_RETENTION_DAYS", default=7, **_DAYS)
+FAILED_CHECKIN_RETENTION_DAYS = environment.whole_number("FAILED_CHECKIN_RETENTION_DAYS", default=30, **_DAYS)
+LOSS_REPORT_RETENTION_DAYS = environment.whole_number("LOSS_REPORT_RETENTION_DAYS", default=30, **_DAYS)
+OCCURRENCE_RETENTION_DAYS = environment.whole_number("OCCURRENCE_RETENTION_DAYS", default=90, **_DAYS)
+NOTIFICATION_RETENTION_DAYS = environment.whole_number("NOTIFICATION_RETENTION_DAYS", default=90, **_DAYS)
+INCIDENT_RETENTION_DAYS = environment.whole_number("INCIDENT_RETENTION_DAYS", default=365, **_DAYS)
+ISSUE_RETENTION_DAYS = environment.whole_number("ISSUE_RETENTION_DAYS", default=365, **_DAYS)
+CONFIG_SNAPSHOT_RETENTION_DAYS = environment.whole_number("CONFIG_SNAPSHOT_RETENTION_DAYS", default=100, **_DAYS)
+TICK_RETENTION_DAYS = environment.whole_number("TICK_RETENTION_DAYS", default=400, **_DAYS)
+APPLIED_TICK_RETENTION_DAYS = environment.whole_number("APPLIED_TICK_RETENTION_DAYS", default=30, **_DAYS)
+HELD_TICK_RETENTION_DAYS = environment.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
+CLOCK_INCIDENT_RETENTION_DAYS = environment.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
+ADMIN_LOG_RETENTION_DAYS = environment.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
 CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
 MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
 ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
@@ -260,6 +274,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "keep-house": {
         "task": "checkins.tasks.keep_house",
+        "schedule": schedule(600 / _CLOCK_SPEED),
+        "options": {"queue": "notifications", "expires": 600},
+    },
+    "keep-the-clocks-house": {
+        "task": "clocktasks.tasks.keep_house",
         "schedule": schedule(600 / _CLOCK_SPEED),
         "options": {"queue": "notifications", "expires": 600},
     },

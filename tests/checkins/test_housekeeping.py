@@ -7,7 +7,7 @@ from celery.schedules import schedule
 from django.conf import settings as project_settings
 
 from checkins import housekeeping
-from checkins.housekeeping import LOSS_REPORT_AGE_MAX, prune_logs, prune_loss_reports, purge_deleted
+from checkins.housekeeping import prune_logs, prune_loss_reports, purge_deleted
 from checkins.models import CheckIn, CheckInLog, ClientLossReport
 from checkins.tasks import keep_house, settle_parked
 from monitors.models import Monitor, MonitorEnvironment
@@ -77,7 +77,7 @@ def test_logs_are_kept_for_as_many_days_as_the_setting_says(settings, older_by, 
 
 @pytest.mark.parametrize(("older_by", "left"), [(-SECOND, 1), (0 * SECOND, 1), (SECOND, 0)])
 def test_loss_reports_are_kept_for_thirty_days(older_by, left):
-    factories.ClientLossReportFactory(received_at=NOW - LOSS_REPORT_AGE_MAX - older_by)
+    factories.ClientLossReportFactory(received_at=NOW - 30 * DAY - older_by)
     assert prune_loss_reports(now=NOW) == 1 - left
     assert ClientLossReport.objects.count() == left
 

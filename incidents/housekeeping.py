@@ -1,0 +1,73 @@
+"""Removing what is past keeping of incidents, in bounded pieces (shell).
+
+What is open is never touched, nor what it needs. An incident that is kept goes on explaining itself (P8): its first
+occurrences stay for as long as it does.
+"""
+
+from datetime import datetime
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from incidents.models import Incident, Issue
+from incidents.thinning import OCCURRENCES_FIRST
+from monitors.pruning import kept_since, remove_piece
+
+INCIDENTS_MAX = 500
+"""Incidents removed in one transaction, each with its first occurrences and its notifications."""
+
+_IS_OVER = "EXISTS (SELECT FROM incidents_incident AS i WHERE i.id = old.incident_id AND i.resolved_at < %s)"
+
+
+def prune_occurrences(*, now: datetime) -> int:
+    """Remove one piece of later occurrences that are older than OCCURRENCE_RETENTION_DAYS, as their incidents' ends.
+
+    The first 10 of an incident stay with it. Returns how many. Index: occurrence_later.
+    """
+    before = kept_since(now, settings.OCCURRENCE_RETENTION_DAYS)
+    if before is None:
+        return 0
+    condition = f"number > {OCCURRENCES_FIRST} AND detected_at < %s AND {_IS_OVER}"
+    return remove_piece("incidents_occurrence", condition, [before, before], order_by="detected_at")
+
+
+def prune_notifications(*, now: datetime) -> int:
+    """Remove one piece of notifications about incidents that ended NOTIFICATION_RETENTION_DAYS ago; returns how many.
+
+    Those that could not be sent go too: nobody wants to read them now.
+    """
+    before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
+    if before is None:
+        return 0
+    condition = f"created_at < %s AND {_IS_OVER}"
+    return remove_piece("incidents_notification", condition, [before, before], order_by="id")
+
+
+def prune_incidents(*, now: datetime) -> int:
+    """Remove one piece of incidents that ended INCIDENT_RETENTION_DAYS ago, with all that hangs on them.
+
+    Returns how many rows. Index: incident_newest.
+    """
+    before = kept_since(now, settings.INCIDENT_RETENTION_DAYS)
+    if before is None:
+        return 0
+    with transaction.atomic():
+        over = Incident.objects.filter(resolved_at__lt=before, opened_at__lt=before).order_by("opened_at")
+        ids = list(over.select_for_update(skip_locked=True).values_list("id", flat=True)[:INCIDENTS_MAX])
+        return Incident.objects.filter(id__any_of=ids).delete()[0]
+
+
+def prune_issues(*, now: datetime) -> int:
+    """Remove one piece of resolved issues of which nothing was seen for ISSUE_RETENTION_DAYS and no incident is left.
+
+    Archived ones stay: a person has said something about them. Returns how many rows.
+    """
+    before = kept_since(now, settings.ISSUE_RETENTION_DAYS)
+    if before is None:
+        return 0
+    with transaction.atomic():
+        over = Issue.objects.filter(status=Issue.Status.RESOLVED, last_seen_at__lt=before, resolved_at__lt=before)
+        over = over.filter(~Exists(Incident.objects.filter(issue=OuterRef("id")))).order_by("last_seen_at")
+        ids = list(over.select_for_update(skip_locked=True).values_list("id", flat=True)[:INCIDENTS_MAX])
+        return Issue.objects.filter(id__any_of=ids).delete()[0]

@@ -1,0 +1,63 @@
+"""The page of limits says what is true: every bound with its setting and default, and an end for every table (D42)."""
+
+import re
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+
+from tests.docs.pages import CODE, DOCS, section, tables, text
+
+PAGE = DOCS / "reference" / "limits.md"
+UNITS = {
+    "": 1,
+    "days": 1,
+    "s": 1,
+    "kB": 1_000,
+    "KiB": 1 << 10,
+    "MB": 1_000_000,
+    "MiB": 1 << 20,
+    "GB": 1_000_000_000,
+    "GiB": 1 << 30,
+}
+
+
+def rows():
+    """Every row of the page that names settings: the settings and what it says is their default."""
+    for table in tables(text(PAGE)):
+        for row in table:
+            for at, cell in enumerate(row):
+                names = re.findall(r"`([A-Z][A-Z_]+)`", cell)
+                if names and CODE.sub("", cell).strip(" ,") == "":
+                    yield [*names], row[at + 1]
+
+
+def amount(cell):
+    """A default as people read it, as a number: "20 MiB", "1,000", "0.5 s"."""
+    number, _, unit = cell.partition(" ")
+    return float(number.replace(",", "")) * UNITS[unit]
+
+
+@pytest.mark.parametrize(
+    ("names", "default"), list(rows()), ids=lambda value: value[0] if isinstance(value, list) else ""
+)
+def test_every_default_on_the_page_is_the_one_in_force(names, default):
+    for name in names:
+        assert float(getattr(settings, name)) == amount(default), name
+
+
+def test_d42_every_table_has_a_stated_end():
+    stated = {
+        name
+        for table in tables(section(PAGE, "## What is kept, and for how long"))
+        for row in table
+        if row[1]
+        for name in re.findall(r"`(\w+)`", row[0])
+    }
+    models = {model._meta.db_table for model in apps.get_models()}
+    assert models == stated
+
+
+def test_d42_every_retention_setting_is_on_the_page():
+    kept = {name for name in dir(settings) if name.endswith(("_RETENTION_DAYS", "_LOG_DAYS"))}
+    assert kept - {name for names, _ in rows() for name in names} == set()
