@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 
 from checkins.messages import PROBLEM_MEANINGS, CheckInMessage, ProblemKind
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, IngestNode, ProcessingError, WaitingCheckIn
+from checkins.protocols.request import IngestRequest
 from checkins.services import retry_failed
 from checkins.transitions import LIFE_MAX
 from monitors.inspection import (
@@ -33,6 +34,7 @@ from monitors.inspection import (
     logs_text,
     readable,
     table,
+    without_addresses,
 )
 from monitors.losses import losses_beside, losses_text
 from monitors.models import MonitorEnvironment, Project
@@ -417,7 +419,9 @@ class WaitingCheckInAdmin(InspectionAdmin):
         # PostgreSQL orders the keys of a jsonb by their length.
         names = [name for name in dict.fromkeys((*CheckInMessage.__struct_fields__, *parts)) if name in parts]
         told = {name: parts[name] for name in names if parts[name] not in (None, "", [], {})}
-        return facts({name.replace("_", " "): part_text(name, value) for name, value in told.items()})
+        shown = facts({name.replace("_", " "): part_text(name, value) for name, value in told.items()})
+        # The address and the headers of a whole request hold the key that it came with.
+        return without_addresses(shown) if row.message["type"] == IngestRequest.__name__ else shown
 
     @admin.action(description="Process again", permissions=["handle"])
     def process_again(self, request: HttpRequest, queryset: QuerySet[WaitingCheckIn]) -> None:

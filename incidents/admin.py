@@ -16,11 +16,23 @@ from django.utils.safestring import SafeString
 
 from incidents import services
 from incidents.models import Incident, Issue, Notification, Occurrence
-from monitors.inspection import NOTHING, InspectionAdmin, duration, facts, instant, label, link, link_to, table
+from monitors.inspection import (
+    NOTHING,
+    InspectionAdmin,
+    duration,
+    facts,
+    instant,
+    label,
+    link,
+    link_to,
+    may_view,
+    table,
+)
 from monitors.losses import SILENT, losses_around, losses_beside, losses_text
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
 
+LOSS_REPORTS, OCCURRENCES = "checkins.clientlossreport", "incidents.occurrence"
 OCCURRENCES_SHOWN = 50
 INCIDENTS_SHOWN = 50
 EXPLANATION_TITLES = {
@@ -285,8 +297,8 @@ class IncidentAdmin(InspectionAdmin):
             starting = checkins_by_id([row.starting_checkin_id]).values()
             losses = losses_beside(starting, monitor.project_id)
         return {
-            "losses": losses_text(losses, timezone=monitor.timezone),
-            "occurrences_table": occurrences_table(shown),
+            "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
+            "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
         }
 
 
@@ -394,13 +406,14 @@ class IssueAdmin(InspectionAdmin):
             for incident in row.incidents.order_by("-id")[:INCIDENTS_SHOWN]
         ]
         return {
-            "incidents_table": table(
+            "incidents_table": may_view(request, "incidents.incident")
+            and table(
                 ("Incident", "Started", "Opened", "Resolved", "Lasted"),
                 incidents,
                 title=f"Incidents, newest first (at most {INCIDENTS_SHOWN})",
             ),
-            "losses": losses_text(losses_of(shown, row.project_id), timezone=zone),
-            "occurrences_table": occurrences_table(shown),
+            "losses": may_view(request, LOSS_REPORTS) and losses_text(losses_of(shown, row.project_id), timezone=zone),
+            "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
         }
 
     @admin.action(description="Resolve", permissions=["handle"])

@@ -39,6 +39,7 @@ from monitors.inspection import (
     link,
     link_to_list,
     logs_text,
+    may_view,
     table,
 )
 from monitors.layout import shard_count
@@ -75,6 +76,13 @@ CHECKINS_SHOWN = 20
 INCIDENTS_SHOWN = 20
 ERRORS_SHOWN = 10
 NOTES_SHOWN = 10
+SHOWN_BESIDE_A_MONITOR = (
+    "monitors.monitorenvironment",
+    "incidents.incident",
+    "checkins.checkin",
+    "checkins.clientlossreport",
+    "checkins.processingerror",
+)
 ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
 
@@ -315,6 +323,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         """A monitor stays in its project: its check-ins and environments belong to it."""
         return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse `?guid__startswith=…`: the list would tell a ping address letter by letter."""
+        return not lookup.startswith("guid") and super().lookup_allowed(lookup, value, request)
+
     # List
 
     @admin.display(description="Monitor", ordering="slug")
@@ -425,29 +437,37 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         )
         related = ("monitor_environment__environment", "issue")
         checkins = newest_checkins(keys, CHECKINS_SHOWN)
-        address = address_of(monitor, base_url(request))
+        address = address_of(monitor, base_url(request), shows_key=may_see_keys(request))
+        sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}
         return {
             "status_labels": self.status_labels(monitor),
             "schedule_text": self.schedule_text(monitor),
             "next_expected": instant(monitor.next_expected, zone, now=now),
             "last_heard": instant(monitor.last_heard, zone, now=now),
             "may_be_overwritten": monitor.is_upserting,
-            "environments_table": environments_table(shown, timezone=zone, now=now),
+            "environments_table": sees["monitors.monitorenvironment"]
+            and environments_table(shown, timezone=zone, now=now),
             "environments_left_out": max(0, monitor.environment_count - len(shown)),
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
             ),
-            "open_incidents_table": incidents_table(
+            "open_incidents_table": sees["incidents.incident"]
+            and incidents_table(
                 incidents.select_related(*related).order_by("-opened_at")[:INCIDENTS_SHOWN],
                 timezone=zone,
                 title="Open incidents",
             ),
-            "checkins_table": checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
-            "losses": losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
-            "all_checkins": link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
-            "errors_table": errors_table(
+            "checkins_table": sees["checkins.checkin"]
+            and checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+            "losses": sees["checkins.clientlossreport"]
+            and losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
+            "all_checkins": sees["checkins.checkin"]
+            and link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
+            "errors_table": sees["checkins.processingerror"]
+            and errors_table(
                 monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
             ),
+            "shows_address": self.has_change_permission(request),
             "ping_url": code(address.ping_url),
             "ping_lines": to_copy(ping_lines(address)),
             "client_lines": to_copy(client_lines(address)),
@@ -520,9 +540,14 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         messages.success(request, f"Disabled {_number(count, 'monitor')}.")
 
 
-def address_of(monitor: Monitor, base: str) -> Address:
-    """Return where a monitor is reached, with the oldest active key of its project."""
-    key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first()
+def may_see_keys(request: HttpRequest) -> bool:
+    """Tell whether the user may see ingest keys: who may change them may, since a key lets anybody send."""
+    return request.user.has_perm("monitors.change_ingestkey")
+
+
+def address_of(monitor: Monitor, base: str, *, shows_key: bool = True) -> Address:
+    """Return where a monitor is reached, with the oldest active key of its project if that may be shown."""
+    key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first() if shows_key else None
     return Address(
         base_url=base,
         project_id=monitor.project_id,
@@ -710,13 +735,15 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         incidents = row.incidents.select_related("monitor_environment__environment", "issue").order_by("-id")
         checkins = newest_checkins(MonitorEnvironment.objects.filter(pk=row.pk), CHECKINS_SHOWN)
         notes = row.logs.filter(guid__isnull=True)
+        sees_checkins = may_view(request, "checkins.checkin")
         return {
-            "incidents_table": incidents_table(
-                incidents[:INCIDENTS_SHOWN], timezone=zone, title=f"Last {INCIDENTS_SHOWN} incidents"
-            ),
-            "checkins_table": checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
-            "losses": losses_text(losses_beside(checkins, row.monitor.project_id), timezone=zone),
-            "notes": logs_text(notes.order_by("-received_at", "-id")[:NOTES_SHOWN], timezone=zone),
+            "incidents_table": may_view(request, "incidents.incident")
+            and incidents_table(incidents[:INCIDENTS_SHOWN], timezone=zone, title=f"Last {INCIDENTS_SHOWN} incidents"),
+            "checkins_table": sees_checkins
+            and checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+            "losses": may_view(request, "checkins.clientlossreport")
+            and losses_text(losses_beside(checkins, row.monitor.project_id), timezone=zone),
+            "notes": sees_checkins and logs_text(notes.order_by("-received_at", "-id")[:NOTES_SHOWN], timezone=zone),
         }
 
     def delete_model(self, request: HttpRequest, obj: MonitorEnvironment) -> None:
@@ -780,7 +807,7 @@ class EnvironmentAdmin(InspectionAdmin):
 
 
 class GrantedPermissions:
-    """Rows that people make: adding and changing as granted to the user; staff may look."""
+    """Rows that people make: adding and changing as granted to the user."""
 
     opts: Any
 
@@ -793,21 +820,25 @@ class GrantedPermissions:
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
 
-class IngestKeyInline(GrantedPermissions, TabularInline):
+class KeyPermissions(GrantedPermissions):
+    """Ingest keys are shown, listed and searched only with the right to change them."""
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Who sees a key can send with it."""
+        return may_see_keys(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_ingestkey")
+
+
+class IngestKeyInline(KeyPermissions, TabularInline):
     """The keys of a project; a new one generates itself."""
 
     model = IngestKey
     form = EditForm
     fields = ("public_key", "label", "is_active")
     extra = 0
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """A public key is no secret: it is in every client."""
-        return bool(request.user.is_staff)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """As granted to the user."""
-        return request.user.has_perm("monitors.delete_ingestkey")
 
 
 @admin.register(Project)
@@ -843,6 +874,8 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """Show what to paste into a job."""
+        if not may_see_keys(request):
+            return {}
         base = base_url(request)
         keys = row.ingest_keys.filter(is_active=True).order_by("id")
         return {
@@ -883,7 +916,7 @@ def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:
 
 
 @admin.register(IngestKey)
-class IngestKeyAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+class IngestKeyAdmin(EditAdmin, KeyPermissions, InspectionAdmin):
     """Keys of all projects: to find whose a key is, and to switch one off."""
 
     form = EditForm
@@ -894,10 +927,6 @@ class IngestKeyAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     autocomplete_fields = ("project",)
     ordering = ("-id",)
     fields = ("project", "public_key", "label", "is_active")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """As granted to the user."""
-        return request.user.has_perm("monitors.delete_ingestkey")
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Date a new key."""

@@ -59,7 +59,8 @@ class IngestKey(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.public_key
+        # Titles, messages and the log of changes are read by people who may not see keys.
+        return f"{self.label or 'key'} {self.public_key[:4]}…"
 
 
 class ConfigSnapshot(models.Model):

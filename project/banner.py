@@ -12,10 +12,10 @@ from project import lookout
 
 
 def findings(request: HttpRequest) -> dict[str, Any]:
-    """Template variables for people who may see the admin: what is wrong now, bad things first."""
+    """Template variables for people who may see the clock: what is wrong now, bad things first."""
     user = getattr(request, "user", None)
     running = lookout.running
     facts = None if running is None else running.facts()
-    if facts is None or user is None or not user.is_active or not user.is_staff:
+    if facts is None or user is None or not user.is_staff or not user.has_perm("clocktasks.view_tick"):
         return {}
     return {"watchclock_findings": find_problems(facts)}

@@ -4,6 +4,7 @@ django-environ alone takes `DEBUG=treu` for false, and answers `CLOCK_GRACE_SECO
 not say which variable it was. Nobody should have to guess that at three in the morning.
 """
 
+import ipaddress
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +47,17 @@ def required_text(name: str, *, hint: str) -> str:
 def words(name: str, *, default: list[str]) -> list[str]:
     """A comma-separated list without empty entries."""
     return [word.strip() for word in _env.list(name, default=default) if word.strip()]
+
+
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A comma-separated list of addresses and networks, as `10.0.0.7,192.168.0.0/16`."""
+    try:
+        return [ipaddress.ip_network(word, strict=False) for word in words(name, default=[])]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}={_raw(name)!r}: {error}. It takes addresses and networks with commas between, as "
+            "10.0.0.7,192.168.0.0/16."
+        ) from None
 
 
 def flag(name: str, *, default: bool) -> bool:

@@ -1,9 +1,12 @@
 """Django settings, read from the environment. A test holds docs/reference/settings.md to list every variable."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse_lazy
 from kombu import Queue
 
@@ -50,6 +53,7 @@ SECURE_HSTS_SECONDS = (
 )
 if environment.flag("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
 SILENCED_SYSTEM_CHECKS = [
     "security.W001",  # It looks for Django's SecurityMiddleware by name; `project.middleware` has a subclass of it.
     "security.W005",  # HSTS for subdomains: they may hold other people's sites, so this is not ours to say.
@@ -99,6 +103,7 @@ TEMPLATES = [
     }
 ]
 STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
 # Static files are served from the packages that bring them: there is no collectstatic step that could be forgotten.
 WHITENOISE_USE_FINDERS = True
 AUTH_PASSWORD_VALIDATORS = [
@@ -287,10 +292,23 @@ CELERY_BEAT_SCHEDULE = {
 # --- The admin ------------------------------------------------------------------------------------------------------
 
 DATETIME_FORMAT = "Y-m-d H:i:s T"
+
+
+def _may_open(view: str) -> Callable[[HttpRequest], bool]:
+    """Return whether a person may open a list of the admin; keys are seen with the right to change them only."""
+    app, _, model = ("clocktasks_tick" if view == "clock" else view[6:].removesuffix("_changelist")).partition("_")
+    rights = ("change",) if model == "ingestkey" else ("view", "change")
+    return lambda request: any(request.user.has_perm(f"{app}.{right}_{model}") for right in rights)
+
+
 UNFOLD = {
     "SITE_TITLE": "Watchclock",
     "SITE_HEADER": "Watchclock",
     "SITE_SYMBOL": "timer",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("favicon.svg")}
+    ],
+    "LOGIN": {"form": "project.login.LoginForm"},
     "SITE_URL": None,
     "SHOW_HISTORY": True,
     "COLORS": {
@@ -304,7 +322,10 @@ UNFOLD = {
             {
                 "title": title,
                 "separator": True,
-                "items": [{"title": name, "icon": icon, "link": reverse_lazy(view)} for name, icon, view in items],
+                "items": [
+                    {"title": name, "icon": icon, "link": reverse_lazy(view), "permission": _may_open(view)}
+                    for name, icon, view in items
+                ],
             }
             for title, items in (
                 (

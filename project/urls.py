@@ -1,9 +1,14 @@
 from django.contrib import admin
+from django.templatetags.static import static
 from django.urls import path
+from django.views.generic import RedirectView
 
 from clocktasks import views
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    # Browsers ask for it wherever a page names none.
+    path("favicon.ico", RedirectView.as_view(url=static("favicon.svg"))),
     path("admin/clock/", admin.site.admin_view(views.clock), name="clock"),
     path("admin/", admin.site.urls),
 ]

@@ -17,8 +17,16 @@ def client_of(user: User) -> Client:
 
 @pytest.fixture
 def staff_client(db) -> Client:
-    """Someone who may look, and do nothing else."""
-    return client_of(User.objects.create_user("looker", password=PASSWORD, is_staff=True))
+    """Someone who may look at everything, and do nothing else."""
+    user = User.objects.create_user("looker", password=PASSWORD, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    return client_of(user)
+
+
+@pytest.fixture
+def bare_client(db) -> Client:
+    """A member of staff to whom nothing was granted yet."""
+    return client_of(User.objects.create_user("newcomer", password=PASSWORD, is_staff=True))
 
 
 @pytest.fixture

@@ -449,34 +449,34 @@ class TestConnecting:
     def _any_host(self, settings):
         settings.ALLOWED_HOSTS = ["*"]
 
-    def test_the_page_of_a_monitor_shows_its_ping_url_and_every_line_to_the_letter(self, staff_client):
+    def test_the_page_of_a_monitor_shows_its_ping_url_and_every_line_to_the_letter(self, admin_client):
         monitor = factories.MonitorFactory(crontab="7 3 * * *", timezone="Europe/Vienna")
         key = factories.IngestKeyFactory(project=monitor.project)
         address = address_of(monitor, "http://watchclock.example.com:8123")
         assert address.public_key == key.public_key
-        text = self.shown(staff_client, monitor)
+        text = self.shown(admin_client, monitor)
         assert f"http://watchclock.example.com:8123/ping/{monitor.guid}" in text
         for line in (*ping_lines(address), *client_lines(address)):
             assert f">{line.text}</pre>" in text, line.title
             assert line.title in text
 
-    def test_the_address_is_the_one_that_is_set(self, staff_client, settings):
+    def test_the_address_is_the_one_that_is_set(self, admin_client, settings):
         settings.PUBLIC_URL = "https://clock.example.com/jobs"
         monitor = factories.MonitorFactory()
         factories.IngestKeyFactory(project=monitor.project)
-        text = self.shown(staff_client, monitor)
+        text = self.shown(admin_client, monitor)
         assert f"https://clock.example.com/jobs/ping/{monitor.guid}" in text
         assert ":8123" not in text
-        assert ":8123" not in self.shown(staff_client, monitor.project)
+        assert ":8123" not in self.shown(admin_client, monitor.project)
 
-    def test_the_oldest_active_key_is_shown(self, staff_client):
+    def test_the_oldest_active_key_is_shown(self, admin_client):
         monitor = factories.MonitorFactory()
         keys = [factories.IngestKeyFactory(project=monitor.project, is_active=active) for active in (False, True, True)]
-        text = self.shown(staff_client, monitor)
+        text = self.shown(admin_client, monitor)
         assert [key.public_key in text for key in keys] == [False, True, False]
 
-    def test_without_a_key_the_ping_url_works_all_the_same(self, staff_client):
-        text = self.shown(staff_client, factories.MonitorFactory())
+    def test_without_a_key_the_ping_url_works_all_the_same(self, admin_client):
+        text = self.shown(admin_client, factories.MonitorFactory())
         assert "Ping URL" in text
         assert "Sentry DSN" not in text
 

@@ -108,7 +108,7 @@ class Browser:
             or (event.get("method") == "Log.entryAdded" and about["entry"]["level"] == "error")
             or (event.get("method") == "Runtime.consoleAPICalled" and about["type"] == "error")
         )
-        if wrong and "/favicon.ico" not in about.get("entry", {}).get("url", ""):  # A browser asks whether or not.
+        if wrong:
             self.complaints.append(json.dumps(about))
 
 
