@@ -90,6 +90,10 @@ drill-clock: .venv/.synced ## Break all that makes the clock tick, and look for 
 	@$(BIN)/python -m drills.clock $(foreach option,DURATION JOBS SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
+drill-abuse: .venv/.synced ## Send what may cost others something, and look whether it does (DURATION=300 SEED=1)
+	@$(BIN)/python -m drills.abuse $(foreach option,DURATION SEED,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 sim: .venv/.synced ## Let small worlds happen in virtual time, each by a seed: how many, which, from and to (SEEDS=1000 17,42 1-99)
 	@$(BIN)/python -m drills.simulation $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -97,4 +101,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest drill-ingest drill-clock sim soak
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest drill-ingest drill-clock drill-abuse sim soak

@@ -36,6 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drills.broker import Broker
+from drills.stepped import write_step
 from drills.world import World, running_world
 from project import supervisor
 
@@ -302,10 +303,7 @@ def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
     for number in range(1, BEATS + 1):
         name = f"beat-{number}"
         begin = ["drills.stepped", str(clocks[name])] if name in clocks else []
-        schedule = directory / name
-        schedule.mkdir()
-        command = [part.replace(str(directory / "beat"), str(schedule)) for part in arguments["beat"]]
-        beats.append(world.start_program(name, [*begin, *command]))
+        beats.append(world.start_program(name, [*begin, *arguments["beat"]]))
     broker = Broker(world.valkey.engine.url, random.Random(drill.seed))  # noqa: S311 - repeatable, and no secret
     return Breaker(drill, world, broker, workers, beats, clocks)
 
@@ -439,13 +437,6 @@ def silences_of(world: World, speed: float, sent: "Sequence[Sent]" = ()) -> "lis
         Silence(at(since, speed), at(gone, speed), at(back, speed), taken_after(at(until, speed)))
         for since, gone, back, until in times
     ]
-
-
-def write_step(path: Path, seconds: float) -> None:
-    """Say by how much a clock is wrong, so that no reader sees half of it."""
-    new = path.with_suffix(".new")
-    new.write_text(str(seconds))
-    new.replace(path)
 
 
 def stepped(setting: str, seconds: float) -> str:

@@ -101,7 +101,6 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
         world.told = lambda text: console.print(text, markup=False)
         url = world.postgres.engine.url
         arguments = supervisor.program_arguments()
-        (directory / "beat").mkdir()
         beat = world.start_program("beat", arguments["beat"])
         broker = Broker(world.valkey.engine.url, random.Random(1))  # noqa: S311 - repeatable, and no secret
         with running_hosts(world, arguments["worker"]) as hosts:

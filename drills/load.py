@@ -151,24 +151,24 @@ class Clients(ABC):
                 header = json.dumps({"type": "check_in", "length": len(payload)}).encode()
                 auth = f"X-Sentry-Auth: Sentry sentry_key={self.key}, sentry_version=7"
                 body = b"{}\n" + header + b"\n" + payload + b"\n"
-                return _http("POST", f"/api/{self.project}/envelope/", body, auth), guid
+                return http_request("POST", f"/api/{self.project}/envelope/", body, auth), guid
             case Kind.CRON:
                 assert guid is not None, "it has an id"
                 path = f"/api/{self.project}/cron/{monitor.slug}/{self.key}/?status={status}&check_in_id={guid}"
-                return _http("GET", path), guid
+                return http_request("GET", path), guid
             case Kind.RID:
                 action = "/start" if status == "in_progress" else ""
-                return _http("GET", f"/ping/{monitor.guid}{action}?rid={guid}"), guid
+                return http_request("GET", f"/ping/{monitor.guid}{action}?rid={guid}"), guid
             case Kind.CRONITOR:
                 stored_as = derived_id("series", self.project, monitor.slug, "production", str(guid))
-                return _http("GET", f"/p/{self.key}/{monitor.slug}?state=complete&series={guid}"), stored_as
+                return http_request("GET", f"/p/{self.key}/{monitor.slug}?state=complete&series={guid}"), stored_as
             case Kind.REST:
                 body = json.dumps({"monitor": monitor.slug, "status": status, "id": str(guid)}).encode()
-                return _http("POST", "/api/v1/checkins", body, f"Authorization: Bearer {self.key}"), guid
+                return http_request("POST", "/api/v1/checkins", body, f"Authorization: Bearer {self.key}"), guid
             case Kind.PUSH:
-                return _http("GET", f"/api/push/{monitor.guid.hex}?status=up&msg=&ping="), None
+                return http_request("GET", f"/api/push/{monitor.guid.hex}?status=up&msg=&ping="), None
             case Kind.PING:
-                return _http("GET", f"/ping/{monitor.guid}"), None
+                return http_request("GET", f"/ping/{monitor.guid}"), None
 
     # --- how ---
 
@@ -281,7 +281,8 @@ def running(clients: Clients) -> Iterator[Callable[[], None]]:
         raise failure[0]
 
 
-def _http(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:
+def http_request(method: str, target: str, body: bytes = b"", *headers: str) -> bytes:
+    """Return the bytes of a request."""
     lines = [f"{method} {target} HTTP/1.1", "Host: drill", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")

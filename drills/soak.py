@@ -144,7 +144,7 @@ def run(soak: Soak, directory: Path) -> Outcome:
         begin = (started_at + seeding).replace(second=0, microsecond=0) + MINUTE
         end = begin + soak.minutes * MINUTE
         watched = make_monitors(jobs, begin - timedelta(seconds=30))
-        start_clock(world, directory)
+        start_clock(world)
         load = Load(
             port=world.port,
             jobs=jobs,
@@ -175,9 +175,8 @@ def record_commits(world: World) -> None:
     world.postgres.start()
 
 
-def start_clock(world: World, directory: Path) -> None:
+def start_clock(world: World) -> None:
     """Start beat and a worker as `make run` does."""
-    (directory / "beat").mkdir()
     for name, arguments in supervisor.program_arguments().items():
         world.start_program(name, arguments)
 

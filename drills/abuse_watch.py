@@ -1,0 +1,220 @@
+"""What an abuse drill sees: when each innocent check-in is stored, how late ticks are, and what it all takes."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+import psycopg
+
+from drills.world import World
+from monitors.wallclock import utcnow
+
+LATE_SECONDS = 1.0
+LATE_TICK = timedelta(seconds=2)
+PSS_MIB_MAX = 300.0
+GROWTH_MIB_MAX = 200.0
+LOOK_SECONDS = 0.1
+"""How often the database is asked what is there; this much later than it is, a check-in may be seen."""
+GROWTH_SECONDS = 300.0
+"""For how long a drill may let the database grow by so much; for longer ones it is more."""
+SETTLED_SECONDS_MAX = 60.0
+ANSWER_SECONDS_MAX = 60.0
+AFTER_RESTART_SECONDS = 15.0
+"""How long after a restart lateness is still counted apart: what waited in the socket and the spool is stored."""
+
+
+@dataclass
+class Sent:
+    """A check-in of an innocent job; times are monotonic seconds."""
+
+    guid: uuid.UUID
+    sent_at: float
+    answered_at: float | None = None
+    seen_at: float | None = None
+
+
+@dataclass
+class Record:
+    """What happened."""
+
+    sent: list[Sent] = field(default_factory=list)
+    apart: list[tuple[float, float]] = field(default_factory=list)
+    """When the web was restarted on purpose (monotonic)."""
+    statuses: dict[str, int] = field(default_factory=dict)
+    """Answers to the abuse, by status."""
+    pss_mib: dict[str, float] = field(default_factory=dict)
+
+    def is_apart(self, since: float, until: float) -> bool:
+        """Whether anything between two moments fell into a restart."""
+        return any(since < end + AFTER_RESTART_SECONDS and until > begin for begin, end in self.apart)
+
+    def figures(self) -> str:
+        """Return a line for people who wait."""
+        return f"{len(self.sent)} innocent check-ins, {sum(self.statuses.values())} abusive requests"
+
+
+@contextlib.contextmanager
+def watching(world: World, record: Record) -> Iterator[None]:
+    """See when check-ins are in the database, and how much memory each process takes."""
+    over = threading.Event()
+
+    def look_at_rows() -> None:
+        with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
+            while not over.wait(LOOK_SECONDS):
+                waiting = {sent.guid: sent for sent in record.sent if sent.seen_at is None}
+                rows = connection.execute(
+                    "SELECT guid FROM checkins_checkin WHERE guid = ANY(%s) AND date_added > now() - interval '1 hour'",
+                    [list(waiting)],
+                )
+                for (guid,) in rows.fetchall():
+                    waiting[guid].seen_at = time.monotonic()
+
+    def look_at_memory() -> None:
+        while not over.wait(1.0):
+            for name, mib in _memory(world).items():
+                record.pss_mib[name] = max(mib, record.pss_mib.get(name, 0.0))
+
+    threads = [threading.Thread(target=target) for target in (look_at_rows, look_at_memory)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def _memory(world: World) -> dict[str, float]:
+    """Return the largest PSS of each kind of process, in MiB. Empty where the system does not tell."""
+    largest: dict[str, float] = {}
+    for child in (world.web, *world.programs):
+        with contextlib.suppress(psutil.Error):
+            if child.process is None:
+                continue
+            main = psutil.Process(child.process.pid)
+            for process in (main, *main.children(recursive=True)):
+                with contextlib.suppress(psutil.Error, OSError, AttributeError):
+                    name = "batcher" if "project.batcher" in " ".join(process.cmdline()) else child.name
+                    mib = process.memory_full_info().pss / (1 << 20)
+                    largest[name] = max(mib, largest.get(name, 0.0))
+    return largest
+
+
+def wait_for_a_tick(world: World) -> None:
+    """Wait until the clock has finished its first tick."""
+    deadline = time.monotonic() + 2 * SETTLED_SECONDS_MAX
+    while not ask(world, "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NOT NULL"):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the clock never ticked")
+        world.live(0.2)
+
+
+def settle(world: World, record: Record) -> int:
+    """Wait until all that was acknowledged is stored; returns how many are not."""
+    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    while True:
+        unseen = sum(sent.seen_at is None for sent in record.sent if sent.answered_at is not None)
+        if not unseen or time.monotonic() > deadline:
+            return unseen
+        world.live(0.2)
+
+
+def ask(world: World, statement: str, *parameters: Any) -> Any:
+    """Return the first column of the first row."""
+    with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
+        row = connection.execute(statement, parameters).fetchone()
+    return None if row is None else row[0]
+
+
+def database_mib(world: World) -> float:
+    """Return the size of the database in MiB."""
+    return float(ask(world, "SELECT pg_database_size(current_database())")) / (1 << 20)
+
+
+def find_late_ticks(world: World, record: Record, since: datetime, until: datetime) -> tuple[list[str], int]:
+    """Return a sentence for each tick that was late, and how many were late around a restart."""
+    with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
+        rows = connection.execute(
+            "SELECT at, finished_at FROM clocktasks_tick WHERE at BETWEEN %s AND %s ORDER BY at", [since, until]
+        ).fetchall()
+    to_monotonic = time.monotonic() - utcnow().timestamp()
+    late, apart = [], 0
+    for at, finished_at in rows:
+        if finished_at is not None and finished_at - at <= LATE_TICK:
+            continue
+        moment = at.timestamp() + to_monotonic
+        if record.is_apart(moment - 60, moment + 60):
+            apart += 1
+        else:
+            after = "never" if finished_at is None else f"{(finished_at - at).total_seconds():.2f} s later"
+            late.append(f"the tick of {at:%H:%M} was finished {after}")
+    if not rows:
+        late.append("the clock did not tick at all")
+    return late, apart
+
+
+def conclude(
+    world: World,
+    record: Record,
+    *,
+    duration: float,
+    is_patient: bool,
+    grown: float,
+    hidden: int,
+    unseen: int,
+    late_ticks: tuple[list[str], int],
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return the figures, and a sentence about each thing that is not as it must be.
+
+    `duration` in seconds, `grown` in MiB; `hidden` and `unseen` are counts; `late_ticks` as `find_late_ticks` has it.
+    """
+    judged = [sent for sent in record.sent if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
+    delays = [sent.seen_at - sent.sent_at for sent in judged if sent.seen_at is not None]
+    late = [delay for delay in delays if delay > LATE_SECONDS + LOOK_SECONDS]
+    everybody = [sent.seen_at - sent.sent_at for sent in record.sent if sent.seen_at is not None]
+    late_apart = sum(delay > LATE_SECONDS + LOOK_SECONDS for delay in everybody) - len(late)
+    refused = sum(sent.answered_at is None for sent in judged)
+    failures = ask(
+        world,
+        "SELECT count(*) FROM checkins_checkin c JOIN monitors_monitor m ON m.id = c.monitor_id"
+        " WHERE m.slug LIKE 'job-%%' AND c.status IN ('missed', 'timeout', 'error')",
+    )
+    findings: list[str] = []
+    if not is_patient:
+        findings += [*late_ticks[0], *(f"an innocent check-in was stored after {delay:.2f} s" for delay in late[:10])]
+    for count, what in (
+        (unseen, "check-ins were acknowledged and are not stored"),
+        (refused, "innocent check-ins were refused or not answered"),
+        (failures, "misses or timeouts of innocent jobs"),
+        (hidden, "failures of a flooded job opened no incident"),
+    ):
+        if count:
+            findings.append(f"{count} {what}")
+    if grown > GROWTH_MIB_MAX * max(1.0, duration / GROWTH_SECONDS):
+        findings.append(f"the database grew by {grown:.0f} MiB")
+    findings += [f"{name} took {mib:.0f} MiB" for name, mib in record.pss_mib.items() if mib > PSS_MIB_MAX]
+    figures = {
+        "sent": len(record.sent),
+        "acknowledged": sum(sent.answered_at is not None for sent in record.sent),
+        "stored": len(everybody),
+        "lost": unseen,
+        "refused": refused,
+        "late": len(late),
+        "late_apart": late_apart,
+        "slowest_s": round(max(delays, default=0.0), 2),
+        "late_ticks": len(late_ticks[0]),
+        "late_ticks_apart": late_ticks[1],
+        "false_failures": failures,
+        "hidden_failures": hidden,
+        "grown_mib": round(grown, 1),
+        "pss_mib": {name: round(mib) for name, mib in sorted(record.pss_mib.items())},
+        "abuse_answers": dict(sorted(record.statuses.items())),
+    }
+    return figures, findings
