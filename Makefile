@@ -82,6 +82,10 @@ bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with
 	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS PROCESSES BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
 
+bench-compare: .venv/.synced ## Compare ingest and clock with an earlier commit, in turn (BASE=v0.1.0 ROUNDS=5 PARTS=ingest,clock)
+	@$(BIN)/python -m benchmarks.compare $(BASE) $(foreach option,ROUNDS PARTS,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 drill-ingest: .venv/.synced ## Break everything under load, and look for what is lost (DURATION=300 SEED=1)
 	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
@@ -101,4 +105,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest drill-ingest drill-clock drill-abuse sim soak
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse sim soak
