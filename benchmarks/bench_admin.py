@@ -119,8 +119,15 @@ SEED_FAILURES = """
       FROM incidents_incident i, generate_series(0, CASE WHEN i.id %% 500 = 0 THEN 400 ELSE 2 END) AS n;
 
     INSERT INTO incidents_notification (
-        incident_id, transition, channel, idempotency_key, created_at, sent_at, attempt_count, last_error)
-    SELECT id, 'opened', 'email', gen_random_uuid(), opened_at, opened_at, 1, '' FROM incidents_incident;
+        incident_id, transition, channel, created_at, addressed_at, sent_at)
+    SELECT id, 'opened', 'email', opened_at, opened_at, opened_at FROM incidents_incident;
+
+    INSERT INTO incidents_message (
+        incident_id, kind, recipient, idempotency_key, subject, body, created_at, due_at, attempt_count, status,
+        finished_at, last_error)
+    SELECT id, 'opened', 'oncall@example.com', gen_random_uuid(), 'Missed: a job', 'Nothing came.', opened_at,
+           opened_at, 1, 'sent', opened_at, ''
+      FROM incidents_incident;
 
     INSERT INTO checkins_processingerror (
         project_id, monitor_id, kind, slug, environment, field, value, message, source, minute, first_received_at,

@@ -58,10 +58,13 @@ from checkins.writing import (
     record_problems,
     update_checkins,
 )
+from incidents.letters import log_tail
 from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind
 from monitors.environments import LockedEnvironment, save_environments
 
+LOG_TAIL_BYTES = 20_000
+"""More than the lines of a log that a mail holds (`incidents.letters`)."""
 T = TypeVar("T")
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 SETTLED_MAX = 500
@@ -331,7 +334,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             earlier_words.append(((message.project_id, checkin.guid), effect.earlier_word))
         if effect.verdict is not Verdict.NOTHING:
             verdicts.append((effect.verdict, environment, checkin, message.received_at))
-    _write(runs, verdicts, earlier_words, environments)
+    errors = {(environment_id, guid): log for environment_id, guid, status, _, _, log in logs if status == "error"}
+    _write(runs, verdicts, earlier_words, environments, errors)
     insert_logs(logs)
 
 
@@ -398,6 +402,7 @@ def _write(
     verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
     earlier_words: Sequence[tuple[tuple[int, uuid.UUID], EarlierWord]],
     environments: dict[int, LockedEnvironment],
+    error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
 ) -> None:
     ids = insert_checkins((environments[run.environment_id], run) for run in runs.new.values())
     update_checkins(runs.changed.values())
@@ -406,13 +411,19 @@ def _write(
         **{key: run.id for key, run in runs.changed.items() if run.id is not None},
     }
     insert_attempts((stored[key], word) for key, word in earlier_words)
-    _count(verdicts, stored)
+    _count(verdicts, stored, error_logs)
     save_environments(environments.values())
+
+
+def _tail(log: RunLog | None) -> str | None:
+    """Return the end of a log as it may stand in a mail. Which bytes are text, nobody says."""
+    return None if log is None else log_tail(log.body[-LOG_TAIL_BYTES:].decode("utf-8", "replace")) or None
 
 
 def _count(
     verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
     stored: dict[tuple[int, uuid.UUID], int],
+    error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
 ) -> None:
     """Count failures and oks. Each environment's come in order; different environments are counted together.
 
@@ -432,6 +443,8 @@ def _count(
                     expected_time=run.expected_time,
                     received_at=received_at,
                     trace_id=run.trace_id,
+                    exit_status=run.exit_status,
+                    log_tail=_tail(error_logs.get((environment.id, run.guid))),
                 )
                 for verdict, environment, run, received_at in current
                 if verdict is Verdict.FAILED

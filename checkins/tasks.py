@@ -8,7 +8,7 @@ from celery import shared_task
 
 from checkins import housekeeping, partitions, services
 from checkins.nodes import forget_gone_nodes
-from incidents.housekeeping import prune_incidents, prune_issues, prune_notifications, prune_occurrences
+from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
 from monitors import pruning
 from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_sessions
 from monitors.wallclock import utcnow
@@ -40,6 +40,7 @@ def keep_house() -> int:
                     housekeeping.prune_strays,
                     forget_gone_nodes,
                     prune_occurrences,
+                    prune_messages,
                     prune_notifications,
                     prune_incidents,
                     prune_issues,

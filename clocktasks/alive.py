@@ -26,6 +26,7 @@ class Kind(StrEnum):
 
     BEAT = "beat"
     WORKER = "worker"
+    DELIVERY = "delivery"
 
 
 def say_alive(kind: Kind, now: datetime, *, host: str | None = None) -> None:

@@ -36,6 +36,7 @@ class Part(StrEnum):
     MIGRATIONS = "migrations"
     BEAT = "beat"
     WORKER = "worker"
+    DELIVERY = "delivery"
     CLOCK = "clock"
     INGEST = "ingest"
     SPOOL = "spool"
@@ -114,6 +115,8 @@ class Rows:
     unsent_count: int = 0
     oldest_unsent_at: datetime | None = None
     unsent_error: str = ""
+    untold_count: int = 0
+    given_up_count: int = 0
     waiting: Mapping[str, int] = field(default_factory=dict)
     unjudged: Sequence[tuple[str, str]] = ()
 
@@ -144,8 +147,8 @@ class Intake:
 class Facts:
     """What is known at `now`. `rows` is None while PostgreSQL is away; `intake` is None outside a web process.
 
-    `watched_since` is when the asking process began to look. `heard`: when each kind ("beat", "worker") was last heard
-    of on any host. `queues`: messages that wait in each.
+    `watched_since` is when the asking process began to look. `heard`: when each kind ("beat", "worker", "delivery") was
+    last heard of on any host. `queues`: messages that wait in each. `why_nobody`: why nobody is told of incidents.
     """
 
     now: datetime
@@ -158,6 +161,7 @@ class Facts:
     heard: Mapping[str, datetime] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
     intake: Intake | None = None
+    why_nobody: str = ""
 
 
 def find_problems(facts: Facts) -> list[Finding]:
@@ -169,6 +173,8 @@ def find_problems(facts: Facts) -> list[Finding]:
         findings += _find_node_problems(facts, facts.rows)
         findings += _find_outbox_problems(facts, facts.rows)
         findings += _find_unjudged(facts.rows)
+    if facts.why_nobody:
+        findings.append(_nobody_is_told(facts))
     return sorted(findings, key=lambda finding: not finding.is_bad)
 
 
@@ -373,12 +379,15 @@ def _find_silence(facts: Facts, rows: Rows) -> list[Finding]:
     )
     consequences = {
         "beat": (Part.BEAT, "No beat runs: nobody says that a minute has passed."),
-        "worker": (Part.WORKER, "No worker runs: nothing is judged, and no mail is sent."),
+        "worker": (Part.WORKER, "No worker runs: nothing is judged."),
+        "delivery": (Part.DELIVERY, "No worker reads the queue delivery: no mail is sent."),
     }
     findings = []
     for kind, (part, what) in consequences.items():
         heard_at = facts.heard.get(kind)
         is_missed = stands_still if heard_at is None else not _is_heard(facts, kind)
+        if kind == "delivery" and heard_at is None:  # The ledger says nothing of it, but others were heard of.
+            is_missed = _is_heard(facts, "worker") and facts.now - facts.watched_since > LEDGER_SILENT_MAX
         if is_missed and facts.valkey is None:
             findings.append(
                 Finding(
@@ -386,7 +395,9 @@ def _find_silence(facts: Facts, rows: Rows) -> list[Finding]:
                     True,
                     what + (f" {waiting} messages wait." if (waiting := sum(facts.queues.values())) else ""),
                     heard_at,
-                    f"Start {kind}. Every minute is made up for, in order.",
+                    f"Start {kind}. Every minute is made up for, in order."
+                    if kind != "delivery"
+                    else "Start a worker with --queues delivery. What waits is sent then.",
                 )
             )
     return findings
@@ -451,6 +462,19 @@ def _find_unjudged(rows: Rows) -> list[Finding]:
     ]
 
 
+def _nobody_is_told(facts: Facts) -> Finding:
+    """A choice may be behind it, so it is no outage; but nobody should have to find out at three in the morning."""
+    untold = 0 if facts.rows is None else facts.rows.untold_count
+    return Finding(
+        Part.OUTBOX,
+        False,
+        facts.why_nobody + (f" {untold:,} notification{'' if untold == 1 else 's'} reached nobody." if untold else ""),
+        None,
+        "Set ALERT_EMAIL_TO and EMAIL_URL, restart, and try them with manage.py send_test_alert. Incidents that are "
+        "open then are told.",
+    )
+
+
 def _find_outbox_problems(facts: Facts, rows: Rows) -> list[Finding]:
     findings = []
     if rows.oldest_unsent_at is not None and facts.now - rows.oldest_unsent_at > OUTBOX_WAIT_MAX:
@@ -459,9 +483,19 @@ def _find_outbox_problems(facts: Facts, rows: Rows) -> list[Finding]:
             Finding(
                 Part.OUTBOX,
                 True,
-                f"{rows.unsent_count:,} notifications are not sent{reason}.",
+                f"{rows.unsent_count:,} notification{'' if rows.unsent_count == 1 else 's'} not sent yet{reason}.",
                 rows.oldest_unsent_at,
-                "Look at EMAIL_URL and the mail server, and see that a worker reads the queue notifications.",
+                "Look at EMAIL_URL and the mail server, and see that a worker reads the queue delivery.",
+            )
+        )
+    if rows.given_up_count:
+        findings.append(
+            Finding(
+                Part.OUTBOX,
+                False,
+                f"{rows.given_up_count:,} mail{'' if rows.given_up_count == 1 else 's'} given up in the last 24 hours.",
+                None,
+                "Admin, Messages: read what the mail server said of each.",
             )
         )
     failed = rows.waiting.get("failed", 0)

@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 def send_if_on_time(url: str, *, now: datetime) -> Outcome:
     """Ask for the URL if the clock is on time at `now`. A failure is logged; the next minute tries again."""
     # A worker does this, woken by beat through the broker: these three are known to work.
-    facts = Facts(now=now, watched_since=now, rows=read_rows(), heard={"beat": now, "worker": now})
+    facts = Facts(now=now, watched_since=now, rows=read_rows(now), heard={"beat": now, "worker": now})
     if not is_on_time(facts):
         reasons = [finding.what for finding in find_problems(facts) if finding.is_bad]
         logger.warning(

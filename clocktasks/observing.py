@@ -16,7 +16,7 @@ from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.health import Held, NodeFacts, Rows, TickFacts
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
-from incidents.models import Notification
+from incidents.models import Message, Notification
 from monitors.bulk import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import why_unreadable
@@ -29,15 +29,23 @@ SUMMARY_OVER = timedelta(hours=1)
 TICK_COLUMNS = ("at", "dispatched_at", "decided_at", "finished_at")
 
 
-def read_rows() -> Rows:
+GIVEN_UP_SHOWN = timedelta(days=1)
+"""For so long a mail that was given up is news."""
+
+
+def read_rows(now: datetime) -> Rows:
     """Return what findings are made of."""
     ticks = Tick.objects.order_by("at")
     newest = _first_tick(ticks.reverse())
     held = HeldTick.objects.order_by("-at").values_list("at", "reason").first()
     undecided = ticks.filter(decided_at__isnull=True)
     oldest_undecided = _first_tick(undecided)
-    unsent = Notification.objects.filter(sent_at__isnull=True).order_by("created_at", "id")
-    oldest_unsent = unsent.values_list("created_at", "last_error").first()
+    waiting = Message.objects.filter(status=Message.Status.WAITING).order_by("created_at", "id")
+    unaddressed = Notification.objects.filter(addressed_at__isnull=True).order_by("id")
+    fresh = unaddressed.filter(nobody_since__isnull=True)
+    oldest = [rows.values_list("created_at", flat=True).first() for rows in (waiting, fresh)]
+    unsent = [at for at in oldest if at is not None]
+    failing = waiting.exclude(last_error="").values_list("last_error", flat=True)
     incident = ClockIncident.objects.filter(ended_at__isnull=True).first()
     return Rows(
         newest=newest,
@@ -49,9 +57,13 @@ def read_rows() -> Rows:
         held=None if held is None else Held(*held),
         clock_incident=None if incident is None else (incident.get_cause_display(), incident.started_at),
         nodes=_nodes(),
-        unsent_count=_bounded_count(unsent) if oldest_unsent else 0,
-        oldest_unsent_at=oldest_unsent[0] if oldest_unsent else None,
-        unsent_error=oldest_unsent[1] if oldest_unsent else "",
+        unsent_count=_bounded_count(waiting) + _bounded_count(fresh) if unsent else 0,
+        oldest_unsent_at=min(unsent, default=None),
+        unsent_error=(failing.first() or "") if unsent else "",
+        untold_count=_bounded_count(unaddressed.exclude(nobody_since=None)),
+        given_up_count=_bounded_count(
+            Message.objects.filter(status=Message.Status.FAILED, finished_at__gt=now - GIVEN_UP_SHOWN)
+        ),
         waiting={
             reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
             for reason in ("monitor_unknown", "failed")

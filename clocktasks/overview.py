@@ -55,7 +55,7 @@ class Overview:
 
 def read_overview(now: datetime) -> Overview:
     """Return it as of `now`. Waits for Valkey a second at most, and locks nothing."""
-    rows = read_rows()
+    rows = read_rows(now)
     facts = _with_signs_of_life(Facts(now=now, watched_since=now, rows=rows))
     ticks = [TickRow(*row) for row in Tick.objects.order_by("-at").values_list(*TickRow._fields)[:TICKS_SHOWN]]
     clocks = list(ShardClock.objects.order_by("shard", "kind").values_list("shard", "kind", "position"))

@@ -16,6 +16,7 @@ from clocktasks import heartbeat, housekeeping, meters, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
+from incidents.addressees import recipients
 from monitors import pruning
 from monitors.wallclock import utcnow
 
@@ -105,7 +106,7 @@ def send_heartbeat() -> int:
 @shared_task(name="clocktasks.tasks.tell_clock_incidents")
 def tell_clock_incidents() -> int:
     """Tell people of clock incidents that they should know of; returns of how many they were told."""
-    return telling.tell(recipients=settings.ALERT_EMAIL_TO, now=utcnow())
+    return telling.tell(recipients=recipients(), now=utcnow())
 
 
 @shared_task(name="clocktasks.tasks.keep_house")

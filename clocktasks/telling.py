@@ -1,32 +1,27 @@
-"""Telling people of a clock incident by e-mail, once (shell).
+"""Telling people of a clock incident, once, through the outbox of incidents (shell).
 
 A short one is told when it is over and summarised, and only if it made anything unknown. One that lasts is told while
 it goes on, since then somebody has to look; no second mail follows. What was told is in the row (`told_at`).
 """
 
-import logging
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
-from monitors.inspection import duration
-
-logger = logging.getLogger(__name__)
+from incidents.outbox import write_message
+from monitors.lengths import duration
 
 GOES_ON = timedelta(minutes=5)
 """A deploy or a short network fault is over by then; what lasts longer will hardly end by itself."""
 NEWS_MAX = timedelta(days=7)
 """What began before that is no news: whoever sets ALERT_EMAIL_TO late does not get a year of mails."""
 BATCH_ROWS_MAX = 20
-MESSAGE_NAMESPACE = uuid.UUID("0c0a7a4e-5d0f-4f0f-9a55-7b1f1f7f4a52")
 
 WHAT = {
     ClockIncident.Cause.DEAF.value: "nobody listened for check-ins",
@@ -48,11 +43,10 @@ WHAT_NOW = {
 
 
 def tell(*, recipients: Sequence[str], now: datetime) -> int:
-    """Tell of the clock incidents that people should know of and do not, oldest first; returns how many were told.
+    """Tell of the clock incidents that people should know of and do not, oldest first; returns of how many.
 
-    Each is sent and recorded in its own transaction, with its row locked: another worker passes it over. A crash
-    between sending and recording sends it again, under the same Message-ID. A failure is logged, and the next run tries
-    again. Without recipients nothing is sent or recorded.
+    What is to be said goes into the outbox in the transaction that records it (`told_at`); delivery does the rest.
+    Another worker passes a locked row over. Without recipients nothing is written or recorded.
     """
     if not recipients:
         return 0
@@ -62,11 +56,15 @@ def tell(*, recipients: Sequence[str], now: datetime) -> int:
             incident = _untold(now).select_for_update(skip_locked=True, of=("self",)).filter(id=incident_id).first()
             if incident is None:
                 continue
-            try:
-                _message(incident, recipients=recipients, now=now).send()
-            except OSError as error:  # which smtplib's errors are
-                logger.warning("nobody was told of clock incident %s: %s: %s", incident, type(error).__name__, error)
-                continue
+            subject, body = _what_goes_on(incident, now=now) if incident.ended_at is None else _what_was(incident)
+            write_message(
+                # Other installations have an incident 1 too.
+                key_name=f"{settings.PUBLIC_URL} {incident.id} {incident.started_at.isoformat()}",
+                recipients=recipients,
+                subject=f"[Watchclock] {subject}",
+                body=body,
+                now=now,
+            )
             incident.told_at = now
             incident.save(update_fields=["told_at"])
             told += 1
@@ -85,18 +83,6 @@ def _untold(now: datetime) -> QuerySet[ClockIncident]:
         told_at__isnull=True,
         started_at__gte=now - NEWS_MAX,
     ).order_by("started_at")
-
-
-def _message(incident: ClockIncident, *, recipients: Sequence[str], now: datetime) -> EmailMessage:
-    subject, body = _what_goes_on(incident, now=now) if incident.ended_at is None else _what_was(incident)
-    # Other installations have an incident 1 too.
-    name = f"{settings.PUBLIC_URL} {incident.id} {incident.started_at.isoformat()}"
-    return EmailMessage(
-        subject=f"[Watchclock] {subject}",
-        body=body,
-        to=list(recipients),
-        headers={"Message-ID": f"<{uuid.uuid5(MESSAGE_NAMESPACE, name)}@watchclock>"},
-    )
 
 
 def _what_goes_on(incident: ClockIncident, *, now: datetime) -> tuple[str, str]:

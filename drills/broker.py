@@ -10,7 +10,7 @@ from typing import Any
 import kombu.exceptions
 import redis
 
-QUEUES = ("clock", "notifications")
+QUEUES = ("clock", "housekeeping", "delivery", "notifications")
 KINDS = ("missed", "timeout", "unknown")
 SHARDS = (0, 1, 7, 63, 64, 9_999, -1)
 
@@ -60,7 +60,7 @@ class Broker:
     def send_nonsense(self, now: datetime, count: int) -> None:
         """Send ticks that nobody asked for, and clock tasks of all kinds: old, future, for no shard, unreadable."""
         from clocktasks.tasks import process_clock_task, tick
-        from incidents.tasks import deliver_notifications
+        from incidents.tasks import deliver, deliver_notifications
         from project.celery import app
 
         minute = now.replace(second=0, microsecond=0)
@@ -77,7 +77,7 @@ class Broker:
                 case 1:
                     self._send(tick.delay, waiting_for=minute.isoformat())
                 case 2:
-                    self._send(deliver_notifications.delay)
+                    self._send(self.random.choice([deliver, deliver_notifications]).delay)
                 case 3:
                     self._send(process_clock_task.delay, {**message, "tick": self.random.choice(["", 0, now, None])})
                 case 4:
@@ -96,9 +96,9 @@ class Broker:
 
     def deliver(self) -> None:
         """Ask for notifications to be sent, as beat does."""
-        from incidents.tasks import deliver_notifications
+        from incidents.tasks import deliver
 
-        self._send(deliver_notifications.delay)
+        self._send(deliver.delay)
 
     def fill(self, count: int) -> None:
         """Put thousands of messages before the others."""

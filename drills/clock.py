@@ -300,6 +300,7 @@ def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
         name = f"worker-{number}"
         begin = ["drills.stepped", str(clocks[name])] if name in clocks else []
         workers.append(world.start_program(name, [*begin, *arguments["worker"], "--hostname", f"{name}@%h"]))
+    world.start_program("delivery", arguments["delivery"])
     for number in range(1, BEATS + 1):
         name = f"beat-{number}"
         begin = ["drills.stepped", str(clocks[name])] if name in clocks else []

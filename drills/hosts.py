@@ -103,6 +103,7 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
         arguments = supervisor.program_arguments()
         beat = world.start_program("beat", arguments["beat"])
         broker = Broker(world.valkey.engine.url, random.Random(1))  # noqa: S311 - repeatable, and no secret
+        world.start_program("delivery", arguments["delivery"])
         with running_hosts(world, arguments["worker"]) as hosts:
             wait_until(world, lambda: figure(url, "SELECT count(*) FROM clocktasks_tick") > 0)
             plans = [Plan(slug=f"job-{number}", acts=(Act.SILENT,)) for number in range(job_count)]

@@ -54,12 +54,17 @@ def explain(
     deadline: datetime | None,
     tick: datetime | None,
     received_at: datetime | None,
+    exit_status: int | None = None,
+    log_tail: str | None = None,
+    last_ok_duration_ms: int | None = None,
 ) -> dict[str, Any]:
     """Return all that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC unless named `_local`.
 
     `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
     miss, start + maximum runtime for a timeout); `received_at` is when the job's message came, for an error.
+    `exit_status`, `log_tail` and `last_ok_duration_ms` are given where they are known, for the mail that tells of it.
     """
+    said = {"last_ok_duration_ms": last_ok_duration_ms, "exit_status": exit_status, "log_tail": log_tail}
     return {
         "kind": kind.value,
         "reason": reason.value,
@@ -82,7 +87,7 @@ def explain(
         "failure_streak": state.failure_streak,
         "failure_streak_started_at": _iso(state.failure_streak_started_at),
         "last_ok_at": _iso(state.last_ok_at),
-    }
+    } | {key: value for key, value in said.items() if value is not None}
 
 
 def _clock_decision(

@@ -44,6 +44,18 @@ def prune_notifications(*, now: datetime) -> int:
     return remove_piece("incidents_notification", condition, [before, before], order_by="id")
 
 
+def prune_messages(*, now: datetime) -> int:
+    """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
+
+    What opened an incident stays while it is open: whoever got it will get its end. Index: message_finished.
+    """
+    before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
+    if before is None:
+        return 0
+    condition = f"status <> 'waiting' AND finished_at < %s AND (incident_id IS NULL OR {_IS_OVER})"
+    return remove_piece("incidents_message", condition, [before, before], order_by="finished_at")
+
+
 def prune_incidents(*, now: datetime) -> int:
     """Remove one piece of incidents that ended INCIDENT_RETENTION_DAYS ago, with all that hangs on them.
 

@@ -148,9 +148,12 @@ class Occurrence(models.Model):
 
 
 class Notification(models.Model):
-    """The outbox: something to tell people about an incident, written with the incident and sent afterwards.
+    """A duty to tell people something about an incident, written in the transaction that changes the incident.
 
-    Unsent while `sent_at` is empty. Delivered at least once; `idempotency_key` lets a receiver drop a repetition.
+    Waiting while `addressed_at` is empty; then `Message` rows carry it, one for each recipient, or nobody has to be
+    told any more. `sent_at` is when the first of them was accepted: people were told. `nobody_since` is when it was
+    found that there is nobody to tell (no address, or no mail server); it is told late if the incident is still open
+    when there is somebody.
     """
 
     class Transition(models.TextChoices):
@@ -163,11 +166,10 @@ class Notification(models.Model):
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="notifications", db_index=False)
     transition = models.CharField(max_length=10, choices=Transition.choices)
     channel = models.CharField(max_length=10, choices=Channel.choices)
-    idempotency_key = models.UUIDField(unique=True)
     created_at = models.DateTimeField()
+    nobody_since = models.DateTimeField(null=True, blank=True)
+    addressed_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
-    attempt_count = models.PositiveIntegerField(default=0)
-    last_error = models.TextField(blank=True)
 
     class Meta:
         constraints = [
@@ -175,10 +177,78 @@ class Notification(models.Model):
             models.UniqueConstraint(
                 fields=["incident", "transition", "channel"], name="notification_once_per_transition_and_channel"
             ),
+            models.CheckConstraint(
+                condition=Q(sent_at__isnull=True) | Q(addressed_at__isnull=False),
+                name="notification_sent_after_it_was_addressed",
+            ),
         ]
         indexes = [
-            models.Index(fields=["created_at"], condition=Q(sent_at__isnull=True), name="notification_unsent"),
+            models.Index(fields=["id"], condition=Q(addressed_at__isnull=True), name="notification_unaddressed"),
         ]
 
     def __str__(self) -> str:
         return f"{self.transition} by {self.channel}"
+
+
+class Message(models.Model):
+    """The outbox: one mail to one recipient, about the change of an incident or from the clock (without an incident).
+
+    `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
+    `sent`, waiting again with a later `due_at`, `failed` after the last try, or `folded` into a newer message that says
+    the same and more. The text is written down before the first try, so that every repetition is the same, under the
+    same `idempotency_key`. `attempt_count` counts claims: who lost his claim cannot record a result.
+    """
+
+    class Kind(models.TextChoices):
+        OPENED = "opened", "opened"
+        RESOLVED = "resolved", "resolved"
+        PASSED = "passed", "opened and resolved"
+        CLOCK = "clock", "from the clock"
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "waiting"
+        SENT = "sent", "sent"
+        FAILED = "failed", "failed"
+        FOLDED = "folded", "folded into a newer one"
+
+    incident = models.ForeignKey(
+        Incident, on_delete=models.CASCADE, related_name="messages", db_index=False, null=True, blank=True
+    )
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    recipient = models.CharField(max_length=320)
+    idempotency_key = models.UUIDField(unique=True)
+    subject = models.TextField(blank=True)
+    body = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    due_at = models.DateTimeField()
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    attempt_count = models.PositiveIntegerField(default=0)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.WAITING)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            # P5: one message per change of an incident and recipient. Also finds the messages of an incident.
+            models.UniqueConstraint(
+                fields=["incident", "recipient", "kind"], name="message_once_per_incident_recipient_and_kind"
+            ),
+            models.CheckConstraint(
+                condition=Q(status="waiting", finished_at__isnull=True)
+                | Q(status__in=["sent", "failed", "folded"], finished_at__isnull=False, claimed_until__isnull=True),
+                name="message_finished_exactly_when_dated",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="clock", incident__isnull=True)
+                | Q(kind__in=["opened", "resolved", "passed"], incident__isnull=False),
+                name="message_is_about_an_incident_or_from_the_clock",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["due_at", "id"], condition=Q(status="waiting"), name="message_due"),
+            models.Index(fields=["created_at"], condition=Q(status="waiting"), name="message_waiting"),
+            models.Index(fields=["finished_at"], condition=~Q(status="waiting"), name="message_finished"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} to {self.recipient}"

@@ -12,18 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-from django.conf import settings
 from django.db import connection, transaction
 
+from incidents import outbox
 from incidents.evidence import explain, failure_reason, subtitle, title
-from incidents.models import Incident, Issue, Notification
+from incidents.models import Issue
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.bulk import insert_rows
 from monitors.environments import LockedEnvironment
 
 INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
-NOTIFICATION_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
 
 RUN_LIFE = timedelta(days=8)
 """A run is judged seven days after its start at the latest; a day more for a clock that is late."""
@@ -35,6 +34,7 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
 
     `started_at` is its date_added. `failed_at` is when it was found to have failed: the reception of an error, or the
     tick. `deadline` is what the clock compared with `tick`; both are empty for an error, `received_at` for the others.
+    `exit_status` and `log_tail` (`incidents.letters.log_tail`) are what its last word brought.
     """
 
     environment: LockedEnvironment
@@ -48,6 +48,8 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     tick: datetime | None = None
     received_at: datetime | None = None
     trace_id: uuid.UUID | None = None
+    exit_status: int | None = None
+    log_tail: str | None = None
 
 
 class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
@@ -111,7 +113,7 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
         issues = _show_issues(shown)
         incidents = _open_incidents(failing, issues)
         _record_occurrences(shown, issues, incidents)
-        _queue_notifications(
+        outbox.notify(
             {incidents[item.failure.environment.id].id: item.failure.failed_at for item in shown if item.opens},
             "opened",
         )
@@ -331,10 +333,11 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
 def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incidents: dict[int, _Incident]) -> None:
     """Record what the failures are, and remove what they overtake (D42): the caller has the environments."""
     numbers = {environment_id: incident.before for environment_id, incident in incidents.items()}
+    took = _last_ok_durations([item for item in shown if item.opens])
     rows: list[tuple[Any, ...]] = []
     for item in shown:
         id_ = item.failure.environment.id
-        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1)
+        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1, took=took.get(id_))
         numbers[id_] += len(item.run)
     insert_rows(
         "incidents_occurrence",
@@ -360,8 +363,32 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
     thin_out(incidents.values())
 
 
+def _last_ok_durations(openings: Sequence[_Failing]) -> dict[int, int]:
+    """Return how long the last ok run took, in milliseconds, by environment, of those that open an incident now."""
+    known = {item.failure.environment.id: item.decision.state.last_ok_at for item in openings}
+    known = {environment_id: at for environment_id, at in known.items() if at is not None}
+    if not known:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(LAST_OK_SQL, [list(known), list(known.values())])
+        return dict(cursor.fetchall())
+
+
+LAST_OK_SQL = """
+    SELECT known.monitor_environment_id, c.duration_ms
+      FROM unnest(%s::bigint[], %s::timestamptz[]) AS known (monitor_environment_id, at)
+     CROSS JOIN LATERAL (
+           SELECT duration_ms FROM checkins_checkin
+            WHERE monitor_environment_id = known.monitor_environment_id AND date_added = known.at
+              AND status = 'ok' AND duration_ms IS NOT NULL
+            LIMIT 1
+           ) AS c
+"""
+"""Index: checkin_history, in the one day that holds the run."""
+
+
 def _occurrence_rows(
-    item: _Failing, issue_id: int, incident: _Incident, *, numbered_from: int
+    item: _Failing, issue_id: int, incident: _Incident, *, numbered_from: int, took: int | None
 ) -> Iterable[tuple[Any, ...]]:
     """Yield the rows of a failing run, but those that its own end overtakes: a threshold may be 720."""
     environment = item.failure.environment
@@ -380,6 +407,9 @@ def _occurrence_rows(
             deadline=failure.deadline,
             tick=failure.tick,
             received_at=failure.received_at,
+            exit_status=failure.exit_status,
+            log_tail=failure.log_tail,
+            last_ok_duration_ms=took,
         )
         yield (
             issue_id,
@@ -431,44 +461,7 @@ def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
             ],
         )
     told = [ok for ok in recovered if not ok.environment.is_muted]
-    _queue_notifications({incidents[ok.environment.id]: ok.received_at for ok in told}, "resolved")
-
-
-def _queue_notifications(incidents: dict[int, datetime], transition: str) -> None:
-    """Write the outbox rows for incidents that opened or were resolved, given with the instant of it (P5).
-
-    Nobody is told about an archived issue, nor that something is over whose beginning nobody was told about.
-    """
-    if not settings.ALERT_EMAIL_TO or not incidents:
-        return
-    told = Incident.objects.filter(id__any_of=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
-    if transition == Notification.Transition.RESOLVED:
-        told = told.filter(notifications__transition=Notification.Transition.OPENED)
-    insert_rows(
-        "incidents_notification",
-        {
-            "incident_id": "bigint",
-            "transition": "text",
-            "channel": "text",
-            "idempotency_key": "uuid",
-            "created_at": "timestamptz",
-            "attempt_count": "integer",
-            "last_error": "text",
-        },
-        [
-            (
-                incident_id,
-                transition,
-                Notification.Channel.EMAIL.value,
-                uuid.uuid5(NOTIFICATION_NAMESPACE, f"{incident_id}:{transition}:email"),
-                incidents[incident_id],
-                0,
-                "",
-            )
-            for incident_id in sorted(told.values_list("id", flat=True))
-        ],
-        tail="ON CONFLICT DO NOTHING",
-    )
+    outbox.notify({incidents[ok.environment.id]: ok.received_at for ok in told}, "resolved")
 
 
 @transaction.atomic

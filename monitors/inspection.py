@@ -22,6 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from monitors.lengths import duration as duration
 from monitors.schedule import zone_to_show
 from monitors.theme import ModelAdmin
 
@@ -196,27 +197,6 @@ def from_now(at: datetime, *, now: datetime) -> str:
         return "now"
     text = duration(timedelta(seconds=seconds))
     return f"in {text}" if at > now else f"{text} ago"
-
-
-def duration(length: timedelta | None) -> str:
-    """Return a length of time in its two largest units.
-
-    >>> duration(timedelta(milliseconds=850)), duration(timedelta(seconds=1.5)), duration(timedelta(hours=26))
-    ('850 ms', '1.5 s', '1 d 2 h')
-    """
-    if length is None:
-        return "-"
-    seconds = length.total_seconds()
-    if 0 < seconds < 1:
-        return f"{round(seconds * 1000)} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    rest, parts = int(seconds), []
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        if rest >= size:
-            parts.append(f"{rest // size} {unit}")
-            rest %= size
-    return " ".join(parts[:2])
 
 
 def link(row: Model, text: object = "") -> SafeString:

@@ -4,6 +4,7 @@ import logging
 import logging.config
 import os
 import sys
+from collections.abc import Set
 from contextlib import suppress
 from typing import Any
 
@@ -104,10 +105,13 @@ class SayAlive(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    _queues: Set[str] = frozenset()
+
     def start(self, parent: Any) -> None:
         """Begin, also again after the broker was away: then the timers are gone."""
         from clocktasks import alive
 
+        self._queues = set(parent.app.amqp.queues.consume_from)
         self._say()
         speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
         parent.timer.call_repeatedly(alive.SAY_SECONDS / speed, self._say)
@@ -116,7 +120,11 @@ class SayAlive(bootsteps.StartStopStep):
         from clocktasks import alive
         from monitors.wallclock import utcnow
 
-        alive.say_alive(alive.Kind.WORKER, utcnow())
+        now = utcnow()
+        if "clock" in self._queues:
+            alive.say_alive(alive.Kind.WORKER, now)
+        if "delivery" in self._queues:
+            alive.say_alive(alive.Kind.DELIVERY, now)
 
 
 app.steps["consumer"].add(SayAlive)

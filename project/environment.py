@@ -140,7 +140,11 @@ def email(name: str, *, default: str) -> dict[str, Any]:
         configuration: dict[str, Any] = _env.email_url(name, default=default)
     except (KeyError, ValueError, ImproperlyConfigured) as error:
         raise ImproperlyConfigured(f"{name} is not a mail server address: {error}") from None
-    return {key: value for key, value in configuration.items() if key.startswith("EMAIL")}
+    settings = {key: value for key, value in configuration.items() if key.startswith("EMAIL")}
+    if settings["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
+        # The same, with an end to every wait.
+        settings["EMAIL_BACKEND"] = "incidents.notifiers.email.EmailBackend"
+    return settings
 
 
 def _raw(name: str) -> str:

@@ -29,6 +29,7 @@ from kombu.exceptions import KombuError
 from clocktasks import alive
 from clocktasks.health import Facts, Intake, Outage, Rows
 from clocktasks.observing import Figures, read_figures, read_rows
+from incidents.addressees import why_nobody
 from monitors import meters
 from project.celery import app as celery
 
@@ -107,8 +108,8 @@ class Lookout:
         """Look at everything once. Never raises: what cannot be looked at is a fact."""
         now = self._utcnow()
         before = self._seen or Facts(now=now, watched_since=self._since)
-        facts = Facts(now=now, watched_since=self._since)
-        rows, outage = self._ask_postgres(self._read)
+        facts = Facts(now=now, watched_since=self._since, why_nobody=why_nobody())
+        rows, outage = self._ask_postgres(lambda: self._read(now))
         facts = replace(facts, rows=rows, postgres=_since(outage, before.postgres, now))
         if self._missing_migrations:
             facts = replace(facts, missing_migrations=self._missing_migrations)
@@ -124,12 +125,12 @@ class Lookout:
         facts = replace(facts, queues=queues, broker=_since(outage, before.broker, now))
         self._seen, self._seen_at = facts, time.monotonic()
 
-    def _read(self) -> Rows | None:
+    def _read(self, now: datetime) -> Rows | None:
         if self._missing_migrations is None or self._missing_migrations:
             on_disk = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
             applied = MigrationRecorder(connection).applied_migrations()
             self._missing_migrations = tuple(f"{app}.{name}" for app, name in sorted(set(on_disk) - set(applied)))
-        return None if self._missing_migrations else read_rows()
+        return None if self._missing_migrations else read_rows(now)
 
     def _figures(self, now: datetime) -> Figures | None:
         if self._missing_migrations is None or self._missing_migrations:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 # So that their meters are known here too.
 import checkins.meters  # noqa: F401
 import clocktasks.meters  # noqa: F401
+import incidents.meters  # noqa: F401
 from clocktasks.health import Facts, Rows, find_problems
 from clocktasks.observing import Figures
 from monitors.meters import summed_up

@@ -174,6 +174,8 @@ INGEST_QUEUE_BYTES_MAX = environment.whole_number(
 ALERT_EMAIL_TO = environment.words("ALERT_EMAIL_TO", default=[])
 DEFAULT_FROM_EMAIL = environment.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
 vars().update(environment.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = environment.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, least=0.1, most=25.0)
+EMAIL_CONNECTIONS = environment.whole_number("EMAIL_CONNECTIONS", default=4, least=1, most=50)
 
 # --- Watching the watchman --------------------------------------------------------------------------------------------
 
@@ -213,7 +215,10 @@ _CLOCK_SPEED = TEST_CLOCK.speed if TEST_CLOCK else 1.0
 CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", default=REDIS_URL)
 CELERY_TASK_DEFAULT_QUEUE = "clock"
 # A queue without a routing key of its own would get every message of the default queue too.
-CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("clock", "notifications")]
+# A mail server that is slow holds the worker of `delivery`, and nothing else. Nothing is sent to `notifications` any
+# more; it is declared for command lines and messages of versions before 0.2.
+CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("clock", "housekeeping", "delivery", "notifications")]
+CELERY_TASK_ROUTES = {"incidents.tasks.deliver": {"queue": "delivery"}}
 CELERY_TASK_CREATE_MISSING_QUEUES = False  # A mistyped queue is an error, not a queue that nobody reads.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -251,41 +256,42 @@ CELERY_BEAT_SCHEDULE = {
             "expires": 300,
         },
     },
-    "deliver-notifications": {
-        "task": "incidents.tasks.deliver_notifications",
+    # Whoever writes into the outbox wakes delivery; this finds what was put off, and makes up for what was lost.
+    "deliver": {
+        "task": "incidents.tasks.deliver",
         "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 20},
+        "options": {"queue": "delivery", "expires": 20},
     },
     "tell-clock-incidents": {
         "task": "clocktasks.tasks.tell_clock_incidents",
         "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 20},
+        "options": {"queue": "housekeeping", "expires": 20},
     },
     "settle-parked": {
         "task": "checkins.tasks.settle_parked",
         "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 20},
+        "options": {"queue": "housekeeping", "expires": 20},
     },
     "ensure-partitions": {
         "task": "checkins.tasks.ensure_partitions",
         "schedule": schedule(3600 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 3600},
+        "options": {"queue": "housekeeping", "expires": 3600},
     },
     "send-heartbeat": {
         "task": "clocktasks.tasks.send_heartbeat",
         "schedule": schedule(60 / _CLOCK_SPEED, relative=True),
         # Half a minute after the tick: by then it is finished, or the clock is late.
-        "options": {"queue": "notifications", "countdown": 30 / _CLOCK_SPEED, "expires": 60},
+        "options": {"queue": "housekeeping", "countdown": 30 / _CLOCK_SPEED, "expires": 60},
     },
     "keep-house": {
         "task": "checkins.tasks.keep_house",
         "schedule": schedule(600 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 600},
+        "options": {"queue": "housekeeping", "expires": 600},
     },
     "keep-the-clocks-house": {
         "task": "clocktasks.tasks.keep_house",
         "schedule": schedule(600 / _CLOCK_SPEED),
-        "options": {"queue": "notifications", "expires": 600},
+        "options": {"queue": "housekeeping", "expires": 600},
     },
 }
 

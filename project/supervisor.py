@@ -311,9 +311,16 @@ def program_arguments() -> dict[str, list[str]]:
     """What to run besides the engines and the web: name and arguments to Python."""
     return {
         "worker": [
-            *("celery", "-A", "project", "worker", "--queues", "clock,notifications", "--concurrency", "2"),
+            *("celery", "-A", "project", "worker", "--queues", "clock,housekeeping,notifications"),
             # One worker has nobody to gossip or mingle with; both cost a second at the start.
+            *("--concurrency", "2", "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ],
+        # Apart from the clock, so that no mail server can keep it waiting.
+        "delivery": [
+            *("celery", "-A", "project", "worker", "--queues", "delivery", "--concurrency", "1"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--hostname", "delivery@%h"),
         ],
         "beat": [
             *("celery", "-A", "project", "beat", "--loglevel", "INFO", "--pidfile="),

@@ -28,7 +28,7 @@ from checkins.models import (
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
 from incidents import evidence
-from incidents.models import Incident, Issue, Notification, Occurrence
+from incidents.models import Incident, Issue, Message, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
@@ -365,8 +365,23 @@ class NotificationFactory(DjangoModelFactory[Notification]):
     incident = SubFactory(IncidentFactory)
     transition = "opened"
     channel = "email"
-    idempotency_key = Sequence(lambda n: uuid.uuid5(uuid.NAMESPACE_URL, f"watchclock:test:notification:{n}"))
     created_at = NOW
+
+
+class MessageFactory(DjangoModelFactory[Message]):
+    """A mail about the opening of an incident that is due. `status="sent"` is one that was sent at NOW."""
+
+    class Meta:
+        model = Message
+
+    incident = SubFactory(IncidentFactory)
+    kind = "opened"
+    recipient = "oncall@example.com"
+    idempotency_key = Sequence(lambda n: uuid.uuid5(uuid.NAMESPACE_URL, f"watchclock:test:message:{n}"))
+    created_at = NOW
+    due_at = SelfAttribute("created_at")
+    finished_at = LazyAttribute(lambda row: None if row.status == "waiting" else NOW)
+    status = "waiting"
 
 
 class TickFactory(DjangoModelFactory[Tick]):

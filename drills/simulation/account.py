@@ -266,7 +266,7 @@ INCIDENTS_SQL = """
            i.occurrence_count,
            array(SELECT n.transition || CASE WHEN n.sent_at IS NULL THEN ' (not sent)' ELSE '' END
                    FROM incidents_notification n WHERE n.incident_id = i.id ORDER BY n.transition),
-           array(SELECT n.idempotency_key FROM incidents_notification n WHERE n.incident_id = i.id)
+           array(SELECT m.idempotency_key FROM incidents_message m WHERE m.incident_id = i.id AND m.status = 'sent')
       FROM incidents_incident i JOIN monitors_monitorenvironment me ON me.id = i.monitor_environment_id
       JOIN monitors_monitor m ON m.id = me.monitor_id JOIN monitors_environment e ON e.id = me.environment_id
      ORDER BY i.id

@@ -31,9 +31,8 @@ from clocktasks import services as clock_services
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from drills.simulation.interleaving import Actor, Stage, State
-from incidents import notifications
-from incidents.models import Notification
-from incidents.notifiers import email
+from incidents import delivery, outbox, wake
+from incidents.addressees import recipients
 
 START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -581,7 +580,12 @@ class World:
 
     def deliver(self) -> None:
         """A worker empties the outbox of notifications."""
-        notifications.deliver_unsent(recipients=["people@example.org"], now=self.worker_now())
+        outbox.address(recipients(), now=self.worker_now())
+        while claimed := outbox.claim(limit=1, now=self.worker_now()):
+            delivery.write_texts(claimed)
+            self.mails.append(claimed[0].idempotency_key)
+            self.pause("the mail is sent")
+            outbox.record_sent(claimed[0], now=self.worker_now())
 
     def worker_now(self) -> datetime:
         """What the clock of the hosts of beat and workers shows."""
@@ -770,9 +774,8 @@ class World:
 
             return handle
 
-        def send(notification: Notification, **_: object) -> None:
-            self.mails.append(notification.idempotency_key)
-            self.pause("the mail is sent")
+        def wish() -> None:
+            self.publish(BrokerMessage(DELIVER, (), {}, self.now))
 
         with (
             mock.patch.object(clock_tasks, "utcnow", self.worker_now),
@@ -781,7 +784,7 @@ class World:
                 clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)
             ),
             mock.patch.dict(clock_services.HANDLERS, {kind: observed(kind) for kind in clock_services.HANDLERS}),
-            mock.patch.object(email, "send", send),
+            mock.patch.object(wake, "wake", wish),
         ):
             yield
 

@@ -1,41 +1,187 @@
-"""Telling people by e-mail, through Django's mail settings (EMAIL_URL, ALERT_EMAIL_TO)."""
+"""Telling people by e-mail, through Django's mail settings (EMAIL_URL), with an end to every wait.
 
-from collections.abc import Sequence
+A time-out of a socket starts anew with every byte, so a server that drips keeps its client for ever. Hence `abort`: it
+shuts the connection from another thread, at whatever point the talk is, and whoever waits for it gets an OSError.
+"""
 
-from django.core.mail import EmailMessage
+import contextlib
+import os
+import smtplib
+import socket
+import ssl
+from email.utils import parseaddr
+from typing import Any
+from urllib.parse import urlsplit
 
-from incidents.models import Incident, Notification, Occurrence
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends import smtp
 
+from incidents.models import Message
+from incidents.outbox import message_key
 
-def send(notification: Notification, *, recipients: Sequence[str]) -> None:
-    """Send one notification. Raises OSError (which smtplib's errors are) if the mail server does not take it.
-
-    The idempotency key becomes the Message-ID, so that a mail which was sent twice is shown once.
-    """
-    incident = notification.incident
-    environment = incident.monitor_environment
-    name = f"{environment.monitor.name} ({environment.environment.name})"
-    subject, body = {
-        Notification.Transition.OPENED.value: (f"Failing: {name}", _what_failed(incident)),
-        Notification.Transition.RESOLVED.value: (
-            f"Recovered: {name}",
-            f"The incident that began at {incident.started_at.isoformat()} is resolved.",
-        ),
-    }[notification.transition]
-    EmailMessage(
-        subject="[Watchclock] " + " ".join(subject.split()),
-        body=body,
-        to=list(recipients),
-        headers={"Message-ID": f"<{notification.idempotency_key}@watchclock>"},
-    ).send()
+SECONDS_MAX = 30.0
+"""How long one mail may take, connecting included. Far less than a claim lasts (`incidents.attempts.LEASE`)."""
 
 
-def _what_failed(incident: Incident) -> str:
-    occurrence = Occurrence.objects.filter(incident=incident).order_by("id").last()
-    if occurrence is None:
-        return f"An incident is open since {incident.started_at.isoformat()}."
-    facts = [
-        f"{fact.replace('_', ' ')}: {value}" for fact, value in occurrence.explanation.items() if value is not None
-    ]
-    last_ok = "never" if occurrence.last_ok_at is None else occurrence.last_ok_at.isoformat()
-    return "\n".join([occurrence.subtitle, "", f"Last successful check-in: {last_ok}", *facts])
+class RefusedError(Exception):
+    """The mail server says of this very mail that it will never take it."""
+
+
+class UnreachableError(Exception):
+    """No talk with the mail server came about, or none that ended: no other mail would fare better now."""
+
+
+class EmailBackend(smtp.EmailBackend):
+    """Django's, whose connection can be shut from another thread."""
+
+    line: socket.socket | None = None
+    """A second handle of the connection's socket: what TLS or smtplib does with the first does not matter."""
+    is_aborted = False
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        """The class of the connection, which hands its socket over as soon as there is one."""
+        backend = self
+        base: Any = smtplib.SMTP_SSL if self.use_ssl else smtplib.SMTP
+
+        class Connection(base):  # type: ignore[misc]
+            def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+                # As smtplib does it, but TLS begins after the handle was taken.
+                line = socket.create_connection((host, port), timeout, self.source_address)
+                backend._hold(line)
+                if backend.use_ssl:
+                    context: ssl.SSLContext = self.context
+                    return context.wrap_socket(line, server_hostname=self._host)
+                return line
+
+        return Connection
+
+    def _hold(self, line: socket.socket) -> None:
+        self._let_go()
+        self.line = socket.socket(fileno=os.dup(line.fileno()))
+        if self.is_aborted:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection now. May be called from any thread."""
+        self.is_aborted = True
+        if self.line is not None:
+            with contextlib.suppress(OSError):
+                self.line.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Take leave, and let go of both handles."""
+        try:
+            super().close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        line, self.line = self.line, None
+        if line is not None:
+            line.close()
+
+
+class Postman:
+    """One connection to the mail server, kept open from one mail to the next. Belongs to one thread at a time."""
+
+    def __init__(self) -> None:
+        self._backend: Any = get_connection()
+        self._is_used = False
+
+    def send(self, message: Message) -> None:
+        """Send a message that has its text.
+
+        Raises `UnreachableError` if the server cannot be talked to, `RefusedError` if it refuses this mail for good,
+        and whatever else may go wrong with one mail.
+        """
+        mail = compose(message)
+        try:
+            self._send(mail)
+        except (smtplib.SMTPServerDisconnected, ConnectionError, smtplib.SMTPSenderRefused) as error:
+            # Many servers end a connection after so many mails, or so much silence, when the next mail begins.
+            if not self._is_used or not _has_ended(error):
+                raise _named(error) from error
+            self.close()
+            try:
+                self._send(mail)
+            except Exception as again:
+                raise _named(again) from again
+        except Exception as error:
+            raise _named(error) from error
+        self._is_used = True
+
+    def _send(self, mail: EmailMessage) -> None:
+        try:
+            self._backend.open()
+        except Exception as error:
+            raise UnreachableError(said(error)) from error
+        self._backend.send_messages([mail])
+
+    def abort(self) -> None:
+        """End a talk that takes too long. May be called from any thread."""
+        if isinstance(self._backend, EmailBackend):
+            self._backend.abort()
+
+    def close(self) -> None:
+        """Take leave of the server."""
+        self._is_used = False
+        with contextlib.suppress(OSError, smtplib.SMTPException):
+            self._backend.close()
+
+
+def compose(message: Message) -> EmailMessage:
+    """Return the mail. The idempotency key is its Message-ID, so that a mail that came twice is shown once."""
+    headers = {"Message-ID": _message_id(message.idempotency_key), "Auto-Submitted": "auto-generated"}
+    if message.kind == Message.Kind.RESOLVED.value and message.incident is not None:
+        opened = _message_id(message_key(message.incident.guid, Message.Kind.OPENED.value, message.recipient))
+        headers |= {"In-Reply-To": opened, "References": opened}
+    return EmailMessage(subject=message.subject, body=message.body, to=[message.recipient], headers=headers)
+
+
+def said(error: BaseException) -> str:
+    """Return what the mail server said, or what went wrong on the way to it, in one line."""
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            return "; ".join(_answer(code, text) for code, text in error.recipients.values())
+        case smtplib.SMTPResponseException():
+            return _answer(error.smtp_code, error.smtp_error)
+        case UnreachableError() | RefusedError():
+            return str(error)
+        case TimeoutError():
+            return "the mail server does not answer in time"
+        case smtplib.SMTPServerDisconnected() if "timed out" in str(error):  # which smtplib makes of a TimeoutError
+            return "the mail server does not answer in time"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _answer(code: int, text: object) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return f"the mail server answers {code} {' '.join(words.split())}".rstrip()
+
+
+def _named(error: Exception) -> Exception:
+    """Return the error as what it means for this mail and the others."""
+    match error:
+        case UnreachableError():
+            return error
+        case smtplib.SMTPRecipientsRefused() if all(code >= 500 for code, _ in error.recipients.values()):
+            return RefusedError(said(error))
+        case smtplib.SMTPRecipientsRefused():
+            return error
+        case smtplib.SMTPResponseException():
+            return RefusedError(said(error)) if error.smtp_code >= 500 else error
+        case OSError() | smtplib.SMTPException():
+            return UnreachableError(said(error))
+    return error
+
+
+def _has_ended(error: Exception) -> bool:
+    return not isinstance(error, smtplib.SMTPSenderRefused) or error.smtp_code == 421
+
+
+def _message_id(key: object) -> str:
+    address: str = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+    host = urlsplit(settings.PUBLIC_URL).hostname or address.rpartition("@")[2] or "watchclock"
+    return f"<{key}@{host}>"

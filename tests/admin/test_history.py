@@ -11,7 +11,7 @@ from django.urls import reverse
 from checkins import partitions
 from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, guid_index, of_day
-from incidents.tasks import deliver_notifications
+from incidents.tasks import deliver
 from tests import factories
 from tests.factories import NOW
 
@@ -240,6 +240,6 @@ class TestWhatIsLeftOfADayThatWasDropped:
 
     def test_people_are_still_told(self, incident, mailoutbox, settings):
         settings.ALERT_EMAIL_TO = ["oncall@example.com"]
-        incident.notifications.update(sent_at=None)
-        deliver_notifications()
+        incident.notifications.update(sent_at=None, addressed_at=None)
+        deliver()
         assert len(mailoutbox) == 1

@@ -121,4 +121,4 @@ def test_parked_check_ins_are_looked_at_three_times_a_minute():
     entry = project_settings.CELERY_BEAT_SCHEDULE["settle-parked"]
     assert entry["task"] == settle_parked.name
     assert entry["schedule"] == schedule(20)
-    assert entry["options"] == {"queue": "notifications", "expires": 20}
+    assert entry["options"] == {"queue": "housekeeping", "expires": 20}

@@ -99,7 +99,6 @@ def _row(instance: models.Model) -> dict[str, Any]:
             }
         case Notification():
             columns["incident"] = instance.incident.guid
-            del columns["idempotency_key"]  # Derived from the incident's id.
         case Tick():
             del columns["dispatched_at"], columns["decided_at"], columns["finished_at"]
     return columns

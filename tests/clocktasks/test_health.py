@@ -51,8 +51,8 @@ WELL = Facts(
     now=NOW,
     watched_since=NOW - timedelta(hours=1),
     rows=ROWS,
-    heard={"beat": NOW, "worker": NOW},
-    queues={"clock": 0, "notifications": 0},
+    heard={"beat": NOW, "worker": NOW, "delivery": NOW},
+    queues={"clock": 0, "delivery": 0},
     intake=INTAKE,
 )
 
@@ -84,7 +84,7 @@ def test_a_ledger_that_stands_still_is_found(over):
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-@pytest.mark.parametrize(("kind", "part"), [("beat", Part.BEAT), ("worker", Part.WORKER)])
+@pytest.mark.parametrize(("kind", "part"), [("beat", Part.BEAT), ("worker", Part.WORKER), ("delivery", Part.DELIVERY)])
 def test_a_kind_of_process_that_falls_silent_is_named_before_the_ledger_shows_it(kind, part, over):
     heard_at = NOW - HEARD_MAX - over * SECOND
 
@@ -103,6 +103,13 @@ def test_who_was_never_heard_of_is_missed_only_if_the_clock_stands_still():
     assert parts(replace(forgetful, rows=still)) == [(Part.CLOCK, True), (Part.BEAT, True), (Part.WORKER, True)]
 
 
+@pytest.mark.parametrize(("heard", "is_named"), [({"worker": NOW}, True), ({}, False)])
+def test_a_worker_that_reads_no_delivery_since_an_upgrade_is_named(heard, is_named):
+    watching = replace(WELL, heard={"beat": NOW, **heard}, watched_since=NOW - LEDGER_SILENT_MAX - SECOND)
+
+    assert parts(watching) == ([(Part.DELIVERY, True)] if is_named else [])
+
+
 def test_a_new_installation_has_its_time_until_the_first_tick():
     fresh = replace(WELL, rows=Rows(), heard={}, watched_since=NOW - LEDGER_SILENT_MAX)
 
@@ -113,7 +120,7 @@ def test_a_new_installation_has_its_time_until_the_first_tick():
 
 
 def test_a_worker_that_reads_another_queue_is_pointed_at():
-    still = replace(with_rows(newest=tick(timedelta(minutes=5))), queues={"clock": 4, "notifications": 0})
+    still = replace(with_rows(newest=tick(timedelta(minutes=5))), queues={"clock": 4, "delivery": 0})
 
     [found] = find_problems(still)
 

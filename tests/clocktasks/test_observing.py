@@ -12,6 +12,7 @@ from tests.factories import (
     ClockIncidentFactory,
     HeldTickFactory,
     IngestNodeFactory,
+    MessageFactory,
     MonitorEnvironmentFactory,
     NotificationFactory,
     ProcessingErrorFactory,
@@ -27,7 +28,7 @@ SECOND = timedelta(seconds=1)
 
 
 def test_an_empty_database_has_nothing_to_say():
-    rows, figures = read_rows(), read_figures(NOW)
+    rows, figures = read_rows(NOW), read_figures(NOW)
 
     assert (rows.newest, rows.newest_finished_at, rows.held, rows.clock_incident) == (None, None, None, None)
     assert (rows.nodes, rows.unsent_count, rows.waiting) == ((), 0, {"monitor_unknown": 0, "failed": 0})
@@ -49,7 +50,7 @@ def test_the_ledger_is_read_from_both_ends():
     HeldTickFactory(at=NOW + MINUTE, reason="ingest node web-1 is slow")
     ClockIncidentFactory(cause="volume", started_at=NOW, ended_at=None, summarised_at=None)
 
-    rows = read_rows()
+    rows = read_rows(NOW)
 
     assert rows.newest is not None
     assert rows.oldest_unfinished is not None
@@ -68,27 +69,45 @@ def test_nodes_that_left_are_of_no_interest():
     live, _ = IngestNodeFactory(), IngestNodeFactory(state="left")
     dropped = IngestNodeFactory(state="dropped")
 
-    assert {node.id: node.dropped_at is not None for node in read_rows().nodes} == {
+    assert {node.id: node.dropped_at is not None for node in read_rows(NOW).nodes} == {
         str(live.id): False,
         str(dropped.id): True,
     }
 
 
-def test_the_outbox_is_judged_by_its_oldest_unsent_notification():
-    NotificationFactory(created_at=NOW - 3 * MINUTE, sent_at=NOW)
-    NotificationFactory(created_at=NOW - 2 * MINUTE, sent_at=None, last_error="no route to host")
-    NotificationFactory(created_at=NOW - MINUTE, sent_at=None)
+def test_the_outbox_is_judged_by_the_oldest_that_is_not_sent():
+    MessageFactory(created_at=NOW - 3 * MINUTE, status="sent")
+    MessageFactory(created_at=NOW - 2 * MINUTE, last_error="no route to host")
+    NotificationFactory(created_at=NOW - MINUTE)
 
-    rows = read_rows()
+    rows = read_rows(NOW)
 
     assert (rows.unsent_count, rows.oldest_unsent_at, rows.unsent_error) == (2, NOW - 2 * MINUTE, "no route to host")
+
+
+def test_a_delivery_that_does_not_begin_is_seen_by_what_nobody_has_addressed():
+    NotificationFactory(created_at=NOW - MINUTE)
+
+    rows = read_rows(NOW)
+
+    assert (rows.unsent_count, rows.oldest_unsent_at, rows.unsent_error) == (1, NOW - MINUTE, "")
+
+
+def test_what_reached_nobody_and_what_was_given_up_is_counted_apart():
+    NotificationFactory(nobody_since=NOW)
+    MessageFactory(status="failed", finished_at=NOW - 23 * timedelta(hours=1))
+    MessageFactory(status="failed", finished_at=NOW - 24 * timedelta(hours=1))
+
+    rows = read_rows(NOW)
+
+    assert (rows.unsent_count, rows.untold_count, rows.given_up_count) == (0, 1, 1)
 
 
 def test_waiting_check_ins_are_counted_by_reason():
     WaitingCheckInFactory()
     WaitingCheckInFactory(reason="failed", error="ValueError")
 
-    assert read_rows().waiting == {"monitor_unknown": 1, "failed": 1}
+    assert read_rows(NOW).waiting == {"monitor_unknown": 1, "failed": 1}
 
 
 def test_the_figures_tell_how_long_ticks_took_and_what_is_due():
@@ -132,16 +151,17 @@ def test_p7_what_is_due_is_counted_by_its_index():
 def test_p7_looking_costs_the_same_whatever_there_is():
     def count_queries():
         with CaptureQueriesContext(connection) as queries:
-            read_rows()
+            read_rows(NOW)
             read_figures(NOW)
         return len(queries)
 
     TickFactory(at=NOW, finished_at=None, decided_at=None, decision="abnormal")
     NotificationFactory(sent_at=None)
+    MessageFactory()
     few = count_queries()
     IngestNodeFactory.create_batch(5)
     NotificationFactory.create_batch(5, sent_at=None)
 
     assert count_queries() == few
-    assert few <= 20
+    assert few <= 25
     assert COUNTED_MAX == 10_000, "docs/reference/metrics.md says so"

@@ -125,7 +125,7 @@ def test_d37_a_schedule_that_never_comes_stops_nobody():
 def test_d37_the_finding_names_it():
     place = Place(timezone="America/Newtown")
     place.clock("11:30")
-    rows = read_rows()
+    rows = read_rows(at("11:30"))
     assert [name for name, _ in rows.unjudged] == [f"broken of {place.broken.project.slug}"]
     facts = Facts(now=at("11:30"), watched_since=at("11:30"), rows=rows)
     [finding] = [finding for finding in find_problems(facts) if "not judged" in finding.what]

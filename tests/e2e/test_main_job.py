@@ -375,7 +375,7 @@ def test_sigterm_ends_every_process_within_ten_seconds(tmp_path):
         wait_until_it_lives(watchclock)
         pids = watchclock.instance()["pids"]
         processes = watchclock.processes()
-        assert pids.keys() == {"supervisor", "postgres", "valkey", "web", "worker", "beat"}
+        assert pids.keys() == {"supervisor", "postgres", "valkey", "web", "worker", "delivery", "beat"}
         assert set(pids.values()) < {process.pid for process in processes}  # Worker and web have children of their own.
         groups = {os.getpgid(process.pid) for process in processes}
 

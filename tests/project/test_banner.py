@@ -16,7 +16,7 @@ from tests.project.test_probes import DATABASE_AWAY, WELL, Seen
 
 pytestmark = pytest.mark.django_db
 
-NO_BEAT = replace(WELL, heard={"beat": NOW - timedelta(minutes=2), "worker": NOW})
+NO_BEAT = replace(WELL, heard={"beat": NOW - timedelta(minutes=2), "worker": NOW, "delivery": NOW})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_messages_are_hints_acknowledged_late_and_redelivered_soon():
 def test_each_queue_gets_only_its_own_messages():
     keys = {queue.name: queue.routing_key for queue in celery_app.conf.task_queues}
 
-    assert keys == {"clock": "clock", "notifications": "notifications"}
+    assert keys == {name: name for name in ("clock", "housekeeping", "delivery", "notifications")}
     assert celery_app.conf.task_default_queue == "clock"
 
 

@@ -11,7 +11,7 @@ from project.supervisor import BASE_DIR
 TEXT = (BASE_DIR / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
-LONG_RUNNING = ["postgres", "valkey", "web", "worker", "beat"]
+LONG_RUNNING = ["postgres", "valkey", "web", "worker", "delivery", "beat"]
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -88,12 +88,17 @@ def test_only_the_web_is_published_and_only_on_this_host():
     assert all(port.startswith("127.0.0.1:") for port in published["web"])
 
 
-def test_the_worker_reads_every_queue():
+def queues_of(service):
+    command = SERVICES[service]["command"]
+    return set(command[command.index("--queues") + 1].split(","))
+
+
+def test_every_queue_is_read_and_delivery_by_a_worker_of_its_own():
     from project import celery_app
 
-    queues = SERVICES["worker"]["command"][SERVICES["worker"]["command"].index("--queues") + 1]
-
-    assert set(queues.split(",")) == {queue.name for queue in celery_app.conf.task_queues}
+    assert queues_of("delivery") == {"delivery"}
+    assert queues_of("worker") | {"delivery"} == {queue.name for queue in celery_app.conf.task_queues}
+    assert "delivery" not in queues_of("worker")
 
 
 def test_the_image_runs_as_an_ordinary_user_without_development_tools():

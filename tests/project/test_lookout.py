@@ -46,13 +46,13 @@ def clock() -> Clock:
 def looking(clock, transactional_db) -> Iterator[Lookout]:
     """A lookout with its thread, and nobody heard of yet."""
     meters.valkey.cache_clear()
-    meters.valkey().delete(alive.KEY, "clock", "notifications")
+    meters.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
     started = Lookout(intake=lambda: INTAKE, utcnow=clock)
     yield started
     started.stop()
     started._thread.shutdown(wait=True)
     meters.valkey.cache_clear()
-    meters.valkey().delete(alive.KEY, "clock", "notifications")
+    meters.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
 
 
 def look(looking: Lookout) -> Facts:
@@ -78,19 +78,23 @@ def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looki
     assert not any("No worker runs" in what or "No beat runs" in what for what in said)
 
 
-def test_it_sees_rows_processes_and_queues(looking):
+def test_it_sees_rows_processes_and_queues(looking, settings):
+    settings.ALERT_EMAIL_TO = ["oncall@example.com"]
     TickFactory(at=NOW)
     alive.say_alive(alive.Kind.BEAT, NOW - MINUTE, host="a")
     alive.say_alive(alive.Kind.BEAT, NOW, host="b")
     alive.say_alive(alive.Kind.WORKER, NOW, host="a")
+    alive.say_alive(alive.Kind.DELIVERY, NOW, host="a")
 
     facts = look(looking)
 
     assert facts.rows is not None
     assert facts.rows.newest is not None
     assert facts.rows.newest.at == NOW
-    assert facts.heard == {"beat": NOW, "worker": NOW}, "of several beats the one that was heard of last"
-    assert facts.queues == {"clock": 0, "notifications": 0}
+    assert facts.heard == {"beat": NOW, "worker": NOW, "delivery": NOW}, (
+        "of several beats the one that was heard of last"
+    )
+    assert facts.queues == {"clock": 0, "housekeeping": 0, "delivery": 0, "notifications": 0}
     assert facts.intake == INTAKE
     assert find_problems(facts) == []
 
@@ -100,7 +104,7 @@ def test_it_counts_the_messages_that_wait(looking):
         for _ in range(3):
             app.send_task("clocktasks.tasks.tick", queue="clock", connection=broker)
 
-    assert look(looking).queues == {"clock": 3, "notifications": 0}
+    assert look(looking).queues == {"clock": 3, "housekeeping": 0, "delivery": 0, "notifications": 0}
 
 
 def test_before_the_first_look_nothing_is_known_and_nothing_is_said_for_too_long(looking, monkeypatch):

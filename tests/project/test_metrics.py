@@ -40,7 +40,7 @@ FACTS = Facts(
     now=NOW,
     watched_since=NOW,
     rows=ROWS,
-    heard={"beat": NOW - 4 * SECOND, "worker": NOW},
+    heard={"beat": NOW - 4 * SECOND, "worker": NOW, "delivery": NOW},
     queues={"clock": 2, "notifications": 0},
     intake=INTAKE,
 )

@@ -21,7 +21,7 @@ WELL = Facts(
     now=NOW,
     watched_since=NOW - timedelta(hours=1),
     rows=ROWS,
-    heard={"beat": NOW, "worker": NOW},
+    heard={"beat": NOW, "worker": NOW, "delivery": NOW},
     intake=INTAKE,
 )
 DATABASE_AWAY = replace(
@@ -73,7 +73,12 @@ def test_a_process_that_answers_is_alive_whatever_is_away(facts):
         (WELL, 200, 200, "ok"),
         (DATABASE_AWAY, 200, 503, "degraded"),
         (REFUSING, 503, 503, "failing"),
-        (replace(WELL, heard={"beat": NOW, "worker": NOW - timedelta(minutes=2)}), 200, 503, "degraded"),
+        (
+            replace(WELL, heard={"beat": NOW, "worker": NOW - timedelta(minutes=2), "delivery": NOW}),
+            200,
+            503,
+            "degraded",
+        ),
         (replace(WELL, rows=replace(ROWS, waiting={"failed": 1})), 200, 200, "ok"),
     ],
     ids=["all is well", "PostgreSQL is away", "the spool is full", "no worker", "a note only"],

@@ -112,7 +112,7 @@ def test_instance_json_is_private_and_tells_scripts_everything(running):
 
     assert stat.S_IMODE((running.home / "instance.json").stat().st_mode) == 0o600
     assert {"base_url", "admin_url", "admin_user", "admin_password", "dsn", "pids"} <= instance.keys()
-    assert instance["pids"].keys() == {"supervisor", "postgres", "valkey", "web", "worker", "beat"}
+    assert instance["pids"].keys() == {"supervisor", "postgres", "valkey", "web", "worker", "delivery", "beat"}
     assert all(psutil.pid_exists(pid) for pid in instance["pids"].values())
 
 
@@ -182,7 +182,7 @@ def test_a_port_that_is_no_number_is_refused_plainly(tmp_path):
     assert "Traceback" not in supervisor.said()
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "beat", "valkey", "postgres"])
+@pytest.mark.parametrize("name", ["web", "worker", "delivery", "beat", "valkey", "postgres"])
 def test_a_child_that_dies_is_restarted_with_a_message(running, name):
     killed = running.instance()["pids"][name]
     before = len(running.said())

@@ -1,0 +1,246 @@
+"""The text of an alert, from what was stored when it happened (pure).
+
+The sentence that says why is made of the explanation of an occurrence alone (`incidents.evidence`): what an older one
+does not hold is left out. Names and logs come from strangers: no character of theirs may end a header or move a cursor.
+"""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from monitors.lengths import duration
+
+NAME_LENGTH_MAX = 100
+LOG_LINES_MAX = 20
+LOG_LINE_LENGTH_MAX = 300
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_WHAT = {"missed": "Missed", "timeout": "Timed out", "error": "Error"}
+_BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A subject of one line, and a text."""
+
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a letter is about. `explanation` is empty if no occurrence is kept; `link` if no address is known."""
+
+    monitor: str
+    environment: str
+    timezone: str
+    started_at: datetime
+    explanation: Mapping[str, Any]
+    link: str = ""
+    recovered_at: datetime | None = None
+
+
+def tell_opened(story: Story) -> Letter:
+    """Say that something fails, and why."""
+    kind = _kind(story)
+    return _letter(
+        kind,
+        story,
+        f"{why(story.explanation)}{_how_often(story)}" or f"It fails since {_moment(story.started_at, story)}.",
+        *_run(story.explanation),
+    )
+
+
+def tell_resolved(story: Story) -> Letter:
+    """Say that it works again, and after how long."""
+    return _letter("Recovered", story, _recovery(story))
+
+
+def tell_passed(story: Story) -> Letter:
+    """Say in one letter that something failed and works again."""
+    kind = _kind(story)
+    return _letter(
+        f"{kind}, recovered",
+        story,
+        _short(kind, story),
+        f"{why(story.explanation)}{_how_often(story)}",
+        *_run(story.explanation),
+    )
+
+
+def why(explanation: Mapping[str, Any]) -> str:
+    """Return in a sentence or two why this was a failure, and when the last ok was; empty if that is not known.
+
+    >>> why({"kind": "missed", "timezone": "Europe/Vienna", "margin_minutes": 10,
+    ...      "expected_at": "2026-01-05T01:30:00Z", "deadline_at": "2026-01-05T01:40:00Z",
+    ...      "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000})
+    'Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. Last ok yesterday 02:31, took 41 s.'
+    """
+    zone = _zone(explanation.get("timezone"))
+    at = {name: _instant(explanation.get(f"{name}_at")) for name in ("expected", "deadline", "started", "received")}
+    tick = _instant(explanation.get("tick"))
+    found_at = tick or at["received"]
+    sentence = ""
+    match explanation.get("kind"):
+        case "missed" if at["expected"]:
+            until = at["deadline"] or tick
+            sentence = f"Expected at {_clock(at['expected'], zone, found_at, named=True)}"
+            if (margin := explanation.get("margin_minutes")) is not None:
+                sentence += f", {_minutes(margin)} of margin"
+            sentence += f", nothing by {_clock(until, zone, found_at)}." if until else "."
+            decision = str(explanation.get("clock_decision") or "normal")
+            if decision != "normal":
+                sentence += f" (Judged later than usual: {decision}.)"
+        case "timeout" if at["started"]:
+            until = at["deadline"] or tick
+            sentence = f"Started at {_clock(at['started'], zone, found_at, named=True)}"
+            if (runtime := explanation.get("max_runtime_minutes")) is not None:
+                sentence += f", may run for {_minutes(runtime)}"
+            sentence += f", no end by {_clock(until, zone, found_at)}." if until else "."
+        case "error" if at["received"]:
+            said = f"Said at {_clock(at['received'], zone, found_at, named=True)} that it failed"
+            started = at["started"]
+            ran = _whole(at["received"] - started) if started else timedelta(0)
+            sentence = f"{said}, {duration(ran)} after its start." if ran else f"{said}."
+        case _:
+            return ""
+    return f"{sentence} {_last_ok(explanation, zone, found_at)}"
+
+
+def log_tail(text: str) -> str:
+    """Return the last lines of a log as they may be shown to anybody: a few, none too long, plain text."""
+    # Only as much is looked at as can be shown: a line of a megabyte is cut before anything else is done to it.
+    kept = text[-LOG_LINES_MAX * LOG_LINE_LENGTH_MAX * 2 :].replace("\r\n", "\n").replace("\r", "\n").rstrip()
+    lines = kept.split("\n")[-LOG_LINES_MAX:]
+    return "\n".join(_cut(plain(line), LOG_LINE_LENGTH_MAX) for line in lines)
+
+
+def plain(text: str) -> str:
+    """Return a text in one line, without characters that end a line, move a cursor or turn what follows around."""
+    return "".join(
+        " " if unicodedata.category(character) in _UNPRINTABLE else character
+        for character in text
+        if character not in _BIDI
+    ).rstrip()
+
+
+def _letter(kind: str, story: Story, *paragraphs: str) -> Letter:
+    name = f"{_name(story.monitor)} ({_name(story.environment)})"
+    end = [story.link] if story.link else ["See Incidents in the admin."]
+    return Letter(
+        subject=f"[Watchclock] {kind}: {name}",
+        body="\n\n".join(part for part in (f"{name}: {kind.lower()}.", *paragraphs, *end) if part) + "\n",
+    )
+
+
+def _kind(story: Story) -> str:
+    return _WHAT.get(str(story.explanation.get("kind")), "Failing")
+
+
+def _run(explanation: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if (status := explanation.get("exit_status")) is not None:
+        parts.append(f"Exit status: {status}")
+    if tail := explanation.get("log_tail"):
+        parts.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in str(tail).split("\n")))
+    return parts
+
+
+def _how_often(story: Story) -> str:
+    threshold = story.explanation.get("failure_threshold")
+    streak = story.explanation.get("failure_streak")
+    if not isinstance(streak, int) or threshold in (None, 1) or streak < 2:
+        return ""
+    since = _instant(story.explanation.get("failure_streak_started_at"))
+    return f" It failed {streak} times in a row" + (f", since {_moment(since, story)}." if since else ".")
+
+
+def _recovery(story: Story) -> str:
+    assert story.recovered_at is not None, story
+    lasted = duration(_whole(story.recovered_at - story.started_at))
+    return f"It works again since {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
+
+
+def _failed_since(story: Story) -> str:
+    return f"It had failed since {_moment(story.started_at, story)}."
+
+
+def _short(kind: str, story: Story) -> str:
+    """`Missed at 13:04, recovered at 13:05`: when it began to be known, and when it was over."""
+    assert story.recovered_at is not None, story
+    explanation = story.explanation
+    found_at = _instant(explanation.get("tick")) or _instant(explanation.get("received_at")) or story.started_at
+    zone = _zone(story.timezone)
+    return (
+        f"{kind} at {_clock(found_at, zone, story.recovered_at)}, recovered at "
+        f"{_clock(story.recovered_at, zone, story.recovered_at, named=True)} "
+        f"after {duration(_whole(story.recovered_at - story.started_at))}."
+    )
+
+
+def _last_ok(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime | None) -> str:
+    last_ok_at = _instant(explanation.get("last_ok_at"))
+    if last_ok_at is None:
+        return "It was never ok." if "last_ok_at" in explanation else ""
+    took = explanation.get("last_ok_duration_ms")
+    ran = "" if took is None else f", took {duration(timedelta(milliseconds=took))}"
+    return f"Last ok {_day(last_ok_at, zone, found_at)}{last_ok_at.astimezone(zone):%H:%M}{ran}."
+
+
+def _clock(at: datetime, zone: ZoneInfo, found_at: datetime | None, *, named: bool = False) -> str:
+    """Return the time of day; with its date if it was found a day later or more."""
+    local = at.astimezone(zone)
+    # Converted before they are subtracted: the difference of two local times is not a length of time.
+    is_old = found_at is not None and abs(found_at - at.astimezone(UTC)) >= timedelta(days=1)
+    text = f"{local:%Y-%m-%d %H:%M}" if is_old else f"{local:%H:%M}"
+    return f"{text} {zone.key}" if named else text
+
+
+def _day(at: datetime, zone: ZoneInfo, found_at: datetime | None) -> str:
+    """Return `yesterday ` or the date before a time of day; nothing for the same day."""
+    day: date = at.astimezone(zone).date()
+    today = day if found_at is None else found_at.astimezone(zone).date()
+    if found_at is not None and day == today:
+        return "today "
+    return "yesterday " if day == today - timedelta(days=1) else f"{day.isoformat()} "
+
+
+def _moment(at: datetime, story: Story) -> str:
+    return f"{at.astimezone(_zone(story.timezone)):%Y-%m-%d %H:%M} {_zone(story.timezone).key}"
+
+
+def _minutes(count: int) -> str:
+    number = _NUMBERS[count] if 0 <= count < len(_NUMBERS) else f"{count:,}"
+    return f"{number} minute{'' if count == 1 else 's'}"
+
+
+def _whole(length: timedelta) -> timedelta:
+    return timedelta(seconds=max(int(length.total_seconds()), 0))
+
+
+def _zone(name: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(name or "UTC"))
+    except (ValueError, OSError, KeyError):  # which is unknown to this tzdata, or no name of a zone at all
+        return ZoneInfo("UTC")
+
+
+def _instant(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
+
+
+def _name(text: str) -> str:
+    return _cut(" ".join(plain(text).split()), NAME_LENGTH_MAX)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,12 @@
+"""What delivery counts."""
+
+from prometheus_client import Counter
+
+from monitors.meters import METERS
+
+mails = Counter(
+    "watchclock_mails",
+    "Tries to send a mail to a recipient: sent or failed.",
+    ["outcome"],
+    registry=METERS,
+)

@@ -1,0 +1,344 @@
+"""The outbox: what is to be told, to whom, and what became of it (shell; it speaks to no mail server).
+
+    incident changes -> Notification (same transaction) -> address: Message for each recipient -> claim -> record
+
+Every step is a short transaction, and none is open while a mail is sent (`incidents.delivery`). A claim ends by itself,
+so what a killed worker held is sent again, under the same key; whoever lost his claim cannot record a result any more.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+
+from incidents.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE, next_attempt_in
+from incidents.models import Incident, Issue, Message, Notification
+from incidents.wake import wake_after_commit
+from monitors.bulk import insert_rows
+
+MESSAGE_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
+ADDRESSED_MAX = 1_000
+"""How many notifications one transaction turns into messages."""
+OPENED, RESOLVED = Notification.Transition.OPENED.value, Notification.Transition.RESOLVED.value
+COVERS = {
+    Message.Kind.OPENED.value: [OPENED],
+    Message.Kind.RESOLVED.value: [RESOLVED],
+    Message.Kind.PASSED.value: [OPENED, RESOLVED],
+}
+"""Which notifications a message of each kind is about."""
+_MESSAGE_COLUMNS = {
+    "incident_id": "bigint",
+    "kind": "text",
+    "recipient": "text",
+    "idempotency_key": "uuid",
+    "subject": "text",
+    "body": "text",
+    "created_at": "timestamptz",
+    "due_at": "timestamptz",
+    "attempt_count": "integer",
+    "status": "text",
+    "last_error": "text",
+}
+
+
+def notify(incidents: Mapping[int, datetime], transition: str) -> None:
+    """Write what is to be told of incidents that opened or were resolved, given with the instant of it (P5).
+
+    Delivery is woken when the transaction commits. Nobody is told about an archived issue, nor that something is over
+    whose beginning nobody was to be told about.
+    """
+    if not incidents:
+        return
+    told = Incident.objects.filter(id__any_of=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
+    if transition == RESOLVED:
+        told = told.filter(notifications__transition=OPENED)
+    written = insert_rows(
+        "incidents_notification",
+        {"incident_id": "bigint", "transition": "text", "channel": "text", "created_at": "timestamptz"},
+        [
+            (incident_id, transition, Notification.Channel.EMAIL.value, incidents[incident_id])
+            for incident_id in sorted(told.values_list("id", flat=True))
+        ],
+        tail="ON CONFLICT DO NOTHING",
+        returning="id",
+    )
+    if written:
+        wake_after_commit()
+
+
+def write_message(*, key_name: str, recipients: Sequence[str], subject: str, body: str, now: datetime) -> None:
+    """Write a message from the clock to each recipient, in the caller's transaction; `key_name` tells it from others.
+
+    The same name and recipient are written once.
+    """
+    _insert_messages(
+        [
+            (None, Message.Kind.CLOCK.value, recipient, _key(key_name, "clock", recipient), subject, body)
+            for recipient in recipients
+        ],
+        now=now,
+    )
+    wake_after_commit()
+
+
+# --- from notifications to messages
+
+
+@dataclass(frozen=True, slots=True)
+class _Duty:
+    id: int
+    incident_id: int
+    guid: uuid.UUID
+    transition: str
+    is_late: bool
+    is_open: bool
+    is_quiet: bool
+
+
+def address(recipients: Sequence[str], *, now: datetime) -> int:
+    """Write a message to each recipient for what is to be told and has none yet; returns how many notifications.
+
+    Of one incident, what opened and what resolved it become one message if the first was not sent yet. Without
+    recipients it is only written down that there was nobody; an incident that is still open when there is somebody is
+    told then, unless its environment was muted or its issue archived meanwhile.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
+        if not recipients:
+            cursor.execute(
+                "UPDATE incidents_notification SET nobody_since = %s WHERE addressed_at IS NULL "
+                "AND nobody_since IS NULL",
+                [now],
+            )
+            return 0
+        cursor.execute(_UNADDRESSED_SQL, [ADDRESSED_MAX])
+        duties = [_Duty(*row) for row in cursor.fetchall()]
+        if not duties:
+            return 0
+        told_before = _told_before(duties)
+        rows = [
+            row
+            for _, group in groupby(duties, key=attrgetter("incident_id"))
+            for row in _messages_of(list(group), recipients, told_before)
+        ]
+        _fold([(incident_id, to) for incident_id, kind, to, *_ in rows if kind != Message.Kind.OPENED.value], now=now)
+        _insert_messages(rows, now=now)
+        cursor.execute(
+            "UPDATE incidents_notification SET addressed_at = %s, nobody_since = CASE WHEN id = ANY(%s) THEN NULL "
+            "ELSE nobody_since END WHERE id = ANY(%s)",
+            [now, [duty.id for duty in duties if _is_told(duty)], [duty.id for duty in duties]],
+        )
+    return len(duties)
+
+
+_UNADDRESSED_SQL = """
+    SELECT n.id, n.incident_id, i.guid, n.transition,
+           EXISTS (SELECT 1 FROM incidents_notification o
+                    WHERE o.incident_id = n.incident_id AND o.nobody_since IS NOT NULL) AS is_late,
+           i.resolved_at IS NULL AS is_open,
+           me.is_muted OR coalesce(s.status = 'archived', false) AS is_quiet
+      FROM (SELECT * FROM incidents_notification WHERE addressed_at IS NULL ORDER BY id LIMIT %s) AS n
+      JOIN incidents_incident i ON i.id = n.incident_id
+      JOIN monitors_monitorenvironment me ON me.id = i.monitor_environment_id
+      LEFT JOIN incidents_issue s ON s.id = i.issue_id
+     ORDER BY n.incident_id, n.id
+"""
+"""Index: notification_unaddressed."""
+
+
+def _is_told(duty: _Duty) -> bool:
+    """What nobody could be told in time is only told late while it still holds, and still is to be told."""
+    return not duty.is_late or (duty.is_open and not duty.is_quiet)
+
+
+def _told_before(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
+    """Return the state of the message by which each recipient was told of the beginning, by incident."""
+    resolved = [duty.incident_id for duty in duties if duty.transition == RESOLVED]
+    found: dict[int, dict[str, str]] = {}
+    if resolved:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                SELECT incident_id, recipient,
+                       CASE WHEN status = 'waiting' AND claimed_until IS NULL THEN 'foldable' ELSE status END
+                  FROM incidents_message WHERE incident_id = ANY(%s) AND kind = 'opened'
+                   FOR UPDATE
+                """,
+                [resolved],
+            )
+            for incident_id, recipient, state in cursor.fetchall():
+                found.setdefault(incident_id, {})[recipient] = state
+    return found
+
+
+def _messages_of(
+    duties: Sequence[_Duty], recipients: Sequence[str], told_before: Mapping[int, Mapping[str, str]]
+) -> Iterable[tuple[int, str, str, uuid.UUID, str, str]]:
+    """Return the messages that the new notifications of one incident become.
+
+    Whoever was told of the beginning is told of the end, also if the addresses have changed since.
+    """
+    told = [duty for duty in duties if _is_told(duty)]
+    transitions = {duty.transition for duty in told}
+    if not transitions:
+        return
+    incident_id, guid = told[0].incident_id, told[0].guid
+    before = told_before.get(incident_id, {})
+    if transitions == {OPENED, RESOLVED}:
+        kinds = dict.fromkeys(recipients, Message.Kind.PASSED.value)
+    elif transitions == {OPENED}:
+        kinds = dict.fromkeys(recipients, Message.Kind.OPENED.value)
+    else:
+        kinds = {
+            to: Message.Kind.PASSED.value if state == "foldable" else Message.Kind.RESOLVED.value
+            for to, state in before.items()
+        }
+    for to, kind in kinds.items():
+        yield incident_id, kind, to, message_key(guid, kind, to), "", ""
+
+
+def _fold(pairs: Sequence[tuple[int, str]], *, now: datetime) -> None:
+    """Let what opened an incident and was not sent yet give way to the message that says both."""
+    if not pairs:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE incidents_message AS m SET status = 'folded', finished_at = %s
+              FROM unnest(%s::bigint[], %s::text[]) AS newer (incident_id, recipient)
+             WHERE m.incident_id = newer.incident_id AND m.recipient = newer.recipient AND m.kind = 'opened'
+               AND m.status = 'waiting' AND m.claimed_until IS NULL
+            """,
+            [now, [incident_id for incident_id, _ in pairs], [recipient for _, recipient in pairs]],
+        )
+
+
+def message_key(guid: uuid.UUID, kind: str, recipient: str) -> uuid.UUID:
+    """Return the key of the message of that kind about an incident to a recipient: the same whoever asks."""
+    return _key(str(guid), kind, recipient)
+
+
+def _key(name: str, kind: str, recipient: str) -> uuid.UUID:
+    return uuid.uuid5(MESSAGE_NAMESPACE, f"{name}:{kind}:{recipient}")
+
+
+def _insert_messages(rows: Sequence[tuple[int | None, str, str, uuid.UUID, str, str]], *, now: datetime) -> None:
+    insert_rows(
+        "incidents_message",
+        _MESSAGE_COLUMNS,
+        [(*row, now, now, 0, Message.Status.WAITING.value, "") for row in rows],
+        tail="ON CONFLICT DO NOTHING",
+    )
+
+
+# --- sending
+
+
+def claim(*, limit: int, now: datetime) -> list[Message]:
+    """Claim messages that are due, oldest first, in a transaction of their own, and return them.
+
+    A message about an incident waits for an earlier one to the same recipient: nobody reads of the end before the
+    beginning. What other workers hold is passed over.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_CLAIM_SQL, {"now": now, "until": now + LEASE, "limit": limit, "most": ATTEMPTS_MAX})
+        ids = [row[0] for row in cursor.fetchall()]
+        if not ids:
+            return []
+        related = "incident__monitor_environment__"
+        return list(
+            Message.objects.filter(id__in=ids)
+            .select_related(f"{related}monitor", f"{related}environment")
+            .order_by("due_at", "id")
+        )
+
+
+_CLAIM_SQL = """
+    UPDATE incidents_message SET claimed_until = %(until)s, attempt_count = attempt_count + 1
+     WHERE id = ANY (ARRAY (
+           SELECT id FROM incidents_message AS m
+            WHERE status = 'waiting' AND due_at <= %(now)s AND (claimed_until IS NULL OR claimed_until <= %(now)s)
+              AND attempt_count < %(most)s
+              AND NOT EXISTS (
+                  SELECT 1 FROM incidents_message AS earlier
+                   WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
+                     AND earlier.status = 'waiting' AND earlier.id < m.id)
+            ORDER BY due_at, id
+            LIMIT %(limit)s
+              FOR UPDATE SKIP LOCKED))
+    RETURNING id
+"""
+"""Index: message_due. The array keeps the planner from looking for rows twice."""
+
+
+def keep_texts(messages: Sequence[Message]) -> None:
+    """Write down the texts of claimed messages before they are sent, so that a repetition says the same."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE incidents_message AS m SET subject = new.subject, body = new.body
+              FROM unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[]) AS new (id, attempt, subject, body)
+             WHERE m.id = new.id AND m.attempt_count = new.attempt
+            """,
+            [
+                [message.id for message in messages],
+                [message.attempt_count for message in messages],
+                [message.subject for message in messages],
+                [message.body for message in messages],
+            ],
+        )
+
+
+def record_sent(message: Message, *, now: datetime) -> bool:
+    """Record that the mail server has taken a claimed message, and that people were told of what it is about.
+
+    Returns False if the claim was lost meanwhile: then nothing is recorded, and the message may come twice.
+    """
+    with transaction.atomic():
+        if not _held(message).update(status=Message.Status.SENT, finished_at=now, claimed_until=None, last_error=""):
+            return False
+        if message.incident_id is not None:
+            Notification.objects.filter(
+                incident_id=message.incident_id,
+                transition__in=COVERS[message.kind],
+                sent_at__isnull=True,
+                addressed_at__isnull=False,
+            ).update(sent_at=now)
+    return True
+
+
+def record_failed(message: Message, *, error: str, is_refused: bool, now: datetime) -> bool:
+    """Record that a claimed message was not sent, and when it is tried again, if it is.
+
+    `is_refused`: the mail server says that it will never take it. Returns False if the claim was lost meanwhile.
+    """
+    wait = next_attempt_in(message.attempt_count, is_refused=is_refused, key=message.idempotency_key)
+    changes = {"status": Message.Status.FAILED, "finished_at": now} if wait is None else {"due_at": now + wait}
+    return bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))
+
+
+def give_up(*, now: datetime) -> int:
+    """Finish what was claimed as often as may be and never recorded: it takes its worker with it. Returns how many."""
+    stuck = Message.objects.filter(
+        Q(claimed_until__isnull=True) | Q(claimed_until__lte=now),
+        status=Message.Status.WAITING,
+        attempt_count__gte=ATTEMPTS_MAX,
+    )
+    return stuck.update(
+        status=Message.Status.FAILED,
+        finished_at=now,
+        claimed_until=None,
+        last_error=f"none of {ATTEMPTS_MAX} workers that took it has come back",
+    )
+
+
+def _held(message: Message) -> QuerySet[Message]:
+    return Message.objects.filter(
+        id=message.id, attempt_count=message.attempt_count, status=Message.Status.WAITING, claimed_until__isnull=False
+    )

@@ -1,0 +1,61 @@
+"""Waking delivery as soon as something is in the outbox, without ever keeping whoever wrote it (shell).
+
+    write -> after commit: an event -> a thread of this process -> one message to the queue `delivery`
+
+The message is sent by a thread, since a broker that does not answer must keep neither a check-in nor a tick. Wishes
+that come while one is being sent become one more. A lost wish costs twenty seconds: the sweep finds what is due (P3).
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.db import transaction
+
+logger = logging.getLogger(__name__)
+
+
+def wake_after_commit() -> None:
+    """Wake delivery when the transaction of this connection has committed; at once if there is none."""
+    transaction.on_commit(wake, robust=True)
+
+
+def wake() -> None:
+    """Wake delivery. Returns at once."""
+    _waker.wake()
+
+
+def send_wish() -> None:
+    """Send the message that wakes delivery. Raises whatever the broker's client raises."""
+    from incidents.tasks import deliver
+
+    deliver.apply_async(expires=20, retry=False)
+
+
+class _Waker:
+    """A thread that is started with the first wish, in whatever process that is, and waits for the next one."""
+
+    def __init__(self, send: Callable[[], None]) -> None:
+        self._send = send
+        self._wished = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        self._wished.set()
+        with self._lock:
+            # A thread does not survive a fork.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="wake-delivery", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while self._wished.wait():
+            self._wished.clear()
+            try:
+                self._send()
+            except Exception as error:  # noqa: BLE001 - whatever client the broker has; the sweep makes up for it
+                logger.warning("delivery could not be woken (%s): it looks by itself", error)
+
+
+_waker = _Waker(lambda: send_wish())

@@ -1,0 +1,461 @@
+"""Mails go out from the outbox whatever the mail server does: each alone, none twice without need, none for ever."""
+
+import smtplib
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.db import connections, transaction
+from psycopg.pq import TransactionStatus
+
+from incidents import delivery, outbox, wake
+from incidents.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
+from incidents.models import Incident, Message, Notification
+from incidents.notifiers import email
+from incidents.tasks import deliver_notifications
+from project import celery_app
+from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
+from tests.mailserver import HangError, HangUpError, dripping_server, running_mail_server
+
+pytestmark = pytest.mark.django_db
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+ONE, TWO = "ops@example.com", "night@example.com"
+
+
+@pytest.fixture(autouse=True)
+def people(settings):
+    settings.ALERT_EMAIL_TO = [ONE, TWO]
+
+
+@pytest.fixture
+def use(settings, monkeypatch):
+    """Send to the mail server at a port, with patience for a test."""
+
+    def point_at(port):
+        settings.EMAIL_BACKEND = "incidents.notifiers.email.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
+        settings.EMAIL_TIMEOUT = 0.5
+        monkeypatch.setattr(delivery, "SECONDS_MAX", 1.0)
+
+    return point_at
+
+
+def deliver(at=NOW):
+    return delivery.deliver(utcnow=lambda: at)
+
+
+def states(kind="opened"):
+    return dict(Message.objects.filter(kind=kind).values_list("recipient", "status"))
+
+
+# --- section 9 of what was known to be wrong, point by point
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_a_mail_is_sent(monkeypatch, settings):
+    settings.EMAIL_CONNECTIONS = 1  # While it is in use, nothing else happens.
+    NotificationFactory()
+    ours, seen = connections["default"], []
+    monkeypatch.setattr(email.Postman, "send", lambda *_: seen.append(ours.connection.info.transaction_status))
+
+    deliver()
+
+    assert seen == [TransactionStatus.IDLE, TransactionStatus.IDLE]
+
+
+def test_delivery_has_a_queue_of_its_own_and_the_clock_shares_none_with_it():
+    entries = celery_app.conf.beat_schedule.values()
+    queues = {entry["task"]: entry["options"]["queue"] for entry in entries}
+
+    assert [task for task, queue in queues.items() if queue == "delivery"] == ["incidents.tasks.deliver"]
+    assert celery_app.amqp.router.route({}, "incidents.tasks.deliver")["queue"].name == "delivery"
+
+
+def test_a_message_of_an_older_beat_sends_nothing_where_it_is_read_but_wakes_delivery(monkeypatch, mailoutbox):
+    woken = []
+    monkeypatch.setattr(wake, "wake", lambda: woken.append(1))
+    NotificationFactory()
+
+    assert deliver_notifications() == 0
+    assert (woken, mailoutbox) == ([1], [])
+
+
+def test_each_recipient_has_a_mail_of_his_own(mailoutbox):
+    NotificationFactory()
+
+    assert deliver().sent_count == 2
+    assert [message.to for message in mailoutbox] == [[ONE], [TWO]]
+    assert Notification.objects.get().sent_at == NOW
+
+
+def test_a_recipient_that_is_refused_costs_nobody_else_a_mail(use):
+    NotificationFactory()
+    with running_mail_server(lambda word, to: "550 no such user" if (word, to) == ("RCPT", ONE) else None) as server:
+        use(server.port)
+        run = deliver()
+
+    assert (run.sent_count, run.failed_count) == (1, 1)
+    assert states() == {ONE: "waiting", TWO: "sent"}
+    refused = Message.objects.get(recipient=ONE)
+    assert refused.last_error == "the mail server answers 550 no such user"
+    assert refused.claimed_until is None
+    assert refused.due_at > NOW
+    assert Notification.objects.get().sent_at == NOW, "people were told, one of them"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad header"), RuntimeError("no template"), KeyError("x")])
+def test_any_exception_fails_one_message_and_no_other(monkeypatch, error, mailoutbox):
+    bad, good = OccurrenceFactory(), OccurrenceFactory()
+    NotificationFactory(incident=bad.incident)
+    NotificationFactory(incident=good.incident)
+    write = delivery.write_letter
+
+    def write_letter(message):
+        if message.incident_id == bad.incident_id:
+            raise error
+        return write(message)
+
+    monkeypatch.setattr(delivery, "write_letter", write_letter)
+
+    run = deliver()
+
+    assert (run.sent_count, run.failed_count) == (2, 2)
+    assert set(Message.objects.filter(incident=bad.incident).values_list("status", "attempt_count")) == {("waiting", 1)}
+    assert type(error).__name__ in Message.objects.filter(incident=bad.incident)[0].last_error
+
+
+def test_what_fails_is_put_off_longer_and_longer_and_given_up_at_last(monkeypatch):
+    NotificationFactory()
+    Notification.objects.update(addressed_at=NOW)
+    message = MessageFactory(incident=Incident.objects.get())
+    monkeypatch.setattr(email.Postman, "send", fails_with(ConnectionRefusedError("nobody listens")))
+    waits, at = [], NOW
+    for _ in range(ATTEMPTS_MAX):
+        assert deliver(at).failed_count == 1
+        message.refresh_from_db()
+        waits.append(message.due_at - at)
+        assert deliver(message.due_at - SECOND / 10).failed_count == 0, "not before it is due"
+        at = message.due_at
+
+    assert message.status == "failed"
+    assert message.finished_at is not None
+    assert waits[:9] == sorted(waits[:9])
+    assert timedelta(hours=10) < at - NOW < timedelta(hours=24)
+    assert deliver(at + timedelta(days=1)).failed_count == 0, "nothing is tried for ever"
+
+
+def test_a_refusal_for_good_is_believed_sooner(monkeypatch):
+    message = MessageFactory(attempt_count=REFUSALS_MAX - 1)
+    monkeypatch.setattr(email.Postman, "send", fails_with(email.RefusedError("550 no")))
+
+    deliver()
+
+    message.refresh_from_db()
+    assert (message.status, message.last_error) == ("failed", "550 no")
+
+
+def fails_with(error):
+    def send(self, message):
+        raise error
+
+    return send
+
+
+def test_the_end_waits_for_the_beginning(monkeypatch, mailoutbox):
+    incident = IncidentFactory(resolved=True)
+    MessageFactory(incident=incident, recipient=ONE, due_at=NOW + MINUTE, attempt_count=1, last_error="timed out")
+    MessageFactory(incident=incident, recipient=ONE, kind="resolved")
+
+    assert deliver().sent_count == 0
+    assert deliver(NOW + MINUTE).sent_count == 2
+    assert [message.subject.split()[1] for message in mailoutbox][-1] == "Recovered:"
+
+
+def test_the_message_id_is_the_key_under_our_name_and_the_end_answers_the_beginning(settings, mailoutbox):
+    settings.ALERT_EMAIL_TO, settings.PUBLIC_URL = [ONE], "https://clock.example.com:8443/x"
+    incident = IncidentFactory()
+    NotificationFactory(incident=incident)
+    deliver()
+    Incident.objects.update(resolved_at=NOW, resolving_checkin=7)
+    NotificationFactory(incident=incident, transition="resolved")
+    deliver()
+
+    opened, resolved = mailoutbox
+    key = Message.objects.get(kind="opened").idempotency_key
+    assert opened.extra_headers["Message-ID"] == f"<{key}@clock.example.com>"
+    assert resolved.extra_headers["References"] == opened.extra_headers["Message-ID"]
+    assert opened.extra_headers["Auto-Submitted"] == "auto-generated"
+
+
+# --- claims
+
+
+def test_who_lost_his_claim_records_nothing():
+    MessageFactory()
+    [slow] = outbox.claim(limit=1, now=NOW)
+    assert outbox.claim(limit=1, now=NOW + LEASE - SECOND) == []
+    [quick] = outbox.claim(limit=1, now=NOW + LEASE)
+
+    assert not outbox.record_failed(slow, error="too late", is_refused=True, now=NOW + LEASE)
+    assert not outbox.record_sent(slow, now=NOW + LEASE)
+    assert outbox.record_sent(quick, now=NOW + LEASE)
+    assert (quick.attempt_count, Message.objects.get().status) == (2, "sent")
+
+
+def test_a_repetition_says_the_same_under_the_same_key(mailoutbox):
+    occurrence = OccurrenceFactory()
+    NotificationFactory(incident=occurrence.incident)
+    outbox.address([ONE], now=NOW)
+    [claimed] = outbox.claim(limit=1, now=NOW)
+    delivery.write_texts([claimed])  # and then the worker is killed
+    type(occurrence).objects.update(explanation={"kind": "error"})
+
+    deliver(NOW + LEASE)
+
+    [sent] = mailoutbox
+    assert (sent.subject, sent.body) == (claimed.subject, claimed.body)
+
+
+def test_what_takes_its_worker_with_it_each_time_is_given_up():
+    MessageFactory(attempt_count=ATTEMPTS_MAX, claimed_until=NOW)
+
+    deliver()
+
+    assert Message.objects.get().status == "failed"
+
+
+# --- one message for a beginning and an end
+
+
+def test_d29_an_incident_that_opens_and_is_resolved_at_once_is_one_message(mailoutbox):
+    incident = OccurrenceFactory(incident=IncidentFactory(resolved=True)).incident
+    NotificationFactory(incident=incident, created_at=NOW + 4 * MINUTE)
+    NotificationFactory(incident=incident, transition="resolved", created_at=NOW + 5 * MINUTE)
+
+    deliver(NOW + 6 * MINUTE)
+
+    assert states("passed") == {ONE: "sent", TWO: "sent"}
+    assert len(mailoutbox) == 2
+    assert mailoutbox[0].subject.startswith("[Watchclock] Error, recovered: ")
+    assert set(Notification.objects.values_list("sent_at", flat=True)) == {NOW + 6 * MINUTE}
+
+
+def test_a_beginning_that_was_not_sent_yet_is_folded_into_the_end(mailoutbox):
+    incident = IncidentFactory(resolved=True)
+    NotificationFactory(incident=incident)
+    outbox.address([ONE, TWO], now=NOW)
+    Message.objects.filter(recipient=TWO).update(status="sent", finished_at=NOW)
+    NotificationFactory(incident=incident, transition="resolved")
+
+    deliver()
+
+    assert states() == {ONE: "folded", TWO: "sent"}
+    assert states("passed") == {ONE: "sent"}
+    assert states("resolved") == {TWO: "sent"}
+
+
+def test_whoever_was_told_of_the_beginning_is_told_of_the_end_also_if_the_addresses_change(settings):
+    incident = IncidentFactory(resolved=True)
+    NotificationFactory(incident=incident)
+    deliver()
+    settings.ALERT_EMAIL_TO = ["new@example.com"]
+    NotificationFactory(incident=incident, transition="resolved")
+
+    deliver()
+
+    assert states("resolved") == {ONE: "sent", TWO: "sent"}
+
+
+# --- nobody to tell
+
+
+@pytest.fixture(params=["no address", "consolemail"])
+def nobody(request, settings):
+    if request.param == "no address":
+        settings.ALERT_EMAIL_TO = []
+    else:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+
+    def somebody():
+        settings.ALERT_EMAIL_TO = [ONE]
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+    return somebody
+
+
+def test_an_incident_that_is_open_when_there_is_somebody_is_told_once(nobody, mailoutbox):
+    NotificationFactory()
+    deliver()
+    assert (Message.objects.count(), Notification.objects.get().nobody_since) == (0, NOW)
+    nobody()
+
+    deliver(NOW + MINUTE)
+    deliver(NOW + 2 * MINUTE)
+
+    assert len(mailoutbox) == 1
+    assert Notification.objects.get().nobody_since is None
+
+
+@pytest.mark.parametrize("change", ["resolved", "muted", "archived"])
+def test_of_what_is_over_or_not_wanted_nobody_is_told_late(nobody, mailoutbox, change):
+    incident = OccurrenceFactory().incident
+    NotificationFactory(incident=incident)
+    deliver()
+    match change:
+        case "resolved":
+            Incident.objects.update(resolved_at=NOW, resolving_checkin=7)
+            NotificationFactory(incident=incident, transition="resolved")
+        case "muted":
+            type(incident.monitor_environment).objects.update(is_muted=True)
+        case "archived":
+            type(incident.issue).objects.update(status="archived")
+    nobody()
+
+    deliver(NOW + MINUTE)
+    deliver(NOW + 2 * MINUTE)
+
+    assert mailoutbox == []
+    assert not Notification.objects.filter(addressed_at=None).exists()
+    assert Notification.objects.filter(transition="opened", nobody_since=NOW).exists(), "the incident says so"
+
+
+# --- mail servers of all kinds, on real sockets
+
+
+def test_a_mail_server_takes_all_on_few_connections(use, settings):
+    settings.ALERT_EMAIL_TO, settings.EMAIL_CONNECTIONS = [ONE], 3
+    NotificationFactory.create_batch(25)
+    with running_mail_server() as server:
+        use(server.port)
+        run = deliver()
+
+    assert (run.sent_count, run.failed_count) == (25, 0)
+    assert server.connection_count <= 3
+    assert len({mail["Message-ID"] for mail in server.mails_to(ONE)}) == 25
+
+
+@pytest.mark.parametrize("word", ["CONNECT", "EHLO", "MAIL", "DATA", "."])
+def test_a_server_that_falls_silent_ends_the_run_in_time(use, settings, word):
+    settings.EMAIL_CONNECTIONS = 1
+    NotificationFactory.create_batch(5)
+
+    def silent(at, _recipient):
+        if at == word:
+            raise HangError
+        return
+
+    with running_mail_server(silent) as server:
+        use(server.port)
+        began = time.monotonic()
+        run = deliver()
+
+    assert time.monotonic() - began < 5
+    assert (run.sent_count, run.failed_count) == (0, 1), "the others do not use up their tries"
+    assert Message.objects.filter(attempt_count=0).count() == 9
+    assert "does not answer in time" in Message.objects.get(attempt_count=1).last_error
+
+
+def test_a_server_that_drips_is_cut_off(use, settings):
+    settings.EMAIL_CONNECTIONS = 1
+    NotificationFactory()
+    with dripping_server(0.05) as port:
+        use(port)
+        began = time.monotonic()
+        run = deliver()
+        assert time.monotonic() - began < 5
+        wait_until(lambda: all(thread.name != "mail" for thread in threading.enumerate()))
+
+    assert run.failed_count == 1
+    assert "takes longer than" in Message.objects.get(attempt_count=1).last_error
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_server_that_is_not_there_is_said_so_and_asked_again(use, settings):
+    settings.EMAIL_CONNECTIONS = 1
+    NotificationFactory()
+    with running_mail_server() as server:
+        port = server.port
+    use(port)
+
+    assert deliver().failed_count == 1
+    assert "Connection refused" in Message.objects.get(attempt_count=1).last_error
+    with running_mail_server() as server:
+        use(server.port)
+        assert deliver(NOW + MINUTE).sent_count == 2
+
+
+def test_a_server_that_ends_its_connections_after_a_mail_gets_another_one(use, settings):
+    settings.ALERT_EMAIL_TO, settings.EMAIL_CONNECTIONS = [ONE], 1
+    NotificationFactory.create_batch(3)
+    counts = []
+
+    def one_mail_each(word, _recipient):
+        counts.append(word)
+        if word == "MAIL" and counts.count("MAIL") > counts.count("CONNECT"):
+            counts.pop()
+            raise HangUpError
+        return
+
+    with running_mail_server(one_mail_each) as server:
+        use(server.port)
+        run = deliver()
+
+    assert (run.sent_count, run.failed_count, server.connection_count) == (3, 0, 3)
+
+
+def test_what_the_server_said_stands_in_the_row_in_one_line(use, settings):
+    settings.ALERT_EMAIL_TO = [ONE]
+    NotificationFactory()
+    with running_mail_server(lambda word, _: "451-greylisted\r\n451 come again" if word == "RCPT" else None) as server:
+        use(server.port)
+        deliver()
+
+    assert Message.objects.get().last_error == "the mail server answers 451 greylisted come again"
+
+
+# --- waking
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_writes_what_is_to_be_told_wakes_delivery_after_the_commit(monkeypatch):
+    woken = threading.Event()
+    monkeypatch.setattr(wake, "send_wish", woken.set)
+    incident = IncidentFactory()
+    with transaction.atomic():
+        outbox.notify({incident.id: NOW}, "opened")
+        assert not woken.wait(0.1)
+    assert woken.wait(5)
+
+
+def test_a_broker_that_hangs_keeps_nobody_waiting(monkeypatch):
+    stop, begun = threading.Event(), threading.Event()
+
+    def send_wish():
+        begun.set()
+        stop.wait()
+
+    monkeypatch.setattr(wake, "send_wish", send_wish)
+    try:
+        began = time.monotonic()
+        for _ in range(100):
+            wake.wake()
+        assert time.monotonic() - began < 1
+        assert begun.wait(5)
+    finally:
+        stop.set()
+
+
+def test_no_line_of_an_error_gets_into_the_next(mailoutbox):
+    assert (
+        email.said(smtplib.SMTPDataError(554, b"spam\r\nX-Header: 1")) == "the mail server answers 554 spam X-Header: 1"
+    )
+    assert mail.outbox == []
