@@ -138,7 +138,7 @@ class CheckInAdmin(InspectionAdmin):
                     "guid",
                     "source",
                     "trace_id",
-                    "exit_status",
+                    "exit_status_sent",
                 )
             },
         ),
@@ -156,6 +156,7 @@ class CheckInAdmin(InspectionAdmin):
         "log",
         "earlier_attempts",
         "configuration",
+        "exit_status_sent",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CheckIn]:
@@ -290,6 +291,11 @@ class CheckInAdmin(InspectionAdmin):
                 for attempt in checkin.attempts.all()
             ],
         )
+
+    @admin.display(description="Exit status")
+    def exit_status_sent(self, checkin: CheckIn) -> int | None:
+        """Show how the process ended, if it said so."""
+        return checkin.exit_status if checkin.wide_exit_status is None else checkin.wide_exit_status
 
     @admin.display(description="Configuration")
     def configuration(self, checkin: CheckIn) -> SafeString:

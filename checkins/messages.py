@@ -113,7 +113,8 @@ class MonitorConfig:
     """A monitor configuration sent with a check-in, for creating or updating its monitor.
 
     The schedule is always taken. Of the rest only what is in `named` is: those keys were sent, not null, and usable;
-    all others keep what the monitor has. `named` holds attribute names of this class, and "timezone" if the zone in
+    all others keep what the monitor has. `ignored` is told once, when the configuration makes or changes a monitor
+    (D28). `named` holds attribute names of this class, and "timezone" if the zone in
     `schedule` was sent rather than assumed to be UTC.
     """
 
@@ -124,6 +125,7 @@ class MonitorConfig:
     failure_threshold: int | None = None
     recovery_threshold: int | None = None
     owner: str | None = None
+    ignored: tuple[Problem, ...] = ()
 
 
 class RunLog(msgspec.Struct, frozen=True):

@@ -52,6 +52,8 @@ class CheckIn(models.Model):
         ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )
     exit_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    # What does not fit there: a signal as -9, Windows' 3221225786. Widening the column would write every row anew.
+    wide_exit_status = models.BigIntegerField(null=True, blank=True)
     repeat_key = models.UUIDField(null=True, blank=True, editable=False)
     failed_at = models.DateTimeField(null=True, blank=True)
     # Not positive: a check would be made of every row when the column is added.

@@ -5,11 +5,11 @@ environment, status or id cannot be understood; a bad duration, trace id, owner 
 beside a check-in that counts. A part whose meaning is plain is taken even where stricter servers refuse it.
 """
 
+import difflib
 import re
 import reprlib
-import unicodedata
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeVar
@@ -29,9 +29,11 @@ from monitors.schedule import (
     ScheduleError,
     parse_timezone,
     refuse_without_time,
+    split_timezone,
+    whole_number,
 )
+from monitors.slugs import slugify
 
-SLUG_CHARACTERS_MAX = 50
 ENVIRONMENT_CHARACTERS_MAX = 64
 OWNER_CHARACTERS_MAX = 200
 DURATION_MS_MAX = 2_147_483_647  # about 24.8 days, a signed 32-bit number
@@ -50,7 +52,6 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
 _OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
 _NOT_IN_ENVIRONMENTS = re.compile(r"[\n\r\f/\ufffd]")
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
-_SLUG = re.compile(r"[a-z0-9](?:(?:[a-z0-9_]|-(?!-)){0,48}[a-z0-9])?")
 
 
 def parse_checkin(
@@ -132,20 +133,6 @@ def unreadable_checkin(
     )
 
 
-def slugify(text: str) -> str:
-    """The slug that a raw monitor name stands for, at most 50 characters of `a-z 0-9 - _`; "" if nothing remains.
-
-    Accents go, blanks and dashes become one dash, all other characters are dropped: `some/slug@with-weird|stuff` is
-    `someslugwith-weirdstuff`. Every monitor is found by this rule, so it can never change. That, and that packages
-    such as python-slugify put a dash for a dropped character, is why the four lines stand here.
-    """
-    if _SLUG.fullmatch(text):  # most names are slugs already
-        return text
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    kept = re.sub(r"[^a-z0-9_\s-]", "", ascii_text)
-    return re.sub(r"[-\s]+", "-", kept).strip("-_")[:SLUG_CHARACTERS_MAX].strip("-")
-
-
 def storable(value: object, depth: int = PAYLOAD_DEPTH_MAX) -> object:
     """Return a JSON value that PostgreSQL can keep as text or jsonb, whatever a client put into it.
 
@@ -214,7 +201,7 @@ def _parse_slug(raw: object) -> str | Problem:
     slug = slugify(raw) if isinstance(raw, str) else ""
     if slug:
         return slug
-    allowed = f"it takes a text with at least one letter or digit, of which {SLUG_CHARACTERS_MAX} characters are used"
+    allowed = "it takes a text with at least one letter of the Latin alphabet or digit; other letters are left out"
     return refused_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_slug", raw, allowed)
 
 
@@ -256,6 +243,21 @@ def _unless_problem(part: T | Problem, problems: list[Problem]) -> T | None:
         problems.append(part)
         return None
     return part
+
+
+EXIT_STATUS_ALLOWED = "it takes a whole number: 0 is ok, every other one an error"
+_EXIT_STATUS_BITS = 63
+
+
+def parse_exit_status(raw: object, field: str = "exit_status") -> int | Problem | None:
+    """Return how a process ended: any whole number of 64 bits, also a negative one, and as a text (D28)."""
+    if raw is None or raw == "":
+        return None
+    is_negative = isinstance(raw, str) and raw.startswith("-")
+    number = whole_number(raw[1:] if isinstance(raw, str) and is_negative else raw)
+    if number is not None and number.bit_length() <= _EXIT_STATUS_BITS:
+        return -number if is_negative else number
+    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, field, storable(raw), EXIT_STATUS_ALLOWED)
 
 
 def parse_duration_ms(raw: object, field: str = "duration", *, milliseconds: bool = False) -> int | Problem | None:
@@ -305,14 +307,24 @@ def _parse_config(raw: object, problems: list[Problem], *, received_at: datetime
 
     Without a usable schedule nothing of it is used. Any other bad part is left out and added to `problems`.
     """
-    if raw is None:
+    if raw is None or raw == {}:
         return None
     if not isinstance(raw, dict):
         return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
-    timezone = _unless_problem(_parse_timezone(raw.get("timezone")), problems)
+    ignored = _ignored_keys(raw, _CONFIG_KEYS, "monitor_config")
+    timezone = _unless_problem(_parse_timezone(raw.get("timezone"), "timezone"), problems)
+    inside = raw.get("schedule")
+    value = inside
+    if isinstance(inside, dict):
+        ignored += _ignored_keys(inside, _SCHEDULE_KEYS, "monitor_config.schedule")
+        value = inside.get("value")
+        inner = _unless_problem(_parse_timezone(inside.get("timezone"), "schedule.timezone"), problems)
+        timezone = _innermost(inner, timezone, ignored)
     schedule = _parse_schedule(raw, timezone, received_at=received_at)
     if isinstance(schedule, Problem):
         return schedule
+    if schedule.crontab is not None and split_timezone(value)[1] is not None:
+        timezone = _innermost(schedule.timezone, timezone, ignored)
     margin = _parse_whole_number(raw, "checkin_margin", problems, most=MARGIN_MINUTES_MAX, clamp=True, zero_means=1)
     runtime = _parse_whole_number(raw, "max_runtime", problems, most=RUNTIME_MINUTES_MAX, clamp=True)
     failures = _parse_whole_number(raw, "failure_issue_threshold", problems, most=THRESHOLD_MAX)
@@ -334,17 +346,52 @@ def _parse_config(raw: object, problems: list[Problem], *, received_at: datetime
         failure_threshold=failures,
         recovery_threshold=recoveries,
         owner=owner,
+        ignored=tuple(ignored),
     )
 
 
-def _parse_timezone(raw: object) -> str | Problem | None:
+_CONFIG_KEYS = (
+    "schedule",
+    "schedule_type",
+    "timezone",
+    "checkin_margin",
+    "max_runtime",
+    "failure_issue_threshold",
+    "recovery_threshold",
+    "owner",
+)
+_SCHEDULE_KEYS = ("type", "value", "unit", "timezone")
+_IGNORED_TOLD_MAX = 5
+
+
+def _ignored_keys(config: Mapping[str, object], known: Sequence[str], field: str) -> list[Problem]:
+    """Say of each key that nobody knows that it is ignored, and which one is probably meant (D28)."""
+    unknown = [key for key in config if key not in known][:_IGNORED_TOLD_MAX]
+    told = []
+    for key in unknown:
+        meant = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.75)
+        allowed = f"it is not known, {meant[0]} is" if meant else "it is not known, these are: " + ", ".join(known)
+        kind = ProblemKind.MONITOR_INVALID_CONFIG
+        told.append(dropped_part(kind, f"{field}.{key[:100]}", config[key], allowed))
+    return told
+
+
+def _innermost(inner: str | None, outer: str | None, ignored: list[Problem]) -> str | None:
+    """The zone that stands nearer to the times; of another one further out it is told that it is ignored (D28)."""
+    if inner is not None and outer is not None and inner != outer:
+        allowed = f"the schedule names {inner}"
+        ignored.append(dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", outer, allowed))
+    return inner or outer
+
+
+def _parse_timezone(raw: object, field: str) -> str | Problem | None:
     """The zone, or None where none was sent: then a monitor keeps the one that it has, and a new one gets UTC."""
     if raw is None or raw == "":
         return None
     try:
         return parse_timezone(raw)
     except ScheduleError as error:
-        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", error.value, error.allowed)
+        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{field}", error.value, error.allowed)
 
 
 def _parse_schedule(config: Mapping[str, object], timezone: str | None, *, received_at: datetime) -> Schedule | Problem:
@@ -394,13 +441,14 @@ def _parse_whole_number(
     raw = config.get(key)
     if raw is None:
         return None
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        if raw == 0 and zero_means is not None:
+    number = whole_number(raw)
+    if number is not None:
+        if number == 0 and zero_means is not None:
             return zero_means
-        if raw > most and clamp:
+        if number > most and clamp:
             return most
-        if 1 <= raw <= most:
-            return raw
+        if 1 <= number <= most:
+            return number
     allowed = f"it takes a whole number from 1 to {most}"
     problems.append(dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}", raw, allowed))
     return None

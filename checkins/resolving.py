@@ -23,6 +23,7 @@ from monitors.environments import LockedEnvironment, lock_environments, shared_r
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitors, write_changes
+from monitors.slugs import cut_slug, slugify
 from monitors.state import MonitorRules, MonitorStatus
 
 PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP})
@@ -120,6 +121,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
     Source: reference sections 6.2, 6.5 and 6.6.
     """
+    _keep_old_slugs(items)
     found = _Found(items, hints)
     missing = [item for item in items if item.key not in found.monitors and _first_config(item) is not None]
     if missing:
@@ -138,9 +140,35 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
         item.monitor = found.monitors.get(item.key)
         if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
-    park(item.message for item in items if _waits_for_its_monitor(item))
+    park(_without_problems(item.message) for item in items if _waits_for_its_monitor(item))
     _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, hints, now=now)
     return changes
+
+
+def _keep_old_slugs(items: Sequence[BatchItem]) -> None:
+    """Lead long names to the monitors that they made when slugs were cut at 50 characters (D27).
+
+    Such a monitor was named after the raw name that made it; another raw name with the same 50 characters is another
+    job. If somebody has named it otherwise, nothing says so, and it goes on being found.
+    """
+    old_slugs = {
+        id(item): old
+        for item in items
+        if (old := cut_slug(item.message.raw_slug)) is not None and item.message.slug == slugify(item.message.raw_slug)
+    }
+    if not old_slugs:
+        return
+    projects = {item.message.project_id for item in items if id(item) in old_slugs}
+    slugs = set(old_slugs.values()) | {item.message.slug for item in items if id(item) in old_slugs}
+    found = Monitor.objects.not_deleted().filter(project_id__any_of=projects, slug__any_of=slugs)
+    names = {(project_id, slug): name for project_id, slug, name in found.values_list("project_id", "slug", "name")}
+    for item in items:
+        message, old = item.message, old_slugs.get(id(item))
+        name = None if old is None else names.get((message.project_id, old))
+        if old is None or name is None or item.key in names:
+            continue
+        if name == message.raw_slug[:128] or cut_slug(name) != old:
+            item.message = msgspec.structs.replace(message, slug=old)
 
 
 class _Found:
@@ -199,8 +227,15 @@ def _waits_for_its_monitor(item: BatchItem) -> bool:
     """Tell whether the item's monitor may still come with the run's other message (D17)."""
     if item.monitor is not None or item.message.source not in PARKING_SOURCES:
         return False
-    item.outcome.parked = not item.outcome.problems
+    item.outcome.parked = not any(p.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for p in item.outcome.problems)
     return item.outcome.parked
+
+
+def _without_problems(message: CheckInMessage | LogMessage) -> CheckInMessage | LogMessage:
+    """What was wrong with a message is stored when it comes, not once more when it has waited (D33)."""
+    if not isinstance(message, CheckInMessage) or not (message.problems or message.config_problem):
+        return message
+    return msgspec.structs.replace(message, problems=(), config_problem=None)
 
 
 def _has_active_monitor(item: BatchItem) -> bool:
@@ -285,6 +320,7 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[
         )
         config = _first_config(item)
         assert config is not None, "only a configuration creates a monitor"
+        item.outcome.problems += config.ignored
         _merge(new[key], config)
     # In one order, so that two batches that create the same monitors wait for each other instead of deadlocking.
     create_monitors([new[key] for key in sorted(new)])
@@ -371,8 +407,12 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     locked = {m.id: m for m in Monitor.objects.filter(id__any_of=changing | growing).locked_in_id_order()}
     changed = {id_: monitor for id_, monitor in locked.items() if id_ in changing}
     before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
+    told: set[int] = set()
     for item, known in with_monitor:
         changing_one = changed.get(known.id)
+        if item.config is not None and known.id not in told and not _is_in_force(item.config, known):
+            told.add(known.id)
+            item.outcome.problems += item.config.ignored
         if changing_one is not None and _refuse_without_time(item, changing_one.timezone):
             continue
         if changing_one is not None and item.config is not None:

@@ -28,8 +28,8 @@ OPEN_STATUSES = "('in_progress', 'unknown', 'timeout', 'error')"
 
 STATE_COLUMNS = (
     "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
-    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key, failed_at,"
-    " finished_status, finished_at, folded_count"
+    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id,"
+    " COALESCE(wide_exit_status, exit_status), repeat_key, failed_at, finished_status, finished_at, folded_count"
 )
 INSERTED_COLUMNS = {
     "guid": "uuid",
@@ -49,6 +49,7 @@ INSERTED_COLUMNS = {
     "source": "text",
     "config_id": "bigint",
     "exit_status": "smallint",
+    "wide_exit_status": "bigint",
     "repeat_key": "uuid",
     "failed_at": "timestamptz",
     "finished_status": "text",
@@ -63,12 +64,19 @@ UPDATED_COLUMNS = {
     "duration_ms": "bigint",
     "trace_id": "uuid",
     "exit_status": "smallint",
+    "wide_exit_status": "bigint",
     "repeat_key": "uuid",
     "failed_at": "timestamptz",
     "finished_status": "text",
     "finished_at": "timestamptz",
     "folded_count": "integer",
 }
+
+
+def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
+    """Return what the usual column holds and what the wide one does: a status is in one of them (D28)."""
+    is_usual = exit_status is None or 0 <= exit_status < 1 << 15
+    return (exit_status, None) if is_usual else (None, exit_status)
 
 
 def _state(row: Sequence[Any]) -> CheckInState:
@@ -275,7 +283,7 @@ def insert_checkins(
             checkin.trace_id,
             checkin.source.value,
             environment.config_id,
-            checkin.exit_status,
+            *_exit_columns(checkin.exit_status),
             checkin.repeat_key,
             checkin.failed_at,
             None if checkin.finished_status is None else checkin.finished_status.value,
@@ -308,7 +316,7 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
                 checkin.timeout_at,
                 checkin.duration_ms,
                 checkin.trace_id,
-                checkin.exit_status,
+                *_exit_columns(checkin.exit_status),
                 checkin.repeat_key,
                 checkin.failed_at,
                 None if checkin.finished_status is None else checkin.finished_status.value,

@@ -4,7 +4,6 @@ The schedule goes through `Schedule.from_crontab` and `Schedule.from_interval`, 
 one-sentence errors appear at the field they are about.
 """
 
-import re
 import zoneinfo
 from datetime import datetime
 from typing import Any
@@ -17,10 +16,10 @@ from django.db.models import Field
 from monitors.editing import EditForm
 from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
+from monitors.slugs import slugify
 from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 from monitors.wallclock import utcnow
 
-SLUG = re.compile(r"[a-z0-9_-]{1,50}")
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 
 
@@ -121,9 +120,12 @@ class MonitorForm(EditForm):
     def clean_slug(self) -> str:
         """Refuse slugs that no check-in could name. A slug that is there already stays, whatever it looks like."""
         slug: str = self.cleaned_data["slug"]
-        if slug != self.instance.slug and (not SLUG.fullmatch(slug) or slug.isdecimal()):
+        if slug != self.instance.slug and (not slug or slugify(slug) != slug or slug.isdecimal()):
+            suggestion = slugify(slug)
             raise ValidationError(
-                "A slug takes 1 to 50 lower case letters, digits, dashes and underscores, and not digits only."
+                "A slug takes 1 to 50 lower case letters, digits, single dashes and underscores, begins and ends with "
+                "a letter or digit, and is not digits only"
+                + (f": {suggestion}, for example." if suggestion and not suggestion.isdecimal() else ".")
             )
         return slug
 

@@ -12,6 +12,7 @@ days, weeks, months and years are calendar steps on the wall clock of the zone (
 """
 
 import calendar
+import re
 import zoneinfo
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -53,6 +54,8 @@ __all__ = [
     "refuse_without_time",
     "serves_early",
     "slots_between",
+    "split_timezone",
+    "whole_number",
     "why_unreadable",
     "zone_to_show",
 ]
@@ -86,6 +89,7 @@ INTERVAL_MAX = {
 }
 """Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
 
+_WHOLE_NUMBER = re.compile(r" *[0-9]{1,18}(?:\.0*)? *")
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
@@ -331,12 +335,23 @@ def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
         raise ScheduleError("interval_unit", unit, "it takes one of " + ", ".join(IntervalUnit)) from error
     most = INTERVAL_MAX[checked_unit]
     allowed = f"it takes a whole number from 1 to {most} for the unit {checked_unit}"
-    number = count
-    if isinstance(count, str) and count.isascii() and count.isdecimal() and len(count) <= len(str(most)):
-        number = int(count)
-    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
+    number = whole_number(count)
+    if number is None or not 1 <= number <= most:
         raise ScheduleError("interval", count, allowed)
     return number, checked_unit
+
+
+def whole_number(raw: object) -> int | None:
+    """Read a whole number, also one that was sent as `5.0` or `"60"` (D28); None for anything else."""
+    if isinstance(raw, bool):
+        return None
+    if isinstance(raw, int):
+        return raw
+    if isinstance(raw, float):
+        return int(raw) if raw.is_integer() else None
+    if isinstance(raw, str) and _WHOLE_NUMBER.fullmatch(raw):
+        return int(raw.partition(".")[0])
+    return None
 
 
 def parse_timezone(name: object) -> str:

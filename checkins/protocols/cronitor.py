@@ -11,7 +11,7 @@ from datetime import datetime
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, Outcome, Problem, ProblemKind, Source
-from checkins.parsing import dropped_part, parse_duration_ms, parse_instant, slugify, storable
+from checkins.parsing import parse_duration_ms, parse_exit_status, parse_instant, storable
 from checkins.protocols.pings import (
     KEY_ALLOWED,
     RefusedPartError,
@@ -28,8 +28,7 @@ from checkins.protocols.pings import (
     text_log,
 )
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol
-
-EXIT_STATUS_MAX = 255
+from monitors.slugs import slugify
 
 _ADDRESS = "/p/<API key>/<monitor key>, then nothing, /run, /complete, /fail or /ok"
 _TELEMETRY_FIELDS = frozenset({"state", "stamp", "metric", "series"})
@@ -85,7 +84,7 @@ def _parse_telemetry(
     if isinstance(duration_ms, Problem):
         problems.append(duration_ms)
         duration_ms = None
-    exit_status = _parse_exit_status(query.get("status_code"))
+    exit_status = parse_exit_status(query.get("status_code"), "status_code")
     if isinstance(exit_status, Problem):
         problems.append(exit_status)
         exit_status = None
@@ -118,15 +117,6 @@ def _raw_duration(fields: Sequence[tuple[str, str]]) -> object:
     metrics = (value.partition(":") for name, value in fields if name == "metric")
     durations = [value for name, _, value in metrics if name == "duration"]
     return storable(durations[-1] if durations else dict(fields).get("duration"))
-
-
-def _parse_exit_status(raw: str | None) -> int | Problem | None:
-    if not raw:
-        return None
-    if raw.isascii() and raw.isdigit() and len(raw) <= 3 and int(raw) <= EXIT_STATUS_MAX:
-        return int(raw)
-    allowed = f"it takes a whole number from 0 to {EXIT_STATUS_MAX}"
-    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "status_code", storable(raw), allowed)
 
 
 def _parse_stamp(raw: str | None) -> datetime | None:

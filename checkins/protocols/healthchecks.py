@@ -13,7 +13,13 @@ from hashlib import sha256
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Outcome, Problem, ProblemKind, RunLog, Source
-from checkins.parsing import DEFAULT_ENVIRONMENT, parse_check_in_id, slugify, storable
+from checkins.parsing import (
+    DEFAULT_ENVIRONMENT,
+    EXIT_STATUS_ALLOWED,
+    parse_check_in_id,
+    parse_exit_status,
+    storable,
+)
 from checkins.protocols import cronitor
 from checkins.protocols.pings import (
     GUID,
@@ -31,11 +37,10 @@ from checkins.protocols.pings import (
     text_answer,
 )
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol
+from monitors.slugs import slugify
 
-EXIT_STATUS_MAX = 255
-SLUG_CHARACTERS_MAX = 100  # in an address; `slugify` cuts it
+NAME_CHARACTERS_MAX = 200  # in an address; `slugify` shortens it
 
-_SLUG = re.compile(rf"[a-z0-9_-]{{1,{SLUG_CHARACTERS_MAX}}}")
 _STATUSES = {"start": CheckInStatus.IN_PROGRESS, "fail": CheckInStatus.ERROR}
 _NOTHING: Mapping[str, str] = {}
 
@@ -48,7 +53,7 @@ _INVALID_URL = Answer(400, b"invalid url format", _ANSWER_HEADERS)
 _INVALID_UUID = Answer(400, b"invalid uuid format", _ANSWER_HEADERS)
 _NO_ADDRESS = (
     "not found: an address is /ping/<uuid> or /ping/<ping key>/<slug>, then nothing, /start, /fail, /log or an exit "
-    f"status from 0 to {EXIT_STATUS_MAX}; a uuid is written in lower case with dashes"
+    "status; a uuid is written in lower case with dashes"
 )
 
 
@@ -76,7 +81,7 @@ def _parse_ping(
     status, exit_status = _parse_action(action)
     slug, raw_slug = sender.slug, sender.raw_slug
     if slug is None:
-        slug, raw_slug = _parse_slug(address["monitor"]), address["monitor"]
+        slug, raw_slug = _parse_slug(address["monitor"]), str(storable(address["monitor"]))
     check_in_id, environment, config_if_new = None, DEFAULT_ENVIRONMENT, None
     if query:
         check_in_id = _parse_run_id(query.get("rid"))
@@ -127,19 +132,22 @@ def _parse_action(action: str | None) -> tuple[CheckInStatus | None, int | None]
         return None, None
     if action in _STATUSES:
         return _STATUSES[action], None
-    if not (action.isascii() and action.isdigit()):
-        allowed = "it takes nothing, start, fail, log or an exit status"
-        raise refuse_part("action", action, allowed, text_answer(404, _NO_ADDRESS))
-    digits = action.lstrip("0")
-    if len(digits) > 3 or int(digits or 0) > EXIT_STATUS_MAX:
-        raise refuse_part("exit status", action, f"it takes a number from 0 to {EXIT_STATUS_MAX}", _INVALID_URL)
-    return (CheckInStatus.ERROR if digits else CheckInStatus.OK), int(digits or 0)
+    exit_status = parse_exit_status(action, "exit status")
+    if isinstance(exit_status, int):
+        return (CheckInStatus.ERROR if exit_status else CheckInStatus.OK), exit_status
+    if action.removeprefix("-").isdecimal():
+        raise refuse_part("exit status", action, EXIT_STATUS_ALLOWED, _INVALID_URL)
+    allowed = "it takes nothing, start, fail, log or an exit status"
+    raise refuse_part("action", action, allowed, text_answer(404, _NO_ADDRESS))
 
 
 def _parse_slug(raw: str) -> str:
-    slug = slugify(raw) if _SLUG.fullmatch(raw) else ""
+    slug = slugify(raw) if len(raw) <= NAME_CHARACTERS_MAX and "/" not in raw else ""
     if not slug:
-        allowed = f"it takes 1 to {SLUG_CHARACTERS_MAX} of a-z, 0-9, - and _, at least one of them a letter or digit"
+        allowed = (
+            f"it takes 1 to {NAME_CHARACTERS_MAX} characters without a slash, "
+            "at least one of them a letter of the Latin alphabet or digit"
+        )
         raise refuse_part("slug", raw, allowed, _INVALID_URL)
     return slug
 

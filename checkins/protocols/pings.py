@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl, quote
 from checkins.decoding import decode_body
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import MonitorConfig, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
-from checkins.parsing import DEFAULT_ENVIRONMENT, parse_environment, refused_part, slugify, storable
+from checkins.parsing import DEFAULT_ENVIRONMENT, parse_environment, refused_part, storable
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
 from monitors.schedule import Schedule
+from monitors.slugs import slugify
 
 GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """A monitor's id as its own address shows it. Another spelling is another address: nothing is there."""

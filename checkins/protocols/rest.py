@@ -14,10 +14,8 @@ import msgspec
 from checkins.decoding import decode_body, decode_json, is_deeper_than
 from checkins.exceptions import AuthError, BodyTooLargeError, IngestError, JsonError, UnknownKeyError
 from checkins.messages import CheckInMessage, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
-from checkins.parsing import dropped_part, parse_checkin, storable, unreadable_checkin
+from checkins.parsing import dropped_part, parse_checkin, parse_exit_status, storable, unreadable_checkin
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol, Sender
-
-EXIT_STATUS_MAX = 255
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _KEY_ALLOWED = "Authorization: it takes Bearer and an active key of the project, 32 lower-case hex digits"
@@ -107,7 +105,7 @@ def _parse_item(value: object, request: IngestRequest, sender: KnownSender, limi
     problems = [_in_own_words(problem, config_name) for problem in message.problems]
     if isinstance(message, RefusedCheckIn):
         return msgspec.structs.replace(message, problems=tuple(problems), payload=payload)
-    exit_status = _parse_exit_status(value.get("exit_status"))
+    exit_status = parse_exit_status(value.get("exit_status"))
     if isinstance(exit_status, Problem):
         problems.append(exit_status)
         exit_status = None
@@ -135,17 +133,6 @@ def _why_unreadable(value: object, payload: object, limits: Limits) -> str:
     if len(msgspec.json.encode(payload)) > limits.checkin_bytes_max:
         return f"it takes at most {limits.checkin_bytes_max} bytes beside its log"
     return ""
-
-
-def _parse_exit_status(raw: object) -> int | Problem | None:
-    if raw is None or raw == "":
-        return None
-    if isinstance(raw, str) and raw.isascii() and raw.isdigit() and len(raw) <= 3:
-        raw = int(raw)
-    if isinstance(raw, int) and not isinstance(raw, bool) and 0 <= raw <= EXIT_STATUS_MAX:
-        return raw
-    allowed = f"it takes a whole number from 0 to {EXIT_STATUS_MAX}"
-    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "exit_status", storable(raw), allowed)
 
 
 def _parse_log(raw: object, limits: Limits) -> RunLog | Problem | None:

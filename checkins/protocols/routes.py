@@ -15,11 +15,16 @@ _BY_FIRST_SEGMENT: dict[str, Routes] = {
 }
 
 
+_SLASHES = re.compile("/{2,}")
+
+
 def find_route(path: str) -> tuple[Protocol, dict[str, str]] | None:
     """Return the protocol of a percent-decoded path and the named groups of its pattern; None for any other address.
 
     Every request is asked about here, so the first segment goes before any pattern.
     """
+    if "//" in path:  # A base address that ends with a slash, and a path that begins with one (D28).
+        path = _SLASHES.sub("/", path)
     routes = _BY_FIRST_SEGMENT.get(path[1:].partition("/")[0])
     if routes is None:
         # A DSN may have any path before Sentry's own.

@@ -90,9 +90,26 @@ def test_a_ping_key_and_slug_name_the_monitor():
     assert checkin.config_if_new is None
 
 
-def test_a_slug_longer_than_ours_is_cut_and_kept_as_it_was():
+def test_d27_a_slug_longer_than_ours_keeps_apart_from_others_and_is_kept_as_it_was():
     checkin = ping(f"/ping/{KEY}/{'a' * 100}").checkin
-    assert (checkin.slug, checkin.raw_slug) == ("a" * 50, "a" * 100)
+    assert (checkin.slug, checkin.raw_slug) == ("a" * 41 + "-28165978", "a" * 100)
+
+
+@pytest.mark.parametrize(
+    ("written", "slug"),
+    [("Backup", "backup"), ("My%20Job", "my-job"), ("back.up", "backup"), ("b%C3%A4ckup", "backup"), ("a%00b", "ab")],
+)
+def test_d28_capitals_dots_and_spaces_of_a_slug_are_taken(written, slug):
+    checkin = ping(f"/ping/{KEY}/{written}/start").checkin
+    assert (checkin.slug, checkin.status) == (slug, "in_progress")
+
+
+@pytest.mark.parametrize("address", [BY_GUID, BY_SLUG])
+@pytest.mark.parametrize("exit_status", [1, 256, 1000, -1, -9, 3221225786])
+def test_d28_any_exit_status_is_an_error_and_0_is_ok(address, exit_status):
+    checkin = ping(f"{address}/{exit_status}").checkin
+    assert (checkin.status, checkin.exit_status) == ("error", exit_status)
+    assert ping(f"{address}/0").checkin.status == "ok"
 
 
 @pytest.mark.parametrize("slug", ["start", "fail", "log", "0", "ok", "run", "complete"])
@@ -112,8 +129,6 @@ def test_any_method_is_a_ping(method):
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        ("/256", INVALID_URL),
-        ("/1000", INVALID_URL),
         ("/" + "9" * 5000, INVALID_URL),
         ("?rid=123", INVALID_UUID),
         ("?rid=", INVALID_UUID),
@@ -131,7 +146,7 @@ def test_what_is_malformed_is_refused_in_set_words_and_stored(address, end, said
 
 
 @pytest.mark.parametrize("address", [BY_GUID, BY_SLUG])
-@pytest.mark.parametrize("end", ["/-1", "/anything", "/Start", "/1.5", "/%C2%B2", "/+1", "/start "])
+@pytest.mark.parametrize("end", ["/-", "/anything", "/Start", "/1.5", "/%C2%B2", "/+1", "/start "])
 def test_an_unknown_action_is_not_found_and_stored(address, end):
     exchange = ping(address + end)
     assert exchange.answer.status == 404
@@ -141,7 +156,7 @@ def test_an_unknown_action_is_not_found_and_stored(address, end):
     assert problem.field == "action"
 
 
-@pytest.mark.parametrize("slug", ["Backup", "back%20up", "b%C3%A4ckup", "a" * 101, "---", "_", "back.up"])
+@pytest.mark.parametrize("slug", ["a" * 201, "---", "_", "...", "%E6%97%A5%E6%9C%AC"])
 def test_a_slug_of_other_characters_is_an_invalid_url(slug):
     exchange = ping(f"/ping/{KEY}/{slug}?create=1")
     assert exchange.said == INVALID_URL

@@ -70,16 +70,15 @@ def test_clients_that_ask_whether_there_is_a_monitor_are_told_at_once(say, sourc
     assert (waiting(), told()) == ([], [("MONITOR_NOT_FOUND", "job", 1)])
 
 
-def test_what_the_same_client_lost_of_its_configuration_is_told_at_once(say):
-    """Nothing is to be expected of a configuration that came, and could not be used."""
-    unusable = Problem(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", "{}", "monitor_config has no schedule.")
+def test_d33_what_the_same_client_lost_of_its_configuration_is_told_at_once_and_the_check_in_waits(say):
+    """The monitor may still come with the run's other message, or by hand; what was lost is told once."""
+    unusable = Problem(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", "5", "it takes a JSON object.")
     [outcome] = receive([say("ok", config_problem=unusable)], now=NOW)
-    assert not outcome.parked
-    assert [problem.kind for problem in outcome.problems] == [
-        ProblemKind.MONITOR_INVALID_CONFIG,
-        ProblemKind.MONITOR_NOT_FOUND,
-    ]
-    assert waiting() == []
+    assert outcome.parked
+    assert [problem.kind for problem in outcome.problems] == [ProblemKind.MONITOR_INVALID_CONFIG]
+    assert len(waiting()) == 1
+    settle_parked(now=NOW + PARKING_TIME)
+    assert told() == [("MONITOR_INVALID_CONFIG", "job", 1), ("MONITOR_NOT_FOUND", "job", 1)]
 
 
 # --- The monitor comes with the run's other message -------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a check-in item means, part by part: `parse_checkin` never raises and always returns one of two types."""
 
+import hashlib
 import json
 import uuid
 from datetime import UTC, datetime
@@ -20,8 +21,9 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
-from checkins.parsing import parse_checkin, slugify, storable, unreadable_checkin
+from checkins.parsing import parse_checkin, storable, unreadable_checkin
 from monitors.schedule import IntervalUnit, Schedule
+from monitors.slugs import slugify
 
 NOW = datetime(2026, 11, 23, 10, 44, 9, 200_000, tzinfo=UTC)
 ID_TEXT = "941723b3aef34230b0dda4e899818344"
@@ -154,8 +156,11 @@ def test_the_smallest_check_in_is_a_slug_and_a_status():
         ("--edge--", "edge"),
         ("_private_", "private"),
         ("app.tasks.send_mail", "apptaskssend_mail"),
-        ("x" * 132, "x" * 50),
-        ("x" * 49 + "-yz", "x" * 49),
+        ("x" * 50, "x" * 50),
+        ("x" * 132, "x" * 41 + "-4dfe4b52"),
+        ("x" * 49 + "-yz", "x" * 41 + "-a55fa573"),
+        ("X" * 51, "x" * 41 + "-" + hashlib.sha256(b"X" * 51).hexdigest()[:8]),
+        ("x" * 40 + "-" + "y" * 20, "x" * 40 + "-" + hashlib.sha256(b"x" * 40 + b"-" + b"y" * 20).hexdigest()[:8]),
         ("42", "42"),
         ("tab\tnew\nline", "tab-new-line"),
         ("nul\x00 \ud800", "nul"),
@@ -468,11 +473,11 @@ def test_margin_and_runtime_are_clamped(key: str, attribute: str, raw: int, minu
     ("key", "raw"),
     [
         ("checkin_margin", -1),
-        ("checkin_margin", "2"),
+        ("checkin_margin", "two"),
         ("checkin_margin", 1.5),
         ("checkin_margin", True),
         ("max_runtime", 0),
-        ("max_runtime", "10"),
+        ("max_runtime", "10.5"),
         ("max_runtime", []),
         ("failure_issue_threshold", 721),
         ("failure_issue_threshold", 0),
