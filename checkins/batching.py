@@ -26,25 +26,36 @@ import socket
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from checkins import meters, nodes
-from checkins.intake import BUSY, FAILED, answer_unheard, is_not_now, take
+from checkins.intake import (
+    StatementError,
+    find_sender,
+    is_not_now,
+    is_suspicious,
+    keep_unread,
+    prepare,
+    take,
+    use_connection,
+)
+from checkins.lanes import Lanes, Waiting
 from checkins.protocols.request import Answer, IngestRequest
+from checkins.reading import BUSY, LIGHT_BYTES_MAX, NO_ROOM, Reading, answer_some
 from checkins.resolving import Hints
-from checkins.spool import Spool, SpoolEntry, SpoolError, SpoolFullError
+from checkins.services import was_overtaken
+from checkins.spool import ALONE_AFTER_FAILURES, Spool, SpoolEntry, SpoolError, SpoolFullError
 from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -105,10 +116,11 @@ def make_batcher() -> "Batcher":
     )
 
 
-class _Waiting(NamedTuple):
-    request: IngestRequest
-    reply: Callable[[Answer], None]
-    since: float
+class GivenUpError(Exception):
+    """The process ended, or the connection broke, each time that this request was to be stored."""
+
+    def __init__(self, tries: int) -> None:
+        super().__init__(f"it was tried {tries} times, and each time the process or its connection was gone")
 
 
 class AbandonedError(nodes.NodeError):
@@ -143,9 +155,8 @@ class Batcher:
     def __init__(self, options: Options, *, utcnow: Callable[[], datetime]) -> None:
         self.options = options
         self._utcnow = utcnow
-        self._queue: deque[_Waiting] = deque()
-        self._queue_bytes = 0
-        self._stored: Sequence[_Waiting] = ()  # the batch that is on its way to PostgreSQL or the spool
+        self._queue = Lanes()
+        self._stored: Sequence[Waiting] = ()  # the batch that is on its way to PostgreSQL or the spool
         self._newest = self._listening_since = utcnow()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -192,17 +203,32 @@ class Batcher:
 
     def enqueue(self, request: IngestRequest, reply: Callable[[Answer], None]) -> None:
         """As `submit`, for a caller that has a way of its own to pass the answer on."""
+        reading = Reading(request)
+        queue_bytes_max = self.options.queue_bytes_max
         if (
             self._stopping
             or len(self._queue) >= self.options.queue_max
-            or (self._queue_bytes + len(request.body) > self.options.queue_bytes_max)
+            or (len(request.body) > LIGHT_BYTES_MAX and self._queue.bytes + len(request.body) > queue_bytes_max)
         ):
             meters.refused.inc()
             reply(BUSY)
             return
-        self._queue.append(_Waiting(request, reply, time.monotonic()))
-        self._queue_bytes += len(request.body)
+        self._queue.add(Waiting(reading, reply, time.monotonic()))
         self._wake.set()
+
+    async def knows(self, request: IngestRequest) -> bool | None:
+        """Tell whether a request's sender is known; None if nobody can say. What is in its body is not looked at."""
+        sender = Reading(request).sender
+        if sender is None:
+            return False
+        if self._hints.has_heard(sender):
+            return True
+        if not self.is_direct:
+            return None
+        asking = self._in_database(lambda: find_sender(request, self._hints))
+        asking.add_done_callback(_forget_result)
+        done, _ = await asyncio.wait([asking], timeout=self.options.patience)
+        return asking.result() if done and asking.exception() is None else None
 
     @property
     def spooled_count(self) -> int:
@@ -296,7 +322,8 @@ class Batcher:
             await self._wake.wait()
             self._wake.clear()
             while self._queue and not self._hold:
-                if self.is_direct and time.monotonic() - self._queue[0].since > self.options.patience:
+                since = self._queue.light_since
+                if self.is_direct and since is not None and time.monotonic() - since > self.options.patience:
                     logger.warning("check-ins wait for more than %s s: they go to the spool", self.options.patience)
                     self._go(direct=False)
                 try:
@@ -310,14 +337,13 @@ class Batcher:
                     self._refuse(self._stored)
                     self._end_batch()
 
-    def _next_batch(self, count_max: int) -> list[_Waiting]:
-        batch = [self._queue.popleft() for _ in range(min(count_max, len(self._queue)))]
-        self._queue_bytes -= sum(len(one.request.body) for one in batch)
+    def _next_batch(self, count_max: int) -> list[Waiting]:
+        batch = self._queue.next(count_max)
         self._stored = batch
         self._idle.clear()
         return batch
 
-    def _refuse(self, batch: Iterable[_Waiting]) -> None:
+    def _refuse(self, batch: Iterable[Waiting]) -> None:
         for one in batch:
             meters.refused.inc()
             one.reply(BUSY)
@@ -332,8 +358,22 @@ class Batcher:
         set_one.set()
         clear_one.clear()
 
-    async def _store(self, batch: Sequence[_Waiting]) -> None:
-        """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool."""
+    async def _store(self, batch: Sequence[Waiting]) -> None:
+        """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool.
+
+        What it has no room for is left to the next one.
+        """
+        started = time.monotonic()
+        preparing = self._in_database(lambda: prepare([one.reading for one in batch], hints=self._hints))
+        done, _ = await asyncio.wait([preparing], timeout=self.options.patience)
+        if not done or preparing.exception() is not None:
+            preparing.add_done_callback(_forget_result)
+            self._go(direct=False)
+            self._say_why(preparing.exception() if done else None)
+            await self._keep_in_spool([(one, None) for one in batch])
+            return
+        self._queue.put_back(batch[len(preparing.result()) :])
+        self._stored = batch = batch[: len(preparing.result())]
         self._batch += 1
         number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
         since = self._listening_since
@@ -350,48 +390,60 @@ class Batcher:
                 volume=volume,
             )
 
-        started = time.monotonic()
         future = self._in_database(
-            lambda: take([one.request for one in batch], now=now, also=commit, hints=self._hints)
+            lambda: take([one.reading for one in batch], now=now, also=commit, hints=self._hints)
         )
-        done, _ = await asyncio.wait([future], timeout=self.options.patience)
-        meters.observe_batch(len(batch), waited=started - batch[0].since, seconds=time.monotonic() - started)
-        if done and future.exception() is None:
+        left = self.options.patience - (time.monotonic() - started)
+        await asyncio.wait([future], timeout=max(left, 0))
+        is_over = future.done()
+        waited = started - min(one.since for one in batch)
+        meters.observe_batch(len(batch), waited=waited, seconds=time.monotonic() - started)
+        if is_over and future.exception() is None:
             meters.stored.inc(len(batch))
             for one, answer in zip(batch, future.result(), strict=True):
                 one.reply(answer)
             self._end_batch()
             return
         self._go(direct=False)
-        if done:
-            error = future.exception()
-            assert error is not None, "a batch ends with its answers or with an error"
-            if not is_not_now(error) and not isinstance(error, nodes.NodeError):
-                logger.error("a batch failed in a way that no single check-in explains", exc_info=error)
-            else:
-                logger.warning("PostgreSQL does not take check-ins, they go to the spool: %s", error)
-            is_certain = claim.abandon()
-        else:
-            logger.warning("PostgreSQL takes more than %s s: check-ins go to the spool", self.options.patience)
-            is_certain = claim.abandon()
+        self._say_why(future.exception() if is_over else None)
+        is_certain = claim.abandon()
+        if not is_over:
             future.add_done_callback(_forget_result)
         if not is_certain:
             self._fence = number
         await self._keep_in_spool([(one, None if is_certain else number) for one in batch])
 
-    async def _keep_in_spool(self, entries: Sequence[tuple[_Waiting, int | None]]) -> None:
-        """Answer requests as soon as the spool has them on its disk; if that cannot be, refuse them."""
-        kept: list[tuple[IngestRequest, int | None]] = []
-        answers = []
-        for one, number in entries:
-            try:
-                is_kept, answer = answer_unheard(one.request)
-            except Exception:
-                logger.exception("%s %s could not be answered", one.request.method, one.request.path)
-                is_kept, answer = True, FAILED
-            answers.append(answer)
-            if is_kept:
-                kept.append((one.request, number))
+    def _say_why(self, error: BaseException | None) -> None:
+        """Log why check-ins go to the spool from now on."""
+        if error is None:
+            logger.warning("PostgreSQL takes more than %s s: check-ins go to the spool", self.options.patience)
+        elif is_not_now(error) or isinstance(error, nodes.NodeError):
+            logger.warning("PostgreSQL does not take check-ins, they go to the spool: %s", error)
+        else:
+            logger.error("a batch failed in a way that no single check-in explains", exc_info=error)
+
+    async def _keep_in_spool(self, entries: Sequence[tuple[Waiting, int | None]]) -> None:
+        """Answer requests as soon as the spool has them on its disk; if that cannot be, refuse them.
+
+        Heavy ones a few at a time, so that those before them do not wait for them.
+        """
+        while entries:
+            readings = [one.reading for one, _ in entries]
+            said = await asyncio.get_running_loop().run_in_executor(
+                self._disk, partial(answer_some, readings, self._hints.has_heard)
+            )
+            await self._keep_some_in_spool(entries[: len(said)], said)
+            entries = entries[len(said) :]
+            self._stored = [one for one, _ in entries]
+        self._end_batch()
+
+    async def _keep_some_in_spool(
+        self, entries: Sequence[tuple[Waiting, int | None]], said: Sequence[tuple[bool, Answer]]
+    ) -> None:
+        answers = [answer for _, answer in said]
+        kept = [
+            (one.reading.request, number) for (one, number), (is_kept, _) in zip(entries, said, strict=True) if is_kept
+        ]
         try:
             await self._on_disk(lambda: self._open_spool().append(kept))
             self._refused_count = 0
@@ -402,10 +454,9 @@ class Batcher:
             self._refused_count += len(kept)
             self._refused_at = time.monotonic()
             meters.refused.inc(len(kept))
-            answers = [BUSY] * len(answers)
+            answers = [NO_ROOM] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)
-        self._end_batch()
 
     async def _drain(self) -> None:
         """While spooling: bring the spool into PostgreSQL, and when it is empty, go back to storing directly."""
@@ -505,13 +556,14 @@ class Batcher:
         finally:
             await self._on_disk(orphan.close)
 
-    def _floor(self, *, without: Sequence[_Waiting] = ()) -> datetime:
+    def _floor(self, *, without: Sequence[Waiting] = ()) -> datetime:
         """Return what the watermark may be once the batch `without` is stored, besides all that is stored now."""
         floor = self.stamp()
-        if self._queue:
-            floor = min(floor, self._queue[0].request.received_at)
+        queued = self._queue.oldest_received_at
+        if queued is not None:
+            floor = min(floor, queued)
         if self._stored and self._stored is not without:
-            floor = min(floor, self._stored[0].request.received_at)
+            floor = min(floor, *(one.reading.request.received_at for one in self._stored))
         oldest = None if self._spool is None else self._spool.oldest_received_at
         return floor if oldest is None else min(floor, oldest)
 
@@ -526,7 +578,7 @@ class Batcher:
     def _with_connection(self, call: Callable[[], T]) -> T:
         """Make a call with a connection that works and has our bounds; throw the connection away if it does not."""
         try:
-            connection.ensure_connection()
+            use_connection()
             if self._session is not connection.connection:
                 with connection.cursor() as cursor:
                     cursor.execute(SESSION)
@@ -541,6 +593,9 @@ class Batcher:
             if is_not_now(error):
                 with suppress(Exception):
                     connection.close()
+            elif isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) is None:
+                # Elsewhere nobody can see any more that the connection is sound.
+                raise StatementError(str(error)) from error
             raise
 
     def _on_disk(self, call: Callable[[], T]) -> "asyncio.Future[T]":
@@ -598,52 +653,84 @@ class Batcher:
         self._fence = None
 
     def _drain_once(self, spool: Spool, now: datetime) -> None:
-        """Store the oldest requests of a spool. What PostgreSQL refuses for good is set aside, one by one."""
-        count = self.options.batch_max
-        while True:
-            with self._spool_lock:
-                entries = spool.first(count)
+        """Store the oldest requests of a spool. What PostgreSQL refuses for good is kept as failed, one by one.
+
+        Before it is begun the spool notes what, and afterwards how it went: a process may end by what it reads (D36).
+        """
+        with self._spool_lock:
+            entries = spool.first(self.options.batch_max)
             if not entries:
                 return
-            try:
+            spool.begin(entries)
+        failures = 0
+        try:
+            if entries[0].is_given_up:
+                self._give_up(spool, entries[0], GivenUpError(entries[0].tries), now)
+            else:
                 self._drain_entries(spool, entries, now)
-                return
-            except (nodes.NodeError, SpoolError):
+        except (nodes.NodeError, SpoolError):
+            raise
+        except Exception as error:
+            if is_not_now(error) or was_overtaken(error):
+                failures = int(is_suspicious(error) or was_overtaken(error))
                 raise
-            except Exception as error:
-                if is_not_now(error):
-                    raise
-                if count == 1:
-                    with self._spool_lock:
-                        spool.set_aside([(entries[0].seq, str(error))])
-                    return
-                count = 1
+            if len(entries) == 1:
+                logger.exception("a request in the spool cannot be stored")
+                self._give_up(spool, entries[0], error, now)
+            else:
+                logger.warning("requests of the spool failed, and are stored one by one", exc_info=error)
+                failures = ALONE_AFTER_FAILURES
+        finally:
+            with self._spool_lock:
+                spool.end(entries, failures=failures)
 
     def _drain_entries(self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime) -> None:
         """Store entries and forget them; of an earlier try only those that it did not commit, if its answer was lost.
 
         (Then the spool may have grown since, and more of it be read than at the earlier try.)
         """
-        watermark = spool.oldest_received_at or now
-        position = entries[-1].seq
-
-        def commit(volume: Mapping[datetime, int]) -> None:
-            nodes.advance(
-                spool.node_id,
-                batch=None,
-                spool_position=position,
-                watermark=watermark,
-                now=now,
-                spooled_count=spool.count - len(entries),
-                volume=volume,
-            )
-
+        readings = prepare([entry.request for entry in entries], hints=self._hints)
+        entries = entries[: len(readings)]
         with transaction.atomic():
             committed = nodes.lock_node(spool.node_id).spool_position
-            if committed < position:
-                take([entry.request for entry in entries if entry.seq > committed], now=now, also=commit)
+            if committed < entries[-1].seq:
+                new = [reading for entry, reading in zip(entries, readings, strict=True) if entry.seq > committed]
+                take(new, now=now, also=partial(self._advance, spool, entries, now), hints=self._hints)
         with self._spool_lock:
-            spool.forget(position)
+            spool.forget(entries[-1].seq)
+
+    def _give_up(self, spool: Spool, entry: SpoolEntry, error: Exception, now: datetime) -> None:
+        """Keep a request as failed (D14) without reading what it says; if not even that can be, set it aside."""
+        try:
+            with transaction.atomic():
+                committed = nodes.lock_node(spool.node_id).spool_position
+                if committed < entry.seq:
+                    is_kept = keep_unread(entry.request, error)
+                    self._advance(spool, [entry], now, {})
+                    if not is_kept:
+                        logger.error("entry %d of the spool %s is from nobody known", entry.seq, spool.path)
+            with self._spool_lock:
+                spool.forget(entry.seq)
+        except (nodes.NodeError, SpoolError):
+            raise
+        except Exception as failure:
+            if is_not_now(failure):
+                raise
+            with self._spool_lock:
+                spool.set_aside([(entry.seq, str(failure))])
+
+    def _advance(
+        self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime, volume: Mapping[datetime, int]
+    ) -> None:
+        nodes.advance(
+            spool.node_id,
+            batch=None,
+            spool_position=entries[-1].seq,
+            watermark=spool.oldest_received_at or now,
+            now=now,
+            spooled_count=spool.count - len(entries),
+            volume=volume,
+        )
 
     def _leave(self, now: datetime) -> None:
         nodes.beat(self.node_id, watermark=now, now=now, spooled_count=0)

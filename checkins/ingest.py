@@ -8,16 +8,19 @@ too large is read as far as it came, for its protocol to say what that means.
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 
-from checkins.intake import BUSY, NO_ADDRESS
+from checkins.exceptions import BodyTooLargeError, IngestError, UnknownKeyError
 from checkins.limits import limits
-from checkins.protocols.request import HEADERS_READ, Answer
+from checkins.protocols.request import HEADERS_READ, Answer, Protocol
 from checkins.protocols.routes import find_route
-from checkins.relay import RawRequest, Store
+from checkins.reading import BUSY, NO_ADDRESS, UNKNOWN_WHILE_AWAY
+from checkins.relay import RawRequest, Store, as_request
+from checkins.room import SMALL_BYTES_MAX, Place
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -30,6 +33,8 @@ PREFLIGHT_HEADERS = (
     (b"access-control-allow-headers", b"Authorization, Content-Encoding, Content-Type, X-Sentry-Auth"),
     (b"access-control-max-age", b"86400"),
 )
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""When a request was received that is not there as a whole yet."""
 _NAMES_READ = {name.encode(): name for name in HEADERS_READ}
 
 
@@ -50,7 +55,7 @@ async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> No
     elif found[0].methods is not None and method not in found[0].methods:
         answer = _wrong_method(found[0].methods)
     else:
-        answer = await _take(store, scope, path, receive, keeps_tail=found[0].keeps_tail)
+        answer = await _take(store, scope, path, receive, found[0])
     body = b"" if method == "HEAD" else answer.body
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
@@ -65,7 +70,7 @@ def _valid_text(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-async def _take(store: Store, scope: Scope, path: str, receive: Receive, *, keeps_tail: bool) -> Answer:
+async def _take(store: Store, scope: Scope, path: str, receive: Receive, protocol: Protocol) -> Answer:
     """Read a request as far as it comes, within the limits, and have it stored."""
     headers: dict[str, str] = {}
     has_body = False
@@ -86,14 +91,14 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, *, keep
     )
     if not has_body:
         return await store.submit(request)
-    body = _Body(store, kept_max=limits().log_bytes_max if keeps_tail else limits().body_bytes_max, tail=keeps_tail)
+    body = _Body(store, request, protocol)
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
                 await body.read(receive)
-        if body.was_too_much:
-            return BUSY
-        request.body, request.body_bytes = body.kept(), body.size
+        if body.refusal is not None:
+            return body.refusal
+        body.complete()
         return await store.submit(request)
     finally:
         body.release()
@@ -102,55 +107,95 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, *, keep
 class _Body:
     """A body on its way in: its size, and of one that is too large the last part or nothing, as the protocol has it.
 
-    All bodies that a process holds at once are bounded too (`Store.held_bytes_max`): while there are so many, one more
-    is refused.
+    Before more than `SMALL_BYTES_MAX` of it are kept it has to be known who sends it, without looking into it (D35).
+    `refusal`: there is no room for it, or nobody knows its sender. It is read on to the end all the same: a client that
+    cannot finish sending does not listen.
     """
 
-    def __init__(self, store: Store, *, kept_max: int, tail: bool) -> None:
-        self.size = 0
-        self.was_too_much = False
+    def __init__(self, store: Store, request: RawRequest, protocol: Protocol) -> None:
+        self.refusal: Answer | None = None
         self._store = store
-        self._kept_max = kept_max
-        self._tail = tail
+        self._request = request
+        self._protocol = protocol
+        self._tail = protocol.keeps_tail
+        self._kept_max = limits().log_bytes_max if self._tail else limits().body_bytes_max
+        self._place = Place()
+        self._size = 0
         self._kept = bytearray()
-        self._held = 0
 
     async def read(self, receive: Receive) -> None:
-        """Read on to the end, or until the client is gone: what it has said still counts.
-
-        Also what is not kept: a client that cannot finish sending does not listen.
-        """
+        """Read on to the end, or until the client is gone: what it has said still counts."""
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return
             self._add(message.get("body", b""))
+            if self.refusal is None and len(self._kept) > SMALL_BYTES_MAX and self._place.sender is None:
+                await self._ask_who()
             if not message.get("more_body", False):
                 return
 
-    def kept(self) -> bytes:
-        """Return what is kept of it."""
-        return bytes(self._kept[-self._kept_max :] if self._tail and self.size > self._kept_max else self._kept)
+    def complete(self) -> None:
+        """Put what is kept into the request."""
+        self._place.is_complete = True
+        kept = self._kept[-self._kept_max :] if self._tail and self._size > self._kept_max else self._kept
+        self._request.body, self._request.body_bytes = bytes(kept), self._size
 
     def release(self) -> None:
         """Say that it is not held any more."""
-        self._store.held_bytes -= self._held
-        self._held = 0
+        self._store.room.release(self._place)
 
     def _add(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        if self.was_too_much or (self.size > self._kept_max and not self._tail):
+        self._size += len(chunk)
+        if self.refusal is not None or (self._size > self._kept_max and not self._tail):
             self._kept.clear()
         else:
             self._kept += chunk
             if len(self._kept) > 2 * self._kept_max:
                 del self._kept[: -self._kept_max or None]
-        self._store.held_bytes += len(self._kept) - self._held
-        self._held = len(self._kept)
-        if self._store.held_bytes > self._store.held_bytes_max:
-            self.was_too_much = True
-            self._kept.clear()
-            self.release()
+        # What is above the small size has no place before its sender is known, which is asked next.
+        held = len(self._kept) if self._place.sender is not None else min(len(self._kept), SMALL_BYTES_MAX)
+        if not self._store.room.resize(self._place, held) and self.refusal is None:
+            self._refuse(BUSY)
+
+    async def _ask_who(self) -> None:
+        """Find out whether the sender of a body that is not small is known; what is in the body does not tell."""
+        try:
+            sender = self._protocol.identify(as_request(self._request, NEVER), self._address(), limits())
+        except IngestError as error:
+            self._refuse(self._too_large(str(error)))
+            return
+        is_known = await self._store.knows(self._request)
+        if is_known:
+            self._place.sender = sender
+            if not self._store.room.resize(self._place, len(self._kept)):
+                self._refuse(BUSY)
+        elif is_known is False:
+            self._refuse(self._protocol.refuse(UnknownKeyError("the key is not an active key of this project")))
+        elif self._tail:
+            self._kept_max = SMALL_BYTES_MAX // 2  # The ping counts; of what it says the last part is kept.
+            del self._kept[: -self._kept_max]
+            self._place.sender = None
+            self._store.room.resize(self._place, len(self._kept))
+        else:
+            self._refuse(UNKNOWN_WHILE_AWAY)
+
+    def _address(self) -> dict[str, str]:
+        found = find_route(self._request.path)
+        return {} if found is None else found[1]
+
+    def _too_large(self, why: str) -> Answer:
+        return self._protocol.refuse(
+            BodyTooLargeError(
+                f"of a request that does not say outside of its body who sends it, at most "
+                f"{SMALL_BYTES_MAX} bytes are taken ({why})"
+            )
+        )
+
+    def _refuse(self, answer: Answer) -> None:
+        self.refusal = answer
+        self._kept.clear()
+        self.release()
 
 
 def _wrong_method(allowed: frozenset[str]) -> Answer:

@@ -5,18 +5,17 @@ what is answered; this module only asks the database who the senders are, and ha
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
-from django.db import Error, InterfaceError, OperationalError, transaction
+import psycopg
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from checkins.exceptions import IngestError, UnknownKeyError
-from checkins.limits import limits
 from checkins.messages import Message, Outcome
 from checkins.nodes import NodeError
-from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Protocol, Sender
-from checkins.protocols.routes import find_route
+from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
+from checkins.reading import Reading
 from checkins.resolving import Hints
 from checkins.services import apply, retried, was_overtaken
 from checkins.waiting import keep_failed, keep_failed_request
@@ -24,17 +23,10 @@ from monitors.bulk import array_literal, fetch_rows
 
 logger = logging.getLogger(__name__)
 
-NO_ADDRESS = Answer(404, b'{"detail": "nothing is at this address"}', ((b"content-type", b"application/json"),))
-BUSY = Answer(
-    503,
-    b'{"detail": "the server has as much waiting as it can keep: nothing was stored, send it again later"}',
-    ((b"content-type", b"application/json"),),
-)
-FAILED = Answer(
-    400,
-    b'{"detail": "this request made the server fail; nothing of it could be used, and the failure is in its log"}',
-    ((b"content-type", b"application/json"),),
-)
+BATCH_MESSAGES_MAX = 1_000
+"""Messages after which a batch takes no further request (D35). One request may have `INGEST_REST_ITEMS_MAX`."""
+BATCH_BYTES_MAX = 8 << 20
+"""Unpacked bytes after which a batch takes no further request."""
 
 RETRYABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 """Connection, resources, an operator's intervention, the system: the same statement may succeed later."""
@@ -44,24 +36,75 @@ RETRYABLE_STATES = frozenset({"25006", "25P03", "40001", "40P01", "55P03"})
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
+SUSPICIOUS_STATES = frozenset({"25P03", "40001", "40P01", "57014"})
+"""Silence in a transaction, serialization, deadlock, a statement that took too long."""
+
+
+class StatementError(Exception):
+    """An error that psycopg raises as that of a connection, while the connection is sound: it is the statement's."""
+
 
 def is_not_now(error: BaseException) -> bool:
     """Tell whether the database cannot take anything at this moment, so that the same may succeed later.
 
-    It is away, starting, shutting down, read-only, out of disk or connections, or busy with the rows for too long.
+    It is away, starting, shutting down, read-only, out of disk or connections, or busy with the rows for too long. An
+    error without a state is the connection's only if that is really gone (D36): to be asked in the thread that has it.
     """
-    if isinstance(error, InterfaceError):
-        return True
     if not isinstance(error, Error):
         return False
     state = getattr(error.__cause__, "sqlstate", None)
-    if state is None:  # The connection broke, or was never there.
-        return isinstance(error, OperationalError)
+    if state is None:
+        return isinstance(error, (OperationalError, InterfaceError)) and not _is_connected()
     return state[:2] in RETRYABLE_CLASSES or state in RETRYABLE_STATES
 
 
+def is_suspicious(error: BaseException) -> bool:
+    """Tell whether an error that `is_not_now` knows may all the same be what the batch itself brings about (D36).
+
+    The connection broke under it, or it took too long. Not: PostgreSQL was not there, or somebody else held a lock.
+    """
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state in SUSPICIOUS_STATES or (state is None and isinstance(error.__cause__, psycopg.Error))
+
+
+_used = threading.local()
+
+
+def use_connection() -> None:
+    """Remember the connection that the coming statements of this thread use: Django opens another when it is gone."""
+    connection.ensure_connection()
+    _used.connection = connection.connection
+
+
+def _is_connected() -> bool:
+    now = connection.connection
+    return now is not None and not now.closed and now is getattr(_used, "connection", now)
+
+
+def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> list[Reading]:
+    """Find out who sent requests and what they say: of as many as fit a batch, from the first on, and of one at least.
+
+    Before any transaction begins: what a stranger sends may take long to read. Two short statements at most.
+    """
+    readings = [one if isinstance(one, Reading) else Reading(one) for one in requests]
+    use_connection()
+    if all(reading.is_prepared for reading in readings):
+        return readings
+    known = _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
+    count = size = 0
+    for number, reading in enumerate(readings, 1):
+        if reading.sender is not None:
+            reading.decode(known.get(reading.sender))
+        reading.is_prepared = True
+        count += reading.count
+        size += reading.plain_bytes
+        if count >= BATCH_MESSAGES_MAX or size >= BATCH_BYTES_MAX:
+            return readings[:number]
+    return readings
+
+
 def take(
-    requests: Sequence[IngestRequest],
+    requests: Sequence[IngestRequest | Reading],
     *,
     now: datetime,
     also: Callable[[Mapping[datetime, int]], None] | None = None,
@@ -69,17 +112,19 @@ def take(
 ) -> list[Answer]:
     """Apply requests in order and return their answers. Everything is committed when this returns (P1).
 
+    Of more than fit a batch (D35) those at the end are left: there are as many answers as requests that were applied.
     `also` is called last in the transaction, with the number of messages by minute of reception. An unexpected error on
     one message fails that one alone, which is kept to be tried again (D14). Raises what `is_not_now` knows if the
     database takes nothing, and what `also` raises: then nothing was applied. `hints` are kept by the caller from one
     call to the next; they only save time.
     """
     hints = Hints() if hints is None else hints
+    readings = prepare(requests, hints=hints)
 
     def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Answer]:
         with transaction.atomic():
             volume: dict[datetime, int] = {}
-            answers = _take(requests, receive, hints, volume)
+            answers = _store(readings, receive, volume)
             if also is not None:
                 also(volume)
             return answers
@@ -94,26 +139,19 @@ def take(
     return retried(lambda: transact(lambda messages: _apply_in_parts(messages, now=now)))
 
 
-def _take(
-    requests: Sequence[IngestRequest],
+def _store(
+    readings: Sequence[Reading],
     receive: Callable[[Sequence[Message]], list[Outcome]],
-    hints: Hints,
     volume: dict[datetime, int],
 ) -> list[Answer]:
-    readings = [_Reading(request) for request in requests]
-    known = _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
-    messages: list[Message] = []
-    for reading in readings:
-        reading.decode(known)
-        if reading.decoded is not None:
-            messages += reading.decoded.messages
+    messages = [message for reading in readings if reading.decoded for message in reading.decoded.messages]
     outcomes = receive(messages) if messages else []
     answers = []
     at = 0
     for reading in readings:
         if reading.failure is not None:
             keep_failed_request(reading.request, *reading.failure)
-        count = 0 if reading.decoded is None else len(reading.decoded.messages)
+        count = reading.count
         if count:
             minute = reading.request.received_at.replace(second=0, microsecond=0)
             volume[minute] = volume.get(minute, 0) + count
@@ -122,75 +160,19 @@ def _take(
     return answers
 
 
-def answer_unheard(request: IngestRequest) -> tuple[bool, Answer]:
-    """Return whether a request has to be kept, and its answer, while nobody can be asked who its sender is.
-
-    What needs no database to be refused is refused as ever. Everything else gets the answer that it gets when its
-    sender is known and its check-ins are taken, and must be durable before that.
-    """
-    reading = _Reading(request)
-    if reading.sender is not None:
-        assumed = KnownSender(
-            project_id=reading.sender.project_id or 1,
-            slug="unknown" if reading.sender.monitor_guid else None,
-            raw_slug="unknown" if reading.sender.monitor_guid else None,
-        )
-        reading.decode({reading.sender: assumed})
-    outcomes = [Outcome(accepted=True) for _ in (reading.decoded.messages if reading.decoded else ())]
-    return bool(outcomes) or reading.failure is not None, reading.conclude(outcomes)
+def keep_unread(request: IngestRequest, error: Exception) -> bool:
+    """Keep a request as failed (D14) without looking at what it says; return whether its sender is known at all."""
+    reading = Reading(request)
+    sender = None if reading.sender is None else _find_senders({reading.sender}, Hints()).get(reading.sender)
+    if sender is not None:
+        keep_failed_request(request, sender, error)
+    return sender is not None
 
 
-class Route(NamedTuple):
-    """The protocol at an address, and the named parts of the address."""
-
-    protocol: Protocol
-    address: Mapping[str, str]
-
-
-class _Reading:
-    """One request on its way through the batch."""
-
-    def __init__(self, request: IngestRequest) -> None:
-        self.request = request
-        self.answer: Answer | None = None
-        self.sender: Sender | None = None
-        self.decoded: Decoded | None = None
-        self.failure: tuple[KnownSender, Exception] | None = None
-        found = find_route(request.path)
-        if found is None:
-            self.answer = NO_ADDRESS
-            return
-        self.route = Route(*found)
-        try:
-            self.sender = self.route.protocol.identify(request, self.route.address, limits())
-        except IngestError as error:
-            self.answer = self.route.protocol.refuse(error)
-        except Exception:
-            logger.exception("nobody could find out who sent %s %a", request.method, request.path)
-            self.answer = FAILED
-
-    def decode(self, known: Mapping[Sender, KnownSender]) -> None:
-        """Read what is said, if the sender is known."""
-        if self.sender is None:
-            return
-        sender = known.get(self.sender)
-        if sender is None:
-            unknown = UnknownKeyError("the key is not an active key of this project")
-            self.answer = self.route.protocol.refuse(unknown)
-            return
-        try:
-            self.decoded = self.route.protocol.decode(self.request, self.route.address, sender, limits())
-        except Exception as error:
-            logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
-            self.failure = sender, error
-            self.answer = FAILED
-
-    def conclude(self, outcomes: Sequence[Outcome]) -> Answer:
-        """Return the answer that fits the outcomes."""
-        if self.decoded is not None:
-            return self.decoded.answer(outcomes)
-        assert self.answer is not None, "what is not decoded was refused"
-        return self.answer
+def find_sender(request: IngestRequest, hints: Hints) -> bool:
+    """Tell whether a request comes from somebody who is known; what it says is not looked at."""
+    sender = Reading(request).sender
+    return sender is not None and sender in _find_senders({sender}, hints)
 
 
 def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
@@ -257,4 +239,6 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
             found = KnownSender(project_id, slug, name)
             known[Sender(monitor_guid=guid)] = found
             hints.senders[guid] = found, id_
+    for sender in senders:
+        hints.hear(sender, is_known=sender in known)
     return known

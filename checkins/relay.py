@@ -20,13 +20,16 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Protocol, cast
 
 import msgspec
 
 from checkins.batching import Batcher
 from checkins.protocols.request import Answer, IngestRequest
+from checkins.room import Room
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,13 @@ STATE_SECONDS = 1.0
 SILENT_SECONDS = 15.0
 """After so long without a word the batcher hangs."""
 BUFFER_BYTES = 4 << 20
+WHO = "?"
+"""In the place of a method: a question who sends a request, of which the headers name the method here."""
+WHO_ANSWERS = {
+    True: Answer(HTTPStatus.OK),
+    False: Answer(HTTPStatus.NOT_FOUND),
+    None: Answer(HTTPStatus.SERVICE_UNAVAILABLE),
+}
 
 
 class RawRequest(msgspec.Struct, array_like=True, gc=False):
@@ -49,6 +59,19 @@ class RawRequest(msgspec.Struct, array_like=True, gc=False):
     headers: Mapping[str, str]
     body: bytes
     body_bytes: int
+
+
+def as_request(raw: RawRequest, received_at: datetime) -> IngestRequest:
+    """Return the request, received at that time."""
+    return IngestRequest(
+        method=raw.method,
+        path=raw.path,
+        query=raw.query,
+        headers=raw.headers,
+        body=raw.body,
+        body_bytes=raw.body_bytes,
+        received_at=received_at,
+    )
 
 
 class BatcherState(msgspec.Struct, frozen=True, array_like=True):
@@ -72,13 +95,15 @@ class Answers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Store(Protocol):
-    """Where the edge has its requests stored. `held_bytes` is what the bodies take that it holds at the moment."""
+    """Where the edge has its requests stored. `room` is for the bodies that it holds at the moment."""
 
-    held_bytes: int
-    held_bytes_max: int
+    room: Room
 
     def submit(self, request: RawRequest) -> Awaitable[Answer]:
         """Return the answer to a request when it is durable."""
+
+    def knows(self, request: RawRequest) -> Awaitable[bool | None]:
+        """Tell whether a request's sender is known, by all but its body; None if nobody can say."""
 
 
 class RelayError(Exception):
@@ -142,8 +167,7 @@ class Relay:
     """The web's side: has requests stored by the batcher process, and gives back its answers."""
 
     def __init__(self, *, held_bytes_max: int) -> None:
-        self.held_bytes = 0
-        self.held_bytes_max = held_bytes_max
+        self.room = Room(held_bytes_max)
         self._frames = Frames(self._take_frame, self._take_end)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -184,6 +208,13 @@ class Relay:
         request.number = self._number
         self._outgoing.append(request)
         return future
+
+    async def knows(self, request: RawRequest) -> bool | None:
+        """Ask the batcher whether it knows who sends this."""
+        answer = await self.submit(
+            RawRequest(0, WHO, request.path, request.query, {**request.headers, WHO: request.method}, b"", 0)
+        )
+        return {HTTPStatus.OK: True, HTTPStatus.NOT_FOUND: False}.get(HTTPStatus(answer.status))
 
     async def stop(self) -> None:
         """Let the batcher store and answer everything, and end."""
@@ -243,20 +274,22 @@ async def serve_batcher(connection: socket.socket, batcher: Batcher) -> None:
     """Store what comes over the connection with the batcher until its other end is closed, then stop the batcher."""
     gone = asyncio.Event()
     ready: list[tuple[int, Answer]] = []
+    questions: set[asyncio.Future[None]] = set()
 
     def take_frame(frame: bytes) -> None:
         at = batcher.stamp()
         for raw in _requests.decode(frame):
-            request = IngestRequest(
-                method=raw.method,
-                path=raw.path,
-                query=raw.query,
-                headers=raw.headers,
-                body=raw.body,
-                body_bytes=raw.body_bytes,
-                received_at=at,
-            )
-            batcher.enqueue(request, partial(take_answer, raw.number))
+            request = as_request(raw, at)
+            if raw.method == WHO:
+                asking = asyncio.ensure_future(answer_who(raw.number, request))
+                questions.add(asking)
+                asking.add_done_callback(questions.discard)
+            else:
+                batcher.enqueue(request, partial(take_answer, raw.number))
+
+    async def answer_who(number: int, request: IngestRequest) -> None:
+        method = request.headers[WHO]
+        take_answer(number, WHO_ANSWERS[await batcher.knows(msgspec.structs.replace(request, method=method))])
 
     def take_answer(number: int, answer: Answer) -> None:
         if not ready:

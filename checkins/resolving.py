@@ -15,7 +15,7 @@ from django.db.models import Count
 
 from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
 from checkins.parsing import dropped_part
-from checkins.protocols.request import KnownSender
+from checkins.protocols.request import KnownSender, Sender
 from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
 from monitors.bulk import array_literal, fetch_rows
@@ -88,6 +88,19 @@ class Hints:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
         self.environments: dict[tuple[int, str], int] = {}
         self.senders: dict[uuid.UUID, tuple[KnownSender, int]] = {}
+        self._heard: dict[Sender, None] = {}
+
+    def hear(self, sender: Sender, *, is_known: bool) -> None:
+        """Remember that a sender was looked for and found, or was not."""
+        self._heard.pop(sender, None)
+        if is_known:
+            if len(self._heard) >= self.PLACES_MAX:
+                del self._heard[next(iter(self._heard))]
+            self._heard[sender] = None
+
+    def has_heard(self, sender: Sender) -> bool:
+        """Tell whether a sender was known when it was last looked for. Outlives `forget`, and an absent PostgreSQL."""
+        return sender in self._heard
 
     def forget(self) -> None:
         """Start anew."""

@@ -22,7 +22,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +40,14 @@ READ_BYTES_MAX = 16 << 20
 """Requests read at once, in bytes: one body may be as large as this, and a thousand of them would not fit in memory."""
 SHRINK_BYTES_MIN = 1 << 20
 """An empty spool gives its disk space back if it has at least this much."""
+ALONE_AFTER_DEATHS = 2
+"""An entry with which the process ended so often is taken alone the next time."""
+GIVEN_UP_AFTER_DEATHS = 3
+"""An entry with which the process ended so often is not tried again, but kept as failed (D14, D36)."""
+ALONE_AFTER_FAILURES = 3
+"""The same for an entry whose batch broke off in a way that the batch may have brought about."""
+GIVEN_UP_AFTER_FAILURES = 20
+"""More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SCHEMA = """
@@ -60,6 +68,12 @@ SCHEMA = """
         request BLOB NOT NULL,
         error TEXT NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS begun (id INTEGER PRIMARY KEY CHECK (id = 1), first INTEGER, last INTEGER);
+    CREATE TABLE IF NOT EXISTS tried (seq INTEGER PRIMARY KEY, deaths INTEGER NOT NULL, failures INTEGER NOT NULL);
+"""
+TRIED = """
+    INSERT INTO tried (seq, deaths, failures) SELECT seq, ?3, ?4 FROM entry WHERE seq BETWEEN ?1 AND ?2
+        ON CONFLICT (seq) DO UPDATE SET deaths = deaths + excluded.deaths, failures = failures + excluded.failures
 """
 
 _encoder = msgspec.msgpack.Encoder()
@@ -85,6 +99,23 @@ class SpoolEntry:
     seq: int
     batch: int | None
     request: IngestRequest
+    deaths: int = 0
+    failures: int = 0
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it is to be taken alone (D36)."""
+        return self.deaths >= ALONE_AFTER_DEATHS or self.failures >= ALONE_AFTER_FAILURES
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is not to be tried any more."""
+        return self.deaths >= GIVEN_UP_AFTER_DEATHS or self.failures >= GIVEN_UP_AFTER_FAILURES
+
+    @property
+    def tries(self) -> int:
+        """How often it was tried in vain."""
+        return self.deaths + self.failures
 
 
 class Spool:
@@ -104,9 +135,11 @@ class Spool:
         self.path = directory / f"{node_id}.spool"
         self._lock = lock
         self.is_open = True
+        self._is_begun = False
         self._connection = _connect(self.path, bytes_max=bytes_max)
         _sync_directory(directory)
         self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
+        self._count_death()
         self._refresh()
 
     @classmethod
@@ -163,6 +196,8 @@ class Spool:
     def first(self, count_max: int) -> list[SpoolEntry]:
         """Return the oldest entries by number: up to `count_max` and about `READ_BYTES_MAX`; none only if none wait.
 
+        One that is suspect comes alone.
+
         What cannot be decoded is moved to the table `damaged`, with a logged error, and does not come again.
         """
         while True:
@@ -170,15 +205,21 @@ class Spool:
             damaged: list[tuple[int, str]] = []
             size = 0
             rows = self._connection.execute(
-                "SELECT seq, batch, format, request FROM entry ORDER BY seq LIMIT ?", (count_max,)
+                "SELECT seq, batch, format, request, deaths, failures FROM entry LEFT JOIN tried USING (seq)"
+                " ORDER BY seq LIMIT ?",
+                (count_max,),
             )
-            for seq, batch, format_number, request in rows:
+            for seq, batch, format_number, request, deaths, failures in rows:
                 try:
-                    entries.append(SpoolEntry(seq, batch, _decode(format_number, request)))
+                    entry = SpoolEntry(seq, batch, _decode(format_number, request), deaths or 0, failures or 0)
                 except (msgspec.DecodeError, ValueError) as error:
                     damaged.append((seq, str(error)))
+                    continue
+                if entries and entry.is_suspect:
+                    break
+                entries.append(entry)
                 size += len(request)
-                if size >= READ_BYTES_MAX:
+                if size >= READ_BYTES_MAX or entry.is_suspect:
                     break
             rows.close()
             if damaged:
@@ -193,8 +234,41 @@ class Spool:
         """
         with self._transaction():
             removed = self._connection.execute("DELETE FROM entry WHERE seq <= ?", (until_seq,)).rowcount
+            self._connection.execute("DELETE FROM tried WHERE seq <= ?", (until_seq,))
+            self._connection.execute("DELETE FROM begun")
+        self._is_begun = False
         self.count -= removed
         self._refresh()
+
+    def begin(self, entries: Sequence[SpoolEntry]) -> None:
+        """Note that these entries are being tried: a process that opens the spool with such a note counts a death."""
+        self._is_begun = True
+        self._connection.execute("PRAGMA synchronous = NORMAL")  # It has to outlive the process, not the machine.
+        try:
+            with suppress(SpoolFullError), self._transaction():  # A full disk keeps nobody from making room.
+                first_and_last = entries[0].seq, entries[-1].seq
+                self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", first_and_last)
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+    def end(self, entries: Sequence[SpoolEntry], *, failures: int = 0) -> None:
+        """Note that the try is over, and how many failures those of the entries have more that are still there."""
+        if not self._is_begun and not failures:
+            return
+        self._is_begun = False
+        with suppress(SpoolFullError), self._transaction():
+            if failures:
+                self._connection.execute(TRIED, (entries[0].seq, entries[-1].seq, 0, failures))
+            self._connection.execute("DELETE FROM begun")
+
+    def _count_death(self) -> None:
+        begun = self._connection.execute("SELECT first, last FROM begun").fetchone()
+        if begun is None:
+            return
+        logger.warning("the process before ended while it stored entries %d to %d of the spool %s", *begun, self.path)
+        with suppress(SpoolFullError), self._transaction():
+            self._connection.execute(TRIED, (*begun, 1, 0))
+            self._connection.execute("DELETE FROM begun")
 
     def settle(self, committed_batch: int) -> None:
         """Decide the uncertain batches: those up to this number are stored and forgotten, the others become ordinary.

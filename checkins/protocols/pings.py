@@ -23,6 +23,8 @@ GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 KEY_ALLOWED = "it takes an active key of a project, 32 lower-case hex digits"
 
+LOG_UNPACKED_BYTES_MAX = 4 << 20
+"""Of a compressed log. One that unpacks to more is kept as it was sent."""
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _DERIVED = uuid.UUID("d687d8ff-2072-4bd4-b4a3-17292e79b94b")  # a random one; it can never change
 _TEXT_HEADERS = (
@@ -135,7 +137,7 @@ def body_log(request: IngestRequest, limits: Limits) -> RunLog | None:
     if encoding and len(body) == size_bytes:
         # What cannot be decompressed is kept as it is: a log is never a reason to lose the ping.
         with suppress(IngestError):
-            body = decode_body(body, encoding, limits.body_bytes_max)
+            body = decode_body(body, encoding, min(limits.body_bytes_max, LOG_UNPACKED_BYTES_MAX))
             size_bytes = len(body)
     return _last_part(body, size_bytes, limits)
 

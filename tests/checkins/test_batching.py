@@ -534,8 +534,8 @@ def test_a_full_queue_refuses_and_is_there_again_when_it_has_room(make_process, 
     assert len(stored_at()) == 5
 
 
-def test_the_bodies_in_the_queue_are_bounded(make_process, monitor, postgres):
-    process = make_process(queue_bytes_max=1000, batch_max=1).start()
+def test_d35_the_large_bodies_in_the_queue_are_bounded_and_small_ones_find_room(make_process, monitor, postgres):
+    process = make_process(queue_bytes_max=200_000, batch_max=1).start()
 
     async def submit(size: int) -> int:
         request = make_request(ping(monitor), at=process.batcher.stamp(), body=b"x" * size)
@@ -544,11 +544,12 @@ def test_the_bodies_in_the_queue_are_bounded(make_process, monitor, postgres):
     with postgres.locked(ENVIRONMENTS):
         on_its_way = process.send(ping(monitor))
         eventually(postgres.somebody_waits, "a batch is on its way")
-        queued = asyncio.run_coroutine_threadsafe(submit(600), process.loop)
-        assert process.run(submit(401)) == STORED_NOTHING
-        exactly = asyncio.run_coroutine_threadsafe(submit(400), process.loop)
+        queued = asyncio.run_coroutine_threadsafe(submit(120_000), process.loop)
+        assert process.run(submit(80_001)) == STORED_NOTHING
+        exactly = asyncio.run_coroutine_threadsafe(submit(80_000), process.loop)
+        small = asyncio.run_coroutine_threadsafe(submit(60_000), process.loop)
     assert statuses(on_its_way) == [200]
-    assert [queued.result(SECONDS_MAX), exactly.result(SECONDS_MAX)] == [200, 200]
+    assert [one.result(SECONDS_MAX) for one in (queued, exactly, small)] == [200, 200, 200]
 
 
 def test_a_full_spool_refuses_and_what_it_has_taken_is_stored(make_process, monitor, postgres):
@@ -720,7 +721,7 @@ def test_p2_the_watermark_does_not_pass_what_is_spooled_while_nothing_else_comes
 
 
 def refuse_to_take(*_: Any, **__: Any) -> Any:
-    raise OperationalError("not now")
+    raise OperationalError("not now") from psycopg.errors.AdminShutdown("not now")
 
 
 def test_p2_while_a_backlog_is_drained_the_watermark_does_not_pass_what_is_left(

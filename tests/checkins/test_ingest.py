@@ -15,8 +15,9 @@ from django.test import Client
 
 from checkins.limits import limits
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
+from checkins.room import Room
 from monitors.models import IngestKey, Monitor
-from tests.checkins.web import IngestClient, scope_of, send
+from tests.checkins.web import Batcher, IngestClient, Submitted, run_edge, scope_of, send
 from tests.factories import IngestKeyFactory, MonitorFactory
 
 pytestmark = pytest.mark.django_db
@@ -284,13 +285,46 @@ def test_of_a_large_body_of_a_ping_the_last_part_is_kept(monitor: Monitor):
     assert (bytes(log.body), log.size_bytes) == (chunks[-2] + chunks[-1], 3_000_000)
 
 
-def test_bodies_that_are_more_together_than_may_be_held_are_refused(monitor: Monitor, settings: Any):
-    settings.INGEST_QUEUE_BYTES_MAX = 1000
-    scope = scope_of("POST", f"/ping/{monitor.guid}", headers=[(b"transfer-encoding", b"chunked")])
-    start, body = send(scope, b"x" * 900, b"x" * 200)
-    assert (start["status"], b"nothing was stored" in body) == (503, True)
-    start, body = send(scope, b"x" * 900)
-    assert (start["status"], body) == (200, b"OK")
+def upload(path: str, *chunks: bytes, is_known: bool | None, bytes_max: int = 4 << 20, headers: Any = ()) -> Any:
+    """Send a body in chunks to the edge, and return the answer's status and body, or None if it would be stored."""
+    batcher = Batcher()
+    batcher.room = Room(bytes_max)
+    batcher.is_known = is_known
+    scope = scope_of("POST", path, headers=[(b"transfer-encoding", b"chunked"), *headers])
+    try:
+        start, body = run_edge(batcher, scope, chunks, "complete")
+    except Submitted as submitted:
+        return submitted.request
+    finally:
+        assert batcher.room.held == 0
+    return start["status"], body
+
+
+@pytest.mark.parametrize(
+    ("is_known", "status", "says"), [(False, 403, b"not an active key"), (None, 503, b"65536 unpacked bytes")]
+)
+def test_d35_of_a_sender_that_is_not_known_no_more_than_a_small_body_is_kept(is_known, status, says):
+    sentry = [(b"x-sentry-auth", b"Sentry sentry_key=" + b"a" * 32)]
+    answered, body = upload("/api/1/envelope/", *[b"x" * 40_000] * 2, is_known=is_known, headers=sentry)
+    assert (answered, says in body) == (status, True)
+    assert upload("/api/1/envelope/", *[b"x" * 30_000] * 2, is_known=is_known, headers=sentry).body_bytes == 60_000
+
+
+def test_d35_a_key_in_the_body_is_good_for_a_small_body():
+    answered, body = upload("/api/1/envelope/", *[b"x" * 40_000] * 2, is_known=True)
+    assert (answered, b"at most 65536 bytes" in body) == (413, True)
+    assert upload("/api/1/envelope/", *[b"x" * 30_000] * 2, is_known=True).body_bytes == 60_000
+
+
+def test_d35_a_ping_counts_while_nobody_can_say_whose_it_is_and_the_end_of_its_body_is_kept(monitor: Monitor):
+    request = upload(f"/ping/{monitor.guid}", *[b"x" * 40_000] * 3, b"the end", is_known=None)
+    assert (len(request.body), request.body[-7:], request.body_bytes) == (32_768, b"the end", 120_007)
+
+
+def test_d35_a_known_sender_that_finds_no_room_is_refused():
+    sentry = [(b"x-sentry-auth", b"Sentry sentry_key=" + b"a" * 32)]
+    status, body = upload("/api/1/envelope/", *[b"x" * (1 << 20)] * 4, is_known=True, headers=sentry)
+    assert (status, b"nothing was stored" in body) == (503, True)
 
 
 # Whose is it?

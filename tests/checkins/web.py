@@ -13,6 +13,7 @@ from checkins.ingest import ingest
 from checkins.intake import take
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.relay import RawRequest
+from checkins.room import Room
 from monitors.wallclock import utcnow
 
 
@@ -28,14 +29,17 @@ class Batcher:
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
-        self.held_bytes = 0
-        self.held_bytes_max = settings.INGEST_QUEUE_BYTES_MAX
+        self.room = Room(settings.INGEST_QUEUE_BYTES_MAX)
+        self.is_known: bool | None = True
 
     async def submit(self, raw: RawRequest) -> Answer:
         if self.answer is not None:
             return self.answer
         fields = {name: value for name, value in msgspec.structs.asdict(raw).items() if name != "number"}
         raise Submitted(IngestRequest(**fields, received_at=utcnow()))
+
+    async def knows(self, raw: RawRequest) -> bool | None:
+        return self.is_known
 
 
 class IngestClient(Client):

@@ -20,12 +20,13 @@ from hypothesis import settings as search
 from hypothesis import strategies as st
 
 from checkins.exceptions import IngestError
-from checkins.intake import answer_unheard, take
+from checkins.intake import take
 from checkins.limits import limits
 from checkins.messages import Message
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.protocols.request import Answer, IngestRequest, KnownSender
 from checkins.protocols.routes import find_route
+from checkins.reading import Reading
 from checkins.services import retry_failed
 from checkins.spool import Spool
 from checkins.waiting import keep_failed, restored
@@ -166,7 +167,7 @@ def test_every_request_gets_an_answer_and_what_was_taken_is_stored():
                 assert status < 300 or (400 <= status < 500 and status != 429)
                 if status < 300 and messages_in(request) and before == 0:
                     assert rows() > 0
-                is_kept, unheard = answer_unheard(request)
+                is_kept, unheard = Reading(request).answer_unheard()
                 if status < 300:  # Spooled, it would have got its success too.
                     assert unheard.status < 300
                     assert is_kept == bool(messages_in(request))

@@ -1,0 +1,99 @@
+"""What waits for the batcher, in two lines: light requests in order, heavy ones by turns of their senders (pure).
+
+A batch takes light requests first and then heavy ones while it has room, one of each sender before a second of any. So
+who sends much, or little that stands for much, delays his own (D35).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from checkins.protocols.request import Answer, Sender
+from checkins.reading import LIGHT_BYTES_MAX, Reading
+
+HEAVY_MAX = 8
+"""Heavy requests that are looked at for one batch; most often the first of them fill it."""
+
+
+class Waiting(NamedTuple):
+    """A request that waits, how to answer it, and since when (monotonic seconds)."""
+
+    reading: Reading
+    reply: Callable[[Answer], None]
+    since: float
+
+
+class Lanes:
+    """The two lines. `bytes` is what large bodies have as sent; small ones are bounded by number."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._light: deque[Waiting] = deque()
+        self._heavy: dict[Sender | None, deque[Waiting]] = {}
+        self._heavy_count = 0
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        return len(self._light) + self._heavy_count
+
+    def __iter__(self) -> Iterator[Waiting]:
+        """All that wait, light ones first."""
+        yield from self._light
+        for line in self._heavy.values():
+            yield from line
+
+    def add(self, one: Waiting) -> None:
+        """Put a request behind those of its kind."""
+        if one.reading.is_heavy:
+            self._heavy.setdefault(one.reading.sender, deque()).append(one)
+            self._heavy_count += 1
+        else:
+            self._light.append(one)
+        self.bytes += _size(one)
+
+    def next(self, count_max: int) -> list[Waiting]:
+        """Remove and return what a batch may take: up to `count_max` light requests, then up to `HEAVY_MAX` heavy ones.
+
+        It may take less, from the first on: the rest goes back (`put_back`).
+        """
+        batch = [self._light.popleft() for _ in range(min(count_max, len(self._light)))]
+        for _ in range(min(HEAVY_MAX, self._heavy_count)):
+            sender, line = next(iter(self._heavy.items()))
+            del self._heavy[sender]
+            one = line.popleft()
+            if line:
+                self._heavy[sender] = line  # behind all others
+            self._heavy_count -= 1
+            batch.append(one)
+        self.bytes -= sum(map(_size, batch))
+        return batch
+
+    def put_back(self, rest: Sequence[Waiting]) -> None:
+        """Put what a batch did not take to where it was: before all others of its kind."""
+        heavy = [one for one in rest if one.reading.is_heavy]
+        self._light.extendleft(reversed([one for one in rest if not one.reading.is_heavy]))
+        first: dict[Sender | None, deque[Waiting]] = {}
+        for one in heavy:
+            first.setdefault(one.reading.sender, deque()).append(one)
+        for sender, line in first.items():
+            line.extend(self._heavy.pop(sender, ()))
+        self._heavy = first | self._heavy
+        self._heavy_count += len(heavy)
+        self.bytes += sum(map(_size, rest))
+
+    @property
+    def light_since(self) -> float | None:
+        """Since when the first light request waits."""
+        return self._light[0].since if self._light else None
+
+    @property
+    def oldest_received_at(self) -> datetime | None:
+        """The oldest reception time of all that wait."""
+        firsts = [line[0] for line in (self._light, *self._heavy.values()) if line]
+        return min((one.reading.request.received_at for one in firsts), default=None)
+
+
+def _size(one: Waiting) -> int:
+    size = len(one.reading.request.body)
+    return size if size > LIGHT_BYTES_MAX else 0

@@ -1,0 +1,208 @@
+"""A request on its way to its answer: who speaks, what it costs to read, what it says. Each is found out once (shell).
+
+What a request costs is not what it has in bytes: a few of them can unpack to megabytes, or stand for thousands of
+check-ins. So before anything else the first `LIGHT_BYTES_MAX` bytes are unpacked. What is all there then, and holds few
+JSON objects, is *light*: nearly every check-in is. The rest is *heavy*, and waits in a line of its own, so that it
+delays nobody but its own kind (D35).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from checkins.decoding import decode_body, decode_start
+from checkins.exceptions import IngestError, UnknownKeyError
+from checkins.limits import limits
+from checkins.messages import Outcome
+from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
+from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Protocol, Sender
+from checkins.protocols.routes import find_route
+
+logger = logging.getLogger(__name__)
+
+LIGHT_BYTES_MAX = 64 << 10
+"""Unpacked bytes of a request that is read at once. It is also all that a sender may send whom nobody knows."""
+LIGHT_OBJECTS_MAX = 200
+"""Opening braces in a light request: some fifty check-ins with their configurations."""
+UNHEARD_BYTES_MAX = 8 << 20
+"""Unpacked bytes of heavy requests that are read at once for their answers while they go to the spool."""
+
+_JSON = ((b"content-type", b"application/json"),)
+NO_ADDRESS = Answer(404, b'{"detail": "nothing is at this address"}', _JSON)
+BUSY = Answer(
+    503,
+    b'{"detail": "the server has as much waiting as it can keep: nothing was stored, send it again later"}',
+    _JSON,
+)
+NO_ROOM = Answer(
+    503,
+    b'{"detail": "PostgreSQL does not take check-ins, and the spool has no room left or its disk is full: '
+    b'nothing was stored, send it again later"}',
+    _JSON,
+)
+FAILED = Answer(
+    400,
+    b'{"detail": "this request made the server fail; nothing of it could be used, and the failure is in its log"}',
+    _JSON,
+)
+UNKNOWN_WHILE_AWAY = Answer(
+    503,
+    f'{{"detail": "PostgreSQL is away, and until it is back at most {LIGHT_BYTES_MAX} unpacked bytes are taken of a '
+    'key that was not heard of before: nothing was stored, send it again later"}'.encode(),
+    _JSON,
+)
+
+
+class Route(NamedTuple):
+    """The protocol at an address, and the named parts of the address."""
+
+    protocol: Protocol
+    address: Mapping[str, str]
+
+
+class Reading:
+    """One request on its way through a batch.
+
+    `sender` is None for what is refused without asking who it is. `answer` is what it gets if it is not decoded.
+    `is_prepared`: its sender was looked for in the database, and what it says is read.
+    """
+
+    def __init__(self, request: IngestRequest) -> None:
+        self.request = request
+        self.answer: Answer | None = None
+        self.sender: Sender | None = None
+        self.is_heavy = False
+        self.plain_bytes = len(request.body)
+        self.is_prepared = False
+        self.decoded: Decoded | None = None
+        self.failure: tuple[KnownSender, Exception] | None = None
+        self._plain = request
+        self._lock = threading.Lock()
+        self._decoded_for: KnownSender | None = None
+        found = find_route(request.path)
+        if found is None:
+            self.answer = NO_ADDRESS
+            return
+        self.route = Route(*found)
+        try:
+            self.sender = self.route.protocol.identify(request, self.route.address, limits())
+        except IngestError as error:
+            self.answer = self.route.protocol.refuse(error)
+        except Exception:
+            logger.exception("nobody could find out who sent %s %a", request.method, request.path)
+            self.answer = FAILED
+        if request.body and self.sender is not None:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        encoding = self.request.headers.get("content-encoding", "")
+        body = self.request.body
+        if encoding:
+            try:
+                body = decode_start(body, encoding, LIGHT_BYTES_MAX + 1)
+            except IngestError:
+                return  # What is wrong with it is said when it is decoded.
+            if len(body) > LIGHT_BYTES_MAX:
+                self.is_heavy = True
+                return
+            if self.request.body_bytes == len(self.request.body):
+                self._plain = _without_encoding(self.request, body)
+                self.plain_bytes = len(body)
+        if not self.route.protocol.keeps_tail:  # A log is no JSON.
+            self.is_heavy = len(body) > LIGHT_BYTES_MAX or body.count(b"{") > LIGHT_OBJECTS_MAX
+
+    def decode(self, sender: KnownSender | None) -> None:
+        """Read what is said, once for each sender; refuse it if the sender is not known."""
+        with self._lock:
+            self._decode(sender)
+
+    def _decode(self, sender: KnownSender | None) -> None:
+        if self.sender is None or (sender is not None and sender == self._decoded_for):
+            return
+        self.decoded = self.failure = None
+        self._decoded_for = sender
+        if sender is None:
+            self.answer = self.route.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
+            return
+        try:
+            self.decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
+        except Exception as error:
+            logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
+            self.failure = sender, error
+            self.answer = FAILED
+
+    def _unpacked(self) -> IngestRequest:
+        """Return the request without its Content-Encoding; as it is if that cannot be undone, which its protocol says.
+
+        What was heavy to unpack is not kept.
+        """
+        request, encoding = self._plain, self._plain.headers.get("content-encoding", "")
+        if not (self.is_heavy and encoding and request.body_bytes == len(request.body)):
+            return request
+        bytes_max = LOG_UNPACKED_BYTES_MAX if self.route.protocol.keeps_tail else limits().body_bytes_max
+        self.plain_bytes = bytes_max
+        try:
+            body = decode_body(request.body, encoding, bytes_max)
+        except IngestError:
+            return request
+        self.plain_bytes = len(body)
+        return _without_encoding(request, body)
+
+    @property
+    def count(self) -> int:
+        """How many messages were found in it."""
+        return 0 if self.decoded is None else len(self.decoded.messages)
+
+    def conclude(self, outcomes: Sequence[Outcome]) -> Answer:
+        """Return the answer that fits the outcomes."""
+        if self.decoded is not None:
+            return self.decoded.answer(outcomes)
+        assert self.answer is not None, "what is not decoded was refused"
+        return self.answer
+
+    def answer_unheard(self, *, is_known: bool = True) -> tuple[bool, Answer]:
+        """Return whether the request has to be kept, and its answer, while nobody can be asked who its sender is.
+
+        What needs no database to be refused is refused as ever. Everything else gets the answer that it gets when its
+        sender is known and its check-ins are taken, and must be durable before that. `is_known`: the sender was heard
+        of before; of others nothing heavy is read.
+        """
+        if self.sender is not None:
+            if self.is_heavy and not is_known:
+                return False, UNKNOWN_WHILE_AWAY
+            with self._lock:  # It may be in another thread's hands, for a batch that took too long.
+                if self._decoded_for is None:
+                    self._decode(
+                        KnownSender(
+                            project_id=self.sender.project_id or 1,
+                            slug="unknown" if self.sender.monitor_guid else None,
+                            raw_slug="unknown" if self.sender.monitor_guid else None,
+                        )
+                    )
+        outcomes = [Outcome(accepted=True)] * self.count
+        return bool(outcomes) or self.failure is not None, self.conclude(outcomes)
+
+
+def answer_some(readings: Sequence[Reading], is_known: Callable[[Sender], bool]) -> list[tuple[bool, Answer]]:
+    """Return what `answer_unheard` says of requests, from the first on, while the heavy ones among them fit a batch."""
+    answers = []
+    size = 0
+    for reading in readings:
+        try:
+            known = not reading.is_heavy or reading.sender is None or is_known(reading.sender)
+            answers.append(reading.answer_unheard(is_known=known))
+        except Exception:
+            logger.exception("%s %a could not be answered", reading.request.method, reading.request.path)
+            answers.append((True, FAILED))
+        size += reading.plain_bytes if reading.is_heavy else 0
+        if size >= UNHEARD_BYTES_MAX:
+            break
+    return answers
+
+
+def _without_encoding(request: IngestRequest, body: bytes) -> IngestRequest:
+    headers = {name: text for name, text in request.headers.items() if name != "content-encoding"}
+    return msgspec.structs.replace(request, headers=headers, body=body, body_bytes=len(body))
