@@ -42,7 +42,11 @@ class BodyTooLargeError(IngestError):
 
 
 class JsonError(IngestError):
-    """The bytes are not a JSON value."""
+    """The bytes are not a JSON value, or one with more in it than is read: then 413."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class EnvelopeError(IngestError):

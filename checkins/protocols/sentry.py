@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from checkins.decoding import decode_body, decode_json, decode_start
+from checkins.decoding import check_value_count, decode_body, decode_json, decode_start
 from checkins.exceptions import (
     AuthError,
     BodyTooLargeError,
@@ -32,6 +32,7 @@ CLIENT_REPORT = "client_report"
 PROTOCOL_VERSION_MAX = 7
 PROJECT_ID_MAX = 2**53 - 1  # what clients written in JavaScript can hold
 ENVELOPE_HEADER_BYTES_MAX = 64 * 1024  # looked at before anybody is known to have a right to be here
+ITEM_HEADER_BYTES_MAX = 4 * 1024
 LOSS_REPORTS_MAX = 100  # an envelope; SDKs count per reason and category, so that they have a handful
 LOSS_REASON_CHARACTERS_MAX = 100
 LOSS_QUANTITY_MAX = 2**31 - 1
@@ -219,6 +220,7 @@ def _decode_envelope(
     try:
         body = _plain_body(request, limits, limits.body_bytes_max)
         envelope = parse_envelope(body, limits)
+        check_value_count([item.payload for item in envelope.items if item.type in (CHECK_IN, CLIENT_REPORT)])
     except IngestError as error:
         return _unreadable(body, error, request, sender, Source.SENTRY_ENVELOPE)
     messages: list[Message] = []
@@ -383,6 +385,8 @@ def _line(body: bytes, start: int) -> tuple[bytes, int]:
 
 def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits: Limits) -> tuple[EnvelopeItem, int]:
     """The item whose payload begins at `start`, and where the next item's header does."""
+    if len(header_line) > ITEM_HEADER_BYTES_MAX:
+        raise EnvelopeError(f"{where}: its header has more than {ITEM_HEADER_BYTES_MAX} bytes")
     headers = _parse_header(header_line, f"{where}: header", limits)
     item_type = headers.get("type")
     if not isinstance(item_type, str):

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import math
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -232,3 +233,30 @@ def test_the_fast_and_the_lenient_parser_read_the_same_value(text: bytes):
     else:
         # Equal is not enough: 1, 1.0 and True are.
         assert repr(decode_json(text)) == repr(expected)
+
+
+def test_d35_more_values_than_are_read_are_refused_before_anything_is_built_of_them():
+    text = b'{"x": [' + b",".join([b"[]"] * 6_000_000) + b"]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(JsonError, match="at most 100000 values") as refused:
+            decode_json(text)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert refused.value.status == 413
+
+
+def test_d35_commas_and_brackets_in_texts_are_no_values():
+    text = b'["' + b",[{" * 100_000 + b'", "\\"", "' + b"," * 100_000 + b'"]'
+    value = decode_json(text)
+    assert isinstance(value, list)
+    assert len(value) == 3
+
+
+@pytest.mark.parametrize("text", [b'"",' * 3_000_000, b'"" ' * 3_000_000, b'"' + b",[" * 3_000_000, b"{" * 100_001])
+def test_d35_the_count_of_values_ends_early_whatever_is_sent(text: bytes):
+    started = time.process_time()
+    with pytest.raises(JsonError):
+        decode_json(text)
+    assert time.process_time() - started < 2

@@ -120,6 +120,7 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "clocktasks/simulation.py: bulk_create": "spans that a story names",
     "clocktasks/ledger.py: kind__in": "words that stand in the code",
     "monitors/services.py: id__in": "a subquery",
+    "clocktasks/observing.py: pk__in": "a subquery, or as many as a page shows",
 }
 
 
