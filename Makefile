@@ -52,7 +52,9 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 	$(NOWHERE) SECRET_KEY=unused PYTHONWARNINGS=ignore::RuntimeWarning \
 		$(BIN)/python manage.py makemigrations --check --dry-run
 	$(NOWHERE) SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
-		ALLOWED_HOSTS=watchclock.example $(BIN)/python manage.py check --deploy --fail-level WARNING
+		ALLOWED_HOSTS=watchclock.example PUBLIC_URL=https://watchclock.example \
+		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --quiet --frozen --inexact --active --group fuzz

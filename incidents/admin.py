@@ -195,7 +195,7 @@ class IncidentAdmin(InspectionAdmin):
     ordering = ("-opened_at", "-id")
     fieldsets = (
         ("Incident", {"fields": ("state_label", "monitor_link", "environment_link", "issue_link", "guid")}),
-        ("Times", {"fields": ("times",)}),
+        ("Times", {"fields": ("times", "told")}),
         ("Check-ins", {"fields": ("starting", "resolving")}),
     )
     readonly_fields = (
@@ -204,6 +204,7 @@ class IncidentAdmin(InspectionAdmin):
         "environment_link",
         "issue_link",
         "times",
+        "told",
         "starting",
         "resolving",
     )
@@ -279,6 +280,23 @@ class IncidentAdmin(InspectionAdmin):
                 "Lasted": self.duration_text(incident),
             }
         )
+
+    @admin.display(description="Told")
+    def told(self, incident: Incident) -> SafeString | str:
+        """Say when people were told of what, or that nobody was."""
+        notifications = list(incident.notifications.order_by("id"))
+        if not notifications:
+            return "Nobody was told: the environment was muted, or the issue archived."
+        zone, said = incident.monitor_environment.monitor.timezone, {}
+        for notification in notifications:
+            if notification.sent_at is not None:
+                state: SafeString | str = instant(notification.sent_at, zone)
+            elif notification.nobody_since is not None:
+                state = NOBODY_WAS_TOLD
+            else:
+                state = "not yet: see Messages"
+            said[f"That it {'opened' if notification.transition == 'opened' else 'was resolved'}"] = state
+        return facts(said)
 
     @admin.display(description="Starting check-in")
     def starting(self, incident: Incident) -> SafeString | str:

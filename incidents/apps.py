@@ -1,7 +1,14 @@
 from django.apps import AppConfig
+from django.core import checks
 
 
 class IncidentsConfig(AppConfig):
     """What went wrong."""
 
     name = "incidents"
+
+    def ready(self) -> None:
+        """Register checks."""
+        from incidents.checks import check_somebody_is_told
+
+        checks.register(check_somebody_is_told, deploy=True)

@@ -35,7 +35,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
                     say(f"{home / 'instance.json'} cannot be written: {explain_os_error(error)}.")
             if answers and not greeted:
                 greeted = True
-                greet(instance, logs)
+                greet(instance, logs, told=who_is_told(variables))
             time.sleep(WATCH_SECONDS)
     finally:
         if children:
@@ -298,6 +298,7 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "CELERY_BROKER_URL": redis_url,
+        "PUBLIC_URL": os.environ.get("PUBLIC_URL") or f"http://{HOST}:{port}",  # Mails link to what they are about.
         "HTTPS_ONLY": "false",  # It listens on this machine only, where there is no certificate.
         "DJANGO_SETTINGS_MODULE": "project.settings",
     }
@@ -481,7 +482,16 @@ def describe_exit(exit_code: int) -> str:
     return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
 
 
-def greet(instance: dict[str, Any], logs: Path) -> None:
+def who_is_told(variables: Mapping[str, str]) -> str:
+    """Say who is told of incidents, or that nobody is and what to do about it: `incidents.addressees`, from outside."""
+    addresses = [word.strip() for word in variables.get("ALERT_EMAIL_TO", "").split(",") if word.strip()]
+    if addresses and not variables.get("EMAIL_URL", "consolemail://").startswith("consolemail:"):
+        return ", ".join(addresses)
+    missing = "ALERT_EMAIL_TO is empty" if not addresses else "EMAIL_URL names no mail server"
+    return f"NOBODY is told of incidents: {missing}. See docs/how-to/be-told.md"
+
+
+def greet(instance: dict[str, Any], logs: Path, *, told: str) -> None:
     """Tell where everything is, with a check-in to try."""
     body = '{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
     say(f"""
@@ -492,6 +502,7 @@ Watchclock is running.
   Password  {instance["admin_password"] or "(the one that you chose)"}
   DSN       {instance["dsn"]}
   Logs      {logs}
+  Told      {told}
 
 A first check-in, which also makes its monitor:
 

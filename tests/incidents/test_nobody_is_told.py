@@ -1,0 +1,68 @@
+"""That nobody is told of incidents is said wherever a person may look."""
+
+import pytest
+from django.urls import reverse
+
+from clocktasks.health import Facts, find_problems
+from incidents.addressees import NOBODY_WAS_TOLD, recipients, why_nobody
+from incidents.checks import check_somebody_is_told
+from project.supervisor import who_is_told
+from tests.factories import NOW, NotificationFactory
+
+CONSOLE = "django.core.mail.backends.console.EmailBackend"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "backend", "reason"),
+    [
+        ([], "incidents.notifiers.email.EmailBackend", "ALERT_EMAIL_TO is empty"),
+        (["ops@example.com"], CONSOLE, "consolemail:// prints mail to the log"),
+        (["ops@example.com"], "incidents.notifiers.email.EmailBackend", ""),
+    ],
+)
+def test_no_address_and_mail_into_a_log_are_both_nobody(settings, addresses, backend, reason):
+    settings.ALERT_EMAIL_TO, settings.EMAIL_BACKEND, settings.PUBLIC_URL = addresses, backend, "https://example.com"
+
+    assert bool(why_nobody()) is bool(reason)
+    assert reason in why_nobody()
+    assert recipients() == ([] if reason else addresses)
+    assert [found.id for found in check_somebody_is_told()] == (["incidents.W001"] if reason else [])
+
+
+def test_the_deploy_check_asks_for_the_address_that_mails_link_to(settings):
+    settings.ALERT_EMAIL_TO, settings.PUBLIC_URL = ["ops@example.com"], ""
+
+    assert [found.id for found in check_somebody_is_told()] == ["incidents.W002"]
+
+
+def test_banner_and_readiness_say_so_as_a_note():
+    reason = "Nobody is told of incidents: ALERT_EMAIL_TO is empty."
+
+    [finding] = find_problems(Facts(now=NOW, watched_since=NOW, why_nobody=reason))
+
+    assert not finding.is_bad
+    assert "Nobody is told" in finding.what
+    assert "send_test_alert" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "NOBODY is told of incidents: ALERT_EMAIL_TO is empty."),
+        ({"ALERT_EMAIL_TO": "a@example.com"}, "NOBODY is told of incidents: EMAIL_URL names no mail server."),
+        (
+            {"ALERT_EMAIL_TO": "a@example.com, b@example.com", "EMAIL_URL": "smtp://mail"},
+            "a@example.com, b@example.com",
+        ),
+    ],
+)
+def test_the_greeting_of_make_run_says_who_is_told(variables, said):
+    assert who_is_told(variables).startswith(said)
+
+
+@pytest.mark.django_db
+def test_an_incident_says_that_nobody_was_told(admin_client):
+    notification = NotificationFactory(nobody_since=NOW)
+    page = reverse("admin:incidents_incident_change", args=[notification.incident_id])
+
+    assert NOBODY_WAS_TOLD in admin_client.get(page).text.replace("&#x27;", "'")
