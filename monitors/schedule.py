@@ -90,6 +90,7 @@ INTERVAL_MAX = {
 """Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
 
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,18}(?:\.0*)? *")
+_STEP = re.compile(r"\*/([0-9]+)")
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
@@ -312,12 +313,27 @@ def describe(schedule: Schedule) -> str:
 
 def _describe_crontab(crontab: str) -> str:
     options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
+    minute, hour, day_of_month, month, day_of_week = crontab.split()
+    if "," in day_of_week and ("#" in day_of_week or "L" in day_of_week.upper()):
+        return f"Crontab {crontab}"  # The library leaves out which of the month's Mondays is meant.
+    plain = " ".join(
+        (
+            _counted_out(minute, range(60)),
+            _counted_out(hour, range(24)),
+            _counted_out(day_of_month, range(1, 32), is_even=True),
+            _counted_out(month, range(1, 13)),
+            _counted_out(day_of_week, range(7), is_even=True),
+        )
+    )
     try:
-        text = str(cron_descriptor.get_description(crontab.upper(), options))
+        text = str(cron_descriptor.get_description(plain.upper(), options))
     except cron_descriptor.FormatError:
         # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
         return f"Crontab {crontab}"
-    _, _, day_of_month, _, day_of_week = crontab.split()
+    if "," in day_of_month:
+        text = re.sub(r"\bL\b", "the last day", re.sub(r"\bLW\b", "the last weekday", text)).replace(
+            "day the last", "the last"
+        )
     if "*" in (day_of_month, day_of_week):
         return text
     # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
@@ -398,6 +414,19 @@ def _ceil_to_minute(at: datetime) -> datetime:
 
 def _last_day(year: int, month: int) -> int:
     return calendar.monthrange(year, month)[1]
+
+
+def _counted_out(field: str, numbers: range, *, is_even: bool = False) -> str:
+    """Write a step out that does not come at even distances: */90 in the minute field is every hour, */45 at 0 and 45.
+
+    `is_even`: the field has no length of its own, and its steps read well enough as long as there are two.
+    """
+    found = _STEP.fullmatch(field)
+    if found is None or (step := int(found[1])) < 1:
+        return field
+    if step >= len(numbers) or (len(numbers) % step and not is_even):
+        return ",".join(str(number) for number in numbers[::step])
+    return field
 
 
 # Crontabs. A million environments share a few hundred of them, and within a tick all ask for the same minutes: one

@@ -762,6 +762,13 @@ def test_d12_the_first_message_of_an_interval_serves_no_slot():
             "At 00:00, on day 13 of the month, every 2 days of the week, on days that match both (UTC)",
         ),
         (Schedule.from_crontab("0 0 1-7 * *,1"), "Crontab 0 0 1-7 * *,1 (UTC)"),
+        (Schedule.from_crontab("*/90 * * * *"), "Every hour (UTC)"),
+        (Schedule.from_crontab("*/45 * * * *"), "At 0 and 45 minutes past the hour (UTC)"),
+        (Schedule.from_crontab("0 */30 * * *"), "At 00:00 (UTC)"),
+        (Schedule.from_crontab("0 0 15,L * *"), "At 00:00, on day 15 and the last day of the month (UTC)"),
+        (Schedule.from_crontab("0 0 L,15 * *"), "At 00:00, on the last day and 15 of the month (UTC)"),
+        (Schedule.from_crontab("0 0 1,LW * *"), "At 00:00, on day 1 and the last weekday of the month (UTC)"),
+        (Schedule.from_crontab("0 0 * * 1#2,3L"), "Crontab 0 0 * * 1#2,3L (UTC)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
