@@ -100,6 +100,9 @@ drill-abuse: .venv/.synced ## Send what may cost others something, and look whet
 	@$(BIN)/python -m drills.abuse $(foreach option,DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
+simulate: .venv/.synced ## Let stories happen in virtual time and compare (FILES="tests/scenarios/silence.jsonl ...")
+	@$(BIN)/python manage.py simulate $(or $(FILES),tests/scenarios/*.jsonl)
+
 sim: .venv/.synced ## Let small worlds happen in virtual time, each by a seed: how many, which, from and to (SEEDS=1000 17,42 1-99)
 	@$(BIN)/python -m drills.simulation $(if $(SEEDS),--seeds $(SEEDS))
 
@@ -107,4 +110,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse sim soak
+.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak

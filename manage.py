@@ -2,7 +2,10 @@
 """Django's command line for Watchclock."""
 
 import os
+import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import environ
@@ -11,7 +14,14 @@ import environ
 def main() -> None:
     """Run the command; a wrong setting or an absent engine is one plain line, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
+    was_told = "DATABASE_URL" in os.environ
     read_environment_of_make_run()
+    with place_for_stories() if sys.argv[1:2] == ["simulate"] and not was_told else nullcontext():
+        execute()
+
+
+def execute() -> None:
+    """Do what the command line says."""
     from django.conf import settings
     from django.core.management import execute_from_command_line
 
@@ -21,6 +31,25 @@ def main() -> None:
         sys.excepthook = starting.report_uncaught
     settings.DEBUG  # noqa: B018  (loads the settings)
     execute_from_command_line(sys.argv)
+
+
+@contextmanager
+def place_for_stories() -> Iterator[None]:
+    """Let `simulate` run also where nothing runs: on the database of `make run`, or else on one of its own."""
+    from project import engines
+
+    known = os.environ.get("DATABASE_URL")
+    if known and engines.answers(known):
+        yield
+        return
+    try:
+        with engines.passing_postgres() as url:
+            os.environ["DATABASE_URL"] = url
+            os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")  # Stories need none.
+            os.environ.setdefault("SECRET_KEY", secrets.token_urlsafe(64))
+            yield
+    except engines.EngineError as error:
+        sys.exit(f"There is no database to simulate in: {error}")
 
 
 def read_environment_of_make_run() -> None:

@@ -26,7 +26,7 @@ from monitors.services import create_environments, create_monitors, write_change
 from monitors.slugs import cut_slug, slugify
 from monitors.state import MonitorRules, MonitorStatus
 
-PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP})
+PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP, Source.SIMULATION})
 """Clients that send the configuration with only one of a run's messages, in any order (D17)."""
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Count, Q, Sum
 from msgspec import UNSET
@@ -20,9 +21,10 @@ from msgspec import UNSET
 from checkins.messages import Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.parsing import parse_checkin
-from checkins.services import receive
-from clocktasks.clock import whole_minute
+from checkins.services import receive, settle_parked
+from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.ledger import finish_ticks, write_ticks
+from clocktasks.models import Tick
 from clocktasks.scenario import (
     CheckInEvent,
     CheckInRow,
@@ -35,6 +37,7 @@ from clocktasks.scenario import (
     Scenario,
     SetEvent,
     TickEvent,
+    VolumeSpan,
     compare,
 )
 from clocktasks.services import (
@@ -139,6 +142,7 @@ def _listen(scenario: Scenario) -> None:
 
 def _happen(event: Event, number: int, scenario: Scenario, *, project_id: int) -> None:
     now = event.at.astimezone(UTC)
+    settle_parked(now=now)
     match event:
         case CheckInEvent():
             _check_in(event, number, project_id=project_id, now=now)
@@ -181,8 +185,7 @@ def _edit(event: SetEvent, *, project_id: int, now: datetime) -> None:
 def _tick(now: datetime, scenario: Scenario) -> None:
     """Let the clock reach this minute: what beat does, and then what workers do until nobody has anything left."""
     tick = whole_minute(now)
-    # A story has too few check-ins to decide anything from: it says what was decided.
-    write_ticks(tick, now=now, decide_as=scenario.decision_at)
+    _write_ledger(tick, scenario, now=now)
     tasks = sorted(advance_ledger(tick, now=now), key=lambda task: task.shard)
     waiting = deque(encode_clock_task(task) for task in tasks)
     while waiting:
@@ -190,7 +193,47 @@ def _tick(now: datetime, scenario: Scenario) -> None:
         result = process_clock_task(task)
         if result.wake is not None and result.wake.kind is not task.kind:
             waiting.append(encode_clock_task(result.wake))
-        finish_ticks(now=now)
+    finish_ticks(now=now)
+
+
+def _write_ledger(until: datetime, scenario: Scenario, *, now: datetime) -> None:
+    """Write the ledger up to `until`. Minutes in a row about which nothing is to be said are one row: years take no
+    longer than days. What is due in them is applied at its own tick all the same.
+    """
+    newest = Tick.objects.order_by("-at").values_list("at", flat=True).first()
+    for begin, end in _told_minutes(scenario):
+        if newest is not None and newest < min(begin, until):
+            _write_quiet(newest, min(begin, until), now=now)
+            newest = min(begin, until)
+        if newest is None or newest < min(end, until):
+            # A story has too few check-ins to decide anything from: it says what was decided.
+            newest = until if newest is None else min(end, until)
+            write_ticks(newest, now=now, decide_as=scenario.decision_at)
+    if newest is None:
+        write_ticks(until, now=now, decide_as=scenario.decision_at)
+    elif newest < until:
+        _write_quiet(newest, until, now=now)
+
+
+def _told_minutes(scenario: Scenario) -> list[tuple[datetime, datetime]]:
+    """Return, in order, from when to when a story says something about minutes: nobody listens, or what is decided.
+
+    They end when a decision that is pending then is one (D4).
+    """
+    told = [
+        (one.since, one.until)
+        for one in (*scenario.events, *scenario.volume)
+        if isinstance(one, DeafEvent | VolumeSpan)
+    ]
+    after = (settings.VOLUME_RULES.decision_window + 1) * MINUTE
+    return sorted(
+        (whole_minute(since.astimezone(UTC)) - MINUTE, whole_minute(until.astimezone(UTC)) + after)
+        for since, until in told
+    )
+
+
+def _write_quiet(after: datetime, until: datetime, *, now: datetime) -> None:
+    Tick.objects.create(at=until, covers_from=after, dispatched_at=now, decided_at=now, volume=0)
 
 
 # --- looking --------------------------------------------------------------------------------------------------------

@@ -22,8 +22,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +162,44 @@ def wait_until_ready(engine: Engine, process: "subprocess.Popen[bytes]", log: Pa
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise EngineError(f"{engine.name} did not start; the end of {log}:\n{tail}")
         time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def running(engine: Engine, log: Path) -> Iterator[None]:
+    """Run an engine for as long as the block takes. Raises EngineError."""
+    process = engine.start(log)
+    try:
+        wait_until_ready(engine, process, log)
+        yield
+    finally:
+        process.send_signal(engine.stop_signal)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextlib.contextmanager
+def passing_postgres() -> Iterator[str]:
+    """Run a PostgreSQL that keeps nothing, in a directory that goes with it, and give its address. Raises EngineError.
+
+    For what needs a database and has none: tests, and stories in virtual time.
+    """
+    with tempfile.TemporaryDirectory(prefix="watchclock-") as name:
+        directory = Path(name)
+        directory.chmod(0o711)  # The engine runs as another user if we are root.
+        postgres = prepare_postgres(directory / "postgres", port=free_port(), durable=False)
+        with running(postgres, directory / "postgres.log"):
+            yield postgres.url
+
+
+def answers(database_url: str) -> bool:
+    """Tell whether there is a database at this address that lets us in."""
+    try:
+        psycopg.connect(database_url, connect_timeout=2).close()
+    except psycopg.Error:
+        return False
+    return True
 
 
 def free_port() -> int:

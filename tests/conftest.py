@@ -5,9 +5,7 @@ Set DATABASE_URL and REDIS_URL to run the tests on engines of your own instead.
 
 import contextlib
 import os
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,8 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
         directory.chmod(0o711)  # The engines run as another user if we are root.
         postgres = engines.prepare_postgres(directory / "postgres", port=engines.free_port(), durable=False)
         valkey = engines.prepare_valkey(directory / "valkey", port=engines.free_port())
-        stack.enter_context(_running(postgres, directory / "postgres.log"))
-        stack.enter_context(_running(valkey, directory / "valkey.log"))
+        stack.enter_context(engines.running(postgres, directory / "postgres.log"))
+        stack.enter_context(engines.running(valkey, directory / "valkey.log"))
         os.environ["DATABASE_URL"] = postgres.url
         os.environ["REDIS_URL"] = valkey.url
     _point_settings_at_the_engines()
@@ -38,20 +36,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what `pytest_configure` started."""
     if ENGINES in config.stash:
         config.stash[ENGINES].close()
-
-
-@contextlib.contextmanager
-def _running(engine: engines.Engine, log: Path) -> Iterator[None]:
-    process = engine.start(log)
-    try:
-        engines.wait_until_ready(engine, process, log)
-        yield
-    finally:
-        process.send_signal(engine.stop_signal)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 @pytest.fixture(autouse=True)
