@@ -182,9 +182,19 @@ class Batcher:
     # --- for the edge
 
     def stamp(self) -> datetime:
-        """Return the reception time of a request: now, but never before that of an earlier one."""
+        """Return the reception time of a request: now, but never before that of an earlier one.
+
+        (Unless the machine's clock was wrong, and is set back by more than a moment.)
+        """
         now = self._utcnow()
-        if now - self._newest > self.options.frozen_after:
+        if self._newest - now > self.options.frozen_after:
+            logger.error(
+                "the clock of this machine was set back from %s to %s: check-ins are stamped by it from here on",
+                self._newest.isoformat(timespec="seconds"),
+                now.isoformat(timespec="seconds"),
+            )
+            self._newest = self._listening_since = now
+        elif now - self._newest > self.options.frozen_after:
             # Nobody ran here meanwhile: the process was stopped, or its machine slept. That was no listening.
             self._listening_since = now
         self._newest = max(self._newest, now)
@@ -513,7 +523,7 @@ class Batcher:
                 continue
             floor, now = self._floor(), self.stamp()
             with suppress(Exception):
-                await self._in_database(
+                await self._stamped_while(
                     partial(
                         nodes.beat,
                         self.node_id,
@@ -523,6 +533,17 @@ class Batcher:
                         listening_since=self._listening_since,
                     )
                 )
+
+    async def _stamped_while(self, call: Callable[[], T]) -> None:
+        """Make a call of a beat, and know meanwhile that this process runs: how long PostgreSQL takes is no matter.
+
+        Without that, a PostgreSQL that is silent for long would make a process that listens look like a frozen one.
+        """
+        calling = self._in_database(call)
+        calling.add_done_callback(_forget_result)
+        while not calling.done():
+            await asyncio.wait([calling], timeout=BEAT_SECONDS)
+            self.stamp()
 
     async def _adopt_orphans(self) -> None:
         """Drain the spools of processes that died, a batch at a time, while this one has nothing spooled itself.

@@ -57,6 +57,17 @@ SPAN_THAT_ENDED = """
 """A process that was frozen, or whose machine slept, did not listen meanwhile: its span ended when it was last seen."""
 
 
+NEVER_BACK = """
+    started_at = CASE WHEN started_at > %(now)s::timestamptz + interval '2 minutes'
+                      THEN coalesce(%(since)s, %(now)s) ELSE greatest(started_at, %(since)s) END,
+    watermark = CASE WHEN watermark > %(now)s::timestamptz + interval '2 minutes'
+                     THEN least(%(watermark)s::timestamptz, %(now)s) ELSE greatest(watermark, %(watermark)s) END,
+    seen_at = CASE WHEN seen_at > %(now)s::timestamptz + interval '2 minutes'
+                   THEN %(now)s ELSE greatest(seen_at, %(now)s) END"""
+"""A node's times only go on, since what it says may arrive in another order. If they are ahead of its own clock by
+minutes, that clock was wrong and is set back: what was said by it about a time that is still to come is void."""
+
+
 class NodeError(Exception):
     """The node may not write what it wanted to write; its transaction has to be rolled back."""
 
@@ -144,8 +155,10 @@ def register_node(
             VALUES (%(id)s, %(host)s, %(pid)s, %(since)s, %(now)s, least(%(watermark)s, %(now)s), 0, 0, 0)
                 ON CONFLICT (id) DO UPDATE
                SET host = excluded.host, pid = excluded.pid, started_at = excluded.started_at,
-                   seen_at = greatest(node.seen_at, excluded.seen_at),
-                   watermark = greatest(node.watermark, excluded.watermark),
+                   seen_at = CASE WHEN node.seen_at > excluded.seen_at + interval '2 minutes' THEN excluded.seen_at
+                                  ELSE greatest(node.seen_at, excluded.seen_at) END,
+                   watermark = CASE WHEN node.watermark > excluded.seen_at + interval '2 minutes'
+                                    THEN excluded.watermark ELSE greatest(node.watermark, excluded.watermark) END,
                    silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL, left_at = NULL
             RETURNING batch, spool_position, watermark
             """,
@@ -194,8 +207,7 @@ def advance(
                    FROM unnest(%(minutes)s::timestamptz[], %(counts)s::integer[]) AS new (minute, count)
                      ON CONFLICT (minute, node_id) DO UPDATE SET count = known.count + excluded.count)
             UPDATE checkins_ingestnode
-               SET started_at = greatest(started_at, %(since)s),
-                   watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+               SET {NEVER_BACK},
                    batch = coalesce(%(batch)s, batch), spool_position = coalesce(%(position)s, spool_position),
                    spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
              WHERE id = %(id)s AND left_at IS NULL
@@ -254,8 +266,7 @@ def beat(
             f"""
             WITH {SPAN_THAT_ENDED}
             UPDATE checkins_ingestnode
-               SET started_at = greatest(started_at, %(since)s),
-                   watermark = greatest(watermark, %(watermark)s), seen_at = greatest(seen_at, %(now)s),
+               SET {NEVER_BACK},
                    spooled_count = %(spooled)s, silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL
              WHERE id = %(id)s AND left_at IS NULL
             """,  # noqa: S608 - no values in the text
@@ -319,6 +330,21 @@ def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, da
             {"since": since, "until": until},
         )
     ]
+
+
+def heard_next(since: datetime) -> datetime | None:
+    """Return the first instant from `since` on at which a node listened, as far as is known; None if none has yet."""
+    ((at,),) = fetch_rows(
+        """
+        SELECT min(greatest(since, %(since)s)) FROM (
+               SELECT since FROM checkins_listeningspan WHERE until > %(since)s
+                UNION ALL
+               SELECT started_at FROM checkins_ingestnode WHERE seen_at > %(since)s) AS span (since)
+        """,
+        {"since": since},
+    )
+    result: datetime | None = at
+    return result
 
 
 def volumes(since: datetime, until: datetime) -> dict[datetime, int]:

@@ -6,16 +6,16 @@ Times in which we were deaf, or heard far too little, are summed up in one clock
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.nodes import listening_spans, volumes
-from clocktasks.clock import MINUTE, TaskKind
+from checkins.nodes import heard_next, listening_spans, volumes
+from clocktasks.clock import MINUTE, TaskKind, whole_minute
 from clocktasks.models import ClockIncident, ShardClock
 from clocktasks.volume import (
     VolumeClass,
@@ -27,13 +27,21 @@ from clocktasks.volume import (
     next_decisions,
 )
 from monitors.bulk import fetch_rows, insert_rows
-from monitors.coverage import deaf_minutes
+from monitors.coverage import SUMMARISED_AFTER, DeafSpan, deaf_minutes
 from monitors.layout import hold_shard_count, shard_count
 
 logger = logging.getLogger(__name__)
 
 LEDGER_LOCK = 7_014_010_001
 """Who writes the ledger holds this advisory lock until the end of its transaction: decisions follow one another."""
+
+
+STEP_MINUTES = 1440
+"""Minutes that are written in one transaction: a second or so, whatever time the clock has to make up for. PostgreSQL
+ends a transaction after 30 s, and whoever writes all of a year in one begins anew for ever."""
+
+FINISHED_MAX = 5_000
+"""Ticks that are marked as finished in one statement."""
 
 
 class RecentTick(NamedTuple):
@@ -48,30 +56,41 @@ class RecentTick(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was heard in a minute: its volume (None: nobody listened), how that looks, and how far it is off."""
+    """What was heard in a minute: its volume (None: nobody listened), how that looks, and how far it is off.
+
+    `covers_from` is set if it is about more minutes than one, or nobody had listened for long: see `Tick`.
+    """
 
     volume: int | None
     volume_class: VolumeClass
     deviation_percent: float | None
+    covers_from: datetime | None = None
 
 
-@transaction.atomic
 def write_ticks(
     until: datetime, *, now: datetime, decide_as: Callable[[datetime], VolumeDecision] | None = None
 ) -> None:
-    """Write a tick for every minute after the last one up to `until`, and the clocks of shards that have none.
+    """Write ticks for all minutes after the last one up to `until`, and the clocks of shards that have none.
 
-    The first tick ever is `until`. `decide_as` gives the decisions about volume instead of the volumes: for stories.
+    The first tick ever is `until`. A transaction for each `STEP_MINUTES`: what is interrupted goes on where it was.
+    `decide_as` gives the decisions about volume instead of the volumes: for stories.
     """
-    if fetch_rows("SELECT FROM clocktasks_tick WHERE at >= %s LIMIT 1", [until]):
-        return  # Most who ask find the minute written, and need not wait for one another.
+    # Most who ask find the minute written, and need not wait for one another.
+    while not fetch_rows("SELECT FROM clocktasks_tick WHERE at >= %s LIMIT 1", [until]):
+        _write_step(until, now=now, decide_as=decide_as)
+
+
+@transaction.atomic
+def _write_step(
+    until: datetime, *, now: datetime, decide_as: Callable[[datetime], VolumeDecision] | None = None
+) -> None:
     fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
     rules: VolumeRules = settings.VOLUME_RULES
     recent = _recent_ticks(rules.decision_window)
     first = until if not recent else recent[-1].at + MINUTE
     if first > until:
         return
-    heard = _listen_back(first - MINUTE, until - MINUTE, rules)
+    heard = _heard_between(first - MINUTE, until - MINUTE, rules, deaf_since=_deaf_since(recent))
     decisions = {tick.at: tick.decision for tick in recent}
     classes = [tick.volume_class for tick in reversed(recent)]
     pending = [tick.at for tick in recent if not tick.is_decided]
@@ -91,11 +110,15 @@ def write_ticks(
     _make_clocks()
     was_listened = {tick.at: tick.is_listened for tick in recent}
     was_listened |= {minute + MINUTE: what.volume is not None for minute, what in heard.items()}
+    begins = {minute + MINUTE: what.covers_from or minute for minute, what in heard.items()}
     if recent:
         _keep_incidents(
-            (tick, ClockIncident.Cause.VOLUME if decision is VolumeDecision.INCIDENT else None)
-            if was_listened[tick]
-            else (tick, ClockIncident.Cause.DEAF)
+            (
+                begins.get(tick, tick - MINUTE),
+                (ClockIncident.Cause.VOLUME if decision is VolumeDecision.INCIDENT else None)
+                if was_listened[tick]
+                else ClockIncident.Cause.DEAF,
+            )
             for tick, decision in sorted(settled.items())
         )
 
@@ -113,53 +136,96 @@ def decided_until() -> datetime | None:
     return result
 
 
-def deaf_among(ticks: Collection[datetime]) -> set[datetime]:
-    """Return those of the ticks at which all that is due becomes unknown."""
+def rows_of(ticks: Collection[datetime]) -> dict[datetime, tuple[datetime, bool]]:
+    """Return at which tick what is due at each of these is judged, and whether all of it becomes unknown there.
+
+    That is the tick itself, or the end of the time without a listener that one row stands for.
+    """
     if not ticks:
-        return set()
+        return {}
     rows = fetch_rows(
         """
-        SELECT at FROM clocktasks_tick
-         WHERE at = ANY(%s::timestamptz[]) AND (NOT is_listened OR decision = 'incident')
+        SELECT tick, CASE WHEN row.is_listened THEN tick ELSE row.at END, NOT row.is_listened OR decision = 'incident'
+          FROM unnest(%s::timestamptz[]) AS tick
+         CROSS JOIN LATERAL (SELECT at, is_listened, decision FROM clocktasks_tick
+                              WHERE at >= tick ORDER BY at LIMIT 1) AS row
         """,
         [sorted(ticks)],
     )
-    return {at for (at,) in rows}
+    return {tick: (at, is_unknown) for tick, at, is_unknown in rows}
 
 
-def unheard_minutes(since: datetime, until: datetime) -> list[datetime]:
-    """Return the minutes that end after `since` and at `until` or before in which nobody listened, in order."""
+def deaf_stretch(tick: datetime, *, until: datetime, minutes_max: int) -> datetime:
+    """Return the last of the ticks in a row from `tick` on, up to `until`, at which nobody had listened.
+
+    It is `tick` itself if its volume was an incident. Looks at `minutes_max` rows at most.
+    """
     rows = fetch_rows(
         """
-        SELECT at - interval '1 minute' FROM clocktasks_tick
+        SELECT at, NOT is_listened AND decision = 'normal' FROM clocktasks_tick
+         WHERE at >= %s AND at <= %s ORDER BY at LIMIT %s
+        """,
+        [tick, until, minutes_max],
+    )
+    end = tick
+    for at, is_deaf in rows:
+        if not is_deaf:
+            break
+        end = at
+    return end
+
+
+def deaf_spans(since: datetime, until: datetime) -> list[DeafSpan]:
+    """Return when nobody listened, of the ticks after `since` and up to `until`, in order: a span for each row."""
+    rows = fetch_rows(
+        """
+        SELECT coalesce(covers_from, at - interval '1 minute'), at, covers_from IS NOT NULL FROM clocktasks_tick
          WHERE at > %s AND at <= %s AND NOT is_listened ORDER BY at
         """,
         [since, until],
     )
-    return [minute for (minute,) in rows]
+    return [DeafSpan(*row) for row in rows]
 
 
 def finish_ticks(*, now: datetime) -> int:
-    """Mark the ticks that every shard has applied as finished, with what they marked. Returns how many."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE clocktasks_tick AS tick
-               SET finished_at = %(now)s,
-                   missed_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
-                                    WHERE tick = tick.at AND kind = 'missed'),
-                   timeout_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
-                                     WHERE tick = tick.at AND kind = 'timeout'),
-                   unknown_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
-                                     WHERE tick = tick.at AND kind = 'unknown')
-             WHERE finished_at IS NULL AND at <= (SELECT min(position) FROM clocktasks_shardclock)
-            """,
-            {"now": now},
-        )
-        finished = int(cursor.rowcount)
+    """Mark the ticks that every shard has applied as finished, with what they marked. Returns how many.
+
+    A statement for each `FINISHED_MAX` of them.
+    """
+    finished = 0
+    while step := _finish_step(now=now):
+        finished += step
+        if step < FINISHED_MAX:
+            break
     if finished:
         _summarise_incidents(now=now)
     return finished
+
+
+def _finish_step(*, now: datetime) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE clocktasks_tick AS row
+               SET finished_at = %(now)s,
+                   missed_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                    WHERE tick > coalesce(row.covers_from, row.at - interval '1 minute')
+                                      AND tick <= row.at AND kind = 'missed'),
+                   timeout_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                     WHERE tick > coalesce(row.covers_from, row.at - interval '1 minute')
+                                       AND tick <= row.at AND kind = 'timeout'),
+                   unknown_count = (SELECT coalesce(sum(marked_count), 0) FROM clocktasks_appliedtick
+                                     WHERE tick > coalesce(row.covers_from, row.at - interval '1 minute')
+                                       AND tick <= row.at AND kind = 'unknown')
+             WHERE finished_at IS NULL
+               AND at <= (SELECT max(passed.at) FROM (
+                                 SELECT at FROM clocktasks_tick
+                                  WHERE finished_at IS NULL AND at <= (SELECT min(position) FROM clocktasks_shardclock)
+                                  ORDER BY at LIMIT %(most)s) AS passed)
+            """,
+            {"now": now, "most": FINISHED_MAX},
+        )
+        return int(cursor.rowcount)
 
 
 # --- one minute after the other -------------------------------------------------------------------------------------
@@ -180,6 +246,40 @@ def _recent_ticks(count: int) -> list[RecentTick]:
         RecentTick(at, VolumeClass(volume_class), VolumeDecision(decision), *rest)
         for at, volume_class, decision, *rest in rows
     ]
+
+
+def _deaf_since(recent: Sequence[RecentTick]) -> datetime | None:
+    """Return since when nobody has listened up to the newest tick; None if somebody did."""
+    if not recent or recent[-1].is_listened:
+        return None
+    going_on = ClockIncident.objects.filter(ended_at__isnull=True, cause=ClockIncident.Cause.DEAF).first()
+    return recent[-1].at - MINUTE if going_on is None else going_on.started_at
+
+
+def _heard_between(
+    first: datetime, last: datetime, rules: VolumeRules, *, deaf_since: datetime | None
+) -> dict[datetime, Heard]:
+    """Return what was heard from the minute `first` on, up to `last` or as far as one step goes, by minute, in order.
+
+    A time without any listener that began at `deaf_since`, long ago, is one step, however long it is: as its last
+    minute, with the first one in `covers_from`.
+    """
+    if deaf_since is not None and first - deaf_since >= SUMMARISED_AFTER:
+        heard_at = heard_next(first)
+        end = last if heard_at is None else min(last, whole_minute(heard_at) - MINUTE)
+        if end >= first:
+            return {end: Heard(None, VolumeClass.NORMAL, None, covers_from=first)}
+    elif deaf_since is not None:
+        last = min(last, deaf_since + SUMMARISED_AFTER - MINUTE)
+    judged = {}
+    for minute, what in _listen_back(first, min(last, first + (STEP_MINUTES - 1) * MINUTE), rules).items():
+        if what.volume is not None:
+            deaf_since = None
+        elif deaf_since is None:
+            deaf_since = minute
+        is_long = deaf_since is not None and minute - deaf_since >= SUMMARISED_AFTER
+        judged[minute] = replace(what, covers_from=minute) if is_long else what
+    return judged
 
 
 def _listen_back(first: datetime, last: datetime, rules: VolumeRules) -> dict[datetime, Heard]:
@@ -226,6 +326,7 @@ def _insert_ticks(
         "clocktasks_tick",
         {
             "at": "timestamptz",
+            "covers_from": "timestamptz",
             "dispatched_at": "timestamptz",
             "decided_at": "timestamptz",
             "is_listened": "boolean",
@@ -240,6 +341,7 @@ def _insert_ticks(
         [
             (
                 tick,
+                what.covers_from,
                 now,
                 now if tick in settled else None,
                 what.volume is not None,
@@ -297,11 +399,10 @@ def _make_clocks() -> None:
 # --- clock incidents ------------------------------------------------------------------------------------------------
 
 
-def _keep_incidents(ticks: Iterable[tuple[datetime, ClockIncident.Cause | None]]) -> None:
-    """Open and close clock incidents, from the causes of the ticks that have just been decided, in order."""
+def _keep_incidents(causes: Iterable[tuple[datetime, ClockIncident.Cause | None]]) -> None:
+    """Open and close clock incidents, from the causes of the minutes that have just been decided, in order."""
     going_on = ClockIncident.objects.filter(ended_at__isnull=True).first()
-    for tick, cause in ticks:
-        minute = tick - MINUTE
+    for minute, cause in causes:
         if going_on is not None and going_on.cause != cause:
             going_on.ended_at = minute
             going_on.save(update_fields=["ended_at"])

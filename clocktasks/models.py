@@ -10,6 +10,10 @@ from clocktasks.volume import VolumeClass, VolumeDecision
 class Tick(models.Model):
     """One minute of the clock. The ledger has no gaps: every minute between two rows has a row.
 
+    A row may stand for many minutes that are alike: all from `covers_from`, the beginning of the first one, to `at`
+    (empty: the one minute before `at`). It is set once nobody has listened for a week (`SUMMARISED_AFTER`), so that
+    years in which the machine was off or its clock wrong are one row.
+
     1. written (`dispatched_at`): all check-ins received before it are stored.
     2. decided (`decided_at`): the minute may be applied. Until then the decision about the volume of check-ins is
        `abnormal` or `recovering`, and shards stop before it (D4).
@@ -21,6 +25,7 @@ class Tick(models.Model):
     """
 
     at = models.DateTimeField(primary_key=True)
+    covers_from = models.DateTimeField(null=True, blank=True)
     dispatched_at = models.DateTimeField()
     decided_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -47,6 +52,10 @@ class Tick(models.Model):
                     )
                 ),
                 name="tick_is_a_whole_minute",
+            ),
+            models.CheckConstraint(
+                condition=Q(covers_from__isnull=True) | Q(covers_from__lt=models.F("at")),
+                name="tick_covers_a_minute_at_least",
             ),
             models.CheckConstraint(
                 condition=Q(decision__in=["normal", "incident"], decided_at__isnull=False)

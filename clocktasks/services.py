@@ -30,13 +30,14 @@ from clocktasks.clock import (
     ShardState,
     TaskKind,
     TickWindow,
+    first_tick_at_or_after,
     next_task,
     quiet_until,
     tick_window,
     whole_minute,
 )
 from clocktasks.exceptions import UnreadableClockTaskError
-from clocktasks.ledger import deaf_among, decided_until, finish_ticks, unheard_minutes, write_ticks
+from clocktasks.ledger import deaf_spans, deaf_stretch, decided_until, finish_ticks, rows_of, write_ticks
 from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
@@ -53,19 +54,27 @@ logger = logging.getLogger(__name__)
 MISS_NAMESPACE = uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11")
 CHUNK_ROWS_MAX = 10_000
 """Rows that are held in memory at once. A tick of one shard is one transaction, whatever it marks."""
+DEAF_ROWS_MAX = 20_000
+DEAF_STEP_MINUTES = 1440
+"""How much of a time without a listener is done in one transaction of a shard, in rows (about) and in minutes."""
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------
 
 
-@transaction.atomic
 def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     """Write a tick for every minute after the last one up to `until`, and return the clock tasks worth sending.
 
     Any number of beats may do this at once, late, or again: the ledger is the same. The first tick ever is `until`.
     Shards with nothing due are moved in one statement. What the ledger holds beyond `until` stays allowed.
+    The ledger is written in transactions of its own, so that no gap is too long for one.
     """
     write_ticks(until, now=now)
+    return _plan_work(now=now)
+
+
+@transaction.atomic
+def _plan_work(*, now: datetime) -> list[ClockTask]:
     decided = decided_until()
     if decided is None:
         return []
@@ -98,8 +107,12 @@ def _plan_for_few_of_many() -> None:
 def _next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:
     """Return the next tick and kind of work of each of the shards that has any."""
     works = {shard: work for shard, state in states.items() if (work := next_task(state, until=until)) is not None}
-    deaf = deaf_among({tick for tick, _ in works.values()})
-    return {shard: (tick, TaskKind.UNKNOWN if tick in deaf else kind) for shard, (tick, kind) in works.items()}
+    rows = rows_of({tick for tick, _ in works.values()})
+    return {
+        shard: (rows[tick][0], TaskKind.UNKNOWN if rows[tick][1] else kind)
+        for shard, (tick, kind) in works.items()
+        if tick in rows and rows[tick][0] <= until
+    }
 
 
 SHARD_STATES_SQL = """
@@ -213,17 +226,21 @@ def encode_clock_task(task: ClockTask) -> dict[str, Any]:
 
 
 class Marked(NamedTuple):
-    """A check-in that a tick marked, named as people know it. `at` is the slot, or the start of the run."""
+    """A check-in that a tick marked, named as people know it. `at` is the slot, or the start of the run.
+
+    `tick` is the tick that it was due at, if one transaction did the work of many (a time without a listener).
+    """
 
     kind: TaskKind
     monitor: str
     environment: str
     at: datetime
+    tick: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TickEffect:
-    """What one tick did in one shard."""
+    """What one tick did in one shard, or the last one of a time without a listener for all of it."""
 
     kind: TaskKind
     shard: int
@@ -296,10 +313,13 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     if work is not None and work[1] is kind:
         tick = work[0]
         with _no_garbage_collection():
-            effect = TickEffect(kind, shard, tick, HANDLERS[kind](shard, tick))
+            first = tick
+            if kind is TaskKind.UNKNOWN:
+                tick = _end_of_deaf_stretch(shard, first, until=until)
+            effect = TickEffect(kind, shard, tick, HANDLERS[kind](shard, tick, *((first,) if first < tick else ())))
         AppliedTick.objects.bulk_create(
-            AppliedTick(shard=shard, kind=what.value, tick=tick, marked_count=count)
-            for what, count in Counter(one.kind for one in effect.marked).items()
+            AppliedTick(shard=shard, kind=what.value, tick=at, marked_count=count)
+            for (what, at), count in Counter((one.kind, one.tick or tick) for one in effect.marked).items()
         )
         # What is unknown is neither missed nor timed out at the same tick.
         passed = TaskKind if kind is TaskKind.UNKNOWN else (kind,)
@@ -338,7 +358,9 @@ def _move_clocks(shard: int, positions: Mapping[TaskKind, datetime]) -> None:
 
 
 def _marked(environment: LockedEnvironment, checkin: CheckInState) -> Marked:
-    return Marked(TaskKind(checkin.status.value), environment.monitor_slug, environment.name, checkin.date_added)
+    kind = TaskKind(checkin.status.value)
+    tick = checkin.date_updated if kind is TaskKind.UNKNOWN else None
+    return Marked(kind, environment.monitor_slug, environment.name, checkin.date_added, tick)
 
 
 # --- misses ---------------------------------------------------------------------------------------------------------
@@ -406,7 +428,7 @@ def _deaf_minutes(environments: Collection[LockedEnvironment], tick: datetime) -
     slots = [slot for environment in environments if (slot := environment.state.pending_slot) is not None]
     if not slots:
         return DeafMinutes()
-    return DeafMinutes(unheard_minutes(min(slots), tick))
+    return DeafMinutes(deaf_spans(min(slots), tick))
 
 
 def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, counts: bool) -> CheckInState:
@@ -473,9 +495,29 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
 # --- unknown --------------------------------------------------------------------------------------------------------
 
 
-def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
+def _end_of_deaf_stretch(shard: int, tick: datetime, *, until: datetime) -> datetime:
+    """Return up to which tick the shard's work can be done at once, since nobody listened from `tick` on.
+
+    Nobody is judged there, so nothing depends on how many ticks a transaction does; it writes about `DEAF_ROWS_MAX`
+    rows at most, for jobs that run each minute.
+    """
+    ((due,),) = fetch_rows(
+        """
+        SELECT count(*) FROM (
+               SELECT FROM monitors_monitorenvironment
+                WHERE shard = %s AND next_checkin_latest <= %s LIMIT %s) AS due
+        """,
+        [shard, tick + DEAF_STEP_MINUTES * timedelta(minutes=1), DEAF_ROWS_MAX],
+    )
+    minutes_max = min(max(DEAF_ROWS_MAX // max(due, 1), 1), DEAF_STEP_MINUTES)
+    return deaf_stretch(tick, until=until, minutes_max=minutes_max)
+
+
+def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> list[Marked]:
     """Make unknown what is due in the shard at a tick at which we were deaf, or heard far too little (D2, D4).
 
+    `first` is the first tick of a time without a listener that ends with `tick`, if it is done at once: then each row
+    says the tick of its own.
     Slots get an unknown check-in, and runs in progress whose deadline has come become unknown: no failure, and no
     streak ends. At a deaf tick, a slot whose window was not wholly deaf waits instead. Source: reference section 12.3.
     """
@@ -489,7 +531,10 @@ def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
             slots, environment.state = decide_due_slots(
                 environment.state, environment.rules, tick=tick, deaf=deaf, all_unknown=is_incident
             )
-            unknown += [(environment, _unknown(environment, due.slot, tick=tick)) for due in slots]
+            unknown += [
+                (environment, _unknown(environment, due.slot, tick=_tick_of(due.deadline, first, tick)))
+                for due in slots
+            ]
         stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
         save_environments(environments.values())
         marked += [
@@ -501,7 +546,12 @@ def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
         environments = lock_environments(ids)
         overdue = load_overdue(ids, tick)
         unfinished = [
-            replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None, date_updated=tick)
+            replace(
+                run,
+                status=CheckInStatus.UNKNOWN,
+                timeout_at=None,
+                date_updated=tick if run.timeout_at is None else _tick_of(run.timeout_at, first, tick),
+            )
             for run in overdue
             if run.finished_status is None
         ]
@@ -509,6 +559,11 @@ def mark_unknown(shard: int, tick: datetime) -> list[Marked]:
         _end_unknown(environments, [run for run in overdue if run.finished_status is not None])
         marked += [_marked(environments[run.environment_id], run) for run in unfinished]
     return marked
+
+
+def _tick_of(due_at: datetime, first: datetime | None, last: datetime) -> datetime:
+    """Return which of the ticks from `first` to `last` finds what is due then (no first one: the last is the only)."""
+    return last if first is None else min(last, max(first, first_tick_at_or_after(due_at)))
 
 
 def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[CheckInState]) -> None:
@@ -565,7 +620,7 @@ def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[C
         save_environments(environments.values())
 
 
-HANDLERS: dict[TaskKind, Callable[[int, datetime], list[Marked]]] = {
+HANDLERS: dict[TaskKind, Callable[..., list[Marked]]] = {
     TaskKind.MISSED: mark_missed,
     TaskKind.TIMEOUT: mark_timeouts,
     TaskKind.UNKNOWN: mark_unknown,

@@ -16,6 +16,7 @@ from clocktasks import heartbeat, housekeeping, meters, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
+from clocktasks.setback import take_back_future
 from incidents.addressees import recipients
 from monitors import pruning
 from monitors.wallclock import utcnow
@@ -43,6 +44,7 @@ def tick(waiting_for: str | None = None) -> int:
 
 
 def _tick(waiting_for: str | None, now: datetime) -> int:
+    take_back_future(now)
     window, settled = services.look_around(now)
     tasks = services.advance_ledger(window.newest, now=now)
     for task in tasks:

@@ -5,8 +5,8 @@ clients try again for as long as that; otherwise it was deaf. A window that was 
 One that was partly deaf is judged as soon as a whole margin of minutes has been listened to.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,15 +15,65 @@ UNHEARD_MAX = timedelta(seconds=10)
 """How much of a minute may pass with nobody listening: a restart, in which connections wait or are tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeafMinutes:
-    """The deaf minutes of some time, by their beginnings, in order. Outside that time nothing was deaf."""
+SUMMARISED_AFTER = timedelta(days=7)
+"""How long nobody listened when slots no longer leave a row each: the time as a whole is one clock incident, and ten
+years of a job that runs each minute would be five million rows that all say the same."""
 
-    minutes: Sequence[datetime] = ()
+
+@dataclass(frozen=True, slots=True)
+class DeafSpan:
+    """Minutes in a row in which nobody listened, from the begin of the first to the end of the last.
+
+    `is_summarised`: nobody had listened for so long that slots which fall due here leave no row (`SUMMARISED_AFTER`).
+    """
+
+    since: datetime
+    until: datetime
+    is_summarised: bool = False
+
+
+class DeafMinutes:
+    """The deaf minutes of some time. Outside that time nothing was deaf."""
+
+    __slots__ = ("_begins", "_counts", "_spans")
+
+    def __init__(self, spans: Iterable[DeafSpan] = ()) -> None:
+        """Take the spans in order, none of which overlap; spans that touch become one."""
+        self._spans: list[DeafSpan] = []
+        for span in spans:
+            last = self._spans[-1] if self._spans else None
+            if last is not None and last.until == span.since and last.is_summarised == span.is_summarised:
+                self._spans[-1] = DeafSpan(last.since, span.until, last.is_summarised)
+            else:
+                self._spans.append(span)
+        self._begins = [span.since for span in self._spans]
+        self._counts = [0]
+        for span in self._spans:
+            self._counts.append(self._counts[-1] + (span.until - span.since) // MINUTE)
+
+    @classmethod
+    def of(cls, minutes: Iterable[datetime]) -> "DeafMinutes":
+        """Return these minutes, given by their beginnings, in order."""
+        return cls(DeafSpan(minute, minute + MINUTE) for minute in minutes)
 
     def count(self, since: datetime, until: datetime) -> int:
         """Return how many of the minutes that begin from `since` to before `until` were deaf."""
-        return bisect_left(self.minutes, until) - bisect_left(self.minutes, since)
+        return self._count_before(until) - self._count_before(since)
+
+    def summarised_until(self, deadline: datetime) -> datetime | None:
+        """Return the end of the summarised span in which a slot with this deadline falls due; None outside of them."""
+        number = bisect_left(self._begins, deadline) - 1
+        if number < 0 or not self._spans[number].is_summarised or deadline > self._spans[number].until:
+            return None
+        return self._spans[number].until
+
+    def _count_before(self, at: datetime) -> int:
+        number = bisect_right(self._begins, at) - 1
+        if number < 0:
+            return 0
+        span = self._spans[number]
+        # A minute that began before `at` counts, also if `at` lies in the middle of it.
+        return self._counts[number] + -((span.since - min(at, span.until)) // MINUTE)
 
 
 @dataclass(frozen=True, slots=True)

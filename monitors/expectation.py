@@ -204,8 +204,9 @@ def decide_due_slots(
     A slot is due when slot + margin is at or before the tick (D20). The pointer walks slot by slot, so that a margin
     longer than the gap between slots or a late clock loses none (D1). `deaf` covers the time from the pointer to the
     tick: slots whose window was wholly deaf are unknown; one whose window was so in part stays where it is, with a
-    later deadline, until a whole margin of minutes has been listened to (D2). `all_unknown`: the clock's decision is
-    that we hear too little to judge anybody at this tick (D4).
+    later deadline, until a whole margin of minutes has been listened to (D2). Slots that fall due when nobody had
+    listened for a week are stepped over at once and not returned: the clock incident stands for them. `all_unknown`:
+    the clock's decision is that we hear too little to judge anybody at this tick (D4).
     """
     if why_unreadable(rules.schedule):
         return _set_aside(state, tick=tick)
@@ -219,11 +220,16 @@ def decide_due_slots(
             break
         slot = state.pending_slot
         verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf)
+        summarised_until = deaf.summarised_until(state.next_checkin_latest) if verdict.is_unknown else None
         if all_unknown or (state.unjudged_until is not None and slot <= state.unjudged_until):
             verdict = UNKNOWN
         if verdict.wait_until is None:
-            due.append(DueSlot(slot, state.next_checkin_latest, verdict.is_unknown))
-            state = _step(state, rules, tick=tick)
+            if summarised_until is None:
+                due.append(DueSlot(slot, state.next_checkin_latest, verdict.is_unknown))
+                state = _step(state, rules, tick=tick)
+            else:
+                # What falls due later in that time is as unknown, since its window begins later and ends before.
+                state = _step(state, rules, tick=tick, past=summarised_until - timedelta(minutes=rules.margin_minutes))
         else:
             state = _put_off(state, rules, until=verdict.wait_until)
     if state.unjudged_until is not None and (state.pending_slot is None or state.pending_slot > state.unjudged_until):
@@ -259,9 +265,13 @@ def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -
     return replace(state, next_checkin_latest=until)
 
 
-def _step(state: EnvironmentState, rules: MonitorRules, *, tick: datetime) -> EnvironmentState:
+def _step(
+    state: EnvironmentState, rules: MonitorRules, *, tick: datetime, past: datetime | None = None
+) -> EnvironmentState:
+    """Move the pointer to the next slot, or to the first one after `past`, whatever lies between."""
     assert state.pending_slot is not None, "stepping over a slot needs one"
-    slot = next_slot(rules.schedule, state.pending_slot, state.anchor)
+    after = state.pending_slot if past is None else max(past, state.pending_slot)
+    slot = next_slot(rules.schedule, after, state.anchor)
     state = _jump(_expect(state, rules, slot, anchor=state.anchor, served_ahead=state.served_ahead), rules)
     if not state.served_ahead and state.pending_slot is not None and state.pending_slot < tick:
         # What people expect next is not in the past, even while older slots still wait for their deadlines.

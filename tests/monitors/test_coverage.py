@@ -72,13 +72,13 @@ def test_deaf_minutes_are_those_in_which_too_many_seconds_had_no_listener(spans)
     ],
 )
 def test_d2_the_window_of_a_slot_decides(margin, tick, deaf, verdict):
-    minutes = DeafMinutes([at(minute) for minute in deaf])
+    minutes = DeafMinutes.of([at(minute) for minute in deaf])
     assert judge_slot(TEN, margin_minutes=margin, tick=at(tick), deaf=minutes) == verdict
 
 
 @given(st.sets(st.integers(0, 40)), st.integers(1, 12))
 def test_d2_a_slot_waits_for_a_whole_margin_of_listening_and_no_longer(deaf, margin):
-    minutes = DeafMinutes([at(minute) for minute in sorted(deaf)])
+    minutes = DeafMinutes.of([at(minute) for minute in sorted(deaf)])
     tick = at(margin)
     while (verdict := judge_slot(TEN, margin_minutes=margin, tick=tick, deaf=minutes)).wait_until is not None:
         assert verdict.wait_until > tick
