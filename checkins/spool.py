@@ -21,17 +21,22 @@ import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
 from checkins.protocols.request import IngestRequest
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FORMAT = 1
 """How a request is written: a msgpack map of its fields. A number of its own for each entry, since a file outlives the
@@ -48,6 +53,8 @@ ALONE_AFTER_FAILURES = 3
 """The same for an entry whose batch broke off in a way that the batch may have brought about."""
 GIVEN_UP_AFTER_FAILURES = 20
 """More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
+SALVAGED_MAX = 1_000_000
+"""Numbers that are tried, from the newest back, in a damaged spool whose index cannot be read."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SCHEMA = """
@@ -118,6 +125,22 @@ class SpoolEntry:
         return self.deaths + self.failures
 
 
+def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatenate["Spool", P], T]:
+    """Do it again, once, with what can be read of a file that turns out to be damaged (D43)."""
+
+    @wraps(call)
+    def repaired(spool: "Spool", *arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return call(spool, *arguments, **options)
+        except (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except sqlite3.DatabaseError as error:
+            spool.salvage(error)
+            return call(spool, *arguments, **options)
+
+    return cast("Callable[Concatenate[Spool, P], T]", repaired)
+
+
 class Spool:
     """An open spool file, locked for this process. Made by `open` and `open_orphan`."""
 
@@ -134,6 +157,7 @@ class Spool:
         self.node_id = node_id
         self.path = directory / f"{node_id}.spool"
         self._lock = lock
+        self._bytes_max = bytes_max
         self.is_open = True
         self._is_begun = False
         self._connection = _connect(self.path, bytes_max=bytes_max)
@@ -177,6 +201,7 @@ class Spool:
             spool.close()
         return None
 
+    @_repairing
     def append(self, entries: Sequence[tuple[IngestRequest, int | None]]) -> None:
         """Store requests behind all others, all or nothing; they are on the disk when this returns.
 
@@ -193,6 +218,7 @@ class Spool:
         self.count += len(rows)
         self._refresh()
 
+    @_repairing
     def first(self, count_max: int) -> list[SpoolEntry]:
         """Return the oldest entries by number: up to `count_max` and about `READ_BYTES_MAX`; none only if none wait.
 
@@ -227,6 +253,7 @@ class Spool:
             if entries or not damaged:
                 return entries
 
+    @_repairing
     def forget(self, until_seq: int) -> None:
         """Remove the entries up to this number: they are committed in PostgreSQL. Raises SpoolFullError.
 
@@ -238,6 +265,48 @@ class Spool:
             self._connection.execute("DELETE FROM begun")
         self._is_begun = False
         self.count -= removed
+        self._refresh()
+
+    def salvage(self, error: Exception) -> None:
+        """Go on in a new file with what can be read, in order and under its numbers; the damaged one stays beside it.
+
+        What is lost is counted in the log (D43).
+        """
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+        kept = _set_file_aside(self.path.parent, self.node_id, error)
+        self._connection = _connect(self.path, bytes_max=self._bytes_max)
+        self.take_over(kept)
+
+    def take_over(self, kept: Path) -> None:
+        """Store what can be read of a damaged file, under its numbers."""
+        damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
+        read = lost = 0
+        try:
+            with self._transaction():
+                for seq in _numbers(damaged):
+                    try:
+                        row = damaged.execute(
+                            "SELECT seq, batch, received_us, format, request FROM entry NOT INDEXED WHERE seq = ?",
+                            (seq,),
+                        ).fetchone()
+                    except sqlite3.DatabaseError:
+                        lost += 1
+                        continue
+                    if row is not None:
+                        self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
+                        read += 1
+        finally:
+            damaged.close()
+        logger.error(
+            "the spool %s was damaged: %d entries of it could be read and are stored, %d could not and stay in %s",
+            self.path,
+            read,
+            lost,
+            kept,
+        )
+        self.count = read
         self._refresh()
 
     def begin(self, entries: Sequence[SpoolEntry]) -> None:
@@ -270,6 +339,7 @@ class Spool:
             self._connection.execute(TRIED, (*begun, 1, 0))
             self._connection.execute("DELETE FROM begun")
 
+    @_repairing
     def settle(self, committed_batch: int) -> None:
         """Decide the uncertain batches: those up to this number are stored and forgotten, the others become ordinary.
 
@@ -292,6 +362,7 @@ class Spool:
         finally:
             os.close(self._lock)
 
+    @_repairing
     def set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
         """Move entries, given with what is wrong with them, to where they do not come again. Raises SpoolFullError."""
         for seq, error in damaged:
@@ -413,20 +484,38 @@ def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: i
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # Not a database, or one with torn pages: the disk, not us.
-            _set_file_aside(directory, node_id, error)
-            return Spool(directory, node_id, lock, bytes_max=bytes_max)
+            kept = _set_file_aside(directory, node_id, error)
+            spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
+            if kept.exists():
+                spool.take_over(kept)
+            return spool
     except BaseException:
         os.close(lock)
         raise
 
 
-def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> None:
+def _numbers(damaged: sqlite3.Connection) -> Iterator[int]:
+    """Return the numbers of the entries of a damaged file: by its index, else all that there can be."""
+    try:
+        return iter(sorted(seq for (seq,) in damaged.execute("SELECT seq FROM entry INDEXED BY entry_received")))
+    except sqlite3.DatabaseError:
+        pass
+    try:
+        (last,) = damaged.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone() or (0,)
+    except sqlite3.DatabaseError:
+        return iter(())
+    return iter(range(max(last - SALVAGED_MAX, 0) + 1, last + 1))
+
+
+def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> Path:
+    name = uuid.uuid4().hex[:8]
     for suffix in ("spool", "spool-wal"):
         path = directory / f"{node_id}.{suffix}"
         if path.exists():
-            kept = path.with_name(f"{node_id}.{uuid.uuid4().hex[:8]}.{suffix}-damaged")
+            kept = path.with_name(f"{node_id}.{name}.{suffix}-damaged")
             path.rename(kept)
             logger.error("the spool %s cannot be read and is set aside as %s: %s", path, kept, error)
+    return directory / f"{node_id}.{name}.spool-damaged"
 
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:

@@ -493,3 +493,42 @@ def test_it_is_what_sqlite_itself_calls_sound(open_spool):
     with sqlite3.connect(spool.path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
+
+
+def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path, caplog):
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    body = b"x" * 3000
+    sent = [make_request(n, body=body) for n in range(400)]
+    spool.append([(request, None) for request in sent])
+    spool.close()
+    with spool.path.open("r+b") as file:
+        pages = file.read()
+        leaves = [
+            at
+            for at in range(4096, len(pages), 4096)
+            if pages[at] == LEAF_OF_A_TABLE and body[:500] in pages[at : at + 4096]
+        ]
+        for at in leaves[50:250:10]:
+            file.seek(at)
+            file.write(os.urandom(4096))
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    with caplog.at_level(logging.ERROR):
+        entries = drained(spool)
+    assert 360 <= len(entries) < 400
+    assert entries == [request for request in sent if request in entries], "in order"
+    assert "could be read" in caplog.text
+    spool.append([(sent[0], None)])
+    assert drained(spool) == [sent[0]], "and what comes afterwards does not wait"
+    assert list(tmp_path.glob("*.spool-damaged"))
+    spool.close()
+
+
+LEAF_OF_A_TABLE = 0x0D
+
+
+def drained(spool: Spool) -> list[IngestRequest]:
+    requests = []
+    while entries := spool.first(50):
+        requests += [entry.request for entry in entries]
+        spool.forget(entries[-1].seq)
+    return requests
