@@ -52,6 +52,16 @@ LOGS_SHOWN = 20
 """Logs on the page of a run. Each may have 100 kB."""
 
 
+def ended_at(checkin: CheckIn) -> datetime | None:
+    """Return when a run ended, as far as that is known: by its start and duration, else by its last word."""
+    if checkin.finished_at is not None:
+        return checkin.finished_at
+    if checkin.status not in ("ok", "error"):
+        return None
+    took = checkin.duration_ms
+    return checkin.date_updated if took is None else checkin.date_added + timedelta(milliseconds=took)
+
+
 def milliseconds(count: int | None) -> str:
     """Return a duration in milliseconds in words."""
     return duration(None if count is None else timedelta(milliseconds=count))
@@ -257,8 +267,8 @@ class CheckInAdmin(InspectionAdmin):
                 "Duration": milliseconds(checkin.duration_ms),
                 "Times out at": instant(checkin.timeout_at, zone, now=now),
                 "Counted as a failure at": instant(checkin.failed_at, zone),
+                "Ended": instant(ended_at(checkin), zone),
                 "Ended after the deadline": late,
-                "Ended at": instant(checkin.finished_at, zone),
             }
         )
 

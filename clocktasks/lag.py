@@ -98,6 +98,9 @@ def explain(standing: Standing) -> Answer:
     at = min(standing.positions.values(), default=rows.newest.at)
     behind = facts.now - at
     reasons = list(_reasons(standing, rows, rows.newest.at, at))
+    if behind < -MINUTE:
+        words = f"The clock is at {_when(at, facts.now)}, {_length(-behind)} ahead of now: this host's time went back."
+        return Answer(at, behind, False, words, reasons, _besides(found, rows, reasons))
     if behind <= standing.normal_max:
         words = f"The clock is at {at:%H:%M}, {_length(behind)} behind now, which is normal."
         return Answer(at, behind, True, words, reasons, _besides(found, rows, reasons))

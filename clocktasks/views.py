@@ -8,6 +8,7 @@ from django.template.response import TemplateResponse
 from clocktasks.clockpage import clock_context
 from clocktasks.models import Tick
 from clocktasks.overview import read_overview
+from monitors.inspection import READER_ZONE
 from monitors.wallclock import utcnow
 
 
@@ -15,5 +16,6 @@ def clock(request: HttpRequest) -> HttpResponse:
     """Show where the clock is and why, with all that this depends on, to whoever may look at its ticks."""
     if not admin.site.get_model_admin(Tick).has_view_permission(request):
         raise PermissionDenied
+    READER_ZONE.set(None)  # Everything here is UTC, as the ledger is.
     context = admin.site.each_context(request) | {"title": "The clock"} | clock_context(read_overview(utcnow()))
     return TemplateResponse(request, "admin/clocktasks/clock.html", context)

@@ -5,12 +5,12 @@ and there is no foreign key check), so they are always looked up, never assumed.
 """
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
 from django.contrib import admin, messages
-from django.db.models import Case, QuerySet, When
+from django.db.models import Case, Exists, OuterRef, QuerySet, When
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
@@ -20,6 +20,7 @@ from incidents.models import Incident, Issue, Message, Notification, Occurrence
 from monitors.inspection import (
     NOTHING,
     InspectionAdmin,
+    code,
     duration,
     facts,
     instant,
@@ -29,6 +30,7 @@ from monitors.inspection import (
     may_view,
     table,
 )
+from monitors.inspection import readable as written
 from monitors.losses import SILENT, losses_around, losses_beside, losses_text
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from monitors.wallclock import utcnow
@@ -36,6 +38,9 @@ from monitors.wallclock import utcnow
 LOSS_REPORTS, OCCURRENCES = "checkins.clientlossreport", "incidents.occurrence"
 OCCURRENCES_SHOWN = 50
 INCIDENTS_SHOWN = 50
+LOG_LINES_SHOWN = 20
+LOG_NEAR = timedelta(days=1)
+"""Output may come before the first word of its run, or after its last."""
 EXPLANATION_TITLES = {
     "kind": "What happened",
     "reason": "Why it counts",
@@ -111,10 +116,19 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
         value = explanation.get(key)
         if value is None or key == "expected_at_local":  # Local is how every instant is shown.
             continue
+        if key == "expected_at" and _is_still_to_come(explanation):
+            continue
         plain = key in ("schedule", "crontab", "timezone", "log_tail")
         title = "Expected" if key == "expected_at" else EXPLANATION_TITLES.get(key, key)
         values[title] = value if plain else readable(value, zone)
     return facts(values)
+
+
+def _is_still_to_come(explanation: dict[str, Any]) -> bool:
+    """Tell whether the slot in an explanation lay ahead when the failure was found: then it was not expected at it."""
+    found = explanation.get("tick") or explanation.get("received_at")
+    expected = explanation.get("expected_at")
+    return bool(found and expected) and datetime.fromisoformat(str(expected)) > datetime.fromisoformat(str(found))
 
 
 def losses_of(occurrences: Iterable[Occurrence], project_id: int) -> list[Any]:
@@ -142,7 +156,9 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
                 link(occurrence, occurrence.failure_reason),
                 instant(occurrence.detected_at, zone),
                 "removed" if checkin is None else link(checkin, label(checkin.get_status_display())),
-                readable(explanation.get("expected_at"), zone) or NOTHING,
+                NOTHING
+                if _is_still_to_come(explanation)
+                else readable(explanation.get("expected_at"), zone) or NOTHING,
                 readable(explanation.get("deadline_at"), zone) or NOTHING,
                 f"{explanation.get('failure_streak', '?')} (opens at {threshold})",
                 readable(explanation.get("reason", ""), zone),
@@ -150,6 +166,29 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
         )
     headers = ("Failure", "Detected", "Check-in", "Expected", "Deadline", "In a row", "Why it counts")
     return table(headers, rows, title=f"Occurrences, newest first (at most {OCCURRENCES_SHOWN})")
+
+
+def newest_failure(checkin_id: int, timezone: str) -> SafeString | str:
+    """Return the exit status and the end of the log of a failed run; empty if it left neither. Two statements."""
+    checkin = checkins_by_id([checkin_id]).get(checkin_id)
+    if checkin is None:
+        return ""
+    logs = apps.get_model("checkins", "CheckInLog")._default_manager.filter(
+        monitor_environment=checkin.monitor_environment_id,
+        guid=checkin.guid,
+        received_at__range=(checkin.date_added - LOG_NEAR, checkin.date_updated + LOG_NEAR),
+    )
+    log = logs.order_by("-received_at", "-id").first()
+    if log is None and checkin.exit_status is None:
+        return ""
+    lines = [] if log is None else written(bytes(log.body)).rstrip().splitlines()[-LOG_LINES_SHOWN:]
+    shown: dict[str, object] = {
+        "Run": link(checkin, instant(checkin.date_added, timezone)),
+        "Exit status": checkin.exit_status,
+    }
+    if lines:
+        shown["End of its log"] = code("\n".join(lines))
+    return facts(shown)
 
 
 class StateFilter(DropdownFilter):
@@ -321,6 +360,8 @@ class IncidentAdmin(InspectionAdmin):
         return {
             "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
             "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
+            "newest_failure": may_view(request, "checkins.checkin")
+            and newest_failure(shown[0].checkin_id if shown else row.starting_checkin_id, monitor.timezone),
         }
 
 
@@ -356,11 +397,12 @@ class IssueAdmin(InspectionAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Issue]:
         """All issues with what a row shows."""
-        return (
-            super()
-            .get_queryset(request)
-            .select_related("monitor_environment__monitor", "monitor_environment__environment")
+        is_failing = Exists(Incident.objects.filter(issue=OuterRef("pk"), resolved_at__isnull=True))
+        issues = super().get_queryset(request).annotate(is_failing=is_failing)
+        found: QuerySet[Issue] = issues.select_related(
+            "monitor_environment__monitor", "monitor_environment__environment"
         )
+        return found
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
         """Unresolved first, archived last, each newest first."""
@@ -371,6 +413,8 @@ class IssueAdmin(InspectionAdmin):
     def status_label(self, issue: Issue) -> SafeString:
         """Show the status, and by whom it was resolved."""
         hint = f"by {issue.get_resolved_by_display()}" if issue.resolved_by else ""
+        if issue.status == "resolved" and issue.is_failing:  # type: ignore[attr-defined]  # annotated
+            return label("resolved by hand, still failing", "doubtful", title="Its incident is open until an ok comes.")
         return label(issue.get_status_display(), title=hint)
 
     @admin.display(description="Monitor")
@@ -407,7 +451,7 @@ class IssueAdmin(InspectionAdmin):
                 "First seen": instant(issue.first_seen_at, zone, now=now),
                 "Last seen": instant(issue.last_seen_at, zone, now=now),
                 "Occurrences": issue.occurrence_count,
-                "Came back": f"{issue.regression_count} times",
+                "Came back": "once" if issue.regression_count == 1 else f"{issue.regression_count} times",
                 "Resolved": instant(issue.resolved_at, zone, now=now),
                 "Resolved by": issue.get_resolved_by_display() if issue.resolved_by else NOTHING,
                 "Fingerprint": issue.fingerprint,
@@ -443,7 +487,7 @@ class IssueAdmin(InspectionAdmin):
         """Resolve the selected issues by hand; the next failure makes them unresolved again."""
         self._say(request, "Resolved", services.resolve_issues(_keys(queryset), now=utcnow()))
 
-    @admin.action(description="Archive: record, but leave me alone", permissions=["handle"])
+    @admin.action(description="Archive: record, and keep it out of the way", permissions=["handle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Archive the selected issues."""
         self._say(request, "Archived", services.archive_issues(_keys(queryset)))

@@ -20,7 +20,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import IntegrityError
 from django.db.models import Case, Count, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -29,6 +29,7 @@ from monitors.connecting import Address, Line, client_lines, ping_lines, project
 from monitors.editing import EditAdmin, EditForm
 from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
 from monitors.inspection import (
+    NOTHING,
     InspectionAdmin,
     code,
     duration,
@@ -41,6 +42,7 @@ from monitors.inspection import (
     logs_text,
     may_view,
     table,
+    times_in,
 )
 from monitors.layout import shard_count
 from monitors.losses import losses_beside, losses_text
@@ -56,6 +58,7 @@ from monitors.services import (
     set_monitors_status,
     update_monitor,
 )
+from monitors.standing import attach_failures, attach_runs, failing_first
 from monitors.state import MonitorStatus
 from monitors.theme import (
     AdminPasswordChangeForm,
@@ -83,6 +86,10 @@ SHOWN_BESIDE_A_MONITOR = (
     "checkins.clientlossreport",
     "checkins.processingerror",
 )
+WRAPPED = "display: inline-block; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 12rem"
+"""For long names in a list: 1,440 pixels hold all columns."""
+EARLY_MAX = timedelta(minutes=1)
+"""EARLY_CHECKIN_SECONDS is at most this: so much before its slot a run may begin (D12)."""
 ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
 
@@ -108,7 +115,15 @@ def environment_status(row: MonitorEnvironment) -> SafeString:
     """Return the labels of one environment: how it stands, and whether it is muted."""
     text = {"active": "waiting", "error": "failing"}.get(row.status, row.get_status_display())
     hint = "Nothing concluded yet: no check-in has ended." if row.status == "active" else ""
+    if row.monitor.status == "disabled":
+        text, hint = "disabled", "Its monitor is disabled: nothing is judged."
     return labels([label(text, title=hint), *([label("muted")] if row.is_muted else [])])
+
+
+def slot_of(checkin: Any) -> datetime | None:
+    """Return the slot that a run stands for; one that was still to come then is not what it was expected at."""
+    slot: datetime | None = checkin.expected_time
+    return slot if slot is None or slot <= checkin.date_added + EARLY_MAX else None
 
 
 def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> SafeString:
@@ -119,7 +134,7 @@ def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> Saf
             (
                 label(checkin.get_status_display()),
                 checkin.monitor_environment.environment.name,
-                instant(checkin.expected_time, timezone, zone_is_said=True),
+                instant(slot_of(checkin), timezone, zone_is_said=True),
                 instant(checkin.date_added, timezone, zone_is_said=True),
                 duration(None if checkin.duration_ms is None else timedelta(milliseconds=checkin.duration_ms)),
                 checkin.get_source_display(),
@@ -127,7 +142,7 @@ def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> Saf
             )
             for checkin in checkins
         ],
-        title=f"{title}, times in {timezone}",
+        title=f"{title}, {times_in(timezone)}",
     )
 
 
@@ -146,7 +161,7 @@ def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> S
             )
             for incident in incidents
         ],
-        title=f"{title}, times in {timezone}",
+        title=f"{title}, {times_in(timezone)}",
     )
 
 
@@ -255,11 +270,12 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     form = MonitorForm
     list_display = (
         "name_and_slug",
-        "status_labels",
-        "schedule_text",
-        "environments_text",
+        "status_and_reason",
+        "running_text",
         "next_expected_local",
         "last_heard_local",
+        "schedule_text",
+        "environments_text",
         "project_link",
     )
     list_filter = (
@@ -277,13 +293,12 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     actions = ("mute", "unmute", "enable", "disable")
     readonly_fields = ("next_ten_times",)
     conditional_fields = {
-        "crontab": "schedule_type == 'crontab'",
-        "interval": "schedule_type == 'interval'",
-        "interval_unit": "schedule_type == 'interval'",
+        name: f"typeof schedule_type === 'undefined' || schedule_type == '{kind}'"  # A page without a form shows all.
+        for name, kind in (("crontab", "crontab"), ("interval", "interval"), ("interval_unit", "interval"))
     }
     change_form_template = "admin/monitors/monitor/change_form.html"
     fieldsets = (
-        ("Job", {"fields": (("project", "slug"), ("name", "owner"), "tags", ("status", "is_muted"))}),
+        ("Job", {"fields": (("name", "slug"), ("project", "owner"), "tags", ("status", "is_muted"))}),
         (
             "Schedule",
             {
@@ -323,6 +338,21 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         """A monitor stays in its project: its check-ins and environments belong to it."""
         return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
 
+    def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
+        """What fails stands first."""
+        return (failing_first(), "slug")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Add to the monitors of one page why they fail and what they run."""
+        changelist = super().get_changelist_instance(request)
+        shown = list(changelist.result_list)
+        if may_view(request, "incidents.incident"):
+            attach_failures(shown)
+        if may_view(request, "checkins.checkin"):
+            attach_runs(shown, now=utcnow())
+        changelist.result_list = shown
+        return changelist
+
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Refuse `?guid__startswith=…`: the list would tell a ping address letter by letter."""
         return not lookup.startswith("guid") and super().lookup_allowed(lookup, value, request)
@@ -333,12 +363,32 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     def name_and_slug(self, monitor: Any) -> SafeString:
         """Show the slug, and the name where it says more."""
         if monitor.name == monitor.slug:
-            return format_html("{}", monitor.slug)
+            return format_html('<span style="{}">{}</span>', WRAPPED, monitor.slug)
         return format_html(
-            '{}<div class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</div>',
+            '<span style="{}">{}<div class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</div>'
+            "</span>",
+            WRAPPED,
             monitor.slug,
             monitor.name,
         )
+
+    @admin.display(description="Status", ordering="failing_count")
+    def status_and_reason(self, monitor: Any) -> SafeString:
+        """Show the status, and of a failing monitor since when and why."""
+        if monitor.status != "active" or getattr(monitor, "failing_since", None) is None:
+            return self.status_labels(monitor)
+        why = f"{monitor.failing_why}, since" if monitor.failing_why else "since"
+        since = instant(monitor.failing_since, monitor.timezone, is_narrow=True)
+        return format_html('{}<div class="whitespace-normal">{} {}</div>', self.status_labels(monitor), why, since)
+
+    @admin.display(description="Running now")
+    def running_text(self, monitor: Any) -> SafeString | str:
+        """Show for how long a run has been in progress, and how many more are."""
+        count = getattr(monitor, "running_count", 0)
+        if not count:
+            return NOTHING
+        text = duration(utcnow() - monitor.running_since)
+        return label(text if count == 1 else f"{count}, longest {text}", "running")
 
     @admin.display(description="Status", ordering="failing_count")
     def status_labels(self, monitor: Any) -> SafeString:
@@ -349,7 +399,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         elif reason := why_unreadable(monitor.schedule()):
             text, hint = "not judged", f"{reason} What falls due is unknown until that is mended."
         elif monitor.failing_count:
-            text, hint = "failing", f"{monitor.failing_count} environments with an open incident."
+            text, hint = "failing", f"{_number(monitor.failing_count, 'environment')} with an open incident."
         elif monitor.concluded_count:
             text, hint = "ok", ""
         else:
@@ -362,7 +412,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         schedule = monitor.schedule()
         if reason := why_unreadable(schedule):
             return format_html('<span class="text-red-700 dark:text-red-500">{}</span>', reason)
-        return format_html('<span title="{}">{}</span>', monitor.crontab or "", describe(schedule))
+        return format_html('<span title="{}" style="{}">{}</span>', monitor.crontab or "", WRAPPED, describe(schedule))
 
     @admin.display(description="Environments", ordering="environment_count")
     def environments_text(self, monitor: Any) -> SafeString | str:
@@ -377,12 +427,12 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     @admin.display(description="Next expected", ordering="next_expected")
     def next_expected_local(self, monitor: Any) -> SafeString:
         """Show the earliest time at which an environment is expected, in the monitor's zone."""
-        return instant(monitor.next_expected, monitor.timezone)
+        return instant(monitor.next_expected, monitor.timezone, is_narrow=True)
 
-    @admin.display(description="Last check-in", ordering="last_heard")
+    @admin.display(description="Last run started", ordering="last_heard")
     def last_heard_local(self, monitor: Any) -> SafeString:
         """Show when a job of the monitor last reported, in the monitor's zone."""
-        return instant(monitor.last_heard, monitor.timezone)
+        return instant(monitor.last_heard, monitor.timezone, is_narrow=True)
 
     @admin.display(description="Project", ordering="project__name")
     def project_link(self, monitor: Monitor) -> SafeString:
@@ -405,6 +455,24 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             text,
             format_html("".join("<li>{}</li>" for _ in lines), *lines) if lines else "",
         )
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
+        """The slug of a new monitor follows its name; one that is in use stays."""
+        return {} if obj is not None or not self.has_add_permission(request) else {"slug": ("name",)}
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Choose the project if there is only one."""
+        projects = list(Project.objects.values_list("pk", flat=True)[:2])
+        chosen = {"project": str(projects[0])} if len(projects) == 1 else {}
+        return {**chosen, **super().get_changeform_initial_data(request)}
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Lead to the ping URL of the new monitor."""
+        elsewhere = {"_addanother", "_continue", "_popup"} & set(request.POST)
+        if elsewhere or not self.has_change_permission(request):
+            return super().response_add(request, obj, post_url_continue)
+        messages.success(request, f"{obj.name} is there. Let its job ask for the ping URL below when it is done.")
+        return HttpResponseRedirect(reverse("admin:monitors_monitor_change", args=[obj.pk]))
 
     def get_urls(self) -> list[URLPattern]:
         """Add the preview of schedules that are not saved yet."""
@@ -431,6 +499,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         failing_first = Case(When(status="error", then=0), default=1)
         environments = live.select_related("environment").order_by(failing_first, "environment__name")
         shown = list(environments[:ENVIRONMENTS_SHOWN])
+        for environment in shown:
+            environment.monitor = monitor
         keys = live.filter(pk__in=[row.pk for row in shown])
         incidents = apps.get_model("incidents", "Incident")._default_manager.filter(
             monitor_environment__monitor=monitor, resolved_at__isnull=True
@@ -469,6 +539,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             ),
             "shows_address": self.has_change_permission(request),
             "ping_url": code(address.ping_url),
+            "has_reported": monitor.environment_count > 0,
             "ping_lines": to_copy(ping_lines(address)),
             "client_lines": to_copy(client_lines(address)),
         }
@@ -570,7 +641,7 @@ def _number(count: int, noun: str) -> str:
 def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now: datetime) -> SafeString:
     """Return the live state of environments as a table, times in the zone of their monitor."""
     return table(
-        ("Environment", "Status", "Last check-in", "Next expected", "Missed at", "In a row"),
+        ("Environment", "Status", "Last run started", "Next expected", "Missed if silent until", "In a row"),
         [
             (
                 link(row, row.environment.name),
@@ -582,7 +653,7 @@ def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now
             )
             for row in rows
         ],
-        title=f"Environments, times in {timezone}",
+        title=f"Environments, {times_in(timezone)}",
     )
 
 
@@ -691,12 +762,12 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         """Show the next expected time in the monitor's zone."""
         return instant(row.next_checkin, row.monitor.timezone)
 
-    @admin.display(description="Missed at", ordering="next_checkin_latest")
+    @admin.display(description="Missed if silent until", ordering="next_checkin_latest")
     def missed_at_local(self, row: MonitorEnvironment) -> SafeString:
         """Show when the oldest slot that waits becomes a miss, in the monitor's zone."""
         return instant(row.next_checkin_latest, row.monitor.timezone)
 
-    @admin.display(description="Last check-in", ordering="last_checkin")
+    @admin.display(description="Last run started", ordering="last_checkin")
     def last_checkin_local(self, row: MonitorEnvironment) -> SafeString:
         """Show when the job last reported, in the monitor's zone."""
         return instant(row.last_checkin, row.monitor.timezone)
@@ -714,11 +785,11 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         zone, now = row.monitor.timezone, utcnow()
         return facts(
             {
-                "Last check-in": instant(row.last_checkin, zone, now=now),
-                "Last run that ended, started": instant(row.last_result_at, zone, now=now),
+                "Last run started": instant(row.last_checkin, zone, now=now),
+                "Last run that has ended, started": instant(row.last_result_at, zone, now=now),
                 "Last ok run started": instant(row.last_ok_at, zone, now=now),
                 "Oldest slot not accounted for": instant(row.pending_slot, zone, now=now),
-                "That slot is missed at": instant(row.next_checkin_latest, zone, now=now),
+                "That slot is missed if nothing comes until": instant(row.next_checkin_latest, zone, now=now),
                 "Next expected": instant(row.next_checkin, zone, now=now),
                 "Interval counted from": instant(row.anchor_at, zone),
                 "Failures in a row": f"{row.failure_streak} (an incident opens at {row.monitor.failure_threshold})",

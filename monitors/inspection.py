@@ -8,8 +8,10 @@ of large tables, no joins of rows that are not on the page.
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from django.contrib.admin import ShowFacets
 from django.core.exceptions import PermissionDenied
@@ -129,6 +131,8 @@ class InspectionAdmin(ModelAdmin):
         """Give the template of a row's page what it shows around the form."""
         if obj is not None:
             context |= self.surroundings(request, obj)
+        if not self.has_change_permission(request, obj):
+            context["show_history"] = False  # Nobody edits it, so there is none.
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
@@ -169,25 +173,53 @@ def labels(items: Iterable[SafeString]) -> SafeString:
     return format_html('<span class="whitespace-nowrap">{}</span>', joined)
 
 
-def instant(
-    at: datetime | None, timezone: str = "UTC", *, now: datetime | None = None, zone_is_said: bool = False
-) -> SafeString:
-    """Return an instant as the wall clock of `timezone` shows it, with the zone's name; with `now`, also how far away.
+READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=None)
+"""The zone of who reads the page that is being made; None if it is not known."""
 
-    `zone_is_said` leaves the name out, where a heading has it. The tooltip holds the same instant in UTC.
+
+def instant(
+    at: datetime | None,
+    timezone: str = "UTC",
+    *,
+    now: datetime | None = None,
+    zone_is_said: bool = False,
+    is_narrow: bool = False,
+) -> SafeString:
+    """Return an instant on the reader's wall clock, and beside it on that of `timezone` if that shows another time.
+
+    With `now`, also how far away it is. `zone_is_said` leaves the name of `timezone` out, where a heading has it.
+    `is_narrow` takes a line for each. The tooltip holds the same instant in UTC.
     """
     if at is None:
         return NOTHING
-    local = at.astimezone(zone_to_show(timezone))
+    local, reader = at.astimezone(zone_to_show(timezone)), READER_ZONE.get()
+    zone = "" if zone_is_said else local.tzinfo
+    shown, beside = _wall_clock(local), zone
+    if reader is not None and (mine := at.astimezone(reader)).utcoffset() != local.utcoffset():
+        day = "" if mine.date() == local.date() else f"{local:%m-%d} "
+        shown, beside = _wall_clock(mine), f"({day}{local:%H:%M}{f' {zone}' if zone else ''})"
     return format_html(
         '<time datetime="{}" title="{}" class="whitespace-nowrap">{} <span class="text-font-subtle-light '
-        'dark:text-font-subtle-dark">{}{}</span></time>',
+        'dark:text-font-subtle-dark{}">{}{}</span></time>',
         at.astimezone(UTC).isoformat(),
         at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        f"{local:%Y-%m-%d %H:%M:%S}" if local.second else f"{local:%Y-%m-%d %H:%M}",
-        "" if zone_is_said else local.tzinfo,
+        shown,
+        " block" if is_narrow else "",
+        beside,
         "" if now is None else f" · {from_now(at, now=now)}",
     )
+
+
+def _wall_clock(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at.second else f"{at:%Y-%m-%d %H:%M}"
+
+
+def times_in(timezone: str) -> str:
+    """Return what the title of a table says of the times in it, which `instant` shows without a zone."""
+    reader = READER_ZONE.get()
+    if reader is None or reader.key == timezone:
+        return f"times in {timezone}"
+    return f"times in {reader.key}, in brackets in {timezone} where that differs"
 
 
 def from_now(at: datetime, *, now: datetime) -> str:

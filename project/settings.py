@@ -84,6 +84,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "project.reader.reader_zone",
 ]
 ROOT_URLCONF = "project.urls"
 ASGI_APPLICATION = "project.asgi.application"
@@ -314,6 +315,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("favicon.svg")}
     ],
+    "SCRIPTS": [lambda _: static("monitors/admin.js")],
     "LOGIN": {"form": "project.login.LoginForm"},
     "SITE_URL": None,
     "SHOW_HISTORY": True,

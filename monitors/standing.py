@@ -1,0 +1,59 @@
+"""What the list of monitors says of each: failing since when and why, and what runs now. Two statements a page."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.db.models import Case, Count, Min, OuterRef, Subquery, When
+
+from monitors.models import MonitorEnvironment
+
+RUN_MAX = timedelta(days=8)
+"""No run is open for longer: a runtime has at most seven days."""
+WORDS = {"missed": "missed", "timeout": "timed out", "error": "error"}
+
+
+def failing_first() -> Case:
+    """Return an order: monitors that are judged and have an open incident come first."""
+    incidents = apps.get_model("incidents", "Incident")._default_manager
+    failing = incidents.filter(resolved_at__isnull=True).values("monitor_environment__monitor")
+    return Case(When(status="active", pk__in=failing, then=0), default=1)
+
+
+def attach_failures(monitors: Sequence[Any]) -> None:
+    """Give each monitor `failing_since` (its oldest open incident) and `failing_why` (the newest failure of that)."""
+    occurrences = apps.get_model("incidents", "Occurrence")._default_manager.filter(incident=OuterRef("pk"))
+    newest = Subquery(occurrences.order_by("-id").values("explanation")[:1])
+    incidents = apps.get_model("incidents", "Incident")._default_manager.filter(
+        resolved_at__isnull=True, monitor_environment__monitor__in=[monitor.pk for monitor in monitors]
+    )
+    oldest = (
+        incidents.order_by("monitor_environment__monitor", "started_at", "id")
+        .distinct("monitor_environment__monitor")
+        .annotate(newest=newest)
+        .values_list("monitor_environment__monitor", "started_at", "newest")
+    )
+    found = {monitor_id: (since, why_of(explanation or {})) for monitor_id, since, explanation in oldest}
+    for monitor in monitors:
+        monitor.failing_since, monitor.failing_why = found.get(monitor.pk, (None, ""))
+
+
+def attach_runs(monitors: Sequence[Any], *, now: datetime) -> None:
+    """Give each monitor `running_count` and `running_since`: its runs in progress. Index: checkin_running."""
+    environments = MonitorEnvironment.objects.filter(monitor__in=[monitor.pk for monitor in monitors])
+    runs = apps.get_model("checkins", "CheckIn")._default_manager.filter(
+        monitor_environment__in=environments.values("pk"), status="in_progress", date_added__gt=now - RUN_MAX
+    )
+    rows = runs.order_by().values("monitor").annotate(count=Count("pk"), since=Min("date_added"))
+    found = {row["monitor"]: (row["count"], row["since"]) for row in rows}
+    for monitor in monitors:
+        monitor.running_count, monitor.running_since = found.get(monitor.pk, (0, None))
+
+
+def why_of(explanation: dict[str, Any]) -> str:
+    """Return in a few words what an occurrence says: "missed", "error, exit status 3"."""
+    kind = str(explanation.get("kind") or "")
+    words = WORDS.get(kind, kind)
+    status = explanation.get("exit_status")
+    return words if status is None else f"{words}, exit status {status}"
