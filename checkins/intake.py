@@ -214,19 +214,18 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
                     continue
             guids.append(sender.monitor_guid)
     if keys:
-        projects = dict(
-            fetch_rows(
-                """
-                SELECT public_key, project_id FROM monitors_ingestkey
-                 WHERE public_key = ANY(%s::text[]) AND is_active
-                """,
-                [array_literal("text", sorted(keys))],
-            )
+        rows = fetch_rows(
+            """
+            SELECT public_key, id, project_id FROM monitors_ingestkey
+             WHERE public_key = ANY(%s::text[]) AND is_active
+            """,
+            [array_literal("text", sorted(keys))],
         )
+        active = {public_key: KnownSender(project_id, key_id=id_) for public_key, id_, project_id in rows}
         for sender in senders:
-            project_id = projects.get(sender.public_key)
-            if project_id is not None and sender.project_id in (None, project_id):
-                known[sender] = KnownSender(project_id)
+            key = active.get(sender.public_key)
+            if key is not None and sender.project_id in (None, key.project_id):
+                known[sender] = key
     if guids:
         rows = fetch_rows(
             """
@@ -236,7 +235,7 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
             [array_literal("uuid", guids)],
         )
         for guid, id_, project_id, slug, name in rows:
-            found = KnownSender(project_id, slug, name)
+            found = KnownSender(project_id, slug, name, key_id=0)
             known[Sender(monitor_guid=guid)] = found
             hints.senders[guid] = found, id_
     for sender in senders:

@@ -60,6 +60,7 @@ class ProblemKind(StrEnum):
     MONITOR_ENVIRONMENT_RATELIMITED = "MONITOR_ENVIRONMENT_RATELIMITED"
     ORGANIZATION_KILLSWITCH_ENABLED = "ORGANIZATION_KILLSWITCH_ENABLED"
     MONITOR_INVALID_OWNER = "MONITOR_INVALID_OWNER"
+    KEY_BUDGET_EXCEEDED = "KEY_BUDGET_EXCEEDED"
 
 
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
@@ -91,6 +92,9 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     ),
     ProblemKind.ORGANIZATION_KILLSWITCH_ENABLED: "Taking check-ins is switched off.",
     ProblemKind.MONITOR_INVALID_OWNER: "The owner named for the monitor does not exist.",
+    ProblemKind.KEY_BUDGET_EXCEEDED: (
+        "The key has used up what it may create or store in an hour or a day; what exists goes on as before."
+    ),
 }
 
 
@@ -147,7 +151,8 @@ class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     `repeat_key` is equal for messages that a client sends again because it missed the answer, and for no others; it
     is only of use for messages without an id. `exit_status` and `log` are kept with the run.
     `payload` is what was sent, kept to be shown beside a stored problem; it never holds a NUL or a lone surrogate,
-    which PostgreSQL cannot store.
+    which PostgreSQL cannot store. `key_id` is the ingest key that sent it, whose budgets pay for it; 0 for the address
+    of a monitor, None for nobody (D38).
     """
 
     project_id: int
@@ -169,6 +174,7 @@ class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     log: RunLog | None = None
     problems: tuple[Problem, ...] = ()
     payload: Mapping[str, object]
+    key_id: int | None = None
 
 
 class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +193,7 @@ class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
     log: RunLog
     config_if_new: MonitorConfig | None = None
     payload: Mapping[str, object]
+    key_id: int | None = None
 
 
 class RefusedCheckIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,6 +209,7 @@ class RefusedCheckIn(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     problems: tuple[Problem, ...]
     payload: Mapping[str, object]
+    key_id: int | None = None
 
 
 class LossReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +224,7 @@ class LossReport(msgspec.Struct, frozen=True, kw_only=True):
     reported_at: datetime | None
     received_at: datetime
     source: Source
+    key_id: int | None = None
 
 
 Message = CheckInMessage | LogMessage | RefusedCheckIn | LossReport

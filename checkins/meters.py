@@ -1,5 +1,7 @@
 """What the ingest counts: per batch, not per check-in, so that it costs next to nothing."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Histogram
 
 from monitors.meters import METERS
@@ -11,6 +13,12 @@ outcomes = Counter(
     registry=METERS,
 )
 stored, spooled, refused = (outcomes.labels(outcome) for outcome in ("stored", "spooled", "refused"))
+budget_refused = Counter(
+    "watchclock_key_budget_refused",
+    "What was refused or only counted since its key had used up a budget, by budget.",
+    ["budget"],
+    registry=METERS,
+)
 batch_requests = Histogram(
     "watchclock_ingest_batch_requests",
     "Requests of a batch for PostgreSQL.",
@@ -29,6 +37,12 @@ wait_seconds = Histogram(
     registry=METERS,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+
+
+def observe_refused(counts: Mapping[str, int]) -> None:
+    """Count what keys could not pay for, by budget."""
+    for budget, count in counts.items():
+        budget_refused.labels(budget).inc(count)
 
 
 def observe_batch(requests: int, *, waited: float, seconds: float) -> None:

@@ -296,6 +296,32 @@ class ProcessingError(models.Model):
         return f"{self.kind} {self.slug}"
 
 
+class KeyUse(models.Model):
+    """What an ingest key has used of one of its budgets in an hour or a day that began at `since` (D38).
+
+    `key_id` 0 stands for the addresses of the project's monitors. Keys may be deleted meanwhile, so nothing is referred
+    to. The sum over the `stripe`s counts, see `checkins.budgets`.
+    """
+
+    project_id = models.BigIntegerField()
+    key_id = models.BigIntegerField()
+    budget = models.CharField(max_length=20)
+    since = models.DateTimeField()
+    stripe = models.PositiveSmallIntegerField()
+    used = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project_id", "key_id", "budget", "since", "stripe"], name="key_use_once_a_period"
+            ),
+            models.CheckConstraint(condition=Q(used__gte=0), name="key_use_counts_from_zero"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.used} {self.budget} since {self.since:%Y-%m-%d %H:%M}"
+
+
 class IngestNode(models.Model):
     """A process that takes check-ins, or took them. Its id is the one in its spool file, which a successor adopts.
 

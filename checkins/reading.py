@@ -128,7 +128,9 @@ class Reading:
             self.answer = self.route.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
             return
         try:
-            self.decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
+            decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
+            paid = [msgspec.structs.replace(message, key_id=sender.key_id) for message in decoded.messages]
+            self.decoded = decoded._replace(messages=paid)
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error

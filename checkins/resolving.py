@@ -13,6 +13,7 @@ import msgspec
 from django.conf import settings
 from django.db.models import Count
 
+from checkins.budgets import Budget, account, exceeded, grant
 from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
 from checkins.parsing import dropped_part
 from checkins.protocols.request import KnownSender, Sender
@@ -28,6 +29,9 @@ from monitors.state import MonitorRules, MonitorStatus
 
 PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP, Source.SIMULATION})
 """Clients that send the configuration with only one of a run's messages, in any order (D17)."""
+
+SAYS_WHY_THERE_IS_NONE = frozenset({ProblemKind.MONITOR_LIMIT_EXCEEDED, ProblemKind.KEY_BUDGET_EXCEEDED})
+"""Of a message whose monitor is not there: that nobody knows it need not be said as well."""
 
 
 class KnownMonitor(msgspec.Struct, frozen=True):
@@ -153,7 +157,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
         item.monitor = found.monitors.get(item.key)
         if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
-    park(_without_problems(item.message) for item in items if _waits_for_its_monitor(item))
+    _park([item for item in items if _waits_for_its_monitor(item)], now=now)
     _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, hints, now=now)
     return changes
 
@@ -240,7 +244,7 @@ def _waits_for_its_monitor(item: BatchItem) -> bool:
     """Tell whether the item's monitor may still come with the run's other message (D17)."""
     if item.monitor is not None or item.message.source not in PARKING_SOURCES:
         return False
-    item.outcome.parked = not any(p.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for p in item.outcome.problems)
+    item.outcome.parked = not any(problem.kind in SAYS_WHY_THERE_IS_NONE for problem in item.outcome.problems)
     return item.outcome.parked
 
 
@@ -251,12 +255,23 @@ def _without_problems(message: CheckInMessage | LogMessage) -> CheckInMessage | 
     return msgspec.structs.replace(message, problems=(), config_problem=None)
 
 
+def _park(items: Sequence[BatchItem], *, now: datetime) -> None:
+    """Keep what waits for its monitor, as far as its key can pay for it (D38)."""
+    wishes = [account(item.message.project_id, item.message.key_id, Budget.PARKED) for item in items]
+    for item, is_granted in zip(items, grant(wishes, now=now), strict=True):
+        if not is_granted:
+            item.outcome.parked = False
+            what = f"monitor_slug {item.message.raw_slug!r} is not known, and its check-in cannot wait for it"
+            item.outcome.problems.append(exceeded(Budget.PARKED, item.message.raw_slug, what))
+    park(_without_problems(item.message) for item in items if item.outcome.parked)
+
+
 def _has_active_monitor(item: BatchItem) -> bool:
     """Tell whether the item's monitor listens; refuse the item otherwise."""
     message = item.message
     if item.monitor is None:
         if not (
-            item.outcome.parked or any(p.kind is ProblemKind.MONITOR_LIMIT_EXCEEDED for p in item.outcome.problems)
+            item.outcome.parked or any(problem.kind in SAYS_WHY_THERE_IS_NONE for problem in item.outcome.problems)
         ):
             item.outcome.problems.append(monitor_not_found(message))
         return False
@@ -309,10 +324,19 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[
         .values_list("project_id")
         .annotate(Count("id"))
     )
+    first: dict[tuple[int, str], BatchItem] = {}
+    for item in items:
+        first.setdefault(item.key, item)
+    wishes = [account(one.message.project_id, one.message.key_id, Budget.MONITORS) for one in first.values()]
+    granted = dict(zip(first, grant(wishes, now=now), strict=True))
     new: dict[tuple[int, str], Monitor] = {}
     for item in items:
         project_id, slug = key = item.key
         if key in new:
+            continue
+        if not granted[key]:
+            what = f"monitor_slug {slug!r} was not created"
+            item.outcome.problems.append(exceeded(Budget.MONITORS, slug, what))
             continue
         if counts.get(project_id, 0) >= settings.MONITORS_PER_PROJECT:
             item.refuse(
@@ -467,6 +491,7 @@ def _resolve_environments(
     """Give each item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
     missing = {_environment_key(item) for item in items} - found.environments.keys()
     environments: Mapping[tuple[int, str], int] = found.environments
+    unpaid: set[tuple[int, str]] = set()
     if missing:
         monitor_ids = {monitor_id for monitor_id, _ in missing}
         counts = dict(
@@ -476,8 +501,14 @@ def _resolve_environments(
             .values_list("monitor_id")
             .annotate(Count("id"))
         )
+        first: dict[tuple[int, str], BatchItem] = {}
+        for item in items:
+            if _environment_key(item) in missing:
+                first.setdefault(_environment_key(item), item)
+        wishes = [account(item.message.project_id, item.message.key_id, Budget.ENVIRONMENTS) for item in first.values()]
+        unpaid = {key for key, is_granted in zip(first, grant(wishes, now=now), strict=True) if not is_granted}
         allowed = set()
-        for monitor_id, name in sorted(missing):
+        for monitor_id, name in sorted(missing - unpaid):
             if counts.get(monitor_id, 0) < settings.ENVIRONMENTS_PER_MONITOR and monitor_id in growing:
                 counts[monitor_id] = counts.get(monitor_id, 0) + 1
                 allowed.add((monitor_id, name))
@@ -485,7 +516,11 @@ def _resolve_environments(
         environments = _Found(items, hints).environments
     for item in items:
         item.environment_id = environments.get(_environment_key(item))
-        if item.environment_id is None:
+        if item.environment_id is None and _environment_key(item) in unpaid:
+            name = item.message.environment
+            what = f"environment {name!r} of monitor {item.message.slug!r} was not created"
+            item.outcome.problems.append(exceeded(Budget.ENVIRONMENTS, name, what))
+        elif item.environment_id is None:
             item.refuse(
                 ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED,
                 "environment",

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from msgspec.structs import replace
 
+from checkins.budgets import Account, Budget, account, charge, exceeded, room
 from checkins.limits import limits
 from checkins.messages import (
     CheckInMessage,
@@ -33,6 +34,7 @@ from checkins.messages import (
 )
 from checkins.models import WaitingCheckIn
 from checkins.partitions import is_guid_index
+from checkins.refusals import ProblemReport, keep_loss_reports, record_problems
 from checkins.resolving import BatchItem, Hints, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
 from checkins.transitions import (
     SPARED_TIMES,
@@ -46,16 +48,13 @@ from checkins.transitions import (
 )
 from checkins.waiting import described, keep_failed, restored, take_settled
 from checkins.writing import (
-    ProblemReport,
     insert_attempts,
     insert_checkins,
     insert_logs,
-    insert_loss_reports,
     load_by_guid,
     load_newest_errors,
     load_repeatable,
     load_running,
-    record_problems,
     update_checkins,
 )
 from incidents.letters import log_tail
@@ -66,6 +65,7 @@ from monitors.environments import LockedEnvironment, save_environments
 LOG_TAIL_BYTES = 20_000
 """More than the lines of a log that a mail holds (`incidents.letters`)."""
 T = TypeVar("T")
+Log = tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 SETTLED_MAX = 500
 """Parked check-ins that are settled in one transaction."""
@@ -137,9 +137,9 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_par
             refused.append((sent, outcome))
     changes = resolve(items, now=now, hints=hints, takes_parked=takes_parked)
     environments = lock_batch(items, changes, hints)
-    _decide_and_write(items, environments)
-    insert_loss_reports(loss_reports)
-    _store_problems(refused, items)
+    _decide_and_write(items, environments, now=now)
+    keep_loss_reports(loss_reports, now=now)
+    _store_problems(refused, items, now=now)
     return outcomes
 
 
@@ -152,17 +152,21 @@ def settle_parked(*, now: datetime) -> int:
         ready, late = take_settled(now=now, most=SETTLED_MAX)
         _receive_or_keep(ready, now=now)
         record_problems(
-            ProblemReport(
-                project_id=message.project_id,
-                monitor_id=None,
-                slug=message.slug,
-                environment=message.environment,
-                source=message.source,
-                received_at=message.received_at,
-                problem=monitor_not_found(message),
-                payload=message.payload,
-            )
-            for message in late
+            (
+                ProblemReport(
+                    project_id=message.project_id,
+                    monitor_id=None,
+                    slug=message.slug,
+                    environment=message.environment,
+                    source=message.source,
+                    received_at=message.received_at,
+                    problem=monitor_not_found(message),
+                    payload=message.payload,
+                    key_id=message.key_id,
+                )
+                for message in late
+            ),
+            now=now,
         )
         return len(ready) + len(late)
 
@@ -261,12 +265,12 @@ class _Runs:
             runs.append(run)
 
 
-def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment]) -> None:
+def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
     open_items = [item for item in items if item.environment_id is not None]
     runs = _load_runs(open_items, environments)
     verdicts: list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]] = []
     earlier_words: list[tuple[tuple[int, uuid.UUID], EarlierWord]] = []
-    logs: list[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]] = []
+    logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
     per_minute_max = settings.CHECKINS_PER_MINUTE
@@ -291,7 +295,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             environment.state = counted
             item.outcome.accepted = True
             item.outcome.guid = message.check_in_id if existing is None else existing.guid
-            logs.append((environment.id, item.outcome.guid, "", message.received_at, message.source, message.log))
+            log = environment.id, item.outcome.guid, "", message.received_at, message.source, message.log
+            logs.append((item, log))
             continue
         if existing is None and runs.was_told(environment.id, message):
             environment.state = counted
@@ -320,23 +325,31 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         item.outcome.guid = checkin.guid
         runs.put(message.project_id, checkin)
         if message.log is not None and not is_crowded:
-            logs.append(
-                (
-                    environment.id,
-                    checkin.guid,
-                    message.status.value,
-                    message.received_at,
-                    message.source,
-                    message.log,
-                )
-            )
+            status, source = message.status.value, message.source
+            logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
         if effect.earlier_word is not None and not is_crowded:
             earlier_words.append(((message.project_id, checkin.guid), effect.earlier_word))
         if effect.verdict is not Verdict.NOTHING:
             verdicts.append((effect.verdict, environment, checkin, message.received_at))
-    errors = {(environment_id, guid): log for environment_id, guid, status, _, _, log in logs if status == "error"}
+    errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
     _write(runs, verdicts, earlier_words, environments, errors)
-    insert_logs(logs)
+    insert_logs(_within_budget(logs, now=now))
+
+
+def _within_budget(logs: Sequence[tuple[BatchItem, Log]], *, now: datetime) -> Iterator[Log]:
+    """Yield the logs that their keys can pay for (D38); their runs count in any case."""
+    paying = [account(item.message.project_id, item.message.key_id, Budget.LOG_BYTES) for item, _ in logs]
+    left = room({one for one in paying if one is not None}, now=now)
+    amounts: dict[Account, int] = {}
+    for (item, log), one in zip(logs, paying, strict=True):
+        if one is not None:
+            if amounts.get(one, 0) >= left[one]:
+                what = f"the output of {item.message.slug!r} was not kept, its run was"
+                item.outcome.problems.append(exceeded(Budget.LOG_BYTES, item.message.slug, what))
+                continue
+            amounts[one] = amounts.get(one, 0) + len(log[-1].body)
+        yield log
+    charge(amounts, now=now)
 
 
 def _refuse_for_the_limit(item: BatchItem, per_minute_max: int) -> None:
@@ -485,7 +498,9 @@ def _rounds(
 # --- processing errors ----------------------------------------------------------------------------------------------
 
 
-def _store_problems(refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Sequence[BatchItem]) -> None:
+def _store_problems(
+    refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Sequence[BatchItem], *, now: datetime
+) -> None:
     """Store what was wrong, beside the monitor where it is known. Source: reference section 15."""
     monitors = find_monitors({(message.project_id, message.slug) for message, _ in refused if message.slug})
     reports: list[tuple[CheckInMessage | LogMessage | RefusedCheckIn, int | None, Outcome]] = [
@@ -497,16 +512,20 @@ def _store_problems(refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Se
         if item.outcome.problems
     ]
     record_problems(
-        ProblemReport(
-            project_id=message.project_id,
-            monitor_id=monitor_id,
-            slug=message.slug,
-            environment=message.environment,
-            source=message.source,
-            received_at=message.received_at,
-            problem=problem,
-            payload=message.payload,
-        )
-        for message, monitor_id, outcome in reports
-        for problem in outcome.problems
+        (
+            ProblemReport(
+                project_id=message.project_id,
+                monitor_id=monitor_id,
+                slug=message.slug,
+                environment=message.environment,
+                source=message.source,
+                received_at=message.received_at,
+                problem=problem,
+                payload=message.payload,
+                key_id=message.key_id,
+            )
+            for message, monitor_id, outcome in reports
+            for problem in outcome.problems
+        ),
+        now=now,
     )

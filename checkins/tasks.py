@@ -7,6 +7,7 @@ from functools import partial
 from celery import shared_task
 
 from checkins import housekeeping, partitions, services
+from checkins.budgets import prune_key_uses
 from checkins.nodes import forget_gone_nodes
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
 from monitors import pruning
@@ -38,6 +39,7 @@ def keep_house() -> int:
                     housekeeping.prune_logs,
                     housekeeping.prune_loss_reports,
                     housekeeping.prune_strays,
+                    prune_key_uses,
                     forget_gone_nodes,
                     prune_occurrences,
                     prune_messages,

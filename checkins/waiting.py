@@ -18,6 +18,7 @@ from checkins.models import WaitingCheckIn
 from checkins.parsing import ENVIRONMENT_CHARACTERS_MAX, storable
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
+from checkins.refusals import shortened
 from monitors.bulk import array_literal, fetch_rows, insert_rows
 from monitors.slugs import SLUG_CHARACTERS_MAX
 
@@ -45,7 +46,10 @@ def park(messages: Iterable[Waiting]) -> None:
                 "",
                 message.source.value,
                 message.received_at,
-                {"type": type(message).__name__, "fields": message},
+                {
+                    "type": type(message).__name__,
+                    "fields": msgspec.structs.replace(message, payload=shortened(message.payload)),
+                },
             )
             for message in messages
         ]

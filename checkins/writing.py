@@ -8,12 +8,11 @@ overdue, has no such bound: a spool may bring them from any day.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from checkins.messages import CheckInStatus, LossReport, Problem, RunLog, Source
+from checkins.messages import CheckInStatus, LossReport, RunLog, Source
 from checkins.transitions import LIFE_MAX, CheckInState, EarlierWord
 from monitors.bulk import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
@@ -381,69 +380,4 @@ def insert_loss_reports(reports: Iterable[LossReport]) -> None:
             )
             for report in reports
         ],
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemReport:
-    """A problem, where it belongs, and what was sent. `monitor_id` is None where the slug is not known."""
-
-    project_id: int
-    monitor_id: int | None
-    slug: str
-    environment: str
-    source: Source
-    received_at: datetime
-    problem: Problem
-    payload: Mapping[str, object]
-
-
-def record_problems(reports: Iterable[ProblemReport]) -> None:
-    """Store processing errors, one row a minute and kind for the same monitor and environment (D13). One statement."""
-    rows: dict[tuple[Any, ...], list[Any]] = {}
-    for report in reports:
-        minute = report.received_at.replace(second=0, microsecond=0)
-        problem = report.problem
-        key = (report.project_id, report.slug, report.environment, problem.kind.value, problem.field, minute)
-        first, last, count = report.received_at, report.received_at, 1
-        if key in rows:
-            first, last, count = rows[key][-4], max(last, rows[key][-3]), rows[key][-2] + 1
-            payload = rows[key][-1]
-        else:
-            payload = report.payload
-        rows[key] = [
-            *key,
-            report.monitor_id,
-            problem.value,
-            problem.message,
-            report.source.value,
-            first,
-            last,
-            count,
-            payload,
-        ]
-    insert_rows(
-        "checkins_processingerror",
-        {
-            "project_id": "bigint",
-            "slug": "text",
-            "environment": "text",
-            "kind": "text",
-            "field": "text",
-            "minute": "timestamptz",
-            "monitor_id": "bigint",
-            "value": "text",
-            "message": "text",
-            "source": "text",
-            "first_received_at": "timestamptz",
-            "last_received_at": "timestamptz",
-            "count": "integer",
-            "payload": "jsonb",
-        },
-        [rows[key] for key in sorted(rows)],
-        tail="""
-        ON CONFLICT (project_id, slug, environment, kind, field, minute) DO UPDATE SET
-            count = checkins_processingerror.count + excluded.count,
-            last_received_at = greatest(checkins_processingerror.last_received_at, excluded.last_received_at)
-        """,
     )

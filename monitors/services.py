@@ -55,7 +55,7 @@ CHANGEABLE_COLUMNS = {
 
 
 def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
-    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Three statements.
+    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements.
 
     Needs a transaction: the snapshots are held until they are referred to.
     """
@@ -68,7 +68,7 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
         by_digest.setdefault(digest, []).append(monitor)
     if not configs:
         return
-    ids = _hold_snapshots(configs)
+    ids: dict[str, int] = {}
     while missing := sorted(configs.keys() - ids.keys()):
         insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in missing])
         ids |= _hold_snapshots(missing)

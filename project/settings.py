@@ -152,6 +152,19 @@ CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6,
 MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
 ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
 
+KEY_MONITORS_PER_HOUR = environment.whole_number("KEY_MONITORS_PER_HOUR", default=5_000, least=1, most=10_000_000)
+KEY_ENVIRONMENTS_PER_HOUR = environment.whole_number(
+    "KEY_ENVIRONMENTS_PER_HOUR", default=10_000, least=1, most=10_000_000
+)
+KEY_PARKED_PER_HOUR = environment.whole_number("KEY_PARKED_PER_HOUR", default=10_000, least=1, most=10_000_000)
+KEY_REFUSALS_PER_DAY = environment.whole_number("KEY_REFUSALS_PER_DAY", default=100_000, least=1, most=10_000_000)
+KEY_REFUSAL_BYTES_PER_DAY = environment.whole_number(
+    "KEY_REFUSAL_BYTES_PER_DAY", default=100_000_000, least=100_000, most=1 << 40
+)
+KEY_LOG_BYTES_PER_DAY = environment.whole_number(
+    "KEY_LOG_BYTES_PER_DAY", default=2_000_000_000, least=100_000, most=1 << 44
+)
+
 # --- How much is taken, and for how long it may wait ----------------------------------------------------------------
 
 INGEST_BODY_BYTES_MAX = environment.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, least=100_000, most=1 << 30)

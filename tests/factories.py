@@ -21,6 +21,7 @@ from checkins.models import (
     CheckInLog,
     ClientLossReport,
     IngestNode,
+    KeyUse,
     ListeningSpan,
     MinuteVolume,
     ProcessingError,
@@ -266,6 +267,18 @@ class ProcessingErrorFactory(DjangoModelFactory[ProcessingError]):
     first_received_at = NOW
     last_received_at = NOW
     payload = LazyAttribute(lambda row: {"monitor_slug": row.slug, "status": "ok"})
+
+
+class KeyUseFactory(DjangoModelFactory[KeyUse]):
+    class Meta:
+        model = KeyUse
+
+    project_id = Sequence(lambda n: n + 1)
+    key_id = 1
+    budget = "monitors"
+    since = NOW
+    stripe = 0
+    used = 1
 
 
 class IssueFactory(DjangoModelFactory[Issue]):

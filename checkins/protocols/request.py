@@ -72,11 +72,15 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class KnownSender(msgspec.Struct, frozen=True):
-    """A sender that was found: its project, and its monitor if it spoke through a monitor's own address."""
+    """A sender that was found: its project, and its monitor if it spoke through a monitor's own address.
+
+    `key_id` is the ingest key that pays for what it sends: 0 for a monitor's address, None if nobody pays.
+    """
 
     project_id: int
     slug: str | None = None
     raw_slug: str | None = None
+    key_id: int | None = None
 
 
 class Decoded(NamedTuple):

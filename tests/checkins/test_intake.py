@@ -12,10 +12,10 @@ from checkins.limits import limits
 from checkins.messages import CheckInMessage, Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.models import CheckIn, ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.protocols.request import IngestRequest, KnownSender
+from checkins.refusals import record_problems
 from checkins.services import receive, retry_failed, settle_parked
 from checkins.transitions import decide_checkin
 from checkins.waiting import keep_failed, keep_failed_request, restored
-from checkins.writing import record_problems
 from monitors.models import IngestKey, Monitor
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
 from tests.messages import make_config, make_message, run_id
@@ -59,7 +59,7 @@ def broken(*_arguments, **_more):
 def test_d14_a_loss_report_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
     MonitorFactory(project=key.project, slug="nightly")
     with monkeypatch.context() as patch:
-        patch.setattr(services, "insert_loss_reports", lambda reports: reports and broken())
+        patch.setattr(services, "keep_loss_reports", lambda reports, **_: reports and broken())
         [answer] = take([an_envelope(key, LOSS, GOOD)], now=NOW)
     assert answer.status == 200
     assert CheckIn.objects.count() == 1
@@ -72,8 +72,8 @@ def test_d14_a_loss_report_that_meets_an_error_of_ours_is_kept_and_can_be_proces
 def test_d14_a_refusal_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
     MonitorFactory(project=key.project, slug="nightly")
 
-    def record(reports):
-        record_problems(report if report.problem.field != "status" else broken() for report in reports)
+    def record(reports, *, now):
+        record_problems((report if report.problem.field != "status" else broken() for report in reports), now=now)
 
     with monkeypatch.context() as patch:
         patch.setattr(services, "record_problems", record)

@@ -202,6 +202,12 @@ VIOLATIONS = [
         "archived and dated",
         changed(factories.IssueFactory, {"status": "resolved"}, status="archived"),
     ),
+    ("key_use_counts_from_zero", "less", changed(factories.KeyUseFactory, used=-1)),
+    (
+        "key_use_once_a_period",
+        "the same period",
+        doubled(factories.KeyUseFactory, "project_id", "key_id", "budget", "since", "stripe"),
+    ),
     ("loss_report_counts_at_least_one", "none", changed(factories.ClientLossReportFactory, quantity=0)),
     ("monitor_crontab_xor_interval", "both", changed(factories.MonitorFactory, **INTERVAL)),
     ("monitor_crontab_xor_interval", "neither", changed(factories.MonitorFactory, crontab=None)),
