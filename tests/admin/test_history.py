@@ -40,7 +40,7 @@ class TestFindingCheckIns:
             # Of a table with one row the planner takes any index.
             columns = (
                 "project_id, monitor_id, monitor_environment_id, shard, status, date_added, date_updated, received_at,"
-                " source, config_id"
+                " source, config_id, folded_count"
             )
             cursor.execute(
                 f"INSERT INTO checkins_checkin (guid, {columns})"  # noqa: S608
