@@ -23,6 +23,7 @@ from monitors.services import attach_config_snapshots
 
 SETTINGS = {
     "ALERT_EMAIL_TO": ["people@example.org"],
+    "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",  # Nothing is sent, but not for want of a server.
     "CHECKINS_PER_MINUTE": 10_000,
     "EARLY_CHECKIN_SECONDS": 0.0,
     "INGEST_NODE_SILENT_SECONDS": 86_400,

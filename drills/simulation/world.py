@@ -21,7 +21,7 @@ from itertools import count
 from typing import Any
 from unittest import mock
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from checkins import nodes
 from checkins.intake import is_not_now, take
@@ -33,6 +33,7 @@ from clocktasks.clock import TaskKind
 from drills.simulation.interleaving import Actor, Stage, State
 from incidents import delivery, outbox, wake
 from incidents.addressees import recipients
+from incidents.attempts import LEASE
 
 START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -548,7 +549,8 @@ class World:
         self._at(self.now + (seconds or self.chance.choice([1, 15, 70])) * SECOND, restart)
 
     def _skew(self) -> None:
-        self.skew = self.chance.choice([-90, -30, 0, 30, 90]) * SECOND
+        most = SKEW_MAX // SECOND
+        self.skew = self.chance.choice([-most, -30, 0, 30, most]) * SECOND
         self._note(f"the clock of beat and workers is {self.skew.total_seconds():+g} s wrong")
 
     def _at(self, at: datetime, happen: Callable[[], None]) -> None:
@@ -616,9 +618,12 @@ class World:
         # The last ticks: every deadline that is left passes.
         self.now = self.minute + max(job.runtime for job in self.jobs) * MINUTE + 2 * SECOND
         self._run_until_settled(lambda: True)
-        for task in (clock_tasks.tick.name, DELIVER):
-            self.publish(BrokerMessage(task, (), {}, self.now))
-            self._run_until_settled(lambda: True)
+        self.publish(BrokerMessage(clock_tasks.tick.name, (), {}, self.now))
+        self._run_until_settled(lambda: True)
+        # What a killed worker had claimed is free again when its claim is over, by whatever clock it was made.
+        self.now += LEASE + SKEW_MAX
+        self.publish(BrokerMessage(DELIVER, (), {}, self.now))
+        self._run_until_settled(lambda: True)
 
     def _run_until_settled(self, is_over: Callable[[], bool]) -> None:
         """Make steps; once `is_over` and while settling, until nobody has anything left to do."""
@@ -726,7 +731,7 @@ class World:
         message = self.workers.pop(actor, None)
         if actor.is_killed:
             actor.error = None  # Whatever it met on its way out, nobody heard of it.
-        if actor.error is not None and not (actor.has_lost_connection and is_not_now(actor.error)):
+        if actor.error is not None and not (actor.has_lost_connection and _is_of_connection(actor.error)):
             raise actor.error
         # With late acknowledgement, what a dead worker had in hand is delivered again, unless the broker lost it.
         if message is not None and actor.is_killed and self.chance.random() < 0.7:
@@ -789,7 +794,15 @@ class World:
             yield
 
 
+def _is_of_connection(error: BaseException) -> bool:
+    """Tell whether an error may be that of a connection that broke; the product can only ask whoever has it (D36)."""
+    has_state = getattr(error.__cause__, "sqlstate", None) is not None
+    return is_not_now(error) or (isinstance(error, (OperationalError, InterfaceError)) and not has_state)
+
+
 DELIVER = "deliver"
+SKEW_MAX = timedelta(seconds=90)
+"""How wrong the clock of beat and workers may be."""
 TASKS: dict[str, Callable[..., object]] = {
     clock_tasks.tick.name: clock_tasks.tick.run,
     clock_tasks.process_clock_task.name: clock_tasks.process_clock_task.run,
