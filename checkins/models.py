@@ -56,9 +56,18 @@ class CheckIn(models.Model):
     wide_exit_status = models.BigIntegerField(null=True, blank=True)
     repeat_key = models.UUIDField(null=True, blank=True, editable=False)
     failed_at = models.DateTimeField(null=True, blank=True)
+    # Null, not empty: while nothing else says why, it is that we were deaf. A check would be made of every row.
+    unknown_because = models.CharField(  # noqa: DJ001
+        max_length=10,
+        null=True,
+        blank=True,
+        choices={"disabled": "its monitor was disabled", "deleted": "its environment was being deleted"},
+    )
     # Not positive: a check would be made of every row when the column is added.
     folded_count = models.IntegerField(
-        default=0, help_text="Errors of the same minute, far above the limit, that counted and have no row (D39)."
+        default=0,
+        db_default=0,
+        help_text="Errors of the same minute, far above the limit, that counted and have no row (D39).",
     )
     # Null, not empty: set exactly with finished_at is a constraint.
     finished_status = models.CharField(  # noqa: DJ001
@@ -117,12 +126,6 @@ class CheckIn(models.Model):
             ),
             # The history of an environment, newest first.
             models.Index(fields=["monitor_environment", "-date_added"], name="checkin_history"),
-            # What an id stands for, if it is not new and a word may change it still: see `checkins.writing`.
-            models.Index(
-                fields=["guid"],
-                condition=Q(status__in=["in_progress", "unknown", "timeout", "error"]),
-                name="checkin_open",
-            ),
             # The failing run of an environment, when its threshold is reached.
             models.Index(
                 fields=["monitor_environment", "failed_at"],

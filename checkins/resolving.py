@@ -14,7 +14,16 @@ from django.conf import settings
 from django.db.models import Count
 
 from checkins.budgets import Budget, account, exceeded, grant
-from checkins.messages import CheckInMessage, LogMessage, MonitorConfig, Outcome, Problem, ProblemKind, Source
+from checkins.messages import (
+    CheckInMessage,
+    CheckInStatus,
+    LogMessage,
+    MonitorConfig,
+    Outcome,
+    Problem,
+    ProblemKind,
+    Source,
+)
 from checkins.parsing import dropped_part
 from checkins.protocols.request import KnownSender, Sender
 from checkins.waiting import park, take_parked
@@ -159,6 +168,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
             item.outcome.problems.append(item.message.config_problem)
     _park([item for item in items if _waits_for_its_monitor(item)], now=now)
     _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, hints, now=now)
+    _find_environments_of_disabled(items, found)
     return changes
 
 
@@ -267,7 +277,7 @@ def _park(items: Sequence[BatchItem], *, now: datetime) -> None:
 
 
 def _has_active_monitor(item: BatchItem) -> bool:
-    """Tell whether the item's monitor listens; refuse the item otherwise."""
+    """Tell whether the item's monitor listens; refuse the item if there is none."""
     message = item.message
     if item.monitor is None:
         if not (
@@ -275,15 +285,29 @@ def _has_active_monitor(item: BatchItem) -> bool:
         ):
             item.outcome.problems.append(monitor_not_found(message))
         return False
-    if item.monitor.status is not MonitorStatus.ACTIVE:
-        item.refuse(
-            ProblemKind.MONITOR_DISABLED,
-            "monitor_slug",
-            message.slug,
-            f"monitor_slug {message.slug!r} is disabled and takes no check-ins; enable it to go on.",
-        )
-        return False
-    return True
+    return item.monitor.status is MonitorStatus.ACTIVE
+
+
+def _find_environments_of_disabled(items: Iterable[BatchItem], found: _Found) -> None:
+    """Let last words reach the environments that a disabled monitor has: they may end runs that it knows (D23)."""
+    for item in items:
+        if item.monitor is None or item.monitor.status is MonitorStatus.ACTIVE:
+            continue
+        if isinstance(item.message, CheckInMessage) and item.message.status is not CheckInStatus.IN_PROGRESS:
+            item.environment_id = found.environments.get(_environment_key(item))
+        if item.environment_id is None:
+            refuse_as_disabled(item)
+
+
+def refuse_as_disabled(item: BatchItem) -> None:
+    """Note that the item's monitor is disabled and takes no such message."""
+    item.refuse(
+        ProblemKind.MONITOR_DISABLED,
+        "monitor_slug",
+        item.message.slug,
+        f"monitor_slug {item.message.slug!r} is disabled and takes no check-ins but the ends of runs that it knows; "
+        "enable it to go on.",
+    )
 
 
 def monitor_not_found(message: CheckInMessage | LogMessage) -> Problem:
@@ -565,7 +589,7 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> di
 
 def _is_as_found(item: BatchItem, environment: LockedEnvironment, known: KnownMonitor, changes: Changes) -> bool:
     """Tell whether a locked row takes check-ins, and is what a hint said, with the configuration that it had."""
-    if environment.monitor_status is not MonitorStatus.ACTIVE:
+    if environment.monitor_status is not known.status:
         return False
     if not item.is_hinted:
         return True  # Looked up a moment ago: what changed since then might as well have changed after the batch.

@@ -35,7 +35,16 @@ from checkins.messages import (
 from checkins.models import WaitingCheckIn
 from checkins.partitions import is_guid_index
 from checkins.refusals import ProblemReport, keep_loss_reports, record_problems
-from checkins.resolving import BatchItem, Hints, OvertakenError, find_monitors, lock_batch, monitor_not_found, resolve
+from checkins.resolving import (
+    BatchItem,
+    Hints,
+    OvertakenError,
+    find_monitors,
+    lock_batch,
+    monitor_not_found,
+    refuse_as_disabled,
+    resolve,
+)
 from checkins.transitions import (
     SPARED_TIMES,
     CheckInState,
@@ -44,7 +53,9 @@ from checkins.transitions import (
     causal_order,
     count_towards_limit,
     decide_checkin,
+    is_known,
     is_spared,
+    takes_when_disabled,
 )
 from checkins.waiting import described, keep_failed, restored, take_settled
 from checkins.writing import (
@@ -225,7 +236,8 @@ class _Runs:
         """Return the run that a message is about. Source: reference section 6.3."""
         message = item.message
         if message.check_in_id is not None:
-            return self.by_guid.get((message.project_id, message.check_in_id))
+            named = self.by_guid.get((message.project_id, message.check_in_id))
+            return named if named is not None and is_known(named, message.received_at) else None
         assert item.environment_id is not None, "only open items have runs"
         known = [self.by_guid.get((message.project_id, run.guid), run) for run in self.running[item.environment_id]]
         still_running = [
@@ -279,6 +291,9 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         environment = environments[item.environment_id]
         message = item.message
         existing = runs.find(item)
+        if environment.off_since is not None and not takes_when_disabled(message, existing):
+            refuse_as_disabled(item)
+            continue
         counted = count_towards_limit(
             environment.state,
             received_at=message.received_at,
@@ -310,6 +325,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             environment=counted,
             rules=environment.rules,
             early_tolerance=early_tolerance,
+            off_since=environment.off_since,
         )
         environment.state = effect.environment
         if effect.problem is not None:

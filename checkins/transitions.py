@@ -30,6 +30,10 @@ LIFE_MAX = timedelta(minutes=10_080)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
 
 
+KNOWN_AFTER_END = timedelta(days=1)
+"""How long after its end, at least, the id of a run is known: a message may be sent again (D30)."""
+
+
 class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored."""
 
@@ -50,6 +54,7 @@ class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     repeat_key: uuid.UUID | None = None
     failed_at: datetime | None = None
     folded_count: int = 0
+    unknown_because: str | None = None
     finished_status: CheckInStatus | None = None
     finished_at: datetime | None = None
 
@@ -79,6 +84,19 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
     verdict: Verdict = Verdict.NOTHING
     earlier_word: EarlierWord | None = None
     problem: Problem | None = None
+
+
+def is_known(run: CheckInState, at: datetime) -> bool:
+    """Tell whether the id of a run that was found stands for it still: later, it is the id of a new run (D30).
+
+    It does for seven days after the start, and for a day after its end. A run that never ended is given up after seven
+    days at the latest.
+    """
+    if run.status in (CheckInStatus.OK, CheckInStatus.ERROR):
+        ended_at = run.date_updated
+    else:
+        ended_at = run.finished_at or run.date_added + LIFE_MAX
+    return at < max(run.date_added + LIFE_MAX, ended_at + KNOWN_AFTER_END)
 
 
 SPARED_TIMES = 10
@@ -145,14 +163,18 @@ def decide_checkin(
     environment: EnvironmentState,
     rules: MonitorRules,
     early_tolerance: timedelta,
+    off_since: datetime | None = None,
 ) -> Effect:
     """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
 
     `new_guid` names the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
+    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23).
     """
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
+        if off_since is not None:
+            return _end_uncounted(message, existing, environment, rules, off_since=off_since)
         if not _begins_anew(message, existing, environment, rules, early_tolerance=early_tolerance):
             return _continue_run(message, existing, environment, rules)
     expected_time = expected_slot(environment, rules, received_at=message.received_at)
@@ -174,6 +196,31 @@ def decide_checkin(
     if message.status is CheckInStatus.IN_PROGRESS:
         run = replace(run, date_in_progress=message.received_at, timeout_at=_deadline(run, message, rules))
     return _conclude(message, run, environment, rules, opens_run=True, early_tolerance=early_tolerance)
+
+
+def _end_uncounted(
+    message: CheckInMessage,
+    run: CheckInState,
+    environment: EnvironmentState,
+    rules: MonitorRules,
+    *,
+    off_since: datetime,
+) -> Effect:
+    """The end of a run of a disabled monitor is stored, and nothing is counted (D23)."""
+    if run.timeout_at is not None and off_since < run.timeout_at <= message.received_at:
+        # It fell due while the monitor was disabled: it is unknown, and the clock has not come to say so.
+        run = replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
+    effect = _continue_run(message, run, environment, rules)
+    ended = effect.checkin
+    if ended is not None and effect.verdict is Verdict.FAILED:
+        ended = replace(ended, failed_at=None)
+    return Effect(environment, ended, earlier_word=effect.earlier_word, problem=effect.problem)
+
+
+def takes_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
+    """Tell whether a disabled monitor takes a message: only the last word of a run that it knows (D23)."""
+    is_last_word = isinstance(message, CheckInMessage) and message.status is not CheckInStatus.IN_PROGRESS
+    return is_last_word and existing is not None
 
 
 def _begins_anew(
@@ -313,6 +360,7 @@ def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
         trace_id=run.trace_id or message.trace_id,
         exit_status=run.exit_status if message.exit_status is None else message.exit_status,
         repeat_key=message.repeat_key or run.repeat_key,
+        unknown_because=None,
     )
 
 

@@ -2,9 +2,8 @@
 
 Check-ins are partitioned by the day of their start, and each partition is another index to look into. So what ingest
 asks for says how far back it looks, and PostgreSQL leaves out the days before. `LIFE_MAX` bounds what may still change:
-a run is given up seven days after its start at the latest, and takes no word after that. What has ended ok takes none
-either, and is looked for in the last days only, see `ENDED_LOOKED_FOR`. The clock's own question, which runs are
-overdue, has no such bound: a spool may bring them from any day.
+a run is given up seven days after its start at the latest, and takes no word after that. Its id is known for a day
+more (D30). The clock's own question, which runs are overdue, has no such bound: a spool may bring them from any day.
 """
 
 import uuid
@@ -13,22 +12,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from checkins.messages import CheckInStatus, LossReport, RunLog, Source
-from checkins.transitions import LIFE_MAX, CheckInState, EarlierWord
+from checkins.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
 from monitors.bulk import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.environments import LockedEnvironment
 
-ENDED_LOOKED_FOR = timedelta(days=1)
-"""How long before a message, at least, a run may have begun whose end the message repeats; whole days are looked at.
-
-New ids are most of all, and each is looked for in vain: in every day of a week that would take as long as all the rest.
-A message that names an older run which ended ok begins a new one."""
-OPEN_STATUSES = "('in_progress', 'unknown', 'timeout', 'error')"
-"""Those that a word may change, however old it is. They have an index of their own: checkin_open."""
+NEWEST = timedelta(days=1)
+"""How long before a message, at least, most runs began that it may be about; whole days are looked at."""
 
 STATE_COLUMNS = (
     "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
     " date_in_progress, expected_time, timeout_at, duration_ms, trace_id,"
-    " COALESCE(wide_exit_status, exit_status), repeat_key, failed_at, finished_status, finished_at, folded_count"
+    " COALESCE(wide_exit_status, exit_status), repeat_key, failed_at, finished_status, finished_at, folded_count,"
+    " unknown_because"
 )
 INSERTED_COLUMNS = {
     "guid": "uuid",
@@ -54,6 +49,7 @@ INSERTED_COLUMNS = {
     "finished_status": "text",
     "finished_at": "timestamptz",
     "folded_count": "integer",
+    "unknown_because": "text",
 }
 UPDATED_COLUMNS = {
     "status": "text",
@@ -69,6 +65,7 @@ UPDATED_COLUMNS = {
     "finished_status": "text",
     "finished_at": "timestamptz",
     "folded_count": "integer",
+    "unknown_because": "text",
 }
 
 
@@ -81,7 +78,7 @@ def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
 def _state(row: Sequence[Any]) -> CheckInState:
     id_, guid, environment_id, status, date_added, date_updated, received_at, source = row[:8]
     date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key = row[8:15]
-    failed_at, finished_status, finished_at, folded_count = row[15:]
+    failed_at, finished_status, finished_at, folded_count, unknown_because = row[15:]
     return CheckInState(
         id=id_,
         guid=guid,
@@ -102,6 +99,7 @@ def _state(row: Sequence[Any]) -> CheckInState:
         finished_status=None if finished_status is None else CheckInStatus(finished_status),
         finished_at=finished_at,
         folded_count=folded_count,
+        unknown_because=unknown_because,
     )
 
 
@@ -114,8 +112,8 @@ def load_by_guid(
 ) -> dict[tuple[int, uuid.UUID], CheckInState]:
     """Return the check-ins with these (project id, guid) pairs that messages received from `since` on may be about.
 
-    Two statements at most: first the newest days, then what has not ended ok among older ones.
-    Indexes: the unique one of each partition, checkin_open.
+    Two statements at most: first the newest days, then, for what is not there, the days before. New ids are most of
+    all, and looked for in vain: one look into the unique index of each day, which for older days is read only.
     """
     if not wanted:
         return {}
@@ -124,7 +122,7 @@ def load_by_guid(
         SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
          WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
         """,  # noqa: S608
-        [*_columns(("bigint", "uuid"), wanted), _midnight(since - ENDED_LOOKED_FOR)],
+        [*_columns(("bigint", "uuid"), wanted), _midnight(since - NEWEST)],
     )
     found = _by_guid(rows)
     missing = [pair for pair in wanted if pair not in found]
@@ -132,16 +130,16 @@ def load_by_guid(
         rows = fetch_rows(
             f"""
             SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
-             WHERE guid = ANY(%s::uuid[]) AND status IN {OPEN_STATUSES} AND date_added >= %s AND date_added < %s
+             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
+               AND date_added >= %s AND date_added < %s
             """,  # noqa: S608
             [
-                array_literal("uuid", sorted(guid for _, guid in missing)),
-                _midnight(since - LIFE_MAX),
-                _midnight(since - ENDED_LOOKED_FOR),
+                *_columns(("bigint", "uuid"), missing),
+                _midnight(since - LIFE_MAX - KNOWN_AFTER_END),
+                _midnight(since - NEWEST),
             ],
         )
-        names = set(missing)
-        found |= {pair: run for pair, run in _by_guid(rows).items() if pair in names}
+        found |= _by_guid(rows)
     return found
 
 
@@ -208,7 +206,7 @@ def load_repeatable(
 ) -> dict[tuple[int, uuid.UUID], datetime]:
     """Return those of the pairs of environment and repeat key that a check-in carries, with when it was last changed.
 
-    Only changes at or after `since` are looked for, of runs that began in the days of `ENDED_LOOKED_FOR`. Index:
+    Only changes at or after `since` are looked for, of runs that began in the days of `NEWEST`. Index:
     checkin_history, of which the newest few rows of each environment are looked at.
     """
     if not keys:
@@ -224,7 +222,7 @@ def load_repeatable(
          WHERE newest.repeat_key = wanted.repeat_key AND newest.date_updated >= %s
          GROUP BY 1, 2
         """,
-        [*_columns(("bigint", "uuid"), keys), _midnight(since - ENDED_LOOKED_FOR), since],
+        [*_columns(("bigint", "uuid"), keys), _midnight(since - NEWEST), since],
     )
     return {(environment_id, key): updated for environment_id, key, updated in rows}
 
@@ -288,6 +286,7 @@ def insert_checkins(
             None if checkin.finished_status is None else checkin.finished_status.value,
             checkin.finished_at,
             checkin.folded_count,
+            checkin.unknown_because,
         )
         for environment, checkin in checkins
     ]
@@ -321,6 +320,7 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
                 None if checkin.finished_status is None else checkin.finished_status.value,
                 checkin.finished_at,
                 checkin.folded_count,
+                checkin.unknown_because,
             )
             for checkin in checkins
         ],

@@ -38,14 +38,14 @@ from clocktasks.clock import (
 )
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import deaf_spans, deaf_stretch, decided_until, finish_ticks, rows_of, write_ticks
-from clocktasks.models import AppliedTick, HeldTick, ShardClock, Tick
+from clocktasks.models import HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind, is_overtaken, is_superseded
-from monitors.bulk import fetch_rows
+from monitors.bulk import fetch_rows, insert_rows
 from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import decide_due_slots
+from monitors.expectation import DueSlot, decide_due_slots, expect_nothing
 from monitors.models import MonitorEnvironment
 from monitors.sharding import SHARDS_MAX
 
@@ -317,16 +317,34 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
             if kind is TaskKind.UNKNOWN:
                 tick = _end_of_deaf_stretch(shard, first, until=until)
             effect = TickEffect(kind, shard, tick, HANDLERS[kind](shard, tick, *((first,) if first < tick else ())))
-        AppliedTick.objects.bulk_create(
-            AppliedTick(shard=shard, kind=what.value, tick=at, marked_count=count)
-            for (what, at), count in Counter((one.kind, one.tick or tick) for one in effect.marked).items()
-        )
+        _record_applied(shard, Counter((one.kind, one.tick or tick) for one in effect.marked))
         # What is unknown is neither missed nor timed out at the same tick.
         passed = TaskKind if kind is TaskKind.UNKNOWN else (kind,)
         state = ShardState({**state.positions, **dict.fromkeys(passed, tick)}, _shard_states(shard)[shard].first_due)
         work = _next_works({shard: state}, until=until).get(shard)
     _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
     return Step(effect, None if work is None else ClockTask(work[1], shard, until))
+
+
+def _record_applied(shard: int, counts: Mapping[tuple[TaskKind, datetime], int]) -> None:
+    """Record what ticks marked. What is unknown may come of both the slots and the runs of one tick."""
+    for is_unknown in (False, True):
+        insert_rows(
+            "clocktasks_appliedtick",
+            {"shard": "smallint", "kind": "text", "tick": "timestamptz", "marked_count": "integer"},
+            [
+                (shard, kind.value, tick, count)
+                for (kind, tick), count in counts.items()
+                if (kind is TaskKind.UNKNOWN) == is_unknown
+            ],
+            tail=ADD_TO_APPLIED if is_unknown else "",
+        )
+
+
+ADD_TO_APPLIED = """
+    ON CONFLICT (tick, shard, kind) DO UPDATE
+       SET marked_count = clocktasks_appliedtick.marked_count + excluded.marked_count
+"""
 
 
 @contextlib.contextmanager
@@ -380,10 +398,10 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
         for environment in environments.values():
             slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick, deaf=deaf)
             counts = not is_overtaken(environment.state, tick)
-            for due in slots:
+            for due, why in _unjudged_slots(environment, slots):
                 checkin = (
-                    _unknown(environment, due.slot, tick=tick)
-                    if due.is_unknown
+                    _unknown(environment, due.slot, tick=tick, because=why)
+                    if due.is_unknown or why is not None
                     else _missed(environment, due.slot, tick=tick, counts=counts)
                 )
                 misses.append((environment, checkin, due.deadline))
@@ -418,6 +436,22 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
     return marked
 
 
+def _unjudged_slots(environment: LockedEnvironment, slots: Sequence[DueSlot]) -> Iterator[tuple[DueSlot, str | None]]:
+    """Yield the slots that had come before the monitor was disabled, and why they are not judged (D23).
+
+    Then nothing more is expected.
+    """
+    off_since = environment.off_since
+    if off_since is None:
+        yield from ((due, None) for due in slots)
+        return
+    for due in slots:
+        if due.slot <= off_since:
+            yield due, environment.unjudged_because(due.deadline)
+    if environment.state.pending_slot is not None and environment.state.pending_slot > off_since:
+        environment.state = expect_nothing(environment.state)
+
+
 def _due_environments(shard: int, tick: datetime) -> list[int]:
     due = MonitorEnvironment.objects.in_shard(shard).due_at(tick).order_by("id")
     return list(due.values_list("id", flat=True))
@@ -446,8 +480,13 @@ def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, c
     )
 
 
-def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
-    return replace(_missed(environment, slot, tick=tick, counts=False), status=CheckInStatus.UNKNOWN, date_updated=tick)
+def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime, because: str | None) -> CheckInState:
+    return replace(
+        _missed(environment, slot, tick=tick, counts=False),
+        status=CheckInStatus.UNKNOWN,
+        date_updated=tick,
+        unknown_because=because,
+    )
 
 
 # --- timeouts -------------------------------------------------------------------------------------------------------
@@ -463,7 +502,9 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
         environments = lock_environments(ids)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
-        for checkin in load_overdue(ids, tick):
+        overdue, unknown = _without_unjudged(load_overdue(ids, tick), environments, tick)
+        marked += unknown
+        for checkin in overdue:
             environment = environments[checkin.environment_id]
             counts = not (is_superseded(environment.state, checkin.date_added) or is_overtaken(environment.state, tick))
             timeouts.append(
@@ -490,6 +531,49 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
         mark_failed(failures)
         save_environments(environments.values())
     return marked
+
+
+def _without_unjudged(
+    overdue: Sequence[CheckInState],
+    environments: Mapping[int, LockedEnvironment],
+    tick: datetime,
+    first: datetime | None = None,
+) -> tuple[list[CheckInState], list[Marked]]:
+    """End the runs that fell due while their monitor was disabled (D23); return the others, and what became unknown.
+
+    One whose end was received after its deadline was unknown until then, and has ended uncounted.
+    """
+    judged: list[CheckInState] = []
+    ended: list[CheckInState] = []
+    for run in overdue:
+        assert run.timeout_at is not None, "only runs with a deadline are overdue"
+        why = environments[run.environment_id].unjudged_because(run.timeout_at)
+        if why is None:
+            judged.append(run)
+        elif run.finished_status is None:
+            ended.append(
+                replace(
+                    run,
+                    status=CheckInStatus.UNKNOWN,
+                    timeout_at=None,
+                    date_updated=_tick_of(run.timeout_at, first, tick),
+                    unknown_because=why,
+                )
+            )
+        else:
+            ended.append(
+                replace(
+                    run,
+                    status=run.finished_status,
+                    timeout_at=None,
+                    finished_status=None,
+                    finished_at=None,
+                    date_updated=run.finished_at or tick,
+                )
+            )
+    update_checkins(ended)
+    unknown = [run for run in ended if run.status is CheckInStatus.UNKNOWN]
+    return judged, [_marked(environments[run.environment_id], run) for run in unknown]
 
 
 # --- unknown --------------------------------------------------------------------------------------------------------
@@ -532,8 +616,8 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
                 environment.state, environment.rules, tick=tick, deaf=deaf, all_unknown=is_incident
             )
             unknown += [
-                (environment, _unknown(environment, due.slot, tick=_tick_of(due.deadline, first, tick)))
-                for due in slots
+                (environment, _unknown(environment, due.slot, tick=_tick_of(due.deadline, first, tick), because=why))
+                for due, why in _unjudged_slots(environment, slots)
             ]
         stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
         save_environments(environments.values())
@@ -544,7 +628,8 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
         ]
     for ids in _chunks(overdue_environments(shard, tick)):
         environments = lock_environments(ids)
-        overdue = load_overdue(ids, tick)
+        overdue, unjudged = _without_unjudged(load_overdue(ids, tick), environments, tick, first)
+        marked += unjudged
         unfinished = [
             replace(
                 run,

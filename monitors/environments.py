@@ -5,7 +5,7 @@ the configuration of their monitors. Read before the locks, it could be older th
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +26,9 @@ def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
         return ()
 
 
+ALWAYS = datetime.min.replace(tzinfo=UTC)
+
+
 class LockedEnvironment(msgspec.Struct, gc=False):
     """A monitor environment whose row this transaction holds; each decision replaces its `state`."""
 
@@ -39,10 +42,26 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     monitor_is_upserting: bool
     monitor_owner: str
     config_id: int
+    disabled_at: datetime | None
     shard: int
     is_muted: bool
     rules: MonitorRules
     state: EnvironmentState
+
+    @property
+    def off_since(self) -> datetime | None:
+        """Since when nothing is judged here (D23); None while the monitor is active and the environment is kept."""
+        if self.state.status is EnvironmentStatus.PENDING_DELETION:
+            return ALWAYS
+        if self.monitor_status is MonitorStatus.ACTIVE:
+            return None
+        return self.disabled_at or ALWAYS
+
+    def unjudged_because(self, due_at: datetime) -> str | None:
+        """Return why what falls due at this instant is not judged, if so (D23)."""
+        if self.off_since is None or due_at <= self.off_since:
+            return None
+        return "disabled" if self.monitor_status is MonitorStatus.DISABLED else "deleted"
 
 
 @lru_cache(maxsize=4096)
@@ -83,7 +102,7 @@ LOCK_SQL = """
        FOR UPDATE OF me
 """
 CONFIGURATION_SQL = """
-    SELECT id, project_id, name, slug, status, is_upserting, owner, config_id,
+    SELECT id, project_id, name, slug, status, is_upserting, owner, config_id, disabled_at,
            schedule_type, crontab, interval, interval_unit, timezone,
            checkin_margin, max_runtime, failure_threshold, recovery_threshold
       FROM monitors_monitor
@@ -147,9 +166,10 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         monitor_is_upserting=configuration[5],
         monitor_owner=configuration[6],
         config_id=configuration[7],
+        disabled_at=configuration[8],
         shard=shard,
         is_muted=is_muted,
-        rules=shared_rules(*configuration[8:]),
+        rules=shared_rules(*configuration[9:]),
         state=EnvironmentState(
             status=EnvironmentStatus(status),
             last_checkin=last_checkin,

@@ -178,6 +178,17 @@ def is_set_aside(state: EnvironmentState) -> bool:
     )
 
 
+def expect_no_more(state: EnvironmentState, *, now: datetime) -> EnvironmentState:
+    """Return the state of an environment whose monitor is disabled at `now`.
+
+    A slot that has come already waits for its deadline, at which the clock finds it unknown (D23), or missed if that
+    was before `now` and the clock is late. No other slot is expected.
+    """
+    if state.pending_slot is None or state.pending_slot > now:
+        return expect_nothing(state)
+    return state
+
+
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:
     """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
     return replace(

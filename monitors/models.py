@@ -115,6 +115,9 @@ class Monitor(models.Model):
     recovery_threshold = models.PositiveSmallIntegerField(
         default=1, help_text="Consecutive ok check-ins that resolve it (1 to 720)."
     )
+    disabled_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when it judges nothing; empty while it is active."
+    )
     is_muted = models.BooleanField(default=False)
     is_upserting = models.BooleanField(
         default=False, help_text="The newest new check-in carried the configuration, so edits here may be overwritten."

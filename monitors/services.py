@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import apps
@@ -16,7 +16,7 @@ from django.db.models import Exists, OuterRef
 
 from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import expect_after_repair, expect_from_now, expect_nothing
+from monitors.expectation import expect_after_repair, expect_from_now, expect_no_more, expect_nothing
 from monitors.layout import hold_shard_count
 from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
@@ -51,6 +51,7 @@ CHANGEABLE_COLUMNS = {
     "is_upserting": "boolean",
     "owner": "text",
     "config_id": "bigint",
+    "disabled_at": "timestamptz",
 }
 
 
@@ -147,6 +148,7 @@ def write_changes(
     if not monitors:
         return
     attach_config_snapshots(monitors)
+    enabled = _note_since_when_disabled(monitors, before, now=now)
     update_rows(
         "monitors_monitor",
         CHANGEABLE_COLUMNS,
@@ -161,8 +163,10 @@ def write_changes(
         environment.monitor_status = MonitorStatus(monitor.status)
         environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
         environment.config_id, environment.rules = monitor.config_id, monitor.rules()
+        environment.disabled_at = monitor.disabled_at
         if _expects_anew(monitor, before[monitor.id]):
             environment.state = _expected_anew(environment.state, monitor, before[monitor.id][1], now=now)
+    _end_what_fell_due_unjudged(enabled, now=now)
     _move_deadlines(
         [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes < monitor.max_runtime], now=now
     )
@@ -178,11 +182,60 @@ def _expects_anew(monitor: Monitor, before: tuple[MonitorStatus, MonitorRules]) 
 def _expected_anew(
     state: EnvironmentState, monitor: Monitor, before: MonitorRules, *, now: datetime
 ) -> EnvironmentState:
-    if monitor.status == MonitorStatus.ACTIVE and state.status is not EnvironmentStatus.PENDING_DELETION:
-        if why_unreadable(before.schedule):
+    if state.status is EnvironmentStatus.PENDING_DELETION or monitor.status == MonitorStatus.PENDING_DELETION:
+        return expect_nothing(state)
+    was_readable = not why_unreadable(before.schedule)
+    if monitor.status == MonitorStatus.ACTIVE:
+        if not was_readable:
             return expect_after_repair(state, monitor.rules(), now=now)
         return expect_from_now(state, monitor.rules(), now=now)
+    if monitor.disabled_at == now and was_readable:
+        return expect_no_more(state, now=now)
     return expect_nothing(state)
+
+
+def _note_since_when_disabled(
+    monitors: Iterable[Monitor], before: Mapping[int, tuple[MonitorStatus, MonitorRules]], *, now: datetime
+) -> dict[int, datetime]:
+    """Keep the instant at which monitors are disabled; return the ids of those that are enabled, with since when not.
+
+    Needed for what the clock has not come to when a monitor changes (D23).
+    """
+    enabled: dict[int, datetime] = {}
+    for monitor in monitors:
+        was_active = before[monitor.id][0] is MonitorStatus.ACTIVE
+        if monitor.status == MonitorStatus.ACTIVE:
+            if not was_active:
+                enabled[monitor.id] = monitor.disabled_at or datetime.min.replace(tzinfo=UTC)
+            monitor.disabled_at = None
+        elif was_active:
+            monitor.disabled_at = now
+    return enabled
+
+
+def _end_what_fell_due_unjudged(enabled: Mapping[int, datetime], *, now: datetime) -> None:
+    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
+
+    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
+    """
+    if not enabled:
+        return
+    checkins = apps.get_model("checkins", "CheckIn")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE {checkins._meta.db_table} AS c
+               SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
+                   unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
+                   finished_status = NULL, finished_at = NULL,
+                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
+              FROM unnest(%s::bigint[], %s::timestamptz[]) AS enabled (monitor_id, disabled_at),
+                   monitors_monitorenvironment me
+             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= %s
+            """,  # noqa: S608 - the table name comes from the model
+            [list(enabled), list(enabled.values()), now],
+        )
 
 
 def _move_deadlines(monitors: Sequence[Monitor], *, now: datetime) -> None:

@@ -22,7 +22,7 @@ from tests.messages import make_message
 
 NOW = datetime(2021, 3, 10, 12, tzinfo=UTC)
 """A year of which no partition was made when the database was."""
-DAY = timedelta(days=1)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 TODAY = NOW.date()
 
 
@@ -232,9 +232,24 @@ def test_a_run_that_a_word_may_change_is_found_by_its_id_for_seven_days(a_fortni
     assert (outcome.guid, outcome.problems, CheckIn.objects.count()) == (run.guid, [], 1)
 
 
-@pytest.mark.parametrize(("age", "is_known"), [(DAY, True), (NOW - NOW.replace(hour=0) + DAY, True), (3 * DAY, False)])
-def test_d9_a_run_that_ended_ok_is_known_by_its_id_until_the_end_of_the_next_day(a_fortnight, age, is_known):
-    run = factories.CheckInFactory(monitor_environment=a_fortnight, status="ok", date_added=NOW - age, duration_ms=1)
+@pytest.mark.parametrize(
+    ("age", "ended", "is_known"),
+    [
+        pytest.param(DAY, DAY, True, id="a day ago"),
+        pytest.param(3 * DAY, 3 * DAY, True, id="three days ago"),
+        pytest.param(7 * DAY - MINUTE, 7 * DAY - MINUTE, True, id="almost seven days ago"),
+        pytest.param(7 * DAY, 7 * DAY, False, id="seven days ago"),
+        pytest.param(7 * DAY + 2 * MINUTE, DAY - MINUTE, True, id="it ended less than a day ago"),
+        pytest.param(8 * DAY - 2 * MINUTE, DAY - MINUTE, True, id="the longest run there is"),
+        pytest.param(7 * DAY + 2 * MINUTE, DAY, False, id="it ended a day ago"),
+    ],
+)
+def test_d30_a_run_that_ended_is_known_by_its_id_for_seven_days_and_a_day_after_its_end(
+    a_fortnight, age, ended, is_known
+):
+    run = factories.CheckInFactory(
+        monitor_environment=a_fortnight, status="ok", date_added=NOW - age, date_updated=NOW - ended, duration_ms=1
+    )
     [outcome] = receive([make_message("error", monitor=a_fortnight.monitor, at=NOW, check_in_id=run.guid)], now=NOW)
     assert bool(outcome.problems) is is_known
     assert CheckIn.objects.count() == (1 if is_known else 2)
@@ -261,7 +276,7 @@ def test_d5_the_run_of_an_incident_is_complete_however_long_ago_it_began(a_fortn
 
 
 def test_p7_ingest_looks_into_few_days(a_fortnight):
-    """Each statement about check-ins names, in its plan, the days of a week at most, and most of them two."""
+    """Each statement about check-ins names, in its plan, the days of a week and a day at most."""
     from checkins.writing import load_by_guid, load_running
 
     plans = []
@@ -277,7 +292,7 @@ def test_p7_ingest_looks_into_few_days(a_fortnight):
         load_by_guid({(1, uuid.uuid4())}, since=NOW)
         load_running([a_fortnight.id], since=NOW, each_max=5)
     touched = [sum(of_day(TODAY - back * DAY).name in plan for back in range(15)) for plan in plans]
-    assert touched == [2, 6, 8]
+    assert touched == [2, 7, 8]
 
 
 # --- Doors ------------------------------------------------------------------------------------------------------------

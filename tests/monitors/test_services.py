@@ -146,7 +146,12 @@ def test_d31_a_longer_runtime_moves_the_deadlines_of_running_check_ins_only():
     ended = CheckInFactory(monitor_environment=row, status="ok", date_added=start)
     elsewhere = CheckInFactory(status="in_progress", date_added=start)
     late = CheckInFactory(
-        monitor_environment=row, status="in_progress", date_added=start, finished_status="ok", finished_at=NOW + MINUTE
+        monitor_environment=row,
+        status="in_progress",
+        date_added=start,
+        timeout_at=NOW + MINUTE,
+        finished_status="ok",
+        finished_at=NOW + MINUTE,
     )
     update_monitor(row.monitor_id, {"max_runtime": 70}, now=NOW + 2 * MINUTE)
     deadlines = [CheckIn.objects.get(id=checkin.id).timeout_at for checkin in (running, ended, elsewhere, late)]
@@ -195,6 +200,32 @@ def test_a_slug_that_another_monitor_has_is_refused():
 
 
 # --- Switching on and off ---------------------------------------------------------------------------------------------
+
+
+def test_d23_a_deadline_that_passed_while_the_monitor_was_disabled_is_unknown_however_late_the_clock_is():
+    row = MonitorEnvironmentFactory()
+    due_before, due_meanwhile, due_later, ended = (
+        CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW, timeout_at=NOW + minutes * MINUTE)
+        for minutes in (1, 10.5, 99, 11)
+    )
+    CheckIn.objects.filter(id=ended.id).update(finished_status="error", finished_at=NOW + 12 * MINUTE)
+    set_monitors_status([row.monitor_id], MonitorStatus.DISABLED, now=NOW + 2 * MINUTE)
+    set_monitors_status([row.monitor_id], MonitorStatus.ACTIVE, now=NOW + 20 * MINUTE)
+    for run in (due_before, due_meanwhile, due_later, ended):
+        run.refresh_from_db()
+    assert [run.status for run in (due_before, due_later)] == ["in_progress"] * 2
+    assert (due_meanwhile.status, due_meanwhile.unknown_because) == ("unknown", "disabled")
+    assert due_meanwhile.date_updated == NOW + 11 * MINUTE
+    assert (ended.status, ended.failed_at, ended.unknown_because) == ("error", None, None)
+
+
+def test_d23_what_was_due_before_the_monitor_was_disabled_is_judged_as_ever():
+    row = MonitorEnvironmentFactory()
+    run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW, timeout_at=NOW + MINUTE)
+    set_monitors_status([row.monitor_id], MonitorStatus.DISABLED, now=NOW + 2 * MINUTE)
+    mark_timeouts(row.shard, NOW + 3 * MINUTE)
+    run.refresh_from_db()
+    assert (run.status, Incident.objects.count()) == ("timeout", 1)
 
 
 def test_d10_a_disabled_monitor_expects_nothing_and_an_enabled_one_counts_from_now():
@@ -323,11 +354,12 @@ def test_d15_an_environment_of_another_monitor_is_not_deleted():
     assert row.status == "ok"
 
 
-def test_a_run_that_was_going_on_in_a_deleted_environment_alarms_nobody():
+def test_d23_a_run_that_was_going_on_in_a_deleted_environment_becomes_unknown():
     row = MonitorEnvironmentFactory(monitor__max_runtime=10)
     receive([make_message("in_progress", monitor=row.monitor, run=1)], now=NOW)
     delete_environments(row.monitor_id, ["production"])
     mark_timeouts(row.shard, NOW + 10 * MINUTE)
     row.refresh_from_db()
-    assert (row.status, CheckIn.objects.get(guid=run_id(1)).status) == ("pending_deletion", "timeout")
+    run = CheckIn.objects.get(guid=run_id(1))
+    assert (row.status, run.status, run.unknown_because) == ("pending_deletion", "unknown", "deleted")
     assert Incident.objects.count() == 0

@@ -43,7 +43,7 @@ class Job:
     runtime: timedelta
     failures_to_open: int = 1
     oks_to_recover: int = 1
-    enabled: bool = True
+    disabled_at: datetime | None = None
     places: list["Place"] = field(default_factory=list)
 
 
@@ -59,7 +59,7 @@ class Place:
     receptions: list[datetime] = field(default_factory=list)
     words: list[str] = field(default_factory=list)  # "failed" and "ok", in the order in which they counted
     ok_receptions: list[datetime] = field(default_factory=list)
-    slots: dict[str, list[datetime]] = field(default_factory=lambda: {"served": [], "missed": []})
+    slots: dict[str, list[datetime]] = field(default_factory=lambda: {"served": [], "missed": [], "unknown": []})
     overdue: list[datetime] = field(default_factory=list)  # lost to a message that came too late; the clock is behind
     reference: datetime | None = None  # all slots up to here are accounted for, or overdue
     anchor: Anchor | None = None
@@ -75,7 +75,11 @@ class Place:
         spared = status != "in_progress" and (run is not None or status == "error")  # D25
         if sum(minute_of(at) == minute_of(now) for at in self.receptions) >= LIMIT * (10 if spared else 1):
             return False
+        if self.job.disabled_at is not None and (run is None or status == "in_progress"):
+            return False
         self.receptions.append(now)
+        if self.job.disabled_at is not None:
+            return self._hears_the_end_of_a_disabled_run(status, now, run, self.job.disabled_at)
         if run is None:
             run = Run(name, self, start=now, status=status, heard=now)
             self.runs.append(run)
@@ -93,7 +97,7 @@ class Place:
                 return False
             run.finished = status
             return True
-        if run.status == "in_progress":
+        if run.status in ("in_progress", "unknown"):
             run.status, run.heard = status, now
             # Being heard of never brings a deadline nearer (D31).
             later = max(run.deadline or now, self._deadline(run, now))
@@ -105,6 +109,24 @@ class Place:
         if run.status == "error":
             run.status = "ok"
             self._concludes(run, now, opens=False)
+            return True
+        return False
+
+    def _hears_the_end_of_a_disabled_run(self, status: str, now: datetime, run: Run | None, since: datetime) -> bool:
+        """It is stored, and nothing is counted (D23)."""
+        if run is None or run.place is not self or now >= run.start + LIFE:
+            return False
+        if run.deadline is not None and since < run.deadline <= now:
+            run.status, run.deadline = "unknown", None
+        if run.status == "timeout" or (run.deadline is not None and run.deadline <= now):
+            if run.finished in (None, status) or run.finished == "error":
+                run.finished = status
+                return True
+            return False
+        if run.status == "ok":
+            return status == "ok"
+        if run.status in ("in_progress", "unknown", "error"):
+            run.status, run.deadline = status, None
             return True
         return False
 
@@ -197,11 +219,28 @@ class Place:
         return waiting
 
     def starts_anew(self, now: datetime) -> None:
-        """An edit, or the monitor was switched on or off: what was expected so far is forgotten (D10)."""
+        """An edit, or the monitor was switched on: what was expected so far is forgotten (D10)."""
         self.overdue = []
         self.reference = self.anchor = None
-        if self.job.enabled and self.heard:
+        if self.job.disabled_at is None and self.heard:
             self.reference, self.anchor = now, anchor_for(self.job.schedule, now)
+
+    def is_disabled(self, now: datetime) -> None:
+        """Slots that have come still wait for their deadlines; nothing else is expected (D23)."""
+        if self.reference is not None:
+            come = slots_between(self.job.schedule, self.reference, now, self.anchor)
+            self.overdue += [slot for slot in come if slot not in self.slots["missed"]]
+        self.reference = self.anchor = None
+
+    def is_enabled(self, since: datetime, now: datetime) -> None:
+        """What fell due meanwhile, and the clock did not come to, is unknown."""
+        for run in self.runs:
+            if run.status == "in_progress" and run.deadline is not None and since < run.deadline <= now:
+                self._gives_up_unjudged(run)
+        self.starts_anew(now)
+
+    def _gives_up_unjudged(self, run: Run) -> None:
+        run.status, run.deadline, run.finished = run.finished or "unknown", None, None
 
     def next_slot(self) -> datetime | None:
         if self.reference is None:
@@ -219,13 +258,20 @@ class Place:
             coming = slots_between(self.job.schedule, self.reference, tick - margin, self.anchor)
             due += [slot for slot in coming if slot not in self.slots["missed"]]
         overtaken = any(at >= tick for at in self.ok_receptions)
+        off = self.job.disabled_at
         for slot in due:
+            if off is not None and slot + margin > off:
+                self.slots["unknown"].append(slot)
+                continue
             self.slots["missed"].append(slot)
             if not overtaken:
                 self._failed()
         self.overdue = [slot for slot in self.overdue if slot not in due]
         for run in sorted(self.runs, key=lambda r: r.start):
             if run.status == "in_progress" and run.deadline is not None and run.deadline <= tick:
+                if off is not None and run.deadline > off:
+                    self._gives_up_unjudged(run)
+                    continue
                 run.status, run.deadline = "timeout", None
                 if not overtaken and not self._has_newer_result(run):
                     self._failed()

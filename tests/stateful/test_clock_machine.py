@@ -193,9 +193,9 @@ class ClockMachine(RuleBasedStateMachine):
 
     def _model_hears(self, place, status, name, now):
         job = self.jobs[place[0]]
-        if not job.enabled:
-            return False
         if place not in self.places:
+            if job.disabled_at is not None:
+                return False
             # A monitor counts as muted when all that it has is muted (reference section 6.6).
             muted = bool(job.places) and all(other.muted for other in job.places)
             self.places[place] = Place(job, place[1], muted=muted)
@@ -227,11 +227,15 @@ class ClockMachine(RuleBasedStateMachine):
             update_monitor(self.monitors[number].id, columns, now=self.now)
             job.failures_to_open, job.oks_to_recover = value
         else:
-            job.enabled = not job.enabled
-            status = MonitorStatus.ACTIVE if job.enabled else MonitorStatus.DISABLED
+            since = job.disabled_at
+            status = MonitorStatus.DISABLED if since is None else MonitorStatus.ACTIVE
             set_monitors_status([self.monitors[number].id], status, now=self.now)
+            job.disabled_at = self.now if since is None else None
             for place in job.places:
-                place.starts_anew(self.now)
+                if since is None:
+                    place.is_disabled(self.now)
+                else:
+                    place.is_enabled(since, self.now)
 
     def _edit(self, number, columns, **values):
         job = self.jobs[number]
@@ -309,14 +313,18 @@ class ClockMachine(RuleBasedStateMachine):
         assert missed == sorted(place.slots["missed"])
         assert len(missed) == len(set(missed))
         assert not set(missed) & set(place.slots["served"])
-        assert (row.pending_slot is None) == (place.reference is None)
+        unknown = [c.expected_time for c in checkins if c.status == "unknown" and c.source == "clock"]
+        assert unknown == sorted(place.slots["unknown"])
+        assert (row.pending_slot is None) == (place.reference is None and not place.overdue)
         if place.reference is not None and not place.overdue and self.ticked == minute_of(self.now):
             coming = place.next_slot()
             assert (row.pending_slot, coming + place.job.margin > self.ticked) == (coming, True)
 
     def runs_are_where_messages_and_deadlines_left_them(self, place, checkins):
-        told = [(c.date_added, c.status, c.timeout_at, c.finished_status) for c in checkins if c.status != "missed"]
-        assert told == [(run.start, run.status, run.deadline, run.finished) for run in place.runs]
+        told = [(c.date_added, c.status, c.timeout_at, c.finished_status) for c in checkins if c.source != "clock"]
+        assert told == [
+            (run.start, run.status, run.deadline, run.finished) for run in sorted(place.runs, key=lambda run: run.start)
+        ]
 
     def streaks_are_what_the_history_says(self, row, place):
         told = row.status, row.failure_streak, row.ok_streak
