@@ -142,7 +142,8 @@ def run(soak: Soak, directory: Path) -> Outcome:
         started_at, started = utcnow(), time.monotonic()
         seeding = timedelta(seconds=(soak.environments / SEEDED_A_SECOND + START_SECONDS_MAX) * soak.speed)
         begin = (started_at + seeding).replace(second=0, microsecond=0) + MINUTE
-        end = begin + soak.minutes * MINUTE
+        # A run that hangs in the last minute is found a minute after it.
+        end = begin + (soak.minutes + 1) * MINUTE
         watched = make_monitors(jobs, begin - timedelta(seconds=30))
         start_clock(world)
         load = Load(
@@ -157,7 +158,7 @@ def run(soak: Soak, directory: Path) -> Outcome:
             raise RuntimeError(
                 f"it took {time.monotonic() - started:.0f} s to make {soak.environments} monitors: too long"
             )
-        seconds = (begin - utcnow()).total_seconds() / soak.speed + soak.minutes * 60 / soak.speed
+        seconds = (begin - utcnow()).total_seconds() / soak.speed + (soak.minutes + 1) * 60 / soak.speed
         with world.progress("soak", seconds, console, load.figures), load.running() as finish_load:
             world.live(seconds)
             # The jobs go on until all is judged: if all of them fell silent at once, nobody would be blamed.
@@ -252,7 +253,7 @@ def audit(soak: Soak, world: World, jobs: Sequence[Job], load: Load, begin: date
             if status in ("missed", "timeout"):
                 if failed_at is None:
                     account.uncounted[number].add(minute)
-                elif failed_at != begin + (minute + 1) * MINUTE:
+                elif failed_at != begin + (minute + (1 if status == "missed" else 2)) * MINUTE:
                     counted_late[number, minute] += 1
                 else:
                     account.lags_ms.append(_lag_ms(world, failed_at, committed_at, soak.speed))
@@ -290,7 +291,7 @@ CHECKINS = """
 INCIDENTS = """
     SELECT i.monitor_environment_id, i.started_at, CASE WHEN i.resolved_at < %(end)s THEN i.resolved_at END,
            i.occurrence_count
-           - (SELECT count(*) FROM incidents_occurrence o WHERE o.incident_id = i.id AND o.occurred_at >= %(end)s)
+           - (SELECT count(*) FROM incidents_occurrence o WHERE o.incident_id = i.id AND o.detected_at > %(end)s)
       FROM incidents_incident i WHERE i.opened_at <= %(end)s
 """
 BROKEN = """

@@ -1,9 +1,10 @@
 """The jobs of a soak, and what must come of them, by plain arithmetic on minutes (pure).
 
 A job has a slot every `every` minutes. At a slot it begins a run some seconds after the minute and ends it a few
-seconds later, both in the same minute. Margin and longest runtime are one minute, so that whatever a slot comes to is
-known at the tick after it. A few jobs do something else from one minute to another: they say nothing, end with an
-error, or never end. Minutes are numbered from the first one of the soak.
+seconds later, both in the same minute. Margin and longest runtime are one minute, so that a slot that nothing served is
+known at the tick after it, and a run that hangs at the next one (a runtime is meant to the second, D24). A few
+jobs do something else from one minute to another: they say nothing, end with an error, or never end. Minutes are
+numbered from the first one of the soak.
 """
 
 import random
@@ -34,6 +35,9 @@ class Habit(StrEnum):
 
 
 COMES_TO = {Habit.GOOD: "ok", Habit.SILENT: "missed", Habit.FAILING: "error", Habit.HANGING: "timeout"}
+
+COUNTS_AFTER = {Habit.GOOD: 0.5, Habit.FAILING: 0.5, Habit.SILENT: 1, Habit.HANGING: 2}
+"""How many minutes after its slot something counts: within the minute, or at a tick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +111,17 @@ def expected_incidents(
 ) -> list[Incident]:
     """Return the incidents that what happened in these minutes leads to, oldest first.
 
+    Failures and oks count in the order of time: a run that hangs is found after the next minute's ok.
+
     `uncounted` are the minutes of misses and timeouts that were found only when a newer ok was known.
     """
     incidents: list[Incident] = []
     failures: list[int] = []
-    for minute in slots(job, first_epoch_minute, minutes):
-        if minute in uncounted:
+    counted = (
+        (minute + COUNTS_AFTER[job.does_at(minute)], minute) for minute in slots(job, first_epoch_minute, minutes)
+    )
+    for at, minute in sorted(counted):
+        if minute in uncounted or at > minutes:
             continue
         if job.does_at(minute) is not Habit.GOOD:
             failures.append(minute)

@@ -38,6 +38,25 @@ def test_an_incident_is_a_run_of_failures_up_to_the_next_ok(job, incidents):
     assert expected_incidents(job, 0, 6) == incidents
 
 
+def hanging(**given):
+    return Job(every=1, second=10, run_seconds=2, habit=Habit.HANGING, **given)
+
+
+@pytest.mark.parametrize(
+    ("job", "incidents"),
+    [
+        pytest.param(hanging(bad_from=1, bad_until=2), [Incident(1, 3, 1)], id="it is found after the next ok"),
+        pytest.param(
+            hanging(bad_from=1, bad_until=3), [Incident(1, 3, 1), Incident(2, 4, 1)], id="with an ok in between"
+        ),
+        pytest.param(hanging(bad_from=1, bad_until=3, failure_threshold=2), [], id="which ends the streak"),
+        pytest.param(hanging(bad_from=3, bad_until=99), [Incident(3, None, 2)], id="up to the last tick"),
+    ],
+)
+def test_d24_a_run_that_hangs_counts_at_the_tick_after_its_deadline(job, incidents):
+    assert expected_incidents(job, 0, 6) == incidents
+
+
 def test_jobs_send_what_they_are_asked_for_and_one_in_a_hundred_is_bad_in_each_way():
     jobs = make_jobs(20_000, rate=400, minutes=10, chance=CHANCE)
     messages = 2 * sum(len(list(slots(job, 0, 60))) for job in jobs)
