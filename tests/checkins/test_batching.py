@@ -280,10 +280,22 @@ def test_what_arrives_while_a_batch_is_stored_is_the_next_batch(make_process, mo
 
 def test_a_request_is_not_received_before_an_earlier_one_if_the_hosts_clock_is_set_back(process, monitor, clock):
     process.ask(ping(monitor))
-    clock.now -= timedelta(hours=1)
+    clock.now -= timedelta(seconds=5)
     process.ask(ping(monitor))
     first, second = stored_at()
     assert second >= first
+
+
+def test_a_hosts_clock_that_was_wrong_by_an_hour_and_is_set_back_stamps_with_the_right_time(
+    process, monitor, clock, caplog
+):
+    process.ask(ping(monitor))
+    clock.now -= timedelta(hours=1)
+    right = clock.now
+    process.ask(ping(monitor))
+    _, second = stored_at()
+    assert right <= second < right + timedelta(minutes=1)
+    assert "was set back" in caplog.text
 
 
 # --- PostgreSQL away --------------------------------------------------------------------------------------------------
