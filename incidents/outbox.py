@@ -253,7 +253,7 @@ def claim(*, limit: int, now: datetime) -> list[Message]:
             return []
         related = "incident__monitor_environment__"
         return list(
-            Message.objects.filter(id__in=ids)
+            Message.objects.filter(id__any_of=ids)
             .select_related(f"{related}monitor", f"{related}environment")
             .order_by("due_at", "id")
         )

@@ -53,6 +53,7 @@ def one_of_each(db):
     monitor = incident.monitor_environment.monitor
     factories.OccurrenceFactory(incident=incident)
     factories.NotificationFactory(incident=incident)
+    factories.MessageFactory()
     factories.AttemptFactory(checkin=incident.starting_checkin)
     factories.ProcessingErrorFactory(monitor=monitor, kind="MONITOR_DISABLED")
     factories.ProcessingErrorFactory(project=monitor.project)

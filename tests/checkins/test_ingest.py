@@ -164,7 +164,7 @@ def test_compressed_envelopes_are_read(
 
 
 def test_d18_a_bad_part_is_stored_as_an_error_beside_the_check_in(client: Client, key: IngestKey, monitor: Monitor):
-    body = envelope_of(check_in(duration="inf", monitor_config={**CRONTAB, "max_runtime": "10"}))
+    body = envelope_of(check_in(duration="inf", monitor_config={**CRONTAB, "max_runtime": "ten"}))
     assert post_envelope(client, key, body).status_code == 200
     assert CheckIn.objects.get().duration_ms is None
     assert sorted(stored_errors()) == [

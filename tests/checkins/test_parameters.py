@@ -120,6 +120,10 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "clocktasks/simulation.py: bulk_create": "spans that a story names",
     "clocktasks/ledger.py: kind__in": "words that stand in the code",
     "monitors/services.py: id__in": "a subquery",
+    "monitors/standing.py: monitor__in": "the rows of one page",
+    "monitors/standing.py: monitor_environment__monitor__in": "the rows of one page",
+    "monitors/standing.py: monitor_environment__in": "a subquery",
+    "incidents/outbox.py: transition__in": "words that stand in the code",
     "clocktasks/observing.py: pk__in": "a subquery, or as many as a page shows",
 }
 

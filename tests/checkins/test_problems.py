@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from checkins.messages import Problem, ProblemKind, RefusedCheckIn, Source
-from checkins.models import CheckIn, ProcessingError
+from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
 from checkins.parsing import parse_checkin
 from checkins.services import receive
 from tests.factories import NOW, MonitorFactory, ProjectFactory
@@ -64,15 +64,14 @@ def test_d18_an_unusable_configuration_does_not_cost_a_known_monitor_its_check_i
     assert ProcessingError.objects.get().monitor == monitor
 
 
-def test_an_unusable_configuration_of_an_unknown_monitor_is_told_together_with_not_found():
+def test_d33_a_check_in_of_an_unknown_monitor_that_lost_its_configuration_is_parked_like_any_other():
     project = ProjectFactory()
     message = make_message("ok", project_id=project.id, raw_slug="Job!", config_problem=BAD_CONFIG)
     [outcome] = receive([message], now=NOW)
     assert not outcome.accepted
-    errors = ProcessingError.objects.order_by("kind")
-    assert [error.kind for error in errors] == ["MONITOR_INVALID_CONFIG", "MONITOR_NOT_FOUND"]
-    assert {error.monitor_id for error in errors} == {None}
-    assert errors[1].value == "Job!"
+    [error] = ProcessingError.objects.all()
+    assert (error.kind, error.monitor_id) == ("MONITOR_INVALID_CONFIG", None)
+    assert WaitingCheckIn.objects.count() == 1
 
 
 def test_d18_every_part_of_a_real_payload_may_be_bad_but_slug_status_environment_and_id():

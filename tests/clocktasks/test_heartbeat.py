@@ -18,7 +18,7 @@ from clocktasks.heartbeat import Outcome, send_if_on_time
 from project.engines import free_port
 from project.supervisor import BASE_DIR
 from tests.clients.web_server import WebServer, client_environment, running_web_server
-from tests.factories import NOW, NotificationFactory, TickFactory
+from tests.factories import NOW, MessageFactory, TickFactory
 
 MINUTE = timedelta(minutes=1)
 
@@ -78,7 +78,7 @@ def test_a_clock_that_is_late_or_has_never_ticked_says_nothing(somebody, caplog)
 @pytest.mark.django_db
 def test_a_watchclock_that_cannot_tell_people_says_nothing(somebody):
     TickFactory(at=NOW - MINUTE)
-    NotificationFactory(created_at=NOW - 10 * MINUTE, sent_at=None, last_error="no route to host")
+    MessageFactory(created_at=NOW - 10 * MINUTE, last_error="no route to host")
 
     assert send_if_on_time(somebody.url, now=NOW) is Outcome.WITHHELD
     assert somebody.asked == []
