@@ -22,7 +22,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -32,6 +32,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from checkins.protocols.request import IngestRequest
+from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ ALONE_AFTER_FAILURES = 3
 GIVEN_UP_AFTER_FAILURES = 20
 """More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
 SALVAGED_MAX = 1_000_000
-"""Numbers that are tried, from the newest back, in a damaged spool whose index cannot be read."""
+"""Numbers that are tried, from the newest back, where a damaged spool cannot say which of them it has."""
+HEAD_BYTES = 4096
+"""The first page of a spool: what is where in it, the same in every spool."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SCHEMA = """
@@ -183,7 +186,7 @@ class Spool:
                 node_id = uuid.uuid4()
                 lock = _try_lock(_lock_path(directory, node_id), create=True)
                 if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
-                    return _open_locked(directory, node_id, lock, bytes_max=bytes_max)
+                    return _open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True)
         except (OSError, sqlite3.Error) as error:
             raise SpoolUnusableError(f"no spool can be kept in {directory} (SPOOL_DIRECTORY): {error}") from error
 
@@ -281,24 +284,20 @@ class Spool:
 
     def take_over(self, kept: Path) -> None:
         """Store what can be read of a damaged file, under its numbers."""
-        damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
         read = lost = 0
-        try:
-            with self._transaction():
-                for seq in _numbers(damaged):
-                    try:
-                        row = damaged.execute(
-                            "SELECT seq, batch, received_us, format, request FROM entry NOT INDEXED WHERE seq = ?",
-                            (seq,),
-                        ).fetchone()
-                    except sqlite3.DatabaseError:
-                        lost += 1
-                        continue
-                    if row is not None:
-                        self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
-                        read += 1
-        finally:
-            damaged.close()
+        with _open_damaged(kept) as damaged, self._transaction():
+            self._number_from(_last_number(damaged))
+            for seq in _numbers(damaged):
+                try:
+                    row = damaged.execute(
+                        "SELECT seq, batch, received_us, format, request FROM entry NOT INDEXED WHERE seq = ?", (seq,)
+                    ).fetchone()
+                except sqlite3.DatabaseError:
+                    lost += 1
+                    continue
+                if row is not None:
+                    self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
+                    read += 1
         logger.error(
             "the spool %s was damaged: %d entries of it could be read and are stored, %d could not and stay in %s",
             self.path,
@@ -308,6 +307,21 @@ class Spool:
         )
         self.count = read
         self._refresh()
+
+    def number_afresh(self) -> None:
+        """Give new entries numbers that no entry of the node can have had, in a file that does not know these."""
+        with self._transaction():
+            self._number_from(None)
+
+    def _number_from(self, last: int | None) -> None:
+        """Go on behind this number; behind all that there can have been if it is None.
+
+        PostgreSQL knows the newest number that it has, and takes what comes under an older one for stored. Numbers
+        count single entries, so no node has ever had as many as there are microseconds since 1970.
+        """
+        number = _microseconds(utcnow()) if last is None else last
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
+        self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entry', ?)", (number,))
 
     def begin(self, entries: Sequence[SpoolEntry]) -> None:
         """Note that these entries are being tried: a process that opens the spool with such a note counts a death."""
@@ -477,45 +491,110 @@ def _try_lock(path: Path, *, create: bool) -> int | None:
     return descriptor
 
 
-def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int) -> Spool:
+def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int, is_new: bool = False) -> Spool:
+    is_gone = not is_new and not (directory / f"{node_id}.spool").exists()
     try:
         try:
-            return Spool(directory, node_id, lock, bytes_max=bytes_max)
+            spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
+            if is_gone:  # Its node may have stored more than this file knows.
+                spool.number_afresh()
+            return spool
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError as error:  # Not a database, or one with torn pages: the disk, not us.
             kept = _set_file_aside(directory, node_id, error)
             spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
-            if kept.exists():
-                spool.take_over(kept)
+            spool.take_over(kept)
             return spool
     except BaseException:
         os.close(lock)
         raise
 
 
-def _numbers(damaged: sqlite3.Connection) -> Iterator[int]:
-    """Return the numbers of the entries of a damaged file: by its index, else all that there can be."""
+@contextmanager
+def _open_damaged(kept: Path) -> Iterator[sqlite3.Connection]:
+    """Open a damaged file, for as long with a new first page if it has none that can be read.
+
+    Without that page nobody knows which tables there are and where they begin. The two that matter begin where they do
+    in every spool; where the indexes are is not certain, so the new page knows none.
+    """
+    head = kept.with_name(f"{kept.name}-head")
+    damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
     try:
-        return iter(sorted(seq for (seq,) in damaged.execute("SELECT seq FROM entry INDEXED BY entry_received")))
+        damaged.execute("PRAGMA locking_mode = EXCLUSIVE")
+        damaged.execute("SELECT received_us, request FROM entry NOT INDEXED WHERE seq = 0").fetchone()
+    except sqlite3.DatabaseError:
+        damaged.close()
+        with kept.open("r+b") as file:
+            head.write_bytes(file.read(HEAD_BYTES))
+            file.seek(0)
+            file.write(_make_head())
+        damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
+    try:
+        yield damaged
+    finally:
+        damaged.close()
+        if head.exists():  # The file stays as it was found.
+            with kept.open("r+b") as file:
+                file.write(head.read_bytes())
+            head.unlink()
+
+
+def _make_head() -> bytes:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+        empty.execute(f"PRAGMA page_size = {HEAD_BYTES}")
+        empty.execute(SCHEMA.partition(";")[0])
+        head = bytearray(empty.serialize()[:HEAD_BYTES])
+    head[18:20] = b"\2\2"  # It is in WAL mode.
+    head[28:32] = bytes(4)  # How many pages there are is seen by the size of the file.
+    return bytes(head)
+
+
+def _last_number(damaged: sqlite3.Connection) -> int | None:
+    """Return the newest number that a damaged file has given; None if it cannot say."""
+    try:
+        row = damaged.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    return row[0] if row is not None and isinstance(row[0], int) else None
+
+
+def _numbers(damaged: sqlite3.Connection) -> list[int]:
+    """Return the numbers of the entries of a damaged file: by its index, else what is there, and all in between.
+
+    The table is read from both ends up to the first page that cannot be; what lies between is tried one by one.
+    """
+    try:
+        return sorted(seq for (seq,) in damaged.execute("SELECT seq FROM entry INDEXED BY entry_received"))
     except sqlite3.DatabaseError:
         pass
-    try:
-        (last,) = damaged.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone() or (0,)
-    except sqlite3.DatabaseError:
-        return iter(())
-    return iter(range(max(last - SALVAGED_MAX, 0) + 1, last + 1))
+    oldest = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq")
+    newest = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq DESC")
+    low = oldest[-1] if oldest else 0
+    high = newest[-1] if newest else (_last_number(damaged) or low) + 1
+    between = range(max(low + 1, high - SALVAGED_MAX), high)
+    return sorted({*oldest, *between, *newest})
+
+
+def _read_until_damage(damaged: sqlite3.Connection, query: str) -> list[int]:
+    """Return what a query gives before it fails."""
+    numbers = []
+    with suppress(sqlite3.DatabaseError):
+        for (number,) in damaged.execute(query):
+            numbers.append(number)
+    return numbers
 
 
 def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> Path:
-    name = uuid.uuid4().hex[:8]
-    for suffix in ("spool", "spool-wal"):
-        path = directory / f"{node_id}.{suffix}"
+    """Rename a spool and its write-ahead log so that they are still one to SQLite: the log may hold the newest."""
+    kept = directory / f"{node_id}.{uuid.uuid4().hex[:8]}.spool-damaged"
+    for suffix in ("", "-wal"):
+        path = directory / f"{node_id}.spool{suffix}"
         if path.exists():
-            kept = path.with_name(f"{node_id}.{name}.{suffix}-damaged")
-            path.rename(kept)
-            logger.error("the spool %s cannot be read and is set aside as %s: %s", path, kept, error)
-    return directory / f"{node_id}.{name}.spool-damaged"
+            aside = kept.with_name(f"{kept.name}{suffix}")
+            path.rename(aside)
+            logger.error("the spool %s cannot be read and is set aside as %s: %s", path, aside, error)
+    return kept
 
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:

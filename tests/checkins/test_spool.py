@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -521,6 +522,76 @@ def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path,
     assert drained(spool) == [sent[0]], "and what comes afterwards does not wait"
     assert list(tmp_path.glob("*.spool-damaged"))
     spool.close()
+
+
+def test_d43_without_its_first_page_a_spool_still_gives_up_what_it_has(tmp_path, caplog):
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    sent = [make_request(n, body=b"x" * 3000) for n in range(100)]
+    spool.append([(request, None) for request in sent])
+    spool.forget(40)
+    spool.close()
+    overwrite(spool.path, 0)
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    assert [entry.seq for entry in spool.first(100)] == list(range(41, 101))
+    assert drained(spool) == sent[40:]
+    assert "60 entries of it could be read and are stored, 0 could not" in caplog.text
+    spool.close()
+
+
+def test_d43_what_only_the_log_of_a_damaged_spool_has_is_not_lost(tmp_path):
+    """As after a `kill -9`: the newest entries are in the write-ahead log, and the log belongs to the file."""
+    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    spool.append([(make_request(n, body=b"x" * 3000), None) for n in range(20)])
+    spool.close()
+    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    spool.append([(make_request(20), None)])
+    (tmp_path / "left").mkdir()
+    for path in (tmp_path / "spool").iterdir():
+        shutil.copy(path, tmp_path / "left")
+    spool.close()
+    overwrite(tmp_path / "left" / spool.path.name, 0)
+    left = Spool.open(tmp_path / "left", bytes_max=64 << 20)
+    assert len(drained(left)) == 21
+    left.close()
+
+
+@pytest.mark.parametrize("is_lost", ["all", "sequence", "file"])
+def test_d43_no_number_is_given_again_after_damage(tmp_path, is_lost):
+    """PostgreSQL takes an entry for stored whose number is not above the newest that it knows: it would be lost."""
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(n), None) for n in range(60)])
+    spool.forget(60)
+    spool.close()
+    match is_lost:
+        case "all":
+            spool.path.write_bytes(b"this is not a database" * 1_000)
+        case "sequence":
+            overwrite(spool.path, 0)
+            overwrite(spool.path, 2)
+        case "file":
+            spool.path.unlink()
+    again = Spool.open(tmp_path, bytes_max=64 << 20)
+    assert again.node_id == spool.node_id
+    again.append([(make_request(60), None)])
+    (entry,) = again.first(9)
+    assert entry.seq > 60
+    again.close()
+
+
+def test_d43_a_spool_that_is_damaged_while_it_is_used_goes_on_with_its_numbers(tmp_path):
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(n), None) for n in range(60)])
+    spool.forget(60)
+    spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
+    spool.append([(make_request(60), None)])
+    assert [entry.seq for entry in spool.first(9)] == [61]
+    spool.close()
+
+
+def overwrite(path, page):
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(os.urandom(4096))
 
 
 LEAF_OF_A_TABLE = 0x0D
