@@ -1,34 +1,35 @@
 """Delivery: empties the outbox, a few mails at once, and gives none longer than it may take (shell).
 
-    address -> claim as many as there are free connections -> texts -> send in threads -> record -> claim ...
+    address -> claim some -> texts -> lines (threads) send, one after the other -> record what was sent -> claim ...
 
 The threads only speak to the mail server; all rows are read and written here, in short transactions that are over when
-a mail is sent. A server that cannot be reached ends the run: the sweep comes back in twenty seconds with a few mails,
-and the others do not use up their tries meanwhile.
+a mail is sent, for as many messages together as there are by then. A server that cannot be reached ends the run: the
+sweep comes back in twenty seconds with a few mails, and the others do not use up their tries meanwhile.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
-from django.urls import reverse
 
-from incidents import meters, outbox
+from incidents import meters, outbox, texts
 from incidents.addressees import recipients
-from incidents.letters import Letter, Story, tell_opened, tell_passed, tell_resolved
-from incidents.models import Message, Notification, Occurrence
+from incidents.models import Message
 from incidents.notifiers.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, said
 
 logger = logging.getLogger(__name__)
 
 RUN_SECONDS_MAX = 20.0
 """After so long a run ends, and the next one begins: so a stop of the worker waits for no longer."""
-TELL = {"opened": tell_opened, "resolved": tell_resolved, "passed": tell_passed}
+CLAIMED_PER_LINE = 10
+"""How many mails are claimed ahead. What a killed worker held comes a lease later, or twice if it was sent already."""
+LOOK_SECONDS = 1.0
+"""While all mails in hand take their time, it is looked for others so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,160 +48,159 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
     while outbox.address(people, now=now) >= outbox.ADDRESSED_MAX:
         pass
     outbox.give_up(now=now)
-    lines: list[_Line] = []
-    done: queue.SimpleQueue[_Line] = queue.SimpleQueue()
+    batch = CLAIMED_PER_LINE * settings.EMAIL_CONNECTIONS
     sent = failed = 0
-    is_over = False
     deadline = time.monotonic() + RUN_SECONDS_MAX
+    lines = _Lines(settings.EMAIL_CONNECTIONS, until=deadline)
     try:
         while True:
-            is_over = is_over or time.monotonic() >= deadline
-            free = 0 if is_over else settings.EMAIL_CONNECTIONS - sum(line.is_busy for line in lines)
-            claimed = outbox.claim(limit=free, now=utcnow()) if free else []
-            ready = _with_texts(claimed, utcnow=utcnow)
-            failed += len(claimed) - len(ready)
-            for message in ready:
-                line = next((line for line in lines if not line.is_busy), None)
-                if line is None:
-                    line = _Line(done)
-                    lines.append(line)
-                line.give(message)
-            if not any(line.is_busy for line in lines):
-                if not claimed or is_over:
+            # While half of them is still to be sent, so that no line waits for the next.
+            is_looked_for = not lines.is_stopped and len(lines) <= batch // 2
+            claimed = outbox.claim(limit=batch // 2, now=utcnow()) if is_looked_for else []
+            bad = {message.id: (message, error) for message, error in texts.write_texts(claimed)}
+            _record_failures(bad.values(), now=utcnow())
+            failed += len(bad)
+            lines.give([message for message in claimed if message.id not in bad])
+            outbox.release(lines.take_back())
+            if not len(lines):
+                if lines.is_stopped or not claimed:
                     break
                 continue
-            for line in _finished(lines, done):
-                message, error = line.take()
-                if error is None:
-                    sent += outbox.record_sent(message, now=utcnow())
-                    meters.mails.labels("sent").inc()
-                    continue
-                failed += 1
-                is_over = is_over or isinstance(error, UnreachableError)
-                _record_failure(message, error, now=utcnow())
-                if line.is_lost:
-                    lines.remove(line)
+            good, bad_ones = lines.results()
+            if good:
+                sent += outbox.record_sent(good, now=utcnow())
+                meters.mails.labels("sent").inc(len(good))
+            _record_failures(bad_ones, now=utcnow())
+            failed += len(bad_ones)
     finally:
-        for line in lines:
-            line.leave()
+        lines.leave()
     return Run(sent, failed, is_cut_short=time.monotonic() >= deadline)
 
 
-def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
-    """Give claimed messages their texts and keep them; returns those of which none can be made, each with the error."""
-    new = [message for message in messages if not message.subject]
-    failed = []
-    for message in new:
+def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> None:
+    for message, error in failures:
+        meters.mails.labels("failed").inc()
+        reason = said(error)
+        logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
+        outbox.record_failed(message, error=reason, is_refused=isinstance(error, RefusedError), now=now)
+
+
+class _Lines:
+    """Some connections to the mail server, each with the thread that speaks on it, and what they have in hand.
+
+    `len` is how many messages were given and have not come back. Used by one thread. No mail begins after `until`, of
+    the monotonic clock: what is sent must be sent while its claim lasts, whatever keeps the thread that has the rows.
+    """
+
+    def __init__(self, most: int, *, until: float) -> None:
+        self._most, self._until = most, until
+        self._lines: list[_Line] = []
+        self._in_hand = 0
+        self._todo: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Message, Exception | None]] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+
+    def __len__(self) -> int:
+        return self._in_hand
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether no more is sent: the time is up, or a line could not reach the server."""
+        if time.monotonic() >= self._until:
+            self._stopped.set()
+        return self._stopped.is_set()
+
+    def give(self, messages: list[Message]) -> None:
+        """Have these sent, in their order as far as there are fewer lines."""
+        self._in_hand += len(messages)
+        for message in messages:
+            self._todo.put(message)
+        while len(self._lines) < min(self._most, self._in_hand):
+            self._lines.append(_Line(self._todo, self._done, self._stopped, self._until))
+
+    def take_back(self) -> list[Message]:
+        """Return what will not be sent any more, if there is a stop."""
+        back: list[Message] = []
+        while self.is_stopped:
+            try:
+                message = self._todo.get_nowait()
+            except queue.Empty:
+                break
+            if message is not None:
+                back.append(message)
+        self._in_hand -= len(back)
+        return back
+
+    def results(self) -> tuple[list[Message], list[tuple[Message, Exception]]]:
+        """Wait a moment until something is over; return what was sent, and what was not and why."""
+        results: list[tuple[Message, Exception | None]] = []
+        busy = [line.must_end_at for line in self._lines if line.message is not None]
+        wait = min([LOOK_SECONDS, *(end - time.monotonic() for end in busy)])
         try:
-            letter = write_letter(message)
-        except Exception as error:
-            logger.exception("the text of message %s cannot be made", message.id)
-            failed.append((message, error))
-        else:
-            message.subject, message.body = letter.subject, letter.body
-    written = [message for message in new if message.subject]
-    if written:
-        outbox.keep_texts(written)
-    return failed
-
-
-def write_letter(message: Message) -> Letter:
-    """Return the text of a message about an incident, from what is stored about it."""
-    incident = message.incident
-    assert incident is not None, "a message from the clock comes with its text"
-    environment = incident.monitor_environment
-    occurrences = Occurrence.objects.filter(incident=incident).order_by("-id")
-    # The one that opened it; what came later is not what people are told of.
-    occurrence = occurrences.filter(detected_at=incident.opened_at).first() or occurrences.last()
-    end = Notification.objects.filter(incident=incident, transition=Notification.Transition.RESOLVED).first()
-    path = reverse("admin:incidents_incident_change", args=[incident.id])
-    return TELL[message.kind](
-        Story(
-            monitor=environment.monitor.name or environment.monitor.slug,
-            environment=environment.environment.name,
-            timezone=environment.monitor.timezone,
-            started_at=incident.started_at,
-            explanation={} if occurrence is None else occurrence.explanation,
-            link=f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else "",
-            recovered_at=end.created_at if end else incident.resolved_at,
+            results.append(self._done.get(timeout=max(wait, 0.001)))
+            while True:
+                results.append(self._done.get_nowait())
+        except queue.Empty:
+            pass
+        for line in [line for line in self._lines if line.is_late()]:
+            if message := line.cut():
+                self._lines.remove(line)
+                results.append((message, UnreachableError(f"the mail server takes longer than {SECONDS_MAX:g} s")))
+                self._stopped.set()
+        self._in_hand -= len(results)
+        return (
+            [message for message, error in results if error is None],
+            [(message, error) for message, error in results if error is not None],
         )
-    )
 
-
-def _with_texts(messages: Sequence[Message], *, utcnow: Callable[[], datetime]) -> list[Message]:
-    failed = write_texts(messages) if messages else []
-    for message, error in failed:
-        _record_failure(message, error, now=utcnow())
-    return [message for message in messages if message.subject]
-
-
-def _record_failure(message: Message, error: Exception, *, now: datetime) -> None:
-    meters.mails.labels("failed").inc()
-    reason = said(error)
-    logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
-    outbox.record_failed(message, error=reason, is_refused=isinstance(error, RefusedError), now=now)
-
-
-def _finished(lines: Sequence["_Line"], done: "queue.SimpleQueue[_Line]") -> list["_Line"]:
-    """Wait until a line has finished, or has taken too long; returns those."""
-    first_end = min(line.must_end_at for line in lines if line.is_busy)
-    try:
-        line = done.get(timeout=max(first_end - time.monotonic(), 0.001))
-    except queue.Empty:
-        now = time.monotonic()
-        late = [line for line in lines if line.is_busy and line.must_end_at <= now]
-        for line in late:
-            line.cut()
-        return late
-    return [] if line.is_lost else [line]
+    def leave(self) -> None:
+        """Let the threads take leave of the server and end."""
+        self._stopped.set()
+        self.take_back()
+        for _ in self._lines:
+            self._todo.put(None)
 
 
 class _Line:
     """A connection to the mail server with the thread that speaks on it."""
 
-    def __init__(self, done: "queue.SimpleQueue[_Line]") -> None:
-        self._done = done
+    def __init__(
+        self,
+        todo: "queue.SimpleQueue[Message | None]",
+        done: "queue.SimpleQueue[tuple[Message, Exception | None]]",
+        stopped: threading.Event,
+        until: float,
+    ) -> None:
+        self._todo, self._done, self._stopped, self._until = todo, done, stopped, until
         self._postman: Postman | None = None
-        self._given: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._message: Message | None = None
-        self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._is_cut = False
+        self.message: Message | None = None
         self.must_end_at = 0.0
-        self.is_lost = False
-        self._thread = threading.Thread(target=self._work, name="mail", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="mail", daemon=True).start()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a message is on its way."""
-        return self._message is not None
+    def is_late(self) -> bool:
+        """Whether its mail takes longer than it may."""
+        return self.message is not None and self.must_end_at <= time.monotonic()
 
-    def give(self, message: Message) -> None:
-        """Send a message; the line comes out of the queue when that is over."""
-        self._message, self._error = message, None
-        self.must_end_at = time.monotonic() + SECONDS_MAX
-        self._given.put(message)
+    def cut(self) -> Message | None:
+        """End a talk that takes too long, and return its message; None if it is over after all.
 
-    def take(self) -> tuple[Message, Exception | None]:
-        """Return the message that is over, and what went wrong."""
-        message, error = self._message, self._error
-        assert message is not None, "a line is asked once for each message"
-        self._message = None
-        return message, error
-
-    def cut(self) -> None:
-        """End a talk that takes too long. The thread ends by itself, sooner or later, and nobody asks it any more."""
-        self.is_lost = True
-        self._error = UnreachableError(f"the mail server takes longer than {SECONDS_MAX:g} s")
-        if self._postman is not None:
+        The thread ends by itself, sooner or later, and nobody asks it any more.
+        """
+        with self._lock:
+            message, self._is_cut = self.message, self.message is not None
+        if message is not None and self._postman is not None:
             self._postman.abort()
-        self._given.put(None)
-
-    def leave(self) -> None:
-        """Let the thread take leave of the server and end."""
-        self._given.put(None)
+        return message
 
     def _work(self) -> None:
-        while (message := self._given.get()) is not None:
+        while (message := self._todo.get()) is not None:
+            if self._stopped.is_set() or time.monotonic() >= self._until:
+                self._todo.put(message)  # It is taken back from there.
+                break
+            self.must_end_at = time.monotonic() + SECONDS_MAX
+            self.message = message
             error: Exception | None = None
             try:
                 if self._postman is None:
@@ -208,9 +208,12 @@ class _Line:
                 self._postman.send(message)
             except Exception as problem:  # noqa: BLE001 - whatever it is, it is the fate of one message
                 error = problem
-            if self.is_lost:
-                break
-            self._error = error
-            self._done.put(self)
+                if isinstance(error, UnreachableError):
+                    self._stopped.set()
+            with self._lock:
+                if self._is_cut:
+                    break
+                self.message = None
+                self._done.put((message, error))
         if self._postman is not None:
             self._postman.close()

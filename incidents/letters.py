@@ -16,6 +16,9 @@ from monitors.lengths import duration
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
 LOG_LINE_LENGTH_MAX = 300
+YEARS = 1900, 3000
+"""Within these every zone knows every instant."""
+NUMBER_LIMIT = 1 << 40
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _WHAT = {"missed": "Missed", "timeout": "Timed out", "error": "Error"}
 _BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -88,16 +91,16 @@ def why(explanation: Mapping[str, Any]) -> str:
         case "missed" if at["expected"]:
             until = at["deadline"] or tick
             sentence = f"Expected at {_clock(at['expected'], zone, found_at, named=True)}"
-            if (margin := explanation.get("margin_minutes")) is not None:
+            if (margin := _number(explanation, "margin_minutes")) is not None:
                 sentence += f", {_minutes(margin)} of margin"
             sentence += f", nothing by {_clock(until, zone, found_at)}." if until else "."
-            decision = str(explanation.get("clock_decision") or "normal")
+            decision = _name(str(explanation.get("clock_decision") or "normal"))
             if decision != "normal":
                 sentence += f" (Judged later than usual: {decision}.)"
         case "timeout" if at["started"]:
             until = at["deadline"] or tick
             sentence = f"Started at {_clock(at['started'], zone, found_at, named=True)}"
-            if (runtime := explanation.get("max_runtime_minutes")) is not None:
+            if (runtime := _number(explanation, "max_runtime_minutes")) is not None:
                 sentence += f", may run for {_minutes(runtime)}"
             sentence += f", no end by {_clock(until, zone, found_at)}." if until else "."
         case "error" if at["received"]:
@@ -142,17 +145,17 @@ def _kind(story: Story) -> str:
 
 def _run(explanation: Mapping[str, Any]) -> list[str]:
     parts = []
-    if (status := explanation.get("exit_status")) is not None:
+    if isinstance(status := explanation.get("exit_status"), int):
         parts.append(f"Exit status: {status}")
-    if tail := explanation.get("log_tail"):
-        parts.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in str(tail).split("\n")))
+    if tail := log_tail(str(explanation.get("log_tail") or "")):
+        parts.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in tail.split("\n")))
     return parts
 
 
 def _how_often(story: Story) -> str:
-    threshold = story.explanation.get("failure_threshold")
-    streak = story.explanation.get("failure_streak")
-    if not isinstance(streak, int) or threshold in (None, 1) or streak < 2:
+    threshold = _number(story.explanation, "failure_threshold")
+    streak = _number(story.explanation, "failure_streak")
+    if streak is None or streak < 2 or threshold in (None, 1):
         return ""
     since = _instant(story.explanation.get("failure_streak_started_at"))
     return f" It failed {streak} times in a row" + (f", since {_moment(since, story)}." if since else ".")
@@ -185,7 +188,7 @@ def _last_ok(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime 
     last_ok_at = _instant(explanation.get("last_ok_at"))
     if last_ok_at is None:
         return "It was never ok." if "last_ok_at" in explanation else ""
-    took = explanation.get("last_ok_duration_ms")
+    took = _number(explanation, "last_ok_duration_ms")
     ran = "" if took is None else f", took {duration(timedelta(milliseconds=took))}"
     return f"Last ok {_day(last_ok_at, zone, found_at)}{last_ok_at.astimezone(zone):%H:%M}{ran}."
 
@@ -235,7 +238,13 @@ def _instant(value: object) -> datetime | None:
         at = datetime.fromisoformat(value)
     except ValueError:
         return None
-    return at if at.tzinfo else None
+    return at if at.tzinfo and YEARS[0] <= at.year < YEARS[1] else None
+
+
+def _number(explanation: Mapping[str, Any], key: str) -> int | None:
+    """Return a count of something; None for what is none."""
+    value = explanation.get(key)
+    return value if isinstance(value, int) and 0 <= value < NUMBER_LIMIT else None
 
 
 def _name(text: str) -> str:

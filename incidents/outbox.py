@@ -29,6 +29,7 @@ COVERS = {
     Message.Kind.OPENED.value: [OPENED],
     Message.Kind.RESOLVED.value: [RESOLVED],
     Message.Kind.PASSED.value: [OPENED, RESOLVED],
+    Message.Kind.CLOCK.value: [],
 }
 """Which notifications a message of each kind is about."""
 _MESSAGE_COLUMNS = {
@@ -168,6 +169,7 @@ def _told_before(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
                 SELECT incident_id, recipient,
                        CASE WHEN status = 'waiting' AND claimed_until IS NULL THEN 'foldable' ELSE status END
                   FROM incidents_message WHERE incident_id = ANY(%s) AND kind = 'opened'
+                 ORDER BY id
                    FOR UPDATE
                 """,
                 [resolved],
@@ -295,22 +297,61 @@ def keep_texts(messages: Sequence[Message]) -> None:
         )
 
 
-def record_sent(message: Message, *, now: datetime) -> bool:
-    """Record that the mail server has taken a claimed message, and that people were told of what it is about.
+def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
+    """Record that the mail server has taken claimed messages, and that people were told of what they are about.
 
-    Returns False if the claim was lost meanwhile: then nothing is recorded, and the message may come twice.
+    Returns how many. Of those whose claims were lost meanwhile nothing is recorded, and they may come twice.
     """
-    with transaction.atomic():
-        if not _held(message).update(status=Message.Status.SENT, finished_at=now, claimed_until=None, last_error=""):
-            return False
-        if message.incident_id is not None:
-            Notification.objects.filter(
-                incident_id=message.incident_id,
-                transition__in=COVERS[message.kind],
-                sent_at__isnull=True,
-                addressed_at__isnull=False,
-            ).update(sent_at=now)
-    return True
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_SENT_SQL, [now, *_claims(messages)])
+        sent = cursor.fetchall()
+        cursor.execute(
+            _TOLD_SQL,
+            [
+                now,
+                [incident_id for incident_id, kind in sent if incident_id for _ in COVERS[kind]],
+                [transition for incident_id, kind in sent if incident_id for transition in COVERS[kind]],
+            ],
+        )
+    return len(sent)
+
+
+_HELD_SQL = """ANY (ARRAY (
+           SELECT id FROM incidents_message AS m
+            WHERE (id, attempt_count) IN (SELECT * FROM unnest(%s::bigint[], %s::integer[]))
+              AND status = 'waiting' AND claimed_until IS NOT NULL
+            ORDER BY id
+              FOR UPDATE))"""
+"""Those of some claims that are held still; locked in the order of their ids, as all who lock several do."""
+_SENT_SQL = f"""
+    UPDATE incidents_message SET status = 'sent', finished_at = %s, claimed_until = NULL, last_error = ''
+     WHERE id = {_HELD_SQL}
+    RETURNING incident_id, kind
+"""  # noqa: S608
+_RELEASE_SQL = f"""
+    UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
+"""  # noqa: S608
+_TOLD_SQL = """
+    UPDATE incidents_notification SET sent_at = %s
+     WHERE id = ANY (ARRAY (
+           SELECT n.id FROM incidents_notification AS n
+            WHERE (n.incident_id, n.transition) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+              AND n.sent_at IS NULL AND n.addressed_at IS NOT NULL
+            ORDER BY n.id
+              FOR UPDATE))
+"""
+
+
+def release(messages: Sequence[Message]) -> None:
+    """Give back claimed messages of which no sending was begun: they are due as before, and it was no attempt."""
+    if not messages:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_RELEASE_SQL, _claims(messages))
+
+
+def _claims(messages: Sequence[Message]) -> list[list[int]]:
+    return [[message.id for message in messages], [message.attempt_count for message in messages]]
 
 
 def record_failed(message: Message, *, error: str, is_refused: bool, now: datetime) -> bool:

@@ -31,7 +31,7 @@ from clocktasks import services as clock_services
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from drills.simulation.interleaving import Actor, Stage, State
-from incidents import delivery, outbox, wake
+from incidents import outbox, texts, wake
 from incidents.addressees import recipients
 from incidents.attempts import LEASE
 
@@ -584,10 +584,10 @@ class World:
         """A worker empties the outbox of notifications."""
         outbox.address(recipients(), now=self.worker_now())
         while claimed := outbox.claim(limit=1, now=self.worker_now()):
-            delivery.write_texts(claimed)
+            texts.write_texts(claimed)
             self.mails.append(claimed[0].idempotency_key)
             self.pause("the mail is sent")
-            outbox.record_sent(claimed[0], now=self.worker_now())
+            outbox.record_sent(claimed, now=self.worker_now())
 
     def worker_now(self) -> datetime:
         """What the clock of the hosts of beat and workers shows."""

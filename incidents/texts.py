@@ -1,0 +1,123 @@
+"""Giving claimed messages their texts, from what is stored about their incidents (shell).
+
+Two statements for all messages of a claim, however many they are.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.urls import reverse
+
+from incidents import outbox
+from incidents.letters import Letter, Story, log_tail, tell_opened, tell_passed, tell_resolved
+from incidents.models import Message, Notification
+
+logger = logging.getLogger(__name__)
+
+TELL = {"opened": tell_opened, "resolved": tell_resolved, "passed": tell_passed}
+LOG_NEAR = timedelta(days=1)
+"""Output may come before the first word of its run."""
+LOGS_MAX = 5
+LOG_BYTES_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored about an incident: the occurrence that opened it with its run's log, and when people heard of its
+    end."""
+
+    explanation: Mapping[str, Any] = field(default_factory=dict)
+    resolved_at: datetime | None = None
+
+
+def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
+    """Give claimed messages their texts and keep them; returns those of which none can be made, each with the error."""
+    new = [message for message in messages if not message.subject]
+    if not new:
+        return []
+    known = look_up([message.incident_id for message in new if message.incident_id is not None])
+    failed = []
+    for message in new:
+        try:
+            letter = write_letter(message, known.get(message.incident_id, Known()))
+        except Exception as error:
+            logger.exception("the text of message %s cannot be made", message.id)
+            failed.append((message, error))
+        else:
+            message.subject, message.body = letter.subject, letter.body
+    written = [message for message in new if message.subject]
+    if written:
+        outbox.keep_texts(written)
+    return failed
+
+
+def write_letter(message: Message, known: Known) -> Letter:
+    """Return the text of a message about an incident, which holds its monitor and environment."""
+    incident = message.incident
+    assert incident is not None, "a message from the clock comes with its text"
+    environment = incident.monitor_environment
+    path = reverse("admin:incidents_incident_change", args=[incident.id])
+    return TELL[message.kind](
+        Story(
+            monitor=environment.monitor.name or environment.monitor.slug,
+            environment=environment.environment.name,
+            timezone=environment.monitor.timezone,
+            started_at=incident.started_at,
+            explanation=known.explanation,
+            link=f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else "",
+            recovered_at=known.resolved_at or incident.resolved_at,
+        )
+    )
+
+
+def look_up(incident_ids: Sequence[int]) -> dict[int | None, Known]:
+    """Return what is stored about incidents. The logs of a failed run are those that have come by now."""
+    with connection.cursor() as cursor:
+        cursor.execute(KNOWN_SQL, {"ids": list(incident_ids), "near": LOG_NEAR.total_seconds(), "bytes": LOG_BYTES_MAX})
+        occurrences = {id_: _with_log(json.loads(explanation), log) for id_, explanation, log in cursor.fetchall()}
+    ends = Notification.objects.filter(
+        incident_id__any_of=list(incident_ids), transition=Notification.Transition.RESOLVED
+    ).values_list("incident_id", "created_at")
+    resolved_at = dict(ends)
+    return {id_: Known(occurrences.get(id_, {}), resolved_at.get(id_)) for id_ in incident_ids}
+
+
+def _with_log(explanation: dict[str, Any], log: bytes | memoryview | None) -> dict[str, Any]:
+    """Return the explanation with what its run printed; a miss has no run. Which bytes are text, nobody says."""
+    if log is None or explanation.get("kind") not in ("error", "timeout"):
+        return explanation
+    return explanation | {"log_tail": log_tail(bytes(log).decode("utf-8", "replace"))}
+
+
+KNOWN_SQL = f"""
+    SELECT opening.incident_id, opening.explanation::text, printed.log
+      FROM (SELECT DISTINCT ON (o.incident_id) o.*, i.monitor_environment_id
+              FROM incidents_occurrence AS o
+              JOIN incidents_incident AS i ON i.id = o.incident_id
+             WHERE o.incident_id = ANY(%(ids)s)
+             ORDER BY o.incident_id, o.detected_at = i.opened_at DESC,
+                      CASE WHEN o.detected_at = i.opened_at THEN -o.id ELSE o.id END
+           ) AS opening
+      LEFT JOIN LATERAL (
+           SELECT string_agg(part, '\\x0a'::bytea ORDER BY received_at, id) AS log
+             FROM (SELECT l.id, l.received_at,
+                          substring(l.body FROM greatest(octet_length(l.body) - %(bytes)s, 0) + 1) AS part
+                     FROM checkins_checkin AS c
+                     JOIN checkins_checkinlog AS l
+                       ON l.monitor_environment_id = c.monitor_environment_id AND l.guid = c.guid
+                      AND l.received_at >= c.date_added - make_interval(secs => %(near)s) AND l.status <> 'ok'
+                    WHERE c.monitor_environment_id = opening.monitor_environment_id
+                      AND c.date_added = opening.occurred_at AND c.id = opening.checkin_id
+                    ORDER BY l.received_at DESC, l.id DESC
+                    LIMIT {LOGS_MAX}
+                  ) AS newest
+           ) AS printed ON true
+"""  # noqa: S608
+"""The occurrence that opened each incident, or the first that is kept, and what its run printed; not what an attempt
+that succeeded did. Indexes: occurrence_numbered_once, checkin_history, checkin_log_history."""

@@ -1,0 +1,330 @@
+"""What people read in an alert: one line that says what, a sentence that says why, and nothing that a stranger made."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from incidents.evidence import explain
+from incidents.letters import (
+    LOG_LINE_LENGTH_MAX,
+    LOG_LINES_MAX,
+    NAME_LENGTH_MAX,
+    Story,
+    log_tail,
+    plain,
+    tell_opened,
+    tell_passed,
+    tell_resolved,
+    why,
+)
+from incidents.thresholds import FailureKind, Reason
+from monitors.schedule import Schedule
+from monitors.state import EnvironmentState, MonitorRules
+
+VIENNA = "Europe/Vienna"
+HALF_PAST_TWO = datetime(2026, 1, 5, 1, 30, tzinfo=UTC)
+"""02:30 in Vienna."""
+MINUTE = timedelta(minutes=1)
+LINK = "https://clock.example.com/admin/incidents/incident/7/change/"
+RULES = MonitorRules(Schedule.from_crontab("30 2 * * *", VIENNA), 10, 30, 1, 1)
+
+
+def explained(kind="missed", *, rules=RULES, streak=1, last_ok_at=None, **fields):
+    """The stored explanation of a failure of the run, or slot, of 02:30."""
+    state = EnvironmentState(
+        failure_streak=streak,
+        failure_streak_started_at=HALF_PAST_TWO - (streak - 1) * timedelta(days=1),
+        last_ok_at=last_ok_at,
+    )
+    by_clock = kind != "error"
+    found_at = HALF_PAST_TWO + (rules.max_runtime_minutes if kind == "timeout" else rules.margin_minutes) * MINUTE
+    values: dict[str, Any] = {
+        "started_at": HALF_PAST_TWO,
+        "expected_time": HALF_PAST_TWO,
+        "deadline": found_at if by_clock else None,
+        "tick": found_at if by_clock else None,
+        "received_at": None if by_clock else found_at,
+    }
+    return explain(
+        kind=FailureKind(kind), reason=Reason.THRESHOLD_REACHED, rules=rules, state=state, **(values | fields)
+    )
+
+
+def story(explanation=None, **fields):
+    values = {
+        "monitor": "Nightly backup",
+        "environment": "production",
+        "timezone": VIENNA,
+        "started_at": HALF_PAST_TWO,
+        "explanation": explained() if explanation is None else explanation,
+        "link": LINK,
+        "recovered_at": HALF_PAST_TWO + 100 * MINUTE,
+    }
+    return Story(**(values | fields))
+
+
+# --- the subject
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("missed", "Missed"), ("timeout", "Timed out"), ("error", "Error"), (None, "Failing")]
+)
+def test_the_subject_says_what_which_monitor_and_which_environment(kind, said):
+    letter = tell_opened(story(explained(kind) if kind else {}))
+
+    assert letter.subject == f"[Watchclock] {said}: Nightly backup (production)"
+    assert letter.body.startswith(f"Nightly backup (production): {said.lower()}.\n")
+
+
+def test_the_subject_of_an_end_says_so():
+    assert tell_resolved(story()).subject == "[Watchclock] Recovered: Nightly backup (production)"
+
+
+def test_the_subject_of_both_says_both():
+    assert tell_passed(story()).subject == "[Watchclock] Missed, recovered: Nightly backup (production)"
+
+
+# --- why, in a sentence
+
+
+def test_a_miss():
+    last_ok_at = HALF_PAST_TWO - timedelta(days=1) + MINUTE
+    assert why(explained(last_ok_at=last_ok_at, last_ok_duration_ms=41_000)) == (
+        "Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. Last ok yesterday 02:31, took 41 s."
+    )
+
+
+def test_a_timeout():
+    assert why(explained("timeout")) == (
+        "Started at 02:30 Europe/Vienna, may run for 30 minutes, no end by 03:00. It was never ok."
+    )
+
+
+def test_an_error():
+    assert why(explained("error", last_ok_at=HALF_PAST_TWO - 90 * MINUTE)) == (
+        "Said at 02:40 Europe/Vienna that it failed, 10 min after its start. Last ok today 01:00."
+    )
+
+
+def test_an_error_that_was_told_alone_ran_for_an_unknown_time():
+    assert why(explained("error", started_at=HALF_PAST_TWO + 10 * MINUTE)).startswith(
+        "Said at 02:40 Europe/Vienna that it failed. "
+    )
+
+
+def test_a_failure_that_opens_by_its_number_says_how_many_and_since_when():
+    rules = MonitorRules(RULES.schedule, 10, 30, 3, 1)
+    assert "It failed 3 times in a row, since 2026-01-03 02:30 Europe/Vienna." in (
+        tell_opened(story(explained(rules=rules, streak=3))).body
+    )
+
+
+def test_an_ok_of_long_ago_has_its_date():
+    assert why(explained(last_ok_at=HALF_PAST_TWO - timedelta(days=40))).endswith("Last ok 2025-11-26 02:30.")
+
+
+@pytest.mark.parametrize("value", [None, -1, 1.5, "ten", True, 10**30])
+@pytest.mark.parametrize("key", ["margin_minutes", "last_ok_duration_ms", "failure_streak", "failure_threshold"])
+def test_what_is_no_number_where_one_is_meant_stops_no_letter(key, value):
+    assert "Expected at 02:30" in tell_opened(story(explained() | {key: value})).body
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59Z", "2026-01-05T10:00:00", 7])
+@pytest.mark.parametrize("key", ["expected_at", "deadline_at", "tick", "last_ok_at", "failure_streak_started_at"])
+def test_what_is_no_instant_where_one_is_meant_stops_no_letter(key, value):
+    assert "Nightly backup (production): missed." in tell_opened(story(explained() | {key: value})).body
+
+
+def test_a_slot_that_is_judged_days_later_has_its_date():
+    tick = HALF_PAST_TWO + timedelta(days=3)
+    assert why(explained(tick=tick, deadline=tick)).startswith("Expected at 2026-01-05 02:30 Europe/Vienna, ")
+
+
+def test_never_an_expected_time_of_tomorrow_for_an_error_of_today():
+    tomorrow = HALF_PAST_TWO + timedelta(days=1)
+    body = tell_opened(story(explained("error", expected_time=tomorrow))).body
+
+    assert "2026-01-06" not in body
+    assert "xpected" not in body
+
+
+def test_an_older_occurrence_gets_the_shorter_sentence():
+    older = explained()
+    for key in ("last_ok_at", "margin_minutes", "deadline_at", "failure_threshold", "clock_decision"):
+        del older[key]
+
+    assert why(older).strip() == "Expected at 02:30 Europe/Vienna, nothing by 02:40."
+
+
+def test_without_an_occurrence_it_says_since_when():
+    assert "It fails since 2026-01-05 02:30 Europe/Vienna." in tell_opened(story({})).body
+
+
+# --- its end
+
+
+def test_an_end_says_after_how_long():
+    assert "It works again since 2026-01-05 04:10 Europe/Vienna, after 1 h 40 min." in tell_resolved(story()).body
+
+
+def test_what_is_over_already_is_told_in_one_sentence_and_why():
+    body = tell_passed(story(recovered_at=HALF_PAST_TWO + 11 * MINUTE)).body
+
+    assert "Missed at 02:40, recovered at 02:41 Europe/Vienna after 11 min." in body
+    assert "nothing by 02:40." in body
+
+
+# --- what the run left
+
+
+def test_exit_status_and_the_end_of_the_log_are_shown():
+    body = tell_opened(story(explained("error", exit_status=137, log_tail="copying\nkilled"))).body
+
+    assert "Exit status: 137\n" in body
+    assert "The end of its log:\n\n  copying\n  killed\n" in body
+
+
+def test_an_exit_status_of_zero_is_one():
+    assert "Exit status: 0\n" in tell_opened(story(explained("error", exit_status=0))).body
+
+
+def test_a_miss_has_neither():
+    body = tell_opened(story()).body
+    assert "Exit status" not in body
+    assert "log" not in body.replace("Watchclock", "")
+
+
+def test_of_a_log_the_last_twenty_lines_are_shown():
+    lines = log_tail("\n".join(f"line {number}" for number in range(1_000)) + "\n\n").split("\n")
+    assert lines == [f"line {number}" for number in range(1_000 - LOG_LINES_MAX, 1_000)]
+
+
+def test_a_line_of_a_megabyte_is_cut():
+    assert len(log_tail("x" * 1_000_000)) == LOG_LINE_LENGTH_MAX
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\x00b", "a\x07b", "a\x7fb", "a\x85b"])
+def test_a_log_moves_no_cursor(text):
+    assert log_tail(text).isprintable()
+
+
+def test_windows_lines_and_bars_of_progress_are_lines():
+    assert log_tail("one\r\ntwo\r 50 %\r100 %\n") == "one\ntwo\n 50 %\n100 %"
+
+
+# --- the link
+
+
+def test_there_is_one_link():
+    assert tell_opened(story()).body.count("https://") == 1
+    assert tell_opened(story()).body.endswith(f"\n{LINK}\n")
+
+
+def test_without_an_address_it_says_where_to_look():
+    body = tell_opened(story(link="")).body
+    assert "http" not in body
+    assert body.endswith("\nSee Incidents in the admin.\n")
+
+
+# --- nothing raw
+
+
+@pytest.mark.parametrize("tell", [tell_opened, tell_resolved, tell_passed])
+@pytest.mark.parametrize("kind", ["missed", "timeout", "error"])
+def test_no_raw_key_no_microsecond_and_no_nothing_is_shown(tell, kind):
+    at = HALF_PAST_TWO + timedelta(microseconds=123_456)
+    body = tell(
+        story(explained(kind, started_at=at), started_at=at, recovered_at=at + 100 * MINUTE + timedelta(microseconds=7))
+    ).body
+
+    for raw in ("_at", "_minutes", "threshold_reached", "123456", "000007", "None", "null", "+00:00", "{", "T01:"):
+        assert raw not in body
+
+
+# --- what strangers wrote
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["job\r\nBcc: all@example.com", "job\nSubject: hello", "job\x0b\x0cX", "job\u2028X", "job\u2029X", "job\x85X"],
+)
+@pytest.mark.parametrize("where", ["monitor", "environment"])
+def test_a_name_ends_no_header(name, where):
+    letter = tell_opened(story(**{where: name}))
+    mail = EmailMessage(subject=letter.subject, body=letter.body, to=["ops@example.com"]).message()
+
+    assert len(letter.subject.splitlines()) == 1
+    assert set(mail.keys()) <= {
+        "Content-Type", "MIME-Version", "Content-Transfer-Encoding", "Subject", "From", "To", "Date", "Message-ID",
+    }  # fmt: skip
+    assert letter.body.splitlines()[0].endswith("missed.")
+
+
+def test_a_name_that_turns_what_follows_around_does_not():
+    assert plain("gnp.\u202eexe\u2066") == "gnp.exe"
+
+
+def test_a_long_name_is_cut():
+    name = tell_opened(story(monitor="x" * 10_000)).subject.removeprefix("[Watchclock] Missed: ")
+    assert len(name.removesuffix(" (production)")) == NAME_LENGTH_MAX
+
+
+any_text = st.text(st.characters(exclude_categories=[]), max_size=300)
+instants = st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 2), max_value=datetime(2100, 1, 1))  # noqa: DTZ001
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    any_text,
+    instants.map(lambda at: at.isoformat()),
+    st.sampled_from(["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", "2026-01-05T10:00:00", "missed"]),
+)
+explanations = st.one_of(
+    st.sampled_from(["missed", "timeout", "error"]).map(explained),
+    st.dictionaries(
+        st.sampled_from(sorted(explained("error", exit_status=1, log_tail="x", last_ok_duration_ms=1))), anything
+    ),
+    st.tuples(
+        st.sampled_from(["missed", "timeout", "error"]).map(explained),
+        st.dictionaries(st.sampled_from(sorted(explained())), anything, max_size=3),
+    ).map(lambda pair: pair[0] | pair[1]),
+)
+
+
+@given(
+    tell=st.sampled_from([tell_opened, tell_resolved, tell_passed]),
+    monitor=any_text,
+    environment=any_text,
+    timezone=st.one_of(any_text, st.sampled_from(["UTC", VIENNA, "Asia/Kathmandu", "No/Where", "../etc/passwd", ""])),
+    explanation=explanations,
+    started_at=instants,
+    length=st.timedeltas(min_value=timedelta(-3), max_value=timedelta(days=400)),
+)
+def test_whatever_is_stored_a_letter_is_written_that_can_be_sent(
+    tell, monitor, environment, timezone, explanation, started_at, length
+):
+    letter = tell(
+        Story(
+            monitor=monitor, environment=environment, timezone=timezone, started_at=started_at,
+            explanation=explanation, recovered_at=started_at + length,
+        )
+    )  # fmt: skip
+
+    assert len(letter.subject.splitlines()) == 1
+    assert len(letter.subject) < 300
+    raw = EmailMessage(subject=letter.subject, body=letter.body, to=["ops@example.com"]).message().as_bytes()
+    headers, _, _ = raw.partition(b"\n\n")
+    assert headers.isascii()
+
+
+@given(any_text.map(lambda text: text * 40))
+def test_whatever_was_printed_its_end_is_a_few_plain_lines(text):
+    lines = log_tail(text).split("\n")
+
+    assert len(lines) <= LOG_LINES_MAX
+    assert all(len(line) <= LOG_LINE_LENGTH_MAX and len(line.splitlines()) <= 1 for line in lines)
