@@ -184,7 +184,8 @@ def _messages_of(
 ) -> Iterable[tuple[int, str, str, uuid.UUID, str, str]]:
     """Return the messages that the new notifications of one incident become.
 
-    Whoever was told of the beginning is told of the end, also if the addresses have changed since.
+    Whoever was told of the beginning is told of the end, also if the addresses have changed since. An older version did
+    not write down whom it told.
     """
     told = [duty for duty in duties if _is_told(duty)]
     transitions = {duty.transition for duty in told}
@@ -200,7 +201,7 @@ def _messages_of(
         kinds = {
             to: Message.Kind.PASSED.value if state == "foldable" else Message.Kind.RESOLVED.value
             for to, state in before.items()
-        }
+        } or dict.fromkeys(recipients, Message.Kind.RESOLVED.value)
     for to, kind in kinds.items():
         yield incident_id, kind, to, message_key(guid, kind, to), "", ""
 

@@ -37,6 +37,15 @@ class Migration(migrations.Migration):
             model_name='notification',
             name='attempt_count',
         ),
+        # Backwards each gets a new key: it is empty at first, since there may be rows.
+        migrations.AlterField(
+            model_name='notification',
+            name='idempotency_key',
+            field=models.UUIDField(null=True, unique=True),
+        ),
+        migrations.RunSQL(
+            migrations.RunSQL.noop, "UPDATE incidents_notification SET idempotency_key = gen_random_uuid()"
+        ),
         migrations.RemoveField(
             model_name='notification',
             name='idempotency_key',
