@@ -181,8 +181,11 @@ class Watchclock:
 
 
 @contextlib.contextmanager
-def running_watchclock(directory: Path) -> Iterator[Watchclock]:
-    """A new Watchclock on a free port, with its data in `directory` and its clock at `VIRTUAL_START`."""
+def running_watchclock(directory: Path, **variables: str) -> Iterator[Watchclock]:
+    """A new Watchclock on a free port, with its data in `directory` and its clock at `VIRTUAL_START`.
+
+    `variables` are settings of its own.
+    """
     home, output = directory / "data", directory / "supervisor.log"
     with output.open("w") as file:
         process = subprocess.Popen(
@@ -194,6 +197,7 @@ def running_watchclock(directory: Path) -> Iterator[Watchclock]:
                 WATCHCLOCK_TEST_CLOCK=clock_setting(),
                 WATCHCLOCK_ALLOW_TEST_CLOCK="true",
                 CLOCK_GRACE_SECONDS="30",  # Half a second outside: a busy machine may take that long to store one.
+                **variables,
             ),
             stdin=subprocess.DEVNULL,
             stdout=file,
