@@ -48,11 +48,11 @@ SEED_ENVIRONMENTS = """
     SELECT id, md5(id::text), 'default', true, created_at FROM monitors_project;
 
     INSERT INTO monitors_monitorenvironment (
-        monitor_id, environment_id, status, is_muted, shard, last_checkin, last_result_at, last_ok_at,
+        monitor_id, environment_id, status, is_muted, shard, last_checkin, last_ok_at,
         pending_slot, next_checkin, next_checkin_latest, failure_streak, failure_streak_started_at, ok_streak,
         limit_count, created_at)
     SELECT m.id, e.id, CASE WHEN m.id %% 40 = 0 THEN 'error' ELSE 'ok' END, m.id %% 97 = 0, m.id %% 16,
-           at, at, at, at + interval '1 hour', at + interval '1 hour', at + interval '65 minutes',
+           at, at, at + interval '1 hour', at + interval '1 hour', at + interval '65 minutes',
            CASE WHEN m.id %% 40 = 0 THEN 2 ELSE 0 END, CASE WHEN m.id %% 40 = 0 THEN at END,
            CASE WHEN m.id %% 40 = 0 THEN 0 ELSE 7 END, 0, at - interval '30 days'
       FROM monitors_monitor m

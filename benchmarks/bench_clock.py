@@ -103,9 +103,9 @@ SEED = {
           JOIN schedule ON number = id %% (SELECT count(*) FROM schedule)""",
     "environments": """
         INSERT INTO monitors_monitorenvironment (id, monitor_id, environment_id, status, is_muted, shard, last_checkin,
-               last_result_at, last_ok_at, pending_slot, next_checkin, next_checkin_latest, anchor_at, anchor_day,
+               last_ok_at, pending_slot, next_checkin, next_checkin_latest, anchor_at, anchor_day,
                failure_streak, ok_streak, limit_minute, limit_count, created_at)
-        SELECT id, id, project_id, 'ok', FALSE, id %% %(shards)s, heard_at, heard_at, heard_at,
+        SELECT id, id, project_id, 'ok', FALSE, id %% %(shards)s, heard_at, heard_at,
                slot, slot, slot + %(margin)s,
                CASE schedule_type WHEN 'interval' THEN slot - interval '1 hour' END,
                CASE schedule_type WHEN 'interval' THEN 5 END,

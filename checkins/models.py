@@ -21,7 +21,8 @@ class CheckIn(models.Model):
     4. `missed`: made by the clock and dated at the slot that nothing served.
     5. `unknown`: nobody listened, or too little was heard, when it fell due at the tick `date_updated`. A run may still
        become ok or error; what stands for a slot is dated at it, as a miss is.
-    `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did.
+    `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did. It stays if
+    the run is told ok later. While `DeferredEnding` holds the word that it failed, it is empty still.
 
     `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
     opening message was received, `received_at` when the first message was received (for a miss: the tick).
@@ -95,9 +96,9 @@ class CheckIn(models.Model):
                 condition=Q(duration_ms__isnull=True) | Q(duration_ms__gte=0, duration_ms__lte=DURATION_MS_MAX),
                 name="checkin_duration_in_range",
             ),
-            # Only failures count as failures (D5).
+            # Only failures count as failures (D5), and what was one may have ended ok later (D16).
             models.CheckConstraint(
-                condition=Q(failed_at__isnull=True) | Q(status__in=["error", "missed", "timeout"]),
+                condition=Q(failed_at__isnull=True) | Q(status__in=["error", "missed", "timeout", "ok"]),
                 name="checkin_counted_only_as_a_failure",
             ),
             # D8: how a run ended after its deadline, which the clock may be just about to apply.
@@ -140,6 +141,44 @@ class CheckIn(models.Model):
 
     def __str__(self) -> str:
         return f"{self.status} {self.date_added:%Y-%m-%d %H:%M:%S}"
+
+
+class DeferredEnding(models.Model):
+    """The end of a run that is stored and not counted yet: the clock has first to apply what was due before it (D29).
+
+    Rows come with their check-in and go when they are counted, in the order of reception; see `checkins.counting`. They
+    hold what counting needs, under the configuration that held at the reception.
+    """
+
+    monitor_environment = models.ForeignKey(
+        MonitorEnvironment, on_delete=models.CASCADE, related_name="deferred_endings", db_index=False
+    )
+    # With its start, which says in which day's partition it is. The row above is the check.
+    checkin = models.ForeignKey(
+        CheckIn, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    guid = models.UUIDField()
+    verdict = models.CharField(max_length=10, choices={"ok": "ok", "failed": "failed"})
+    started_at = models.DateTimeField()
+    received_at = models.DateTimeField()
+    expected_time = models.DateTimeField(null=True, blank=True)
+    trace_id = models.UUIDField(null=True, blank=True)
+    exit_status = models.BigIntegerField(null=True, blank=True)
+    log_tail = models.TextField(null=True, blank=True)  # noqa: DJ001 - null, not empty: nothing was sent
+    config = models.ForeignKey(
+        ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(verdict__in=["ok", "failed"]), name="deferred_ending_verdict_is_known"),
+        ]
+        indexes = [
+            models.Index(fields=["monitor_environment", "received_at", "id"], name="deferred_ending_in_order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} {self.received_at:%Y-%m-%d %H:%M:%S}"
 
 
 class Attempt(models.Model):

@@ -2,7 +2,8 @@
 
 resolve monitors (creating and updating those that bring a configuration) -> resolve environments (creating new ones)
 -> lock the environments in id order -> decide each message in order with pure code -> write in bulk -> count failures
-and oks -> store what could not be used. Source: reference section 6.
+and oks, but those for which it is too soon (`checkins.counting`) -> store what could not be used. Source: reference
+section 6.
 """
 
 import os
@@ -11,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from typing import TypeVar
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 from msgspec.structs import replace
 
 from checkins.budgets import Account, Budget, account, charge, exceeded, room
+from checkins.counting import count, defer, ending, know_deadlines, settle
 from checkins.limits import limits
 from checkins.messages import (
     CheckInMessage,
@@ -69,9 +70,8 @@ from checkins.writing import (
     update_checkins,
 )
 from incidents.letters import log_tail
-from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
-from incidents.thresholds import FailureKind
 from monitors.environments import LockedEnvironment, save_environments
+from monitors.expectation import is_behind
 
 LOG_TAIL_BYTES = 20_000
 """More than the lines of a log that a mail holds (`incidents.letters`)."""
@@ -277,10 +277,23 @@ class _Runs:
             runs.append(run)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What a message says of the end of a run. `is_deferred`: the clock has first to apply what was due before it."""
+
+    verdict: Verdict
+    environment: LockedEnvironment
+    run: CheckInState
+    received_at: datetime
+    is_deferred: bool
+
+
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
     open_items = [item for item in items if item.environment_id is not None]
     runs = _load_runs(open_items, environments)
-    verdicts: list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]] = []
+    if open_items:
+        know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
+    ended: list[_Ended] = []
     earlier_words: list[tuple[tuple[int, uuid.UUID], EarlierWord]] = []
     logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
@@ -327,6 +340,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             early_tolerance=early_tolerance,
             off_since=environment.off_since,
         )
+        is_too_soon = counted.has_deferred or is_behind(counted, message.received_at)
         environment.state = effect.environment
         if effect.problem is not None:
             item.outcome.problems.append(effect.problem)
@@ -338,17 +352,21 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         checkin = effect.checkin
         if is_crowded and checkin.id is None and (newest := runs.newest_error(checkin)) is not None:
             checkin = replace(newest, folded_count=newest.folded_count + 1)
+        elif is_too_soon and effect.verdict is not Verdict.NOTHING:
+            checkin = replace(checkin, failed_at=None if existing is None else existing.failed_at)
         item.outcome.guid = checkin.guid
         runs.put(message.project_id, checkin)
+        if effect.verdict is not Verdict.NOTHING:
+            ended.append(_Ended(effect.verdict, environment, checkin, message.received_at, is_too_soon))
+            if is_too_soon:
+                environment.state = replace(environment.state, has_deferred=True)
         if message.log is not None and not is_crowded:
             status, source = message.status.value, message.source
             logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
         if effect.earlier_word is not None and not is_crowded:
             earlier_words.append(((message.project_id, checkin.guid), effect.earlier_word))
-        if effect.verdict is not Verdict.NOTHING:
-            verdicts.append((effect.verdict, environment, checkin, message.received_at))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
-    _write(runs, verdicts, earlier_words, environments, errors)
+    _write(runs, ended, earlier_words, environments, errors)
     insert_logs(_within_budget(logs, now=now))
 
 
@@ -428,7 +446,7 @@ def _minute(at: datetime) -> datetime:
 
 def _write(
     runs: _Runs,
-    verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
+    ended: Sequence[_Ended],
     earlier_words: Sequence[tuple[tuple[int, uuid.UUID], EarlierWord]],
     environments: dict[int, LockedEnvironment],
     error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
@@ -440,75 +458,29 @@ def _write(
         **{key: run.id for key, run in runs.changed.items() if run.id is not None},
     }
     insert_attempts((stored[key], word) for key, word in earlier_words)
-    _count(verdicts, stored, error_logs)
+    endings = [
+        (
+            ending(
+                one.environment,
+                one.verdict,
+                one.run,
+                stored[one.environment.project_id, one.run.guid],
+                one.received_at,
+                log_tail=_tail(error_logs.get((one.environment.id, one.run.guid))),
+            ),
+            one.is_deferred,
+        )
+        for one in ended
+    ]
+    count([one for one, is_deferred in endings if not is_deferred])
+    defer([one for one, is_deferred in endings if is_deferred])
+    settle(environments.values())
     save_environments(environments.values())
 
 
 def _tail(log: RunLog | None) -> str | None:
     """Return the end of a log as it may stand in a mail. Which bytes are text, nobody says."""
     return None if log is None else log_tail(log.body[-LOG_TAIL_BYTES:].decode("utf-8", "replace")) or None
-
-
-def _count(
-    verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
-    stored: dict[tuple[int, uuid.UUID], int],
-    error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
-) -> None:
-    """Count failures and oks. Each environment's come in order; different environments are counted together.
-
-    A round takes from every environment its next verdicts of one kind, so that one environment that fails and recovers
-    within a batch costs more statements, and a thousand different ones do not.
-    """
-    for current in _rounds(verdicts):
-        mark_failed(
-            [
-                FailedCheckIn(
-                    environment=environment,
-                    id=stored[environment.project_id, run.guid],
-                    guid=run.guid,
-                    kind=FailureKind.ERROR,
-                    started_at=run.date_added,
-                    failed_at=received_at,
-                    expected_time=run.expected_time,
-                    received_at=received_at,
-                    trace_id=run.trace_id,
-                    exit_status=run.exit_status,
-                    log_tail=_tail(error_logs.get((environment.id, run.guid))),
-                )
-                for verdict, environment, run, received_at in current
-                if verdict is Verdict.FAILED
-            ]
-        )
-        mark_ok(
-            [
-                OkCheckIn(
-                    environment=environment,
-                    id=stored[environment.project_id, run.guid],
-                    started_at=run.date_added,
-                    received_at=received_at,
-                )
-                for verdict, environment, run, received_at in current
-                if verdict is Verdict.OK
-            ]
-        )
-
-
-def _rounds(
-    verdicts: Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]],
-) -> Iterator[Sequence[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]]:
-    if len({environment.id for _, environment, _, _ in verdicts}) == len(verdicts):
-        if verdicts:
-            yield verdicts
-        return
-    queues: dict[int, list[list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]]] = {}
-    by_environment: dict[int, list[tuple[Verdict, LockedEnvironment, CheckInState, datetime]]] = {}
-    for verdict in verdicts:
-        by_environment.setdefault(verdict[1].id, []).append(verdict)
-    for environment_id, own in by_environment.items():
-        queues[environment_id] = [list(group) for _, group in groupby(own, key=lambda verdict: verdict[0])]
-    while queues:
-        yield [entry for groups in queues.values() for entry in groups[0]]
-        queues = {environment_id: groups[1:] for environment_id, groups in queues.items() if len(groups) > 1}
 
 
 # --- processing errors ----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from functools import partial
 
 from celery import shared_task
 
-from checkins import housekeeping, partitions, services
+from checkins import counting, housekeeping, partitions, services
 from checkins.budgets import prune_key_uses
 from checkins.nodes import forget_gone_nodes
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
@@ -19,9 +19,12 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="checkins.tasks.settle_parked")
 def settle_parked() -> int:
-    """Apply parked check-ins whose monitor has come and give up those that waited in vain (D17); returns how many."""
+    """Apply parked check-ins whose monitor has come and give up those that waited in vain (D17); returns how many.
+
+    Counts the ends of runs too that no clock will count any more (D29).
+    """
     now = utcnow()
-    return _until_done(lambda: services.settle_parked(now=now))
+    return _until_done(lambda: services.settle_parked(now=now)) + _until_done(counting.settle_stranded)
 
 
 @shared_task(name="checkins.tasks.keep_house")

@@ -22,7 +22,6 @@ import msgspec
 from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
-from incidents.thresholds import is_superseded
 from monitors.expectation import expect_after_beginning, expected_slot, has_slot_come_since
 from monitors.state import EnvironmentState, MonitorRules
 
@@ -298,7 +297,7 @@ def _tell_again(
     if message.status is CheckInStatus.ERROR:
         run = _told_again(run, message)
         return Effect(_heard(run, environment), run, earlier_word=earlier)
-    run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK, failed_at=None)
+    run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK)
     return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
 
 
@@ -329,26 +328,22 @@ def _conclude(
     early_tolerance: timedelta = timedelta(0),
 ) -> Effect:
     """Say what the run's new status means for its environment. Source: reference section 7."""
-    if run.status is CheckInStatus.ERROR and is_superseded(environment, run.date_added):
-        return Effect(environment, run)
     if opens_run:
         environment = expect_after_beginning(
             environment, rules, received_at=message.received_at, early_tolerance=early_tolerance
         )
     environment = _heard(run, environment)
     if run.status is CheckInStatus.ERROR:
-        return Effect(_with_result(environment, run), replace(run, failed_at=message.received_at), Verdict.FAILED)
+        return Effect(environment, replace(run, failed_at=message.received_at), Verdict.FAILED)
     if run.status is CheckInStatus.OK:
-        return Effect(_with_result(environment, run), run, Verdict.OK)
+        return Effect(environment, run, Verdict.OK)
+    if run.timeout_at is not None:
+        environment = replace(environment, first_timeout_at=_earlier(environment.first_timeout_at, run.timeout_at))
     return Effect(environment, run)
 
 
 def _heard(run: CheckInState, environment: EnvironmentState) -> EnvironmentState:
     return replace(environment, last_checkin=_later(environment.last_checkin, run.date_added))
-
-
-def _with_result(environment: EnvironmentState, run: CheckInState) -> EnvironmentState:
-    return replace(environment, last_result_at=_later(environment.last_result_at, run.date_added))
 
 
 def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
@@ -402,6 +397,10 @@ def _finished(message: CheckInMessage, why: str) -> Problem:
         message.status.value,
         f"status {message.status.value!r} came for a run that is over ({why}); nothing was changed.",
     )
+
+
+def _earlier(known: datetime | None, at: datetime) -> datetime:
+    return at if known is None or at < known else known
 
 
 def _later(known: datetime | None, at: datetime) -> datetime:

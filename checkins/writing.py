@@ -227,6 +227,26 @@ def load_repeatable(
     return {(environment_id, key): updated for environment_id, key, updated in rows}
 
 
+def load_first_timeouts(environment_ids: Collection[int]) -> dict[int, datetime]:
+    """Return the earliest deadline of the running check-ins of these environments, by environment, where any runs.
+
+    Index: checkin_running.
+    """
+    if not environment_ids:
+        return {}
+    return dict(
+        fetch_rows(
+            """
+            SELECT monitor_environment_id, min(timeout_at) FROM checkins_checkin
+             WHERE monitor_environment_id = ANY(%s::bigint[]) AND status = 'in_progress'
+             GROUP BY monitor_environment_id
+            """,
+            [array_literal("bigint", sorted(environment_ids))],
+            is_prepared=True,
+        )
+    )
+
+
 def overdue_environments(shard: int, tick: datetime) -> list[int]:
     """Return the ids of environments of the shard with a running check-in whose deadline is at or before `tick`.
 
@@ -325,6 +345,34 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
             for checkin in checkins
         ],
         partitioned_by={"date_added": "timestamptz"},
+    )
+
+
+def update_failed_at(rows: Iterable[tuple[int, datetime, datetime, bool]]) -> None:
+    """Write whether stored check-ins, given with id and start, counted as failures at an instant. One statement.
+
+    One that stands for several errors (D39) keeps the first instant at which it counted.
+    """
+    rows = sorted(rows)
+    if not rows:
+        return
+    fetch_rows(
+        """
+        UPDATE checkins_checkin AS old
+           SET failed_at = CASE WHEN new.counts THEN least(old.failed_at, new.at)
+                                WHEN old.failed_at = new.at THEN NULL ELSE old.failed_at END
+          FROM (SELECT id, date_added, min(at) FILTER (WHERE counts) IS NOT NULL AS counts,
+                       coalesce(min(at) FILTER (WHERE counts), min(at)) AS at
+                  FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
+                       AS told (id, date_added, at, counts) GROUP BY id, date_added) AS new
+         WHERE old.id = new.id AND old.date_added = new.date_added AND old.date_added BETWEEN %s AND %s
+        RETURNING old.id
+        """,
+        [
+            *_columns(("bigint", "timestamptz", "timestamptz", "boolean"), rows),
+            min(row[1] for row in rows),
+            max(row[1] for row in rows),
+        ],
     )
 
 

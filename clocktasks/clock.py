@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from monitors.expectation import first_tick_at_or_after
+
 MINUTE = timedelta(minutes=1)
 WAIT_UNRECORDED_MAX = timedelta(seconds=5)
 """A node at rest says every second or so how far it is; what takes longer has a cause that people may want to know."""
@@ -53,12 +55,6 @@ class ShardState:
 def whole_minute(at: datetime) -> datetime:
     """Return `at` cut to its minute."""
     return at.replace(second=0, microsecond=0)
-
-
-def first_tick_at_or_after(at: datetime) -> datetime:
-    """Return the tick that sees something due at `at`."""
-    cut = whole_minute(at)
-    return cut if cut == at else cut + MINUTE
 
 
 @dataclass(frozen=True, slots=True)

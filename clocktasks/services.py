@@ -21,16 +21,16 @@ from django.conf import settings
 from django.db import connection, transaction
 from msgspec.structs import replace
 
+from checkins.counting import defer, ending, settle
 from checkins.messages import CheckInStatus, Source
 from checkins.nodes import Settled, drop_silent_nodes, settled_until
-from checkins.transitions import CheckInState
+from checkins.transitions import CheckInState, Verdict
 from checkins.writing import insert_checkins, load_overdue, overdue_environments, update_checkins
 from clocktasks.clock import (
     ClockTask,
     ShardState,
     TaskKind,
     TickWindow,
-    first_tick_at_or_after,
     next_task,
     quiet_until,
     tick_window,
@@ -40,12 +40,12 @@ from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import deaf_spans, deaf_stretch, decided_until, finish_ticks, rows_of, write_ticks
 from clocktasks.models import HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
-from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
-from incidents.thresholds import FailureKind, is_overtaken, is_superseded
+from incidents.services import FailedCheckIn, mark_failed
+from incidents.thresholds import FailureKind
 from monitors.bulk import fetch_rows, insert_rows
 from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import DueSlot, decide_due_slots, expect_nothing
+from monitors.expectation import DueSlot, decide_due_slots, expect_nothing, first_tick_at_or_after
 from monitors.models import MonitorEnvironment
 from monitors.sharding import SHARDS_MAX
 
@@ -397,12 +397,11 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
         misses: list[tuple[LockedEnvironment, CheckInState, datetime]] = []
         for environment in environments.values():
             slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick, deaf=deaf)
-            counts = not is_overtaken(environment.state, tick)
             for due, why in _unjudged_slots(environment, slots):
                 checkin = (
                     _unknown(environment, due.slot, tick=tick, because=why)
                     if due.is_unknown or why is not None
-                    else _missed(environment, due.slot, tick=tick, counts=counts)
+                    else _missed(environment, due.slot, tick=tick)
                 )
                 misses.append((environment, checkin, due.deadline))
         # An id that is there already means that the slot was judged before: it is not judged twice.
@@ -421,6 +420,7 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
                 id=stored[environment.id, checkin.guid],
                 guid=checkin.guid,
                 kind=FailureKind.MISSED,
+                rules=environment.rules,
                 started_at=checkin.date_added,
                 failed_at=tick,
                 expected_time=checkin.expected_time,
@@ -431,6 +431,7 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
             if checkin.failed_at is not None
         ]
         mark_failed(failures)
+        settle(environments.values())
         save_environments(environments.values())
         marked += [_marked(environment, checkin) for environment, checkin, _ in new]
     return marked
@@ -465,7 +466,7 @@ def _deaf_minutes(environments: Collection[LockedEnvironment], tick: datetime) -
     return DeafMinutes(deaf_spans(min(slots), tick))
 
 
-def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, counts: bool) -> CheckInState:
+def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
     return CheckInState(
         id=None,
         guid=uuid.uuid5(MISS_NAMESPACE, f"{environment.id}:{slot.isoformat()}"),
@@ -476,15 +477,16 @@ def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime, c
         received_at=tick,
         source=Source.CLOCK,
         expected_time=slot,
-        failed_at=tick if counts else None,
+        failed_at=tick,
     )
 
 
 def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime, because: str | None) -> CheckInState:
     return replace(
-        _missed(environment, slot, tick=tick, counts=False),
+        _missed(environment, slot, tick=tick),
         status=CheckInStatus.UNKNOWN,
         date_updated=tick,
+        failed_at=None,
         unknown_because=because,
     )
 
@@ -495,7 +497,7 @@ def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime, 
 def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
     """Give up the runs of the shard whose deadline is at or before `tick`, if they are still in progress (D7).
 
-    A run that a newer result has overtaken becomes a timeout but not a failure. Source: reference section 12.2.
+    It is a failure at this tick, also if a newer run has ended meanwhile (D29).
     """
     marked: list[Marked] = []
     for ids in _chunks(overdue_environments(shard, tick)):
@@ -506,29 +508,27 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
         marked += unknown
         for checkin in overdue:
             environment = environments[checkin.environment_id]
-            counts = not (is_superseded(environment.state, checkin.date_added) or is_overtaken(environment.state, tick))
-            timeouts.append(
-                replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick if counts else None)
-            )
+            timeouts.append(replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick))
             marked.append(_marked(environment, timeouts[-1]))
-            if counts:
-                assert checkin.id is not None, "a stored check-in has an id"
-                failures.append(
-                    FailedCheckIn(
-                        environment=environment,
-                        id=checkin.id,
-                        guid=checkin.guid,
-                        kind=FailureKind.TIMEOUT,
-                        started_at=checkin.date_added,
-                        failed_at=tick,
-                        expected_time=checkin.expected_time,
-                        deadline=checkin.timeout_at,
-                        tick=tick,
-                        trace_id=checkin.trace_id,
-                    )
+            assert checkin.id is not None, "a stored check-in has an id"
+            failures.append(
+                FailedCheckIn(
+                    environment=environment,
+                    id=checkin.id,
+                    guid=checkin.guid,
+                    kind=FailureKind.TIMEOUT,
+                    rules=environment.rules,
+                    started_at=checkin.date_added,
+                    failed_at=tick,
+                    expected_time=checkin.expected_time,
+                    deadline=checkin.timeout_at,
+                    tick=tick,
+                    trace_id=checkin.trace_id,
                 )
+            )
         update_checkins(timeouts)
         mark_failed(failures)
+        settle(environments.values())
         save_environments(environments.values())
     return marked
 
@@ -620,6 +620,7 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
                 for due, why in _unjudged_slots(environment, slots)
             ]
         stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
+        settle(environments.values())
         save_environments(environments.values())
         marked += [
             _marked(environment, checkin)
@@ -642,6 +643,8 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
         ]
         update_checkins(unfinished)
         _end_unknown(environments, [run for run in overdue if run.finished_status is not None])
+        settle(environments.values())
+        save_environments(environments.values())
         marked += [_marked(environments[run.environment_id], run) for run in unfinished]
     return marked
 
@@ -654,55 +657,29 @@ def _tick_of(due_at: datetime, first: datetime | None, last: datetime) -> dateti
 def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[CheckInState]) -> None:
     """End runs whose end was received after their deadline, and before the clock came to say that they are unknown.
 
-    In the order of time they were unknown first, and an unknown run ends with all that an end means (D2, P6).
+    In the order of time they were unknown first, and an unknown run ends with all that an end means (D2, P6): it is
+    counted among what else was received meanwhile.
     """
-    ended: list[CheckInState] = []
-    oks: list[OkCheckIn] = []
-    failures: list[FailedCheckIn] = []
+    endings = []
+    ended = []
     for run in runs:
-        environment = environments[run.environment_id]
-        status, ended_at = run.finished_status, run.finished_at
         assert run.id is not None, "a stored check-in has an id"
-        assert status is not None, "only runs that ended are given"
-        assert ended_at is not None, "who ended did so at some time"
-        is_failure = status is CheckInStatus.ERROR and not is_superseded(environment.state, run.date_added)
+        assert run.finished_status is not None, "only runs that ended are given"
+        assert run.finished_at is not None, "who ended did so at some time"
+        verdict = Verdict.OK if run.finished_status is CheckInStatus.OK else Verdict.FAILED
+        endings.append(ending(environments[run.environment_id], verdict, run, run.id, run.finished_at))
         ended.append(
             replace(
                 run,
-                status=status,
+                status=run.finished_status,
                 timeout_at=None,
                 finished_status=None,
                 finished_at=None,
-                date_updated=ended_at,
-                failed_at=ended_at if is_failure else None,
+                date_updated=run.finished_at,
             )
         )
-        if status is CheckInStatus.OK or is_failure:
-            newest = environment.state.last_result_at
-            environment.state = replace(
-                environment.state, last_result_at=run.date_added if newest is None else max(newest, run.date_added)
-            )
-        if status is CheckInStatus.OK:
-            oks.append(OkCheckIn(environment, id=run.id, started_at=run.date_added, received_at=ended_at))
-        elif is_failure:
-            failures.append(
-                FailedCheckIn(
-                    environment=environment,
-                    id=run.id,
-                    guid=run.guid,
-                    kind=FailureKind.ERROR,
-                    started_at=run.date_added,
-                    failed_at=ended_at,
-                    expected_time=run.expected_time,
-                    received_at=ended_at,
-                    trace_id=run.trace_id,
-                )
-            )
-    if ended:
-        update_checkins(ended)
-        mark_failed(failures)
-        mark_ok(oks)
-        save_environments(environments.values())
+    update_checkins(ended)
+    defer(endings)
 
 
 HANDLERS: dict[TaskKind, Callable[..., list[Marked]]] = {

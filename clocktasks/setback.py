@@ -23,7 +23,7 @@ AHEAD_MAX = timedelta(minutes=10)
 """How far the ledger may be ahead of now: clocks of hosts differ by seconds, and a clock that stands for ten minutes
 catches up by itself."""
 CHUNK = 5_000
-REMEMBERED = ("last_checkin", "last_result_at", "last_ok_at", "last_ok_received_at", "failure_streak_started_at")
+REMEMBERED = ("last_checkin", "last_ok_at", "last_ok_received_at", "failure_streak_started_at")
 """When something was, in an environment's state: never after now."""
 
 

@@ -11,7 +11,6 @@ was looked at, and one JSON line; the exit status is 1 if something is not so.
     lost, doubled, false    not there, there twice, or there though nothing asked for it; must be 0
     wrong                   gaps in the ledger, shards behind, wrong ticks, counts, times and statuses; must be 0
     deaf, unknown           minutes without a web, and what fell due in them
-    uncounted               misses and timeouts that a late clock found only when a newer ok was known
 """
 
 import argparse

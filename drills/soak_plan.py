@@ -8,7 +8,7 @@ numbered from the first one of the soak.
 """
 
 import random
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -106,14 +106,10 @@ def slots(job: Job, first_epoch_minute: int, minutes: int) -> Iterator[int]:
     return iter(range(-first_epoch_minute % job.every, minutes, job.every))
 
 
-def expected_incidents(
-    job: Job, first_epoch_minute: int, minutes: int, uncounted: Container[int] = ()
-) -> list[Incident]:
+def expected_incidents(job: Job, first_epoch_minute: int, minutes: int) -> list[Incident]:
     """Return the incidents that what happened in these minutes leads to, oldest first.
 
     Failures and oks count in the order of time: a run that hangs is found after the next minute's ok.
-
-    `uncounted` are the minutes of misses and timeouts that were found only when a newer ok was known.
     """
     incidents: list[Incident] = []
     failures: list[int] = []
@@ -121,7 +117,7 @@ def expected_incidents(
         (minute + COUNTS_AFTER[job.does_at(minute)], minute) for minute in slots(job, first_epoch_minute, minutes)
     )
     for at, minute in sorted(counted):
-        if minute in uncounted or at > minutes:
+        if at > minutes:
             continue
         if job.does_at(minute) is not Habit.GOOD:
             failures.append(minute)

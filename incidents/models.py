@@ -141,7 +141,8 @@ class Occurrence(models.Model):
             # Retention: those beside the first 10 of their incidents, oldest first.
             models.Index(fields=["detected_at"], condition=Q(number__gt=10), name="occurrence_later"),
         ]
-        ordering = ["id"]
+        # Failures stand in the order of their runs, however late they were told (D26).
+        ordering = ["occurred_at", "id"]
 
     def __str__(self) -> str:
         return self.subtitle

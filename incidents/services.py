@@ -21,6 +21,7 @@ from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.bulk import insert_rows
 from monitors.environments import LockedEnvironment
+from monitors.state import MonitorRules
 
 INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
 
@@ -32,15 +33,17 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     """A stored check-in that counts as a failure of its environment.
 
-    `started_at` is its date_added. `failed_at` is when it was found to have failed: the reception of an error, or the
-    tick. `deadline` is what the clock compared with `tick`; both are empty for an error, `received_at` for the others.
-    `exit_status` and `log_tail` (`incidents.letters.log_tail`) are what its last word brought.
+    `rules` are those that held then. `started_at` is its date_added. `failed_at` is when it was found to have failed:
+    the reception of an error, or the tick. `deadline` is what the clock compared with `tick`; both are empty for an
+    error, `received_at` for the others. `exit_status` and `log_tail` (`incidents.letters.log_tail`) are what its last
+    word brought.
     """
 
     environment: LockedEnvironment
     id: int
     guid: uuid.UUID
     kind: FailureKind
+    rules: MonitorRules
     started_at: datetime
     failed_at: datetime
     expected_time: datetime | None = None
@@ -53,10 +56,14 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
 
 
 class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
-    """A stored check-in that ended ok. `started_at` is its date_added, `received_at` when the ok was received."""
+    """A stored check-in that ended ok. `started_at` is its date_added, `received_at` when the ok was received.
+
+    `rules` are those that held then.
+    """
 
     environment: LockedEnvironment
     id: int
+    rules: MonitorRules
     started_at: datetime
     received_at: datetime
 
@@ -99,10 +106,15 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
     for failure in failures:
         environment = failure.environment
         decision = decide_failure(
-            environment.state, failed_at=failure.failed_at, threshold=environment.rules.failure_threshold
+            environment.state,
+            failed_at=failure.failed_at,
+            threshold=failure.rules.failure_threshold,
+            error_of=failure.started_at if failure.kind is FailureKind.ERROR else None,
         )
         environment.state = decision.state
         decisions.append(decision)
+        if not decision.counts:
+            continue
         same_call = counted.setdefault(environment.id, [])
         same_call.append(failure)
         if decision.run_length:
@@ -133,7 +145,7 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
             environment.state,
             started_at=ok.started_at,
             received_at=ok.received_at,
-            threshold=environment.rules.recovery_threshold,
+            threshold=ok.rules.recovery_threshold,
         )
         environment.state = decision.state
         decisions.append(decision)
@@ -167,7 +179,7 @@ def _complete_runs(failing: Sequence[_Failing], counted: Mapping[int, Sequence[F
             for environment_id, *row in cursor.fetchall():
                 item = openings[environment_id]
                 if row[0] not in known and len(item.run) < item.decision.run_length:
-                    item.run.append(_earlier_failure(item.failure.environment, row))
+                    item.run.append(_earlier_failure(item.failure.environment, item.failure.rules, row))
     for item in failing:
         item.run.sort(key=lambda failure: (failure.started_at, failure.id))
 
@@ -194,18 +206,20 @@ def _began_since(item: _Failing) -> datetime:
     """
     streak_started_at = item.decision.state.failure_streak_started_at
     assert streak_started_at is not None, "a streak of failures knows its start"
-    return streak_started_at - RUN_LIFE - timedelta(minutes=item.failure.environment.rules.margin_minutes)
+    return streak_started_at - RUN_LIFE - timedelta(minutes=item.failure.rules.margin_minutes)
 
 
-def _earlier_failure(environment: LockedEnvironment, row: Sequence[Any]) -> FailedCheckIn:
+def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, row: Sequence[Any]) -> FailedCheckIn:
     id_, guid, status, started_at, failed_at, expected_time, received_at, trace_id = row
-    kind = FailureKind(status)
+    # An error whose run was told ok later was one nevertheless (D16).
+    kind = FailureKind.ERROR if status == "ok" else FailureKind(status)
     by_clock = kind is not FailureKind.ERROR
     return FailedCheckIn(
         environment=environment,
         id=id_,
         guid=guid,
         kind=kind,
+        rules=rules,
         started_at=started_at,
         failed_at=failed_at,
         expected_time=expected_time,
@@ -400,7 +414,7 @@ def _occurrence_rows(
         explanation = explain(
             kind=failure.kind,
             reason=item.decision.reason,
-            rules=environment.rules,
+            rules=item.failure.rules,
             state=item.decision.state,
             started_at=failure.started_at,
             expected_time=failure.expected_time,

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     STILL_OK = "still_ok"
     RECOVERED = "recovered"
     BELOW_RECOVERY_THRESHOLD = "below_recovery_threshold"
+    OVERTAKEN_BY_OK = "overtaken_by_ok"
     BEING_DELETED = "being_deleted"
 
 
@@ -46,29 +47,31 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     run_length: int = 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether the failure or ok was counted, and not only recorded."""
+        return self.reason not in (Reason.OVERTAKEN_BY_OK, Reason.BEING_DELETED)
 
-def is_superseded(state: EnvironmentState, started_at: datetime) -> bool:
-    """Tell whether a newer run already ended ok or error, so that a failure of this run says nothing any more.
 
-    `started_at` is the start of the failed run. Applies to errors and timeouts. Source: reference sections 7 and 12.2.
+def is_overtaken(state: EnvironmentState, started_at: datetime) -> bool:
+    """Tell whether a newer run has ended ok, so that an error of the run that began at `started_at` says nothing now.
+
+    A newer failure overtakes nobody, and what the clock found counts at its tick in any case (D26, D29).
     """
-    return state.last_result_at is not None and state.last_result_at > started_at
+    return state.last_ok_at is not None and state.last_ok_at > started_at
 
 
-def is_overtaken(state: EnvironmentState, tick: datetime) -> bool:
-    """Tell whether an ok was received at or after `tick`, so that what the clock finds at it is history already.
+def decide_failure(
+    state: EnvironmentState, *, failed_at: datetime, threshold: int, error_of: datetime | None = None
+) -> Decision:
+    """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5).
 
-    It comes to that when check-ins are stored faster than the clock ticks. In the order of time the ok would have
-    resolved what the tick opened: the miss or timeout is recorded, but nobody is alarmed about a job that has
-    recovered (D20).
+    `error_of` is the start of the run if its job said so: a newer ok may have overtaken it (D26).
     """
-    return state.last_ok_received_at is not None and state.last_ok_received_at >= tick
-
-
-def decide_failure(state: EnvironmentState, *, failed_at: datetime, threshold: int) -> Decision:
-    """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5)."""
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)
+    if error_of is not None and is_overtaken(state, error_of):
+        return Decision(state, Reason.OVERTAKEN_BY_OK)
     streak = state.failure_streak + 1
     if state.status is EnvironmentStatus.ERROR:
         reason, run_length = Reason.INCIDENT_CONTINUES, 1

@@ -786,7 +786,6 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         return facts(
             {
                 "Last run started": instant(row.last_checkin, zone, now=now),
-                "Last run that has ended, started": instant(row.last_result_at, zone, now=now),
                 "Last ok run started": instant(row.last_ok_at, zone, now=now),
                 "Oldest slot not accounted for": instant(row.pending_slot, zone, now=now),
                 "That slot is missed if nothing comes until": instant(row.next_checkin_latest, zone, now=now),

@@ -91,10 +91,10 @@ def shared_rules(
 
 LOCK_SQL = """
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
-           me.status, me.last_checkin, me.last_result_at, me.last_ok_at, me.last_ok_received_at,
+           me.status, me.last_checkin, me.last_ok_at, me.last_ok_received_at,
            me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
            me.unjudged_until, me.failure_streak, me.failure_streak_started_at, me.ok_streak,
-           me.limit_minute, me.limit_count
+           me.limit_minute, me.limit_count, me.first_timeout_at, me.has_deferred
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
      WHERE me.id = ANY(%s::bigint[]) {condition}
@@ -111,7 +111,6 @@ CONFIGURATION_SQL = """
 STATE_COLUMNS = {
     "status": "text",
     "last_checkin": "timestamptz",
-    "last_result_at": "timestamptz",
     "last_ok_at": "timestamptz",
     "last_ok_received_at": "timestamptz",
     "pending_slot": "timestamptz",
@@ -126,6 +125,8 @@ STATE_COLUMNS = {
     "ok_streak": "integer",
     "limit_minute": "timestamptz",
     "limit_count": "integer",
+    "first_timeout_at": "timestamptz",
+    "has_deferred": "boolean",
 }
 
 
@@ -151,10 +152,11 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
 
 
 def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
-    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:16]
-    last_checkin, last_result_at, last_ok_at, last_ok_received_at = clock[:4]
-    pending_slot, next_checkin, next_checkin_latest = clock[4:]
-    unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[16:]
+    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:15]
+    last_checkin, last_ok_at, last_ok_received_at = clock[:3]
+    pending_slot, next_checkin, next_checkin_latest = clock[3:]
+    unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:21]
+    first_timeout_at, has_deferred = row[21:]
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -173,7 +175,6 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         state=EnvironmentState(
             status=EnvironmentStatus(status),
             last_checkin=last_checkin,
-            last_result_at=last_result_at,
             last_ok_at=last_ok_at,
             last_ok_received_at=last_ok_received_at,
             pending_slot=pending_slot,
@@ -187,8 +188,33 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
             ok_streak=ok_streak,
             limit_minute=limit_minute,
             limit_count=limit_count,
+            first_timeout_at=first_timeout_at,
+            has_deferred=has_deferred,
         ),
     )
+
+
+def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:
+    """Return the rules in these snapshots of configurations, by id. One statement."""
+    rows = fetch_rows(
+        "SELECT id, config FROM monitors_configsnapshot WHERE id = ANY(%s::bigint[])",
+        [array_literal("bigint", sorted(config_ids))],
+    )
+    return {
+        id_: shared_rules(
+            schedule_type=config["schedule_type"],
+            crontab=config["crontab"],
+            interval=config["interval"],
+            interval_unit=config["interval_unit"],
+            timezone=config["timezone"],
+            margin_minutes=config["checkin_margin"],
+            max_runtime_minutes=config["max_runtime"],
+            failure_threshold=config["failure_threshold"],
+            recovery_threshold=config["recovery_threshold"],
+        )
+        for id_, text in rows
+        for config in (msgspec.json.decode(text),)
+    }
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:
@@ -198,7 +224,6 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             environment.id,
             state.status.value,
             state.last_checkin,
-            state.last_result_at,
             state.last_ok_at,
             state.last_ok_received_at,
             state.pending_slot,
@@ -213,6 +238,8 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             state.ok_streak,
             state.limit_minute,
             state.limit_count,
+            state.first_timeout_at,
+            state.has_deferred,
         )
         for environment in environments
         for state in (environment.state,)

@@ -189,6 +189,23 @@ def expect_no_more(state: EnvironmentState, *, now: datetime) -> EnvironmentStat
     return state
 
 
+def first_tick_at_or_after(at: datetime) -> datetime:
+    """Return the tick that sees something due at `at`: the first whole minute from there on (D20)."""
+    cut = at.replace(second=0, microsecond=0)
+    return cut if cut == at else cut + timedelta(minutes=1)
+
+
+def is_behind(state: EnvironmentState, at: datetime) -> bool:
+    """Tell whether the clock has still to apply something that is due at a tick at or before `at` (D20, D29)."""
+    due = first_due(state)
+    return due is not None and first_tick_at_or_after(due) <= at
+
+
+def first_due(state: EnvironmentState) -> datetime | None:
+    """Return the earliest deadline of slots and runs that the clock has not applied; of runs, at the earliest."""
+    return min((at for at in (state.next_checkin_latest, state.first_timeout_at) if at is not None), default=None)
+
+
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:
     """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
     return replace(

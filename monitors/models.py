@@ -258,7 +258,6 @@ class MonitorEnvironment(models.Model):
     is_muted = models.BooleanField(default=False)
     shard = models.PositiveSmallIntegerField()
     last_checkin = models.DateTimeField(null=True, blank=True)
-    last_result_at = models.DateTimeField(null=True, blank=True)
     last_ok_at = models.DateTimeField(null=True, blank=True)
     last_ok_received_at = models.DateTimeField(null=True, blank=True)
     pending_slot = models.DateTimeField(null=True, blank=True)
@@ -273,6 +272,8 @@ class MonitorEnvironment(models.Model):
     ok_streak = models.PositiveIntegerField(default=0)
     limit_minute = models.DateTimeField(null=True, blank=True)
     limit_count = models.PositiveIntegerField(default=0)
+    first_timeout_at = models.DateTimeField(null=True, blank=True)
+    has_deferred = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField()
 
     objects = MonitorEnvironmentQuerySet.as_manager()
@@ -340,7 +341,6 @@ class MonitorEnvironment(models.Model):
         return EnvironmentState(
             status=EnvironmentStatus(self.status),
             last_checkin=self.last_checkin,
-            last_result_at=self.last_result_at,
             last_ok_at=self.last_ok_at,
             last_ok_received_at=self.last_ok_received_at,
             pending_slot=self.pending_slot,
@@ -354,4 +354,6 @@ class MonitorEnvironment(models.Model):
             ok_streak=self.ok_streak,
             limit_minute=self.limit_minute,
             limit_count=self.limit_count,
+            first_timeout_at=self.first_timeout_at,
+            has_deferred=self.has_deferred,
         )

@@ -71,9 +71,12 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
     two seconds of every minute, and any time that the clock was away.
 
-    `last_result_at` is the newest start of a check-in that ended ok or error; `last_ok_at` that of an ok one,
-    and `last_ok_received_at` when the newest ok was received.
+    `last_ok_at` is the newest start of a run whose ok was counted, `last_ok_received_at` when the newest of these was
+    received.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
+    `first_timeout_at`: no running check-in has an earlier deadline; empty if none runs. It may be too early, since a
+    run that ends leaves it as it is. `has_deferred`: ends of runs wait until the clock has counted what was due before
+    them (D29).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
 
     A struct rather than a dataclass: each check-in makes four of these, and `dataclasses.replace` took a fifth of the
@@ -82,7 +85,6 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     status: EnvironmentStatus = EnvironmentStatus.ACTIVE
     last_checkin: datetime | None = None
-    last_result_at: datetime | None = None
     last_ok_at: datetime | None = None
     last_ok_received_at: datetime | None = None
     pending_slot: datetime | None = None
@@ -96,3 +98,5 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ok_streak: int = 0
     limit_minute: datetime | None = None
     limit_count: int = 0
+    first_timeout_at: datetime | None = None
+    has_deferred: bool = False

@@ -20,6 +20,7 @@ from checkins.models import (
     CheckIn,
     CheckInLog,
     ClientLossReport,
+    DeferredEnding,
     IngestNode,
     KeyUse,
     ListeningSpan,
@@ -109,7 +110,6 @@ class MonitorEnvironmentFactory(DjangoModelFactory[MonitorEnvironment]):
     is_muted = SelfAttribute("monitor.is_muted")
     shard = LazyAttribute(lambda row: shard_of(row.monitor.id, settings.CLOCK_SHARDS))
     last_checkin = LazyAttribute(lambda row: NOW if row.status in ("ok", "error") else None)
-    last_result_at = SelfAttribute("last_checkin")
     last_ok_at = LazyAttribute(lambda row: row.last_checkin if row.status == "ok" else None)
     ok_streak = LazyAttribute(lambda row: int(row.status == "ok"))
     failure_streak = LazyAttribute(lambda row: int(row.status == "error"))
@@ -183,6 +183,21 @@ class AttemptFactory(DjangoModelFactory[Attempt]):
     status = "error"
     received_at = NOW
     duration_ms = 900
+
+
+class DeferredEndingFactory(DjangoModelFactory[DeferredEnding]):
+    """An ok that the clock has to come to first."""
+
+    class Meta:
+        model = DeferredEnding
+
+    checkin = SubFactory(CheckInFactory)
+    monitor_environment = SelfAttribute("checkin.monitor_environment")
+    guid = SelfAttribute("checkin.guid")
+    config = SelfAttribute("checkin.config")
+    started_at = SelfAttribute("checkin.date_added")
+    verdict = "ok"
+    received_at = NOW
 
 
 class CheckInLogFactory(DjangoModelFactory[CheckInLog]):

@@ -7,7 +7,7 @@ Slots are plain arithmetic: all schedules are "every so many minutes of the hour
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
@@ -41,7 +41,11 @@ class Place:
     overdue: list[datetime] = field(default_factory=list)  # lost to a message that came too late; the clock is behind
     served_until: datetime | None = None  # all slots up to here are served, judged or overdue
     verdicts: list[str] = field(default_factory=list)  # "failed" and "ok", in the order in which they counted
-    ok_receptions: list[datetime] = field(default_factory=list)
+    waiting: list[tuple[datetime, str, Run]] = field(default_factory=list)  # ends that are not counted yet (D29)
+    ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
+    is_in_order: bool = True  # every message came after those before it
+    newest: datetime = START
+    ticked: datetime = START  # up to here the clock has looked for slots
     given_up_unheard: set[str] = field(default_factory=set)  # runs whose deadline passed while nobody listened
     is_failing: bool = False
     incidents: int = 0
@@ -49,6 +53,8 @@ class Place:
 
     def hears(self, run_id: str, status: str, at: datetime) -> None:
         """A message was received."""
+        self.is_in_order = self.is_in_order and at >= self.newest
+        self.newest = max(self.newest, at)
         run = self.runs.get(run_id)
         if run is None:
             run = self.runs[run_id] = Run(run_id, at, status)
@@ -69,17 +75,44 @@ class Place:
         return at + self.job.runtime * MINUTE
 
     def _concludes(self, run: Run, at: datetime, *, opens: bool = False) -> None:
-        if run.status == "error" and self._has_newer_result(run):
-            return
+        is_too_soon = bool(self.waiting) or self._next_tick() <= at
         if opens:
             self._serves(at)
-        if run.status == "error":
-            self._failed()
-        elif run.status == "ok":
-            self._was_ok(at)
+        if run.status == "in_progress":
+            return
+        if is_too_soon:
+            self.waiting.append((at, run.status, run))
+            self._count_what_waits()
+        else:
+            self._count(run.status, run)
 
-    def _has_newer_result(self, run: Run) -> bool:
-        return any(other.status in ("ok", "error") and other.start > run.start for other in self.runs.values())
+    def _next_tick(self) -> datetime:
+        """The next tick at which something is due that the clock has not looked at."""
+        slots, slot = list(self.overdue), START
+        while self.served_until is not None and (slot <= self.served_until or slot in self.judged):
+            slot += self.job.every * MINUTE
+        slots += [slot] if self.served_until is not None else []
+        deadlines = [run.deadline for run in self.runs.values() if run.status == "in_progress" and run.deadline]
+        for slot in slots:
+            deadline = slot + self.job.margin * MINUTE
+            deadlines.append(deadline if deadline > self.ticked else self._deadline_of(slot))
+        due = min(deadlines, default=datetime.max.replace(tzinfo=UTC) - MINUTE)
+        cut = due.replace(second=0, microsecond=0)
+        return cut if cut == due else cut + MINUTE
+
+    def _count_what_waits(self) -> None:
+        """Count, in the order of time, what came before the next tick at which something is due."""
+        until = self._next_tick()
+        for at, status, run in sorted(self.waiting, key=lambda ending: ending[0]):
+            if at < until:
+                self.waiting.remove((at, status, run))
+                self._count(status, run)
+
+    def _count(self, status: str, run: Run) -> None:
+        if status == "ok":
+            self._was_ok(run)
+        elif not any(start > run.start for start in self.ok_starts):  # D26
+            self._failed()
 
     def _serves(self, at: datetime) -> None:
         """A run that begins serves every slot up to it that is not due yet; the others are lost."""
@@ -123,37 +156,29 @@ class Place:
                 self.judged[slot] = "unknown"
                 continue
             self.judged[slot] = "missed"
-            if not self._is_overtaken(tick):
-                self._failed()
+            self._failed()
+        self.ticked = tick
+        self._count_what_waits()
 
     def timeouts(self, tick: datetime) -> None:
         """The clock looks for runs that take too long. After a deaf minute it gives them up and blames nobody."""
-        is_deaf, ended = tick - MINUTE in self.deaf, []
+        is_deaf = tick - MINUTE in self.deaf
         for run in sorted(self.runs.values(), key=lambda run: run.start):
             if run.status != "in_progress" or run.deadline is None or run.deadline > tick:
                 continue
             run.deadline = None
             if not is_deaf:
                 run.status = "timeout"
-                if not self._is_overtaken(tick) and not self._has_newer_result(run):
-                    self._failed()
+                self._failed()
                 continue
             self.given_up_unheard.add(run.id)
             if run.finished is None:
                 run.status = "unknown"
             else:  # Its end was heard after all, before the clock came to this tick.
                 assert run.finished_at is not None, "it was heard at some time"
-                if run.finished == "ok" or not self._has_newer_result(run):
-                    ended.append((run.finished, run.finished_at))
+                self.waiting.append((run.finished_at, run.finished, run))
                 run.status, run.finished = run.finished, None
-        for status, at in sorted(ended):
-            if status == "error":
-                self._failed()
-            else:
-                self._was_ok(at)
-
-    def _is_overtaken(self, tick: datetime) -> bool:
-        return any(at >= tick for at in self.ok_receptions)
+        self._count_what_waits()
 
     def _failed(self) -> None:
         self.verdicts.append("failed")
@@ -164,9 +189,9 @@ class Place:
             self.incidents += 1
             self.occurrences += self.job.failures_to_open
 
-    def _was_ok(self, at: datetime) -> None:
+    def _was_ok(self, run: Run) -> None:
         self.verdicts.append("ok")
-        self.ok_receptions.append(at)
+        self.ok_starts.append(run.start)
         if self.is_failing and self.streak("ok") >= self.job.oks_to_recover:
             self.is_failing = False
 
@@ -384,6 +409,12 @@ def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> li
         (in_commits.status, in_commits.streak("failed"), in_commits.streak("ok")),
         (status, failures, oks),
     )
+    if in_commits.is_in_order and not in_time.given_up_unheard | in_commits.given_up_unheard:
+        findings += _compare(
+            f"P9: status, streaks, incidents and occurrences of {name}",
+            (in_time.status, in_time.streak("failed"), in_time.streak("ok"), in_time.incidents, in_time.occurrences),
+            (status, failures, oks, len(rows.incidents.get(name, [])), int(issue_occurrences)),
+        )
     incidents = rows.incidents.get(name, [])
     occurrences = sum(row[1] for row in incidents)
     findings += _compare(

@@ -267,7 +267,8 @@ def test_a_word_without_id_ends_a_run_of_any_day(a_fortnight, age):
 
 def test_d5_the_run_of_an_incident_is_complete_however_long_ago_it_began(a_fortnight):
     monitor = a_fortnight.monitor
-    type(monitor).objects.filter(id=monitor.id).update(failure_threshold=3)
+    type(monitor).objects.filter(id=monitor.id).update(failure_threshold=3, crontab="0 0 1 6 *")
+    type(a_fortnight).objects.update(pending_slot=None, next_checkin=None, next_checkin_latest=None)
     for back in (13, 1, 0):
         receive([make_message("error", monitor=monitor, at=NOW - back * DAY, check_in_id=uuid.uuid4())], now=NOW)
     incident = Incident.objects.get()

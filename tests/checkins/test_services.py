@@ -196,7 +196,7 @@ def test_words_of_a_retried_run_are_kept_whether_they_come_in_one_batch_or_later
     receive([say("ok", 3, 30)], now=NOW)
     assert list(Attempt.objects.values_list("status", "duration_ms")) == [("error", 10), ("error", 20)]
     checkin = CheckIn.objects.get()
-    assert (checkin.status, checkin.duration_ms, checkin.failed_at) == ("ok", 30, None)
+    assert (checkin.status, checkin.duration_ms, checkin.failed_at) == ("ok", 30, NOW + timedelta(seconds=1))
 
 
 # --- D9 ---------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ def at(text, days=0):
 WAITING = EnvironmentState(
     status=EnvironmentStatus.OK,
     last_checkin=at("09:58"),
-    last_result_at=at("09:58"),
     last_ok_at=at("09:58"),
     pending_slot=at("10:00"),
     next_checkin=at("10:00"),
@@ -124,6 +123,7 @@ def test_the_slot_counts_as_served_from_the_opening_on():
     effect = tell("in_progress", "10:04:10", environment=WAITING)
     assert changed(WAITING, effect.environment) == {
         "last_checkin": at("10:04:10"),
+        "first_timeout_at": at("10:34:10"),
         "pending_slot": at("11:00"),
         "next_checkin": at("11:00"),
         "next_checkin_latest": at("11:10"),
@@ -139,7 +139,6 @@ def test_a_whole_ok_run_is_counted_as_ok():
     assert (run.date_in_progress, run.timeout_at, run.duration_ms, run.failed_at) == (None, None, 1_500, None)
     assert changed(WAITING, effect.environment) == {
         "last_checkin": at("10:04:10"),
-        "last_result_at": at("10:04:10"),
         "pending_slot": at("11:00"),
         "next_checkin": at("11:00"),
         "next_checkin_latest": at("11:10"),
@@ -153,7 +152,6 @@ def test_a_whole_failed_run_is_counted_as_a_failure_found_when_it_was_received()
     assert (effect.checkin.status, effect.checkin.failed_at) == ("error", at("10:04:10"))
     assert changed(WAITING, effect.environment) == {
         "last_checkin": at("10:04:10"),
-        "last_result_at": at("10:04:10"),
         "pending_slot": at("11:00"),
         "next_checkin": at("11:00"),
         "next_checkin_latest": at("11:10"),
@@ -204,7 +202,7 @@ def test_a_heartbeat_moves_the_deadline_and_nothing_else_of_the_run():
     effect = tell("in_progress", "10:20:40", run)
     assert effect.checkin is not None
     assert changed(run, effect.checkin) == {"date_updated": at("10:20:40"), "timeout_at": at("10:50:40")}
-    assert (effect.verdict, changed(SERVED, effect.environment)) == (Verdict.NOTHING, {})
+    assert (effect.verdict, effect.environment) == (Verdict.NOTHING, replace(SERVED, first_timeout_at=at("10:50:40")))
 
 
 def test_d31_a_heartbeat_under_a_shorter_runtime_leaves_the_deadline_that_the_run_has():
@@ -327,7 +325,6 @@ def test_a_closing_message_ends_the_run(status, verdict):
         **({"failed_at": at("10:10:30.250000")} if status == "error" else {}),
     }
     assert effect.verdict is verdict
-    assert effect.environment.last_result_at == at("10:00:30")
 
 
 @pytest.mark.parametrize(
@@ -410,7 +407,6 @@ def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept()
         "status": "ok",
         "date_updated": at("10:02:30"),
         "duration_ms": 120_000,
-        "failed_at": None,
     }
     assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.OK
@@ -459,7 +455,7 @@ def test_d16_celerys_three_words_of_one_run():
         words.append((effect.verdict.value, effect.earlier_word and effect.earlier_word.duration_ms))
     assert words == [("nothing", None), ("failed", None), ("nothing", 30_000), ("ok", 31_000)]
     assert run is not None
-    assert (run.status, run.duration_ms, run.failed_at) == ("ok", 32_000, None)
+    assert (run.status, run.duration_ms, run.failed_at) == ("ok", 32_000, at("10:01"))
 
 
 # --- timeout, missed, unknown -> ... ----------------------------------------------------------------------------------
@@ -620,34 +616,8 @@ def test_a_refusal_names_the_reason(run, why):
 # --- Order of runs ----------------------------------------------------------------------------------------------------
 
 
-def newer_result_at(text):
-    return replace(SERVED, last_result_at=at(text))
-
-
-@pytest.mark.parametrize(
-    ("newest_result", "counts"),
-    [
-        pytest.param("10:00:29", True, id="just before this run began"),
-        pytest.param("10:00:30", True, id="when this run began"),
-        pytest.param("10:00:31", False, id="just after this run began"),
-    ],
-)
-def test_a_failure_older_than_a_newer_result_says_nothing_any_more(newest_result, counts):
-    before = newer_result_at(newest_result)
-    effect = tell("error", "10:05:00", a_run("in_progress"), before)
-    assert effect.checkin is not None
-    assert effect.checkin.status == "error"
-    assert (effect.checkin.failed_at is not None, effect.verdict) == (
-        counts,
-        Verdict.FAILED if counts else Verdict.NOTHING,
-    )
-    assert counts or effect.environment == before
-
-
 def test_an_ok_of_an_older_run_still_counts_and_dates_nothing_back():
-    before = replace(
-        SERVED, last_checkin=at("10:03"), last_result_at=at("10:03"), last_ok_at=at("10:03"), pending_slot=at("11:00")
-    )
+    before = replace(SERVED, last_checkin=at("10:03"), last_ok_at=at("10:03"), pending_slot=at("11:00"))
     effect = tell("ok", "10:05:00", a_run("in_progress"), before)
     assert (effect.verdict, effect.environment) == (Verdict.OK, before)
 
@@ -664,7 +634,7 @@ def test_a_message_older_than_the_newest_run_moves_nothing_back(status):
     )
     effect = tell(status, "11:05:00", a_run("in_progress", timeout_at=at("11:30")), before)
     moved = changed(before, effect.environment)
-    assert moved.keys() <= {"last_result_at"}
+    assert moved.keys() <= {"first_timeout_at"}
 
 
 # --- D20: what came after a deadline that the clock has not applied yet -----------------------------------------------

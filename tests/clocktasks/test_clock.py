@@ -11,7 +11,6 @@ from clocktasks.clock import (
     MINUTE,
     ShardState,
     TaskKind,
-    first_tick_at_or_after,
     next_due_tick,
     next_task,
     quiet_until,
@@ -19,6 +18,7 @@ from clocktasks.clock import (
     waits_visibly,
     whole_minute,
 )
+from monitors.expectation import first_tick_at_or_after
 
 MISSED, TIMEOUT = TaskKind.MISSED, TaskKind.TIMEOUT
 KINDS = [MISSED, TIMEOUT]

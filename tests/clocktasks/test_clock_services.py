@@ -268,13 +268,13 @@ def test_at_one_tick_misses_come_before_timeouts(clock):
     assert run.guid in Occurrence.objects.earliest("id").run_checkin_guids
 
 
-def test_a_timeout_that_a_newer_result_has_overtaken_is_no_failure(clock):
+def test_d29_a_timeout_counts_at_its_tick_though_a_newer_run_was_ok(clock):
     environment = make_environment(crontab="0 12 * * *")
     run = make_run(environment, deadline=after(6), date_added=NOW - MINUTE)
     tick_until(after(6))
     run.refresh_from_db()
-    assert (run.status, run.failed_at) == ("timeout", None)
-    assert not Incident.objects.exists()
+    assert (run.status, run.failed_at) == ("timeout", after(6))
+    assert Incident.objects.get().starting_checkin_id == run.id
 
 
 def test_a_muted_environment_gets_its_incident_but_tells_nobody(clock):

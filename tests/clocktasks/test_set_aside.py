@@ -100,6 +100,7 @@ def test_d37_check_ins_are_stored_meanwhile_and_count():
     place.clock("11:30")
     [outcome] = receive([make_message("error", monitor=place.broken, at=at("11:40"))], now=at("11:40"))
     assert outcome.accepted
+    place.clock("11:40")
     for start in ("11:45", "12:05"):
         receive([make_message("in_progress", monitor=place.broken, at=at(start))], now=at(start))
     assert place.says(place.broken) == ["11:00 unknown", "11:40 error", "11:45 in_progress"]

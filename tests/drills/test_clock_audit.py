@@ -48,7 +48,7 @@ def told(settings, request):
         store(project, {"monitor_slug": PLAN.slug, "status": status, "check_in_id": str(guid)}, minutes)
         sent.append(Sent(Kind.REST, watched, guid, status, after(minutes - 0.01), after(minutes + 0.01), 1))
     tick_by_tick(after(1), after(LAST))
-    Notification.objects.update(sent_at=NOW)
+    Notification.objects.update(addressed_at=after(LAST), sent_at=after(LAST))
     return sent
 
 

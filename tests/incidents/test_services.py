@@ -147,14 +147,14 @@ def test_what_is_neither_failure_nor_ok_leaves_an_incident_alone(word):
     assert job.row.status == "error"
 
 
-def test_a_timeout_that_a_newer_result_has_overtaken_is_no_failure():
+def test_d29_a_timeout_counts_at_its_tick_though_a_newer_run_was_ok():
     job = Job(crontab="0 * * * *", max_runtime=10)
     job.says("in_progress", minute=0, run=1)
     job.says("ok", minute=5)
     job.clock(10)
     timeout = CheckIn.objects.get(guid=run_id(1))
-    assert (timeout.status, timeout.failed_at, timeout.timeout_at) == ("timeout", None, None)
-    assert (job.row.status, Incident.objects.count()) == ("ok", 0)
+    assert (timeout.status, timeout.failed_at, timeout.timeout_at) == ("timeout", NOW + timedelta(minutes=10), None)
+    assert (job.row.status, Incident.objects.count()) == ("error", 1)
 
 
 def test_d7_a_retried_run_is_one_failure_with_one_occurrence():

@@ -83,8 +83,8 @@ def test_d42_thinning_takes_one_statement_whatever_the_number_of_incidents():
         with CaptureQueriesContext(
             connection,
         ) as queries:
-            messages = [make_message("error", monitor=m, at=NOW + 200 * MINUTE, run=200) for m in monitors]
-            receive(messages, now=NOW + 200 * MINUTE)
+            messages = [make_message("error", monitor=m, at=NOW + 111 * MINUTE, run=200) for m in monitors]
+            receive(messages, now=NOW + 111 * MINUTE)
         return [query["sql"] for query in queries if "DELETE FROM incidents_occurrence" in query["sql"]]
 
     assert (len(statements(1)), len(statements(5))) == (1, 1)

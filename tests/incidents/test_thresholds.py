@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from incidents.thresholds import Decision, Reason, decide_failure, decide_ok, is_overtaken, is_superseded
+from incidents.thresholds import Decision, Reason, decide_failure, decide_ok
 from monitors.state import EnvironmentState, EnvironmentStatus
 
 TEN = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -146,29 +146,27 @@ def test_a_failure_changes_nothing_but_status_and_streaks():
 
 
 @pytest.mark.parametrize(
-    ("newest_result", "superseded"),
-    [
-        pytest.param(None, False, id="no result yet"),
-        pytest.param(TEN - timedelta(microseconds=1), False, id="just before the run began"),
-        pytest.param(TEN, False, id="when the run began"),
-        pytest.param(TEN + timedelta(microseconds=1), True, id="just after the run began"),
-    ],
-)
-def test_a_newer_result_speaks_for_the_monitor(newest_result, superseded):
-    assert is_superseded(a_state("ok", last_result_at=newest_result), TEN) is superseded
-
-
-@pytest.mark.parametrize(
     ("newest_ok", "overtaken"),
     [
-        pytest.param(None, False, id="never ok"),
-        pytest.param(TEN - timedelta(microseconds=1), False, id="received just before the tick: the tick has seen it"),
-        pytest.param(TEN, True, id="received at the tick"),
-        pytest.param(TEN + timedelta(microseconds=1), True, id="received just after the tick"),
+        pytest.param(None, False, id="no ok yet"),
+        pytest.param(TEN - timedelta(microseconds=1), False, id="of a run that began just before"),
+        pytest.param(TEN, False, id="of a run that began at the same time"),
+        pytest.param(TEN + timedelta(microseconds=1), True, id="of a run that began just after"),
     ],
 )
-def test_d20_an_ok_received_at_the_tick_or_later_makes_its_findings_history(newest_ok, overtaken):
-    assert is_overtaken(a_state("ok", last_ok_received_at=newest_ok), TEN) is overtaken
+def test_d26_an_error_does_not_count_once_a_newer_run_was_ok(newest_ok, overtaken):
+    before = a_state("ok", last_ok_at=newest_ok)
+
+    decision = decide_failure(before, failed_at=TEN + 9 * MINUTE, threshold=1, error_of=TEN)
+
+    assert decision.counts is not overtaken
+    assert not overtaken or decision == Decision(before, Reason.OVERTAKEN_BY_OK)
+
+
+def test_d26_what_the_clock_found_counts_whatever_run_was_ok():
+    before = a_state("ok", last_ok_at=TEN + MINUTE)
+
+    assert decide_failure(before, failed_at=TEN + 9 * MINUTE, threshold=1).reason is Reason.THRESHOLD_REACHED
 
 
 @pytest.mark.parametrize(

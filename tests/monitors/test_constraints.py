@@ -70,8 +70,8 @@ ERROR = {"status": "error"}
 VIOLATIONS = [
     ("applied_tick_exactly_once", "the same tick", doubled(factories.AppliedTickFactory, "tick")),
     ("applied_tick_marked_something", "nothing", changed(factories.AppliedTickFactory, marked_count=0)),
+    ("deferred_ending_verdict_is_known", "nothing", changed(factories.DeferredEndingFactory, verdict="nothing")),
     ("attempt_status_is_final", "missed", changed(factories.AttemptFactory, status="missed")),
-    ("checkin_counted_only_as_a_failure", "ok", check_in("ok", failed_at=NOW)),
     ("checkin_counted_only_as_a_failure", "in progress", check_in("in_progress", failed_at=NOW)),
     ("checkin_counted_only_as_a_failure", "unknown", check_in("unknown", failed_at=NOW)),
     ("checkin_deadline_exactly_while_in_progress", "running without", check_in("in_progress", timeout_at=None)),

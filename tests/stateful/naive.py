@@ -5,7 +5,7 @@ stores no counter: streaks, results and slots are counted out anew from the whol
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from monitors.schedule import Anchor, Schedule, anchor_for, serves_early, slots_between
 from tests.slots import next_slot
@@ -34,6 +34,17 @@ class Run:
     finished: str | None = None
 
 
+@dataclass(frozen=True)
+class Ending:
+    """An ok or error, with the thresholds that held when it was received."""
+
+    received_at: datetime
+    status: str
+    started_at: datetime
+    failures_to_open: int
+    oks_to_recover: int
+
+
 @dataclass
 class Job:
     """What a monitor expects."""
@@ -58,7 +69,8 @@ class Place:
     runs: list[Run] = field(default_factory=list)
     receptions: list[datetime] = field(default_factory=list)
     words: list[str] = field(default_factory=list)  # "failed" and "ok", in the order in which they counted
-    ok_receptions: list[datetime] = field(default_factory=list)
+    waiting: list["Ending"] = field(default_factory=list)  # what is not counted before the clock was there (D29)
+    ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
     slots: dict[str, list[datetime]] = field(default_factory=lambda: {"served": [], "missed": [], "unknown": []})
     overdue: list[datetime] = field(default_factory=list)  # lost to a message that came too late; the clock is behind
     reference: datetime | None = None  # all slots up to here are accounted for, or overdue
@@ -145,18 +157,45 @@ class Place:
     def _deadline(self, run: Run, now: datetime) -> datetime:
         return min(now + self.job.runtime, run.start + LIFE)
 
-    def _has_newer_result(self, run: Run) -> bool:
-        return any(other.status in ("ok", "error") and other.start > run.start for other in self.runs)
-
     def _concludes(self, run: Run, now: datetime, *, opens: bool) -> None:
-        if run.status == "error" and self._has_newer_result(run):
-            return
+        too_soon = bool(self.waiting) or self.next_tick() <= now
         if opens:  # What follows a beginning serves nothing (D21).
             run.waited_for = self._serves(now)
-        if run.status == "error":
-            self._failed()
-        elif run.status == "ok":
-            self._ok(now)
+        self._ends(run.status, run, now, too_soon=too_soon)
+
+    def _ends(self, status: str, run: Run, now: datetime, *, too_soon: bool) -> None:
+        if status == "in_progress":
+            return
+        ending = Ending(now, status, run.start, self.job.failures_to_open, self.job.oks_to_recover)
+        if too_soon:
+            self.waiting.append(ending)
+            self.count_what_waits()
+        else:
+            self._count(ending)
+
+    def next_tick(self) -> datetime:
+        """The tick at which the next thing is due: a slot that nothing served, or a deadline (D20)."""
+        coming = self.next_slot()
+        slots = [*self.overdue, *([] if coming is None else [coming])]
+        deadlines = [run.deadline for run in self.runs if run.status == "in_progress" and run.deadline is not None]
+        due = min([*(slot + self.job.margin for slot in slots), *deadlines], default=None)
+        if due is None:
+            return datetime.max.replace(tzinfo=UTC)
+        return minute_of(due) if minute_of(due) == due else minute_of(due) + MINUTE
+
+    def count_what_waits(self) -> None:
+        """Count what was received before the next tick at which something is due, in the order of time."""
+        until = self.next_tick()
+        for ending in sorted(self.waiting, key=lambda ending: ending.received_at):
+            if ending.received_at < until:
+                self.waiting.remove(ending)
+                self._count(ending)
+
+    def _count(self, ending: "Ending") -> None:
+        if ending.status == "ok":
+            self._ok(ending)
+        elif not any(start > ending.started_at for start in self.ok_starts):  # D26
+            self._failed(ending.failures_to_open)
 
     # --- failures and oks
 
@@ -168,20 +207,20 @@ class Place:
             count += 1
         return count
 
-    def _failed(self) -> None:
+    def _failed(self, failures_to_open: int) -> None:
         self.words.append("failed")
         if self.failing:
             self.occurrences += not self.muted
-        elif self.streak("failed") >= self.job.failures_to_open:
+        elif self.streak("failed") >= failures_to_open:
             self.failing = self.concluded = True
             self.incidents += 1
-            self.occurrences += 0 if self.muted else self.job.failures_to_open
+            self.occurrences += 0 if self.muted else failures_to_open
 
-    def _ok(self, now: datetime) -> None:
+    def _ok(self, ending: "Ending") -> None:
         self.words.append("ok")
-        self.ok_receptions.append(now)
+        self.ok_starts.append(ending.started_at)
         self.concluded = True
-        if self.failing and self.streak("ok") >= self.job.oks_to_recover:
+        if self.failing and self.streak("ok") >= ending.oks_to_recover:
             self.failing = False
 
     @property
@@ -257,15 +296,13 @@ class Place:
         if self.reference is not None:
             coming = slots_between(self.job.schedule, self.reference, tick - margin, self.anchor)
             due += [slot for slot in coming if slot not in self.slots["missed"]]
-        overtaken = any(at >= tick for at in self.ok_receptions)
         off = self.job.disabled_at
         for slot in due:
             if off is not None and slot + margin > off:
                 self.slots["unknown"].append(slot)
                 continue
             self.slots["missed"].append(slot)
-            if not overtaken:
-                self._failed()
+            self._failed(self.job.failures_to_open)
         self.overdue = [slot for slot in self.overdue if slot not in due]
         for run in sorted(self.runs, key=lambda r: r.start):
             if run.status == "in_progress" and run.deadline is not None and run.deadline <= tick:
@@ -273,5 +310,5 @@ class Place:
                     self._gives_up_unjudged(run)
                     continue
                 run.status, run.deadline = "timeout", None
-                if not overtaken and not self._has_newer_result(run):
-                    self._failed()
+                self._failed(self.job.failures_to_open)
+        self.count_what_waits()

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from checkins.counting import settle_stranded
 from checkins.models import CheckIn
 from checkins.services import receive
 from clocktasks.models import AppliedTick, ShardClock, Tick
@@ -236,6 +237,10 @@ class ClockMachine(RuleBasedStateMachine):
                     place.is_disabled(self.now)
                 else:
                     place.is_enabled(since, self.now)
+        while settle_stranded():
+            pass
+        for place in job.places:
+            place.count_what_waits()
 
     def _edit(self, number, columns, **values):
         job = self.jobs[number]
@@ -246,6 +251,10 @@ class ClockMachine(RuleBasedStateMachine):
         if changed:
             for place in job.places:
                 place.starts_anew(self.now)
+        while settle_stranded():
+            pass
+        for place in job.places:
+            place.count_what_waits()
 
     @rule(place=places, muted=st.booleans())
     def an_environment_is_muted_or_unmuted(self, place, muted):

@@ -1,0 +1,313 @@
+"""Counting the ends of runs for or against their environments, in the order of time (shell; D29).
+
+An ok or error that is received at or after a tick which the clock has not applied yet must not be counted before that
+tick: whether a job is in trouble would depend on how late the clock looked. So while something of its environment is
+due, the end of a run is stored and acknowledged as ever, but *deferred*: it waits in a table of its own. Whoever
+applies what was due (the clock, or ingest if a late message ends the wait) counts after it what came before the
+environment's next due tick. As long as anything waits, all later ends queue behind it.
+
+Nothing is due when most messages come, so most of this is never run: two columns of the environment's row say so.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from msgspec.structs import replace
+
+from checkins.transitions import CheckInState, Verdict
+from checkins.writing import load_first_timeouts, update_failed_at
+from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
+from incidents.thresholds import FailureKind
+from monitors.bulk import array_literal, fetch_rows, insert_rows
+from monitors.environments import LockedEnvironment, load_rules, lock_environments, save_environments
+from monitors.expectation import first_due, first_tick_at_or_after
+from monitors.state import MonitorRules
+
+COUNTED_MAX = 20_000
+"""Deferred ends that are held in memory at once."""
+STRANDED_MAX = 500
+"""Environments that `settle_stranded` looks after in one transaction."""
+FAR = datetime.max.replace(tzinfo=UTC)
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """A run's ok or error as it is to be counted: received at `received_at`, under the rules that held then.
+
+    `id` and `started_at` find its check-in. `was_deferred`: that check-in does not say yet whether it counted.
+    """
+
+    environment: LockedEnvironment
+    verdict: Verdict
+    id: int
+    guid: uuid.UUID
+    started_at: datetime
+    received_at: datetime
+    expected_time: datetime | None
+    trace_id: uuid.UUID | None
+    exit_status: int | None
+    log_tail: str | None
+    rules: MonitorRules
+    was_deferred: bool = False
+
+
+def ending(
+    environment: LockedEnvironment,
+    verdict: Verdict,
+    run: CheckInState,
+    id_: int,
+    at: datetime,
+    *,
+    log_tail: str | None = None,
+) -> Ending:
+    """Return the ending of a run that was received at `at`; `id_` is its check-in's."""
+    return Ending(
+        environment=environment,
+        verdict=verdict,
+        id=id_,
+        guid=run.guid,
+        started_at=run.date_added,
+        received_at=at,
+        expected_time=run.expected_time,
+        trace_id=run.trace_id,
+        exit_status=run.exit_status,
+        log_tail=log_tail,
+        rules=environment.rules,
+    )
+
+
+def know_deadlines(environments: Iterable[LockedEnvironment], *, until: datetime) -> None:
+    """Have the environments know their earliest deadline of a run exactly, if it may be at or before `until`."""
+    unsure = [
+        environment
+        for environment in environments
+        if environment.state.first_timeout_at is not None and environment.state.first_timeout_at <= until
+    ]
+    _learn_deadlines(unsure)
+
+
+def _learn_deadlines(environments: Sequence[LockedEnvironment]) -> None:
+    deadlines = load_first_timeouts([environment.id for environment in environments])
+    for environment in environments:
+        environment.state = replace(environment.state, first_timeout_at=deadlines.get(environment.id))
+
+
+# --- deferring ------------------------------------------------------------------------------------------------------
+
+
+def defer(endings: Sequence[Ending]) -> None:
+    """Keep endings until their time has come. One statement."""
+    insert_rows(
+        "checkins_deferredending",
+        {
+            "monitor_environment_id": "bigint",
+            "checkin_id": "bigint",
+            "guid": "uuid",
+            "verdict": "text",
+            "started_at": "timestamptz",
+            "received_at": "timestamptz",
+            "expected_time": "timestamptz",
+            "trace_id": "uuid",
+            "exit_status": "bigint",
+            "log_tail": "text",
+            "config_id": "bigint",
+        },
+        [
+            (
+                one.environment.id,
+                one.id,
+                one.guid,
+                one.verdict.value,
+                one.started_at,
+                one.received_at,
+                one.expected_time,
+                one.trace_id,
+                one.exit_status,
+                one.log_tail,
+                one.environment.config_id,
+            )
+            for one in endings
+        ],
+    )
+    for one in endings:
+        one.environment.state = replace(one.environment.state, has_deferred=True)
+
+
+def settle(environments: Iterable[LockedEnvironment]) -> None:
+    """Count the deferred endings of locked environments that were received before their next due tick (D20).
+
+    To be called after what is due was applied and before the environments are saved. No statement if nothing waits.
+    """
+    waiting = [environment for environment in environments if environment.state.has_deferred]
+    if not waiting:
+        return
+    _learn_deadlines(waiting)
+    by_id = {environment.id: environment for environment in waiting}
+    next_ticks = [FAR if (due := first_due(each.state)) is None else first_tick_at_or_after(due) for each in waiting]
+    while True:
+        rows = fetch_rows(TAKE_SQL, [array_literal("bigint", list(by_id)), _instants(next_ticks), COUNTED_MAX])
+        _count_rows(rows, by_id)
+        if len(rows) < COUNTED_MAX:
+            break
+    still = {id_ for (id_,) in fetch_rows(STILL_WAITING_SQL, [array_literal("bigint", list(by_id))])}
+    for environment in waiting:
+        environment.state = replace(environment.state, has_deferred=environment.id in still)
+
+
+def _instants(values: Sequence[datetime]) -> str:
+    return array_literal("timestamptz", ["infinity" if value is FAR else value for value in values])
+
+
+TAKE_SQL = """
+    WITH ready AS MATERIALIZED (
+         SELECT e.id FROM unnest(%s::bigint[], %s::timestamptz[]) AS due (monitor_environment_id, tick)
+          CROSS JOIN LATERAL (
+                SELECT id, monitor_environment_id, received_at FROM checkins_deferredending
+                 WHERE monitor_environment_id = due.monitor_environment_id AND received_at < due.tick) AS e
+          ORDER BY e.monitor_environment_id, e.received_at, e.id LIMIT %s)
+    DELETE FROM checkins_deferredending AS e USING ready WHERE e.id = ready.id
+    RETURNING e.monitor_environment_id, e.received_at, e.id, e.checkin_id, e.guid, e.verdict, e.started_at,
+              e.expected_time, e.trace_id, e.exit_status, e.log_tail, e.config_id
+"""
+STILL_WAITING_SQL = """
+    SELECT wanted.id FROM unnest(%s::bigint[]) AS wanted (id)
+     WHERE EXISTS (SELECT FROM checkins_deferredending WHERE monitor_environment_id = wanted.id)
+"""
+"""Index of both: deferred_ending_in_order."""
+
+
+def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, LockedEnvironment]) -> None:
+    rules = {environment.config_id: environment.rules for environment in environments.values()}
+    former = {row[-1] for row in rows} - rules.keys()
+    if former:
+        rules |= load_rules(former)
+    count(
+        [
+            Ending(
+                environment=environments[environment_id],
+                verdict=Verdict(verdict),
+                id=checkin_id,
+                guid=guid,
+                started_at=started_at,
+                received_at=received_at,
+                expected_time=expected_time,
+                trace_id=trace_id,
+                exit_status=exit_status,
+                log_tail=log_tail,
+                rules=rules[config_id],
+                was_deferred=True,
+            )
+            for (
+                environment_id,
+                received_at,
+                _,
+                checkin_id,
+                guid,
+                verdict,
+                started_at,
+                expected_time,
+                trace_id,
+                exit_status,
+                log_tail,
+                config_id,
+            ) in sorted(rows, key=lambda row: row[:3])
+        ]
+    )
+
+
+@transaction.atomic
+def settle_stranded() -> int:
+    """Count what waits for nothing any more, whatever has cleared away what was due; returns for how many environments.
+
+    Call again until it returns 0.
+    """
+    ids = [id_ for (id_,) in fetch_rows(STRANDED_SQL, [STRANDED_MAX])]
+    environments = lock_environments(ids)
+    settle(environments.values())
+    save_environments(environments.values())
+    return sum(not environment.state.has_deferred for environment in environments.values())
+
+
+STRANDED_SQL = """
+    SELECT first.monitor_environment_id
+      FROM (SELECT monitor_environment_id, min(received_at) AS received_at
+              FROM checkins_deferredending GROUP BY monitor_environment_id) AS first
+      JOIN monitors_monitorenvironment me ON me.id = first.monitor_environment_id
+     WHERE (me.next_checkin_latest IS NULL OR me.next_checkin_latest > date_trunc('minute', first.received_at))
+       AND NOT EXISTS (SELECT FROM checkins_checkin c
+                        WHERE c.monitor_environment_id = me.id AND c.status = 'in_progress'
+                          AND c.timeout_at <= date_trunc('minute', first.received_at))
+     ORDER BY 1 LIMIT %s
+"""
+
+
+# --- counting -------------------------------------------------------------------------------------------------------
+
+
+def count(endings: Sequence[Ending]) -> None:
+    """Count failures and oks. Each environment's come in order; different environments are counted together.
+
+    A round takes from every environment its next endings of one kind, so that one environment that fails and recovers
+    within a batch costs more statements, and a thousand different ones do not.
+    """
+    for current in _rounds(endings):
+        failed = [one for one in current if one.verdict is Verdict.FAILED]
+        decisions = mark_failed(
+            [
+                FailedCheckIn(
+                    environment=one.environment,
+                    id=one.id,
+                    guid=one.guid,
+                    kind=FailureKind.ERROR,
+                    rules=one.rules,
+                    started_at=one.started_at,
+                    failed_at=one.received_at,
+                    expected_time=one.expected_time,
+                    received_at=one.received_at,
+                    trace_id=one.trace_id,
+                    exit_status=one.exit_status,
+                    log_tail=one.log_tail,
+                )
+                for one in failed
+            ]
+        )
+        # The check-in says that it counted unless it was deferred: then it says so from now on.
+        update_failed_at(
+            (one.id, one.started_at, one.received_at, decision.counts)
+            for one, decision in zip(failed, decisions, strict=True)
+            if decision.counts == one.was_deferred
+        )
+        mark_ok(
+            [
+                OkCheckIn(
+                    environment=one.environment,
+                    id=one.id,
+                    rules=one.rules,
+                    started_at=one.started_at,
+                    received_at=one.received_at,
+                )
+                for one in current
+                if one.verdict is Verdict.OK
+            ]
+        )
+
+
+def _rounds(endings: Sequence[Ending]) -> Iterator[Sequence[Ending]]:
+    if len({one.environment.id for one in endings}) == len(endings):
+        if endings:
+            yield endings
+        return
+    by_environment: dict[int, list[Ending]] = {}
+    for one in endings:
+        by_environment.setdefault(one.environment.id, []).append(one)
+    queues = {
+        environment_id: [list(group) for _, group in groupby(own, key=lambda one: one.verdict)]
+        for environment_id, own in by_environment.items()
+    }
+    while queues:
+        yield [one for groups in queues.values() for one in groups[0]]
+        queues = {environment_id: groups[1:] for environment_id, groups in queues.items() if len(groups) > 1}
