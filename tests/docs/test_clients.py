@@ -10,12 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from django.conf import settings
 
 from checkins.protocols.request import IngestRequest, Limits, Sender
 from checkins.protocols.routes import find_route
 from monitors.connecting import Address, client_lines, ping_lines
-from project.supervisor import BASE_DIR
 from tests.checkins.web import IngestClient
 from tests.docs.pages import CODE, DOCS, blocks, code, name, section, tables, text
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
@@ -207,27 +205,3 @@ def test_the_body_of_a_rest_request_is_taken_without_a_problem_and_the_answer_lo
     assert post([good | {"duration": "soon"}, {"monitor": good["monitor"], "status": "done"}]) == json.loads(
         shown_answer
     )
-
-
-def test_the_limits_name_every_setting_that_bounds_what_is_taken_and_its_default():
-    rows = {
-        setting: row
-        for row in tables(section(REFERENCE, "## Limits"))[0]
-        for setting in CODE.findall(" ".join(row[2:3]))
-    }
-    bounds = set(re.findall(r'"(INGEST_\w+_(?:MAX|SECONDS))"', (BASE_DIR / "project" / "settings.py").read_text()))
-
-    assert bounds - rows.keys() == {"INGEST_BATCH_MAX", "INGEST_PATIENCE_SECONDS", "INGEST_NODE_SILENT_SECONDS"}
-    for setting, row in rows.items():
-        if not hasattr(settings, setting):  # read by the web's main process
-            continue
-        shown = {amount.replace(",", "") for amount in re.findall(r"[\d,]+(?: [KMG]iB| kB| s)?", row[1])}
-        value = getattr(settings, setting)
-        assert shown & forms(value), f"{setting} is {value}, the page says {row[1]}"
-
-
-def forms(value: float) -> set[str]:
-    """How a page may write a number of pieces, bytes or seconds."""
-    return {f"{value:g}", f"{value:g} s", f"{value / 1000:g} kB"} | {
-        f"{value / 1024**power:g} {unit}" for power, unit in ((1, "KiB"), (2, "MiB"), (3, "GiB"))
-    }

@@ -6,7 +6,20 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 
+from checkins.decoding import JSON_VALUES_MAX
+from checkins.intake import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX
+from checkins.lanes import HEAVY_MAX
 from checkins.messages import ProblemKind
+from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
+from checkins.protocols.sentry import ITEM_HEADER_BYTES_MAX
+from checkins.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
+from checkins.room import SMALL_BYTES_MAX, SMALL_SHARE, TINY_BYTES_MAX
+from checkins.spool import GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
+from clocktasks.health import SPOOL_FREE_BYTES_MIN
+from incidents.attempts import ATTEMPTS_MAX, REFUSALS_MAX
+from incidents.delivery import RUN_SECONDS_MAX
+from incidents.notifiers.email import SECONDS_MAX
+from project.login import FAILURES_MAX, WINDOW_SECONDS
 from tests.docs.pages import CODE, DOCS, section, tables, text
 
 PAGE = DOCS / "reference" / "limits.md"
@@ -68,13 +81,50 @@ def test_d42_every_table_has_a_stated_end():
     assert models == stated
 
 
-BOUND = re.compile(r"\w+_(MAX|DAYS|PER_(DAY|HOUR|MINUTE|PROJECT|MONITOR))|INGEST_\w+|PARKED_\w+")
+BOUND = re.compile(
+    r"\w+_(MAX|DAYS|PER_(DAY|HOUR|MINUTE|PROJECT|MONITOR))|INGEST_\w+|PARKED_\w+|EMAIL_(TIMEOUT_\w+|CONNECTIONS)"
+)
+READ_BY_THE_WEB = re.compile(r'"(INGEST_\w+_(?:MAX|SECONDS))"')
 NO_BOUNDS = {"SHARDS_MAX", "CELERY_DB_REUSE_MAX"}
 
 
 def test_every_setting_that_bounds_something_is_on_the_page():
     bounds = {name for name in dir(settings) if name.isupper() and BOUND.fullmatch(name)} - NO_BOUNDS
+    bounds |= set(READ_BY_THE_WEB.findall((settings.BASE_DIR / "project" / "settings.py").read_text()))
     assert bounds - {name for names, _ in rows() for name in names} == set()
+
+
+@pytest.mark.parametrize(
+    ("what", "values"),
+    [
+        ("JSON values in a request", [JSON_VALUES_MAX]),
+        ("an envelope's item header", [ITEM_HEADER_BYTES_MAX]),
+        ("a body of which nobody knows the sender", [SMALL_BYTES_MAX]),
+        ("a compressed log, unpacked", [LOG_UNPACKED_BYTES_MAX]),
+        ("a request that is read at once", [LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX]),
+        ("messages, unpacked bytes in a batch", [BATCH_MESSAGES_MAX, BATCH_BYTES_MAX]),
+        ("a body that finds room", [TINY_BYTES_MAX]),
+        ("heavy requests that are looked at for one batch", [HEAVY_MAX]),
+        ("times that a process may end", [GIVEN_UP_AFTER_DEATHS - 1]),
+        ("times that a batch may break off", [GIVEN_UP_AFTER_FAILURES - 1]),
+        ("room on the spool's disk", [SPOOL_FREE_BYTES_MIN]),
+        ("wrong passwords", [FAILURES_MAX, WINDOW_SECONDS // 60]),
+        ("attempts for one mail", [ATTEMPTS_MAX]),
+        ("attempts while the server says", [REFUSALS_MAX]),
+        ("time for one mail", [SECONDS_MAX]),
+        ("mails that one run", [RUN_SECONDS_MAX]),
+    ],
+)
+def test_what_stands_without_a_setting_is_the_constant_of_the_code(what, values):
+    [row] = [row for table in tables(text(PAGE)) for row in table if row[0].startswith(what)]
+    cell = row[1] or row[2]
+    shown = re.findall(r"(\d[\d,]*(?:\.\d+)?)(?: ([kKMG]i?B)\b)?", cell)
+    assert [amount(f"{number} {unit}".strip()) for number, unit in shown][: len(values)] == values
+
+
+def test_small_bodies_have_the_share_of_the_room_that_the_page_says():
+    assert SMALL_SHARE == 4
+    assert "a quarter of `INGEST_QUEUE_BYTES_MAX`" in section(PAGE, "## What one request may cost")
 
 
 def test_every_kind_of_refusal_on_the_page_exists():
