@@ -61,6 +61,7 @@ class ProblemKind(StrEnum):
     ORGANIZATION_KILLSWITCH_ENABLED = "ORGANIZATION_KILLSWITCH_ENABLED"
     MONITOR_INVALID_OWNER = "MONITOR_INVALID_OWNER"
     KEY_BUDGET_EXCEEDED = "KEY_BUDGET_EXCEEDED"
+    MONITOR_CONFIG_LOCKED = "MONITOR_CONFIG_LOCKED"
 
 
 PROBLEM_MEANINGS: dict[ProblemKind, str] = {
@@ -94,6 +95,9 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     ProblemKind.MONITOR_INVALID_OWNER: "The owner named for the monitor does not exist.",
     ProblemKind.KEY_BUDGET_EXCEEDED: (
         "The key has used up what it may create or store in an hour or a day; what exists goes on as before."
+    ),
+    ProblemKind.MONITOR_CONFIG_LOCKED: (
+        "The monitor takes no configuration from check-ins: what this one wanted to change stays as it is."
     ),
 }
 

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db.models import Count
 
 from checkins.budgets import Budget, account, exceeded, grant
+from checkins.configuring import Change, difference, digest, record_changes, refusal, remembered
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -30,7 +31,7 @@ from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
 from monitors.bulk import array_literal, fetch_rows
 from monitors.environments import LockedEnvironment, lock_environments, shared_rules
-from monitors.models import Monitor, MonitorEnvironment
+from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitors, write_changes
 from monitors.slugs import cut_slug, slugify
@@ -51,6 +52,8 @@ class KnownMonitor(msgspec.Struct, frozen=True):
     is_upserting: bool
     owner: str
     rules: MonitorRules
+    is_locked: bool = False
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -209,7 +212,7 @@ class _Found:
             key, name = item.key, item.message.environment
             monitor = hints.monitors.get(key)
             environment_id = None if monitor is None else hints.environments.get((monitor.id, name))
-            if monitor is None or environment_id is None:
+            if monitor is None or environment_id is None or _meets_lock(item, monitor):
                 unknown.add((*key, name))
             else:
                 self.monitors[key] = monitor
@@ -225,24 +228,35 @@ class _Found:
             """
             SELECT m.project_id, m.slug, wanted.name, me.id, m.id, m.status, m.is_upserting, m.owner,
                    m.schedule_type, m.crontab, m.interval, m.interval_unit, m.timezone,
-                   m.checkin_margin, m.max_runtime, m.failure_threshold, m.recovery_threshold
+                   m.checkin_margin, m.max_runtime, m.failure_threshold, m.recovery_threshold,
+                   coalesce(m.is_config_locked, p.is_config_locked), m.refused_changes::text
               FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS wanted (project_id, slug, name)
               JOIN monitors_monitor m
                 ON m.project_id = wanted.project_id AND m.slug = wanted.slug AND m.status <> 'pending_deletion'
+              JOIN monitors_project p ON p.id = m.project_id
               LEFT JOIN monitors_environment e ON e.project_id = wanted.project_id AND e.name = wanted.name
               LEFT JOIN monitors_monitorenvironment me ON me.monitor_id = m.id AND me.environment_id = e.id
             """,
             [array_literal("bigint", projects), array_literal("text", slugs), array_literal("text", names)],
         )
-        for project_id, slug, name, environment_id, id_, status, is_upserting, owner, *rules in rows:
+        looked_up: dict[tuple[int, str], KnownMonitor] = {}
+        for project_id, slug, name, environment_id, id_, status, is_upserting, owner, *rest in rows:
+            *rules, is_locked, refused = rest
             key = project_id, slug
-            monitor = self.monitors.get(key)
-            if monitor is None or monitor.id != id_:
-                monitor = KnownMonitor(id_, MonitorStatus(status), is_upserting, owner, shared_rules(*rules))
-                self.monitors[key] = monitor
+            monitor = looked_up.get(key)
+            if monitor is None:
+                told = () if refused is None else tuple(msgspec.json.decode(refused))
+                status = MonitorStatus(status)
+                monitor = KnownMonitor(id_, status, is_upserting, owner, shared_rules(*rules), is_locked, told)
+                self.monitors[key] = looked_up[key] = monitor
             if environment_id is not None:
                 self.environments[id_, name] = environment_id
                 hints.keep(key, monitor, name, environment_id)
+
+
+def _meets_lock(item: BatchItem, monitor: KnownMonitor) -> bool:
+    """Tell whether an item wants to change a locked monitor. Hints are not told when a lock is lifted (D40)."""
+    return monitor.is_locked and item.config is not None and not _is_in_force(item.config, monitor)
 
 
 def _first_config(item: BatchItem) -> MonitorConfig | None:
@@ -458,7 +472,7 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     changing = {
         monitor.id
         for item, monitor in with_monitor
-        if id(item) in new_runs or (item.config is not None and not _is_in_force(item.config, monitor))
+        if id(item) in new_runs or (item.config is not None and _has_news(item.config, monitor))
     }
     growing = {
         monitor.id for item, monitor in with_monitor if (monitor.id, item.message.environment) not in found.environments
@@ -468,20 +482,60 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     locked = {m.id: m for m in Monitor.objects.filter(id__any_of=changing | growing).locked_in_id_order()}
     changed = {id_: monitor for id_, monitor in locked.items() if id_ in changing}
     before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
+    locking = _projects_that_lock(changed.values())
     told: set[int] = set()
+    recorded: list[Change] = []
     for item, known in with_monitor:
         changing_one = changed.get(known.id)
+        if changing_one is not None and item.config is not None and _is_locked(changing_one, locking):
+            _refuse_config(item, item.config, changing_one)
+            continue
+        if known.is_locked and changing_one is None:
+            continue  # What it wants was told before.
         if item.config is not None and known.id not in told and not _is_in_force(item.config, known):
             told.add(known.id)
             item.outcome.problems += item.config.ignored
         if changing_one is not None and _refuse_without_time(item, changing_one.timezone):
             continue
         if changing_one is not None and item.config is not None:
-            _merge(changing_one, item.config)
+            if wanted := difference(item.config, changing_one.rules(), changing_one.owner):
+                recorded.append(Change(known.id, item.message.received_at, item.message.key_id, wanted))
+                _merge(changing_one, item.config)
+                changing_one.refused_changes = None
             changing_one.is_upserting = True
         elif changing_one is not None and id(item) in new_runs:
             changing_one.is_upserting = False
+    record_changes(recorded)
     return Changes(list(changed.values()), before), locked
+
+
+def _has_news(config: MonitorConfig, known: KnownMonitor) -> bool:
+    """Tell whether a configuration changes its monitor, or wants what a locked one has not refused yet (D40)."""
+    if _is_in_force(config, known):
+        return False
+    if not (known.is_locked and known.is_upserting):
+        return True
+    wanted = difference(config, known.rules, known.owner)
+    return bool(wanted) and digest(wanted) not in known.refused
+
+
+def _projects_that_lock(monitors: Iterable[Monitor]) -> set[int]:
+    """Return the projects whose monitors refuse configuration unless they say otherwise. One statement, or none."""
+    asked = {monitor.project_id for monitor in monitors if monitor.is_config_locked is None}
+    return set(Project.objects.filter(id__any_of=asked, is_config_locked=True).values_list("id", flat=True)) & asked
+
+
+def _is_locked(monitor: Monitor, locking: Collection[int]) -> bool:
+    return monitor.project_id in locking if monitor.is_config_locked is None else monitor.is_config_locked
+
+
+def _refuse_config(item: BatchItem, config: MonitorConfig, monitor: Monitor) -> None:
+    """Keep a locked monitor as it is; what the check-in wanted is told once (D40)."""
+    monitor.is_upserting = True
+    wanted = difference(config, monitor.rules(), monitor.owner)
+    if wanted and digest(wanted) not in (monitor.refused_changes or ()):
+        item.outcome.problems.append(refusal(wanted))
+        monitor.refused_changes = remembered(monitor.refused_changes, digest(wanted))
 
 
 def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) -> set[int]:

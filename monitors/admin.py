@@ -46,13 +46,22 @@ from monitors.inspection import (
 )
 from monitors.layout import shard_count
 from monitors.losses import losses_beside, losses_text
-from monitors.models import ConfigSnapshot, Environment, IngestKey, Monitor, MonitorEnvironment, Project
+from monitors.models import (
+    CONFIG_CHANGES_KEPT,
+    ConfigSnapshot,
+    Environment,
+    IngestKey,
+    Monitor,
+    MonitorEnvironment,
+    Project,
+)
 from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots, why_unreadable
 from monitors.services import (
     CHANGEABLE_COLUMNS,
     create_monitor,
     delete_environments,
     delete_monitors,
+    lock_config_of_project,
     set_environments_muted,
     set_monitors_muted,
     set_monitors_status,
@@ -81,6 +90,7 @@ ERRORS_SHOWN = 10
 NOTES_SHOWN = 10
 SHOWN_BESIDE_A_MONITOR = (
     "monitors.monitorenvironment",
+    "monitors.configchange",
     "incidents.incident",
     "checkins.checkin",
     "checkins.clientlossreport",
@@ -312,6 +322,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             },
         ),
         ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
+        ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
     )
 
     class Media:
@@ -508,13 +519,18 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         related = ("monitor_environment__environment", "issue")
         checkins = newest_checkins(keys, CHECKINS_SHOWN)
         address = address_of(monitor, base_url(request), shows_key=may_see_keys(request))
+        locked_here = monitor.is_config_locked
+        is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
         sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}
         return {
             "status_labels": self.status_labels(monitor),
             "schedule_text": self.schedule_text(monitor),
             "next_expected": instant(monitor.next_expected, zone, now=now),
             "last_heard": instant(monitor.last_heard, zone, now=now),
-            "may_be_overwritten": monitor.is_upserting,
+            "may_be_overwritten": monitor.is_upserting and not is_locked,
+            "refuses_config": monitor.is_upserting and is_locked,
+            "changes_table": sees["monitors.configchange"]
+            and changes_table(monitor.config_changes.order_by("-id")[:CONFIG_CHANGES_KEPT], timezone=zone),
             "environments_table": sees["monitors.monitorenvironment"]
             and environments_table(shown, timezone=zone, now=now),
             "environments_left_out": max(0, monitor.environment_count - len(shown)),
@@ -655,6 +671,29 @@ def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now
         ],
         title=f"Environments, {times_in(timezone)}",
     )
+
+
+def changes_table(changes: Iterable[Any], *, timezone: str) -> SafeString:
+    """Return what check-ins changed of a monitor, with the labels of the keys that did (D40)."""
+    return table(
+        ("Changed", "By", "What"),
+        [
+            (
+                instant(change.changed_at, timezone, zone_is_said=True),
+                change.made_by,
+                ", ".join(
+                    f"{column.replace('_', ' ')}: {_shown(before)} → {_shown(after)}"
+                    for column, (before, after) in change.difference.items()
+                ),
+            )
+            for change in changes
+        ],
+        title=f"Changes by check-ins, {times_in(timezone)}",
+    )
+
+
+def _shown(value: object) -> object:
+    return "nothing" if value in (None, "") else value
 
 
 def errors_table(errors: Iterable[Any], *, title: str) -> SafeString:
@@ -919,7 +958,7 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     list_display = ("name", "slug", "monitors_text", "created_at")
     search_fields = ("name", "slug")
     ordering = ("name",)
-    fields = ("name", "slug")
+    fields = ("name", "slug", "is_config_locked")
     prepopulated_fields = {"slug": ("name",)}
     inlines = (IngestKeyInline,)
     change_form_template = "admin/monitors/project/change_form.html"
@@ -955,9 +994,11 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Date a new project."""
+        """Date a new project; what was refused under a lock is told again under the next one."""
         if change:
             self.save_changes(obj, form)
+            if "is_config_locked" in form.written():
+                lock_config_of_project(obj.pk, form.cleaned_data["is_config_locked"])
             return
         obj.created_at = utcnow()
         obj.save()

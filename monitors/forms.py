@@ -17,7 +17,7 @@ from monitors.editing import EditForm
 from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
-from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminNullBooleanSelectWidget, UnfoldAdminTextInputWidget
 from monitors.wallclock import utcnow
 
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
@@ -61,6 +61,14 @@ def _whole_number(name: str, label: str, most: int) -> forms.IntegerField:
     )
 
 
+class ConfigLockWidget(UnfoldAdminNullBooleanSelectWidget):
+    """Refuse, take, or as the project says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choices = [("unknown", "As the project says"), ("true", "Refuse"), ("false", "Take")]
+
+
 class MonitorForm(EditForm):
     """The configuration of one monitor. Valid data break no constraint, except when another writer is faster."""
 
@@ -84,6 +92,13 @@ class MonitorForm(EditForm):
     failure_threshold = _whole_number("failure_threshold", "Failure threshold", THRESHOLD_MAX)
     recovery_threshold = _whole_number("recovery_threshold", "Recovery threshold", THRESHOLD_MAX)
 
+    is_config_locked = forms.NullBooleanField(
+        label="Configuration from check-ins",
+        required=False,
+        widget=ConfigLockWidget(),
+        help_text="Refuse: what is set here stays, and what a check-in wanted instead is a processing error, once.",
+    )
+
     class Meta:
         model = Monitor
         fields = [
@@ -99,6 +114,7 @@ class MonitorForm(EditForm):
             "recovery_threshold",
             "owner",
             "tags",
+            "is_config_locked",
         ]
         help_texts = {
             "slug": "What check-ins name the monitor by: lower case letters, digits, - and _; at most 50 characters.",

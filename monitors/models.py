@@ -20,6 +20,8 @@ from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, Mo
 MARGIN_MINUTES_MAX = 40_320  # 28 days
 RUNTIME_MINUTES_MAX = 10_080  # 7 days
 THRESHOLD_MAX = 720
+CONFIG_CHANGES_KEPT = 50
+"""Changes by check-ins that are kept of a monitor, the newest (D40)."""
 
 
 def new_public_key() -> str:
@@ -32,6 +34,13 @@ class Project(models.Model):
 
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=50, unique=True)
+    # A program of before, which still runs while this is migrated, knows nothing of the column.
+    is_config_locked = models.BooleanField(
+        "monitors refuse configuration from check-ins",
+        default=False,
+        db_default=False,
+        help_text="For monitors that do not say otherwise. New monitors are made by check-ins all the same.",
+    )
     created_at = models.DateTimeField()
 
     class Meta:
@@ -122,6 +131,12 @@ class Monitor(models.Model):
     is_upserting = models.BooleanField(
         default=False, help_text="The newest new check-in carried the configuration, so edits here may be overwritten."
     )
+    is_config_locked = models.BooleanField(
+        "refuses configuration from check-ins", null=True, blank=True, help_text="Empty: as the project says."
+    )
+    refused_changes = models.JSONField(
+        null=True, blank=True, editable=False, help_text="What was refused and told since the lock was set (D40)."
+    )
     owner = models.CharField(max_length=200, blank=True, help_text="user:<name> or team:<name>")
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+")
@@ -192,6 +207,21 @@ class Monitor(models.Model):
     def schedule(self) -> Schedule:
         """Return the schedule columns as a value. Every write path checks them; a hand in the database does not."""
         return read_schedule(self.schedule_type, self.crontab, self.interval, self.interval_unit, self.timezone)
+
+
+class ConfigChange(models.Model):
+    """What a check-in changed of a monitor's configuration, and with which key (D40). The newest 50 are kept.
+
+    `made_by` is the key's label as it was, never the key. `difference` maps columns to what they held and hold.
+    """
+
+    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="config_changes")
+    changed_at = models.DateTimeField()
+    made_by = models.CharField(max_length=120)
+    difference = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"{self.monitor} by {self.made_by}"
 
 
 class Environment(models.Model):

@@ -18,7 +18,7 @@ from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, up
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import expect_after_repair, expect_from_now, expect_no_more, expect_nothing
 from monitors.layout import hold_shard_count
-from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment
+from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment, Project
 from monitors.querysets import MonitorEnvironmentQuerySet
 from monitors.schedule import why_unreadable
 from monitors.sharding import shard_of
@@ -49,6 +49,8 @@ CHANGEABLE_COLUMNS = {
     "failure_threshold": "smallint",
     "recovery_threshold": "smallint",
     "is_upserting": "boolean",
+    "is_config_locked": "boolean",
+    "refused_changes": "jsonb",
     "owner": "text",
     "config_id": "bigint",
     "disabled_at": "timestamptz",
@@ -115,8 +117,18 @@ def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime
     for column, value in changes.items():
         assert column in CHANGEABLE_COLUMNS, column
         setattr(monitor, column, value)
+    if "is_config_locked" in changes:
+        monitor.refused_changes = None
     _apply_changes([monitor], before=before, now=now)
     return monitor
+
+
+@transaction.atomic
+def lock_config_of_project(project_id: int, locked: bool) -> None:
+    """Let the monitors of a project that do not say otherwise refuse configuration from check-ins, or take it (D40)."""
+    Project.objects.filter(id=project_id).update(is_config_locked=locked)
+    told = Monitor.objects.filter(project_id=project_id, refused_changes__isnull=False).locked_in_id_order()
+    Monitor.objects.filter(id__any_of=[monitor.id for monitor in told]).update(refused_changes=None)
 
 
 def _apply_changes(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from django.contrib.admin.widgets import AdminIntegerFieldWidget as UnfoldAdminIntegerFieldWidget
     from django.contrib.admin.widgets import AdminTextInputWidget as UnfoldAdminTextInputWidget
     from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+    from django.forms import NullBooleanSelect as UnfoldAdminNullBooleanSelectWidget
 
     ModelAdmin = DjangoModelAdmin[Any]
     TabularInline = DjangoTabularInline[Any, Any]
@@ -31,7 +32,11 @@ else:
         FieldTextFilter,
     )
     from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
-    from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+    from unfold.widgets import (
+        UnfoldAdminIntegerFieldWidget,
+        UnfoldAdminNullBooleanSelectWidget,
+        UnfoldAdminTextInputWidget,
+    )
 
 __all__ = [
     "AdminPasswordChangeForm",
@@ -42,6 +47,7 @@ __all__ = [
     "ModelAdmin",
     "TabularInline",
     "UnfoldAdminIntegerFieldWidget",
+    "UnfoldAdminNullBooleanSelectWidget",
     "UnfoldAdminTextInputWidget",
     "UserChangeForm",
     "UserCreationForm",

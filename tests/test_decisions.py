@@ -26,7 +26,7 @@ from tests.messages import make_config, make_message, run_id
 
 pytestmark = pytest.mark.django_db
 
-DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
+DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 40]
 
 
 def at(text):
@@ -394,6 +394,21 @@ def test_d20_an_end_received_at_the_deadline_is_late(received, status, clock):
     story.hears("ok", received, run=1)
     story.clock("10:40")
     assert (story.run(1).status, story.run(1).finished_status) == (status, "ok" if status == "timeout" else None)
+
+
+def test_d40_what_people_set_can_be_locked():
+    """A job that wants another schedule at each run: told once while it is locked, shown once when it is taken."""
+    story = Story(crontab="0 * * * *", is_config_locked=True)
+    wanted = make_config("30 * * * *")
+    assert story.hears("ok", "10:00", config=wanted) == ["MONITOR_CONFIG_LOCKED"]
+    assert story.hears("ok", "11:00", config=wanted) == []
+    assert f"{story.row().next_checkin:%H:%M}" == "12:00"
+    assert not story.monitor.config_changes.exists()
+
+    update_monitor(story.monitor.pk, {"is_config_locked": False}, now=at("11:10"))
+    assert story.hears("ok", "12:00", config=wanted) == []
+    assert f"{story.row().next_checkin:%H:%M}" == "12:30"
+    assert story.monitor.config_changes.get().difference == {"crontab": ["0 * * * *", "30 * * * *"]}
 
 
 def test_every_decision_of_this_part_has_a_story_here():

@@ -1,0 +1,124 @@
+"""Configurations that check-ins bring: what each would change, whether it may, and who changed what (D40).
+
+What people set can be locked. Nothing here is asked while a configuration is as its monitor is.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from checkins.messages import MonitorConfig, Problem, ProblemKind
+from monitors.bulk import array_literal, fetch_rows, insert_rows
+from monitors.models import CONFIG_CHANGES_KEPT, IngestKey
+from monitors.schedule import Schedule
+from monitors.state import MonitorRules
+
+REFUSED_KEPT = 10
+"""Refused changes that a monitor remembers: so many jobs may want different things, and each is told once."""
+VALUE_CHARACTERS_MAX = 200
+
+Value = str | int | None
+Difference = dict[str, tuple[Value, Value]]
+"""Columns of a monitor with what they hold and what they would hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a check-in changed of a monitor. `key_id`: as in a message, 0 for an address, None for nobody's key."""
+
+    monitor_id: int
+    at: datetime
+    key_id: int | None
+    difference: Difference
+
+
+def difference(config: MonitorConfig, rules: MonitorRules, owner: str) -> Difference:
+    """Return what taking a configuration changes of a monitor with these rules and this owner (pure).
+
+    The schedule is always taken, and of the rest what the payload named. Source: reference section 4.3.
+    """
+    schedule = config.schedule
+    if "timezone" not in config.named and rules.schedule.timezone:
+        schedule = replace(schedule, timezone=rules.schedule.timezone)
+    named: dict[str, tuple[Value, Value]] = {
+        "checkin_margin": (rules.margin_minutes, config.checkin_margin_minutes),
+        "max_runtime": (rules.max_runtime_minutes, config.max_runtime_minutes),
+        "failure_threshold": (rules.failure_threshold, config.failure_threshold),
+        "recovery_threshold": (rules.recovery_threshold, config.recovery_threshold),
+        "owner": (owner, config.owner),
+    }
+    old, new = _columns(rules.schedule), _columns(schedule)
+    return {column: (old[column], new[column]) for column in new if old[column] != new[column]} | {
+        column: (before, after) for column, (before, after) in named.items() if after not in (None, before)
+    }
+
+
+def _columns(schedule: Schedule) -> dict[str, Value]:
+    unit = schedule.interval_unit
+    return {
+        "schedule_type": schedule.schedule_type.value,
+        "crontab": schedule.crontab,
+        "interval": schedule.interval,
+        "interval_unit": None if unit is None else unit.value,
+        "timezone": schedule.timezone,
+    }
+
+
+def digest(wanted: Difference) -> str:
+    """Return by what a refused change is known again. It is another one when the monitor itself has changed."""
+    return hashlib.sha256(msgspec.json.encode(sorted(wanted.items()))).hexdigest()[:16]
+
+
+def refusal(wanted: Difference) -> Problem:
+    """Return what is told of a configuration that a locked monitor does not take."""
+    parts = ", ".join(f"{column} from {before!r} to {after!r}" for column, (before, after) in wanted.items())
+    return Problem(
+        ProblemKind.MONITOR_CONFIG_LOCKED,
+        "monitor_config",
+        ", ".join(f"{column}={after}" for column, (_, after) in wanted.items())[:VALUE_CHARACTERS_MAX],
+        f"monitor_config would change {parts}, but this monitor takes no configuration from check-ins; "
+        "change it in the admin, or let it take configuration there. The check-in itself counts.",
+    )
+
+
+def remembered(refused: Sequence[str] | None, new: str) -> list[str]:
+    """Return the refused changes of a monitor with one more, the newest last."""
+    return [*(refused or ()), new][-REFUSED_KEPT:]
+
+
+def record_changes(changes: Iterable[Change]) -> None:
+    """Keep who changed what, the newest `CONFIG_CHANGES_KEPT` of each monitor. The caller has locked the monitors.
+
+    Three statements; none if nothing has changed.
+    """
+    by_monitor: dict[int, list[Change]] = {}
+    for change in changes:
+        by_monitor.setdefault(change.monitor_id, []).append(change)
+    kept = [change for ones in by_monitor.values() for change in ones[-CONFIG_CHANGES_KEPT:]]
+    if not kept:
+        return
+    ids = {change.key_id for change in kept if change.key_id}
+    names = {key.pk: str(key) for key in IngestKey.objects.filter(id__any_of=ids)}
+    insert_rows(
+        "monitors_configchange",
+        {"monitor_id": "bigint", "changed_at": "timestamptz", "made_by": "text", "difference": "jsonb"},
+        [(change.monitor_id, change.at, _made_by(change.key_id, names), change.difference) for change in kept],
+    )
+    fetch_rows(
+        """
+        DELETE FROM monitors_configchange WHERE id = ANY(ARRAY(
+            SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY monitor_id ORDER BY id DESC) AS age
+                              FROM monitors_configchange WHERE monitor_id = ANY(%s::bigint[])) AS aged
+             WHERE age > %s)) RETURNING id
+        """,
+        [array_literal("bigint", sorted(by_monitor)), CONFIG_CHANGES_KEPT],
+    )
+
+
+def _made_by(key_id: int | None, names: Mapping[int, str]) -> str:
+    if key_id is None:
+        return "no key"
+    return "the monitor's ping address" if key_id == 0 else names.get(key_id, "a deleted key")
