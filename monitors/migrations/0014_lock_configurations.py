@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('monitors', '0012_know_since_when_it_is_disabled'),
+        ('monitors', '0013_count_in_the_order_of_time'),
     ]
 
     operations = [

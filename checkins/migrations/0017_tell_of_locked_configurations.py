@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('checkins', '0015_say_why_it_is_unknown'),
+        ('checkins', '0016_count_in_the_order_of_time'),
     ]
 
     operations = [
