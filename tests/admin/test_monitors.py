@@ -11,6 +11,7 @@ from django.urls import reverse
 from monitors.admin import MonitorAdmin, address_of
 from monitors.connecting import client_lines, ping_lines
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
+from monitors.wallclock import utcnow
 from tests import factories
 from tests.factories import NOW
 
@@ -129,7 +130,7 @@ class TestEditing:
     def test_d10_re_enabling_on_the_page_never_leaves_an_overdue_deadline(self, admin_client):
         row = factories.MonitorEnvironmentFactory(last_checkin=NOW - timedelta(days=3))
         save(admin_client, row.monitor, status="disabled")
-        assert deadline_of(row) is None
+        assert deadline_of(row) < NOW, "what had come is left to the clock, which records it as unknown (D23)"
         row.monitor.refresh_from_db()
         save(admin_client, row.monitor, status="active")
         assert deadline_of(row) > NOW
@@ -386,8 +387,11 @@ class TestActions:
     def test_d10_disable_expects_nothing_and_enable_never_leaves_an_overdue_deadline(self, operator_client):
         row = factories.MonitorEnvironmentFactory(last_checkin=NOW - timedelta(days=3))
         assert deadline_of(row) < NOW
-        assert "Disabled 1 monitor." in run(operator_client, LIST, "disable", [row.monitor]).text
-        assert deadline_of(row) is None
+        current = factories.MonitorEnvironmentFactory(last_checkin=utcnow())
+        done = run(operator_client, LIST, "disable", [row.monitor, current.monitor])
+        assert "Disabled 2 monitors." in done.text
+        assert deadline_of(current) is None
+        assert deadline_of(row) < NOW, "what had come is left to the clock, which records it as unknown (D23)"
         assert "Enabled 1 monitor." in run(operator_client, LIST, "enable", [row.monitor]).text
         assert deadline_of(row) > NOW
 
