@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 from django.conf import settings
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
@@ -16,7 +17,7 @@ from clocktasks import alive
 from clocktasks.health import Facts, Intake, find_problems
 from clocktasks.models import Tick
 from monitors import meters
-from project import lookout
+from project import engines, lookout
 from project.celery import app
 from project.engines import free_port
 from project.lookout import STALE_SECONDS, Lookout
@@ -62,16 +63,26 @@ def look(looking: Lookout) -> Facts:
     return facts
 
 
-def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looking, clock):
+@pytest.fixture
+def small_valkey(tmp_path, settings) -> Iterator[redis.Redis]:
+    """A Valkey of its own: the others share theirs with tests that run at the same time."""
+    for directory in (tmp_path, tmp_path.parent):
+        directory.chmod(0o711)  # The engines run as another user if we are root.
+    engine = engines.prepare_valkey(tmp_path / "valkey", port=free_port())
+    with engines.running(engine, tmp_path / "valkey.log"):
+        settings.REDIS_URL = settings.CELERY_BROKER_URL = engine.url
+        meters.valkey.cache_clear()
+        yield meters.valkey()
+    meters.valkey.cache_clear()
+
+
+def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looking, clock, small_valkey):
     TickFactory(at=NOW, dispatched_at=NOW)
-    valkey = meters.valkey()
-    valkey.config_set("maxmemory-policy", "noeviction")
-    valkey.config_set("maxmemory", "1")
-    try:
-        clock.now = NOW + 10 * MINUTE
-        facts = look(looking)
-    finally:
-        valkey.config_set("maxmemory", "0")
+    small_valkey.config_set("maxmemory-policy", "noeviction")
+    small_valkey.config_set("maxmemory", "1")
+
+    clock.now = NOW + 10 * MINUTE
+    facts = look(looking)
 
     said = [finding.what for finding in find_problems(facts) if finding.is_bad]
     assert any("Valkey cannot be used (" in what and "maxmemory" in what for what in said)
