@@ -137,8 +137,9 @@ def test_shell_examples_are_read_by_a_shell(page, script):
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 @pytest.mark.parametrize(("page", "script"), blocks("js"), ids=lambda value: getattr(value, "stem", "block"))
 def test_javascript_examples_compile(page, script, tmp_path):
-    (tmp_path / "example.cjs").write_text(script)
-    read = subprocess.run(["node", "--check", tmp_path / "example.cjs"], capture_output=True, check=False)
+    example = tmp_path / ("example.mjs" if "\nexport " in script else "example.cjs")
+    example.write_text(script)
+    read = subprocess.run(["node", "--check", example], capture_output=True, check=False)
 
     assert read.returncode == 0, f"{name(page)}: {read.stderr.decode()}"
 
