@@ -20,4 +20,4 @@ def make_first_days(**_: Any) -> None:
     from checkins.partitions import ensure_partitions
     from monitors.wallclock import utcnow
 
-    ensure_partitions(now=utcnow(), drops=False, tries=1)
+    ensure_partitions(now=utcnow(), tries=1)

@@ -36,6 +36,10 @@ DAYS_AHEAD = 3
 MOVED_ROWS_MAX = 20_000
 """Rows that are moved out of the default partition while check-ins wait: a few tenths of a second."""
 LOCK_TIMEOUT = "200ms"
+DROPS_MAX = 10
+"""Days that beat has dropped in an hour: what is gone is gone, and the first of them can be seen in the log."""
+FUTURE_MAX = 14
+"""Days that there may be beyond those that housekeeping's own time calls for: a week until a clock is believed."""
 TRIES_MAX = 20
 PAUSE_SECONDS = 1.0
 """Between two tries: time for the transactions that had the locks, and for those that queued."""
@@ -99,11 +103,26 @@ def is_guid_index(name: str | None) -> bool:
     return name is not None and name.startswith(TABLE) and name.endswith("_guid_unique")
 
 
-def plan_partitions(existing: Collection[Partition], *, today: date, keep_days: int) -> Plan:
-    """Return what is missing from today on, and what ended `keep_days` days ago or earlier (0: nothing is dropped)."""
+def plan_partitions(
+    existing: Collection[Partition], *, today: date, keep_days: int, drop_as_of: date | None = None
+) -> Plan:
+    """Return what is missing from today on, and what ended `keep_days` days before `drop_as_of` or earlier.
+
+    0 days keep everything; without `drop_as_of`, the day that housekeeping has come to by its own time, nothing is
+    dropped. If `today` is far from it the clock may be wrong: then no day of the past is made, and no more than
+    `FUTURE_MAX` of days to come. Check-ins that have no day go to the default partition.
+    """
     days = [today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 1)]
     missing = [of_day(day) for day in days if not any(partition.holds(day) for partition in existing)]
-    kept_since = today - timedelta(days=keep_days)
+    if drop_as_of is None:
+        return Plan(tuple(missing), ())
+    if today < drop_as_of - timedelta(days=1):
+        missing = []
+    elif today > drop_as_of + timedelta(days=1):
+        horizon = drop_as_of + timedelta(days=DAYS_AHEAD)
+        ahead = sum(partition.until > horizon for partition in existing)
+        missing = missing[: max(FUTURE_MAX - ahead, 0)]
+    kept_since = drop_as_of - timedelta(days=keep_days)
     over = [partition for partition in existing if keep_days and partition.until <= kept_since]
     return Plan(tuple(missing), tuple(sorted(over, key=lambda partition: partition.until)))
 
@@ -156,28 +175,41 @@ def existing_partitions() -> list[Partition] | None:
     return sorted(found, key=lambda partition: partition.until)
 
 
-def look_ahead(*, now: datetime) -> Plan:
-    """Return what there is to do. Changes nothing."""
+def look_ahead(*, now: datetime, drop_as_of: datetime | None = None) -> Plan:
+    """Return what there is to do, see `plan_partitions`. Changes nothing."""
     existing = existing_partitions()
     if existing is None:
         return Plan((), ())
-    return plan_partitions(existing, today=now.astimezone(UTC).date(), keep_days=keep_days())
+    return plan_partitions(
+        existing,
+        today=now.astimezone(UTC).date(),
+        keep_days=keep_days(),
+        drop_as_of=None if drop_as_of is None else drop_as_of.astimezone(UTC).date(),
+    )
 
 
 def ensure_partitions(
-    *, now: datetime, drops: bool = True, sleep: Callable[[float], None] = time.sleep, tries: int = TRIES_MAX
+    *,
+    now: datetime,
+    drop_as_of: datetime | None = None,
+    drops_max: int | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    tries: int = TRIES_MAX,
 ) -> Outcome:
     """Make the days that are missing and drop those that are past keeping, each in a transaction of its own.
 
+    What is past keeping is counted back from `drop_as_of` (`monitors.pruning.time_to_prune`); nothing is dropped
+    without it, and no more than `drops_max` days, the oldest first.
+
     Any number of processes may do this at once. What cannot be done now is told, and done by the next run.
     """
-    plan, outcome = look_ahead(now=now), Outcome()
+    plan, outcome = look_ahead(now=now, drop_as_of=drop_as_of), Outcome()
     for partition in plan.create:
         with _told(partition, outcome):
             moved = _tried(partial(_create, partition), sleep, tries)
             if moved is not None:
                 outcome.created[partition.name] = moved
-    for partition in plan.drop if drops else ():
+    for partition in plan.drop[:drops_max]:
         with _told(partition, outcome):
             _remove_attempts(partition)
             rows = _tried(partial(_drop, partition), sleep, tries)

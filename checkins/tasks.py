@@ -30,7 +30,7 @@ def settle_parked() -> int:
 @shared_task(name="checkins.tasks.keep_house")
 def keep_house() -> int:
     """Remove deleted monitors, and what is old and has no partition to go with; returns the rows removed."""
-    now = utcnow()
+    now = pruning.time_to_prune(utcnow())
     return pruning.keep_house(
         [
             housekeeping.purge_deleted,
@@ -61,7 +61,10 @@ def keep_house() -> int:
 @shared_task(name="checkins.tasks.ensure_partitions")
 def ensure_partitions() -> int:
     """Make the coming days of check-ins and drop those past keeping; returns how many partitions came or went."""
-    outcome = partitions.ensure_partitions(now=utcnow())
+    now = utcnow()
+    outcome = partitions.ensure_partitions(
+        now=now, drop_as_of=pruning.time_to_prune(now), drops_max=partitions.DROPS_MAX
+    )
     for name, reason in outcome.postponed.items():
         logger.warning("partition %s has to wait: %s", name, reason)
     return len(outcome.created) + len(outcome.dropped)

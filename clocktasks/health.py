@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from monitors.housetime import BELIEVED_AFTER, HouseTime
+
 LEDGER_SILENT_MAX = timedelta(seconds=150)
 """A tick is written about a second after its minute. Two that do not come are no hiccup."""
 LAG_MAX = timedelta(seconds=150)
@@ -100,7 +102,8 @@ class NodeFacts:
 class Rows:
     """What the database says. Counts of the outbox and of check-ins that wait are bounded.
 
-    `unjudged`: names of monitors whose schedule cannot be read, and why, bounded (D37).
+    `unjudged`: names of monitors whose schedule cannot be read, and why, bounded (D37). `house`: the time that
+    housekeeping has come to.
     """
 
     newest: TickFacts | None = None
@@ -119,6 +122,7 @@ class Rows:
     given_up_count: int = 0
     waiting: Mapping[str, int] = field(default_factory=dict)
     unjudged: Sequence[tuple[str, str]] = ()
+    house: HouseTime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +177,7 @@ def find_problems(facts: Facts) -> list[Finding]:
         findings += _find_node_problems(facts, facts.rows)
         findings += _find_outbox_problems(facts, facts.rows)
         findings += _find_unjudged(facts.rows)
+        findings += _find_wrong_clock(facts, facts.rows)
     if facts.why_nobody:
         findings.append(_nobody_is_told(facts))
     return sorted(findings, key=lambda finding: not finding.is_bad)
@@ -458,6 +463,26 @@ def _find_unjudged(rows: Rows) -> list[Finding]:
             f"Monitor {name} is not judged: {reason}{others}",
             None,
             "Admin, Monitors: open the one in red and choose a schedule and time zone that can be read.",
+        )
+    ]
+
+
+def _find_wrong_clock(facts: Facts, rows: Rows) -> list[Finding]:
+    """Return that housekeeping does not believe the clock, which has jumped."""
+    apart = timedelta() if rows.house is None else rows.house.apart(facts.now)
+    if rows.house is None or not apart:
+        return []
+    left = max(BELIEVED_AFTER - rows.house.apart_for, timedelta())
+    return [
+        Finding(
+            Part.CLOCK,
+            False,
+            f"The clock of this machine says {facts.now:%Y-%m-%d %H:%M} UTC, {abs(apart).days:,} days "
+            f"{'after' if apart > timedelta() else 'before'} the time that housekeeping had come to. It removes "
+            f"nothing by this clock until that has gone on for {left.total_seconds() / 3600:,.0f} hours more without "
+            "a jump.",
+            None,
+            "If the clock is wrong, set it right: nothing is lost. If Watchclock was off for so long, all is well.",
         )
     ]
 

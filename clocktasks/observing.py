@@ -19,6 +19,7 @@ from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from incidents.models import Message, Notification
 from monitors.bulk import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
+from monitors.pruning import house_time
 from monitors.schedule import why_unreadable
 
 COUNTED_MAX = 10_000
@@ -69,6 +70,7 @@ def read_rows(now: datetime) -> Rows:
             for reason in ("monitor_unknown", "failed")
         },
         unjudged=_unjudged(),
+        house=house_time(),
     )
 
 

@@ -7,7 +7,6 @@ would stand until that time comes. What was received meanwhile keeps the time th
 import logging
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import connection, transaction
 from msgspec.structs import replace
 
@@ -15,6 +14,8 @@ from clocktasks.ledger import LEDGER_LOCK
 from monitors.bulk import fetch_rows
 from monitors.environments import lock_environments, save_environments
 from monitors.expectation import expect_from_now
+from monitors.housetime import SET_BACK_AFTER
+from monitors.pruning import database_now, house_time
 from monitors.state import EnvironmentState
 
 logger = logging.getLogger(__name__)
@@ -31,10 +32,20 @@ def take_back_future(now: datetime) -> timedelta | None:
     """Take back what the clock did for a time that is still to come; returns how far it was ahead, None if it was not.
 
     The clock of PostgreSQL has to agree that this time is still to come: one worker whose own clock is behind changes
-    nothing. One transaction. Says in the log what happened.
+    nothing. If both are far behind the time that housekeeping has come to, it is this clock that is wrong, unless it
+    goes on for an hour (`monitors.housetime`): the ledger waits. One transaction. Says in the log what happened.
     """
     newest = _newest_tick()
-    if newest is None or newest - now <= AHEAD_MAX or newest - _database_now(now) <= AHEAD_MAX:
+    if newest is None or newest - now <= AHEAD_MAX or newest - database_now(now) <= AHEAD_MAX:
+        return None
+    house = house_time()
+    if house is not None and house.apart(now) < timedelta() and house.apart_for < SET_BACK_AFTER:
+        logger.error(
+            "the clock says %s, and housekeeping had come to %s: nothing is judged and nothing taken back until the "
+            "clock is right, or has gone on without a jump for an hour",
+            now.isoformat(timespec="seconds"),
+            house.reached.isoformat(timespec="seconds"),
+        )
         return None
     with transaction.atomic():
         fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
@@ -59,14 +70,6 @@ def take_back_future(now: datetime) -> timedelta | None:
 def _newest_tick() -> datetime | None:
     ((newest,),) = fetch_rows("SELECT max(at) FROM clocktasks_tick", [])
     result: datetime | None = newest
-    return result
-
-
-def _database_now(now: datetime) -> datetime:
-    if settings.TEST_CLOCK:
-        return now  # PostgreSQL does not know of it.
-    ((database_now,),) = fetch_rows("SELECT clock_timestamp()", [])
-    result: datetime = database_now
     return result
 
 

@@ -114,7 +114,7 @@ def tell_clock_incidents() -> int:
 @shared_task(name="clocktasks.tasks.keep_house")
 def keep_house() -> int:
     """Remove what is past keeping of the clock's own records; returns the rows removed."""
-    now = utcnow()
+    now = pruning.time_to_prune(utcnow())
     return pruning.keep_house(
         [
             partial(prune, now=now)

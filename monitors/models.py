@@ -262,6 +262,23 @@ class ShardLayout(models.Model):
         return f"{self.count} shards"
 
 
+class Housekeeping(models.Model):
+    """How far housekeeping has come in time: one row (columns: `monitors.housetime.HouseTime`)."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    reached = models.DateTimeField()
+    looked_at = models.DateTimeField()
+    apart_for = models.DurationField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="housekeeping_is_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reached:%Y-%m-%d %H:%M}"
+
+
 class MonitorEnvironment(models.Model):
     """The hot row: the live state of one job in one environment (columns: `monitors.state.EnvironmentState`).
 

@@ -256,7 +256,7 @@ CELERY_TASK_TIME_LIMIT = 600
 # to whole minutes, also after a late run. The task finds out by itself which ticks are due.
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # When each was last sent is kept in memory: a file could not be written on a full disk, and nobody needs it.
-CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
+CELERY_BEAT_SCHEDULER = "project.scheduler:SteadyScheduler"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too: its health check in production.
 CELERY_BEAT_SCHEDULE = {
     "tick": {

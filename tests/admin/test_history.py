@@ -219,7 +219,7 @@ class TestWhatIsLeftOfADayThatWasDropped:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
         later = NOW + timedelta(days=100)
         partitions._create(day)
-        assert day.name in partitions.ensure_partitions(now=later).dropped
+        assert day.name in partitions.ensure_partitions(now=later, drop_as_of=later).dropped
         assert not CheckIn.objects.filter(id=occurrence.checkin_id).exists()
         return incident
 

@@ -54,7 +54,7 @@ def test_the_partition_of_what_was_there_before_holds_its_days():
 
 @pytest.mark.parametrize(("age", "goes"), [(90, False), (91, True), (92, True)])
 def test_a_day_is_dropped_when_all_of_it_is_older_than_what_is_kept(age, goes):
-    assert bool(plan_partitions(days(-age), today=TODAY, keep_days=90).drop) is goes
+    assert bool(plan_partitions(days(-age), today=TODAY, keep_days=90, drop_as_of=TODAY).drop) is goes
 
 
 def test_zero_days_keep_everything():
@@ -96,8 +96,8 @@ def test_a_migrated_database_has_its_first_days():
 
 @pytest.mark.django_db
 def test_a_day_takes_the_check_ins_that_begin_in_it_and_the_default_one_the_others():
-    assert list(ensure_partitions(now=NOW).created) == [day.name for day in days(0, 1, 2, 3)]
-    assert ensure_partitions(now=NOW).created == {}
+    assert list(ensure_partitions(now=NOW, drop_as_of=NOW).created) == [day.name for day in days(0, 1, 2, 3)]
+    assert ensure_partitions(now=NOW, drop_as_of=NOW).created == {}
     midnight = NOW.replace(hour=0)
     second = timedelta(seconds=1)
     placed = [part_of(factories.CheckInFactory(date_added=midnight + at)) for at in (-second, 0 * second, DAY - second)]
@@ -109,7 +109,7 @@ def test_a_new_day_takes_its_check_ins_out_of_the_default_partition_and_they_sta
     mine, other = factories.CheckInFactory(date_added=NOW), factories.CheckInFactory(date_added=NOW - DAY)
     before = CheckIn.objects.order_by("id").values().get(id=mine.id)
     settle()
-    assert ensure_partitions(now=NOW).created[days(0)[0].name] == 1
+    assert ensure_partitions(now=NOW, drop_as_of=NOW).created[days(0)[0].name] == 1
     assert CheckIn.objects.values().get(id=mine.id) == before
     assert (part_of(mine), part_of(other)) == (days(0)[0].name, DEFAULT)
 
@@ -125,7 +125,7 @@ def test_a_day_with_too_many_check_ins_in_the_default_partition_stays_there(monk
     monkeypatch.setattr(partitions, "MOVED_ROWS_MAX", 1)
     runs = factories.CheckInFactory.create_batch(2, date_added=NOW)
     settle()
-    outcome = ensure_partitions(now=NOW)
+    outcome = ensure_partitions(now=NOW, drop_as_of=NOW)
     assert "more than 1 check-ins" in outcome.postponed[days(0)[0].name]
     assert len(outcome.created) == 3
     assert {part_of(run) for run in runs} == {DEFAULT}
@@ -140,7 +140,7 @@ def test_past_days_go_with_the_earlier_words_of_their_runs_and_younger_ones_stay
     for run in (old, young):
         factories.AttemptFactory(checkin=run)
     settle()
-    assert list(ensure_partitions(now=NOW).dropped) == [of_day(TODAY - 31 * DAY).name]
+    assert list(ensure_partitions(now=NOW, drop_as_of=NOW).dropped) == [of_day(TODAY - 31 * DAY).name]
     assert list(CheckIn.objects.all()) == [young]
     assert [attempt.checkin_id for attempt in Attempt.objects.all()] == [young.id]
 
@@ -151,12 +151,12 @@ def test_p3_a_past_day_stays_while_a_run_is_in_progress_in_it(settings):
     create(of_day(TODAY - 40 * DAY))
     run = factories.CheckInFactory(status="in_progress", date_added=NOW - 40 * DAY)
     settle()
-    outcome = ensure_partitions(now=NOW)
+    outcome = ensure_partitions(now=NOW, drop_as_of=NOW)
     assert outcome.dropped == {}
     assert "1 of its runs are still in progress" in outcome.postponed[of_day(TODAY - 40 * DAY).name]
     CheckIn.objects.filter(id=run.id).update(status="timeout", timeout_at=None)
     settle()
-    assert list(ensure_partitions(now=NOW).dropped) == [of_day(TODAY - 40 * DAY).name]
+    assert list(ensure_partitions(now=NOW, drop_as_of=NOW).dropped) == [of_day(TODAY - 40 * DAY).name]
 
 
 @pytest.mark.django_db
@@ -194,7 +194,7 @@ def test_who_uses_the_table_is_waited_for_only_a_moment_and_the_day_is_made_late
         tried = ensure_partitions(now=NOW, tries=1)
     assert other.was_waited_for
     assert set(tried.postponed.values()) == {"the table was in use all the time"} or tried.created
-    again = ensure_partitions(now=NOW)
+    again = ensure_partitions(now=NOW, drop_as_of=NOW)
     assert names() >= {day.name for day in days(0, 1, 2, 3)}
     assert not again.postponed
 
@@ -203,7 +203,7 @@ def test_who_uses_the_table_is_waited_for_only_a_moment_and_the_day_is_made_late
 @pytest.mark.usefixtures("tidy")
 def test_two_at_once_make_each_day_once():
     with in_another_connection(lambda: partitions._create(days(0)[0])) as other:
-        outcome = ensure_partitions(now=NOW)
+        outcome = ensure_partitions(now=NOW, drop_as_of=NOW)
     assert other.was_waited_for
     assert list(outcome.created) == [day.name for day in days(1, 2, 3)]
 

@@ -25,7 +25,7 @@ NODE = uuid.UUID(int=1)
 @pytest.fixture(autouse=True)
 def clock(db, monkeypatch):
     """A clock that has come to 10:00, on a machine whose PostgreSQL has the same time."""
-    monkeypatch.setattr(setback, "_database_now", lambda now: now)
+    monkeypatch.setattr(setback, "database_now", lambda now: now)
     advance_ledger(NOW, now=NOW)
     ListeningSpan.objects.update(until=after(5))
 
@@ -72,7 +72,7 @@ def test_minutes_and_clock_incidents_of_2040_are_gone():
 
 
 def test_nothing_is_taken_back_for_a_worker_whose_own_clock_is_behind(monkeypatch):
-    monkeypatch.setattr(setback, "_database_now", lambda _: WRONG)
+    monkeypatch.setattr(setback, "database_now", lambda _: WRONG)
     ListeningSpanFactory(since=WRONG)
     tick_until(WRONG)
     assert take_back_future(after(10)) is None

@@ -276,6 +276,7 @@ def test_d42_gone_nodes_spans_and_volumes_go(settings):
 
 def test_d42_one_task_removes_all_that_is_past_keeping(monkeypatch):
     monkeypatch.setattr("checkins.tasks.utcnow", lambda: LATER)
+    monkeypatch.setattr(pruning, "database_now", lambda now: now)
     factories.OccurrenceFactory(incident=ended(NOW), number=11)
     factories.NotificationFactory(incident=ended(NOW))
     factories.ProcessingErrorFactory()

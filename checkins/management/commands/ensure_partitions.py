@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from checkins.partitions import Outcome, Plan, ensure_partitions, keep_days, look_ahead
+from monitors.pruning import time_to_prune
 from monitors.wallclock import utcnow
 
 
@@ -27,7 +28,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, dry_run: bool = False, json: bool = False, **options: Any) -> None:
         """Do it, and show it; the exit status is 1 if something could not be done now."""
         now = utcnow()
-        outcome = _intended(look_ahead(now=now)) if dry_run else ensure_partitions(now=now)
+        as_of = time_to_prune(now)
+        outcome = (
+            _intended(look_ahead(now=now, drop_as_of=as_of))
+            if dry_run
+            else ensure_partitions(now=now, drop_as_of=as_of)
+        )
         if json:
             self.stdout.write(_as_json(outcome, dry_run=dry_run))
         else:
