@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from drills.load import Load
 
 MARGIN = timedelta(minutes=1)
-RUNTIME_MINUTES = 2
+RUNTIME = timedelta(minutes=2)
 SETTLED_SECONDS_MAX = 90.0
 PATIENCE_SECONDS = 1.0
 """Answers take this long at most when PostgreSQL begins to hang: the ingest's patience, and what comes on top."""
@@ -152,7 +152,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
             end = utcnow()
             problem = wait_until_settled(world, lambda: uncaught(world.postgres.engine.url, end))
             wait_for_tick(world, ticks, end)
-        account = audit(world.postgres.engine.url, load.sent, margin=MARGIN)
+        account = audit(world.postgres.engine.url, load.sent, margin=MARGIN, runtime=RUNTIME)
         from django.db import connection
 
         connection.close()
@@ -190,7 +190,7 @@ def make_load(drill: Drill, world: World) -> "Load":
     config = {
         "schedule": {"type": "crontab", "value": "* * * * *"},
         "checkin_margin": MARGIN // timedelta(minutes=1),
-        "max_runtime": RUNTIME_MINUTES,
+        "max_runtime": RUNTIME // timedelta(minutes=1),
     }
     slugs = [f"job-{number}" for number in range(drill.prompt_monitors + drill.load_monitors)]
     payloads = ({"monitor_slug": slug, "status": "ok", "monitor_config": config} for slug in slugs)
