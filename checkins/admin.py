@@ -149,6 +149,7 @@ class CheckInAdmin(InspectionAdmin):
                     "source",
                     "trace_id",
                     "exit_status_sent",
+                    "folded_errors",
                 )
             },
         ),
@@ -167,6 +168,7 @@ class CheckInAdmin(InspectionAdmin):
         "earlier_attempts",
         "configuration",
         "exit_status_sent",
+        "folded_errors",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CheckIn]:
@@ -208,6 +210,8 @@ class CheckInAdmin(InspectionAdmin):
         text = checkin.get_status_display()
         if checkin.finished_status:
             return label(f"{text}, then {checkin.finished_status}", "bad", title="It ended after its deadline (D8).")
+        if checkin.unknown_because:
+            return label(text, title=f"Not judged: {checkin.get_unknown_because_display()}.")
         return label(text)
 
     @admin.display(description="Monitor")
@@ -269,6 +273,7 @@ class CheckInAdmin(InspectionAdmin):
                 "Counted as a failure at": instant(checkin.failed_at, zone),
                 "Ended": instant(ended_at(checkin), zone),
                 "Ended after the deadline": late,
+                "Not judged, because": checkin.get_unknown_because_display() or NOTHING,
             }
         )
 
@@ -306,6 +311,11 @@ class CheckInAdmin(InspectionAdmin):
     def exit_status_sent(self, checkin: CheckIn) -> int | None:
         """Show how the process ended, if it said so."""
         return checkin.exit_status if checkin.wide_exit_status is None else checkin.wide_exit_status
+
+    @admin.display(description="Errors folded into it")
+    def folded_errors(self, checkin: CheckIn) -> str:
+        """Show how many errors counted and have no row of their own (D39)."""
+        return f"{checkin.folded_count:,} of the same minute, which were counted" if checkin.folded_count else "none"
 
     @admin.display(description="Configuration")
     def configuration(self, checkin: CheckIn) -> SafeString:

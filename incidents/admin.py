@@ -4,7 +4,7 @@ The check-ins that incidents and occurrences point at may have been removed (the
 and there is no foreign key check), so they are always looked up, never assumed.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -168,24 +168,27 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
     return table(headers, rows, title=f"Occurrences, newest first (at most {OCCURRENCES_SHOWN})")
 
 
-def newest_failure(checkin_id: int, timezone: str) -> SafeString | str:
-    """Return the exit status and the end of the log of a failed run; empty if it left neither. Two statements."""
+def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: str) -> SafeString | str:
+    """Return the exit status and the end of the log of a failed run; empty if it left neither. Two statements.
+
+    What has grown too old to be kept is taken from the explanation of its occurrence.
+    """
+    shown: dict[str, object] = {"Exit status": explanation.get("exit_status")}
+    lines = str(explanation.get("log_tail") or "").splitlines()
     checkin = checkins_by_id([checkin_id]).get(checkin_id)
-    if checkin is None:
+    if checkin is not None:
+        exit_status = checkin.exit_status if checkin.wide_exit_status is None else checkin.wide_exit_status
+        shown = {"Run": link(checkin, instant(checkin.date_added, timezone)), "Exit status": exit_status}
+        logs = apps.get_model("checkins", "CheckInLog")._default_manager.filter(
+            monitor_environment=checkin.monitor_environment_id,
+            guid=checkin.guid,
+            received_at__range=(checkin.date_added - LOG_NEAR, checkin.date_updated + LOG_NEAR),
+        )
+        log = logs.order_by("-received_at", "-id").first()
+        if log is not None:
+            lines = written(bytes(log.body)).rstrip().splitlines()[-LOG_LINES_SHOWN:]
+    if not lines and shown["Exit status"] is None:
         return ""
-    logs = apps.get_model("checkins", "CheckInLog")._default_manager.filter(
-        monitor_environment=checkin.monitor_environment_id,
-        guid=checkin.guid,
-        received_at__range=(checkin.date_added - LOG_NEAR, checkin.date_updated + LOG_NEAR),
-    )
-    log = logs.order_by("-received_at", "-id").first()
-    if log is None and checkin.exit_status is None:
-        return ""
-    lines = [] if log is None else written(bytes(log.body)).rstrip().splitlines()[-LOG_LINES_SHOWN:]
-    shown: dict[str, object] = {
-        "Run": link(checkin, instant(checkin.date_added, timezone)),
-        "Exit status": checkin.exit_status,
-    }
     if lines:
         shown["End of its log"] = code("\n".join(lines))
     return facts(shown)
@@ -361,7 +364,11 @@ class IncidentAdmin(InspectionAdmin):
             "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
             "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
             "newest_failure": may_view(request, "checkins.checkin")
-            and newest_failure(shown[0].checkin_id if shown else row.starting_checkin_id, monitor.timezone),
+            and newest_failure(
+                shown[0].checkin_id if shown else row.starting_checkin_id,
+                shown[0].explanation if shown else {},
+                monitor.timezone,
+            ),
         }
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 
+from checkins.models import CheckIn
 from monitors.admin import environment_status
 from monitors.models import Monitor
 from monitors.standing import why_of
@@ -232,6 +233,26 @@ class TestIncidentPage:
         assert page_of(checkin) in page
         assert page_of(incident.monitor_environment.monitor) in page
 
+    def test_what_has_grown_too_old_to_be_kept_is_read_from_the_explanation(self, staff_client):
+        explanation = {"kind": "error", "reason": "error", "exit_status": 137, "log_tail": "copying\nkilled"}
+        occurrence = factories.OccurrenceFactory(explanation=explanation)
+        CheckIn.objects.all().delete()
+
+        text = read(staff_client, page_of(occurrence.incident))
+
+        assert "Exit status 137" in text
+        assert "copying killed" in text
+
     def test_a_failure_that_left_nothing_shows_nothing(self, staff_client):
         occurrence = factories.OccurrenceFactory()
         assert "newest-failure" not in staff_client.get(page_of(occurrence.incident)).text
+
+
+class TestCheckInPage:
+    def test_it_says_how_many_errors_were_folded_into_it(self, staff_client):
+        checkin = factories.CheckInFactory(status="error", folded_count=1_234)
+        assert "1,234 of the same minute, which were counted" in read(staff_client, page_of(checkin))
+
+    def test_it_says_why_it_was_not_judged(self, staff_client):
+        checkin = factories.CheckInFactory(status="unknown", unknown_because="disabled")
+        assert "Not judged, because its monitor was disabled" in read(staff_client, page_of(checkin))

@@ -54,8 +54,10 @@ def _print(overview: Overview, console: Console) -> None:
         return
     for begin, cells in rows_of(overview.ticks, now=overview.now):
         signs = "".join(f"[{STYLES[cell.look.tone]}]{cell.look.sign}[/]" for cell in cells)
-        console.print(f"{begin:%H:%M} {signs}", highlight=False)
-    ticks = Table("Tick", Column("State", overflow="fold"), "Finished after", "Volume", "Missed", "Timeout", "Unknown")
+        console.print(f"{begin:%H:%M} UTC {signs}", highlight=False)
+    ticks = Table(
+        "Tick (UTC)", Column("State", overflow="fold"), "Finished after", "Volume", "Missed", "Timeout", "Unknown"
+    )
     for tick in overview.ticks[:TICKS_SHOWN]:
         ticks.add_row(
             f"{tick.at:%H:%M}",
@@ -67,7 +69,7 @@ def _print(overview: Overview, console: Console) -> None:
             f"{tick.unknown_count:,}",
         )
     console.print(ticks)
-    nodes = Table("Ingest node", "Stored up to", "In its spool", "Heard of before")
+    nodes = Table("Ingest node", "Stored up to (UTC)", "In its spool", "Heard of before")
     for node in overview.nodes:
         name = f"{node} (dropped)" if node.dropped_at else str(node)
         nodes.add_row(
