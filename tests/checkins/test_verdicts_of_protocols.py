@@ -1,6 +1,7 @@
 """What a check-in means, told through the ways in that name no run: a ping, our REST API, a plain request of Sentry's.
 
 D21 (what serves a slot), D22 (what begins a run), D23 (disabled), D24 (to the second), D25 and D39 (the limit).
+Of what a check-in configures: D28 and D40.
 """
 
 import json
@@ -11,7 +12,8 @@ import pytest
 from checkins.intake import take
 from checkins.models import CheckIn, ProcessingError
 from checkins.protocols.request import IngestRequest
-from monitors.models import MonitorEnvironment
+from monitors.crontab import parse_crontab
+from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import set_monitors_status
 from monitors.state import MonitorStatus
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
@@ -135,3 +137,68 @@ def test_d39_an_error_far_above_the_limit_still_fails_the_environment(job):
     job("error", 2 * SECOND)
     assert (row().status, row().failure_streak) == ("error", 2)
     assert [run.folded_count for run in CheckIn.objects.filter(status="error")] == [1]
+
+
+# --- configurations, over the ways in that can carry one --------------------------------------------------------------
+
+
+def rest_config(key, slug, config):
+    body = json.dumps({"monitor": slug, "status": "ok", "monitor_config": config}).encode()
+    return "/api/v1/checkins", {"authorization": f"Bearer {key.public_key}", "content-type": "application/json"}, body
+
+
+def plain_config(key, slug, config):
+    body = json.dumps({"status": "ok", "monitor_config": config}).encode()
+    return f"/api/{key.project_id}/cron/{slug}/{key.public_key}/", {"content-type": "application/json"}, body
+
+
+def envelope_config(key, slug, config):
+    item = json.dumps(
+        {"check_in_id": "0" * 32, "monitor_slug": slug, "status": "ok", "monitor_config": config}
+    ).encode()
+    header = json.dumps({"type": "check_in", "length": len(item)}).encode()
+    auth = {"x-sentry-auth": f"Sentry sentry_key={key.public_key}, sentry_version=7"}
+    return f"/api/{key.project_id}/envelope/", auth, b"{}\n" + header + b"\n" + item
+
+
+@pytest.fixture(params=[rest_config, plain_config, envelope_config], ids=lambda request: request.__name__)
+def write(request):
+    """How to write a check-in with a configuration: address, headers and body."""
+    return request.param
+
+
+def configure(write, key, config):
+    path, headers, body = write(key, "job", config)
+    sent = IngestRequest(
+        method="POST", path=path, query="", headers=headers, body=body, body_bytes=len(body), received_at=NOW
+    )
+    take([sent], now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "crontab", "timezone"),
+    [
+        ({"type": "crontab", "value": "0 22 * * 1-5 America/Chicago"}, "0 22 * * 1-5", "America/Chicago"),
+        ({"type": "crontab", "value": "CRON_TZ=Asia/Tokyo 0 5 * * fri-mon"}, "0 5 * * fri-mon", "Asia/Tokyo"),
+        ({"type": "crontab", "value": "@midnight", "timezone": "Europe/Vienna"}, "@midnight", "Europe/Vienna"),
+    ],
+)
+def test_d28_a_zone_is_taken_wherever_it_plainly_stands(write, schedule, crontab, timezone):
+    configure(write, IngestKeyFactory(), {"schedule": schedule, "checkin_margin": 5.0, "max_runtime": "60"})
+
+    monitor = Monitor.objects.get()
+    assert (monitor.timezone, monitor.checkin_margin, monitor.max_runtime) == (timezone, 5, 60)
+    assert parse_crontab(monitor.crontab) == parse_crontab(crontab)
+    assert not ProcessingError.objects.exists()
+
+
+def test_d40_a_locked_monitor_refuses_a_configuration_and_takes_the_check_in(write):
+    key = IngestKeyFactory()
+    monitor = MonitorFactory(project=key.project, slug="job", crontab="*/10 * * * *", is_config_locked=True)
+
+    configure(write, key, {"schedule": {"type": "crontab", "value": "0 0 1 1 *"}, "failure_threshold": 700})
+
+    monitor.refresh_from_db()
+    assert (monitor.crontab, monitor.failure_threshold) == ("*/10 * * * *", 1)
+    assert [run.status for run in CheckIn.objects.all()] == ["ok"]
+    assert ProcessingError.objects.get().kind == "MONITOR_CONFIG_LOCKED"
