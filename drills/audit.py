@@ -174,10 +174,14 @@ def _check_order(account: Account, rows: Iterable[Row], newest: dict[int, dateti
 
 
 def _check_misses(account: Account, sent: Iterable[Sent], rows: Iterable[Row], margin: timedelta) -> None:
-    """No slot is missed in whose time an acknowledged check-in was received, whenever that was stored."""
+    """No slot is missed in whose time a run was acknowledged that began in it (D21), whenever that was stored."""
     kept: dict[int, list[Sent]] = defaultdict(list)
-    for one in sent:
-        if one.answered_at is not None and one.tries == 1:
+    begun: set[UUID] = set()
+    for one in sorted(sent, key=lambda word: word.sent_at):
+        begins = one.guid is None or one.guid not in begun
+        if one.guid is not None:
+            begun.add(one.guid)
+        if begins and one.answered_at is not None and one.tries == 1:
             kept[one.monitor.id].append(one)
     for row in rows:
         if row.status != "missed":

@@ -136,6 +136,16 @@ def test_a_miss_is_false_if_a_check_in_was_acknowledged_between_its_slot_and_its
     assert found([sent]) == ({"false_misses": 1} if is_false else {})
 
 
+def test_the_end_of_a_run_that_began_before_the_slot_does_not_serve_it(environment):
+    start = told(environment, status="in_progress", begin=-5, end=-4)
+    last = told(environment, guid=start.guid, begin=10, end=11)
+    store(environment, start, seconds=-4.5)
+    environment.last_checkin = at(-4.5)
+    environment.save()
+    store(environment, status="missed", source="clock", seconds=0)
+    assert found([start, last]) == {}
+
+
 @pytest.mark.parametrize(("end", "is_false"), [(120.4, True), (120.5, False), (150, False)])
 def test_a_timeout_is_false_if_the_end_was_acknowledged_before_the_deadline(environment, end, is_false):
     start = told(environment, status="in_progress")
