@@ -37,6 +37,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"ListeningSpan", "MinuteVolume"}  # Summed up in ticks, and kept for days only.
     hidden |= {"ShardLayout"}  # One row with a number, which belongs to the command that changes it.
     hidden |= {"ConfigChange"}  # Shown on the pages of their monitors.
+    hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.
     hidden |= {"KeyUse"}  # Counters of an hour or a day; what is beyond them is a processing error.
     wanted = {model for app in OURS for model in apps.get_app_config(app).get_models() if model.__name__ not in hidden}
     assert set(MODELS) == wanted
@@ -123,13 +124,13 @@ def many_rows(count):
         factories.ShardClockFactory(shard=shard)
 
 
-@pytest.mark.parametrize("model", MODELS, ids=label_of)
-def test_a_list_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows(model, admin_client):
+def test_every_list_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows(admin_client):
     many_rows(5)
-    few = queries_of(admin_client, url_of(model, "changelist"))
+    few = {label_of(model): queries_of(admin_client, url_of(model, "changelist")) for model in MODELS}
     many_rows(20)
-    many = queries_of(admin_client, url_of(model, "changelist"))
-    assert many == few <= QUERIES_MAX
+    many = {label_of(model): queries_of(admin_client, url_of(model, "changelist")) for model in MODELS}
+    assert many == few
+    assert max(many.values()) <= QUERIES_MAX
 
 
 def grow(environment, incident, count):
