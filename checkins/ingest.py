@@ -96,9 +96,9 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, protoco
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
                 await body.read(receive)
+        body.complete()
         if body.refusal is not None:
             return body.refusal
-        body.complete()
         return await store.submit(request)
     finally:
         body.release()
@@ -121,7 +121,6 @@ class _Body:
         self._kept_max = limits().log_bytes_max if self._tail else limits().body_bytes_max
         self._place = Place()
         self._size = 0
-        self._kept = bytearray()
 
     async def read(self, receive: Receive) -> None:
         """Read on to the end, or until the client is gone: what it has said still counts."""
@@ -130,15 +129,21 @@ class _Body:
             if message["type"] != "http.request":
                 return
             self._add(message.get("body", b""))
-            if self.refusal is None and len(self._kept) > SMALL_BYTES_MAX and self._place.sender is None:
+            if self.refusal is None and len(self._place.kept) > SMALL_BYTES_MAX and self._place.sender is None:
                 await self._ask_who()
             if not message.get("more_body", False):
                 return
 
     def complete(self) -> None:
-        """Put what is kept into the request."""
+        """Put what is kept into the request, unless it has lost its place since its last part came."""
+        if self._place.is_lost and self.refusal is None:
+            self._refuse(BUSY)
+        if self.refusal is not None:
+            return
         self._place.is_complete = True
-        kept = self._kept[-self._kept_max :] if self._tail and self._size > self._kept_max else self._kept
+        kept, self._place.kept = self._place.kept, bytearray()  # It is not kept twice while it waits to be stored.
+        if self._tail and self._size > self._kept_max:
+            kept = kept[-self._kept_max :]
         self._request.body, self._request.body_bytes = bytes(kept), self._size
 
     def release(self) -> None:
@@ -148,13 +153,15 @@ class _Body:
     def _add(self, chunk: bytes) -> None:
         self._size += len(chunk)
         if self.refusal is not None or (self._size > self._kept_max and not self._tail):
-            self._kept.clear()
+            self._place.kept.clear()
         else:
-            self._kept += chunk
-            if len(self._kept) > 2 * self._kept_max:
-                del self._kept[: -self._kept_max or None]
+            self._place.kept += chunk
+            if len(self._place.kept) > 2 * self._kept_max:
+                del self._place.kept[: -self._kept_max or None]
         # What is above the small size has no place before its sender is known, which is asked next.
-        held = len(self._kept) if self._place.sender is not None else min(len(self._kept), SMALL_BYTES_MAX)
+        held = len(self._place.kept)
+        if self._place.sender is None:
+            held = min(held, SMALL_BYTES_MAX)
         if not self._store.room.resize(self._place, held) and self.refusal is None:
             self._refuse(BUSY)
 
@@ -168,15 +175,15 @@ class _Body:
         is_known = await self._store.knows(self._request)
         if is_known:
             self._place.sender = sender
-            if not self._store.room.resize(self._place, len(self._kept)):
+            if not self._store.room.resize(self._place, len(self._place.kept)):
                 self._refuse(BUSY)
         elif is_known is False:
             self._refuse(self._protocol.refuse(UnknownKeyError("the key is not an active key of this project")))
         elif self._tail:
             self._kept_max = SMALL_BYTES_MAX // 2  # The ping counts; of what it says the last part is kept.
-            del self._kept[: -self._kept_max]
+            del self._place.kept[: -self._kept_max]
             self._place.sender = None
-            self._store.room.resize(self._place, len(self._kept))
+            self._store.room.resize(self._place, len(self._place.kept))
         else:
             self._refuse(UNKNOWN_WHILE_AWAY)
 
@@ -194,7 +201,7 @@ class _Body:
 
     def _refuse(self, answer: Answer) -> None:
         self.refusal = answer
-        self._kept.clear()
+        self._place.kept.clear()
         self.release()
 
 

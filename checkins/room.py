@@ -23,10 +23,12 @@ _numbers = count()
 class Place:
     """What one body takes. `sender` is None until it is known who sends it; then the body may be large.
 
-    `is_lost`: the room was needed for others, or there is none; what was kept of the body is to be thrown away.
+    `kept` is what there is of the body. `is_lost`: the room was needed for others, or there is none; then it is empty,
+    at once: an upload that stalls would keep it for as long as it stalls.
     """
 
     sender: Hashable = None
+    kept: bytearray = field(default_factory=bytearray)
     held: int = 0
     is_complete: bool = False
     is_lost: bool = False
@@ -88,6 +90,7 @@ class Room:
     def _lose(self, place: Place) -> None:
         self.release(place)
         place.is_lost = True
+        place.kept.clear()
 
     def _next_to_go(self, comer: Place, *, is_small: bool) -> Place | None:
         """The oldest upload that is not complete, of the sender that holds most; among strangers each is his own.

@@ -15,7 +15,7 @@ from django.test import Client
 
 from checkins.limits import limits
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
-from checkins.room import Room
+from checkins.room import Place, Room
 from monitors.models import IngestKey, Monitor
 from tests.checkins.web import Batcher, IngestClient, Submitted, run_edge, scope_of, send
 from tests.factories import IngestKeyFactory, MonitorFactory
@@ -325,6 +325,25 @@ def test_d35_a_known_sender_that_finds_no_room_is_refused():
     sentry = [(b"x-sentry-auth", b"Sentry sentry_key=" + b"a" * 32)]
     status, body = upload("/api/1/envelope/", *[b"x" * (1 << 20)] * 4, is_known=True, headers=sentry)
     assert (status, b"nothing was stored" in body) == (503, True)
+
+
+@pytest.mark.parametrize("end", ["complete", "cut", "silence"])
+def test_d35_an_upload_that_has_lost_its_place_is_refused_however_it_ends(settings: Any, end: str):
+    settings.INGEST_BODY_SECONDS = 0.01
+
+    class Full(Room):
+        """Somebody else needs the room as soon as this one's body has begun."""
+
+        def resize(self, place: Place, size: int) -> bool:
+            there_was = super().resize(place, size)
+            self._lose(place)
+            return there_was
+
+    batcher = Batcher()
+    batcher.room = Full(4 << 20)
+    scope = scope_of("POST", "/api/1/envelope/", headers=[(b"transfer-encoding", b"chunked")])
+    start, body = run_edge(batcher, scope, (b"{}",), end)
+    assert (start["status"], b"nothing was stored" in body) == (503, True)
 
 
 # Whose is it?

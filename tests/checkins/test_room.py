@@ -23,11 +23,13 @@ def test_d35_one_sender_cannot_take_the_room_of_another():
     room = Room(4 * MEGABYTE)
     hog = [Place(sender="hog") for _ in range(6)]
     for place in hog:
+        place.kept += b"x" * 100
         room.resize(place, MEGABYTE // 2)
     assert all(not place.is_lost for place in hog), "while nobody else wants it, it has all of it"
     other = Place(sender="other")
     assert room.resize(other, MEGABYTE)
     assert [place.is_lost for place in hog] == [True, True, False, False, False, False]
+    assert [len(place.kept) for place in hog] == [0, 0, 100, 100, 100, 100], "one that stalls keeps nothing either"
 
 
 def test_d35_who_holds_most_is_refused_more():
