@@ -69,6 +69,10 @@ UPDATED_COLUMNS = {
 }
 
 
+_STATUSES = {status.value: status for status in CheckInStatus}
+_SOURCES = {source.value: source for source in Source}
+
+
 def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
     """Return what the usual column holds and what the wide one does: a status is in one of them (D28)."""
     is_usual = exit_status is None or 0 <= exit_status < 1 << 15
@@ -83,11 +87,11 @@ def _state(row: Sequence[Any]) -> CheckInState:
         id=id_,
         guid=guid,
         environment_id=environment_id,
-        status=CheckInStatus(status),
+        status=_STATUSES[status],
         date_added=date_added,
         date_updated=date_updated,
         received_at=received_at,
-        source=Source(source),
+        source=_SOURCES[source],
         date_in_progress=date_in_progress,
         expected_time=expected_time,
         timeout_at=timeout_at,
@@ -96,7 +100,7 @@ def _state(row: Sequence[Any]) -> CheckInState:
         exit_status=exit_status,
         repeat_key=repeat_key,
         failed_at=failed_at,
-        finished_status=None if finished_status is None else CheckInStatus(finished_status),
+        finished_status=None if finished_status is None else _STATUSES[finished_status],
         finished_at=finished_at,
         folded_count=folded_count,
         unknown_because=unknown_because,

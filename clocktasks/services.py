@@ -46,12 +46,13 @@ from monitors.bulk import fetch_rows, insert_rows
 from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import DueSlot, decide_due_slots, expect_nothing, first_tick_at_or_after
+from monitors.ids import derive_from
 from monitors.models import MonitorEnvironment
 from monitors.sharding import SHARDS_MAX
 
 logger = logging.getLogger(__name__)
 
-MISS_NAMESPACE = uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11")
+_miss_id = derive_from(uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11"))
 CHUNK_ROWS_MAX = 10_000
 """Rows that are held in memory at once. A tick of one shard is one transaction, whatever it marks."""
 DEAF_ROWS_MAX = 20_000
@@ -375,8 +376,11 @@ def _move_clocks(shard: int, positions: Mapping[TaskKind, datetime]) -> None:
         )
 
 
+KINDS = {CheckInStatus(kind.value): kind for kind in TaskKind}
+
+
 def _marked(environment: LockedEnvironment, checkin: CheckInState) -> Marked:
-    kind = TaskKind(checkin.status.value)
+    kind = KINDS[checkin.status]
     tick = checkin.date_updated if kind is TaskKind.UNKNOWN else None
     return Marked(kind, environment.monitor_slug, environment.name, checkin.date_added, tick)
 
@@ -469,7 +473,7 @@ def _deaf_minutes(environments: Collection[LockedEnvironment], tick: datetime) -
 def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
     return CheckInState(
         id=None,
-        guid=uuid.uuid5(MISS_NAMESPACE, f"{environment.id}:{slot.isoformat()}"),
+        guid=_miss_id(f"{environment.id}:{slot.isoformat()}"),
         environment_id=environment.id,
         status=CheckInStatus.MISSED,
         date_added=slot,

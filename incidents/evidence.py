@@ -2,9 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from incidents.thresholds import FailureKind, Reason
 from monitors.schedule import describe, zone_to_show
@@ -64,8 +66,7 @@ def explain(
     miss, start + maximum runtime for a timeout); `received_at` is when the job's message came, for an error.
     `exit_status`, `log_tail` and `last_ok_duration_ms` are given where they are known, for the mail that tells of it.
     """
-    said = {"last_ok_duration_ms": last_ok_duration_ms, "exit_status": exit_status, "log_tail": log_tail}
-    return {
+    explanation = {
         "kind": kind.value,
         "reason": reason.value,
         "schedule": describe(rules.schedule),
@@ -73,21 +74,30 @@ def explain(
         "interval": rules.schedule.interval,
         "interval_unit": rules.schedule.interval_unit,
         "timezone": rules.schedule.timezone,
-        "expected_at": _iso(expected_time),
+        "expected_at": expected_time,
         "expected_at_local": _iso_local(expected_time, rules.schedule.timezone),
         "margin_minutes": rules.margin_minutes,
         "max_runtime_minutes": rules.max_runtime_minutes,
-        "deadline_at": _iso(deadline),
-        "tick": _iso(tick),
+        "deadline_at": deadline,
+        "tick": tick,
         "clock_decision": None if tick is None else _clock_decision(kind, expected_time, deadline, rules),
-        "started_at": _iso(started_at),
-        "received_at": _iso(received_at),
+        "started_at": started_at,
+        "received_at": received_at,
         "failure_threshold": rules.failure_threshold,
         "recovery_threshold": rules.recovery_threshold,
         "failure_streak": state.failure_streak,
-        "failure_streak_started_at": _iso(state.failure_streak_started_at),
-        "last_ok_at": _iso(state.last_ok_at),
-    } | {key: value for key, value in said.items() if value is not None}
+        "failure_streak_started_at": state.failure_streak_started_at,
+        "last_ok_at": state.last_ok_at,
+    }
+    if last_ok_duration_ms is not None:
+        explanation["last_ok_duration_ms"] = last_ok_duration_ms
+    if exit_status is not None:
+        explanation["exit_status"] = exit_status
+    if log_tail is not None:
+        explanation["log_tail"] = log_tail
+    # All instants are in UTC: what is to be plain is made so at once, in C.
+    plain: dict[str, Any] = msgspec.to_builtins(explanation)
+    return plain
 
 
 def _clock_decision(
@@ -101,11 +111,6 @@ def _clock_decision(
 
 
 # The occurrences of a tick are about the same few instants.
-@lru_cache(maxsize=1024)
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 @lru_cache(maxsize=1024)
 def _iso_local(at: datetime | None, timezone: str) -> str | None:
     return None if at is None else at.astimezone(zone_to_show(timezone)).isoformat()

@@ -18,9 +18,9 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from incidents.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE, next_attempt_in
-from incidents.models import Incident, Issue, Message, Notification
+from incidents.models import Issue, Message, Notification
 from incidents.wake import wake_after_commit
-from monitors.bulk import insert_rows
+from monitors.bulk import array_literal, insert_rows
 
 MESSAGE_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
 ADDRESSED_MAX = 1_000
@@ -56,21 +56,34 @@ def notify(incidents: Mapping[int, datetime], transition: str) -> None:
     """
     if not incidents:
         return
-    told = Incident.objects.filter(id__any_of=incidents).exclude(issue__status=Issue.Status.ARCHIVED)
-    if transition == RESOLVED:
-        told = told.filter(notifications__transition=OPENED)
-    written = insert_rows(
-        "incidents_notification",
-        {"incident_id": "bigint", "transition": "text", "channel": "text", "created_at": "timestamptz"},
-        [
-            (incident_id, transition, Notification.Channel.EMAIL.value, incidents[incident_id])
-            for incident_id in sorted(told.values_list("id", flat=True))
-        ],
-        tail="ON CONFLICT DO NOTHING",
-        returning="id",
-    )
-    if written:
-        wake_after_commit()
+    ids = sorted(incidents)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _NOTIFY_SQL,
+            {
+                "ids": array_literal("bigint", ids),
+                "instants": array_literal("timestamptz", [incidents[id_] for id_ in ids]),
+                "transition": transition,
+                "channel": Notification.Channel.EMAIL.value,
+                "needed": None if transition == OPENED else OPENED,
+                "archived": Issue.Status.ARCHIVED.value,
+            },
+        )
+        if cursor.rowcount:
+            wake_after_commit()
+
+
+_NOTIFY_SQL = """
+    INSERT INTO incidents_notification (incident_id, transition, channel, created_at)
+    SELECT i.id, %(transition)s, %(channel)s, changed.at
+      FROM unnest(%(ids)s::bigint[], %(instants)s::timestamptz[]) AS changed (incident_id, at)
+      JOIN incidents_incident AS i ON i.id = changed.incident_id
+     WHERE NOT EXISTS (SELECT FROM incidents_issue WHERE id = i.issue_id AND status = %(archived)s)
+       AND (%(needed)s::text IS NULL
+            OR EXISTS (SELECT FROM incidents_notification WHERE incident_id = i.id AND transition = %(needed)s))
+     ORDER BY i.id
+        ON CONFLICT (incident_id, transition, channel) DO NOTHING
+"""
 
 
 def write_message(*, key_name: str, recipients: Sequence[str], subject: str, body: str, now: datetime) -> None:

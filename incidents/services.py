@@ -7,7 +7,6 @@ about; the caller writes those rows in the same transaction, so that status and 
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,11 +18,12 @@ from incidents.evidence import explain, failure_reason, subtitle, title
 from incidents.models import Issue
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
-from monitors.bulk import insert_rows
+from monitors.bulk import array_literal, insert_rows
 from monitors.environments import LockedEnvironment
+from monitors.ids import derive_from
 from monitors.state import MonitorRules
 
-INCIDENT_NAMESPACE = uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51")
+_incident_id = derive_from(uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51"))
 
 RUN_LIFE = timedelta(days=8)
 """A run is judged seven days after its start at the latest; a day more for a clock that is late."""
@@ -76,8 +76,7 @@ class _Incident(NamedTuple):
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Failing:
+class _Failing(NamedTuple):
     """A failure that belongs to an incident, with the failing run that it is shown with (oldest first)."""
 
     failure: FailedCheckIn
@@ -305,7 +304,7 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
         [
             (
                 # Derived from what opened it, so that the same opening cannot be written twice.
-                uuid.uuid5(INCIDENT_NAMESPACE, f"{environment.id}:{item.failure.guid}"),
+                _incident_id(f"{environment.id}:{item.failure.guid}"),
                 environment.id,
                 issues.get(environment.id),
                 item.run[0].id,
@@ -335,9 +334,9 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
                 RETURNING i.monitor_environment_id, i.id, i.occurrence_count - new.added, i.occurrence_count
                 """,
                 [
-                    sorted(going_on),
-                    [issues.get(environment_id) for environment_id in sorted(going_on)],
-                    [added[environment_id] for environment_id in sorted(going_on)],
+                    array_literal("bigint", sorted(going_on)),
+                    array_literal("bigint", [issues.get(environment_id) for environment_id in sorted(going_on)]),
+                    array_literal("integer", [added[environment_id] for environment_id in sorted(going_on)]),
                 ],
             )
             incidents |= {environment_id: _Incident(*row) for environment_id, *row in cursor.fetchall()}
@@ -384,7 +383,9 @@ def _last_ok_durations(openings: Sequence[_Failing]) -> dict[int, int]:
     if not known:
         return {}
     with connection.cursor() as cursor:
-        cursor.execute(LAST_OK_SQL, [list(known), list(known.values())])
+        cursor.execute(
+            LAST_OK_SQL, [array_literal("bigint", list(known)), array_literal("timestamptz", list(known.values()))]
+        )
         return dict(cursor.fetchall())
 
 

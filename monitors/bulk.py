@@ -18,6 +18,7 @@ from django.db import connection
 from django.db.models import AutoField, Field, Model
 from psycopg.pq import Format
 
+_encode_lines = msgspec.json.Encoder().encode_lines
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
 
 
@@ -119,14 +120,20 @@ class _Rows:
             # unnest takes arrays of arrays apart, hence such an element goes as its text. The first column is an array
             # in any case, since it says how many rows there are.
             sent_as = "text" if kind.endswith("[]") else kind
-            is_shared = bool(arrays) and column.count(column[0]) == len(column)
-            self.parameters[name] = array_literal(kind, column[:1] if is_shared else column)
+            is_shared = bool(arrays) and column[0] == column[-1] and column.count(column[0]) == len(column)
+            as_lines = kind == "jsonb" and not is_shared and None not in column
+            if not as_lines:
+                self.parameters[name] = array_literal(kind, column[:1] if is_shared else column)
             if is_shared:
                 self.values[name] = f"(%({name})s::{sent_as}[])[1]::{kind}"
-            else:
-                self.values[name] = f"new.{name}::{kind}"
-                arrays[name] = sent_as
-        literals = ", ".join(f"%({name})s::{sent_as}[]" for name, sent_as in arrays.items())
+                continue
+            self.values[name] = f"new.{name}::{kind}"
+            arrays[name] = f"%({name})s::{sent_as}[]"
+            if as_lines:
+                # As lines, which need no escaping: PostgreSQL takes an array of long texts apart letter by letter.
+                self.parameters[name] = _encode_lines(column).decode()[:-1]
+                arrays[name] = f"string_to_array(%({name})s::text, E'\\n')"
+        literals = ", ".join(arrays.values())
         self.table = f"unnest({literals}) AS new ({', '.join(arrays)})"
 
 
@@ -141,16 +148,33 @@ def array_literal(kind: str, values: Sequence[Any]) -> str:
     '{"plain","a \\"quoted\\" word",null}'
     """
     if kind == "text":
-        return "{" + ",".join(["null" if text is None else _quoted(text) for text in values]) + "}"
+        return _texts(values)
     if kind == "jsonb":
         return array_literal("text", [None if value is None else _json(value) for value in values])
     if kind == "bytea":
         return array_literal("text", [None if value is None else "\\x" + value.hex() for value in values])
     if kind.endswith("[]"):
         element = kind.removesuffix("[]")
+        if values and element not in {"text", "jsonb", "bytea"} and None not in values:
+            # No number, instant or id has a bracket in it.
+            return _split(_encode_lines(values).decode().replace("[", "{").replace("]", "}"), "\n")
         return array_literal("text", [None if value is None else array_literal(element, value) for value in values])
     # Numbers, booleans, instants and ids are written alike in JSON and in arrays, and msgspec does so in C.
     return "{" + _json(values)[1:-1] + "}"
+
+
+def _texts(values: Sequence[str | None]) -> str:
+    """Return an array of texts. All are escaped at once: no text of PostgreSQL has a NUL, so that one can part them."""
+    if values and None not in values:
+        joined = "\0".join(values)  # type: ignore[arg-type]
+        if joined.count("\0") == len(values) - 1:
+            return _split(joined + "\0", "\0")
+    return "{" + ",".join(["null" if text is None else _quoted(text) for text in values]) + "}"
+
+
+def _split(lines: str, end: str) -> str:
+    """Return an array of the parts of a text, each of which ends with `end`."""
+    return '{"' + lines[:-1].replace("\\", "\\\\").replace('"', '\\"').replace(end, '","') + '"}'
 
 
 def _quoted(text: str) -> str:

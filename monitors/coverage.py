@@ -51,6 +51,10 @@ class DeafMinutes:
         for span in self._spans:
             self._counts.append(self._counts[-1] + (span.until - span.since) // MINUTE)
 
+    def __bool__(self) -> bool:
+        """Tell whether any minute was deaf."""
+        return bool(self._spans)
+
     @classmethod
     def of(cls, minutes: Iterable[datetime]) -> "DeafMinutes":
         """Return these minutes, given by their beginnings, in order."""

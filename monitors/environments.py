@@ -26,6 +26,8 @@ def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
         return ()
 
 
+_MONITOR_STATUSES = {status.value: status for status in MonitorStatus}
+_STATUSES = {status.value: status for status in EnvironmentStatus}
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
@@ -164,7 +166,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         name=name,
         monitor_name=configuration[2],
         monitor_slug=configuration[3],
-        monitor_status=MonitorStatus(configuration[4]),
+        monitor_status=_MONITOR_STATUSES[configuration[4]],
         monitor_is_upserting=configuration[5],
         monitor_owner=configuration[6],
         config_id=configuration[7],
@@ -173,7 +175,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         is_muted=is_muted,
         rules=shared_rules(*configuration[9:]),
         state=EnvironmentState(
-            status=EnvironmentStatus(status),
+            status=_STATUSES[status],
             last_checkin=last_checkin,
             last_ok_at=last_ok_at,
             last_ok_received_at=last_ok_received_at,

@@ -9,12 +9,12 @@ that slot: a late clock loses no miss. Such a slot stays where it is, and what t
 `served_ahead`, over which the pointer jumps when it gets there.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import msgspec
 from msgspec.structs import replace
 
-from monitors.coverage import UNKNOWN, DeafMinutes, judge_slot
+from monitors.coverage import MISSED, UNKNOWN, DeafMinutes, judge_slot
 from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early, why_unreadable
 from monitors.state import EnvironmentState, MonitorRules, ServedAhead
 
@@ -23,8 +23,7 @@ LOOK_AGAIN = timedelta(minutes=10)
 """How often the clock looks at an environment whose schedule cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class DueSlot:
+class DueSlot(msgspec.Struct, frozen=True, gc=False):
     """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that.
 
     If part of the time up to there was deaf, `deadline` is the tick that the slot was put off to. `is_unknown`: nobody
@@ -247,7 +246,7 @@ def decide_due_slots(
         if state.next_checkin_latest > tick:
             break
         slot = state.pending_slot
-        verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf)
+        verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf) if deaf else MISSED
         summarised_until = deaf.summarised_until(state.next_checkin_latest) if verdict.is_unknown else None
         if all_unknown or (state.unjudged_until is not None and slot <= state.unjudged_until):
             verdict = UNKNOWN
