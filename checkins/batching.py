@@ -16,7 +16,8 @@ Two states:
 What neither can take is refused with 503: nobody was told that it is safe.
 
 All coroutines run on one event loop, so their state needs no locks. Everything that waits for PostgreSQL runs in one
-thread, everything that waits for the spool's disk in another.
+thread, everything that waits for the spool's disk in another. Signs of life have a thread and a connection of their
+own: a batch that takes minutes must not look like a process that is gone.
 """
 
 import asyncio
@@ -80,6 +81,8 @@ Plans are kept: PostgreSQL thinks one for all days dearer than a new one for the
 plan each statement anew each time. A kept plan was made while the coming days were empty, where reading all of a table
 is the quickest; it would do so still when the day has a million check-ins.
 """
+HEAVY_PATIENCE_SECONDS = 2.0
+"""How long heavy requests wait for PostgreSQL to take batches again before they go to the spool."""
 FROZEN_AFTER = timedelta(seconds=10)
 """A process that looks at its clock every second and finds more than this gone was stopped, or its machine slept."""
 REFUSING_SECONDS = 30.0
@@ -168,9 +171,10 @@ class Batcher:
         self._tasks: list[asyncio.Task[None]] = []
         self._database = ThreadPoolExecutor(1, thread_name_prefix="ingest-database")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="ingest-spool")
+        self._pulse = ThreadPoolExecutor(1, thread_name_prefix="ingest-beat")
         self._spool_lock = threading.Lock()
         self._spool: Spool | None = None
-        self._session: object = None
+        self._session = threading.local()
         self._hints = Hints()
         self._batch = 0
         self._fence: int | None = None
@@ -271,7 +275,8 @@ class Batcher:
         # Threads have contexts of their own.
         bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))
         bind_node()
-        await asyncio.gather(self._in_thread(bind_node), self._on_disk(bind_node))
+        pulse = asyncio.get_running_loop().run_in_executor(self._pulse, bind_node)
+        await asyncio.gather(self._in_thread(bind_node), self._on_disk(bind_node), pulse)
         registering = self._in_database(partial(self._register, self._floor(), self.stamp()))
         registering.add_done_callback(_forget_result)
         await asyncio.wait([registering], timeout=self.options.patience)
@@ -312,6 +317,11 @@ class Batcher:
                 self.spooled_count,
                 self.options.spool_directory,
             )
+        # A sign of life that is still on its way could say that something waits in the spool.
+        resting = asyncio.get_running_loop().run_in_executor(self._pulse, lambda: connection.close())
+        resting.add_done_callback(_forget_result)
+        await asyncio.wait([resting], timeout=STOP_SECONDS_MAX)
+        self._pulse.shutdown(wait=False)
         if self._is_registered and not self.spooled_count:
             with suppress(Exception):
                 await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
@@ -340,15 +350,34 @@ class Batcher:
                     if self.is_direct:
                         await self._store(self._next_batch(self.options.batch_max))
                     else:
-                        batch = self._next_batch(10 * self.options.batch_max)
-                        await self._keep_in_spool([(one, None) for one in batch])
+                        await self._spool_next()
                 except Exception:
                     logger.exception("a batch could be neither stored nor kept, and is refused")
                     self._refuse(self._stored)
                     self._end_batch()
 
-    def _next_batch(self, count_max: int) -> list[Waiting]:
-        batch = self._queue.next(count_max)
+    async def _spool_next(self) -> None:
+        """Keep what waits in the spool, heavy requests only if PostgreSQL stays away.
+
+        Most often it was one of them that took long, and what follows it in the spool would wait for all of them.
+        """
+        since = self._queue.heavy_since
+        light_only = since is not None and time.monotonic() - since < HEAVY_PATIENCE_SECONDS
+        batch = self._next_batch(10 * self.options.batch_max, light_only=light_only)
+        await self._keep_in_spool([(one, None) for one in batch])
+        if light_only and not batch:
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        """Return when something comes into the queue, batches go to PostgreSQL again, or after a moment."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._direct)]
+        await asyncio.wait(waits, timeout=self.options.patience / 5, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        self._wake.clear()
+
+    def _next_batch(self, count_max: int, *, light_only: bool = False) -> list[Waiting]:
+        batch = self._queue.next(count_max, light_only=light_only)
         self._stored = batch
         self._idle.clear()
         return batch
@@ -416,7 +445,8 @@ class Batcher:
             return
         self._go(direct=False)
         self._say_why(future.exception() if is_over else None)
-        is_certain = claim.abandon()
+        # What is heavy goes on while the spool vouches for it: to begin again would cost as much once more.
+        is_certain = not batch[0].reading.is_heavy and claim.abandon()
         if not is_over:
             future.add_done_callback(_forget_result)
         if not is_certain:
@@ -514,7 +544,10 @@ class Batcher:
         self._wake.set()
 
     async def _beat(self) -> None:
-        """Move the watermark on when no batch does, above all right after each minute, for which the clock waits."""
+        """Move the watermark on when no batch does, above all right after each minute, for which the clock waits.
+
+        What is on its way, in the queue or in the spool holds it; that the process is there is said all the same.
+        """
         while True:
             now = self._utcnow()
             to_minute = 60 - (now.second + now.microsecond / 1e6) + 0.01
@@ -539,7 +572,7 @@ class Batcher:
 
         Without that, a PostgreSQL that is silent for long would make a process that listens look like a frozen one.
         """
-        calling = self._in_database(call)
+        calling = asyncio.get_running_loop().run_in_executor(self._pulse, lambda: self._with_connection(call))
         calling.add_done_callback(_forget_result)
         while not calling.done():
             await asyncio.wait([calling], timeout=BEAT_SECONDS)
@@ -600,7 +633,7 @@ class Batcher:
         """Make a call with a connection that works and has our bounds; throw the connection away if it does not."""
         try:
             use_connection()
-            if self._session is not connection.connection:
+            if getattr(self._session, "connection", None) is not connection.connection:
                 with connection.cursor() as cursor:
                     cursor.execute(SESSION)
                 # The statements of a batch are few and always the same: planned once, not a thousand times a minute,
@@ -608,7 +641,7 @@ class Batcher:
                 # a plan that was kept for an empty table ran for eight minutes, and on, when the table was full. A
                 # pooler in between has to know prepared statements, as PgBouncer does since 1.21.
                 connection.connection.prepare_threshold = PREPARE_AFTER
-                self._session = connection.connection
+                self._session.connection = connection.connection
             return call()
         except BaseException as error:
             if is_not_now(error):

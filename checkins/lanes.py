@@ -1,7 +1,8 @@
 """What waits for the batcher, in two lines: light requests in order, heavy ones by turns of their senders (pure).
 
-A batch takes light requests first and then heavy ones while it has room, one of each sender before a second of any. So
-who sends much, or little that stands for much, delays his own (D35).
+A batch takes light requests or heavy ones, by turns while both wait, and of the heavy ones one of each sender before a
+second of any. So who sends much, or little that stands for much, delays his own: light requests wait for one batch of
+heavy ones at most, and share its fate never (D35).
 """
 
 from collections import deque
@@ -32,6 +33,7 @@ class Lanes:
         self._light: deque[Waiting] = deque()
         self._heavy: dict[Sender | None, deque[Waiting]] = {}
         self._heavy_count = 0
+        self._is_turn_of_heavy = False
 
     def __len__(self) -> int:
         """How many requests wait."""
@@ -52,13 +54,15 @@ class Lanes:
             self._light.append(one)
         self.bytes += _size(one)
 
-    def next(self, count_max: int) -> list[Waiting]:
-        """Remove and return what a batch may take: up to `count_max` light requests, then up to `HEAVY_MAX` heavy ones.
+    def next(self, count_max: int, *, light_only: bool = False) -> list[Waiting]:
+        """Remove and return what a batch may take: up to `count_max` light requests, or up to `HEAVY_MAX` heavy ones.
 
-        It may take less, from the first on: the rest goes back (`put_back`).
+        It may take less, from the first on: the rest goes back (`put_back`). `light_only`: heavy ones wait.
         """
-        batch = [self._light.popleft() for _ in range(min(count_max, len(self._light)))]
-        for _ in range(min(HEAVY_MAX, self._heavy_count)):
+        is_heavy = not light_only and bool(self._heavy_count) and (self._is_turn_of_heavy or not self._light)
+        self._is_turn_of_heavy = not is_heavy
+        batch = [] if is_heavy else [self._light.popleft() for _ in range(min(count_max, len(self._light)))]
+        for _ in range(min(HEAVY_MAX, self._heavy_count) if is_heavy else 0):
             sender, line = next(iter(self._heavy.items()))
             del self._heavy[sender]
             one = line.popleft()
@@ -86,6 +90,11 @@ class Lanes:
     def light_since(self) -> float | None:
         """Since when the first light request waits."""
         return self._light[0].since if self._light else None
+
+    @property
+    def heavy_since(self) -> float | None:
+        """Since when the first heavy request waits."""
+        return min((line[0].since for line in self._heavy.values()), default=None)
 
     @property
     def oldest_received_at(self) -> datetime | None:

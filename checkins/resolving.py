@@ -224,18 +224,24 @@ class _Found:
         if not wanted:
             return
         projects, slugs, names = zip(*sorted(wanted), strict=True)
+        # OFFSET 0 and no joins: each is found by its pair. A plan that was kept from the time when there were no
+        # monitors went through all of the project's, or of the environment's, for each that is wanted.
         rows = fetch_rows(
             """
-            SELECT m.project_id, m.slug, wanted.name, me.id, m.id, m.status, m.is_upserting, m.owner,
+            SELECT m.project_id, m.slug, wanted.name,
+                   (SELECT me.id FROM monitors_monitorenvironment AS me
+                     WHERE me.monitor_id = m.id AND me.environment_id = e.id),
+                   m.id, m.status, m.is_upserting, m.owner,
                    m.schedule_type, m.crontab, m.interval, m.interval_unit, m.timezone,
                    m.checkin_margin, m.max_runtime, m.failure_threshold, m.recovery_threshold,
-                   coalesce(m.is_config_locked, p.is_config_locked), m.refused_changes::text
+                   coalesce(m.is_config_locked,
+                            (SELECT is_config_locked FROM monitors_project p WHERE p.id = m.project_id)),
+                   m.refused_changes::text
               FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS wanted (project_id, slug, name)
-              JOIN monitors_monitor m
-                ON m.project_id = wanted.project_id AND m.slug = wanted.slug AND m.status <> 'pending_deletion'
-              JOIN monitors_project p ON p.id = m.project_id
+             CROSS JOIN LATERAL (SELECT * FROM monitors_monitor AS found
+                                  WHERE found.project_id = wanted.project_id AND found.slug = wanted.slug
+                                    AND found.status <> 'pending_deletion' OFFSET 0) AS m
               LEFT JOIN monitors_environment e ON e.project_id = wanted.project_id AND e.name = wanted.name
-              LEFT JOIN monitors_monitorenvironment me ON me.monitor_id = m.id AND me.environment_id = e.id
             """,
             [array_literal("bigint", projects), array_literal("text", slugs), array_literal("text", names)],
         )

@@ -287,6 +287,7 @@ class Spool:
         read = lost = 0
         with _open_damaged(kept) as damaged, self._transaction():
             self._number_from(_last_number(damaged))
+            tries, begun = _tries(damaged), _begun(damaged)
             for seq in _numbers(damaged):
                 try:
                     row = damaged.execute(
@@ -298,6 +299,10 @@ class Spool:
                 if row is not None:
                     self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
                     read += 1
+                    if seq in tries:  # Or what ends the process would be tried as often once more (D36).
+                        self._connection.execute("INSERT INTO tried VALUES (?, ?, ?)", (seq, *tries[seq]))
+            if begun is not None:
+                self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", begun)
         logger.error(
             "the spool %s was damaged: %d entries of it could be read and are stored, %d could not and stay in %s",
             self.path,
@@ -306,6 +311,8 @@ class Spool:
             kept,
         )
         self.count = read
+        if not self._is_begun:
+            self._count_death()
         self._refresh()
 
     def number_afresh(self) -> None:
@@ -548,6 +555,23 @@ def _make_head() -> bytes:
     head[18:20] = b"\2\2"  # It is in WAL mode.
     head[28:32] = bytes(4)  # How many pages there are is seen by the size of the file.
     return bytes(head)
+
+
+def _tries(damaged: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """Return how often entries of a damaged file were tried, deaths and failures, as far as that can be read."""
+    tries: dict[int, tuple[int, int]] = {}
+    with suppress(sqlite3.DatabaseError):
+        for seq, deaths, failures in damaged.execute("SELECT seq, deaths, failures FROM tried ORDER BY seq"):
+            tries[seq] = deaths, failures
+    return tries
+
+
+def _begun(damaged: sqlite3.Connection) -> tuple[int, int] | None:
+    """Return the first and the last of the entries that were being tried, if it can be read."""
+    with suppress(sqlite3.DatabaseError):
+        row = damaged.execute("SELECT first, last FROM begun").fetchone()
+        return None if row is None else (row[0], row[1])
+    return None
 
 
 def _last_number(damaged: sqlite3.Connection) -> int | None:

@@ -29,7 +29,6 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +71,8 @@ class Drill:
     seed: int = 1
     is_patient: bool = False
     """Whether delays are only counted: a machine that does other work at the same time has them by itself."""
+    only: Sequence[str] = ()
+    """The kinds to send; all of them if empty."""
 
 
 def main() -> int:
@@ -81,13 +82,14 @@ def main() -> int:
     parser.add_argument(
         "--patient", action="store_true", help="judge no delay: for a machine that does other work at the same time"
     )
+    parser.add_argument("--only", action="append", default=[], metavar="KIND", help="send this kind only; repeatable")
     parser.add_argument("--seed", type=int, help="what is sent; a random one is printed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     console.print(f"[bold]seed {seed}[/bold]: make drill-abuse SEED={seed} DURATION={options.duration:g}")
     with tempfile.TemporaryDirectory(prefix="watchclock-drill-") as name, contextlib.redirect_stdout(sys.stderr):
         Path(name).chmod(0o711)  # PostgreSQL runs as another user if we are root.
-        figures, findings = run(Drill(options.duration, seed, options.patient), Path(name))
+        figures, findings = run(Drill(options.duration, seed, options.patient, options.only), Path(name))
     for finding in findings:
         console.print(finding, style="red", markup=False, soft_wrap=True)
     print(json.dumps(figures))
@@ -114,7 +116,7 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
         ):
             wait_for_a_tick(world)
             size_before, began = database_mib(world), time.monotonic()
-            ticks_from = utcnow() + timedelta(minutes=1)
+            ticks_from = utcnow()
             with _checking_in(world, record, innocent):
                 _abuse(drill, world, record, innocent, abuser, began, clock)
             ticks_until = utcnow()
@@ -251,9 +253,11 @@ def _abuse(
     }
     names = [*STREAMS, *others]
     world.random.shuffle(names)
+    names = [name for name in names if not drill.only or name in drill.only]
     for number, name in enumerate(names, start=1):
         until = began + drill.duration * number / len(names)
         world.told(name)
+        record.phases.append((time.monotonic(), name))
         if name in STREAMS:
             chance = random.Random(f"{drill.seed} {name}")  # noqa: S311 - repeatable, and no secret
             while time.monotonic() < until:

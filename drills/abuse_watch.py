@@ -38,6 +38,11 @@ class Sent:
     answered_at: float | None = None
     seen_at: float | None = None
 
+    @property
+    def is_late(self) -> bool:
+        """Whether it was seen later than it should, or never."""
+        return self.seen_at is None or self.seen_at - self.sent_at > LATE_SECONDS + LOOK_SECONDS
+
 
 @dataclass
 class Record:
@@ -46,6 +51,8 @@ class Record:
     sent: list[Sent] = field(default_factory=list)
     apart: list[tuple[float, float]] = field(default_factory=list)
     """When the web was restarted on purpose (monotonic)."""
+    phases: list[tuple[float, str]] = field(default_factory=list)
+    """When each kind of abuse began (monotonic), in order."""
     statuses: dict[str, int] = field(default_factory=dict)
     """Answers to the abuse, by status."""
     pss_mib: dict[str, float] = field(default_factory=dict)
@@ -53,6 +60,10 @@ class Record:
     def is_apart(self, since: float, until: float) -> bool:
         """Whether anything between two moments fell into a restart."""
         return any(since < end + AFTER_RESTART_SECONDS and until > begin for begin, end in self.apart)
+
+    def kind_at(self, moment: float) -> str:
+        """Return what was sent at a moment."""
+        return next((name for began, name in reversed(self.phases) if began <= moment), "before")
 
     def figures(self) -> str:
         """Return a line for people who wait."""
@@ -155,8 +166,6 @@ def find_late_ticks(world: World, record: Record, since: datetime, until: dateti
         else:
             after = "never" if finished_at is None else f"{(finished_at - at).total_seconds():.2f} s later"
             late.append(f"the tick of {at:%H:%M} was finished {after}")
-    if not rows:
-        late.append("the clock did not tick at all")
     return late, apart
 
 
@@ -177,9 +186,13 @@ def conclude(
     """
     judged = [sent for sent in record.sent if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
     delays = [sent.seen_at - sent.sent_at for sent in judged if sent.seen_at is not None]
-    late = [delay for delay in delays if delay > LATE_SECONDS + LOOK_SECONDS]
-    everybody = [sent.seen_at - sent.sent_at for sent in record.sent if sent.seen_at is not None]
-    late_apart = sum(delay > LATE_SECONDS + LOOK_SECONDS for delay in everybody) - len(late)
+    late = [sent for sent in judged if sent.is_late]
+    late_by_kind: dict[str, int] = {}
+    for sent in late:
+        kind = record.kind_at(sent.sent_at)
+        late_by_kind[kind] = late_by_kind.get(kind, 0) + 1
+    stored = sum(sent.seen_at is not None for sent in record.sent)
+    late_apart = sum(sent.is_late for sent in record.sent) - len(late)
     refused = sum(sent.answered_at is None for sent in judged)
     failures = ask(
         world,
@@ -188,7 +201,13 @@ def conclude(
     )
     findings: list[str] = []
     if not is_patient:
-        findings += [*late_ticks[0], *(f"an innocent check-in was stored after {delay:.2f} s" for delay in late[:10])]
+        findings += [
+            *late_ticks[0],
+            *(
+                f"{count} innocent check-ins were stored late or never while {kind} came"
+                for kind, count in late_by_kind.items()
+            ),
+        ]
     for count, what in (
         (unseen, "check-ins were acknowledged and are not stored"),
         (refused, "innocent check-ins were refused or not answered"),
@@ -203,11 +222,12 @@ def conclude(
     figures = {
         "sent": len(record.sent),
         "acknowledged": sum(sent.answered_at is not None for sent in record.sent),
-        "stored": len(everybody),
+        "stored": stored,
         "lost": unseen,
         "refused": refused,
         "late": len(late),
         "late_apart": late_apart,
+        "late_by_kind": late_by_kind,
         "slowest_s": round(max(delays, default=0.0), 2),
         "late_ticks": len(late_ticks[0]),
         "late_ticks_apart": late_ticks[1],

@@ -5,6 +5,7 @@ The batcher runs in a thread as it does in the web process, on the real database
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -29,6 +30,7 @@ from checkins import batching, intake, nodes, services
 from checkins.batching import Batcher, Options
 from checkins.models import CheckIn, IngestNode, WaitingCheckIn
 from checkins.protocols.request import Answer, IngestRequest
+from checkins.reading import LIGHT_OBJECTS_MAX
 from checkins.spool import Spool
 from monitors.meters import METERS
 from monitors.models import Monitor
@@ -107,6 +109,18 @@ class Process:
         self.loop.call_soon_threadsafe(submit)
         return answers
 
+    def send_body(self, path: str, body: bytes, key: Any) -> "Future[Answer]":
+        """Send a request with a body, with an ingest key."""
+        answer: Future[Answer] = Future()
+
+        def submit() -> None:
+            headers = {"authorization": f"Bearer {key.public_key}"}
+            request = make_request(path, at=self.batcher.stamp(), body=body, headers=headers)
+            self.batcher.submit(request).add_done_callback(lambda done: answer.set_result(done.result()))
+
+        self.loop.call_soon_threadsafe(submit)
+        return answer
+
     def ask(self, *paths: str) -> list[int]:
         """Send requests and return the statuses of their answers."""
         return statuses(self.send(*paths))
@@ -118,10 +132,10 @@ class Process:
         eventually(lambda: self.batcher.is_direct and not self.batcher.spooled_count, "it stores directly again")
 
 
-def make_request(path: str, *, at: Any, body: bytes = b"") -> IngestRequest:
+def make_request(path: str, *, at: Any, body: bytes = b"", headers: dict[str, str] | None = None) -> IngestRequest:
     path, _, query = path.partition("?")
     return IngestRequest(
-        method="POST", path=path, query=query, headers={}, body=body, body_bytes=len(body), received_at=at
+        method="POST", path=path, query=query, headers=headers or {}, body=body, body_bytes=len(body), received_at=at
     )
 
 
@@ -731,6 +745,57 @@ def test_p2_the_watermark_does_not_pass_what_is_spooled_while_nothing_else_comes
     later = clock.now
     eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
     assert stored_at() == process.sent_at()
+
+
+def test_p2_a_process_is_heard_of_while_a_batch_takes_long_and_its_watermark_stands(
+    restless, process, monitor, postgres, clock, monkeypatch
+):
+    """Also for minutes: it is not dropped, so nothing that it has acknowledged is judged as missed."""
+    go_on = threading.Event()
+    take = intake.take
+
+    def take_slowly(*arguments: Any, **options: Any) -> Any:
+        assert go_on.wait(SECONDS_MAX)
+        return take(*arguments, **options)
+
+    monkeypatch.setattr(batching, "take", take_slowly)
+    answers = process.send(ping(monitor))
+    eventually(lambda: process.sent_at(), "the batch is on its way")
+    for _ in range(5):
+        clock.now += timedelta(minutes=1)
+        later = clock.now
+        eventually(lambda: node().seen_at >= later, "the process is heard of")  # noqa: B023 - it is called at once
+        assert nodes.drop_silent_nodes(clock.now, silent_max=timedelta(minutes=2)) == ()
+        assert nodes.settled_until(clock.now).until <= process.sent_at()[0]
+    go_on.set()
+    assert statuses(answers) == [200]
+    later = clock.now
+    eventually(lambda: postgres.watermark() >= later, "the watermark has come that far")
+
+
+def test_d35_a_heavy_batch_that_takes_long_is_not_begun_again(impatient, monitor, monkeypatch):
+    """What waits behind it goes to the spool at once, and is stored right after it."""
+    taken: list[int] = []
+    go_on = threading.Event()
+    take = intake.take
+
+    def take_slowly(requests: Any, **options: Any) -> Any:
+        taken.append(len(requests))
+        assert len(taken) > 1 or go_on.wait(SECONDS_MAX)
+        return take(requests, **options)
+
+    monkeypatch.setattr(batching, "take", take_slowly)
+    key = IngestKeyFactory(project=monitor.project)
+    checkins = [{"monitor": monitor.slug, "status": "ok"} for _ in range(LIGHT_OBJECTS_MAX + 1)]
+    heavy = impatient.send_body("/api/v1/checkins", json.dumps(checkins).encode(), key)
+    assert heavy.result(SECONDS_MAX).status in {200, 202}
+    light = impatient.send(ping(monitor))
+    assert statuses(light) == [200]
+    go_on.set()
+    eventually(lambda: CheckIn.objects.count() == len(checkins) + 1, "all is stored")
+    impatient.becomes_direct()
+    assert CheckIn.objects.count() == len(checkins) + 1
+    assert len(taken) == 2, "the heavy one once, and what waited behind it"
 
 
 def refuse_to_take(*_: Any, **__: Any) -> Any:

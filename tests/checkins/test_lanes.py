@@ -58,16 +58,18 @@ def test_d35_light_requests_go_first_and_heavy_ones_by_turns_of_their_senders():
     light = [waiting(a_request(KEYS[0])) for _ in range(3)]
     for one in (*heavy, *light):
         lanes.add(one)
+    assert lanes.next(2) == light[:2]
     batch = lanes.next(2)
-    assert batch[:2] == light[:2]
-    assert batch[2:4] == [heavy[0], heavy[20]], "the second sender does not wait for all of the first"
-    assert len(batch) == 2 + HEAVY_MAX
-    assert len(lanes) == 24 - len(batch)
+    assert batch[:2] == [heavy[0], heavy[20]], "the second sender does not wait for all of the first"
+    assert len(batch) == HEAVY_MAX
+    assert lanes.next(2) == light[2:], "what is light waits for one batch of what is heavy, and is in none of these"
+    assert len(lanes) == 24 - 3 - len(batch)
+    assert lanes.next(2, light_only=True) == []
 
 
 def test_what_a_batch_has_no_room_for_goes_back_to_where_it_was():
     lanes = Lanes()
-    all_of_them = [waiting(a_request(KEYS[n % 2], 300)) for n in range(4)] + [waiting(a_request(KEYS[0]))]
+    all_of_them = [waiting(a_request(KEYS[n % 2], 300)) for n in range(4)]
     for one in all_of_them:
         lanes.add(one)
     batch = lanes.next(5)

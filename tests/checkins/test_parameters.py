@@ -149,3 +149,28 @@ def test_d36_values_that_come_from_data_go_to_the_database_as_one_array():
         for what in parameters_for_each(path)
     }
     assert found - MAY_SEND_A_PARAMETER_FOR_EACH.keys() == set(), "use __any_of, or monitors.bulk"
+
+
+@pytest.mark.django_db
+def test_p10_a_plan_that_is_kept_from_an_empty_table_finds_each_monitor_by_its_pair():
+    """Or a thousand new monitors would be looked up by reading a thousand times all that the project has."""
+    statements: list[str] = []
+
+    def look(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "wanted (project_id, slug, name)" in sql:
+            statements.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(look):
+        receive([make_message("ok", project_id=ProjectFactory().id, slug="job")], now=NOW)
+    statement = statements[0]
+    for number in (1, 2, 3):
+        statement = statement.replace("%s", f"${number}", 1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off")
+        cursor.execute(f"PREPARE look_up (bigint[], text[], text[]) AS {statement}")
+        cursor.execute("EXPLAIN EXECUTE look_up ('{1}', '{a}', '{b}')")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("DEALLOCATE look_up")
+    assert "(project_id = wanted.project_id) AND ((slug)::text = wanted.slug)" in plan
+    assert "(monitor_id = found.id) AND (environment_id = e.id)" in plan

@@ -588,6 +588,24 @@ def test_d43_a_spool_that_is_damaged_while_it_is_used_goes_on_with_its_numbers(t
     spool.close()
 
 
+def test_d36_what_was_tried_in_vain_stays_so_when_the_spool_moves_into_a_new_file(tmp_path):
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(n), None) for n in range(3)])
+    for _ in range(2):
+        spool.begin(spool.first(1))
+        spool.close()  # as a process that is gone
+        spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
+    assert [entry.deaths for entry in spool.first(9)] == [2]
+    spool.begin(spool.first(9))
+    spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
+    assert [entry.deaths for entry in spool.first(9)] == [2], "this process lives"
+    spool.close()
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    assert [entry.is_given_up for entry in spool.first(9)] == [True]
+    spool.close()
+
+
 def overwrite(path, page):
     with path.open("r+b") as file:
         file.seek(page * 4096)
