@@ -400,46 +400,46 @@ class Batcher:
     async def _store(self, batch: Sequence[Waiting]) -> None:
         """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool.
 
-        What it has no room for is left to the next one.
+        What it has no room for is left to the next one. All of it is one call of the other thread: each way there and
+        back waits for a turn of this one, which is busy with requests.
         """
         started = time.monotonic()
-        preparing = self._in_database(lambda: prepare([one.reading for one in batch], hints=self._hints))
-        done, _ = await asyncio.wait([preparing], timeout=self.options.patience)
-        if not done or preparing.exception() is not None:
-            preparing.add_done_callback(_forget_result)
-            self._go(direct=False)
-            self._say_why(preparing.exception() if done else None)
-            await self._keep_in_spool([(one, None) for one in batch])
-            return
-        self._queue.put_back(batch[len(preparing.result()) :])
-        self._stored = batch = batch[: len(preparing.result())]
         self._batch += 1
         number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
         since = self._listening_since
+        count = 0
 
-        def commit(volume: Mapping[datetime, int]) -> None:
-            claim.commit()
-            nodes.advance(
-                self.node_id,
-                batch=number,
-                watermark=floor,
-                now=now,
-                spooled_count=self.spooled_count,
-                listening_since=since,
-                volume=volume,
-            )
+        def store() -> list[Answer]:
+            nonlocal count
+            readings = prepare([one.reading for one in batch], hints=self._hints)
+            if claim.is_abandoned:
+                raise AbandonedError
+            count = len(readings)
+            watermark = min([floor, *(one.reading.request.received_at for one in batch[count:])])
 
-        future = self._in_database(
-            lambda: take([one.reading for one in batch], now=now, also=commit, hints=self._hints)
-        )
-        left = self.options.patience - (time.monotonic() - started)
-        await asyncio.wait([future], timeout=max(left, 0))
+            def commit(volume: Mapping[datetime, int]) -> None:
+                claim.commit()
+                nodes.advance(
+                    self.node_id,
+                    batch=number,
+                    watermark=watermark,
+                    now=now,
+                    spooled_count=self.spooled_count,
+                    listening_since=since,
+                    volume=volume,
+                )
+
+            return take(readings, now=now, also=commit, hints=self._hints)
+
+        future = self._in_database(store)
+        await asyncio.wait([future], timeout=self.options.patience)
         is_over = future.done()
         waited = started - min(one.since for one in batch)
-        meters.observe_batch(len(batch), waited=waited, seconds=time.monotonic() - started)
+        meters.observe_batch(count or len(batch), waited=waited, seconds=time.monotonic() - started)
         if is_over and future.exception() is None:
-            meters.stored.inc(len(batch))
-            for one, answer in zip(batch, future.result(), strict=True):
+            meters.stored.inc(count)
+            self._queue.put_back(batch[count:])
+            for one, answer in zip(batch[:count], future.result(), strict=True):
                 one.reply(answer)
             self._end_batch()
             return
@@ -451,7 +451,10 @@ class Batcher:
             future.add_done_callback(_forget_result)
         if not is_certain:
             self._fence = number
-        await self._keep_in_spool([(one, None if is_certain else number) for one in batch])
+        # Of what may be committed after all the spool knows by which batch; the rest was not in it.
+        await self._keep_in_spool(
+            [(one, None if is_certain or place >= count else number) for place, one in enumerate(batch)]
+        )
 
     def _say_why(self, error: BaseException | None) -> None:
         """Log why check-ins go to the spool from now on."""

@@ -96,6 +96,24 @@ def parse_crontab(text: object) -> str:
     """
     if not isinstance(text, str):
         raise ScheduleError("crontab", text, f"it takes a text of {FIVE_FIELDS}")
+    if len(text) > CRONTAB_CHARACTERS_MAX:
+        return _parse(text)  # It may be all blanks, and would be much to remember.
+    crontab, reason = _parsed(text)
+    if reason:
+        raise ScheduleError("crontab", text, reason)
+    return crontab
+
+
+@lru_cache(maxsize=8192)
+def _parsed(text: str) -> tuple[str, str]:
+    """Return what is read, or why nothing is: a sender whose crontab is none sends it again each time (D34)."""
+    try:
+        return _parse(text), ""
+    except ScheduleError as error:
+        return "", error.allowed
+
+
+def _parse(text: str) -> str:
     crontab = " ".join(text.split())
     crontab = NICKNAMES.get(crontab.lower(), crontab)
     if crontab.startswith("@every "):

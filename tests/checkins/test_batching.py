@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,23 @@ def test_what_arrives_while_a_batch_is_stored_is_the_next_batch(make_process, mo
     assert node().batch == 2
 
 
+def test_a_batch_goes_to_the_other_thread_and_back_once(process, monitor, monkeypatch):
+    """Each way waits for a turn of the event loop, which is busy with requests."""
+    calls: list[Any] = []
+    in_database = process.batcher._in_database
+
+    def counted(call: Any) -> Any:
+        calls.append(call)
+        return in_database(call)
+
+    monkeypatch.setattr(process.batcher, "_in_database", counted)
+    before = node().batch
+    process.ask(*[ping(monitor)] * 50)
+    assert node().batch == before + 1
+    beats = [call for call in calls if isinstance(call, partial)]
+    assert len(calls) - len(beats) == 1
+
+
 def test_a_request_is_not_received_before_an_earlier_one_if_the_hosts_clock_is_set_back(process, monitor, clock):
     process.ask(ping(monitor))
     clock.now -= timedelta(seconds=5)
@@ -469,6 +487,18 @@ def test_a_batch_whose_commit_is_not_answered_is_stored_once(process, monitor, l
     assert process.ask(ping(monitor), ping(monitor, run=1)) == [200, 200]
     process.becomes_direct()
     process.ask(ping(monitor))
+    assert stored_at() == process.sent_at()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_d35_what_a_batch_had_no_room_for_is_stored_once_whatever_became_of_its_commit(
+    process, monitor, lose_next_commit, monkeypatch, moment
+):
+    process.ask(ping(monitor))
+    monkeypatch.setattr(intake, "BATCH_MESSAGES_MAX", 2)
+    lose_next_commit(moment)
+    assert process.ask(*[ping(monitor, run=number) for number in range(5)]) == [200] * 5
+    process.becomes_direct()
     assert stored_at() == process.sent_at()
 
 

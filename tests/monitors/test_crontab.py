@@ -168,6 +168,21 @@ def test_d34_a_failure_is_remembered_as_an_answer_is():
     assert (after.hits - before.hits, after.misses - before.misses) == (1, 0)
 
 
+def test_d34_a_text_that_is_no_crontab_is_remembered_as_one_that_is(monkeypatch):
+    read: list[str] = []
+    parse = crontab_module._parse
+
+    def counted(text: str) -> str:
+        read.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(crontab_module, "_parse", counted)
+    for _ in range(3):
+        with pytest.raises(ScheduleError, match="0 0 31 2 1,2,99"):
+            Schedule.from_crontab("0 0 31 2 1,2,99")
+    assert len(read) == 1
+
+
 def test_d34_a_time_later_than_ten_years_away_is_none_and_no_exception():
     leap_sundays = Schedule.from_crontab("0 0 29 2 */7", now=NOW)
     last = datetime(2032, 2, 29, tzinfo=UTC)
