@@ -6,6 +6,7 @@ Everything is started from one thread, since an engine dies with the thread that
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -28,6 +29,8 @@ RESTART_SECONDS = 0.2
 FROZEN_SECONDS_MIN = 11.0
 """A web that was frozen for longer than ten seconds knows that it was, however fast the time goes."""
 WATCH_SECONDS = 0.05
+IMPORT_SECONDS_USUAL = 2.0
+"""What a process needs to import everything on the machine that the drills' speeds were chosen on, when it is quiet."""
 
 
 @dataclass
@@ -57,6 +60,9 @@ class Server:
         for process in (leader, *leader.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+
+
+WEB_WORKER = re.compile(r"spawn_main|^granian .* worker-\d+")
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ class World:
         assert self.web.process is not None, "it runs"
         main = psutil.Process(self.web.process.pid)
         everybody = [main, *main.children(recursive=True)]
-        workers = [process for process in everybody if "spawn_main" in _command(process)]
+        workers = [process for process in everybody if _is_web_worker(process)]
         parts = {
             "all of the web": everybody,
             "the web's main process": [main],
@@ -286,7 +292,8 @@ class World:
         self.told("a deploy")
         since = time.monotonic()
         main = psutil.Process(self.web.process.pid)
-        before = {process.pid for process in main.children(recursive=True) if "spawn_main" in _command(process)}
+        before = {process.pid for process in main.children(recursive=True) if _is_web_worker(process)}
+        assert before, "a worker runs"
         main.send_signal(signal.SIGHUP)
         # The old worker may be gone before the new one is there; connections wait meanwhile.
         while before & {process.pid for process in main.children(recursive=True)} or not answers(self.port):
@@ -313,11 +320,34 @@ class World:
             self.away.append((since, time.monotonic()))
 
 
+def _is_web_worker(process: psutil.Process) -> bool:
+    """Whether it is a worker of granian, which gets that title once it has imported the application."""
+    return WEB_WORKER.search(_command(process)) is not None
+
+
 def _command(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def fitting_speed(fastest: float) -> float:
+    """Return how fast an installation's clock may go here: as asked for, or slower where the machine is slow or busy.
+
+    Limits in the clock's minutes come sooner by as much. A web that is killed has to be back before the clock takes it
+    for dead, which is two minutes in the life of an installation whose clock goes at its usual pace.
+    """
+    nowhere = {
+        "DJANGO_SETTINGS_MODULE": "project.settings",
+        "SECRET_KEY": "unused",
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nowhere",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    arguments = [sys.executable, "-c", "import project.asgi"]
+    started = time.monotonic()
+    subprocess.run(arguments, cwd=supervisor.BASE_DIR, env=os.environ | nowhere, check=True, capture_output=True)
+    return round(fastest * min(1.0, IMPORT_SECONDS_USUAL / (time.monotonic() - started)), 1)
 
 
 def answers(port: int) -> bool:
