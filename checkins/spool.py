@@ -56,6 +56,8 @@ GIVEN_UP_AFTER_FAILURES = 20
 """More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
 SALVAGED_MAX = 1_000_000
 """Numbers that are tried, from the newest back, where a damaged spool cannot say which of them it has."""
+LOST = "-lost"
+"""What the name of a damaged file has behind it for the number of its entries that could not be read."""
 HEAD_BYTES = 4096
 """The first page of a spool: what is where in it, the same in every spool."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -310,6 +312,8 @@ class Spool:
             lost,
             kept,
         )
+        with suppress(OSError):
+            kept.with_name(f"{kept.name}{LOST}").write_text(str(lost))
         self.count = read
         if not self._is_begun:
             self._count_death()
@@ -640,6 +644,17 @@ def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def find_damage(directory: Path) -> tuple[int, int]:
+    """Return how many damaged files are kept in the directory, and how many entries of them could not be read (D43)."""
+    files = lost = 0
+    with suppress(OSError):
+        for path in directory.glob("*.spool-damaged"):
+            files += 1
+            with suppress(OSError, ValueError):
+                lost += int(path.with_name(f"{path.name}{LOST}").read_text())
+    return files, lost
 
 
 def _sync_directory(directory: Path) -> None:

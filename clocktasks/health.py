@@ -131,6 +131,7 @@ class Intake:
 
     `is_direct`: into PostgreSQL, else into its spool. `is_refusing`: it had to refuse some a moment ago.
     `is_silent`: the process that stores them does not say anything any more. `free_bytes`: room on the spool's disk.
+    `damage`: damaged files of spools that are kept there, and entries of them that could not be read (D43).
     """
 
     is_direct: bool
@@ -140,6 +141,7 @@ class Intake:
     is_refusing: bool
     is_silent: bool
     free_bytes: int | None
+    damage: tuple[int, int] = (0, 0)
 
     @property
     def can_take(self) -> bool:
@@ -293,6 +295,19 @@ def _find_intake_problems(intake: Intake | None) -> list[Finding]:
                 f"The disk of the spool has only {intake.free_bytes >> 20} MiB left.",
                 None,
                 "Make room on the disk of SPOOL_DIRECTORY.",
+            )
+        )
+    files, lost = intake.damage
+    if files:
+        findings.append(
+            Finding(
+                Part.SPOOL,
+                False,
+                f"A spool was damaged, {files:,} time{'' if files == 1 else 's'}: {lost:,} acknowledged requests could "
+                "not be read and are not stored. All others are.",
+                None,
+                "Check the disk of SPOOL_DIRECTORY, and the runs around that time: what looks missed may have been "
+                "lost. Then delete or move away *.spool-damaged*.",
             )
         )
     return findings

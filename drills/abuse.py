@@ -11,6 +11,8 @@ Prints one JSON line; the exit status is 1 if something is not so.
     false_failures          misses, timeouts and incidents of the innocent jobs; must be 0
     hidden_failures         errors of a flooded job that opened no incident; must be 0
     late_apart, late_ticks_apart    the same while the web was restarted: counted, and not judged
+    dropped_nodes           nodes that the clock dropped though they said that they are there; must be 0
+    damaged_pages           pages of spools that were damaged, with nothing of the innocent jobs in them (D43)
     grown_mib               what the database grew by, all in all
     pss_mib                 the largest share of memory of each process; each must stay under 300
 """
@@ -22,6 +24,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -43,6 +46,7 @@ from drills.abuse_watch import (
     Sent,
     ask,
     conclude,
+    count_false_failures,
     database_mib,
     find_late_ticks,
     settle,
@@ -59,6 +63,13 @@ if TYPE_CHECKING:
 
 INNOCENT_JOBS = 30
 """Each checks in twice a minute: together once a second."""
+
+PAGE, TABLE_LEAF = 4096, 0x0D
+"""How SQLite writes a page of a table."""
+STANDING_SECONDS = 35.0
+"""For how long a watermark stands: longer than a node may be silent here (INGEST_NODE_SILENT_SECONDS)."""
+STANDING_FROM = 120.0
+"""A drill of fewer seconds has no time for that."""
 
 console = Console(stderr=True)
 
@@ -98,7 +109,9 @@ def main() -> int:
 
 def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
     """Run a drill in an empty directory; returns the figures, and sentences about what is wrong."""
-    with running_world(directory, seed=drill.seed, speed=1, CHECKINS_PER_MINUTE="6") as world:
+    with running_world(
+        directory, seed=drill.seed, speed=1, CHECKINS_PER_MINUTE="6", INGEST_NODE_SILENT_SECONDS="30"
+    ) as world:
         os.environ |= world.variables
         import django
 
@@ -113,24 +126,25 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
         with (
             world.progress("drill", drill.duration, console, record.figures),
             watching(world, record),
+            _checking_in(world, record, innocent),
         ):
             wait_for_a_tick(world)
             size_before, began = database_mib(world), time.monotonic()
-            ticks_from = utcnow()
-            with _checking_in(world, record, innocent):
-                _abuse(drill, world, record, innocent, abuser, began, clock)
-            ticks_until = utcnow()
+            record.judged_from, ticks_from = began, utcnow()
+            _abuse(drill, world, record, innocent, abuser, began, clock)
+            record.judged_until, ticks_until = time.monotonic(), utcnow()
             hidden = _flooded_job_fails(world, innocent)
             unseen = settle(world, record)
+            failures = count_false_failures(world)
         grown = database_mib(world) - size_before
         late_ticks = find_late_ticks(world, record, ticks_from, ticks_until)
         figures, findings = conclude(
-            world,
             record,
             duration=drill.duration,
             is_patient=drill.is_patient,
             grown=grown,
             hidden=hidden,
+            failures=failures,
             unseen=unseen,
             late_ticks=late_ticks,
         )
@@ -250,12 +264,17 @@ def _abuse(
         "a wrong clock": lambda until: _step_clock(world, record, clock, until),
         "wrong passwords": lambda until: _guess_passwords(world, record, until),
         "a killed batcher with abuse in its spool": lambda until: _kill_with_spool(world, record, abuser, until),
+        "a damaged spool": lambda until: _damage_spool(world, record, abuser, until),
+        "a watermark that stands": lambda until: _let_the_watermark_stand(world, record, until),
     }
     names = [*STREAMS, *others]
     world.random.shuffle(names)
+    if drill.duration < STANDING_FROM:
+        names.remove("a watermark that stands")
     names = [name for name in names if not drill.only or name in drill.only]
     for number, name in enumerate(names, start=1):
-        until = began + drill.duration * number / len(names)
+        share = drill.duration / len(names)
+        until = max(began + share * number, time.monotonic() + share / 2)  # Who was late takes nothing from the next.
         world.told(name)
         record.phases.append((time.monotonic(), name))
         if name in STREAMS:
@@ -327,7 +346,8 @@ def _spoil_rows(world: World, abuser: "Sender", until: float) -> None:
                 [value, abuser.project],
             )
         connection.execute(
-            "UPDATE monitors_monitorenvironment SET next_checkin = now() - interval '2 minutes',"
+            "UPDATE monitors_monitorenvironment SET pending_slot = now() - interval '2 minutes',"
+            " next_checkin = now() - interval '2 minutes',"
             " next_checkin_latest = now() - interval '1 minute' WHERE monitor_id IN"
             " (SELECT id FROM monitors_monitor WHERE project_id = %s LIMIT 50) AND next_checkin IS NOT NULL",
             [abuser.project],
@@ -381,6 +401,67 @@ def _kill_with_spool(world: World, record: Record, abuser: "Sender", until: floa
             supervisor.end_group(world.web.process.pid, signal.SIGKILL)
             world.web.process.wait()
     world.live(2.0)
+    record.apart.append((since, time.monotonic()))
+    world.live(max(0.0, until - time.monotonic()))
+
+
+def _damage_spool(world: World, record: Record, abuser: "Sender", until: float) -> None:
+    """Twenty pages of a spool of 400 entries are damaged, and the web starts again (D43).
+
+    Only pages that hold nothing of the innocent jobs: what stands in a damaged page is lost, and that is counted.
+    """
+    from drills.abuse_inputs import spooled
+
+    since = time.monotonic()
+    with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection, connection.transaction():
+        connection.execute("LOCK TABLE monitors_monitorenvironment, checkins_ingestnode IN ACCESS EXCLUSIVE MODE")
+        for _ in range(4):
+            asyncio.run(_send(world.port, spooled(abuser, 100), record))
+        if world.web.process is not None:
+            supervisor.end_group(world.web.process.pid, signal.SIGKILL)
+            world.web.process.wait()
+        for path in Path(world.variables["SPOOL_DIRECTORY"]).glob("*.spool"):
+            record.damaged_pages += _damage(path, world.random)
+    world.live(2.0)
+    record.apart.append((since, time.monotonic()))
+    world.live(max(0.0, until - time.monotonic()))
+
+
+def _damage(path: Path, chance: random.Random) -> int:
+    """Overwrite up to twenty pages that hold nothing but the abuser's; returns how many."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        # What is in the log only is brought into the file first, as by the next start.
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    pages = path.read_bytes()
+    ours = [
+        at
+        for at in range(PAGE, len(pages), PAGE)
+        if pages[at] == TABLE_LEAF
+        and b"spooled-abuse" in pages[at : at + PAGE]
+        and b"job-" not in pages[at : at + PAGE]
+    ]
+    chosen = chance.sample(ours, min(20, len(ours)))
+    with path.open("r+b") as file:
+        for at in chosen:
+            file.seek(at)
+            file.write(chance.randbytes(PAGE))
+    return len(chosen)
+
+
+def _let_the_watermark_stand(world: World, record: Record, until: float) -> None:
+    """PostgreSQL takes no batch for longer than a node may be silent. It says all the same that it is there.
+
+    So the clock waits for it, drops nobody, and finds no miss of those whose check-ins are in the spool.
+    """
+    since = time.monotonic()
+    with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection, connection.transaction():
+        connection.execute("LOCK TABLE monitors_ingestkey IN ACCESS EXCLUSIVE MODE")
+        while time.monotonic() < since + STANDING_SECONDS:
+            world.live(1.0)
+            dropped = ask(world, "SELECT count(*) FROM checkins_ingestnode WHERE dropped_at IS NOT NULL")
+            record.dropped_nodes = max(record.dropped_nodes, dropped)
     record.apart.append((since, time.monotonic()))
     world.live(max(0.0, until - time.monotonic()))
 

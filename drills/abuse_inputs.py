@@ -7,6 +7,7 @@ once, several at a time. They were found by attacking an instance; each stands f
 import gzip
 import json
 import random
+import zlib
 import zoneinfo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ WORST_CRONTABS = (
 )
 WORST_ZONES = ("Antarctica/Troll", "America/New_York", "Europe/Vienna", "Australia/Lord_Howe", "Africa/Casablanca")
 ZONES = sorted(zoneinfo.available_timezones())
+BOUNDS = (4 << 10, 64 << 10, 100_000, 102_400, 1 << 20)
+"""Bytes: what a payload is cut to, what is light, what a check-in may have, and a megabyte."""
 MANY = 1_000
 """Items of one request: as many as are allowed."""
 
@@ -116,7 +119,46 @@ def odd_bytes(chance: random.Random, sender: Sender) -> Requests:
     ]
 
 
+def around_bounds(chance: random.Random, sender: Sender) -> Requests:
+    """Sizes, counts and depths around each bound, sent plain and in each encoding."""
+    requests = []
+    for encoding in ("", "gzip", "zstd", "deflate"):
+        count = chance.choice([1, 49, 50, 51, 199, 200, 201, MANY - 1, MANY, MANY + 1])
+        size = chance.choice([0, 1, *(bound + step for bound in BOUNDS for step in (-1, 0, 1))]) // count
+        depth = chance.choice([0, 1, 8, 9, 10, 31, 32, 33, 49, 50, 51])
+        item = f'{{"monitor":"{_slug(chance)}","status":"ok","x":"{"x" * size}","y":{"[" * depth}{"]" * depth}}}'
+        if not depth:
+            item = f'{{"monitor":"{_slug(chance)}","status":"ok","x":"{"x" * size}"}}'
+        body = f"[{','.join([item] * count)}]".encode()
+        match encoding:
+            case "gzip":
+                body = gzip.compress(body)
+            case "zstd":
+                body = zstandard.compress(body)
+            case "deflate":
+                body = zlib.compress(body)
+        requests.append(_rest(sender, body, *([f"Content-Encoding: {encoding}"] if encoding else [])))
+    return requests
+
+
+def every_zone(chance: random.Random, sender: Sender) -> Requests:
+    """A sparse crontab in each of a tenth of all zones."""
+    items = [
+        _check_in(chance, config={"schedule": _crontab(_random_crontab(chance)), "timezone": zone})
+        for zone in ZONES[chance.randrange(10) :: 10]
+    ]
+    return [_envelope(sender, items, encoding=chance.choice(["", "gzip"]))]
+
+
+def spooled(sender: Sender, count: int) -> Requests:
+    """What fills pages of a spool: check-ins of three kilobytes each, to be recognised there."""
+    item = {"monitor_slug": "spooled-abuse", "status": "ok", "release": "spooled-abuse" * 230}
+    return [_envelope(sender, [item])] * count
+
+
 STREAMS: dict[str, Kind] = {
+    "sizes around bounds": around_bounds,
+    "sparse crontabs in every zone": every_zone,
     "sparse crontabs": sparse_crontabs,
     "new monitors": new_monitors,
     "parked check-ins": parked,

@@ -56,6 +56,11 @@ class Record:
     statuses: dict[str, int] = field(default_factory=dict)
     """Answers to the abuse, by status."""
     pss_mib: dict[str, float] = field(default_factory=dict)
+    judged_from: float = 0.0
+    judged_until: float = 0.0
+    """The abuse took from then to then (monotonic): what was sent before and after is not judged for delays."""
+    damaged_pages: int = 0
+    dropped_nodes: int = 0
 
     def is_apart(self, since: float, until: float) -> bool:
         """Whether anything between two moments fell into a restart."""
@@ -149,6 +154,16 @@ def database_mib(world: World) -> float:
     return float(ask(world, "SELECT pg_database_size(current_database())")) / (1 << 20)
 
 
+def count_false_failures(world: World) -> int:
+    """Return how many misses, timeouts and errors the innocent jobs have, which have none."""
+    count: int = ask(
+        world,
+        "SELECT count(*) FROM checkins_checkin c JOIN monitors_monitor m ON m.id = c.monitor_id"
+        " WHERE m.slug LIKE 'job-%%' AND c.status IN ('missed', 'timeout', 'error')",
+    )
+    return count
+
+
 def find_late_ticks(world: World, record: Record, since: datetime, until: datetime) -> tuple[list[str], int]:
     """Return a sentence for each tick that was late, and how many were late around a restart."""
     with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
@@ -170,21 +185,23 @@ def find_late_ticks(world: World, record: Record, since: datetime, until: dateti
 
 
 def conclude(
-    world: World,
     record: Record,
     *,
     duration: float,
     is_patient: bool,
     grown: float,
     hidden: int,
+    failures: int,
     unseen: int,
     late_ticks: tuple[list[str], int],
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return the figures, and a sentence about each thing that is not as it must be.
 
-    `duration` in seconds, `grown` in MiB; `hidden` and `unseen` are counts; `late_ticks` as `find_late_ticks` has it.
+    `duration` in seconds, `grown` in MiB; `hidden`, `failures` and `unseen` are counts; `late_ticks` as
+    `find_late_ticks` has it.
     """
-    judged = [sent for sent in record.sent if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
+    during = [sent for sent in record.sent if record.judged_from <= sent.sent_at < record.judged_until]
+    judged = [sent for sent in during if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
     delays = [sent.seen_at - sent.sent_at for sent in judged if sent.seen_at is not None]
     late = [sent for sent in judged if sent.is_late]
     late_by_kind: dict[str, int] = {}
@@ -192,13 +209,8 @@ def conclude(
         kind = record.kind_at(sent.sent_at)
         late_by_kind[kind] = late_by_kind.get(kind, 0) + 1
     stored = sum(sent.seen_at is not None for sent in record.sent)
-    late_apart = sum(sent.is_late for sent in record.sent) - len(late)
+    late_apart = sum(sent.is_late for sent in during) - len(late)
     refused = sum(sent.answered_at is None for sent in judged)
-    failures = ask(
-        world,
-        "SELECT count(*) FROM checkins_checkin c JOIN monitors_monitor m ON m.id = c.monitor_id"
-        " WHERE m.slug LIKE 'job-%%' AND c.status IN ('missed', 'timeout', 'error')",
-    )
     findings: list[str] = []
     if not is_patient:
         findings += [
@@ -212,6 +224,7 @@ def conclude(
         (unseen, "check-ins were acknowledged and are not stored"),
         (refused, "innocent check-ins were refused or not answered"),
         (failures, "misses or timeouts of innocent jobs"),
+        (record.dropped_nodes, "nodes were dropped though they said that they are there"),
         (hidden, "failures of a flooded job opened no incident"),
     ):
         if count:
@@ -232,6 +245,8 @@ def conclude(
         "late_ticks": len(late_ticks[0]),
         "late_ticks_apart": late_ticks[1],
         "false_failures": failures,
+        "dropped_nodes": record.dropped_nodes,
+        "damaged_pages": record.damaged_pages,
         "hidden_failures": hidden,
         "grown_mib": round(grown, 1),
         "pss_mib": {name: round(mib) for name, mib in sorted(record.pss_mib.items())},

@@ -14,6 +14,7 @@ django_application = get_asgi_application()
 # Models can be imported only now.
 from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path  # noqa: E402
 from checkins.relay import Relay, RelayError  # noqa: E402
+from checkins.spool import find_damage  # noqa: E402
 from clocktasks.health import Intake  # noqa: E402
 from monitors.wallclock import utcnow  # noqa: E402
 from project import lookout, probes  # noqa: E402
@@ -66,4 +67,5 @@ def _intake(relay: Relay) -> Intake:
         is_refusing=relay.state.is_refusing,
         is_silent=relay.is_silent,
         free_bytes=lookout.free_bytes(),
+        damage=find_damage(settings.SPOOL_DIRECTORY),
     )

@@ -21,7 +21,7 @@ import pytest
 
 from checkins import spool as spool_module
 from checkins.protocols.request import IngestRequest
-from checkins.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError
+from checkins.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError, find_damage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -521,6 +521,7 @@ def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path,
     spool.append([(sent[0], None)])
     assert drained(spool) == [sent[0]], "and what comes afterwards does not wait"
     assert list(tmp_path.glob("*.spool-damaged"))
+    assert find_damage(tmp_path) == (1, 400 - len(entries)), "for /readyz/all"
     spool.close()
 
 

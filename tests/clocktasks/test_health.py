@@ -235,6 +235,7 @@ def test_check_ins_that_failed_wait_for_a_person():
         ({"free_bytes": SPOOL_FREE_BYTES_MIN - 1}, [(Part.SPOOL, False)], True),
         ({"free_bytes": SPOOL_FREE_BYTES_MIN}, [], True),
         ({"free_bytes": None}, [(Part.SPOOL, False)], True),
+        ({"damage": (1, 3)}, [(Part.SPOOL, False)], True),
     ],
 )
 def test_what_this_web_does_with_check_ins(change, found, can_take):

@@ -427,12 +427,29 @@ def push_requests(draw: st.DrawFn) -> Sent:
     )
 
 
+COUNTS = (1, 49, 50, 51, 200, 201, 999, 1_000, 1_001)
+SIZES = (0, *(bound + step for bound in (4 << 10, 64 << 10, 100_000, 102_400, 1 << 20) for step in (-1, 0, 1)))
+DEPTHS = (0, 1, 9, 10, 11, 31, 32, 33, 49, 50, 51, 500, 100_000)
+
+
+@st.composite
+def bounds_met(draw: st.DrawFn) -> bytes:
+    """Check-ins as many, as large and as deep as is allowed, one more or one less."""
+    count, size, depth = (draw(st.sampled_from(bounds)) for bounds in (COUNTS, SIZES, DEPTHS))
+    opening, closing = draw(st.sampled_from([("[", "]"), ('{"a":', "}")]))
+    deep = opening * depth + "0" + closing * depth
+    name = draw(st.sampled_from(["x", "log", "config", "environment"]))
+    plain = f'{{"monitor":"{SLUG}","status":"ok","id":null,"{name}":"{"x" * (size // count)}"}}'
+    last = f'{{"monitor":"{SLUG}","status":"ok","id":null,"{draw(st.sampled_from(["x", "config"]))}":{deep}}}'
+    return f"[{','.join([plain] * (count - 1) + [last])}]".encode()
+
+
 @st.composite
 def rest_requests(draw: st.DrawFn) -> Sent:
     """Our own JSON, with one check-in or many."""
     items = draw(st.lists(st.one_of(*[check_ins(REST_CHECK_IN)] * 5, odd_values), min_size=1, max_size=4))
     value = draw(st.sampled_from([items[0], items, {"checkins": items}, {"checkins": items[0]}]))
-    body = draw(damaged(draw(json_bytes(value))))
+    body = draw(damaged(draw(bounds_met()) if draw(seldom) else draw(json_bytes(value))))
     headers = ((b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json"))
     return draw(requests_to("/api/v1/checkins", methods=["POST"], body=body, headers=headers))
 
