@@ -445,8 +445,10 @@ class Batcher:
             return
         self._go(direct=False)
         self._say_why(future.exception() if is_over else None)
-        # What is heavy goes on while the spool vouches for it: to begin again would cost as much once more.
-        is_certain = not batch[0].reading.is_heavy and claim.abandon()
+        # What is heavy goes on while the spool vouches for it: to begin again would cost as much once more. Not if it
+        # is still being read: then nobody knows yet what would be in the batch.
+        goes_on = batch[0].reading.is_heavy and count > 0
+        is_certain = not goes_on and claim.abandon()
         if not is_over:
             future.add_done_callback(_forget_result)
         if not is_certain:

@@ -828,6 +828,28 @@ def test_d35_a_heavy_batch_that_takes_long_is_not_begun_again(impatient, monitor
     assert len(taken) == 2, "the heavy one once, and what waited behind it"
 
 
+def test_d35_a_heavy_request_that_takes_long_to_read_is_stored_once(impatient, monitor, monkeypatch):
+    go_on = threading.Event()
+    prepare = intake.prepare
+
+    def prepare_slowly(*arguments: Any, **options: Any) -> Any:
+        assert go_on.wait(SECONDS_MAX)
+        return prepare(*arguments, **options)
+
+    key = IngestKeyFactory(project=monitor.project)
+    one = json.dumps({"monitor": monitor.slug, "status": "ok"}).encode()
+    assert impatient.send_body("/api/v1/checkins", one, key).result(SECONDS_MAX).status in {200, 202}
+    impatient.becomes_direct()
+    monkeypatch.setattr(batching, "prepare", prepare_slowly)
+    checkins = [{"monitor": monitor.slug, "status": "ok"} for _ in range(LIGHT_OBJECTS_MAX + 1)]
+    heavy = impatient.send_body("/api/v1/checkins", json.dumps(checkins).encode(), key)
+    eventually(lambda: impatient.batcher.spooled_count or not impatient.batcher.is_direct, "it goes to the spool")
+    go_on.set()
+    assert heavy.result(SECONDS_MAX).status in {200, 202}
+    impatient.becomes_direct()
+    assert CheckIn.objects.count() == 1 + len(checkins)
+
+
 def refuse_to_take(*_: Any, **__: Any) -> Any:
     raise OperationalError("not now") from psycopg.errors.AdminShutdown("not now")
 
