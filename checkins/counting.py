@@ -38,7 +38,8 @@ FAR = datetime.max.replace(tzinfo=UTC)
 class Ending(msgspec.Struct, frozen=True, gc=False):
     """A run's ok or error as it is to be counted: received at `received_at`, under the rules that held then.
 
-    `id` and `started_at` find its check-in. `was_deferred`: that check-in does not say yet whether it counted.
+    `config_id` is the snapshot of these rules. `id` and `started_at` find its check-in. `was_deferred`: that check-in
+    does not say yet whether it counted.
     """
 
     environment: LockedEnvironment
@@ -51,6 +52,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     trace_id: uuid.UUID | None
     exit_status: int | None
     log_tail: str | None
+    config_id: int
     rules: MonitorRules
     was_deferred: bool = False
 
@@ -65,6 +67,7 @@ def ending(
     log_tail: str | None = None,
 ) -> Ending:
     """Return the ending of a run that was received at `at`; `id_` is its check-in's."""
+    config_id, rules = environment.rules_at(at)
     return Ending(
         environment=environment,
         verdict=verdict,
@@ -76,7 +79,8 @@ def ending(
         trace_id=run.trace_id,
         exit_status=run.exit_status,
         log_tail=log_tail,
-        rules=environment.rules,
+        config_id=config_id,
+        rules=rules,
     )
 
 
@@ -128,7 +132,7 @@ def defer(endings: Sequence[Ending]) -> None:
                 one.trace_id,
                 one.exit_status,
                 one.log_tail,
-                one.environment.config_id,
+                one.config_id,
             )
             for one in endings
         ],
@@ -198,6 +202,7 @@ def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, Lock
                 trace_id=trace_id,
                 exit_status=exit_status,
                 log_tail=log_tail,
+                config_id=config_id,
                 rules=rules[config_id],
                 was_deferred=True,
             )

@@ -6,6 +6,7 @@ Source: reference sections 6.2, 6.5 and 6.6.
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,15 +28,17 @@ from checkins.messages import (
 )
 from checkins.parsing import dropped_part
 from checkins.protocols.request import KnownSender, Sender
+from checkins.transitions import CheckInState
 from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
 from monitors.bulk import array_literal, fetch_rows
+from monitors.changes import Edit, write_changes
 from monitors.environments import LockedEnvironment, lock_environments, shared_rules
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import ScheduleError, refuse_without_time
-from monitors.services import create_environments, create_monitors, write_changes
+from monitors.services import create_environments, create_monitors
 from monitors.slugs import cut_slug, slugify
-from monitors.state import MonitorRules, MonitorStatus
+from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus
 
 PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP, Source.SIMULATION})
 """Clients that send the configuration with only one of a run's messages, in any order (D17)."""
@@ -83,9 +86,12 @@ class BatchItem:
 
 @dataclass(slots=True)
 class Changes:
-    """Monitors whose configuration came with the batch, locked: as they will be, and their status and rules before."""
+    """Monitors whose configuration came with the batch, locked: what changes them, and their status and rules before.
 
-    monitors: Sequence[Monitor]
+    Each configuration is an edit of its own, at the reception of its message: the batch may be a backlog (D31, D32).
+    """
+
+    edits: Sequence[Edit]
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]]
 
 
@@ -170,7 +176,9 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
         if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
     _park([item for item in items if _waits_for_its_monitor(item)], now=now)
-    _resolve_environments([item for item in items if _has_active_monitor(item)], found, growing, hints, now=now)
+    active = [item for item in items if _has_active_monitor(item)]
+    _find_runs_being_deleted(active, found)
+    _resolve_environments([item for item in active if item.environment_id is None], found, growing, hints, now=now)
     _find_environments_of_disabled(items, found)
     return changes
 
@@ -317,6 +325,50 @@ def _find_environments_of_disabled(items: Iterable[BatchItem], found: _Found) ->
             item.environment_id = found.environments.get(_environment_key(item))
         if item.environment_id is None:
             refuse_as_disabled(item)
+
+
+def _find_runs_being_deleted(items: Iterable[BatchItem], found: _Found) -> None:
+    """Let last words whose environment is not there reach their runs, rather than make an environment for them."""
+    absent = {
+        (item.message.project_id, guid): item
+        for item in items
+        if is_named_last_word(item.message)
+        and (guid := item.message.check_in_id) is not None
+        and _environment_key(item) not in found.environments
+    }
+    if absent:
+        known = load_by_guid(set(absent), since=min(item.message.received_at for item in absent.values()))
+        lead_to_runs_being_deleted((absent[key], run) for key, run in known.items())
+
+
+def is_named_last_word(message: CheckInMessage | LogMessage) -> bool:
+    """Tell whether a message says how a run ended that it names by its id."""
+    return (
+        isinstance(message, CheckInMessage)
+        and message.check_in_id is not None
+        and message.status is not CheckInStatus.IN_PROGRESS
+    )
+
+
+def lead_to_runs_being_deleted(ends: Iterable[tuple[BatchItem, CheckInState]]) -> set[int]:
+    """Lead ends of runs to the environment of their run where that is being deleted: they are stored there (D23).
+
+    Its name is free, and may be that of a new one. Returns the ids of these environments. One statement, or none.
+    """
+    ends = list(ends)
+    if not ends:
+        return set()
+    deleted = dict(
+        MonitorEnvironment.objects.filter(
+            id__any_of={run.environment_id for _, run in ends}, status=EnvironmentStatus.PENDING_DELETION.value
+        ).values_list("id", "monitor_id")
+    )
+    led = set()
+    for item, run in ends:
+        if item.monitor is not None and deleted.get(run.environment_id) == item.monitor.id:
+            item.environment_id = run.environment_id
+            led.add(run.environment_id)
+    return led
 
 
 def refuse_as_disabled(item: BatchItem) -> None:
@@ -491,6 +543,7 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     locking = _projects_that_lock(changed.values())
     told: set[int] = set()
     recorded: list[Change] = []
+    edits: dict[int, list[Edit]] = {id_: [] for id_ in changed}
     for item, known in with_monitor:
         changing_one = changed.get(known.id)
         if changing_one is not None and item.config is not None and _is_locked(changing_one, locking):
@@ -506,13 +559,20 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
         if changing_one is not None and item.config is not None:
             if wanted := difference(item.config, changing_one.rules(), changing_one.owner):
                 recorded.append(Change(known.id, item.message.received_at, item.message.key_id, wanted))
+                earlier = edits[known.id]
+                if earlier:
+                    earlier[-1].monitor = copy(changing_one)
+                earlier.append(Edit(changing_one, item.message.received_at))
                 _merge(changing_one, item.config)
                 changing_one.refused_changes = None
             changing_one.is_upserting = True
         elif changing_one is not None and id(item) in new_runs:
             changing_one.is_upserting = False
     record_changes(recorded)
-    return Changes(list(changed.values()), before), locked
+    newest = max(item.message.received_at for item in items)
+    for id_, one in changed.items():
+        edits[id_] = edits[id_] or [Edit(one, newest)]
+    return Changes([edit for own in edits.values() for edit in own], before), locked
 
 
 def _has_news(config: MonitorConfig, known: KnownMonitor) -> bool:
@@ -626,14 +686,11 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> di
     """
     ids = {item.environment_id for item in items if item.environment_id is not None}
     also: set[int] = set()
-    if changes.monitors:
+    if changes.edits:
         also = set(MonitorEnvironment.objects.filter(monitor_id__any_of=changes.before).values_list("id", flat=True))
-    environments = lock_environments(ids | also)
-    if changes.monitors:
-        received_at = max(
-            item.message.received_at for item in items if item.monitor and item.monitor.id in changes.before
-        )
-        write_changes(changes.monitors, before=changes.before, environments=environments.values(), now=received_at)
+    since = min((item.message.received_at for item in items if item.environment_id is not None), default=None)
+    environments = lock_environments(ids | also, since=since)
+    write_changes(changes.edits, before=changes.before, environments=environments.values())
     for item in items:
         if item.environment_id is None or item.monitor is None:
             continue

@@ -41,6 +41,8 @@ from checkins.resolving import (
     Hints,
     OvertakenError,
     find_monitors,
+    is_named_last_word,
+    lead_to_runs_being_deleted,
     lock_batch,
     monitor_not_found,
     refuse_as_disabled,
@@ -70,7 +72,7 @@ from checkins.writing import (
     update_checkins,
 )
 from incidents.letters import log_tail
-from monitors.environments import LockedEnvironment, save_environments
+from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import is_behind
 
 LOG_TAIL_BYTES = 20_000
@@ -291,6 +293,7 @@ class _Ended:
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
     open_items = [item for item in items if item.environment_id is not None]
     runs = _load_runs(open_items, environments)
+    _lock_what_is_being_deleted(open_items, runs, environments)
     if open_items:
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
@@ -339,6 +342,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             rules=environment.rules,
             early_tolerance=early_tolerance,
             off_since=environment.off_since,
+            former=environment.former,
         )
         is_too_soon = counted.has_deferred or is_behind(counted, message.received_at)
         environment.state = effect.environment
@@ -350,6 +354,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         if effect.checkin is None:
             continue
         checkin = effect.checkin
+        if existing is None and environment.former:
+            checkin = replace(checkin, config_id=environment.rules_at(message.received_at)[0])
         if is_crowded and checkin.id is None and (newest := runs.newest_error(checkin)) is not None:
             checkin = replace(newest, folded_count=newest.folded_count + 1)
         elif is_too_soon and effect.verdict is not Verdict.NOTHING:
@@ -431,6 +437,20 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
         told=told,
         newest_errors={run.environment_id: run for run in newest_errors},
     )
+
+
+def _lock_what_is_being_deleted(
+    items: Sequence[BatchItem], runs: _Runs, environments: dict[int, LockedEnvironment]
+) -> None:
+    """Lock the deleted environments of runs whose end comes when their name is that of a new one (D23). Mostly none."""
+    elsewhere = [
+        (item, run)
+        for item in items
+        if is_named_last_word(item.message)
+        and (run := runs.find(item)) is not None
+        and run.environment_id != item.environment_id
+    ]
+    environments |= lock_environments(lead_to_runs_being_deleted(elsewhere) - environments.keys())
 
 
 def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:

@@ -11,7 +11,7 @@ from checkins.budgets import prune_key_uses
 from checkins.nodes import forget_gone_nodes
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
 from monitors import pruning
-from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_sessions
+from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
 from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def keep_house() -> int:
                     prune_notifications,
                     prune_incidents,
                     prune_issues,
+                    prune_former_rules,
                     prune_config_snapshots,
                     prune_sessions,
                     prune_admin_log,

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
-from monitors.expectation import expect_after_beginning, expected_slot, has_slot_come_since
-from monitors.state import EnvironmentState, MonitorRules
+from monitors.spans import has_slot_come, longest_deadline, serve_slots, slot_of_run
+from monitors.state import EnvironmentState, FormerRules, MonitorRules
 
 LIFE_MAX = timedelta(minutes=10_080)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
@@ -34,7 +35,10 @@ KNOWN_AFTER_END = timedelta(days=1)
 
 
 class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored."""
+    """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored.
+
+    `config_id` is the configuration of its rules until then, if that is not the present one (D32).
+    """
 
     id: int | None
     guid: uuid.UUID
@@ -56,6 +60,7 @@ class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unknown_because: str | None = None
     finished_status: CheckInStatus | None = None
     finished_at: datetime | None = None
+    config_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,13 @@ def is_known(run: CheckInState, at: datetime) -> bool:
     else:
         ended_at = run.finished_at or run.date_added + LIFE_MAX
     return at < max(run.date_added + LIFE_MAX, ended_at + KNOWN_AFTER_END)
+
+
+class _Rules(NamedTuple):
+    """The rules of a monitor and those that it had before, as far back as the message."""
+
+    newest: MonitorRules
+    former: Sequence[FormerRules]
 
 
 SPARED_TIMES = 10
@@ -163,20 +175,23 @@ def decide_checkin(
     rules: MonitorRules,
     early_tolerance: timedelta,
     off_since: datetime | None = None,
+    former: Sequence[FormerRules] = (),
 ) -> Effect:
     """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
 
     `new_guid` names the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
-    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23).
+    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23). `rules` are those of
+    now, `former` those before them: a message is judged by the rules that held when it was received (D32).
     """
+    known = _Rules(rules, former)
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
         if off_since is not None:
-            return _end_uncounted(message, existing, environment, rules, off_since=off_since)
-        if not _begins_anew(message, existing, environment, rules, early_tolerance=early_tolerance):
-            return _continue_run(message, existing, environment, rules)
-    expected_time = expected_slot(environment, rules, received_at=message.received_at)
+            return _end_uncounted(message, existing, environment, known, off_since=off_since)
+        if not _begins_anew(message, existing, environment, known, early_tolerance=early_tolerance):
+            return _continue_run(message, existing, environment, known)
+    expected_time = slot_of_run(environment, rules, former, received_at=message.received_at)
     run = CheckInState(
         id=None,
         guid=new_guid,
@@ -193,15 +208,15 @@ def decide_checkin(
         repeat_key=message.repeat_key,
     )
     if message.status is CheckInStatus.IN_PROGRESS:
-        run = replace(run, date_in_progress=message.received_at, timeout_at=_deadline(run, message, rules))
-    return _conclude(message, run, environment, rules, opens_run=True, early_tolerance=early_tolerance)
+        run = replace(run, date_in_progress=message.received_at, timeout_at=_deadline(run, message, known))
+    return _conclude(message, run, environment, known, opens_run=True, early_tolerance=early_tolerance)
 
 
 def _end_uncounted(
     message: CheckInMessage,
     run: CheckInState,
     environment: EnvironmentState,
-    rules: MonitorRules,
+    rules: _Rules,
     *,
     off_since: datetime,
 ) -> Effect:
@@ -226,7 +241,7 @@ def _begins_anew(
     message: CheckInMessage,
     running: CheckInState,
     environment: EnvironmentState,
-    rules: MonitorRules,
+    rules: _Rules,
     *,
     early_tolerance: timedelta,
 ) -> bool:
@@ -237,9 +252,10 @@ def _begins_anew(
     return (
         message.check_in_id is None
         and message.status is CheckInStatus.IN_PROGRESS
-        and has_slot_come_since(
+        and has_slot_come(
             environment,
-            rules,
+            rules.newest,
+            rules.former,
             began_at=running.date_added,
             began_for=running.expected_time,
             at=message.received_at,
@@ -248,9 +264,7 @@ def _begins_anew(
     )
 
 
-def _continue_run(
-    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
-) -> Effect:
+def _continue_run(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
     old, new = run.status, message.status
     if message.received_at >= run.date_added + LIFE_MAX:
         return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
@@ -287,9 +301,7 @@ def _continue_run(
     return Effect(environment, problem=_finished(message, f"it ended as {old.value}"))
 
 
-def _tell_again(
-    message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: MonitorRules
-) -> Effect:
+def _tell_again(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
     """A retried task: the later word counts, the earlier one is kept (D16). The failure was counted already (D7)."""
     if message.status is CheckInStatus.ERROR and _says_nothing_new(message, run):
         return Effect(environment)
@@ -322,15 +334,19 @@ def _conclude(
     message: CheckInMessage,
     run: CheckInState,
     environment: EnvironmentState,
-    rules: MonitorRules,
+    rules: _Rules,
     *,
     opens_run: bool = False,
     early_tolerance: timedelta = timedelta(0),
 ) -> Effect:
     """Say what the run's new status means for its environment. Source: reference section 7."""
     if opens_run:
-        environment = expect_after_beginning(
-            environment, rules, received_at=message.received_at, early_tolerance=early_tolerance
+        environment = serve_slots(
+            environment,
+            rules.newest,
+            rules.former,
+            received_at=message.received_at,
+            early_tolerance=early_tolerance,
         )
     environment = _heard(run, environment)
     if run.status is CheckInStatus.ERROR:
@@ -370,13 +386,15 @@ def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
     return replace(run, duration_ms=abs(message.received_at - run.date_added) // timedelta(milliseconds=1))
 
 
-def _deadline(run: CheckInState, message: CheckInMessage, rules: MonitorRules) -> datetime:
+def _deadline(run: CheckInState, message: CheckInMessage, rules: _Rules) -> datetime:
     """Return when a run that was heard of now is given up, to the second (D24).
 
     Being heard of never brings the deadline nearer: the runtime may have become shorter meanwhile (D31), and a message
     may come after a later one.
     """
-    deadline = min(message.received_at + timedelta(minutes=rules.max_runtime_minutes), run.date_added + LIFE_MAX)
+    deadline = longest_deadline(
+        rules.newest, rules.former, heard_at=message.received_at, latest=run.date_added + LIFE_MAX
+    )
     return deadline if run.timeout_at is None else max(deadline, run.timeout_at)
 
 

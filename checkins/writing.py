@@ -303,7 +303,7 @@ def insert_checkins(
             checkin.duration_ms,
             checkin.trace_id,
             checkin.source.value,
-            environment.config_id,
+            environment.config_id if checkin.config_id is None else checkin.config_id,
             *_exit_columns(checkin.exit_status),
             checkin.repeat_key,
             checkin.failed_at,

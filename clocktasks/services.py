@@ -8,6 +8,7 @@ out of order without harm (P3).
 """
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import uuid
@@ -45,10 +46,12 @@ from incidents.thresholds import FailureKind
 from monitors.bulk import fetch_rows, insert_rows
 from monitors.coverage import DeafMinutes
 from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import DueSlot, decide_due_slots, expect_nothing, first_tick_at_or_after
+from monitors.expectation import DueSlot, first_tick_at_or_after
 from monitors.ids import derive_from
 from monitors.models import MonitorEnvironment
 from monitors.sharding import SHARDS_MAX
+from monitors.spans import decide_due, expect_no_more, held_until
+from monitors.state import MonitorRules
 
 logger = logging.getLogger(__name__)
 
@@ -396,26 +399,28 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
     """
     marked: list[Marked] = []
     for ids in _chunks(_due_environments(shard, tick)):
-        environments = lock_environments(ids, due_at=tick)
+        environments = lock_environments(ids, due_at=tick, since=tick)
         deaf = _deaf_minutes(environments.values(), tick)
-        misses: list[tuple[LockedEnvironment, CheckInState, datetime]] = []
+        misses: list[tuple[LockedEnvironment, CheckInState, DueSlot]] = []
         for environment in environments.values():
-            slots, environment.state = decide_due_slots(environment.state, environment.rules, tick=tick, deaf=deaf)
+            slots, environment.state = decide_due(
+                environment.state, environment.rules, environment.former, tick=tick, deaf=deaf
+            )
             for due, why in _unjudged_slots(environment, slots):
                 checkin = (
-                    _unknown(environment, due.slot, tick=tick, because=why)
+                    _unknown(environment, due, tick=tick, because=why)
                     if due.is_unknown or why is not None
-                    else _missed(environment, due.slot, tick=tick)
+                    else _missed(environment, due, tick=tick)
                 )
-                misses.append((environment, checkin, due.deadline))
+                misses.append((environment, checkin, due))
         # An id that is there already means that the slot was judged before: it is not judged twice.
         stored = insert_checkins(
             ((environment, checkin) for environment, checkin, _ in misses),
             tail="ON CONFLICT DO NOTHING",
         )
         new = [
-            (environment, checkin, deadline)
-            for environment, checkin, deadline in misses
+            (environment, checkin, due)
+            for environment, checkin, due in misses
             if (environment.id, checkin.guid) in stored
         ]
         failures = [
@@ -424,14 +429,14 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
                 id=stored[environment.id, checkin.guid],
                 guid=checkin.guid,
                 kind=FailureKind.MISSED,
-                rules=environment.rules,
+                rules=_rules_of_miss(environment, due, tick),
                 started_at=checkin.date_added,
                 failed_at=tick,
                 expected_time=checkin.expected_time,
-                deadline=deadline,
+                deadline=due.deadline,
                 tick=tick,
             )
-            for environment, checkin, deadline in new
+            for environment, checkin, due in new
             if checkin.failed_at is not None
         ]
         mark_failed(failures)
@@ -441,6 +446,26 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
     return marked
 
 
+def _rules_of_miss(environment: LockedEnvironment, due: DueSlot, tick: datetime) -> MonitorRules:
+    """Return the rules of a slot, with the thresholds that held at the tick that found it (D32)."""
+    counting = environment.rules_until(tick)
+    if due.former is None:
+        return counting
+    return dataclasses.replace(
+        due.former.rules,
+        failure_threshold=counting.failure_threshold,
+        recovery_threshold=counting.recovery_threshold,
+    )
+
+
+def _config_of(environment: LockedEnvironment, due: DueSlot, tick: datetime) -> int | None:
+    """Return the snapshot of the rules that a slot was judged by, if these are not the present ones (D32)."""
+    if not environment.former:
+        return None
+    held = held_until(environment.former, tick if due.former is None else min(tick, due.former.until))
+    return None if held is None else held.config_id
+
+
 def _unjudged_slots(environment: LockedEnvironment, slots: Sequence[DueSlot]) -> Iterator[tuple[DueSlot, str | None]]:
     """Yield the slots that had come before the monitor was disabled, and why they are not judged (D23).
 
@@ -448,13 +473,12 @@ def _unjudged_slots(environment: LockedEnvironment, slots: Sequence[DueSlot]) ->
     """
     off_since = environment.off_since
     if off_since is None:
-        yield from ((due, None) for due in slots)
+        yield from ((due, due.because) for due in slots)
         return
     for due in slots:
         if due.slot <= off_since:
-            yield due, environment.unjudged_because(due.deadline)
-    if environment.state.pending_slot is not None and environment.state.pending_slot > off_since:
-        environment.state = expect_nothing(environment.state)
+            yield due, due.because or environment.unjudged_because(due.deadline)
+    environment.state = expect_no_more(environment.state, environment.rules, environment.former, now=off_since)
 
 
 def _due_environments(shard: int, tick: datetime) -> list[int]:
@@ -470,7 +494,8 @@ def _deaf_minutes(environments: Collection[LockedEnvironment], tick: datetime) -
     return DeafMinutes(deaf_spans(min(slots), tick))
 
 
-def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -> CheckInState:
+def _missed(environment: LockedEnvironment, due: DueSlot, *, tick: datetime) -> CheckInState:
+    slot = due.slot
     return CheckInState(
         id=None,
         guid=_miss_id(f"{environment.id}:{slot.isoformat()}"),
@@ -482,12 +507,13 @@ def _missed(environment: LockedEnvironment, slot: datetime, *, tick: datetime) -
         source=Source.CLOCK,
         expected_time=slot,
         failed_at=tick,
+        config_id=_config_of(environment, due, tick),
     )
 
 
-def _unknown(environment: LockedEnvironment, slot: datetime, *, tick: datetime, because: str | None) -> CheckInState:
+def _unknown(environment: LockedEnvironment, due: DueSlot, *, tick: datetime, because: str | None) -> CheckInState:
     return replace(
-        _missed(environment, slot, tick=tick),
+        _missed(environment, due, tick=tick),
         status=CheckInStatus.UNKNOWN,
         date_updated=tick,
         failed_at=None,
@@ -505,7 +531,7 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
     """
     marked: list[Marked] = []
     for ids in _chunks(overdue_environments(shard, tick)):
-        environments = lock_environments(ids)
+        environments = lock_environments(ids, since=tick)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
         overdue, unknown = _without_unjudged(load_overdue(ids, tick), environments, tick)
@@ -521,7 +547,7 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
                     id=checkin.id,
                     guid=checkin.guid,
                     kind=FailureKind.TIMEOUT,
-                    rules=environment.rules,
+                    rules=environment.rules_until(tick),
                     started_at=checkin.date_added,
                     failed_at=tick,
                     expected_time=checkin.expected_time,
@@ -612,15 +638,20 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
     is_incident = Tick.objects.filter(at=tick, decision=VolumeDecision.INCIDENT.value).exists()
     marked: list[Marked] = []
     for ids in _chunks(_due_environments(shard, tick)):
-        environments = lock_environments(ids, due_at=tick)
+        environments = lock_environments(ids, due_at=tick, since=first or tick)
         deaf = _deaf_minutes(environments.values(), tick)
         unknown: list[tuple[LockedEnvironment, CheckInState]] = []
         for environment in environments.values():
-            slots, environment.state = decide_due_slots(
-                environment.state, environment.rules, tick=tick, deaf=deaf, all_unknown=is_incident
+            slots, environment.state = decide_due(
+                environment.state,
+                environment.rules,
+                environment.former,
+                tick=tick,
+                deaf=deaf,
+                all_unknown=is_incident,
             )
             unknown += [
-                (environment, _unknown(environment, due.slot, tick=_tick_of(due.deadline, first, tick), because=why))
+                (environment, _unknown(environment, due, tick=_tick_of(due.deadline, first, tick), because=why))
                 for due, why in _unjudged_slots(environment, slots)
             ]
         stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
@@ -632,7 +663,8 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
             if (environment.id, checkin.guid) in stored
         ]
     for ids in _chunks(overdue_environments(shard, tick)):
-        environments = lock_environments(ids)
+        # An end may have been received in the minute before.
+        environments = lock_environments(ids, since=(first or tick) - timedelta(minutes=1))
         overdue, unjudged = _without_unjudged(load_overdue(ids, tick), environments, tick, first)
         marked += unjudged
         unfinished = [

@@ -25,8 +25,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.connecting import Address, Line, client_lines, ping_lines, project_lines
 from monitors.editing import EditAdmin, EditForm
+from monitors.environments import load_former_rules
 from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
 from monitors.inspection import (
     NOTHING,
@@ -57,7 +59,6 @@ from monitors.models import (
 )
 from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots, why_unreadable
 from monitors.services import (
-    CHANGEABLE_COLUMNS,
     create_monitor,
     delete_environments,
     delete_monitors,
@@ -67,6 +68,7 @@ from monitors.services import (
     set_monitors_status,
     update_monitor,
 )
+from monitors.spans import held_until
 from monitors.standing import attach_failures, attach_runs, failing_first
 from monitors.state import MonitorStatus
 from monitors.theme import (
@@ -271,6 +273,33 @@ def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
         next_expected=Subquery(rows.annotate(at=Min("next_checkin")).values("at")),
         last_heard=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
     )
+
+
+def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *, now: datetime) -> list[SafeString]:
+    """Say which rules of before an edit are still to judge a slot, until when (D32). One statement, or none."""
+    waiting: dict[datetime, datetime] = {}
+    for environment in environments:
+        for span in environment.state().spans:
+            if span.until is not None and span.next_checkin_latest is not None:
+                latest = waiting.get(span.until, span.next_checkin_latest)
+                waiting[span.until] = max(latest, span.next_checkin_latest)
+    if not waiting:
+        return []
+    former, zone = load_former_rules([monitor.pk]).get(monitor.pk, ()), monitor.timezone
+    lines = []
+    for until, latest in sorted(waiting.items()):
+        held = held_until(former, until)
+        rules = monitor.rules() if held is None else held.rules
+        lines.append(
+            format_html(
+                "Slots of before {} are still judged by the rules of then: {}, margin {}, until {} at least.",
+                instant(until, zone),
+                why_unreadable(rules.schedule) or describe(rules.schedule),
+                _number(rules.margin_minutes, "minute"),
+                instant(max(latest, until + timedelta(minutes=rules.margin_minutes)), zone, now=now),
+            )
+        )
+    return lines
 
 
 @admin.register(Monitor)
@@ -533,6 +562,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             and changes_table(monitor.config_changes.order_by("-id")[:CONFIG_CHANGES_KEPT], timezone=zone),
             "environments_table": sees["monitors.monitorenvironment"]
             and environments_table(shown, timezone=zone, now=now),
+            "older_rules": older_rules(monitor, shown, now=now),
             "environments_left_out": max(0, monitor.environment_count - len(shown)),
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"

@@ -4,7 +4,7 @@ Every writer of monitor environments comes through `lock_environments`, which lo
 the configuration of their monitors. Read before the locks, it could be older than an edit that had the same rows.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -13,9 +13,19 @@ import msgspec
 
 from monitors.bulk import array_literal, fetch_rows, update_rows
 from monitors.schedule import Anchor, read_schedule
-from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
+from monitors.spans import held_at, held_until
+from monitors.state import (
+    EnvironmentState,
+    EnvironmentStatus,
+    FormerRules,
+    MonitorRules,
+    MonitorStatus,
+    ServedAhead,
+    Span,
+)
 
 _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
+_decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
 
 
 def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
@@ -26,13 +36,24 @@ def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
         return ()
 
 
+def read_spans(text: bytes | str) -> tuple[Span, ...]:
+    """Return the spans in a row; none if a hand wrote what cannot be read (D37)."""
+    try:
+        return _decode_spans(text)
+    except msgspec.DecodeError:
+        return ()
+
+
 _MONITOR_STATUSES = {status.value: status for status in MonitorStatus}
 _STATUSES = {status.value: status for status in EnvironmentStatus}
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class LockedEnvironment(msgspec.Struct, gc=False):
-    """A monitor environment whose row this transaction holds; each decision replaces its `state`."""
+    """A monitor environment whose row this transaction holds; each decision replaces its `state`.
+
+    `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32).
+    """
 
     id: int
     monitor_id: int
@@ -49,6 +70,17 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     is_muted: bool
     rules: MonitorRules
     state: EnvironmentState
+    former: tuple[FormerRules, ...] = ()
+
+    def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
+        """Return the rules that held for a message received at `at`, after the id of their snapshot."""
+        held = held_at(self.former, at)
+        return (self.config_id, self.rules) if held is None else (held.config_id, held.rules)
+
+    def rules_until(self, tick: datetime) -> MonitorRules:
+        """Return the rules that held at a tick."""
+        held = held_until(self.former, tick)
+        return self.rules if held is None else held.rules
 
     @property
     def off_since(self) -> datetime | None:
@@ -96,7 +128,7 @@ LOCK_SQL = """
            me.status, me.last_checkin, me.last_ok_at, me.last_ok_received_at,
            me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
            me.unjudged_until, me.failure_streak, me.failure_streak_started_at, me.ok_streak,
-           me.limit_minute, me.limit_count, me.first_timeout_at, me.has_deferred
+           me.limit_minute, me.limit_count, me.first_timeout_at, me.has_deferred, me.spans
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
      WHERE me.id = ANY(%s::bigint[]) {condition}
@@ -106,9 +138,15 @@ LOCK_SQL = """
 CONFIGURATION_SQL = """
     SELECT id, project_id, name, slug, status, is_upserting, owner, config_id, disabled_at,
            schedule_type, crontab, interval, interval_unit, timezone,
-           checkin_margin, max_runtime, failure_threshold, recovery_threshold
+           checkin_margin, max_runtime, failure_threshold, recovery_threshold, rules_since
       FROM monitors_monitor
      WHERE id = ANY(%s::bigint[])
+"""
+FORMER_SQL = """
+    SELECT f.monitor_id, f.until, f.config_id, s.config
+      FROM monitors_formerrules f JOIN monitors_configsnapshot s ON s.id = f.config_id
+     WHERE f.monitor_id = ANY(%s::bigint[])
+     ORDER BY f.monitor_id, f.until
 """
 STATE_COLUMNS = {
     "status": "text",
@@ -129,14 +167,18 @@ STATE_COLUMNS = {
     "limit_count": "integer",
     "first_timeout_at": "timestamptz",
     "has_deferred": "boolean",
+    "spans": "jsonb",
 }
 
 
-def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -> dict[int, LockedEnvironment]:
+def lock_environments(
+    ids: Collection[int], *, due_at: datetime | None = None, since: datetime | None = None
+) -> dict[int, LockedEnvironment]:
     """Lock rows in id order and return them by id, in that order, with the configuration in force.
 
     With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock).
-    Rows that do not exist any more are left out too. Two statements. Needs a transaction.
+    Rows that do not exist any more are left out too. Needs a transaction. Two statements; and one more if any of the
+    monitors was edited at `since` or later, or has an older slot waiting (D32): then its former rules come along.
     """
     if not ids:
         return {}
@@ -150,7 +192,31 @@ def lock_environments(ids: Collection[int], *, due_at: datetime | None = None) -
         row[0]: row
         for row in fetch_rows(CONFIGURATION_SQL, [array_literal("bigint", sorted({row[1] for row in rows}))])
     }
-    return {row[0]: _locked(row, configurations[row[1]]) for row in rows}
+    environments = {row[0]: _locked(row, configurations[row[1]]) for row in rows}
+    edited = {row[1] for row in rows if row[-1] is not None}
+    if since is not None:
+        edited |= {
+            id_ for id_, *_, edited_at in configurations.values() if edited_at is not None and edited_at >= since
+        }
+    if edited:
+        know_former_rules([one for one in environments.values() if one.monitor_id in edited])
+    return environments
+
+
+def know_former_rules(environments: Collection[LockedEnvironment]) -> None:
+    """Have these environments know all rules that their monitors had before (D32). One statement."""
+    former = load_former_rules({environment.monitor_id for environment in environments})
+    for environment in environments:
+        environment.former = former.get(environment.monitor_id, ())
+
+
+def load_former_rules(monitor_ids: Collection[int]) -> dict[int, tuple[FormerRules, ...]]:
+    """Return the rules that these monitors had before, oldest first, by monitor; those that are still known."""
+    former: dict[int, tuple[FormerRules, ...]] = {}
+    for monitor_id, until, config_id, text in fetch_rows(FORMER_SQL, [array_literal("bigint", sorted(monitor_ids))]):
+        rules = _rules_in(msgspec.json.decode(text))
+        former[monitor_id] = (*former.get(monitor_id, ()), FormerRules(until, config_id, rules))
+    return former
 
 
 def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
@@ -158,7 +224,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
     last_checkin, last_ok_at, last_ok_received_at = clock[:3]
     pending_slot, next_checkin, next_checkin_latest = clock[3:]
     unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:21]
-    first_timeout_at, has_deferred = row[21:]
+    first_timeout_at, has_deferred, spans = row[21:]
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -173,7 +239,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         disabled_at=configuration[8],
         shard=shard,
         is_muted=is_muted,
-        rules=shared_rules(*configuration[9:]),
+        rules=shared_rules(*configuration[9:18]),
         state=EnvironmentState(
             status=_STATUSES[status],
             last_checkin=last_checkin,
@@ -192,6 +258,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
             limit_count=limit_count,
             first_timeout_at=first_timeout_at,
             has_deferred=has_deferred,
+            spans=() if spans is None else read_spans(spans),
         ),
     )
 
@@ -202,21 +269,21 @@ def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:
         "SELECT id, config FROM monitors_configsnapshot WHERE id = ANY(%s::bigint[])",
         [array_literal("bigint", sorted(config_ids))],
     )
-    return {
-        id_: shared_rules(
-            schedule_type=config["schedule_type"],
-            crontab=config["crontab"],
-            interval=config["interval"],
-            interval_unit=config["interval_unit"],
-            timezone=config["timezone"],
-            margin_minutes=config["checkin_margin"],
-            max_runtime_minutes=config["max_runtime"],
-            failure_threshold=config["failure_threshold"],
-            recovery_threshold=config["recovery_threshold"],
-        )
-        for id_, text in rows
-        for config in (msgspec.json.decode(text),)
-    }
+    return {id_: _rules_in(msgspec.json.decode(text)) for id_, text in rows}
+
+
+def _rules_in(config: Mapping[str, Any]) -> MonitorRules:
+    return shared_rules(
+        schedule_type=config["schedule_type"],
+        crontab=config["crontab"],
+        interval=config["interval"],
+        interval_unit=config["interval_unit"],
+        timezone=config["timezone"],
+        margin_minutes=config["checkin_margin"],
+        max_runtime_minutes=config["max_runtime"],
+        failure_threshold=config["failure_threshold"],
+        recovery_threshold=config["recovery_threshold"],
+    )
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:
@@ -242,6 +309,7 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
             state.limit_count,
             state.first_timeout_at,
             state.has_deferred,
+            state.spans or None,
         )
         for environment in environments
         for state in (environment.state,)

@@ -2,7 +2,8 @@
 
 The pointer (`pending_slot`) is the oldest slot that nobody has accounted for. A check-in moves it past everything that
 the check-in serves; the clock steps it slot by slot (D1); an edit of what is expected sets it anew from now (D10).
-It never moves back except by an edit, so no slot is judged twice.
+It never moves back except by an edit, so no slot is judged twice. What was expected before an edit and waits for the
+clock still has pointers of its own (`monitors.spans`, D32); the functions here know one pointer and one set of rules.
 
 A check-in serves no slot whose deadline is at or before its reception (D20), whether or not the clock has come to judge
 that slot: a late clock loses no miss. Such a slot stays where it is, and what the check-in does serve is remembered as
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 
 from monitors.coverage import MISSED, UNKNOWN, DeafMinutes, judge_slot
 from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early, why_unreadable
-from monitors.state import EnvironmentState, MonitorRules, ServedAhead
+from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead
 
 NOTHING_DEAF = DeafMinutes()
 LOOK_AGAIN = timedelta(minutes=10)
@@ -27,12 +28,16 @@ class DueSlot(msgspec.Struct, frozen=True, gc=False):
     """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that.
 
     If part of the time up to there was deaf, `deadline` is the tick that the slot was put off to. `is_unknown`: nobody
-    can say that the job did not report, since we would not have heard it (D2, D4).
+    can say that the job did not report, since we would not have heard it (D2, D4). `former` are the rules that it is
+    judged by if they are no longer those of its monitor (D32). `because` says why it is unknown, if it is for none of
+    these reasons.
     """
 
     slot: datetime
     deadline: datetime
     is_unknown: bool = False
+    former: FormerRules | None = None
+    because: str | None = None
 
 
 def expect_after_beginning(
@@ -82,11 +87,13 @@ def has_slot_come_since(
     began_for: datetime | None,
     at: datetime,
     early_tolerance: timedelta,
+    counted_since: datetime | None = None,
 ) -> bool:
     """Tell whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
 
     `began_for` is the slot that the run belongs to (its expected time). A slot has come `early_tolerance` before it,
     as for a run that begins then (D12). Slots of an interval are counted anew from each run that begins.
+    `counted_since`: up to there other rules held, whose slots are not asked for (D32).
     """
     schedule = rules.schedule
     if why_unreadable(schedule):
@@ -97,6 +104,8 @@ def has_slot_come_since(
         anchor = anchor or anchor_for(schedule, served)
         assert anchor is not None, "intervals are counted from an anchor"
         served = max(served, anchor.at)
+    if counted_since is not None:
+        served = max(served, counted_since)
     slot = next_slot(schedule, served, anchor)
     if slot is None:
         return False
@@ -215,6 +224,7 @@ def expect_nothing(state: EnvironmentState) -> EnvironmentState:
         anchor=None,
         served_ahead=(),
         unjudged_until=None,
+        spans=(),
     )
 
 
@@ -225,6 +235,7 @@ def decide_due_slots(
     tick: datetime,
     deaf: DeafMinutes = NOTHING_DEAF,
     all_unknown: bool = False,
+    until: datetime | None = None,
 ) -> tuple[list[DueSlot], EnvironmentState]:
     """Return the slots that are due at `tick`, oldest first, and the state with the pointer behind them.
 
@@ -233,7 +244,8 @@ def decide_due_slots(
     tick: slots whose window was wholly deaf are unknown; one whose window was so in part stays where it is, with a
     later deadline, until a whole margin of minutes has been listened to (D2). Slots that fall due when nobody had
     listened for a week are stepped over at once and not returned: the clock incident stands for them. `all_unknown`:
-    the clock's decision is that we hear too little to judge anybody at this tick (D4).
+    the clock's decision is that we hear too little to judge anybody at this tick (D4). `until`: no later slot is looked
+    at, since other rules hold from there on (D32).
     """
     if why_unreadable(rules.schedule):
         return _set_aside(state, tick=tick)
@@ -243,7 +255,7 @@ def decide_due_slots(
         # It can be read again, by itself: by a new tz database, or the old one.
         state = _step(replace(state, unjudged_until=tick), rules, tick=tick)
     while state.pending_slot is not None and state.next_checkin_latest is not None:
-        if state.next_checkin_latest > tick:
+        if state.next_checkin_latest > tick or (until is not None and state.pending_slot > until):
             break
         slot = state.pending_slot
         verdict = judge_slot(slot, margin_minutes=rules.margin_minutes, tick=tick, deaf=deaf) if deaf else MISSED

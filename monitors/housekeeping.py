@@ -6,11 +6,14 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 
-from monitors.models import ConfigSnapshot
+from monitors.changes import JUDGES_SQL
+from monitors.models import MARGIN_MINUTES_MAX, ConfigSnapshot
 from monitors.pruning import PIECE_ROWS_MAX, kept_since, remove_piece
 
 LATE = timedelta(days=10)
 """A run may take words for a week, and its day is dropped a day later: so long after its check-ins a snapshot stays."""
+
+FORMER_RULES_KEPT = timedelta(minutes=MARGIN_MINUTES_MAX) + LATE
 
 
 def prune_config_snapshots(*, now: datetime) -> int:
@@ -18,7 +21,7 @@ def prune_config_snapshots(*, now: datetime) -> int:
 
     A check-in refers to what was in force when it came, so a snapshot outlives its last use by as long as check-ins are
     kept, and by CONFIG_SNAPSHOT_RETENTION_DAYS at least. If either is 0 snapshots are kept for ever. Returns how many
-    were removed. Whoever puts one in force locks it (`monitors.services.attach_config_snapshots`).
+    were removed. Whoever puts one in force locks it (`monitors.changes.attach_config_snapshots`).
     """
     days, checkin_days = settings.CONFIG_SNAPSHOT_RETENTION_DAYS, settings.CHECKIN_RETENTION_DAYS
     if not days or not checkin_days:
@@ -37,6 +40,21 @@ def prune_config_snapshots(*, now: datetime) -> int:
             )
     condition = f"unused_since < %s AND NOT {in_force}"
     return remove_piece("monitors_configsnapshot", condition, [before], order_by="unused_since")
+
+
+def prune_former_rules(*, now: datetime) -> int:
+    """Remove one piece of the rules that monitors had before; returns how many.
+
+    They go once no slot or run of then can still fall due and no message of then be taken, and no slot waits for the
+    clock that is to be judged by them (D32).
+    """
+    return remove_piece(
+        "monitors_formerrules",
+        f"until < %s AND NOT {JUDGES_SQL}",
+        [now - FORMER_RULES_KEPT],
+        order_by="until",
+        alias="f",
+    )
 
 
 def _in_force() -> str:

@@ -15,7 +15,7 @@ from django.db.models import F, Q
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.sharding import SHARDS_MAX
-from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead, Span
 
 MARGIN_MINUTES_MAX = 40_320  # 28 days
 RUNTIME_MINUTES_MAX = 10_080  # 7 days
@@ -129,6 +129,9 @@ class Monitor(models.Model):
     disabled_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when it judges nothing; empty while it is active."
     )
+    rules_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the rules hold, if they were ever edited (D32)."
+    )
     is_muted = models.BooleanField(default=False)
     is_upserting = models.BooleanField(
         default=False, help_text="The newest new check-in carried the configuration, so edits here may be overwritten."
@@ -209,6 +212,26 @@ class Monitor(models.Model):
     def schedule(self) -> Schedule:
         """Return the schedule columns as a value. Every write path checks them; a hand in the database does not."""
         return read_schedule(self.schedule_type, self.crontab, self.interval, self.interval_unit, self.timezone)
+
+
+class FormerRules(models.Model):
+    """The rules that a monitor had until an edit, for what came before it and is not judged yet (D32).
+
+    Until is exclusive for messages (one that brings a configuration is judged by it) and inclusive for slots and ticks.
+    """
+
+    monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="former_rules", db_index=False)
+    until = models.DateTimeField()
+    config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [
+            # Of two edits at one instant, the first says what held before.
+            models.UniqueConstraint(fields=["monitor", "until"], name="former_rules_unique_until"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.monitor} until {self.until}"
 
 
 class ConfigChange(models.Model):
@@ -323,6 +346,7 @@ class MonitorEnvironment(models.Model):
     limit_count = models.PositiveIntegerField(default=0)
     first_timeout_at = models.DateTimeField(null=True, blank=True)
     has_deferred = models.BooleanField(default=False, db_default=False)
+    spans = models.JSONField(null=True, blank=True)
     created_at = models.DateTimeField()
 
     objects = MonitorEnvironmentQuerySet.as_manager()
@@ -355,6 +379,12 @@ class MonitorEnvironment(models.Model):
             models.CheckConstraint(
                 condition=Q(served_ahead__isnull=True) | Q(pending_slot__isnull=False),
                 name="monitor_environment_served_ahead_of_a_slot",
+            ),
+            # What has several pointers has one that waits, and its columns sum them up (D32).
+            models.CheckConstraint(
+                condition=Q(spans__isnull=True)
+                | Q(pending_slot__isnull=False, served_ahead__isnull=True, anchor_at__isnull=True),
+                name="monitor_environment_spans_summed_up",
             ),
             # A run of failures ends with an ok and a run of oks with a failure: never both at once (D5, D6).
             models.CheckConstraint(
@@ -405,4 +435,5 @@ class MonitorEnvironment(models.Model):
             limit_count=self.limit_count,
             first_timeout_at=self.first_timeout_at,
             has_deferred=self.has_deferred,
+            spans=msgspec.convert(self.spans or (), tuple[Span, ...]),
         )

@@ -90,18 +90,20 @@ def kept_since(now: datetime, days: int) -> datetime | None:
     return now - timedelta(days=days) if days else None
 
 
-def remove_piece(table: str, condition: str, parameters: Sequence[Any], *, key: str = "id", order_by: str) -> int:
+def remove_piece(
+    table: str, condition: str, parameters: Sequence[Any], *, key: str = "id", order_by: str, alias: str = "old"
+) -> int:
     """Remove up to PIECE_ROWS_MAX rows of a table that nothing refers to; returns how many. One statement.
 
-    `condition` and `order_by` are about the row `old`. Rows that are locked are left for the next run. All texts are
-    constants of the code.
+    `condition` and `order_by` are about the row `old`, or as `alias` calls it. Rows that are locked are left for the
+    next run. All texts are constants of the code.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             DELETE FROM {table} WHERE {key} = ANY(ARRAY(
-                SELECT {key} FROM {table} AS old WHERE {condition}
-                 ORDER BY {order_by} LIMIT %s FOR UPDATE OF old SKIP LOCKED))
+                SELECT {key} FROM {table} AS {alias} WHERE {condition}
+                 ORDER BY {order_by} LIMIT %s FOR UPDATE OF {alias} SKIP LOCKED))
             """,  # noqa: S608 - names come from constants
             [*parameters, PIECE_ROWS_MAX],
         )

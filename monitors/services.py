@@ -3,90 +3,23 @@
 Lock order, everywhere: monitor rows in id order, the number of shards, then environment rows in id order.
 """
 
-import hashlib
-import json
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
-from monitors.environments import LockedEnvironment, lock_environments, save_environments
-from monitors.expectation import expect_after_repair, expect_from_now, expect_no_more, expect_nothing
+from monitors.bulk import array_literal, insert_new, insert_rows, update_rows
+from monitors.changes import CHANGEABLE_COLUMNS, Edit, attach_config_snapshots, write_changes
+from monitors.environments import lock_environments, save_environments
 from monitors.layout import hold_shard_count
-from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Environment, Monitor, MonitorEnvironment, Project
+from monitors.models import Environment, Monitor, MonitorEnvironment, Project
 from monitors.querysets import MonitorEnvironmentQuerySet
-from monitors.schedule import why_unreadable
 from monitors.sharding import shard_of
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
-
-CONFIGURATION_FIELDS = (
-    "schedule_type",
-    "crontab",
-    "interval",
-    "interval_unit",
-    "timezone",
-    "checkin_margin",
-    "max_runtime",
-    "failure_threshold",
-    "recovery_threshold",
-)
-CHANGEABLE_COLUMNS = {
-    "slug": "text",
-    "name": "text",
-    "status": "text",
-    "schedule_type": "text",
-    "crontab": "text",
-    "interval": "integer",
-    "interval_unit": "text",
-    "timezone": "text",
-    "checkin_margin": "integer",
-    "max_runtime": "integer",
-    "failure_threshold": "smallint",
-    "recovery_threshold": "smallint",
-    "is_upserting": "boolean",
-    "is_config_locked": "boolean",
-    "refused_changes": "jsonb",
-    "owner": "text",
-    "config_id": "bigint",
-    "disabled_at": "timestamptz",
-}
-
-
-def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
-    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements.
-
-    Needs a transaction: the snapshots are held until they are referred to.
-    """
-    configs: dict[str, dict[str, Any]] = {}
-    by_digest: dict[str, list[Monitor]] = {}
-    for monitor in monitors:
-        config = {field: getattr(monitor, field) for field in CONFIGURATION_FIELDS}
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        configs[digest] = config
-        by_digest.setdefault(digest, []).append(monitor)
-    if not configs:
-        return
-    ids: dict[str, int] = {}
-    while missing := sorted(configs.keys() - ids.keys()):
-        insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in missing])
-        ids |= _hold_snapshots(missing)
-    for digest, alike in by_digest.items():
-        for monitor in alike:
-            monitor.config_id = ids[digest]
-
-
-def _hold_snapshots(digests: Collection[str]) -> dict[str, int]:
-    """Return the ids of those that are there, so that they stay: housekeeping leaves alone what is locked (D42)."""
-    rows = fetch_rows(
-        "SELECT sha256, id FROM monitors_configsnapshot WHERE sha256 = ANY(%s::text[]) ORDER BY id FOR KEY SHARE",
-        [array_literal("text", sorted(digests))],
-    )
-    return dict(rows)
 
 
 def create_monitors(monitors: Sequence[Monitor]) -> None:
@@ -136,148 +69,8 @@ def _apply_changes(
 ) -> None:
     ids = MonitorEnvironment.objects.filter(monitor_id__any_of=before).values_list("id", flat=True)
     environments = lock_environments(list(ids))
-    write_changes(monitors, before=before, environments=environments.values(), now=now)
+    write_changes([Edit(monitor, now) for monitor in monitors], before=before, environments=environments.values())
     save_environments(environments.values())
-
-
-def write_changes(
-    monitors: Sequence[Monitor],
-    *,
-    before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
-    environments: Iterable[LockedEnvironment],
-    now: datetime,
-) -> None:
-    """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
-
-    `before` holds status and rules as they were. A changed schedule, time zone, margin or runtime and a re-enabled
-    monitor expect their next check-in counted from `now` in every environment; a disabled or deleted one expects
-    nothing. Runs in progress get their new deadline. The number of statements does not grow with the monitors.
-
-    `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
-    being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
-    saves them.
-    """
-    if not monitors:
-        return
-    attach_config_snapshots(monitors)
-    enabled = _note_since_when_disabled(monitors, before, now=now)
-    update_rows(
-        "monitors_monitor",
-        CHANGEABLE_COLUMNS,
-        [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors],
-    )
-    changed = {monitor.id: monitor for monitor in monitors}
-    for environment in environments:
-        monitor = changed.get(environment.monitor_id)
-        if monitor is None:
-            continue
-        environment.monitor_name, environment.monitor_slug = monitor.name, monitor.slug
-        environment.monitor_status = MonitorStatus(monitor.status)
-        environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
-        environment.config_id, environment.rules = monitor.config_id, monitor.rules()
-        environment.disabled_at = monitor.disabled_at
-        if _expects_anew(monitor, before[monitor.id]):
-            environment.state = _expected_anew(environment.state, monitor, before[monitor.id][1], now=now)
-    _end_what_fell_due_unjudged(enabled, now=now)
-    _move_deadlines(
-        [monitor for monitor in monitors if before[monitor.id][1].max_runtime_minutes < monitor.max_runtime], now=now
-    )
-
-
-def _expects_anew(monitor: Monitor, before: tuple[MonitorStatus, MonitorRules]) -> bool:
-    status, rules = before
-    new = monitor.rules()
-    expected = (rules.schedule, rules.margin_minutes, rules.max_runtime_minutes)
-    return status != monitor.status or expected != (new.schedule, new.margin_minutes, new.max_runtime_minutes)
-
-
-def _expected_anew(
-    state: EnvironmentState, monitor: Monitor, before: MonitorRules, *, now: datetime
-) -> EnvironmentState:
-    if state.status is EnvironmentStatus.PENDING_DELETION or monitor.status == MonitorStatus.PENDING_DELETION:
-        return expect_nothing(state)
-    was_readable = not why_unreadable(before.schedule)
-    if monitor.status == MonitorStatus.ACTIVE:
-        if not was_readable:
-            return expect_after_repair(state, monitor.rules(), now=now)
-        return expect_from_now(state, monitor.rules(), now=now)
-    if monitor.disabled_at == now and was_readable:
-        return expect_no_more(state, now=now)
-    return expect_nothing(state)
-
-
-def _note_since_when_disabled(
-    monitors: Iterable[Monitor], before: Mapping[int, tuple[MonitorStatus, MonitorRules]], *, now: datetime
-) -> dict[int, datetime]:
-    """Keep the instant at which monitors are disabled; return the ids of those that are enabled, with since when not.
-
-    Needed for what the clock has not come to when a monitor changes (D23).
-    """
-    enabled: dict[int, datetime] = {}
-    for monitor in monitors:
-        was_active = before[monitor.id][0] is MonitorStatus.ACTIVE
-        if monitor.status == MonitorStatus.ACTIVE:
-            if not was_active:
-                enabled[monitor.id] = monitor.disabled_at or datetime.min.replace(tzinfo=UTC)
-            monitor.disabled_at = None
-        elif was_active:
-            monitor.disabled_at = now
-    return enabled
-
-
-def _end_what_fell_due_unjudged(enabled: Mapping[int, datetime], *, now: datetime) -> None:
-    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
-
-    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
-    """
-    if not enabled:
-        return
-    checkins = apps.get_model("checkins", "CheckIn")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE {checkins._meta.db_table} AS c
-               SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
-                   unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
-                   finished_status = NULL, finished_at = NULL,
-                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
-              FROM unnest(%s::bigint[], %s::timestamptz[]) AS enabled (monitor_id, disabled_at),
-                   monitors_monitorenvironment me
-             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
-               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= %s
-            """,  # noqa: S608 - the table name comes from the model
-            [list(enabled), list(enabled.values()), now],
-        )
-
-
-def _move_deadlines(monitors: Sequence[Monitor], *, now: datetime) -> None:
-    """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
-
-    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
-    """
-    if not monitors:
-        return
-    # Check-ins live in a higher app; the model is found by name, as relations do.
-    checkins = apps.get_model("checkins", "CheckIn")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE {checkins._meta.db_table} AS c
-               SET timeout_at = greatest(
-                       c.timeout_at,
-                       least(c.date_updated + make_interval(mins => new.max_runtime),
-                             c.date_added + make_interval(mins => %s)))
-              FROM unnest(%s::bigint[], %s::integer[]) AS new (monitor_id, max_runtime), monitors_monitorenvironment me
-             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
-               AND c.timeout_at > %s
-            """,  # noqa: S608 - the table name comes from the model
-            [
-                RUNTIME_MINUTES_MAX,
-                [monitor.id for monitor in monitors],
-                [monitor.max_runtime for monitor in monitors],
-                now,
-            ],
-        )
 
 
 def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetime) -> None:

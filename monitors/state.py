@@ -56,6 +56,34 @@ class ServedAhead:
     received_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FormerRules:
+    """Rules that a monitor had until an edit at `until`, and the configuration snapshot that holds them (D32)."""
+
+    until: datetime
+    config_id: int
+    rules: MonitorRules
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The slot pointer of the time between two edits, while the clock has still to judge a slot of it (D32).
+
+    No slot after `until`, the instant of the edit that ended it, belongs to it; the newest span has none. `is_off`: at
+    `until` the monitor was disabled, and nothing that falls due later is judged (D23). The rest as in
+    `EnvironmentState`.
+    """
+
+    until: datetime | None
+    pending_slot: datetime | None
+    next_checkin_latest: datetime | None
+    next_checkin: datetime | None = None
+    anchor: Anchor | None = None
+    served_ahead: tuple[ServedAhead, ...] = ()
+    unjudged_until: datetime | None = None
+    is_off: bool = False
+
+
 class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The live state of one monitor environment, as its row holds it.
 
@@ -70,6 +98,9 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     All three are empty together: before the first check-in, and while the monitor is disabled.
     `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
     two seconds of every minute, and any time that the clock was away.
+    `spans` is empty unless slots that came before an edit wait for the clock (D32): then it holds a pointer for each
+    set of rules, oldest first, and the columns sum them up: the oldest slot, the earliest deadline, the newest
+    expected time. `monitors.spans` reads and makes them.
 
     `last_ok_at` is the newest start of a run whose ok was counted, `last_ok_received_at` when the newest of these was
     received.
@@ -93,6 +124,7 @@ class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     anchor: Anchor | None = None
     served_ahead: tuple[ServedAhead, ...] = ()
     unjudged_until: datetime | None = None
+    spans: tuple[Span, ...] = ()
     failure_streak: int = 0
     failure_streak_started_at: datetime | None = None
     ok_streak: int = 0

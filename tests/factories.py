@@ -32,9 +32,9 @@ from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, 
 from incidents import evidence
 from incidents.models import Incident, Issue, Message, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
+from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
-from monitors.services import attach_config_snapshots
 from monitors.sharding import shard_of
 from tests.messages import make_message
 

@@ -26,7 +26,7 @@ from tests.messages import make_config, make_message, run_id
 
 pytestmark = pytest.mark.django_db
 
-DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 40]
+DECISIONS = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 23, 31, 32, 40]
 
 
 def at(text):
@@ -394,6 +394,150 @@ def test_d20_an_end_received_at_the_deadline_is_late(received, status, clock):
     story.hears("ok", received, run=1)
     story.clock("10:40")
     assert (story.run(1).status, story.run(1).finished_status) == (status, "ok" if status == "timeout" else None)
+
+
+def test_d32_a_slot_that_waits_for_its_deadline_when_the_schedule_changes_is_missed_by_the_rules_of_then():
+    story = Story(crontab="30 10 * * *", checkin_margin=10)
+    story.hears("ok", "10:00:40")
+    assert story.clock("10:35") == []
+    update_monitor(story.monitor.id, {"crontab": "0 12 * * *", "checkin_margin": 1}, now=at("10:35"))
+    assert (story.row().next_checkin, story.row().next_checkin_latest) == (at("12:00"), at("10:40"))
+    assert story.clock("10:39") == []
+    assert story.clock("11:59") == [("missed", "10:30", "10:40")]
+    assert story.clock("12:02") == [("missed", "12:00", "12:01")]
+
+
+def test_d32_a_clock_that_stood_still_over_an_edit_judges_each_slot_by_the_rules_of_its_time():
+    story = Story(crontab="* * * * *", checkin_margin=1)
+    story.hears("ok", "10:00:10")
+    update_monitor(story.monitor.id, {"crontab": "0 * * * *"}, now=at("10:20"))
+    missed = [("missed", f"10:{minute:02}", f"10:{minute + 1:02}") for minute in range(1, 21)]
+    assert story.clock("10:59") == missed
+    assert story.clock("11:01") == [("missed", "11:00", "11:01")]
+    assert CheckIn.objects.filter(status="missed").count() == 21
+
+
+def test_d32_a_shorter_margin_hurries_no_slot_that_came_before_it():
+    story = Story(crontab="0 * * * *", checkin_margin=30)
+    story.hears("ok", "10:00:10")
+    story.clock("11:05")
+    update_monitor(story.monitor.id, {"checkin_margin": 1}, now=at("11:05:20"))
+    assert story.clock("11:29") == []
+    story.hears("ok", "11:29:30")
+    assert story.clock("12:01") == [("missed", "12:00", "12:01")]
+
+
+def test_d32_a_job_that_comes_late_serves_the_slot_of_before_the_edit_and_no_later_one():
+    story = Story(crontab="0 * * * *", checkin_margin=20)
+    story.hears("ok", "10:00:10")
+    update_monitor(story.monitor.id, {"crontab": "*/15 * * * *", "checkin_margin": 5}, now=at("11:10"))
+    story.hears("ok", "11:12", run=7)
+    assert story.run(7).expected_time == at("11:00")
+    assert story.clock("11:21") == [("missed", "11:15", "11:20")]
+
+
+def test_d32_every_edit_keeps_the_rules_of_before_it():
+    """The clock stands still while somebody edits three times: nothing is lost, nothing doubled."""
+    story = Story(crontab="*/10 * * * *", checkin_margin=3)
+    story.hears("ok", "10:00:10")
+    update_monitor(story.monitor.id, {"crontab": "*/4 * * * *"}, now=at("10:15"))
+    update_monitor(story.monitor.id, {"checkin_margin": 1}, now=at("10:21"))
+    update_monitor(story.monitor.id, {"crontab": "0 0 * * *"}, now=at("10:25"))
+    assert story.clock("11:00") == [
+        ("missed", "10:10", "10:13"),
+        ("missed", "10:16", "10:19"),
+        ("missed", "10:20", "10:23"),
+        ("missed", "10:24", "10:25"),
+    ]
+    assert story.row().spans is None
+
+
+def test_d32_a_miss_is_shown_with_the_configuration_that_it_was_judged_by():
+    story = Story(crontab="0 * * * *", checkin_margin=20)
+    story.hears("ok", "10:00:10", run=1)
+    update_monitor(story.monitor.id, {"crontab": "30 * * * *", "checkin_margin": 2}, now=at("11:10"))
+    story.clock("11:20")
+    missed = CheckIn.objects.get(status="missed")
+    assert missed.config_id == story.run(1).config_id
+    assert Occurrence.objects.get().explanation["margin_minutes"] == 20
+
+
+def test_d32_an_edit_before_the_slot_expects_it_no_more():
+    """D10: what has not come yet is expected by the new rules alone."""
+    story = Story(crontab="30 10 * * *", checkin_margin=10)
+    story.hears("ok", "10:00:10")
+    update_monitor(story.monitor.id, {"crontab": "0 12 * * *"}, now=at("10:29:59"))
+    assert (story.row().spans, story.row().next_checkin_latest) == (None, at("12:10"))
+    assert story.clock("11:59") == []
+
+
+def test_d32_what_was_due_before_a_monitor_was_disabled_is_judged_though_it_is_enabled_again():
+    """D23: what fell due while it was disabled is unknown, and the clock finds both later."""
+    story = Story(crontab="*/10 * * * *", checkin_margin=5)
+    story.hears("ok", "10:00:10")
+    set_monitors_status([story.monitor.id], MonitorStatus.DISABLED, now=at("10:22"))
+    set_monitors_status([story.monitor.id], MonitorStatus.ACTIVE, now=at("10:34"))
+    story.clock("10:44")
+    judged = CheckIn.objects.exclude(status="ok").order_by("date_added")
+    assert list(judged.values_list("date_added", "status", "unknown_because")) == [
+        (at("10:10"), "missed", None),
+        (at("10:20"), "unknown", "disabled"),
+    ]
+    assert story.clock("10:45") == [("missed", "10:40", "10:45")]
+
+
+def test_d32_the_threshold_is_that_of_the_tick_which_finds_the_failure():
+    story = Story(crontab="*/10 * * * *", checkin_margin=5)
+    story.hears("ok", "10:00:10")
+    update_monitor(story.monitor.id, {"failure_threshold": 2}, now=at("10:12"))
+    story.clock("10:15")
+    assert (story.open_incidents(), story.row().failure_streak) == (0, 1)
+
+
+def test_d31_start_and_end_with_other_runtimes_give_the_same_in_one_batch_as_in_two():
+    seen = []
+    for sizes in ([2], [1, 1]):
+        story = Story(crontab="0 * * * *", max_runtime=30)
+        story.hears("ok", "10:00:10")
+        words = [
+            make_message(
+                "in_progress",
+                monitor=story.monitor,
+                at=at("11:00"),
+                run=1,
+                config=make_config("0 * * * *", max_runtime_minutes=10),
+            ),
+            make_message(
+                "ok",
+                monitor=story.monitor,
+                at=at("11:12"),
+                run=1,
+                config=make_config("0 * * * *", max_runtime_minutes=60),
+            ),
+        ]
+        for size in sizes:
+            receive(words[:size], now=at("11:13"))
+            words = words[size:]
+        seen.append((story.run(1).status, story.run(1).finished_status, story.clock("11:30")))
+    assert seen[0] == seen[1]
+    assert seen[0] == ("in_progress", "ok", [("timeout", "11:00", "11:10")])
+
+
+def test_d23_the_end_of_a_run_in_a_deleted_environment_is_stored_and_not_counted():
+    for makes_a_new_one in (False, True):
+        story = Story(crontab="0 * * * *", max_runtime=30)
+        story.hears("in_progress", "10:00", run=1)
+        deleted = story.row()
+        delete_environments(story.monitor.id, ["production"])
+        if makes_a_new_one:
+            story.hears("ok", "10:01")
+        assert story.hears("error", "10:02", run=1) == []
+        run = story.run(1)
+        assert (run.status, run.monitor_environment_id, run.failed_at) == ("error", deleted.id, None)
+        deleted.refresh_from_db()
+        assert (deleted.status, deleted.failure_streak) == ("pending_deletion", 0)
+        others = MonitorEnvironment.objects.filter(monitor=story.monitor).exclude(id=deleted.id)
+        assert others.count() == makes_a_new_one
 
 
 def test_d40_what_people_set_can_be_locked():

@@ -18,8 +18,8 @@ from drills.simulation.account import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage
 from drills.simulation.world import KEY, MONITORS, SHARDS, START, BatchStored, TickApplied, World
 from monitors.apps import set_up_session
+from monitors.changes import attach_config_snapshots
 from monitors.models import IngestKey, Monitor, Project
-from monitors.services import attach_config_snapshots
 
 SETTINGS = {
     "ALERT_EMAIL_TO": ["people@example.org"],

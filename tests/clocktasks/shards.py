@@ -12,8 +12,8 @@ from clocktasks.ledger import finish_ticks
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
+from monitors.changes import attach_config_snapshots
 from monitors.models import Environment, Monitor, MonitorEnvironment
-from monitors.services import attach_config_snapshots
 from monitors.sharding import shard_of
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 

@@ -21,8 +21,8 @@ from clocktasks.clock import whole_minute
 from clocktasks.models import AppliedTick, Tick
 from clocktasks.services import advance_ledger
 from incidents.models import Incident
+from monitors.changes import attach_config_snapshots
 from monitors.models import Environment, Monitor, MonitorEnvironment
-from monitors.services import attach_config_snapshots
 from monitors.sharding import shard_of
 from monitors.wallclock import ClockSpeed, utcnow
 from tests.clocktasks.shards import rows, tick_by_tick, undone

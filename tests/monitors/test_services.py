@@ -11,9 +11,9 @@ from checkins.models import CheckIn
 from checkins.services import receive
 from clocktasks.services import mark_timeouts
 from incidents.models import Incident
+from monitors.changes import attach_config_snapshots
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment
 from monitors.services import (
-    attach_config_snapshots,
     create_monitor,
     delete_environments,
     delete_monitors,
@@ -99,7 +99,11 @@ def test_d10_changing_what_is_expected_counts_from_now_in_every_environment(chan
         monitor=monitor, environment__name="overdue", last_checkin=NOW - timedelta(days=3)
     )
     update_monitor(monitor.id, changes, now=NOW + 3 * MINUTE)
-    assert [times(row) for row in [*rows, overdue]] == [expected] * 3
+    assert [times(row) for row in rows] == [expected] * 2
+    # What came before is still judged by the rules of then (D32): three days ago at 11:00, with a margin of 2.
+    assert times(overdue) == ["11:00", expected[1], "11:02"]
+    newest = overdue.state().spans[-1]
+    assert [f"{at:%H:%M}" for at in (newest.pending_slot, newest.next_checkin, newest.next_checkin_latest)] == expected
 
 
 @pytest.mark.parametrize(
@@ -120,14 +124,16 @@ def test_d10_an_environment_that_heard_nothing_still_expects_nothing():
     assert times(row) == [None] * 3
 
 
-def test_d10_slots_that_the_clock_has_not_judged_yet_are_forgotten():
+def test_d32_slots_that_the_clock_has_not_judged_yet_wait_with_the_rules_of_then():
     """The clock is away: 10:05 and 10:10 wait to be judged, and the check-in of 10:12 is remembered beside them."""
     row = MonitorEnvironmentFactory()
     receive([make_message("ok", monitor=row.monitor, at=NOW + 12 * MINUTE)], now=NOW + 12 * MINUTE)
     row.refresh_from_db()
     assert (times(row), len(row.served_ahead)) == (["10:05", "10:15", "10:06"], 1)
     update_monitor(row.monitor_id, {"checkin_margin": 3}, now=NOW + 13 * MINUTE)
-    assert (times(row), row.served_ahead) == (["10:15", "10:15", "10:18"], None)
+    assert (times(row), row.served_ahead) == (["10:05", "10:15", "10:06"], None)
+    older, newest = row.state().spans
+    assert (older.until, len(older.served_ahead), newest.pending_slot) == (NOW + 13 * MINUTE, 1, NOW + 15 * MINUTE)
 
 
 def test_an_edit_points_the_monitor_at_another_snapshot_and_old_check_ins_keep_theirs():

@@ -20,9 +20,10 @@ from clocktasks.models import AppliedTick, ClockIncident, HeldTick, Tick
 from incidents.housekeeping import prune_incidents, prune_issues, prune_notifications, prune_occurrences
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors import pruning
-from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_sessions
+from monitors.changes import attach_config_snapshots
+from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
 from monitors.models import ConfigSnapshot, Monitor
-from monitors.services import attach_config_snapshots, update_monitor
+from monitors.services import update_monitor
 from tests import factories
 from tests.factories import NOW
 
@@ -195,19 +196,27 @@ def test_d42_a_configuration_goes_when_it_is_in_force_nowhere_and_its_check_ins_
     update_monitor(monitor.id, {"checkin_margin": 7}, now=NOW)
     new = Monitor.objects.get().config_id
     assert prune_config_snapshots(now=NOW) == 0
-    assert prune_config_snapshots(now=NOW + 100 * DAY) == 0
+    assert [prune_former_rules(now=NOW + days * DAY) for days in (38, 39)] == [0, 1], (
+        "slots of then may still be judged"
+    )
+    since = NOW + 39 * DAY
+    assert prune_config_snapshots(now=since) == 0
+    assert prune_config_snapshots(now=since + 100 * DAY) == 0
     assert snapshots() == {old, new}
-    assert prune_config_snapshots(now=NOW + 100 * DAY + SECOND) == 1
+    assert prune_config_snapshots(now=since + 100 * DAY + SECOND) == 1
     assert snapshots() == {new}
 
 
 def test_d42_a_configuration_that_is_in_force_again_starts_anew():
     monitor = factories.MonitorFactory(checkin_margin=1)
     update_monitor(monitor.id, {"checkin_margin": 7}, now=NOW)
+    prune_former_rules(now=LATER)
     prune_config_snapshots(now=NOW)
     update_monitor(monitor.id, {"checkin_margin": 1}, now=NOW)
+    prune_former_rules(now=LATER)
     prune_config_snapshots(now=NOW + DAY)
     update_monitor(monitor.id, {"checkin_margin": 7}, now=NOW)
+    prune_former_rules(now=LATER)
     assert prune_config_snapshots(now=NOW + 101 * DAY) == 0
 
 
@@ -215,6 +224,7 @@ def test_d42_without_an_end_of_check_ins_configurations_stay_too(settings):
     settings.CHECKIN_RETENTION_DAYS = 0
     monitor = factories.MonitorFactory()
     update_monitor(monitor.id, {"checkin_margin": 7}, now=NOW)
+    prune_former_rules(now=LATER)
     prune_config_snapshots(now=NOW)
     assert prune_config_snapshots(now=LATER) == 0
 
@@ -223,6 +233,7 @@ def test_d42_without_an_end_of_check_ins_configurations_stay_too(settings):
 def test_d42_a_configuration_that_is_just_being_put_in_force_is_left_alone():
     monitor = factories.MonitorFactory()
     update_monitor(monitor.id, {"checkin_margin": 7}, now=NOW)
+    prune_former_rules(now=LATER)
     prune_config_snapshots(now=NOW)
     returning = factories.MonitorFactory.build(project=monitor.project, checkin_margin=monitor.checkin_margin)
     with transaction.atomic():

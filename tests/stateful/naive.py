@@ -4,7 +4,7 @@ It shares no code with what it judges but the lists of slots (`monitors.schedule
 stores no counter: streaks, results and slots are counted out anew from the whole history whenever somebody asks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from monitors.schedule import Anchor, Schedule, anchor_for, serves_early, slots_between
@@ -45,6 +45,28 @@ class Ending:
     oks_to_recover: int
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A slot that the clock has still to judge by itself: its deadline, and since when its monitor was off, if it was.
+
+    It was lost to a message that came too late, or it came before an edit or before its monitor was disabled (D32).
+    """
+
+    slot: datetime
+    deadline: datetime
+    off: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Former:
+    """What a monitor expected until an edit; `counts`: the edit changed what is expected, not only thresholds."""
+
+    until: datetime
+    schedule: Schedule
+    failures_to_open: int
+    counts: bool
+
+
 @dataclass
 class Job:
     """What a monitor expects."""
@@ -56,6 +78,15 @@ class Job:
     oks_to_recover: int = 1
     disabled_at: datetime | None = None
     places: list["Place"] = field(default_factory=list)
+    former: list[Former] = field(default_factory=list)
+
+    def is_edited(self, now: datetime, *, counts: bool) -> None:
+        """Remember the rules until now."""
+        self.former.append(Former(now, self.schedule, self.failures_to_open, counts))
+
+    def failures_to_open_at(self, tick: datetime) -> int:
+        """The threshold that held at a tick, however late the clock comes to it."""
+        return next((one.failures_to_open for one in self.former if one.until >= tick), self.failures_to_open)
 
 
 @dataclass
@@ -72,7 +103,7 @@ class Place:
     waiting: list["Ending"] = field(default_factory=list)  # what is not counted before the clock was there (D29)
     ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
     slots: dict[str, list[datetime]] = field(default_factory=lambda: {"served": [], "missed": [], "unknown": []})
-    overdue: list[datetime] = field(default_factory=list)  # lost to a message that came too late; the clock is behind
+    overdue: list[Lost] = field(default_factory=list)
     reference: datetime | None = None  # all slots up to here are accounted for, or overdue
     anchor: Anchor | None = None
     failing: bool = False
@@ -148,10 +179,22 @@ class Place:
 
     def begins_anew(self, run: Run, now: datetime) -> bool:
         """Whether a start without id is no heartbeat of this run: a slot came since, which it does not serve (D22)."""
+        since = run.start
+        for former in self.job.former:
+            if not former.counts or former.until <= run.start:
+                continue
+            schedule, served = former.schedule, since
+            if since == run.start and schedule.crontab is not None:
+                served = serves_early(schedule, run.start, run.waited_for, None, TOLERANCE) or run.start
+            if slots_between(schedule, served, min(former.until, now), anchor_for(schedule, since)):
+                return True
+            since = former.until
         schedule = self.job.schedule
         served = serves_early(schedule, run.start, run.waited_for, self.anchor, TOLERANCE) or run.start
         if self.anchor is not None:  # The newest run that began counts the interval anew.
             served = max(served, self.anchor.at)
+        if since > run.start:
+            served = max(served, since)
         return bool(slots_between(schedule, served, now + TOLERANCE, self.anchor))
 
     def _deadline(self, run: Run, now: datetime) -> datetime:
@@ -176,9 +219,10 @@ class Place:
     def next_tick(self) -> datetime:
         """The tick at which the next thing is due: a slot that nothing served, or a deadline (D20)."""
         coming = self.next_slot()
-        slots = [*self.overdue, *([] if coming is None else [coming])]
+        slots = [lost.deadline for lost in self.overdue]
+        slots += [] if coming is None else [coming + self.job.margin]
         deadlines = [run.deadline for run in self.runs if run.status == "in_progress" and run.deadline is not None]
-        due = min([*(slot + self.job.margin for slot in slots), *deadlines], default=None)
+        due = min([*slots, *deadlines], default=None)
         if due is None:
             return datetime.max.replace(tzinfo=UTC)
         return minute_of(due) if minute_of(due) == due else minute_of(due) + MINUTE
@@ -237,6 +281,13 @@ class Place:
         Returns the slot that was waited for.
         """
         self.heard = True
+        of_before = [lost for lost in self.overdue if lost.deadline > now]
+        self.slots["served"] += [lost.slot for lost in of_before]
+        self.overdue = [lost for lost in self.overdue if lost not in of_before]
+        waited_for = self._serves_by_the_rules_of_now(now)
+        return of_before[0].slot if of_before else waited_for
+
+    def _serves_by_the_rules_of_now(self, now: datetime) -> datetime | None:
         schedule, margin = self.job.schedule, self.job.margin
         if self.reference is None:
             self.reference = serves_early(schedule, now, None, None, TOLERANCE) or now
@@ -253,22 +304,28 @@ class Place:
             return waiting  # One more run for a slot that was served a moment early.
         in_time = slots_between(schedule, last_lost, served_until, self.anchor)
         self.slots["served"] += in_time
-        self.overdue += lost
+        self.overdue += [Lost(slot, slot + margin) for slot in lost]
         self.reference, self.anchor = served_until, anchor
         return waiting
 
     def starts_anew(self, now: datetime) -> None:
-        """An edit, or the monitor was switched on: what was expected so far is forgotten (D10)."""
-        self.overdue = []
+        """After an edit, or when the monitor was switched on, what follows is counted from now (D10)."""
         self.reference = self.anchor = None
-        if self.job.disabled_at is None and self.heard:
-            self.reference, self.anchor = now, anchor_for(self.job.schedule, now)
+        if self.job.disabled_at is not None or not self.heard:
+            return
+        schedule = self.job.schedule
+        self.reference, self.anchor = now, anchor_for(schedule, now)
+        newest, coming = max(run.start for run in self.runs), self.next_slot()
+        early = serves_early(schedule, newest, coming, self.anchor, TOLERANCE)
+        if early is not None and early > now:  # The newest run began a moment before a slot of the new rules (D12).
+            self.reference, self.anchor = early, anchor_for(schedule, early, self.anchor)
 
-    def is_disabled(self, now: datetime) -> None:
-        """Slots that have come still wait for their deadlines; nothing else is expected (D23)."""
+    def keeps_what_came(self, now: datetime) -> None:
+        """Slots that have come still wait for their deadlines, by the rules of then (D23, D32)."""
         if self.reference is not None:
             come = slots_between(self.job.schedule, self.reference, now, self.anchor)
-            self.overdue += [slot for slot in come if slot not in self.slots["missed"]]
+            judged = self.slots["missed"]
+            self.overdue += [Lost(slot, slot + self.job.margin) for slot in come if slot not in judged]
         self.reference = self.anchor = None
 
     def is_enabled(self, since: datetime, now: datetime) -> None:
@@ -276,6 +333,7 @@ class Place:
         for run in self.runs:
             if run.status == "in_progress" and run.deadline is not None and since < run.deadline <= now:
                 self._gives_up_unjudged(run)
+        self.overdue = [replace(lost, off=lost.off or since) for lost in self.overdue]
         self.starts_anew(now)
 
     def _gives_up_unjudged(self, run: Run) -> None:
@@ -292,23 +350,25 @@ class Place:
     def tick(self, tick: datetime) -> None:
         """One minute of the clock: misses, then timeouts, each oldest first."""
         margin = self.job.margin
-        due = [slot for slot in self.overdue if slot + margin <= tick]
+        due = [lost for lost in self.overdue if lost.deadline <= tick]
+        self.overdue = [lost for lost in self.overdue if lost not in due]
         if self.reference is not None:
             coming = slots_between(self.job.schedule, self.reference, tick - margin, self.anchor)
-            due += [slot for slot in coming if slot not in self.slots["missed"]]
-        off = self.job.disabled_at
-        for slot in due:
-            if off is not None and slot + margin > off:
-                self.slots["unknown"].append(slot)
+            due += [Lost(slot, slot + margin) for slot in coming if slot not in self.slots["missed"]]
+        failures_to_open = self.job.failures_to_open_at(tick)
+        for lost in due:
+            since = lost.off or self.job.disabled_at
+            if since is not None and lost.deadline > since:
+                self.slots["unknown"].append(lost.slot)
                 continue
-            self.slots["missed"].append(slot)
-            self._failed(self.job.failures_to_open)
-        self.overdue = [slot for slot in self.overdue if slot not in due]
+            self.slots["missed"].append(lost.slot)
+            self._failed(failures_to_open)
+        off = self.job.disabled_at
         for run in sorted(self.runs, key=lambda r: r.start):
             if run.status == "in_progress" and run.deadline is not None and run.deadline <= tick:
                 if off is not None and run.deadline > off:
                     self._gives_up_unjudged(run)
                     continue
                 run.status, run.deadline = "timeout", None
-                self._failed(self.job.failures_to_open)
+                self._failed(failures_to_open)
         self.count_what_waits()

@@ -226,6 +226,7 @@ class ClockMachine(RuleBasedStateMachine):
         elif what == "thresholds":
             columns = {"failure_threshold": value[0], "recovery_threshold": value[1]}
             update_monitor(self.monitors[number].id, columns, now=self.now)
+            job.is_edited(self.now, counts=False)
             job.failures_to_open, job.oks_to_recover = value
         else:
             since = job.disabled_at
@@ -234,7 +235,7 @@ class ClockMachine(RuleBasedStateMachine):
             job.disabled_at = self.now if since is None else None
             for place in job.places:
                 if since is None:
-                    place.is_disabled(self.now)
+                    place.keeps_what_came(self.now)
                 else:
                     place.is_enabled(since, self.now)
         while settle_stranded():
@@ -246,6 +247,10 @@ class ClockMachine(RuleBasedStateMachine):
         job = self.jobs[number]
         update_monitor(self.monitors[number].id, columns, now=self.now)
         changed = any(getattr(job, name) != value for name, value in values.items())
+        if changed:
+            job.is_edited(self.now, counts=True)
+            for place in job.places:
+                place.keeps_what_came(self.now)
         for name, value in values.items():
             setattr(job, name, value)
         if changed:

@@ -1,0 +1,325 @@
+"""Editing monitors: what follows from it for what they expect, and the rules that held until then (shell; D10, D32).
+
+Lock order: see `monitors.services`. Callers lock; nothing here does.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+
+from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
+from monitors.environments import ALWAYS, LockedEnvironment
+from monitors.expectation import expect_nothing
+from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Monitor
+from monitors.schedule import why_unreadable
+from monitors.spans import counts_alike, expect_after_edit, expect_no_more
+from monitors.state import EnvironmentState, EnvironmentStatus, FormerRules, MonitorRules, MonitorStatus
+
+CONFIGURATION_FIELDS = (
+    "schedule_type",
+    "crontab",
+    "interval",
+    "interval_unit",
+    "timezone",
+    "checkin_margin",
+    "max_runtime",
+    "failure_threshold",
+    "recovery_threshold",
+)
+CHANGEABLE_COLUMNS = {
+    "slug": "text",
+    "name": "text",
+    "status": "text",
+    "schedule_type": "text",
+    "crontab": "text",
+    "interval": "integer",
+    "interval_unit": "text",
+    "timezone": "text",
+    "checkin_margin": "integer",
+    "max_runtime": "integer",
+    "failure_threshold": "smallint",
+    "recovery_threshold": "smallint",
+    "is_upserting": "boolean",
+    "is_config_locked": "boolean",
+    "refused_changes": "jsonb",
+    "owner": "text",
+    "config_id": "bigint",
+    "disabled_at": "timestamptz",
+    "rules_since": "timestamptz",
+}
+
+
+def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
+    """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements.
+
+    Needs a transaction: the snapshots are held until they are referred to.
+    """
+    configs: dict[str, dict[str, Any]] = {}
+    by_digest: dict[str, list[Monitor]] = {}
+    for monitor in monitors:
+        config = {field: getattr(monitor, field) for field in CONFIGURATION_FIELDS}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        configs[digest] = config
+        by_digest.setdefault(digest, []).append(monitor)
+    if not configs:
+        return
+    ids: dict[str, int] = {}
+    while missing := sorted(configs.keys() - ids.keys()):
+        insert_new([ConfigSnapshot(sha256=digest, config=configs[digest]) for digest in missing])
+        ids |= _hold_snapshots(missing)
+    for digest, alike in by_digest.items():
+        for monitor in alike:
+            monitor.config_id = ids[digest]
+
+
+def _hold_snapshots(digests: Collection[str]) -> dict[str, int]:
+    """Return the ids of those that are there, so that they stay: housekeeping leaves alone what is locked (D42)."""
+    rows = fetch_rows(
+        "SELECT sha256, id FROM monitors_configsnapshot WHERE sha256 = ANY(%s::text[]) ORDER BY id FOR KEY SHARE",
+        [array_literal("text", sorted(digests))],
+    )
+    return dict(rows)
+
+
+@dataclass(slots=True)
+class Edit:
+    """A monitor as an edit at `at` leaves it."""
+
+    monitor: Monitor
+    at: datetime
+
+
+def write_changes(
+    edits: Sequence[Edit],
+    *,
+    before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
+    environments: Iterable[LockedEnvironment],
+) -> None:
+    """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
+
+    `edits` of one monitor come in order; its row is written as the last one leaves it. `before` holds status and rules
+    as they were. A changed schedule, time zone, margin or runtime and a re-enabled monitor expect their next check-in
+    counted from the edit in every environment; a disabled or deleted one expects nothing. What came before the edit
+    goes on being judged by the rules of then, which are kept (D32). Runs in progress get their new deadline. The number
+    of statements does not grow with the monitors.
+
+    `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
+    being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
+    saves them.
+    """
+    if not edits:
+        return
+    config_ids = {edit.monitor.id: edit.monitor.config_id for edit in reversed(edits)}
+    attach_config_snapshots(edit.monitor for edit in edits)
+    changes = _in_order(edits, before, config_ids)
+    monitors = {edit.monitor.id: edit.monitor for edit in edits}
+    update_rows(
+        "monitors_monitor",
+        CHANGEABLE_COLUMNS,
+        [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors.values()],
+    )
+    _keep_former_rules(changes)
+    by_monitor: dict[int, list[_Change]] = {}
+    for change in changes:
+        by_monitor.setdefault(change.monitor.id, []).append(change)
+    for environment in environments:
+        monitor = monitors.get(environment.monitor_id)
+        if monitor is None:
+            continue
+        for change in by_monitor[monitor.id]:
+            if change.expects_anew:
+                environment.state = _expected_anew(environment.state, change, environment.former)
+            if change.former is not None:
+                environment.former = (*environment.former, change.former)
+        environment.monitor_name, environment.monitor_slug = monitor.name, monitor.slug
+        environment.monitor_status = MonitorStatus(monitor.status)
+        environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
+        environment.config_id, environment.rules = monitor.config_id, monitor.rules()
+        environment.disabled_at = monitor.disabled_at
+    _end_what_fell_due_unjudged(changes)
+    _move_deadlines(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An edit with what it changes: the rules `before`, and since when the monitor was disabled until then, if it was.
+
+    `former` are the rules before with their end, if the edit changes any.
+    """
+
+    monitor: Monitor
+    at: datetime
+    before: MonitorRules
+    rules: MonitorRules
+    off_since: datetime | None
+    expects_anew: bool
+    former: FormerRules | None
+
+
+def _in_order(
+    edits: Sequence[Edit],
+    before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
+    config_ids: Mapping[int, int],
+) -> list[_Change]:
+    """Say what each edit changes; `config_ids` are the snapshots of the rules before the first of each monitor.
+
+    An edit that comes later counts from no earlier instant than the one before it, whatever the clocks of hosts say.
+    Notes on the monitors since when they are disabled (D23), and since when their rules hold.
+    """
+    known = {id_: (status, rules, config_ids[id_]) for id_, (status, rules) in before.items()}
+    since = {edit.monitor.id: (edit.monitor.rules_since, edit.monitor.disabled_at) for edit in reversed(edits)}
+    changes = []
+    for edit in edits:
+        monitor = edit.monitor
+        status, rules, config_id = known[monitor.id]
+        rules_since, disabled_at = since[monitor.id]
+        at = edit.at if rules_since is None else max(edit.at, rules_since)
+        was_active, new = status is MonitorStatus.ACTIVE, monitor.rules()
+        off_since = None if was_active else disabled_at or ALWAYS
+        if monitor.status == MonitorStatus.ACTIVE:
+            disabled_at = None
+        elif was_active:
+            disabled_at = at
+        former = None if new == rules else FormerRules(at, config_id, rules)
+        monitor.disabled_at, monitor.rules_since = disabled_at, rules_since if former is None else at
+        expects_anew = status != monitor.status or not counts_alike(rules, new)
+        changes.append(_Change(monitor, at, rules, new, off_since, expects_anew, former))
+        known[monitor.id] = (MonitorStatus(monitor.status), new, monitor.config_id)
+        since[monitor.id] = monitor.rules_since, disabled_at
+    return changes
+
+
+FORMER_RULES_MAX = 100
+"""Former rules that are known of a monitor, besides those by which a slot is still to be judged."""
+JUDGES_SQL = """
+    EXISTS (
+        SELECT FROM monitors_monitorenvironment me
+         CROSS JOIN LATERAL jsonb_array_elements(
+               CASE jsonb_typeof(me.spans) WHEN 'array' THEN me.spans ELSE '[]' END) AS span
+         WHERE me.monitor_id = f.monitor_id
+           AND f.until = (SELECT min(until) FROM monitors_formerrules
+                           WHERE monitor_id = f.monitor_id AND until >= (span ->> 'until')::timestamptz))
+"""
+"""Whether a slot is still to be judged by the former rules `f` (`monitors.spans`)."""
+
+
+def _keep_former_rules(changes: Iterable[_Change]) -> None:
+    """Keep the rules that held until these edits, and forget the oldest ones of who edits again and again."""
+    rows = [
+        (change.monitor.id, change.former.until, change.former.config_id)
+        for change in changes
+        if change.former is not None
+    ]
+    if not rows:
+        return
+    kinds = {"monitor_id": "bigint", "until": "timestamptz", "config_id": "bigint"}
+    insert_rows("monitors_formerrules", kinds, rows, tail="ON CONFLICT DO NOTHING")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            DELETE FROM monitors_formerrules AS f USING unnest(%s::bigint[]) AS edited (id)
+             WHERE f.monitor_id = edited.id
+               AND f.until < (SELECT until FROM monitors_formerrules WHERE monitor_id = edited.id
+                               ORDER BY until DESC OFFSET %s LIMIT 1)
+               AND NOT {JUDGES_SQL}
+            """,  # noqa: S608 - a constant
+            [array_literal("bigint", sorted({row[0] for row in rows})), FORMER_RULES_MAX - 1],
+        )
+
+
+def _expected_anew(state: EnvironmentState, change: _Change, former: Sequence[FormerRules]) -> EnvironmentState:
+    monitor = change.monitor
+    if state.status is EnvironmentStatus.PENDING_DELETION or monitor.status == MonitorStatus.PENDING_DELETION:
+        return expect_nothing(state)
+    is_active = monitor.status == MonitorStatus.ACTIVE
+    is_alike = counts_alike(change.before, change.rules) and not why_unreadable(change.before.schedule)
+    if not is_active and change.off_since is None and is_alike:
+        return expect_no_more(state, change.before, former, now=change.at)
+    return expect_after_edit(
+        state,
+        change.before,
+        change.rules,
+        former,
+        now=change.at,
+        early_tolerance=timedelta(seconds=settings.EARLY_CHECKIN_SECONDS),
+        off_since=change.off_since,
+        is_active=is_active,
+    )
+
+
+def _end_what_fell_due_unjudged(changes: Iterable[_Change]) -> None:
+    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
+
+    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
+    """
+    enabled = {
+        change.monitor.id: (change.off_since, change.at)
+        for change in changes
+        if change.off_since is not None and change.monitor.status == MonitorStatus.ACTIVE
+    }
+    if not enabled:
+        return
+    checkins = apps.get_model("checkins", "CheckIn")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE {checkins._meta.db_table} AS c
+               SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
+                   unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
+                   finished_status = NULL, finished_at = NULL,
+                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
+              FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[])
+                   AS enabled (monitor_id, disabled_at, enabled_at),
+                   monitors_monitorenvironment me
+             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= enabled.enabled_at
+            """,  # noqa: S608 - the table name comes from the model
+            [list(enabled), [since for since, _ in enabled.values()], [at for _, at in enabled.values()]],
+        )
+
+
+def _move_deadlines(changes: Iterable[_Change]) -> None:
+    """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
+
+    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
+    One statement, or as many as one monitor is given longer runtimes, since what one leaves alone stays so.
+    """
+    longer: dict[int, list[_Change]] = {}
+    for change in changes:
+        if change.before.max_runtime_minutes < change.rules.max_runtime_minutes:
+            longer.setdefault(change.monitor.id, []).append(change)
+    while longer:
+        _move_deadlines_once([own.pop(0) for own in longer.values()])
+        longer = {id_: own for id_, own in longer.items() if own}
+
+
+def _move_deadlines_once(changes: Sequence[_Change]) -> None:
+    # Check-ins live in a higher app; the model is found by name, as relations do.
+    checkins = apps.get_model("checkins", "CheckIn")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE {checkins._meta.db_table} AS c
+               SET timeout_at = greatest(
+                       c.timeout_at,
+                       least(c.date_updated + make_interval(mins => new.max_runtime),
+                             c.date_added + make_interval(mins => %s)))
+              FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS new (monitor_id, max_runtime, at),
+                   monitors_monitorenvironment me
+             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.timeout_at > new.at
+            """,  # noqa: S608 - the table name comes from the model
+            [
+                RUNTIME_MINUTES_MAX,
+                [change.monitor.id for change in changes],
+                [change.rules.max_runtime_minutes for change in changes],
+                [change.at for change in changes],
+            ],
+        )

@@ -1,0 +1,394 @@
+"""What is expected before and after edits: an edit loses no slot, and hurries none (pure; D32).
+
+An edit counts what is expected anew from its own instant on (D10). Slots that had come until then and that nobody has
+accounted for go on being judged by the rules that held: with their margin, when the clock gets there, however late it
+is. So a state may hold several slot pointers, a *span* for each set of rules: from one edit to the next. Most states
+hold one, and then all of this is a call of `monitors.expectation`.
+
+`former` are the rules that a monitor had before its present ones, oldest first; a caller that gives none says that
+nothing older than the newest edit is asked about.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from monitors import expectation
+from monitors.coverage import DeafMinutes
+from monitors.expectation import (
+    NOTHING_DEAF,
+    DueSlot,
+    decide_due_slots,
+    expect_after_beginning,
+    expect_after_repair,
+    expect_from_now,
+    expect_nothing,
+    expected_slot,
+    has_slot_come_since,
+)
+from monitors.schedule import anchor_for, next_slot, serves_early, why_unreadable
+from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead, Span
+
+SPANS_MAX = 20
+"""Spans that an environment holds at once, the newest included. Each has a slot that waits, so there are as many only
+if a clock stands still, or margins are long, while somebody edits again and again. Then the two oldest become one,
+whose earlier slots are unknown: a row must not grow with what somebody sends."""
+
+
+def held_at(former: Sequence[FormerRules], at: datetime) -> FormerRules | None:
+    """Return the rules that held for a message received at `at`; None if they are the present ones.
+
+    A message that brings a configuration is judged by it.
+    """
+    return next((one for one in former if one.until > at), None)
+
+
+def held_until(former: Sequence[FormerRules], until: datetime) -> FormerRules | None:
+    """Return the rules that held until `until`, or at a tick then: a tick does not see what came with it (D20)."""
+    return next((one for one in former if one.until >= until), None)
+
+
+def rules_since(
+    rules: MonitorRules, former: Sequence[FormerRules], since: datetime
+) -> list[tuple[datetime, MonitorRules]]:
+    """Return the edits after `since`, in order: when, and the rules from then on."""
+    edits = [one for one in former if one.until > since]
+    if not edits:
+        return []
+    following = [*(one.rules for one in edits[1:]), rules]
+    return [(one.until, then) for one, then in zip(edits, following, strict=True)]
+
+
+def counts_alike(one: MonitorRules, other: MonitorRules) -> bool:
+    """Tell whether an edit from one to the other leaves alone what is expected (D10)."""
+    return (one.schedule, one.margin_minutes, one.max_runtime_minutes) == (
+        other.schedule,
+        other.margin_minutes,
+        other.max_runtime_minutes,
+    )
+
+
+class _Part(NamedTuple):
+    """A span as a state of its own, with its rules. `former` is None in the newest, which has no `until` either."""
+
+    state: EnvironmentState
+    rules: MonitorRules
+    until: datetime | None = None
+    is_off: bool = False
+    former: FormerRules | None = None
+
+    def waits(self) -> bool:
+        """Tell whether a slot that belongs to this span has still to be judged."""
+        slot = self.state.pending_slot
+        return slot is not None and (self.until is None or slot <= self.until)
+
+
+def _parts(state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules]) -> list[_Part]:
+    if not state.spans:
+        return [_Part(state, rules)]
+    return list(_split(state, rules, former))
+
+
+def _split(state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules]) -> Iterator[_Part]:
+    for span in state.spans:
+        held = None if span.until is None else held_until(former, span.until)
+        own = replace(
+            state,
+            pending_slot=span.pending_slot,
+            next_checkin=span.next_checkin or span.pending_slot,
+            next_checkin_latest=span.next_checkin_latest,
+            anchor=span.anchor,
+            served_ahead=span.served_ahead,
+            unjudged_until=span.unjudged_until,
+            spans=(),
+        )
+        yield _Part(own, rules if held is None else held.rules, span.until, span.is_off, held)
+
+
+def _joined(parts: Sequence[_Part]) -> EnvironmentState:
+    """Return the state that holds these spans, the newest last, without those that are accounted for."""
+    newest = parts[-1]
+    older = [part for part in parts[:-1] if part.waits()]
+    while len(older) >= SPANS_MAX:
+        older[:2] = [_merged(*older[:2])]
+    if not older:
+        return newest.state
+    waiting = [part for part in (*older, newest) if part.state.pending_slot is not None]
+    deadlines = [at for part in waiting if (at := part.state.next_checkin_latest) is not None]
+    return replace(
+        newest.state,
+        pending_slot=older[0].state.pending_slot,
+        next_checkin=newest.state.next_checkin or older[-1].state.pending_slot,
+        next_checkin_latest=min(deadlines),
+        anchor=None,
+        served_ahead=(),
+        spans=tuple(_span(part) for part in (*older, newest)),
+    )
+
+
+def _span(part: _Part) -> Span:
+    state = part.state
+    return Span(
+        until=part.until,
+        pending_slot=state.pending_slot,
+        next_checkin_latest=state.next_checkin_latest,
+        next_checkin=state.next_checkin if part.until is None else None,
+        anchor=state.anchor,
+        served_ahead=state.served_ahead,
+        unjudged_until=state.unjudged_until,
+        is_off=part.is_off,
+    )
+
+
+def _merged(older: _Part, newer: _Part) -> _Part:
+    """Make one of the two oldest spans. Up to where the older ended, slots of the newer rules are unknown."""
+    slot, deadline, until = older.state.pending_slot, older.state.next_checkin_latest, older.until
+    assert slot is not None, "only spans that wait are kept"
+    assert deadline is not None, "a slot has a deadline"
+    assert until is not None, "an edit ended it"
+    state, schedule = newer.state, newer.rules.schedule
+    ahead: tuple[ServedAhead, ...] = ()
+    first = None if why_unreadable(schedule) else next_slot(schedule, until, state.anchor or anchor_for(schedule, slot))
+    if first is not None and state.pending_slot is not None and first < state.pending_slot:
+        ahead = (ServedAhead(first_slot=first, next_slot=state.pending_slot, anchor=state.anchor),)
+    merged = replace(
+        state,
+        pending_slot=slot,
+        next_checkin_latest=deadline,
+        served_ahead=(*ahead, *state.served_ahead),
+        unjudged_until=until,
+    )
+    return newer._replace(state=merged)
+
+
+# --- edits ----------------------------------------------------------------------------------------------------------
+
+
+def expect_after_edit(
+    state: EnvironmentState,
+    before: MonitorRules,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    now: datetime,
+    early_tolerance: timedelta,
+    off_since: datetime | None = None,
+    is_active: bool = True,
+) -> EnvironmentState:
+    """Return the state after an edit at `now` from the rules `before` to `rules`.
+
+    `off_since`: the monitor was disabled until `now`, since then; `is_active`: it is not, from now on. What the newest
+    run that began serves of the new rules, it serves: it may have been received after the edit, or just before a slot
+    (D12).
+    """
+    *parts, newest = _parts(state, before, former)
+    if why_unreadable(before.schedule):
+        fresh = expect_after_repair(newest.state, rules, now=now) if is_active else expect_nothing(newest.state)
+        return _joined([*parts, _Part(fresh, rules)])
+    parts.append(newest._replace(until=now if off_since is None else off_since, is_off=off_since is not None))
+    if not is_active:
+        return _joined([*parts, _Part(expect_nothing(newest.state), rules)])
+    fresh = expect_from_now(newest.state, rules, now=now)
+    if fresh.pending_slot is not None and fresh.last_checkin is not None:
+        fresh = expect_after_beginning(fresh, rules, received_at=fresh.last_checkin, early_tolerance=early_tolerance)
+    return _joined([*parts, _Part(fresh, rules)])
+
+
+def expect_no_more(
+    state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules], *, now: datetime
+) -> EnvironmentState:
+    """Return the state of an environment whose monitor was disabled at `now`: see `expectation.expect_no_more`."""
+    *parts, newest = _parts(state, rules, former)
+    return _joined([*parts, newest._replace(state=expectation.expect_no_more(newest.state, now=now))])
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def serve_slots(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    received_at: datetime,
+    early_tolerance: timedelta,
+) -> EnvironmentState:
+    """Return the state after a message that opens a run: it serves what it is in time for, by the rules of each slot.
+
+    What it serves of slots that came before an edit, it serves however long ago the edit was.
+    """
+    if not state.spans:
+        if state.pending_slot is None and held_at(former, received_at) is not None:
+            return _first_heard(state, rules, former, received_at=received_at, early_tolerance=early_tolerance)
+        return expect_after_beginning(state, rules, received_at=received_at, early_tolerance=early_tolerance)
+    parts = []
+    for part in _split(state, rules, former):
+        served = expect_after_beginning(
+            part.state, part.rules, received_at=received_at, early_tolerance=early_tolerance
+        )
+        ahead = served.served_ahead
+        is_beyond = (
+            part.until is not None and len(ahead) > len(part.state.served_ahead) and (ahead[-1].first_slot > part.until)
+        )
+        parts.append(part if is_beyond else part._replace(state=served))
+    return _joined(parts)
+
+
+def _first_heard(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    received_at: datetime,
+    early_tolerance: timedelta,
+) -> EnvironmentState:
+    """Count from a first message that was stored after edits which came after it, as if it had been stored at once."""
+    held = held_at(former, received_at)
+    assert held is not None, "there were edits"
+    before = held.rules
+    state = expect_after_beginning(state, before, received_at=received_at, early_tolerance=early_tolerance)
+    state = replace(state, last_checkin=state.last_checkin or received_at)
+    for at, then in rules_since(rules, former, received_at):
+        if not counts_alike(before, then):
+            state = expect_after_edit(state, before, then, former, now=at, early_tolerance=early_tolerance)
+        before = then
+    return state
+
+
+def slot_of_run(
+    state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules], *, received_at: datetime
+) -> datetime | None:
+    """Return the slot that a run which begins at `received_at` belongs to: see `expectation.expected_slot`."""
+    slot = None
+    for part in _parts(state, rules, former):
+        slot = expected_slot(part.state, part.rules, received_at=received_at)
+        if part.until is not None and slot is not None and slot <= part.until:
+            return slot
+    held = held_at(former, received_at)
+    return slot if held is None else _slot_of_extra_run(state, held, former, received_at=received_at)
+
+
+def _slot_of_extra_run(
+    state: EnvironmentState, held: FormerRules, former: Sequence[FormerRules], *, received_at: datetime
+) -> datetime | None:
+    """Return the slot that was coming when a run began that is stored after an edit, and that serves none.
+
+    An interval is counted from the newest run that is known, or from the edit before.
+    """
+    schedule = held.rules.schedule
+    if state.last_checkin is None or why_unreadable(schedule):
+        return None
+    if schedule.crontab is not None:
+        return next_slot(schedule, received_at, None)
+    earlier = [one.until for one in former if one.until <= received_at]
+    since = max([min(state.last_checkin, received_at), *earlier[-1:]])
+    return next_slot(schedule, since, anchor_for(schedule, since))
+
+
+def has_slot_come(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    began_at: datetime,
+    began_for: datetime | None,
+    at: datetime,
+    early_tolerance: timedelta,
+) -> bool:
+    """Tell whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
+
+    A slot is one of the rules that held when it came.
+    """
+    newest = _parts(state, rules, former)[-1].state
+    since, counted_since = began_at, None
+    held = held_at(former, began_at)
+    before = rules if held is None else held.rules
+    for until, then in rules_since(rules, former, began_at):
+        if counts_alike(before, then):
+            continue
+        if _has_come_between(before, since, min(until, at), began_for if since == began_at else None, early_tolerance):
+            return True
+        before, since, counted_since = then, until, until
+    return (counted_since is None or counted_since <= at) and has_slot_come_since(
+        newest,
+        rules,
+        began_at=began_at,
+        began_for=began_for,
+        at=at,
+        early_tolerance=early_tolerance,
+        counted_since=counted_since,
+    )
+
+
+def _has_come_between(
+    rules: MonitorRules, since: datetime, until: datetime, began_for: datetime | None, early_tolerance: timedelta
+) -> bool:
+    schedule = rules.schedule
+    if why_unreadable(schedule):
+        return False
+    served = serves_early(schedule, since, began_for, None, early_tolerance) if schedule.crontab is not None else None
+    slot = next_slot(schedule, served or since, anchor_for(schedule, since))
+    return slot is not None and slot <= until
+
+
+def longest_deadline(
+    rules: MonitorRules, former: Sequence[FormerRules], *, heard_at: datetime, latest: datetime
+) -> datetime:
+    """Return when a run that was heard of at `heard_at` is given up, at most `latest`.
+
+    A longer runtime that was set before then extends it (D31).
+    """
+
+    def after(some: MonitorRules) -> datetime:
+        return min(heard_at + timedelta(minutes=some.max_runtime_minutes), latest)
+
+    held = held_at(former, heard_at)
+    deadline = after(rules if held is None else held.rules)
+    for at, then in rules_since(rules, former, heard_at):
+        if deadline > at:
+            deadline = max(deadline, after(then))
+    return deadline
+
+
+# --- the clock ------------------------------------------------------------------------------------------------------
+
+
+def decide_due(
+    state: EnvironmentState,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    tick: datetime,
+    deaf: DeafMinutes = NOTHING_DEAF,
+    all_unknown: bool = False,
+) -> tuple[list[DueSlot], EnvironmentState]:
+    """Return the slots that are due at `tick` by the rules of their time, oldest first, and the state behind them.
+
+    See `expectation.decide_due_slots`. A slot that came before its monitor was disabled and fell due later is unknown
+    (D23), also if the monitor is enabled again.
+    """
+    if not state.spans:
+        return decide_due_slots(state, rules, tick=tick, deaf=deaf, all_unknown=all_unknown)
+    due: list[DueSlot] = []
+    parts = []
+    for part in _split(state, rules, former):
+        slots, after = decide_due_slots(
+            part.state, part.rules, tick=tick, deaf=deaf, all_unknown=all_unknown, until=part.until
+        )
+        if part.until is not None and slots and why_unreadable(part.rules.schedule):
+            after = expect_nothing(after)  # Nobody knows what came between that slot and the edit (D37).
+        for one in slots:
+            is_off = part.is_off and part.until is not None and one.deadline > part.until
+            due.append(
+                DueSlot(
+                    one.slot,
+                    one.deadline,
+                    is_unknown=one.is_unknown or is_off,
+                    former=part.former,
+                    because="disabled" if is_off else None,
+                )
+            )
+        parts.append(part._replace(state=after))
+    return due, _joined(parts)

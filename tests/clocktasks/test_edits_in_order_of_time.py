@@ -1,0 +1,169 @@
+"""D32: the same history of words and edits gives the same rows, however late the clock looked."""
+
+from dataclasses import dataclass
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from checkins.models import CheckIn
+from checkins.services import receive
+from monitors.models import Monitor, MonitorEnvironment
+from monitors.services import set_monitors_status, update_monitor
+from monitors.state import MonitorStatus
+from tests.clocktasks.test_order_of_time import a_monitor, at, rows, tick
+from tests.messages import make_config, make_message
+
+pytestmark = pytest.mark.django_db
+
+
+def every(minutes):
+    """The schedule columns of "every so many minutes of the hour"."""
+    return {"schedule_type": "crontab", "crontab": f"*/{minutes} * * * *", "interval": None, "interval_unit": None}
+
+
+def apart(minutes):
+    """The schedule columns of "so many minutes after the last run"."""
+    return {"schedule_type": "interval", "crontab": None, "interval": minutes, "interval_unit": "minute"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """A message of run number `run`, perhaps with a configuration."""
+
+    status: str
+    seconds: float
+    run: int | None
+    config: tuple[tuple[str, int], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a person changes of the monitor: its columns, or whether it is active."""
+
+    seconds: float
+    columns: tuple[tuple[str, object], ...] = ()
+    is_active: bool | None = None
+
+    def happen(self, monitor):
+        if self.is_active is None:
+            update_monitor(monitor.id, dict(self.columns), now=at(self.seconds))
+        else:
+            status = MonitorStatus.ACTIVE if self.is_active else MonitorStatus.DISABLED
+            set_monitors_status([monitor.id], status, now=at(self.seconds))
+
+
+def message(monitor, word):
+    config = None
+    if word.config is not None:
+        crontab, margin, runtime = (value for _, value in word.config)
+        config = make_config(f"*/{crontab} * * * *", checkin_margin_minutes=margin, max_runtime_minutes=runtime)
+    return make_message(
+        word.status, monitor=monitor, at=at(word.seconds), run=word.run, sent_at=at(word.seconds), config=config
+    )
+
+
+# A message at the instant of an edit is judged by the new rules: it comes after.
+instants = st.integers(1, 1_300).map(lambda half: half / 2)
+wholes = st.integers(1, 10).map(lambda minute: minute * 60.0)
+configurations = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)).map(
+    lambda values: tuple(zip(("crontab", "margin", "runtime"), values, strict=True))
+)
+words = st.builds(
+    Word,
+    st.sampled_from(["in_progress", "ok", "error"]),
+    instants,
+    st.sampled_from([None, 1, 2, 3, 4, 5, 6]),
+    st.none() | st.none() | st.none() | configurations,
+)
+columns = st.fixed_dictionaries(
+    {},
+    optional={
+        "checkin_margin": st.integers(1, 4),
+        "max_runtime": st.integers(1, 3),
+        "failure_threshold": st.integers(1, 2),
+        "recovery_threshold": st.integers(1, 2),
+    },
+)
+schedules: st.SearchStrategy[dict[str, object]] = (
+    st.just({}) | st.integers(1, 4).map(every) | st.integers(1, 4).map(apart)
+)
+edits = st.builds(
+    lambda seconds, fields, schedule: Edit(seconds, tuple((fields | schedule).items())),
+    instants | wholes,
+    columns,
+    schedules,
+)
+switches = st.builds(lambda seconds, is_active: Edit(seconds, is_active=is_active), instants, st.booleans())
+stories = st.tuples(
+    st.lists(words, min_size=2, max_size=10), st.lists(edits, min_size=1, max_size=5), st.lists(switches, max_size=2)
+).map(
+    lambda parts: sorted((one for part in parts for one in part), key=lambda one: (one.seconds, isinstance(one, Word)))
+)
+
+
+def told(monitor, story, *, ticks, batches):
+    """Tell a story with words in batches of so many and the clock at rest but at some of them; then it catches up.
+
+    A person's edit happens at once, also while words that came before it wait to be stored. Two exceptions: whether a
+    monitor is active decides when words are stored which of them it takes, and of two edits the one holds that is
+    stored last. There the words are stored before.
+    """
+    waiting: list[Word] = []
+    size, number = batches[0] + 1, 0
+
+    def store():
+        nonlocal waiting, size, number
+        if not waiting:
+            return
+        number += 1
+        if ticks is None or ticks[number % len(ticks)] == 0:
+            tick(int(waiting[0].seconds // 60))  # As far as the watermark lets it (P2).
+        receive([message(monitor, word) for word in waiting], now=at(waiting[-1].seconds))
+        waiting, size = [], batches[number % len(batches)] + 1
+
+    for one in story:
+        if isinstance(one, Edit):
+            if one.is_active is not None or any(word.config for word in waiting):
+                store()
+            if ticks is None:
+                tick(int(one.seconds // 60))
+            one.happen(monitor)
+        else:
+            waiting.append(one)
+            if len(waiting) >= size:
+                store()
+    store()
+    tick(20)
+
+
+def everything():
+    """All that people see, with the configurations that it was judged by and what is still to be judged."""
+    checkins = CheckIn.objects.order_by("date_added", "status", "date_updated")
+    return [
+        *rows(),
+        list(checkins.values_list("config__config", "unknown_because", flat=False)),
+        list(MonitorEnvironment.objects.values_list("spans", "anchor_at", "served_ahead")),
+        list(Monitor.objects.values_list("config__config", "rules_since")),
+    ]
+
+
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    story=stories,
+    lag=st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    batches=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    first=schedules,
+)
+def test_d32_the_same_history_with_edits_gives_the_same_rows_whatever_the_lag(story, lag, batches, first):
+    seen = []
+    for ticks, sizes in ((None, [0]), (lag, batches)):
+        with transaction.atomic():
+            monitor = a_monitor(**first)
+            told(monitor, story, ticks=ticks, batches=sizes)
+            seen.append(everything())
+            transaction.set_rollback(True)
+    in_time, late = seen
+    assert late == in_time
