@@ -393,7 +393,8 @@ class TestActions:
         assert deadline_of(current) is None
         assert deadline_of(row) < NOW, "what had come is left to the clock, which records it as unknown (D23)"
         assert "Enabled 1 monitor." in run(operator_client, LIST, "enable", [row.monitor]).text
-        assert deadline_of(row) > NOW
+        assert deadline_of(row) < NOW, "it still is the clock's, beside what is expected now (D32)"
+        assert row.state().spans[-1].next_checkin_latest > NOW
 
     def test_delete_goes_through_the_service_and_frees_the_slug(self, operator_client):
         row = factories.MonitorEnvironmentFactory(monitor__slug="nightly")
