@@ -133,7 +133,8 @@ class TestEditing:
         assert deadline_of(row) < NOW, "what had come is left to the clock, which records it as unknown (D23)"
         row.monitor.refresh_from_db()
         save(admin_client, row.monitor, status="active")
-        assert deadline_of(row) > NOW
+        assert deadline_of(row) < NOW, "it still is the clock's, beside what is expected now (D32)"
+        assert row.state().spans[-1].next_checkin_latest > NOW
 
     def test_a_monitor_stays_in_its_project(self, admin_client):
         monitor = factories.MonitorFactory()
