@@ -559,14 +559,12 @@ class Batcher:
             await asyncio.sleep(min(BEAT_SECONDS, to_minute))
             if not self._is_registered:
                 continue
-            floor, now = self._floor(), self.stamp()
             with suppress(Exception):
                 await self._stamped_while(
                     partial(
-                        nodes.beat,
-                        self.node_id,
-                        watermark=floor,
-                        now=now,
+                        self._say_there,
+                        watermark=self._floor(),
+                        now=self.stamp(),
                         spooled_count=self.spooled_count,
                         listening_since=self._listening_since,
                     )
@@ -611,7 +609,7 @@ class Batcher:
             await self._in_database(partial(self._register_orphan, orphan, self.stamp()))
             while orphan.count:
                 await self._in_database(partial(self._drain_once, orphan, self.stamp()))
-            await self._in_database(partial(_leave_orphan, orphan, self.stamp()))
+            await self._in_database(partial(self._leave_orphan, orphan, self.stamp()))
         finally:
             await self._on_disk(orphan.close)
 
@@ -680,13 +678,23 @@ class Batcher:
     def _register(self, floor: datetime, now: datetime) -> None:
         """Enter the node, and forget what its former process has stored and could not forget any more."""
         spool = self._open_spool()
+        self._tell_losses(spool)  # The row of the process before holds the clock; that of this one may not.
         registration = _register_node(spool, floor, now, listening_since=self._listening_since)
         with self._spool_lock:
             spool.forget(registration.spool_position)
         self._batch = max(self._batch, registration.batch)
         self._is_registered = True
 
+    def _tell_losses(self, spool: Spool) -> None:
+        """Have PostgreSQL know when a damaged spool has lost something: until then that holds the watermark (D43)."""
+        lost = spool.lost
+        if lost:
+            nodes.keep_losses(spool.node_id, lost)
+            with self._spool_lock:
+                spool.forget_losses(lost)
+
     def _register_orphan(self, spool: Spool, now: datetime) -> None:
+        self._tell_losses(spool)
         registration = _register_node(spool, now, now, listening_since=now)
         # Its process is dead, and registering has waited for what it had sent: what is not committed never will be.
         with self._spool_lock:
@@ -791,9 +799,19 @@ class Batcher:
             volume=volume,
         )
 
+    def _say_there(self, **what: Any) -> None:
+        nodes.beat(self.node_id, **what)
+        self._tell_losses(self._open_spool())
+
     def _leave(self, now: datetime) -> None:
+        self._tell_losses(self._open_spool())
         nodes.beat(self.node_id, watermark=now, now=now, spooled_count=0)
         nodes.deregister(self.node_id, now=now)
+
+    def _leave_orphan(self, spool: Spool, now: datetime) -> None:
+        self._tell_losses(spool)
+        nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
+        nodes.deregister(spool.node_id, now=now)
 
 
 def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_since: datetime) -> nodes.Registration:
@@ -805,11 +823,6 @@ def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_si
         pid=os.getpid(),
         listening_since=listening_since,
     )
-
-
-def _leave_orphan(spool: Spool, now: datetime) -> None:
-    nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
-    nodes.deregister(spool.node_id, now=now)
 
 
 def _describe_outage(registering: "asyncio.Future[Any]", patience: float) -> str:

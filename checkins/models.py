@@ -454,6 +454,27 @@ class ListeningSpan(models.Model):
         return f"{self.since:%Y-%m-%d %H:%M:%S} to {self.until:%Y-%m-%d %H:%M:%S}"
 
 
+class LostSpan(models.Model):
+    """A time in which an ingest node received check-ins that its damaged spool has lost: both ends included (D43).
+
+    Whoever listened then, what fell due is unknown: the check-in may have been among them.
+    """
+
+    node_id = models.UUIDField()
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(until__gte=models.F("since")), name="lost_span_ends_after_its_start"),
+            # A node may tell the same twice.
+            models.UniqueConstraint(fields=["until", "since", "node_id"], name="lost_span_told_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.since:%Y-%m-%d %H:%M:%S} to {self.until:%Y-%m-%d %H:%M:%S}"
+
+
 class MinuteVolume(models.Model):
     """How many messages a node received in a minute and stored: what the clock judges sudden silence by (D3).
 

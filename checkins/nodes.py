@@ -22,7 +22,7 @@ compared, so that a machine whose clock is wrong is neither dropped nor spared f
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -293,12 +293,37 @@ def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
     )
 
 
+def keep_losses(node_id: uuid.UUID, spans: Sequence[tuple[datetime, datetime]]) -> None:
+    """Remember between which reception times the node's spool has lost check-ins (D43). To do so again does nothing.
+
+    To be called before the node's watermark passes them, so that the clock has not judged these minutes yet. What the
+    node received before its watermark is stored: nothing of that is lost.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO checkins_lostspan (node_id, since, until)
+            SELECT %(id)s, CASE WHEN watermark < lost.until THEN greatest(lost.since, watermark) ELSE lost.since END,
+                   lost.until
+              FROM unnest(%(since)s::timestamptz[], %(until)s::timestamptz[]) AS lost (since, until)
+              LEFT JOIN checkins_ingestnode ON id = %(id)s
+                ON CONFLICT DO NOTHING
+            """,
+            {
+                "id": node_id,
+                "since": array_literal("timestamptz", [since for since, _ in spans]),
+                "until": array_literal("timestamptz", [until for _, until in spans]),
+            },
+        )
+
+
 def forget_gone_nodes(*, now: datetime) -> int:
     """Remove one piece each of nodes that left or were dropped long ago, and of old records; returns how many rows."""
     gone = "left_at < %s OR dropped_at < %s"
     return (
         remove_piece("checkins_ingestnode", gone, [now - LEFT_KEPT, now - DROPPED_KEPT], order_by="started_at")
         + remove_piece("checkins_listeningspan", "until < %s", [now - SPANS_KEPT], order_by="until")
+        + remove_piece("checkins_lostspan", "until < %s", [now - SPANS_KEPT], order_by="until")
         + remove_piece("checkins_minutevolume", "minute < %s", [now - VOLUMES_KEPT], order_by="minute")
     )
 
@@ -328,6 +353,24 @@ def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, da
             SELECT started_at, seen_at FROM checkins_ingestnode WHERE seen_at > %(since)s AND started_at < %(until)s
             """,
             {"since": since, "until": until},
+        )
+    ]
+
+
+def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple[datetime, datetime]]:
+    """Return in which times acknowledged check-ins were lost (D43), as pairs of begin and end, as `listening_spans`.
+
+    A loss is known when it is over. One that ends after `now` was told by a clock that was wrong, and counts for
+    nothing: all that falls due until then would be unknown.
+    """
+    return [
+        (begin, end)
+        for begin, end in fetch_rows(
+            """
+            SELECT since, until FROM checkins_lostspan
+             WHERE until >= %(since)s AND since < %(until)s AND until <= %(now)s::timestamptz + interval '2 minutes'
+            """,
+            {"since": since, "until": until, "now": now},
         )
     ]
 

@@ -12,8 +12,8 @@ numbered for ever (`seq`), also across restarts, so that PostgreSQL can remember
 An entry carries the number of a batch if that batch's COMMIT was sent and never answered. Whether it is stored is known
 when the node's row can be locked; `settle` then either forgets the entry or makes it an ordinary one.
 
-All calls come from one thread at a time. The attributes `count`, `bytes`, `oldest_received_at` and `newest_batch` are
-kept in memory and may be read from any thread.
+All calls come from one thread at a time. The attributes `count`, `bytes`, `oldest_received_at`, `newest_batch` and
+`lost` are kept in memory and may be read from any thread.
 """
 
 import fcntl
@@ -82,6 +82,7 @@ SCHEMA = """
     );
     CREATE TABLE IF NOT EXISTS begun (id INTEGER PRIMARY KEY CHECK (id = 1), first INTEGER, last INTEGER);
     CREATE TABLE IF NOT EXISTS tried (seq INTEGER PRIMARY KEY, deaths INTEGER NOT NULL, failures INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS lost (since_us INTEGER NOT NULL, until_us INTEGER NOT NULL);
 """
 TRIED = """
     INSERT INTO tried (seq, deaths, failures) SELECT seq, ?3, ?4 FROM entry WHERE seq BETWEEN ?1 AND ?2
@@ -154,9 +155,14 @@ class Spool:
     bytes: int
     """What they take in the file, in whole pages; up to `bytes_max`. The write-ahead log adds some megabytes."""
     oldest_received_at: datetime | None
-    """The oldest reception time of an entry: the node's watermark may not pass it. None if nothing waits."""
+    """The oldest reception time of an entry, or in `lost`: the node's watermark may not pass it. None if nothing is."""
     newest_batch: int | None
     """The highest number of an uncertain batch; None if there is none. No batch may be committed before `settle`."""
+    lost: tuple[tuple[datetime, datetime], ...]
+    """Between which reception times entries were lost that PostgreSQL is to know of (D43), until `forget_losses`.
+
+    A begin that the file cannot tell is 1970. That does not hold the watermark: it is told before the node registers.
+    """
 
     def __init__(self, directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int) -> None:
         self.node_id = node_id
@@ -169,6 +175,7 @@ class Spool:
         _sync_directory(directory)
         self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
         self._count_death()
+        self._load_losses()
         self._refresh()
 
     @classmethod
@@ -196,12 +203,13 @@ class Spool:
     def open_orphan(cls, directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> "Spool | None":
         """Return a spool of a process that died, if it holds entries that wait; None if there is none.
 
-        Also an empty one if its node is among those that the clock waits for: somebody has to take leave for it.
+        Also an empty one that has lost something, or if its node is among those that the clock waits for: somebody has
+        to take leave for it.
         For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
         any other, before its entries are applied.
         """
         for spool in _unlocked(directory, bytes_max=bytes_max):
-            if spool.count or spool.node_id in waited_for:
+            if spool.count or spool.lost or spool.node_id in waited_for:
                 return spool
             spool.close()
         return None
@@ -254,7 +262,7 @@ class Spool:
                     break
             rows.close()
             if damaged:
-                self.set_aside(damaged)
+                self.set_aside(damaged, is_lost=True)
             if entries or not damaged:
                 return entries
 
@@ -282,29 +290,39 @@ class Spool:
         self._connection.close()
         kept = _set_file_aside(self.path.parent, self.node_id, error)
         self._connection = _connect(self.path, bytes_max=self._bytes_max)
-        self.take_over(kept)
+        self.take_over(kept, oldest_us=_microseconds(self.oldest_received_at or utcnow()))
 
-    def take_over(self, kept: Path) -> None:
-        """Store what can be read of a damaged file, under its numbers."""
+    def take_over(self, kept: Path, *, oldest_us: int = 0) -> None:
+        """Store what can be read of a damaged file, under its numbers, and note in which time something was lost.
+
+        `oldest_us` is the oldest reception time that can have been in it.
+        """
         read = lost = 0
+        losses = _Losses(oldest_us, _microseconds(utcnow()))
         with _open_damaged(kept) as damaged, self._transaction():
             self._number_from(_last_number(damaged))
             tries, begun = _tries(damaged), _begun(damaged)
-            for seq in _numbers(damaged):
+            for seq, received_us in _numbers(damaged):
+                if seq is None:
+                    losses.lose(None)
+                    continue
                 try:
                     row = damaged.execute(
                         "SELECT seq, batch, received_us, format, request FROM entry NOT INDEXED WHERE seq = ?", (seq,)
                     ).fetchone()
                 except sqlite3.DatabaseError:
                     lost += 1
+                    losses.lose(received_us)
                     continue
                 if row is not None:
+                    losses.find(row[2])
                     self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
                     read += 1
                     if seq in tries:  # Or what ends the process would be tried as often once more (D36).
                         self._connection.execute("INSERT INTO tried VALUES (?, ?, ?)", (seq, *tries[seq]))
             if begun is not None:
                 self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", begun)
+            self._note_lost([*losses.end(), *_losses(damaged)])
         logger.error(
             "the spool %s was damaged: %d entries of it could be read and are stored, %d could not and stay in %s",
             self.path,
@@ -317,12 +335,33 @@ class Spool:
         self.count = read
         if not self._is_begun:
             self._count_death()
+        self._load_losses()
         self._refresh()
 
-    def number_afresh(self) -> None:
-        """Give new entries numbers that no entry of the node can have had, in a file that does not know these."""
+    def begin_afresh(self) -> None:
+        """Go on in a new file, of which nobody knows what was in the one before, with numbers that none there had."""
         with self._transaction():
             self._number_from(None)
+            self._note_lost([(0, _microseconds(utcnow()))])
+        self._load_losses()
+
+    @_repairing
+    def forget_losses(self, lost: Sequence[tuple[datetime, datetime]]) -> None:
+        """Remove these from `lost`: PostgreSQL knows them. Raises SpoolFullError."""
+        with self._transaction():
+            self._connection.executemany(
+                "DELETE FROM lost WHERE since_us = ? AND until_us = ?",
+                [(_microseconds(since), _microseconds(until)) for since, until in lost],
+            )
+        self._load_losses()
+        self._refresh()
+
+    def _note_lost(self, spans: Sequence[tuple[int, int]]) -> None:
+        self._connection.executemany("INSERT INTO lost (since_us, until_us) VALUES (?, ?)", spans)
+
+    def _load_losses(self) -> None:
+        rows = self._connection.execute("SELECT DISTINCT since_us, until_us FROM lost").fetchall()
+        self.lost = tuple((EPOCH + since * MICROSECOND, EPOCH + until * MICROSECOND) for since, until in rows)
 
     def _number_from(self, last: int | None) -> None:
         """Go on behind this number; behind all that there can have been if it is None.
@@ -388,8 +427,11 @@ class Spool:
             os.close(self._lock)
 
     @_repairing
-    def set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
-        """Move entries, given with what is wrong with them, to where they do not come again. Raises SpoolFullError."""
+    def set_aside(self, damaged: Sequence[tuple[int, str]], *, is_lost: bool = False) -> None:
+        """Move entries, given with what is wrong with them, to where they do not come again. Raises SpoolFullError.
+
+        `is_lost`: the disk did it, so the time counts as lost (D43). What a sender can bring about must not.
+        """
         for seq, error in damaged:
             logger.error("entry %d of the spool %s is set aside: %s", seq, self.path, error)
         with self._transaction():
@@ -398,8 +440,16 @@ class Spool:
                 "SELECT seq, batch, received_us, format, request, ?2 FROM entry WHERE seq = ?1",
                 damaged,
             )
+            if is_lost:
+                now = utcnow()
+                losses = _Losses(_microseconds(self.oldest_received_at or now), _microseconds(now))
+                for seq, _ in damaged:
+                    query = "SELECT received_us FROM entry WHERE seq = ?"
+                    losses.lose(self._connection.execute(query, (seq,)).fetchone()[0])
+                self._note_lost(losses.end())
             self._connection.executemany("DELETE FROM entry WHERE seq = ?", [(seq,) for seq, _ in damaged])
         self.count -= len(damaged)
+        self._load_losses()
         self._refresh()
 
     @contextmanager
@@ -421,7 +471,10 @@ class Spool:
         oldest, self.newest_batch = self._connection.execute(
             "SELECT (SELECT min(received_us) FROM entry), (SELECT max(batch) FROM entry WHERE batch IS NOT NULL)"
         ).fetchone()
-        self.oldest_received_at = None if oldest is None else EPOCH + oldest * MICROSECOND
+        held = [since for since, _ in self.lost if since != EPOCH]
+        if oldest is not None:
+            held.append(EPOCH + oldest * MICROSECOND)
+        self.oldest_received_at = min(held, default=None)
         if self.count == 0 and self.path.stat().st_size >= SHRINK_BYTES_MIN:
             self._shrink()
         self.bytes = self._used_bytes()
@@ -439,6 +492,43 @@ class Spool:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+
+class _Losses:
+    """Between which reception times something was lost (pure): a span for each row of entries that cannot be read.
+
+    It is that of these entries if their times are known, else that of the entries around them. Microseconds since 1970.
+    """
+
+    def __init__(self, oldest: int, now: int) -> None:
+        self._spans: list[tuple[int, int]] = []
+        self._before, self._now = oldest, now
+        self._gap: list[int | None] = []
+
+    def lose(self, at: object) -> None:
+        """Note that an entry, or nobody knows how many, cannot be read; its reception time if that is known."""
+        self._gap.append(self._sound(at))
+
+    def find(self, at: object) -> None:
+        """Note the reception time of the next entry that can be read."""
+        known = self._sound(at)
+        if known is None:
+            return
+        if self._gap:
+            times = [lost for lost in self._gap if lost is not None]
+            if len(times) < len(self._gap):
+                times += [self._before, known]
+            self._spans.append((min(times), max(times)))
+            self._gap = []
+        self._before = known
+
+    def end(self) -> list[tuple[int, int]]:
+        """Return the spans. What is lost behind the last entry was received before now."""
+        self.find(self._now)
+        return self._spans
+
+    def _sound(self, at: object) -> int | None:
+        return at if isinstance(at, int) and 0 <= at <= self._now else None
 
 
 def _microseconds(at: datetime) -> int:
@@ -503,12 +593,13 @@ def _try_lock(path: Path, *, create: bool) -> int | None:
 
 
 def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int, is_new: bool = False) -> Spool:
-    is_gone = not is_new and not (directory / f"{node_id}.spool").exists()
+    path = directory / f"{node_id}.spool"
+    is_gone = not is_new and not (path.exists() and path.stat().st_size)
     try:
         try:
             spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
-            if is_gone:  # Its node may have stored more than this file knows.
-                spool.number_afresh()
+            if is_gone:  # Its node may have stored more than this file knows, or less than the one before had.
+                spool.begin_afresh()
             return spool
         except sqlite3.OperationalError:
             raise
@@ -578,6 +669,15 @@ def _begun(damaged: sqlite3.Connection) -> tuple[int, int] | None:
     return None
 
 
+def _losses(damaged: sqlite3.Connection) -> list[tuple[int, int]]:
+    """Return what was lost already and is not told, if it can be read."""
+    losses: list[tuple[int, int]] = []
+    with suppress(sqlite3.DatabaseError):
+        for since, until in damaged.execute("SELECT since_us, until_us FROM lost"):
+            losses.append((since, until))
+    return losses
+
+
 def _last_number(damaged: sqlite3.Connection) -> int | None:
     """Return the newest number that a damaged file has given; None if it cannot say."""
     try:
@@ -587,30 +687,41 @@ def _last_number(damaged: sqlite3.Connection) -> int | None:
     return row[0] if row is not None and isinstance(row[0], int) else None
 
 
-def _numbers(damaged: sqlite3.Connection) -> list[int]:
-    """Return the numbers of the entries of a damaged file: by its index, else what is there, and all in between.
+def _numbers(damaged: sqlite3.Connection) -> list[tuple[int | None, int | None]]:
+    """Return the numbers of the entries of a damaged file, and their reception times as far as they are known.
 
-    The table is read from both ends up to the first page that cannot be; what lies between is tried one by one.
+    By its index, else what is there, and all in between: the table is read from both ends up to the first page that
+    cannot be, and what lies between is tried one by one. None stands where there is more that nobody can count.
     """
-    try:
-        return sorted(seq for (seq,) in damaged.execute("SELECT seq FROM entry INDEXED BY entry_received"))
-    except sqlite3.DatabaseError:
-        pass
-    oldest = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq")
-    newest = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq DESC")
-    low = oldest[-1] if oldest else 0
-    high = newest[-1] if newest else (_last_number(damaged) or low) + 1
-    between = range(max(low + 1, high - SALVAGED_MAX), high)
-    return sorted({*oldest, *between, *newest})
-
-
-def _read_until_damage(damaged: sqlite3.Connection, query: str) -> list[int]:
-    """Return what a query gives before it fails."""
-    numbers = []
     with suppress(sqlite3.DatabaseError):
+        return sorted(damaged.execute("SELECT seq, received_us FROM entry INDEXED BY entry_received").fetchall())
+    oldest, is_whole = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq")
+    if is_whole:
+        return [(seq, None) for seq in oldest]
+    newest, _ = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq DESC")
+    last = _last_number(damaged)
+    low = oldest[-1] if oldest else 0
+    # The module sqlite3 reads a row ahead, so the last that can be read is not among `oldest`.
+    high = newest[-1] if newest else (last or low + bool(oldest)) + 1
+    tried_from = max(low + 1, high - SALVAGED_MAX)
+    numbers: list[int | None] = [*oldest]
+    if tried_from > low + 1:
+        numbers.append(None)
+    numbers += range(tried_from, high)
+    if not newest and last is None:
+        numbers.append(None)
+    return [(seq, None) for seq in (*numbers, *reversed(newest))]
+
+
+def _read_until_damage(damaged: sqlite3.Connection, query: str) -> tuple[list[int], bool]:
+    """Return what a query gives before it fails, and whether it does not."""
+    numbers = []
+    try:
         for (number,) in damaged.execute(query):
             numbers.append(number)
-    return numbers
+    except sqlite3.DatabaseError:
+        return numbers, False
+    return numbers, True
 
 
 def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> Path:

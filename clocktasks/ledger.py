@@ -14,7 +14,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.nodes import heard_next, listening_spans, volumes
+from checkins.nodes import heard_next, listening_spans, lost_spans, volumes
 from clocktasks.clock import MINUTE, TaskKind, whole_minute
 from clocktasks.models import ClockIncident, ShardClock
 from clocktasks.volume import (
@@ -90,7 +90,7 @@ def _write_step(
     first = until if not recent else recent[-1].at + MINUTE
     if first > until:
         return
-    heard = _heard_between(first - MINUTE, until - MINUTE, rules, deaf_since=_deaf_since(recent))
+    heard = _heard_between(first - MINUTE, until - MINUTE, rules, deaf_since=_deaf_since(recent), now=now)
     decisions = {tick.at: tick.decision for tick in recent}
     classes = [tick.volume_class for tick in reversed(recent)]
     pending = [tick.at for tick in recent if not tick.is_decided]
@@ -257,7 +257,7 @@ def _deaf_since(recent: Sequence[RecentTick]) -> datetime | None:
 
 
 def _heard_between(
-    first: datetime, last: datetime, rules: VolumeRules, *, deaf_since: datetime | None
+    first: datetime, last: datetime, rules: VolumeRules, *, deaf_since: datetime | None, now: datetime
 ) -> dict[datetime, Heard]:
     """Return what was heard from the minute `first` on, up to `last` or as far as one step goes, by minute, in order.
 
@@ -272,7 +272,7 @@ def _heard_between(
     elif deaf_since is not None:
         last = min(last, deaf_since + SUMMARISED_AFTER - MINUTE)
     judged = {}
-    for minute, what in _listen_back(first, min(last, first + (STEP_MINUTES - 1) * MINUTE), rules).items():
+    for minute, what in _listen_back(first, min(last, first + (STEP_MINUTES - 1) * MINUTE), rules, now=now).items():
         if what.volume is not None:
             deaf_since = None
         elif deaf_since is None:
@@ -282,9 +282,10 @@ def _heard_between(
     return judged
 
 
-def _listen_back(first: datetime, last: datetime, rules: VolumeRules) -> dict[datetime, Heard]:
+def _listen_back(first: datetime, last: datetime, rules: VolumeRules, *, now: datetime) -> dict[datetime, Heard]:
     """Return what was heard in each of the minutes from `first` to `last`, in order."""
-    deaf = set(deaf_minutes(listening_spans(first, last + MINUTE), first=first, last=last))
+    spans, lost = listening_spans(first, last + MINUTE), lost_spans(first, last + MINUTE, now=now)
+    deaf = set(deaf_minutes(spans, first=first, last=last, lost=lost))
     counts = volumes(first, last + MINUTE)
     minutes = [first + number * MINUTE for number in range((last - first) // MINUTE + 1)]
     # D3: silence in a minute in which somebody listened is a volume of 0.

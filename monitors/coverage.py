@@ -1,12 +1,13 @@
 """Which minutes were listened to, and what that means for what was expected in them (pure, D2).
 
 Minutes count as wholes: a minute was listened to if ingest nodes listened through it but for a few seconds, since
-clients try again for as long as that; otherwise it was deaf. A window that was wholly deaf says nothing about its job.
-One that was partly deaf is judged as soon as a whole margin of minutes has been listened to.
+clients try again for as long as that, and nothing that they heard was lost (D43); otherwise it was deaf. A window that
+was wholly deaf says nothing about its job. One that was partly deaf is judged as soon as a whole margin of minutes has
+been listened to.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -109,10 +110,17 @@ def judge_slot(slot: datetime, *, margin_minutes: int, tick: datetime, deaf: Dea
     return Verdict(wait_until=tick + (margin_minutes - listened) * MINUTE)
 
 
-def deaf_minutes(spans: Iterable[tuple[datetime, datetime]], *, first: datetime, last: datetime) -> list[datetime]:
+def deaf_minutes(
+    spans: Iterable[tuple[datetime, datetime]],
+    *,
+    first: datetime,
+    last: datetime,
+    lost: Iterable[tuple[datetime, datetime]] = (),
+) -> list[datetime]:
     """Return which of the minutes from `first` to `last` (their beginnings, both included) were deaf.
 
-    `spans` are the times in which nodes listened, as pairs of begin and end, in any order.
+    `spans` are the times in which nodes listened, as pairs of begin and end, in any order. `lost` are times in which
+    something was heard and then lost, both ends included: a minute that has any of that is deaf, whoever listened.
     """
     end = last + MINUTE
     heard: dict[datetime, timedelta] = {}
@@ -127,4 +135,13 @@ def deaf_minutes(spans: Iterable[tuple[datetime, datetime]], *, first: datetime,
             at = part_end
         covered_until = max(covered_until, until)
     minutes = ((first + number * MINUTE) for number in range((last - first) // MINUTE + 1))
-    return [minute for minute in minutes if MINUTE - heard.get(minute, timedelta()) > UNHEARD_MAX]
+    gone = {minute for since, until in lost for minute in _minutes_of(max(since, first), min(until, last))}
+    return [minute for minute in minutes if minute in gone or MINUTE - heard.get(minute, timedelta()) > UNHEARD_MAX]
+
+
+def _minutes_of(since: datetime, until: datetime) -> Iterator[datetime]:
+    """Yield the minutes of a time, from the one of its begin to the one of its end."""
+    minute = since.replace(second=0, microsecond=0)
+    while minute <= until:
+        yield minute
+        minute += MINUTE

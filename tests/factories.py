@@ -24,6 +24,7 @@ from checkins.models import (
     IngestNode,
     KeyUse,
     ListeningSpan,
+    LostSpan,
     MinuteVolume,
     ProcessingError,
     WaitingCheckIn,
@@ -440,6 +441,15 @@ class ListeningSpanFactory(DjangoModelFactory[ListeningSpan]):
     node_id = uuid.UUID(int=4711)
     since = datetime(1970, 1, 1, tzinfo=UTC)
     until = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class LostSpanFactory(DjangoModelFactory[LostSpan]):
+    class Meta:
+        model = LostSpan
+
+    node_id = uuid.UUID(int=4711)
+    since = NOW
+    until = NOW
 
 
 class MinuteVolumeFactory(DjangoModelFactory[MinuteVolume]):

@@ -34,7 +34,7 @@ def test_every_model_of_ours_is_in_the_admin():
 
     hidden = {"Attempt", "CheckInLog"}  # Shown on the pages of their check-ins and environments.
     hidden |= {"DeferredEnding"}  # There for seconds, and the check-in is shown.
-    hidden |= {"ListeningSpan", "MinuteVolume"}  # Summed up in ticks, and kept for days only.
+    hidden |= {"ListeningSpan", "LostSpan", "MinuteVolume"}  # Summed up in ticks, and kept for days only.
     hidden |= {"ShardLayout"}  # One row with a number, which belongs to the command that changes it.
     hidden |= {"ConfigChange"}  # Shown on the pages of their monitors.
     hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.

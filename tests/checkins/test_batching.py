@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -29,12 +30,14 @@ from django.db import OperationalError, connection, connections
 
 from checkins import batching, intake, nodes, services
 from checkins.batching import Batcher, Options
-from checkins.models import CheckIn, IngestNode, WaitingCheckIn
+from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.reading import LIGHT_OBJECTS_MAX
 from checkins.spool import Spool
+from clocktasks.services import advance_ledger
 from monitors.meters import METERS
 from monitors.models import Monitor
+from tests.clocktasks import shards
 from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -989,6 +992,89 @@ def test_d43_what_comes_after_the_spool_was_damaged_is_stored(make_process, moni
     postgres.come_back()
     second.becomes_direct()
     assert stored_at() == [*first.sent_at(), *second.sent_at()]
+
+
+def damage_entries(path: Path, marks: list[bytes]) -> None:
+    """Write over the pages of a spool that hold the bodies with these marks."""
+    with path.open("r+b") as file:
+        content = file.read()
+        for mark in marks:
+            file.seek(content.index(mark * 9) // 4096 * 4096)
+            file.write(os.urandom(4096))
+
+
+def judged(environment: Any) -> dict[int, str]:
+    """What became of a job's slots, by the minute after NOW."""
+    rows = environment.checkins.values_list("date_added", "status")
+    return {(added - NOW) // timedelta(minutes=1): status for added, status in rows}
+
+
+def test_d43_what_falls_due_in_lost_minutes_is_unknown(make_process, clock, tmp_path):
+    """A job reported in each minute and was acknowledged; of some minutes the disk has lost the report."""
+    ran, silent = (
+        MonitorEnvironmentFactory(monitor=shards.make_monitor_in(shards.SHARD, crontab="* * * * *")) for _ in range(2)
+    )
+    advance_ledger(NOW, now=NOW)
+    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    nodes.register_node(left.node_id, watermark=NOW, now=NOW, host="web-1", pid=1)
+    sent = [
+        make_request(ping(ran.monitor), at=shards.after(minute + 0.5), body=b"<%d>" % minute * 1000)
+        for minute in range(1, 9)
+    ]
+    left.append([(request, None) for request in sent])
+    left.close()
+    damage_entries(left.path, [b"<3>", b"<4>", b"<6>"])
+    assert nodes.settled_until(shards.after(10)).until == NOW, "the clock has waited all the time"
+    clock.now = shards.after(10)
+
+    process = make_process().start()
+    process.becomes_direct()
+
+    eventually(lambda: nodes.settled_until(clock()).until >= shards.after(10), "the clock may go on")
+    assert stored_at() == [sent[at].received_at for at in (0, 1, 4, 6, 7)]
+    for minute in range(1, 10):
+        shards.drain(advance_ledger(shards.after(minute), now=shards.after(10)))
+    unknown = {3: "unknown", 4: "unknown", 6: "unknown"}
+    assert judged(silent) == {minute: unknown.get(minute, "missed") for minute in range(1, 9)}
+    assert judged(ran) == {minute: unknown.get(minute, "ok") for minute in range(1, 9)}
+
+
+def lose_all(spool: Spool) -> None:
+    spool._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with spool.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4096))
+    spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
+
+
+def test_d43_what_a_process_loses_while_it_runs_is_known_before_its_watermark_goes_on(
+    make_process, monitor, postgres, monkeypatch
+):
+    process = make_process().start()
+    postgres.go_away()
+    assert process.ask(*[ping(monitor)] * 3) == [200] * 3
+    spool = process.batcher._open_spool()
+    may_tell = threading.Event()
+
+    def keep_later(*arguments: Any, keep: Any = nodes.keep_losses) -> None:
+        assert may_tell.wait(SECONDS_MAX)
+        keep(*arguments)
+
+    monkeypatch.setattr(nodes, "keep_losses", keep_later)
+    process.run(on_disk(process, lambda: lose_all(spool)))
+    postgres.come_back()
+    process.becomes_direct()
+    assert process.ask(ping(monitor)) == [200]
+    assert node().watermark <= process.sent_at()[0]
+    may_tell.set()
+    eventually(lambda: node().watermark > process.sent_at()[3], "the watermark goes on")
+    (lost,) = LostSpan.objects.all()
+    assert lost.since <= process.sent_at()[0]
+    assert lost.until >= process.sent_at()[2]
+
+
+async def on_disk(process: Process, call: Any) -> None:
+    await process.batcher._on_disk(call)
 
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------------

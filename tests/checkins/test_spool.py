@@ -294,6 +294,8 @@ def test_a_damaged_entry_is_set_aside_with_an_error_and_the_others_come(open_spo
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert record.getMessage().startswith(f"entry 1 of the spool {spool.path} is set aside: ")
+    assert (spool.lost, spool.oldest_received_at) == (((NOW, NOW),), NOW), "D43: the clock is to know before it goes on"
+    spool.forget_losses(spool.lost)
     assert (spool.count, spool.oldest_received_at) == (2, NOW + timedelta(seconds=1)), "the watermark may go on"
     assert spool._connection.execute("SELECT seq, batch FROM damaged").fetchall() == [(1, 7)]
 
@@ -554,6 +556,96 @@ def test_d43_what_only_the_log_of_a_damaged_spool_has_is_not_lost(tmp_path):
     left = Spool.open(tmp_path / "left", bytes_max=64 << 20)
     assert len(drained(left)) == 21
     left.close()
+
+
+def a_damaged_spool(directory, *pages):
+    """A closed spool of 60 requests, one for each second and each leaf of its table, and these of its pages damaged.
+
+    Those up to 20 are stored and forgotten. Page 0 is the first of the file, "leaf 30" that of entry 30.
+    """
+    spool = Spool.open(directory, bytes_max=64 << 20)
+    spool.append([(make_request(n, body=b"n%02d" % n * 1000, at=second(n)), None) for n in range(1, 61)])
+    spool.forget(20)
+    spool.close()
+    content = spool.path.read_bytes()
+    for page in pages:
+        if isinstance(page, str):
+            body = b"n%02d" % int(page.removeprefix("leaf ")) * 100
+            page = next(
+                at // 4096
+                for at in range(4096, len(content), 4096)
+                if content[at] == LEAF_OF_A_TABLE and body in content[at : at + 4096]
+            )
+        overwrite(spool.path, page)
+
+
+def second(n):
+    return NOW + timedelta(seconds=n)
+
+
+@pytest.mark.parametrize(
+    ("pages", "lost"),
+    [
+        ([], []),
+        (["leaf 30"], [(30, 30)]),
+        (["leaf 30", "leaf 31", "leaf 40"], [(30, 31), (40, 40)]),
+        # Without the first page nobody finds the index, and what is lost was between what is not.
+        ([0], []),
+        ([0, "leaf 30", "leaf 31"], [(29, 32)]),
+        ([0, "leaf 21"], [(None, 22)]),
+        ([0, "leaf 60"], [(59, None)]),
+        ([0, 2, "leaf 60"], [(59, None)]),
+        ([0, 1], [(None, None)]),
+    ],
+)
+def test_d43_a_damaged_spool_says_in_which_time_something_was_lost(tmp_path, monkeypatch, pages, lost):
+    monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
+    a_damaged_spool(tmp_path, *pages)
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    drained(spool)
+    begin, end = datetime(1970, 1, 1, tzinfo=UTC), second(100)
+    expected = [(begin if a is None else second(a), end if b is None else second(b)) for a, b in lost]
+    assert sorted(spool.lost) == expected
+    spool.close()
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    assert sorted(spool.lost) == expected, "until somebody knows it"
+    spool.forget_losses(spool.lost)
+    assert (spool.lost, spool.oldest_received_at) == ((), None)
+    spool.close()
+
+
+def test_d43_what_was_lost_holds_the_watermark_until_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(at=second(5)), None)])
+    spool._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    overwrite(spool.path, 1)
+    spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
+    assert (spool.count, spool.lost, spool.oldest_received_at) == (0, ((second(5), second(100)),), second(5))
+    spool.forget_losses(spool.lost)
+    assert spool.oldest_received_at is None
+    spool.close()
+
+
+def test_d43_a_spool_that_is_gone_may_have_had_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
+    for make_go in (Path.unlink, lambda path: path.write_bytes(b"")):
+        spool = Spool.open(tmp_path, bytes_max=64 << 20)
+        spool.forget_losses(spool.lost)
+        spool.close()
+        make_go(spool.path)
+        again = Spool.open(tmp_path, bytes_max=64 << 20)
+        assert again.lost == ((datetime(1970, 1, 1, tzinfo=UTC), second(100)),)
+        again.close()
+
+
+def test_d43_a_sender_cannot_make_a_minute_count_as_lost(tmp_path):
+    """What ends the process each time is set aside too, if it cannot even be kept (D36)."""
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(), None)])
+    spool.set_aside([(1, "it ends the process")])
+    assert spool.lost == ()
+    spool.close()
 
 
 @pytest.mark.parametrize("is_lost", ["all", "sequence", "file"])

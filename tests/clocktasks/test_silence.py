@@ -1,14 +1,14 @@
 """D2, D3, D4: what the clock makes of minutes in which nobody listened, or in which far too little was heard."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
 
 from checkins.messages import CheckInStatus
-from checkins.models import CheckIn, ListeningSpan, MinuteVolume
-from checkins.nodes import advance, beat, register_node
+from checkins.models import CheckIn, ListeningSpan, LostSpan, MinuteVolume
+from checkins.nodes import advance, beat, keep_losses, register_node
 from checkins.services import receive
 from clocktasks.clock import TaskKind
 from clocktasks.ledger import write_ticks
@@ -21,6 +21,7 @@ from tests.factories import (
     NOW,
     CheckInFactory,
     ListeningSpanFactory,
+    LostSpanFactory,
     MinuteVolumeFactory,
     MonitorEnvironmentFactory,
     TickFactory,
@@ -274,6 +275,32 @@ def test_a_process_may_have_listened_before_it_could_register():
     register_node(NODE, watermark=after(1), now=after(3), host="web-1", pid=1, listening_since=after(1))
     advance_ledger(after(3), now=after(3))
     assert listened() == [True, False, True, True]
+
+
+# --- D43: what was heard and lost -------------------------------------------------------------------------------------
+
+
+def test_d43_a_minute_in_which_something_was_lost_is_deaf_whoever_listened():
+    LostSpanFactory(since=after(2.5), until=after(2.5))
+    LostSpanFactory(since=after(4.9), until=after(6))
+    advance_ledger(after(8), now=after(8))
+    assert listened() == [True, True, True, False, True, False, False, False, True]
+
+
+def test_d43_a_loss_that_is_not_over_was_told_by_a_clock_that_was_wrong():
+    """Or all would be unknown until 2040."""
+    LostSpanFactory(since=after(1), until=after(60 * 24 * 365 * 14))
+    advance_ledger(after(3), now=after(3))
+    assert listened() == [True] * 4
+
+
+def test_d43_nothing_is_lost_of_what_came_before_the_watermark():
+    register_node(NODE, watermark=after(2), now=after(4), host="web-1", pid=1)
+    for _ in range(2):
+        keep_losses(NODE, [(datetime(1970, 1, 1, tzinfo=UTC), after(4)), (after(3), after(4))])
+    assert sorted(LostSpan.objects.values_list("since", "until")) == [(after(2), after(4)), (after(3), after(4))]
+    keep_losses(uuid.UUID(int=2), [(after(1), after(4))])  # One that never had a row.
+    assert LostSpan.objects.get(node_id=uuid.UUID(int=2)).since == after(1)
 
 
 # --- Volume -----------------------------------------------------------------------------------------------------------

@@ -328,6 +328,12 @@ VIOLATIONS = [
         "backwards",
         changed(factories.ListeningSpanFactory, {"since": NOW}, until=NOW - MINUTE),
     ),
+    (
+        "lost_span_ends_after_its_start",
+        "backwards",
+        changed(factories.LostSpanFactory, until=NOW - MINUTE),
+    ),
+    ("lost_span_told_once", "the same", doubled(factories.LostSpanFactory, "until")),
     ("minute_volume_counts_at_least_one", "none", changed(factories.MinuteVolumeFactory, count=0)),
     ("minute_volume_once_per_minute_and_node", "the same", doubled(factories.MinuteVolumeFactory, "minute")),
     ("shard_layout_count_in_range", "none", lambda: ShardLayout.objects.create(count=0)),

@@ -281,8 +281,9 @@ def test_d42_sessions_go_when_they_expire():
 def test_d42_gone_nodes_spans_and_volumes_go(settings):
     factories.IngestNodeFactory(state="left")
     factories.ListeningSpanFactory(until=NOW)
+    factories.LostSpanFactory()
     factories.MinuteVolumeFactory()
-    assert forget_gone_nodes(now=LATER) == 3
+    assert forget_gone_nodes(now=LATER) == 4
 
 
 def test_d42_one_task_removes_all_that_is_past_keeping(monkeypatch):
