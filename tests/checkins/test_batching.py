@@ -634,6 +634,54 @@ def test_a_full_spool_refuses_and_what_it_has_taken_is_stored(make_process, moni
     ]
 
 
+class FullDisk:
+    """The connection of a spool, on a disk that takes no further entry for as long as `is_full`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.is_full = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def executemany(self, query: str, rows: Any) -> Any:
+        if self.is_full and query.startswith("INSERT"):
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.connection.executemany(query, rows)
+
+
+def test_a_full_disk_for_the_spool_refuses_with_the_reason_ends_nothing_and_passes(
+    make_process, monitor, postgres, monkeypatch, caplog
+):
+    process = make_process().start()
+    process.ask(ping(monitor))
+    postgres.go_away()
+    assert process.ask(ping(monitor)) == [200], "spooled while there was room"
+    spool = process.batcher._open_spool()
+    disk = FullDisk(spool._connection)
+    monkeypatch.setattr(spool, "_connection", disk)
+
+    refused = [answer.result(SECONDS_MAX) for answer in process.send(*[ping(monitor)] * 3)]
+    refused += [answer.result(SECONDS_MAX) for answer in process.send(ping(monitor))]
+
+    assert [answer.status for answer in refused] == [503] * 4
+    assert all(b"its disk is full: nothing was stored, send it again later" in answer.body for answer in refused)
+    assert process.batcher.is_refusing, "for /readyz"
+    said = [record.getMessage() for record in caplog.records if "refused from now on" in record.getMessage()]
+    assert len(said) == 1, "and not for each batch"
+    assert "database or disk is full" in said[0]
+
+    disk.is_full = False
+
+    assert process.ask(ping(monitor)) == [200], "PostgreSQL is still away"
+    postgres.come_back()
+    process.becomes_direct()
+    assert process.ask(ping(monitor)) == [200]
+    sent = process.sent_at()
+    assert stored_at() == [sent[0], sent[1], *sent[6:]], "what was acknowledged, once and in order"
+    assert not process.batcher.is_refusing
+
+
 def test_what_becomes_of_requests_is_counted_and_a_spool_that_refuses_says_so(make_process, monitor, postgres):
     def counted(*outcomes: str) -> list[int]:
         name = "watchclock_ingest_requests_total"
