@@ -12,7 +12,7 @@ from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, existing_partitions, guid_index, is_guid_index
 from checkins.writing import OVERDUE_ENVIRONMENTS_SQL, overdue_environments
 from incidents.models import Incident
-from monitors.models import MonitorEnvironment, ShardLayout
+from monitors.models import FormerRules, Housekeeping, MonitorEnvironment, ShardLayout
 from tests import factories
 from tests.factories import NOW
 
@@ -63,6 +63,12 @@ def environment(**broken):
 
 def check_in(status, **broken):
     return changed(factories.CheckInFactory, {"status": status}, **broken)
+
+
+def twice_until_one_instant():
+    monitor = factories.MonitorFactory()
+    for _ in range(2):
+        FormerRules.objects.create(monitor=monitor, until=NOW, config=monitor.config)
 
 
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
@@ -224,6 +230,18 @@ VIOLATIONS = [
         "monitor_environment_being_deleted_expects_nothing",
         "still expecting",
         environment(status="pending_deletion"),
+    ),
+    ("former_rules_unique_until", "two edits at one instant", twice_until_one_instant),
+    (
+        "housekeeping_is_one_row",
+        "another",
+        lambda: Housekeeping.objects.create(id=2, reached=NOW, looked_at=NOW, apart_for=MINUTE),
+    ),
+    ("monitor_environment_spans_summed_up", "with an anchor", environment(spans=[], anchor_at=NOW, anchor_day=5)),
+    (
+        "monitor_environment_spans_summed_up",
+        "nothing waits",
+        environment(spans=[], pending_slot=None, next_checkin=None, next_checkin_latest=None),
     ),
     ("monitor_environment_expected_times_together", "no deadline", environment(next_checkin_latest=None)),
     ("monitor_environment_expected_times_together", "no pointer", environment(pending_slot=None)),
