@@ -72,7 +72,7 @@ from checkins.writing import (
     update_checkins,
 )
 from incidents.letters import log_tail
-from monitors.environments import LockedEnvironment, lock_environments, save_environments
+from monitors.environments import LockedEnvironment, know_former_rules, lock_environments, save_environments
 from monitors.expectation import is_behind
 
 LOG_TAIL_BYTES = 20_000
@@ -294,6 +294,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
     open_items = [item for item in items if item.environment_id is not None]
     runs = _load_runs(open_items, environments)
     _lock_what_is_being_deleted(open_items, runs, environments)
+    _know_rules_of_running(runs, environments)
     if open_items:
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
@@ -437,6 +438,19 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
         told=told,
         newest_errors={run.environment_id: run for run in newest_errors},
     )
+
+
+def _know_rules_of_running(runs: _Runs, environments: Mapping[int, LockedEnvironment]) -> None:
+    """Look the rules up that changed since a run without an id began: they say whether a slot has come (D22, D32)."""
+    edited = [
+        environments[id_]
+        for id_, running in runs.running.items()
+        if (since := environments[id_].rules_since) is not None
+        and not environments[id_].former
+        and any(run.date_added < since for run in running)
+    ]
+    if edited:
+        know_former_rules(edited)
 
 
 def _lock_what_is_being_deleted(

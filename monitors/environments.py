@@ -52,7 +52,8 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 class LockedEnvironment(msgspec.Struct, gc=False):
     """A monitor environment whose row this transaction holds; each decision replaces its `state`.
 
-    `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32).
+    `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32);
+    `rules_since` is when it was edited last, if ever.
     """
 
     id: int
@@ -71,6 +72,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     rules: MonitorRules
     state: EnvironmentState
     former: tuple[FormerRules, ...] = ()
+    rules_since: datetime | None = None
 
     def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
         """Return the rules that held for a message received at `at`, after the id of their snapshot."""
@@ -240,6 +242,7 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         shard=shard,
         is_muted=is_muted,
         rules=shared_rules(*configuration[9:18]),
+        rules_since=configuration[18],
         state=EnvironmentState(
             status=_STATUSES[status],
             last_checkin=last_checkin,

@@ -20,7 +20,7 @@ from tests.factories import NOW
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-QUERIES_MAX = 25
+QUERIES_MAX = 26
 """Two of them ask what the reader may see."""
 
 
