@@ -233,7 +233,7 @@ class World:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
         # Whichever it is, the worker ends with it. Until then it may still answer.
-        while any(worker.is_running() for worker in workers) or not answers(self.port):
+        while any(_lives(worker) for worker in workers) or not answers(self.port):
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + STOP_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
@@ -323,6 +323,14 @@ class World:
 def _is_web_worker(process: psutil.Process) -> bool:
     """Whether it is a worker of granian, which gets that title once it has imported the application."""
     return WEB_WORKER.search(_command(process)) is not None
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it has not ended. What has ended may wait for its parent, or the first process, to take note of it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _command(process: psutil.Process) -> str:
