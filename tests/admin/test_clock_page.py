@@ -288,7 +288,7 @@ def test_the_command_says_the_same_for_people(clock):
     assert status == 0
     assert text.startswith("The clock is at 10:00, 30 seconds behind now, which is normal.")
     assert "web-1 pid 12" in text
-    assert f"09:30 {'✓' * 30}" in text
+    assert f"09:30 UTC {'✓' * 30}" in text
 
 
 def test_the_command_says_it_for_machines_and_by_its_exit_status(clock):
