@@ -235,7 +235,7 @@ class World:
         # Whichever it is, the worker ends with it. Until then it may still answer.
         while any(_lives(worker) for worker in workers) or not answers(self.port):
             self.live(WATCH_SECONDS)
-            if time.monotonic() > since + STOP_SECONDS_MAX:
+            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
         until = time.monotonic()
         self.kills.append((since, until))
@@ -298,7 +298,7 @@ class World:
         # The old worker may be gone before the new one is there; connections wait meanwhile.
         while before & {process.pid for process in main.children(recursive=True)} or not answers(self.port):
             self.live(WATCH_SECONDS)
-            if time.monotonic() > since + STOP_SECONDS_MAX:
+            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
                 raise RuntimeError(f"the old worker does not end; its log is {self.web.log}")
         until = time.monotonic()
         self.kills.append((since, until))

@@ -29,7 +29,7 @@ def drill(module, *arguments):
         cwd=BASE_DIR,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     assert outcome.returncode == 0, f"python -m {module} {' '.join(map(str, arguments))}\n{outcome.stderr[-5000:]}"

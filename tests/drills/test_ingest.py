@@ -19,7 +19,7 @@ def test_p1_p2_nothing_is_lost_doubled_or_wrongly_missed_while_everything_breaks
         cwd=BASE_DIR,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert outcome.returncode == 0, f"make drill-ingest DURATION=25 RATE=200 SEED={seed}\n{outcome.stderr[-5000:]}"

@@ -13,7 +13,7 @@ from drills.simulation.run import simulate, stage
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 SEEDS = 500
-"""From 1 on, which take two minutes. `make sim` runs more and others."""
+"""From 1 on. `make sim` runs more and others."""
 CHUNK = 20
 
 
