@@ -76,7 +76,7 @@ class _Part(NamedTuple):
     state: EnvironmentState
     rules: MonitorRules
     until: datetime | None = None
-    is_off: bool = False
+    off_since: datetime | None = None
     former: FormerRules | None = None
 
     def waits(self) -> bool:
@@ -104,7 +104,7 @@ def _split(state: EnvironmentState, rules: MonitorRules, former: Sequence[Former
             unjudged_until=span.unjudged_until,
             spans=(),
         )
-        yield _Part(own, rules if held is None else held.rules, span.until, span.is_off, held)
+        yield _Part(own, rules if held is None else held.rules, span.until, span.off_since, held)
 
 
 def _joined(parts: Sequence[_Part]) -> EnvironmentState:
@@ -138,7 +138,7 @@ def _span(part: _Part) -> Span:
         anchor=state.anchor,
         served_ahead=state.served_ahead,
         unjudged_until=state.unjudged_until,
-        is_off=part.is_off,
+        off_since=part.off_since,
     )
 
 
@@ -183,11 +183,12 @@ def expect_after_edit(
     run that began serves of the new rules, it serves: it may have been received after the edit, or just before a slot
     (D12).
     """
-    *parts, newest = _parts(state, before, former)
+    parts = [part._replace(off_since=part.off_since or off_since) for part in _parts(state, before, former)]
+    newest = parts.pop()
     if why_unreadable(before.schedule):
         fresh = expect_after_repair(newest.state, rules, now=now) if is_active else expect_nothing(newest.state)
         return _joined([*parts, _Part(fresh, rules)])
-    parts.append(newest._replace(until=now if off_since is None else off_since, is_off=off_since is not None))
+    parts.append(newest._replace(until=now if off_since is None else off_since))
     if not is_active:
         return _joined([*parts, _Part(expect_nothing(newest.state), rules)])
     fresh = expect_from_now(newest.state, rules, now=now)
@@ -261,13 +262,28 @@ def slot_of_run(
     state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules], *, received_at: datetime
 ) -> datetime | None:
     """Return the slot that a run which begins at `received_at` belongs to: see `expectation.expected_slot`."""
+    held = held_at(former, received_at)
+    counted_anew = _counted_anew_at(rules, former, received_at)
     slot = None
     for part in _parts(state, rules, former):
+        if counted_anew is not None and (part.until is None or part.until > counted_anew):
+            break  # What is expected by later rules.
         slot = expected_slot(part.state, part.rules, received_at=received_at)
         if part.until is not None and slot is not None and slot <= part.until:
             return slot
-    held = held_at(former, received_at)
-    return slot if held is None else _slot_of_extra_run(state, held, former, received_at=received_at)
+    if held is None or counted_anew is None:
+        return slot
+    return _slot_of_extra_run(state, held, former, received_at=received_at)
+
+
+def _counted_anew_at(rules: MonitorRules, former: Sequence[FormerRules], since: datetime) -> datetime | None:
+    """Return when the first edit after `since` was from whose instant on expectations are counted anew (D10)."""
+    held = held_at(former, since)
+    if held is None:
+        return None
+    edits = rules_since(rules, former, since)
+    before = [held.rules, *(then for _, then in edits)]
+    return next((at for one, (at, then) in zip(before, edits, strict=False) if not counts_alike(one, then)), None)
 
 
 def _slot_of_extra_run(
@@ -380,7 +396,7 @@ def decide_due(
         if part.until is not None and slots and why_unreadable(part.rules.schedule):
             after = expect_nothing(after)  # Nobody knows what came between that slot and the edit (D37).
         for one in slots:
-            is_off = part.is_off and part.until is not None and one.deadline > part.until
+            is_off = part.off_since is not None and one.deadline > part.off_since
             due.append(
                 DueSlot(
                     one.slot,

@@ -69,9 +69,9 @@ class FormerRules:
 class Span:
     """The slot pointer of the time between two edits, while the clock has still to judge a slot of it (D32).
 
-    No slot after `until`, the instant of the edit that ended it, belongs to it; the newest span has none. `is_off`: at
-    `until` the monitor was disabled, and nothing that falls due later is judged (D23). The rest as in
-    `EnvironmentState`.
+    No slot after `until`, the instant of the edit that ended it, belongs to it; the newest span has none. `off_since`:
+    when the monitor was first disabled at or after that, and enabled again since: what falls due later is not judged
+    (D23). The rest as in `EnvironmentState`.
     """
 
     until: datetime | None
@@ -81,7 +81,7 @@ class Span:
     anchor: Anchor | None = None
     served_ahead: tuple[ServedAhead, ...] = ()
     unjudged_until: datetime | None = None
-    is_off: bool = False
+    off_since: datetime | None = None
 
 
 class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):

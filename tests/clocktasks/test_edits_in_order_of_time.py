@@ -160,8 +160,36 @@ OLDER_RULES = [
     Word("in_progress", 143.0, None),
 ]
 
+# The slot of 13:07 waits by rules that an edit has replaced when the monitor is disabled: it fell due while that was so.
+OFF_AFTER_AN_EDIT = [
+    Word("in_progress", 413.0, None),
+    Edit(420.0, (("max_runtime", 1),)),
+    Edit(438.5, is_active=False),
+    Edit(598.5, is_active=True),
+]
+
+# An edit that leaves alone what is expected, while the second run waits to be stored: it is still the one of 13:01.
+NOTHING_COUNTED_ANEW = [
+    Word("in_progress", 0.5, None),
+    Word("in_progress", 0.5, None),
+    Word("in_progress", 102.0, None),
+    Edit(490.0, (("failure_threshold", 2),)),
+]
+
+# The run at 13:00:11 is the one of 13:03, by the rules of then, though the slot of 13:02 by later ones still waits.
+NOT_BY_LATER_RULES = [
+    Word("in_progress", 4.5, None),
+    Word("in_progress", 11.0, 3, (("crontab", 3), ("margin", 1), ("runtime", 1))),
+    Word("in_progress", 67.5, None, (("crontab", 2), ("margin", 2), ("runtime", 3))),
+    Word("in_progress", 141.5, None, (("crontab", 3), ("margin", 1), ("runtime", 1))),
+    Edit(172.0, (("checkin_margin", 2),)),
+]
+
 
 @example(story=OLDER_RULES, lag=[0], batches=[3], first={})
+@example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], first={})
+@example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], first={})
+@example(story=NOT_BY_LATER_RULES, lag=[0], batches=[0, 4], first={})
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
