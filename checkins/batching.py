@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,7 @@ from checkins.intake import (
     is_suspicious,
     keep_unread,
     prepare,
+    share_out,
     take,
     use_connection,
 )
@@ -62,6 +64,8 @@ from monitors.wallclock import utcnow
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Parts = Sequence[tuple[IngestRequest, int | None]]
+"""A request, or parts of it, each with the number of the batch in which it may be committed already, if any."""
 
 BEAT_SECONDS = 1.0
 """A watermark is at most this old when there is nothing to store; the clock waits for it after each minute."""
@@ -364,7 +368,7 @@ class Batcher:
         since = self._queue.heavy_since
         light_only = since is not None and time.monotonic() - since < HEAVY_PATIENCE_SECONDS
         batch = self._next_batch(10 * self.options.batch_max, light_only=light_only)
-        await self._keep_in_spool([(one, None) for one in batch])
+        await self._keep_in_spool([(one, _parts(one.reading, len(one.reading.outcomes), None, None)) for one in batch])
         if light_only and not batch:
             await self._wait_for_change()
 
@@ -400,22 +404,27 @@ class Batcher:
     async def _store(self, batch: Sequence[Waiting]) -> None:
         """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool.
 
-        What it has no room for is left to the next one. All of it is one call of the other thread: each way there and
-        back waits for a turn of this one, which is busy with requests.
+        What it has no room for is left to the next one, also the rest of a request that stands for many check-ins. All
+        of it is one call of the other thread: each way there and back waits for a turn of this one, which is busy with
+        requests.
         """
         started = time.monotonic()
         self._batch += 1
         number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
         since = self._listening_since
-        count = 0
+        begins = [len(one.reading.outcomes) for one in batch]
+        shares: Sequence[int] = ()
 
         def store() -> list[Answer]:
-            nonlocal count
+            nonlocal shares
             readings = prepare([one.reading for one in batch], hints=self._hints)
             if claim.is_abandoned:
                 raise AbandonedError
-            count = len(readings)
-            watermark = min([floor, *(one.reading.request.received_at for one in batch[count:])])
+            shares = share_out(readings, hints=self._hints)
+            readings = readings[: len(shares)]
+            is_whole = shares[-1] == len(readings[-1].rest)
+            left = batch[len(shares) if is_whole else len(shares) - 1 :]
+            watermark = min([floor, *(one.reading.request.received_at for one in left)])
 
             def commit(volume: Mapping[datetime, int]) -> None:
                 claim.commit()
@@ -429,17 +438,20 @@ class Batcher:
                     volume=volume,
                 )
 
-            return take(readings, now=now, also=commit, hints=self._hints)
+            return take(readings, now=now, also=commit, hints=self._hints, shares=shares)
 
         future = self._in_database(store)
         await asyncio.wait([future], timeout=self.options.patience)
         is_over = future.done()
         waited = started - min(one.since for one in batch)
-        meters.observe_batch(count or len(batch), waited=waited, seconds=time.monotonic() - started)
+        meters.observe_batch(len(shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
         if is_over and future.exception() is None:
-            meters.stored.inc(count)
-            self._queue.put_back(batch[count:])
-            for one, answer in zip(batch[:count], future.result(), strict=True):
+            answers = future.result()
+            if batch[len(answers) - 1].reading.rest:
+                answers.pop()
+            meters.stored.inc(len(answers))
+            self._queue.put_back(batch[len(answers) :])
+            for one, answer in zip(batch, answers, strict=False):
                 one.reply(answer)
             self._end_batch()
             return
@@ -447,15 +459,19 @@ class Batcher:
         self._say_why(future.exception() if is_over else None)
         # What is heavy goes on while the spool vouches for it: to begin again would cost as much once more. Not if it
         # is still being read: then nobody knows yet what would be in the batch.
-        goes_on = batch[0].reading.is_heavy and count > 0
+        goes_on = batch[0].reading.is_heavy and len(shares) > 0
         is_certain = not goes_on and claim.abandon()
         if not is_over:
             future.add_done_callback(_forget_result)
         if not is_certain:
             self._fence = number
         # Of what may be committed after all the spool knows by which batch; the rest was not in it.
+        in_doubt = () if is_certain else shares
         await self._keep_in_spool(
-            [(one, None if is_certain or place >= count else number) for place, one in enumerate(batch)]
+            [
+                (one, _parts(one.reading, begin, share, number))
+                for one, begin, share in zip_longest(batch, begins, in_doubt)
+            ]
         )
 
     def _say_why(self, error: BaseException | None) -> None:
@@ -467,7 +483,7 @@ class Batcher:
         else:
             logger.error("a batch failed in a way that no single check-in explains", exc_info=error)
 
-    async def _keep_in_spool(self, entries: Sequence[tuple[Waiting, int | None]]) -> None:
+    async def _keep_in_spool(self, entries: Sequence[tuple[Waiting, Parts]]) -> None:
         """Answer requests as soon as the spool has them on its disk; if that cannot be, refuse them.
 
         Heavy ones a few at a time, so that those before them do not wait for them.
@@ -483,12 +499,10 @@ class Batcher:
         self._end_batch()
 
     async def _keep_some_in_spool(
-        self, entries: Sequence[tuple[Waiting, int | None]], said: Sequence[tuple[bool, Answer]]
+        self, entries: Sequence[tuple[Waiting, Parts]], said: Sequence[tuple[bool, Answer]]
     ) -> None:
         answers = [answer for _, answer in said]
-        kept = [
-            (one.reading.request, number) for (one, number), (is_kept, _) in zip(entries, said, strict=True) if is_kept
-        ]
+        kept = [part for (_, parts), (is_kept, _) in zip(entries, said, strict=True) if is_kept for part in parts]
         try:
             await self._on_disk(lambda: self._open_spool().append(kept))
             self._refused_count = 0
@@ -812,6 +826,18 @@ class Batcher:
         self._tell_losses(spool)
         nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
         nodes.deregister(spool.node_id, now=now)
+
+
+def _parts(reading: Reading, begin: int, share: int | None, number: int | None) -> Parts:
+    """Return what the spool keeps of a request whose first `begin` messages are stored.
+
+    The next `share` may be too, by the batch of that number; None if that took nothing of the request.
+    """
+    if share is None:
+        return [(reading.part(begin), None)]
+    if begin + share == len(reading.messages):
+        return [(reading.part(begin), number)]
+    return [(reading.part(begin, begin + share), number), (reading.part(begin + share), None)]
 
 
 def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_since: datetime) -> nodes.Registration:

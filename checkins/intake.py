@@ -12,7 +12,7 @@ from datetime import datetime
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
-from checkins.messages import Message, Outcome
+from checkins.messages import CheckInMessage, LogMessage, Message, Outcome
 from checkins.nodes import NodeError
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
 from checkins.reading import Reading
@@ -24,7 +24,9 @@ from monitors.bulk import array_literal, fetch_rows
 logger = logging.getLogger(__name__)
 
 BATCH_MESSAGES_MAX = 1_000
-"""Messages after which a batch takes no further request (D35). One request may have `INGEST_REST_ITEMS_MAX`."""
+"""Messages of one batch (D35). One request may have more; it is stored in several batches."""
+NEW_MONITOR_MESSAGES = 8
+"""For how many of them one counts that may create a monitor: it takes as long."""
 BATCH_BYTES_MAX = 8 << 20
 """Unpacked bytes after which a batch takes no further request."""
 
@@ -82,7 +84,7 @@ def _is_connected() -> bool:
 
 
 def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> list[Reading]:
-    """Find out who sent requests and what they say: of as many as fit a batch, from the first on, and of one at least.
+    """Find out who sent requests and what they say: of as many as fill a batch, from the first on, and of one at least.
 
     Before any transaction begins: what a stranger sends may take long to read. Two short statements at most.
     """
@@ -96,11 +98,35 @@ def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> lis
         if reading.sender is not None:
             reading.decode(known.get(reading.sender))
         reading.is_prepared = True
-        count += reading.count
+        count += sum(_weight(message, hints) for message in reading.rest)
         size += reading.plain_bytes
         if count >= BATCH_MESSAGES_MAX or size >= BATCH_BYTES_MAX:
             return readings[:number]
     return readings
+
+
+def share_out(readings: Sequence[Reading], *, hints: Hints) -> list[int]:
+    """Return how many messages of each request fit one batch, of requests from the first on, and of one at least."""
+    shares: list[int] = []
+    room = BATCH_MESSAGES_MAX
+    for reading in readings:
+        count = 0
+        for message in reading.rest:
+            room -= _weight(message, hints)
+            if room < 0 and (count or shares):
+                return [*shares, count] if count else shares
+            count += 1
+        shares.append(count)
+    return shares
+
+
+def _weight(message: Message, hints: Hints) -> int:
+    match message:
+        case CheckInMessage(config=None, config_if_new=None) | LogMessage(config_if_new=None):
+            return 1
+        case CheckInMessage() | LogMessage() if (message.project_id, message.slug) not in hints.monitors:
+            return NEW_MONITOR_MESSAGES
+    return 1
 
 
 def take(
@@ -109,10 +135,12 @@ def take(
     now: datetime,
     also: Callable[[Mapping[datetime, int]], None] | None = None,
     hints: Hints | None = None,
+    shares: Sequence[int] | None = None,
 ) -> list[Answer]:
     """Apply requests in order and return their answers. Everything is committed when this returns (P1).
 
     Of more than fit a batch (D35) those at the end are left: there are as many answers as requests that were applied.
+    `shares`: of each request only so many messages, the next that are not stored; its answer is true once all are.
     `also` is called last in the transaction, with the number of messages by minute of reception. An unexpected error on
     one message fails that one alone, which is kept to be tried again (D14). Raises what `is_not_now` knows if the
     database takes nothing, and what `also` raises: then nothing was applied. `hints` are kept by the caller from one
@@ -120,15 +148,30 @@ def take(
     """
     hints = Hints() if hints is None else hints
     readings = prepare(requests, hints=hints)
+    if shares is None:
+        shares = [len(reading.rest) for reading in readings]
+    parts = [reading.rest[:share] for reading, share in zip(readings, shares, strict=True)]
 
-    def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Answer]:
+    def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Outcome]:
         with transaction.atomic():
             volume: dict[datetime, int] = {}
-            answers = _store(readings, receive, volume)
+            outcomes = _store(readings, parts, receive, volume)
             if also is not None:
                 also(volume)
-            return answers
+            return outcomes
 
+    outcomes = _transacted(transact, now=now, hints=hints)
+    at = 0
+    for reading, part in zip(readings, parts, strict=True):
+        reading.outcomes += outcomes[at : at + len(part)]
+        at += len(part)
+    return [reading.conclude() for reading in readings]
+
+
+def _transacted(
+    transact: Callable[[Callable[[Sequence[Message]], list[Outcome]]], list[Outcome]], *, now: datetime, hints: Hints
+) -> list[Outcome]:
+    """Apply a batch, or if one of its messages fails unexpectedly, all the others."""
     try:
         return retried(lambda: transact(lambda messages: apply(messages, now=now, hints=hints)))
     except Exception as error:
@@ -141,23 +184,19 @@ def take(
 
 def _store(
     readings: Sequence[Reading],
+    parts: Sequence[Sequence[Message]],
     receive: Callable[[Sequence[Message]], list[Outcome]],
     volume: dict[datetime, int],
-) -> list[Answer]:
-    messages = [message for reading in readings if reading.decoded for message in reading.decoded.messages]
+) -> list[Outcome]:
+    messages = [message for part in parts for message in part]
     outcomes = receive(messages) if messages else []
-    answers = []
-    at = 0
-    for reading in readings:
+    for reading, part in zip(readings, parts, strict=True):
         if reading.failure is not None:
             keep_failed_request(reading.request, *reading.failure)
-        count = reading.count
-        if count:
+        if part:
             minute = reading.request.received_at.replace(second=0, microsecond=0)
-            volume[minute] = volume.get(minute, 0) + count
-        answers.append(reading.conclude(outcomes[at : at + count]))
-        at += count
-    return answers
+            volume[minute] = volume.get(minute, 0) + len(part)
+    return outcomes
 
 
 def keep_unread(request: IngestRequest, error: Exception) -> bool:

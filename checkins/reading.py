@@ -16,7 +16,7 @@ import msgspec
 from checkins.decoding import decode_body, decode_start
 from checkins.exceptions import IngestError, UnknownKeyError
 from checkins.limits import limits
-from checkins.messages import Outcome
+from checkins.messages import Message, Outcome
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Protocol, Sender
 from checkins.protocols.routes import find_route
@@ -67,7 +67,8 @@ class Reading:
     """One request on its way through a batch.
 
     `sender` is None for what is refused without asking who it is. `answer` is what it gets if it is not decoded.
-    `is_prepared`: its sender was looked for in the database, and what it says is read.
+    `is_prepared`: its sender was looked for in the database, and what it says is read. `messages` is what it says, and
+    `outcomes` what became of the first of these: a request that stands for many is stored in several batches.
     """
 
     def __init__(self, request: IngestRequest) -> None:
@@ -79,6 +80,8 @@ class Reading:
         self.is_prepared = False
         self.decoded: Decoded | None = None
         self.failure: tuple[KnownSender, Exception] | None = None
+        self.messages: Sequence[Message] = ()
+        self.outcomes: list[Outcome] = []
         self._plain = request
         self._lock = threading.Lock()
         self._decoded_for: KnownSender | None = None
@@ -123,6 +126,7 @@ class Reading:
         if self.sender is None or (sender is not None and sender == self._decoded_for):
             return
         self.decoded = self.failure = None
+        self.messages = ()
         self._decoded_for = sender
         if sender is None:
             self.answer = self.route.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
@@ -131,6 +135,7 @@ class Reading:
             decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
             paid = [msgspec.structs.replace(message, key_id=sender.key_id) for message in decoded.messages]
             self.decoded = decoded._replace(messages=paid)
+            self.messages = paid[self.request.first : self.request.end]
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error
@@ -154,14 +159,25 @@ class Reading:
         return _without_encoding(request, body)
 
     @property
-    def count(self) -> int:
-        """How many messages were found in it."""
-        return 0 if self.decoded is None else len(self.decoded.messages)
+    def rest(self) -> Sequence[Message]:
+        """What it says and is not stored yet."""
+        return self.messages[len(self.outcomes) :]
 
-    def conclude(self, outcomes: Sequence[Outcome]) -> Answer:
-        """Return the answer that fits the outcomes."""
+    def part(self, begin: int, end: int | None = None) -> IngestRequest:
+        """Return the request with some of its messages only, counted as in `messages`."""
+        first = self.request.first
+        if not begin and end is None:
+            return self.request
+        return msgspec.structs.replace(
+            self.request, first=first + begin, end=self.request.end if end is None else first + end
+        )
+
+    def conclude(self) -> Answer:
+        """Return the answer that fits the outcomes; what has none yet, or is not meant, counts as taken."""
         if self.decoded is not None:
-            return self.decoded.answer(outcomes)
+            before, known = [Outcome(accepted=True)] * self.request.first, list(self.outcomes)
+            after = [Outcome(accepted=True)] * (len(self.decoded.messages) - len(before) - len(known))
+            return self.decoded.answer([*before, *known, *after])
         assert self.answer is not None, "what is not decoded was refused"
         return self.answer
 
@@ -184,8 +200,7 @@ class Reading:
                             raw_slug="unknown" if self.sender.monitor_guid else None,
                         )
                     )
-        outcomes = [Outcome(accepted=True)] * self.count
-        return bool(outcomes) or self.failure is not None, self.conclude(outcomes)
+        return bool(self.messages) or self.failure is not None, self.conclude()
 
 
 def answer_some(readings: Sequence[Reading], is_known: Callable[[Sender], bool]) -> list[tuple[bool, Answer]]:

@@ -40,7 +40,8 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `path` is percent-decoded, `query` is not. `headers` holds only `HEADERS_READ`, with lower-case names. `body` is as
     sent, compressed or not; where a protocol keeps only its last part it may be shorter than `body_bytes`.
-    `received_at` is when the last byte of the body was there, aware UTC.
+    `received_at` is when the last byte of the body was there, aware UTC. `first` and `end`: of its messages only these
+    are meant, counted from 0, since the others are stored already; without an end, all that follow.
     """
 
     method: str
@@ -50,6 +51,8 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     body_bytes: int
     received_at: datetime
+    first: int = 0
+    end: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -33,6 +33,7 @@ from checkins.batching import Batcher, Options
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.reading import LIGHT_OBJECTS_MAX
+from checkins.resolving import Hints
 from checkins.spool import Spool
 from clocktasks.services import advance_ledger
 from monitors.meters import METERS
@@ -899,6 +900,114 @@ def test_d35_a_heavy_request_that_takes_long_to_read_is_stored_once(impatient, m
     assert heavy.result(SECONDS_MAX).status in {200, 202}
     impatient.becomes_direct()
     assert CheckIn.objects.count() == 1 + len(checkins)
+
+
+# --- Requests that stand for many check-ins ---------------------------------------------------------------------------
+
+
+def send_many(process: Process, key: Any, count: int = 40) -> "Future[Answer]":
+    """Send one request that registers so many jobs."""
+    schedule = {"schedule": {"type": "crontab", "value": "0 * * * *"}}
+    jobs = [{"monitor": f"job-{number}", "status": "ok", "monitor_config": schedule} for number in range(count)]
+    return process.send_body("/api/v1/checkins", json.dumps(jobs).encode(), key)
+
+
+def jobs_stored() -> list[str]:
+    """The jobs that `send_many` registers, of each stored check-in."""
+    return list(CheckIn.objects.filter(monitor__slug__startswith="job-").values_list("monitor__slug", flat=True))
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """A batch takes ten new monitors."""
+    monkeypatch.setattr(intake, "BATCH_MESSAGES_MAX", 10 * intake.NEW_MONITOR_MESSAGES)
+
+
+def test_d35_a_request_that_registers_many_jobs_lets_others_in_between(process, monitor, narrow, monkeypatch):
+    """Nobody waits for more than one batch of it; it is answered when the last of it is stored."""
+    key = IngestKeyFactory(project=monitor.project)
+    stored_before: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+    take = intake.take
+
+    def take_and_look(readings: Any, **options: Any) -> Any:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(SECONDS_MAX)
+        if len(readings) == 1 and not readings[0].is_heavy:
+            stored_before.append(len(jobs_stored()))
+        return take(readings, **options)
+
+    monkeypatch.setattr(batching, "take", take_and_look)
+    many = send_many(process, key, 75)
+    assert begun.wait(SECONDS_MAX)
+    light = process.send(ping(monitor))
+    eventually(lambda: process.sent_at(), "the ping waits behind the first batch")
+    go_on.set()
+    assert statuses(light) == [200]
+    assert stored_before == [10]
+    answer = many.result(SECONDS_MAX)
+    assert answer.status == 202
+    assert [one["id"] is not None for one in json.loads(answer.body)["results"]] == [True] * 75, "their outcomes"
+    assert sorted(jobs_stored()) == sorted(f"job-{number}" for number in range(75))
+    assert node().batch == 9
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("earlier", [0, 2])
+def test_d35_a_request_of_which_a_part_is_stored_is_stored_once_whatever_became_of_a_commit(
+    process, monitor, narrow, lose_next_commit, monkeypatch, moment, earlier
+):
+    key = IngestKeyFactory(project=monitor.project)
+    process.ask(ping(monitor))
+    take, calls = intake.take, []
+
+    def take_and_break(readings: Any, **options: Any) -> Any:
+        calls.append(readings)
+        if len(calls) == earlier + 1:
+            lose_next_commit(moment)
+        return take(readings, **options)
+
+    monkeypatch.setattr(batching, "take", take_and_break)
+    answer = send_many(process, key).result(SECONDS_MAX)
+    process.becomes_direct()
+    assert answer.status == 202
+    assert sorted(jobs_stored()) == sorted(f"job-{number}" for number in range(40))
+
+
+def test_d35_the_rest_of_a_request_survives_its_process(make_process, monitor, postgres, narrow, monkeypatch):
+    """PostgreSQL goes away after the first batch of it, and the process ends: the next one stores the rest, once."""
+    key = IngestKeyFactory(project=monitor.project)
+    process = make_process().start()
+    take, calls = intake.take, []
+
+    def take_once(readings: Any, **options: Any) -> Any:
+        calls.append(readings)
+        if len(calls) > 1:
+            refuse_to_take()
+        return take(readings, **options)
+
+    monkeypatch.setattr(batching, "take", take_once)
+    assert send_many(process, key).result(SECONDS_MAX).status == 202
+    assert len(jobs_stored()) == 10
+    process.stop()
+    monkeypatch.setattr(batching, "take", take)
+    make_process().start().becomes_direct()
+    assert sorted(jobs_stored()) == sorted(f"job-{number}" for number in range(40))
+
+
+def test_d35_a_monitor_that_is_known_counts_as_one_message_of_a_batch():
+    monitor = make_monitor("job-0")
+    key = IngestKeyFactory(project=monitor.project)
+    config = {"schedule": {"type": "crontab", "value": "* * * * *"}}
+    jobs = [{"monitor": f"job-{number}", "status": "ok", "monitor_config": config} for number in (0, 1, 0)]
+    headers = {"authorization": f"Bearer {key.public_key}"}
+    request = make_request("/api/v1/checkins", at=NOW, body=json.dumps(jobs).encode(), headers=headers)
+    hints = Hints()
+    intake.take([make_request(ping(monitor), at=NOW)], now=NOW, hints=hints)
+    [reading] = intake.prepare([request], hints=hints)
+    weights = [intake._weight(message, hints) for message in reading.rest]
+    assert weights == [1, intake.NEW_MONITOR_MESSAGES, 1]
 
 
 def refuse_to_take(*_: Any, **__: Any) -> Any:

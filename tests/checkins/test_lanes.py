@@ -83,7 +83,7 @@ def test_d35_a_batch_takes_as_many_requests_as_fit_a_number_of_messages(monkeypa
     key = IngestKeyFactory().public_key
     monkeypatch.setattr(intake, "BATCH_MESSAGES_MAX", 100)
     requests = [a_request(key, 40) for _ in range(10)]
-    assert [reading.count for reading in prepare(requests, hints=Hints())] == [40, 40, 40]
+    assert [len(reading.messages) for reading in prepare(requests, hints=Hints())] == [40, 40, 40]
 
 
 @pytest.mark.django_db

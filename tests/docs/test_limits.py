@@ -7,7 +7,7 @@ from django.apps import apps
 from django.conf import settings
 
 from checkins.decoding import JSON_VALUES_MAX
-from checkins.intake import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX
+from checkins.intake import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, NEW_MONITOR_MESSAGES
 from checkins.lanes import HEAVY_MAX
 from checkins.messages import ProblemKind
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
@@ -102,7 +102,7 @@ def test_every_setting_that_bounds_something_is_on_the_page():
         ("a body of which nobody knows the sender", [SMALL_BYTES_MAX]),
         ("a compressed log, unpacked", [LOG_UNPACKED_BYTES_MAX]),
         ("a request that is read at once", [LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX]),
-        ("messages, unpacked bytes in a batch", [BATCH_MESSAGES_MAX, BATCH_BYTES_MAX]),
+        ("messages, unpacked bytes in a batch", [BATCH_MESSAGES_MAX, BATCH_BYTES_MAX, NEW_MONITOR_MESSAGES]),
         ("a body that finds room", [TINY_BYTES_MAX]),
         ("heavy requests that are looked at for one batch", [HEAVY_MAX]),
         ("times that a process may end", [GIVEN_UP_AFTER_DEATHS - 1]),
