@@ -16,8 +16,8 @@ Two states:
 What neither can take is refused with 503: nobody was told that it is safe.
 
 All coroutines run on one event loop, so their state needs no locks. Everything that waits for PostgreSQL runs in one
-thread, everything that waits for the spool's disk in another. Signs of life have a thread and a connection of their
-own: a batch that takes minutes must not look like a process that is gone.
+thread, everything that waits for the spool's disk in another; what is heavy to read is read in a third. Signs of life
+have a thread and a connection of their own: a batch that takes minutes must not look like a process that is gone.
 """
 
 import asyncio
@@ -45,10 +45,12 @@ from checkins import meters, nodes
 from checkins.intake import (
     StatementError,
     find_sender,
+    find_senders,
     is_not_now,
     is_suspicious,
     keep_unread,
     prepare,
+    read,
     share_out,
     take,
     use_connection,
@@ -173,8 +175,10 @@ class Batcher:
         self._hold = False
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._read: asyncio.Task[None] | None = None
         self._database = ThreadPoolExecutor(1, thread_name_prefix="ingest-database")
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="ingest-spool")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="ingest-reading")
         self._pulse = ThreadPoolExecutor(1, thread_name_prefix="ingest-beat")
         self._spool_lock = threading.Lock()
         self._spool: Spool | None = None
@@ -309,11 +313,12 @@ class Batcher:
                 while self._queue or self._stored or not self.is_direct:
                     await self._direct.wait()
                     await self._idle.wait()
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)
         self._stopping = True
-        for task in self._tasks:
+        tasks = [*self._tasks, *([] if self._read is None else [self._read])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._refuse((*self._stored, *self._queue))
         if self.spooled_count:
             logger.warning(
@@ -337,6 +342,7 @@ class Batcher:
             await self._on_disk(self._spool.close)
         self._database.shutdown(wait=False)
         self._disk.shutdown(wait=False)
+        self._reading.shutdown(wait=False)
 
     # --- the two states
 
@@ -352,13 +358,40 @@ class Batcher:
                     self._go(direct=False)
                 try:
                     if self.is_direct:
-                        await self._store(self._next_batch(self.options.batch_max))
+                        self._begin_reading()
+                        batch = self._next_batch(self.options.batch_max, read_only=True)
+                        if not batch:
+                            self._end_batch()
+                            break  # When the heavy ones are read, that wakes this.
+                        await self._store(batch)
                     else:
                         await self._spool_next()
                 except Exception:
                     logger.exception("a batch could be neither stored nor kept, and is refused")
                     self._refuse(self._stored)
                     self._end_batch()
+
+    def _begin_reading(self) -> None:
+        """Have the heavy requests that come next read, unless some are being read."""
+        if self._read is None or self._read.done():
+            heavy = self._queue.unread()
+            if heavy:
+                self._read = asyncio.create_task(self._read_heavy([one.reading for one in heavy]))
+
+    async def _read_heavy(self, readings: Sequence[Reading]) -> None:
+        """Read requests beside the batches: it may take a second, for which nobody else waits."""
+        finding = self._in_database(partial(find_senders, readings, hints=self._hints))
+        finding.add_done_callback(_forget_result)
+        try:
+            known = await asyncio.wait_for(asyncio.shield(finding), self.options.patience)
+            reading = partial(read, readings, known, hints=self._hints)
+            await asyncio.get_running_loop().run_in_executor(self._reading, reading)
+        except Exception as error:  # noqa: BLE001 - the spool knows what to do with what cannot be read (D36)
+            if self.is_direct:
+                self._go(direct=False)
+                self._say_why(None if isinstance(error, TimeoutError) else error)
+        finally:
+            self._wake.set()
 
     async def _spool_next(self) -> None:
         """Keep what waits in the spool, heavy requests only if PostgreSQL stays away.
@@ -380,8 +413,8 @@ class Batcher:
             wait.cancel()
         self._wake.clear()
 
-    def _next_batch(self, count_max: int, *, light_only: bool = False) -> list[Waiting]:
-        batch = self._queue.next(count_max, light_only=light_only)
+    def _next_batch(self, count_max: int, *, light_only: bool = False, read_only: bool = False) -> list[Waiting]:
+        batch = self._queue.next(count_max, light_only=light_only, read_only=read_only)
         self._stored = batch
         self._idle.clear()
         return batch

@@ -92,7 +92,16 @@ def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> lis
     use_connection()
     if all(reading.is_prepared for reading in readings):
         return readings
-    known = _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
+    return read(readings, find_senders(readings, hints=hints), hints=hints)
+
+
+def find_senders(readings: Sequence[Reading], *, hints: Hints) -> Mapping[Sender, KnownSender]:
+    """Return who of the senders of requests is known. Two statements at most."""
+    return _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
+
+
+def read(readings: Sequence[Reading], known: Mapping[Sender, KnownSender], *, hints: Hints) -> list[Reading]:
+    """Read what requests say, of as many as fill a batch, from the first on, and return these. Asks no database."""
     count = size = 0
     for number, reading in enumerate(readings, 1):
         if reading.sender is not None:
@@ -101,8 +110,8 @@ def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> lis
         count += sum(_weight(message, hints) for message in reading.rest)
         size += reading.plain_bytes
         if count >= BATCH_MESSAGES_MAX or size >= BATCH_BYTES_MAX:
-            return readings[:number]
-    return readings
+            return list(readings[:number])
+    return list(readings)
 
 
 def share_out(readings: Sequence[Reading], *, hints: Hints) -> list[int]:

@@ -8,6 +8,7 @@ heavy ones at most, and share its fate never (D35).
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 from checkins.protocols.request import Answer, Sender
@@ -54,16 +55,25 @@ class Lanes:
             self._light.append(one)
         self.bytes += _size(one)
 
-    def next(self, count_max: int, *, light_only: bool = False) -> list[Waiting]:
+    def unread(self) -> list[Waiting]:
+        """Return the heavy requests that come next, the first of each sender; none if the very first is read."""
+        firsts = [line[0] for line in islice(self._heavy.values(), HEAVY_MAX)]
+        return [] if not firsts or firsts[0].reading.is_prepared else firsts
+
+    def next(self, count_max: int, *, light_only: bool = False, read_only: bool = False) -> list[Waiting]:
         """Remove and return what a batch may take: up to `count_max` light requests, or up to `HEAVY_MAX` heavy ones.
 
-        It may take less, from the first on: the rest goes back (`put_back`). `light_only`: heavy ones wait.
+        It may take less, from the first on: the rest goes back (`put_back`). `light_only`: heavy ones wait;
+        `read_only`: those do that are not read yet.
         """
-        is_heavy = not light_only and bool(self._heavy_count) and (self._is_turn_of_heavy or not self._light)
+        waits = light_only or not self._heavy_count or (read_only and bool(self.unread()))
+        is_heavy = not waits and (self._is_turn_of_heavy or not self._light)
         self._is_turn_of_heavy = not is_heavy
         batch = [] if is_heavy else [self._light.popleft() for _ in range(min(count_max, len(self._light)))]
         for _ in range(min(HEAVY_MAX, self._heavy_count) if is_heavy else 0):
             sender, line = next(iter(self._heavy.items()))
+            if read_only and not line[0].reading.is_prepared:
+                break
             del self._heavy[sender]
             one = line.popleft()
             if line:

@@ -880,26 +880,48 @@ def test_d35_a_heavy_batch_that_takes_long_is_not_begun_again(impatient, monitor
     assert len(taken) == 2, "the heavy one once, and what waited behind it"
 
 
-def test_d35_a_heavy_request_that_takes_long_to_read_is_stored_once(impatient, monitor, monkeypatch):
-    go_on = threading.Event()
-    prepare = intake.prepare
+def test_d35_while_a_heavy_request_is_read_all_others_go_on(impatient, monitor, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    read = intake.read
 
-    def prepare_slowly(*arguments: Any, **options: Any) -> Any:
+    def read_slowly(readings: Any, *arguments: Any, **options: Any) -> Any:
+        begun.set()
         assert go_on.wait(SECONDS_MAX)
-        return prepare(*arguments, **options)
+        return read(readings, *arguments, **options)
 
     key = IngestKeyFactory(project=monitor.project)
-    one = json.dumps({"monitor": monitor.slug, "status": "ok"}).encode()
-    assert impatient.send_body("/api/v1/checkins", one, key).result(SECONDS_MAX).status in {200, 202}
-    impatient.becomes_direct()
-    monkeypatch.setattr(batching, "prepare", prepare_slowly)
+    monkeypatch.setattr(batching, "read", read_slowly)
     checkins = [{"monitor": monitor.slug, "status": "ok"} for _ in range(LIGHT_OBJECTS_MAX + 1)]
     heavy = impatient.send_body("/api/v1/checkins", json.dumps(checkins).encode(), key)
-    eventually(lambda: impatient.batcher.spooled_count or not impatient.batcher.is_direct, "it goes to the spool")
+    assert begun.wait(SECONDS_MAX)
+    for count in range(1, 4):
+        assert impatient.ask(ping(monitor)) == [200]
+        assert CheckIn.objects.count() == count
+    assert impatient.batcher.is_direct
+    assert not heavy.done()
     go_on.set()
     assert heavy.result(SECONDS_MAX).status in {200, 202}
     impatient.becomes_direct()
-    assert CheckIn.objects.count() == 1 + len(checkins)
+    assert CheckIn.objects.count() == 3 + len(checkins)
+
+
+def test_d36_a_heavy_request_that_cannot_be_read_is_kept_as_failed_and_delays_nobody(
+    make_process, monitor, monkeypatch
+):
+    monkeypatch.setattr(batching, "HEAVY_PATIENCE_SECONDS", 0.1)
+    process = make_process().start()
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    key = IngestKeyFactory(project=monitor.project)
+    monkeypatch.setattr(batching, "read", fail)
+    checkins = [{"monitor": monitor.slug, "status": "ok"} for _ in range(LIGHT_OBJECTS_MAX + 1)]
+    heavy = process.send_body("/api/v1/checkins", json.dumps(checkins).encode(), key)
+    assert heavy.result(SECONDS_MAX).status == 202
+    assert process.ask(ping(monitor)) == [200]
+    process.becomes_direct()
+    assert CheckIn.objects.count() + WaitingCheckIn.objects.count() == 1 + len(checkins), "the spool could read it"
 
 
 # --- Requests that stand for many check-ins ---------------------------------------------------------------------------

@@ -78,6 +78,23 @@ def test_what_a_batch_has_no_room_for_goes_back_to_where_it_was():
     assert len(lanes) == lanes.bytes == 0
 
 
+def test_d35_what_is_heavy_comes_when_it_is_read():
+    lanes = Lanes()
+    heavy = [waiting(a_request(KEYS[n % 2], 300)) for n in range(4)]
+    light = waiting(a_request(KEYS[0]))
+    for one in (*heavy, light):
+        lanes.add(one)
+    assert lanes.next(5, read_only=True) == [light]
+    assert lanes.next(5, read_only=True) == []
+    assert lanes.unread() == heavy[:2], "the first of each sender"
+    for one in heavy[:2]:
+        one.reading.is_prepared = True
+    assert lanes.unread() == []
+    assert lanes.next(5, read_only=True) == heavy[:2]
+    assert lanes.unread() == heavy[2:]
+    assert lanes.next(5) == heavy[2:], "unless it goes to the spool"
+
+
 @pytest.mark.django_db
 def test_d35_a_batch_takes_as_many_requests_as_fit_a_number_of_messages(monkeypatch):
     key = IngestKeyFactory().public_key
