@@ -16,14 +16,15 @@ help: ## Print what there is
 	@test -e $@ || echo "Installing, about a minute, once ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --quiet --frozen --inexact --active
+	@# Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
+	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active
 	@touch $@
 
 install: .venv/.synced ## Create .venv and install what the lock file says
 
 # Other people's clients, which tests/clients runs. What they need contradicts what our tools need: each in its own place.
 .venv/clients/python/.synced: .venv/.synced tests/clients/python/pyproject.toml tests/clients/python/uv.lock
-	@UV_PROJECT_ENVIRONMENT="$$PWD/.venv/clients/python" $(BIN)/uv sync --quiet --frozen \
+	@UV_PROJECT_ENVIRONMENT="$$PWD/.venv/clients/python" $(BIN)/uv sync --compile-bytecode --quiet --frozen \
 		--project tests/clients/python --python "$$PWD/$(BIN)/python"
 	@touch $@
 
@@ -57,7 +58,8 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
-	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --quiet --frozen --inexact --active --group fuzz
+	@# Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
+	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group fuzz
 	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
 	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))
 
