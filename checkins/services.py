@@ -343,6 +343,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             rules=environment.rules,
             early_tolerance=early_tolerance,
             off_since=environment.off_since,
+            was_off=environment.was_off,
             former=environment.former,
         )
         is_too_soon = counted.has_deferred or is_behind(counted, message.received_at)

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
 from monitors.spans import has_slot_come, longest_deadline, serve_slots, slot_of_run
-from monitors.state import EnvironmentState, FormerRules, MonitorRules
+from monitors.state import EnvironmentState, FormerRules, MonitorRules, WasOff
 
 LIFE_MAX = timedelta(minutes=10_080)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
@@ -175,18 +175,22 @@ def decide_checkin(
     rules: MonitorRules,
     early_tolerance: timedelta,
     off_since: datetime | None = None,
+    was_off: WasOff | None = None,
     former: Sequence[FormerRules] = (),
 ) -> Effect:
     """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
 
     `new_guid` names the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
-    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23). `rules` are those of
-    now, `former` those before them: a message is judged by the rules that held when it was received (D32).
+    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23); `was_off`: when it
+    was disabled the last time. `rules` are those of now, `former` those before them: a message is judged by the rules
+    that held when it was received (D32).
     """
     known = _Rules(rules, former)
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
+        if was_off is not None and existing.timeout_at is not None and was_off.covers(existing.timeout_at):
+            existing = _unknown_if_overdue(existing, message)
         if off_since is not None:
             return _end_uncounted(message, existing, environment, known, off_since=off_since)
         if not _begins_anew(message, existing, environment, known, early_tolerance=early_tolerance):
@@ -221,14 +225,20 @@ def _end_uncounted(
     off_since: datetime,
 ) -> Effect:
     """The end of a run of a disabled monitor is stored, and nothing is counted (D23)."""
-    if run.timeout_at is not None and off_since < run.timeout_at <= message.received_at:
-        # It fell due while the monitor was disabled: it is unknown, and the clock has not come to say so.
-        run = replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
+    if run.timeout_at is not None and off_since < run.timeout_at:
+        run = _unknown_if_overdue(run, message)
     effect = _continue_run(message, run, environment, rules)
     ended = effect.checkin
     if ended is not None and effect.verdict is Verdict.FAILED:
         ended = replace(ended, failed_at=None)
     return Effect(environment, ended, earlier_word=effect.earlier_word, problem=effect.problem)
+
+
+def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInState:
+    """Return a run that falls due while its monitor is disabled: it is unknown then, if the clock is late to say so."""
+    if run.timeout_at is None or run.timeout_at > message.received_at:
+        return run
+    return replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
 
 
 def takes_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:

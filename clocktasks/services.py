@@ -467,18 +467,16 @@ def _config_of(environment: LockedEnvironment, due: DueSlot, tick: datetime) -> 
 
 
 def _unjudged_slots(environment: LockedEnvironment, slots: Sequence[DueSlot]) -> Iterator[tuple[DueSlot, str | None]]:
-    """Yield the slots that had come before the monitor was disabled, and why they are not judged (D23).
+    """Yield the slots that came while the monitor was active, and why they are not judged, if so (D23).
 
-    Then nothing more is expected.
+    Of a disabled one nothing more is expected.
     """
-    off_since = environment.off_since
-    if off_since is None:
-        yield from ((due, due.because) for due in slots)
-        return
     for due in slots:
-        if due.slot <= off_since:
-            yield due, due.because or environment.unjudged_because(due.deadline)
-    environment.state = expect_no_more(environment.state, environment.rules, environment.former, now=off_since)
+        if environment.expects(due.slot):
+            yield due, due.because or environment.slot_unjudged_because(due.slot, due.deadline)
+    off_since = environment.off_since
+    if off_since is not None:
+        environment.state = expect_no_more(environment.state, environment.rules, environment.former, now=off_since)
 
 
 def _due_environments(shard: int, tick: datetime) -> list[int]:

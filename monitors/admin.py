@@ -17,7 +17,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Case, Count, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, When
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -62,6 +62,7 @@ from monitors.services import (
     create_monitor,
     delete_environments,
     delete_monitors,
+    hold_monitors,
     lock_config_of_project,
     set_environments_muted,
     set_monitors_muted,
@@ -609,12 +610,12 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save through the services: every environment expects its next check-in anew where that changed (D10)."""
-        now = utcnow()
         if not change:
-            obj.created_at = now
+            obj.created_at = utcnow()
             create_monitor(obj)
             return
         written = form.written()
+        now = _hold([obj.pk])
         # Only what its person changed (D41): writing nothing recomputes nothing.
         update_monitor(obj.pk, {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}, now=now)
         if "is_muted" in written:
@@ -624,11 +625,13 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
         """Take the monitor out of sight; its rows are removed later."""
-        delete_monitors([obj.pk], now=utcnow())
+        delete_monitors([obj.pk], now=_hold([obj.pk]))
 
+    @transaction.atomic
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Take the monitors out of sight; their rows are removed later."""
-        delete_monitors(list(queryset.values_list("pk", flat=True)), now=utcnow())
+        keys = list(queryset.values_list("pk", flat=True))
+        delete_monitors(keys, now=_hold(keys))
 
     # Actions
 
@@ -645,16 +648,26 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         messages.success(request, f"Unmuted {_number(count, 'monitor')}.")
 
     @admin.action(description="Enable: expect check-ins from now on", permissions=["handle"])
+    @transaction.atomic
     def enable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Enable the selected monitors; the next check-in is expected counted from now (D10)."""
-        count = set_monitors_status(_keys(queryset), MonitorStatus.ACTIVE, now=utcnow())
+        keys = _keys(queryset)
+        count = set_monitors_status(keys, MonitorStatus.ACTIVE, now=_hold(keys))
         messages.success(request, f"Enabled {_number(count, 'monitor')}.")
 
     @admin.action(description="Disable: refuse check-ins, expect none", permissions=["handle"])
+    @transaction.atomic
     def disable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Disable the selected monitors."""
-        count = set_monitors_status(_keys(queryset), MonitorStatus.DISABLED, now=utcnow())
+        keys = _keys(queryset)
+        count = set_monitors_status(keys, MonitorStatus.DISABLED, now=_hold(keys))
         messages.success(request, f"Disabled {_number(count, 'monitor')}.")
+
+
+def _hold(keys: Collection[int]) -> datetime:
+    """Return the instant of an edit of monitors: when nobody else can go beyond it (D32). Needs a transaction."""
+    hold_monitors(keys)
+    return utcnow()
 
 
 def may_see_keys(request: HttpRequest) -> bool:

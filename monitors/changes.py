@@ -20,7 +20,14 @@ from monitors.expectation import expect_nothing
 from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
 from monitors.spans import counts_alike, expect_after_edit, expect_no_more
-from monitors.state import EnvironmentState, EnvironmentStatus, FormerRules, MonitorRules, MonitorStatus
+from monitors.state import (
+    EnvironmentState,
+    EnvironmentStatus,
+    FormerRules,
+    MonitorRules,
+    MonitorStatus,
+    was_off_between,
+)
 
 CONFIGURATION_FIELDS = (
     "schedule_type",
@@ -52,6 +59,8 @@ CHANGEABLE_COLUMNS = {
     "owner": "text",
     "config_id": "bigint",
     "disabled_at": "timestamptz",
+    "was_disabled_at": "timestamptz",
+    "was_enabled_at": "timestamptz",
     "rules_since": "timestamptz",
 }
 
@@ -143,6 +152,7 @@ def write_changes(
         environment.monitor_is_upserting, environment.monitor_owner = monitor.is_upserting, monitor.owner
         environment.config_id, environment.rules = monitor.config_id, monitor.rules()
         environment.disabled_at = monitor.disabled_at
+        environment.was_off = was_off_between(monitor.was_disabled_at, monitor.was_enabled_at)
     _end_what_fell_due_unjudged(changes)
     _move_deadlines(changes)
 
@@ -171,7 +181,7 @@ def _in_order(
     """Say what each edit changes; `config_ids` are the snapshots of the rules before the first of each monitor.
 
     An edit that comes later counts from no earlier instant than the one before it, whatever the clocks of hosts say.
-    Notes on the monitors since when they are disabled (D23), and since when their rules hold.
+    Notes on the monitors since when they are disabled, or were the last time (D23), and since when their rules hold.
     """
     known = {id_: (status, rules, config_ids[id_]) for id_, (status, rules) in before.items()}
     since = {edit.monitor.id: (edit.monitor.rules_since, edit.monitor.disabled_at) for edit in reversed(edits)}
@@ -180,10 +190,13 @@ def _in_order(
         monitor = edit.monitor
         status, rules, config_id = known[monitor.id]
         rules_since, disabled_at = since[monitor.id]
-        at = edit.at if rules_since is None else max(edit.at, rules_since)
+        earlier = (rules_since, disabled_at, monitor.was_enabled_at)
+        at = max([edit.at, *(instant for instant in earlier if instant is not None)])
         was_active, new = status is MonitorStatus.ACTIVE, monitor.rules()
         off_since = None if was_active else disabled_at or ALWAYS
         if monitor.status == MonitorStatus.ACTIVE:
+            if disabled_at is not None:
+                monitor.was_disabled_at, monitor.was_enabled_at = disabled_at, at
             disabled_at = None
         elif was_active:
             disabled_at = at

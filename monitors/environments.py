@@ -22,6 +22,8 @@ from monitors.state import (
     MonitorStatus,
     ServedAhead,
     Span,
+    WasOff,
+    was_off_between,
 )
 
 _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
@@ -53,7 +55,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     """A monitor environment whose row this transaction holds; each decision replaces its `state`.
 
     `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32);
-    `rules_since` is when it was edited last, if ever.
+    `rules_since` is when it was edited last, if ever; `was_off` is when it was disabled the last time, and is no more.
     """
 
     id: int
@@ -73,6 +75,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     state: EnvironmentState
     former: tuple[FormerRules, ...] = ()
     rules_since: datetime | None = None
+    was_off: WasOff | None = None
 
     def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
         """Return the rules that held for a message received at `at`, after the id of their snapshot."""
@@ -95,9 +98,23 @@ class LockedEnvironment(msgspec.Struct, gc=False):
 
     def unjudged_because(self, due_at: datetime) -> str | None:
         """Return why what falls due at this instant is not judged, if so (D23)."""
+        if self.was_off is not None and self.was_off.covers(due_at):
+            return "disabled"
         if self.off_since is None or due_at <= self.off_since:
             return None
         return "disabled" if self.monitor_status is MonitorStatus.DISABLED else "deleted"
+
+    def expects(self, slot: datetime) -> bool:
+        """Tell whether a slot came while the monitor was active (D23)."""
+        return (self.off_since is None or slot <= self.off_since) and not (
+            self.was_off is not None and self.was_off.covers(slot)
+        )
+
+    def slot_unjudged_because(self, slot: datetime, deadline: datetime) -> str | None:
+        """Return why a slot that was expected is not judged: it was not due before its monitor was disabled (D23)."""
+        if self.was_off is not None and slot <= self.was_off.since < deadline:
+            return "disabled"
+        return self.unjudged_because(deadline)
 
 
 @lru_cache(maxsize=4096)
@@ -140,7 +157,8 @@ LOCK_SQL = """
 CONFIGURATION_SQL = """
     SELECT id, project_id, name, slug, status, is_upserting, owner, config_id, disabled_at,
            schedule_type, crontab, interval, interval_unit, timezone,
-           checkin_margin, max_runtime, failure_threshold, recovery_threshold, rules_since
+           checkin_margin, max_runtime, failure_threshold, recovery_threshold,
+           was_disabled_at, was_enabled_at, rules_since
       FROM monitors_monitor
      WHERE id = ANY(%s::bigint[])
 """
@@ -242,7 +260,8 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         shard=shard,
         is_muted=is_muted,
         rules=shared_rules(*configuration[9:18]),
-        rules_since=configuration[18],
+        was_off=was_off_between(*configuration[18:20]),
+        rules_since=configuration[20],
         state=EnvironmentState(
             status=_STATUSES[status],
             last_checkin=last_checkin,

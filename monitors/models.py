@@ -129,6 +129,12 @@ class Monitor(models.Model):
     disabled_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when it judges nothing; empty while it is active."
     )
+    was_disabled_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when it was disabled the last time, if ever (D23)."
+    )
+    was_enabled_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Until when it was disabled the last time, if ever (D23)."
+    )
     rules_since = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when the rules hold, if they were ever edited (D32)."
     )
@@ -154,6 +160,11 @@ class Monitor(models.Model):
             # A check-in finds its monitor by this pair.
             models.UniqueConstraint(fields=["project", "slug"], name="monitor_slug_unique_in_project"),
             models.CheckConstraint(condition=~Q(slug=""), name="monitor_slug_not_empty"),
+            models.CheckConstraint(
+                condition=Q(was_disabled_at__isnull=True, was_enabled_at__isnull=True)
+                | Q(was_disabled_at__isnull=False, was_enabled_at__isnull=False),
+                name="monitor_was_disabled_from_and_to",
+            ),
             # Crontab or interval, never both, never neither. A check passes unless it is false, and a comparison with
             # null is not: hence every "is not null" in these constraints.
             models.CheckConstraint(

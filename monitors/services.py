@@ -39,6 +39,17 @@ def create_monitor(monitor: Monitor) -> Monitor:
     return monitor
 
 
+def hold_monitors(monitor_ids: Collection[int]) -> None:
+    """Lock monitors and their environments, before the instant of an edit is read. Needs a transaction.
+
+    Whoever edits may have to wait for a batch or a tick, also for minutes. An instant from before that would be one
+    that others have gone beyond already, by the rules of then (D32).
+    """
+    monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
+    ids = MonitorEnvironment.objects.filter(monitor_id__any_of=monitors).values_list("id", flat=True)
+    lock_environments(list(ids))
+
+
 @transaction.atomic
 def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime) -> Monitor:
     """Set columns of one monitor and apply what follows from it (D10). Returns the monitor as it is then.

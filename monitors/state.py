@@ -7,6 +7,7 @@ All instants are aware UTC datetimes; `*_minutes` are whole minutes.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,6 +64,22 @@ class FormerRules:
     until: datetime
     config_id: int
     rules: MonitorRules
+
+
+class WasOff(NamedTuple):
+    """A time in which a monitor was disabled, and that is over: what is stored since may be older (D23)."""
+
+    since: datetime
+    until: datetime
+
+    def covers(self, at: datetime) -> bool:
+        """Tell whether something that comes or falls due at that instant does so while the monitor is disabled."""
+        return self.since < at <= self.until
+
+
+def was_off_between(since: datetime | None, until: datetime | None) -> WasOff | None:
+    """Return the time that two columns of a monitor hold, if there was one."""
+    return None if since is None or until is None else WasOff(since, until)
 
 
 @dataclass(frozen=True, slots=True)

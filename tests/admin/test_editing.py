@@ -1,6 +1,7 @@
 """D41: two people who edit the same row, or a person and a job, lose nothing."""
 
 import html
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -8,11 +9,13 @@ from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
 from checkins.services import receive
+from monitors.environments import lock_environments
 from monitors.models import IngestKey
 from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests import factories
 from tests.admin.browsing import form_of
+from tests.connections import in_another_connection
 from tests.factories import NOW
 from tests.messages import make_config, make_message
 
@@ -250,3 +253,30 @@ def test_d41_rights_that_both_changed_are_refused(open_page):
     assert list(group.permissions.all()) == [first]
     assert page.save().is_saved
     assert set(group.permissions.all()) == {second, third}
+
+
+# --- an edit that has to wait -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("by", "first", "column"),
+    [
+        ("form", MonitorStatus.ACTIVE, "rules_since"),
+        ("disable", MonitorStatus.ACTIVE, "disabled_at"),
+        ("enable", MonitorStatus.DISABLED, "was_enabled_at"),
+    ],
+)
+def test_d32_an_edit_that_waits_for_the_clock_counts_from_when_it_goes_on(open_page, monkeypatch, by, first, column):
+    row = factories.MonitorEnvironmentFactory()
+    set_monitors_status([row.monitor_id], first, now=NOW - timedelta(hours=1))
+    page = open_page(row.monitor)
+    with in_another_connection(lambda: lock_environments([row.id])) as clock:
+        waited = timedelta(minutes=2)
+        monkeypatch.setattr("monitors.admin.utcnow", lambda: NOW + waited if clock.was_waited_for else NOW)
+        if by == "form":
+            page.save(checkin_margin="7")
+        else:
+            url = reverse("admin:monitors_monitor_changelist")
+            page.client.post(url, {"action": by, "_selected_action": [row.monitor_id]})
+    assert now_in(row.monitor, column) == (NOW + waited,)

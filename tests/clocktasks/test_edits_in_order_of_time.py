@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from checkins.models import CheckIn
 from checkins.services import receive
+from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
@@ -217,3 +218,53 @@ def test_d32_the_same_history_with_edits_gives_the_same_rows_whatever_the_lag(st
             transaction.set_rollback(True)
     in_time, late = seen
     assert late == in_time
+
+
+# --- words that wait while a monitor is disabled and enabled again --------------------------------------------------
+
+
+def outcomes():
+    return list(CheckIn.objects.order_by("date_added").values_list("status", "unknown_because"))
+
+
+def switch(monitor, *seconds):
+    """Disable the monitor, enable it again, and so on."""
+    for number, second in enumerate(seconds):
+        Edit(second, is_active=number % 2 == 1).happen(monitor)
+
+
+def test_d23_slots_that_came_while_the_monitor_was_disabled_are_not_expected_of_a_job_heard_of_only_later():
+    monitor = a_monitor()
+    switch(monitor, 90, 230)
+    receive([message(monitor, Word("ok", 30, 1))], now=at(231))
+    tick(6)
+    # 13:01 was not due before the monitor was disabled; 13:04 is the first slot since it was enabled.
+    assert outcomes() == [("ok", None), ("unknown", "disabled"), ("missed", None), ("missed", None)]
+    assert list(CheckIn.objects.filter(status="missed").values_list("date_added", flat=True)) == [at(240), at(300)]
+
+
+def test_d23_a_deadline_in_the_time_that_a_monitor_was_disabled_is_unknown_if_its_run_is_stored_only_later():
+    monitor = a_monitor(crontab="0 * * * *")
+    switch(monitor, 60, 230)
+    receive([message(monitor, Word("in_progress", 30, 1))], now=at(231))
+    tick(6)
+    assert outcomes() == [("unknown", "disabled")]
+
+
+def test_d23_the_end_of_such_a_run_counts_if_it_came_when_the_monitor_was_enabled_again():
+    monitor = a_monitor(crontab="0 * * * *")
+    switch(monitor, 60, 230)
+    receive([message(monitor, Word(*word)) for word in (("in_progress", 30, 1), ("error", 240, 1))], now=at(241))
+    tick(6)
+    assert (outcomes(), Incident.objects.count()) == ([("error", None)], 1)
+
+
+def test_d32_a_configuration_that_is_stored_after_the_monitor_was_enabled_counts_from_then():
+    monitor = a_monitor()
+    receive([message(monitor, Word("ok", 1, 1))], now=at(1))
+    switch(monitor, 200, 230)
+    config = (("crontab", 2), ("margin", 1), ("runtime", 1))
+    receive([message(monitor, Word("in_progress", 30, 2, config))], now=at(231))
+    tick(7)
+    missed = CheckIn.objects.filter(status="missed").order_by("date_added")
+    assert list(missed.values_list("date_added", flat=True)) == [at(60), at(120), at(240), at(360)]

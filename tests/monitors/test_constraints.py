@@ -282,6 +282,11 @@ VIOLATIONS = [
     ("monitor_thresholds_in_range", "no ok", changed(factories.MonitorFactory, recovery_threshold=0)),
     ("monitor_thresholds_in_range", "721 oks", changed(factories.MonitorFactory, recovery_threshold=721)),
     (
+        "monitor_was_disabled_from_and_to",
+        "a beginning without an end",
+        changed(factories.MonitorFactory, was_disabled_at=factories.NOW),
+    ),
+    (
         "notification_once_per_transition_and_channel",
         "the same transition",
         doubled(factories.NotificationFactory, "incident"),
