@@ -5,7 +5,7 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy
 WORKDIR /app
 COPY pyproject.toml uv.lock ./
 # Neither the development tools nor the embedded engines: production brings its own PostgreSQL and Valkey.
-RUN uv sync --compile-bytecode --frozen --no-default-groups
+RUN uv sync --frozen --no-default-groups
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home watchclock \

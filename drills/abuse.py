@@ -49,6 +49,7 @@ from drills.abuse_watch import (
     count_false_failures,
     database_mib,
     find_late_ticks,
+    find_unseen,
     settle,
     wait_for_a_tick,
     watching,
@@ -134,7 +135,8 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
             _abuse(drill, world, record, innocent, abuser, began, clock)
             record.judged_until, ticks_until = time.monotonic(), utcnow()
             hidden = _flooded_job_fails(world, innocent)
-            unseen = settle(world, record)
+            settle(world, record)
+            unseen = find_unseen(world, record)
             failures = count_false_failures(world)
         grown = database_mib(world) - size_before
         late_ticks = find_late_ticks(world, record, ticks_from, ticks_until)

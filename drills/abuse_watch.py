@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -132,14 +133,39 @@ def wait_for_a_tick(world: World) -> None:
         world.live(0.2)
 
 
-def settle(world: World, record: Record) -> int:
-    """Wait until all that was acknowledged is stored; returns how many are not."""
+def settle(world: World, record: Record) -> None:
+    """Wait until all that was acknowledged is stored, or for a minute."""
     deadline = time.monotonic() + SETTLED_SECONDS_MAX
-    while True:
-        unseen = sum(sent.seen_at is None for sent in record.sent if sent.answered_at is not None)
-        if not unseen or time.monotonic() > deadline:
-            return unseen
+    while any(sent.seen_at is None for sent in record.sent if sent.answered_at is not None):
+        if time.monotonic() > deadline:
+            return
         world.live(0.2)
+
+
+def find_unseen(world: World, record: Record) -> list[str]:
+    """Return for each check-in that was acknowledged and is not stored where it is."""
+    told = []
+    for sent in record.sent:
+        if sent.answered_at is None or sent.seen_at is not None:
+            continue
+        places = [f"in {place}" for place in _places_in_spools(world, sent.guid)]
+        statement = "SELECT error FROM checkins_waitingcheckin WHERE message::text ~ %s OR message::text ~ %s"
+        error = ask(world, statement, str(sent.guid), sent.guid.hex)
+        if error is not None:
+            places.append(f"among the waiting check-ins: {error[-300:] or 'parked'}")
+        after = sent.answered_at - sent.sent_at
+        told.append(
+            f"{sent.guid}, sent while {record.kind_at(sent.sent_at)} came and answered after {after:.2f} s, is "
+            f"{' and '.join(places) or 'nowhere'}"
+        )
+    return told
+
+
+def _places_in_spools(world: World, guid: uuid.UUID) -> Iterator[str]:
+    for path in sorted(Path(world.variables["SPOOL_DIRECTORY"]).iterdir()):
+        found = any(name in path.read_bytes() for name in (str(guid).encode(), guid.hex.encode()))
+        if found:
+            yield f"the file {path.name}"
 
 
 def ask(world: World, statement: str, *parameters: Any) -> Any:
@@ -192,13 +218,13 @@ def conclude(
     grown: float,
     hidden: int,
     failures: int,
-    unseen: int,
+    unseen: Sequence[str],
     late_ticks: tuple[list[str], int],
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return the figures, and a sentence about each thing that is not as it must be.
 
-    `duration` in seconds, `grown` in MiB; `hidden`, `failures` and `unseen` are counts; `late_ticks` as
-    `find_late_ticks` has it.
+    `duration` in seconds, `grown` in MiB; `hidden` and `failures` are counts; `unseen` as `find_unseen` and
+    `late_ticks` as `find_late_ticks` has it.
     """
     during = [sent for sent in record.sent if record.judged_from <= sent.sent_at < record.judged_until]
     judged = [sent for sent in during if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
@@ -221,7 +247,7 @@ def conclude(
             ),
         ]
     for count, what in (
-        (unseen, "check-ins were acknowledged and are not stored"),
+        (len(unseen), "check-ins were acknowledged and are not stored"),
         (refused, "innocent check-ins were refused or not answered"),
         (failures, "misses or timeouts of innocent jobs"),
         (record.dropped_nodes, "nodes were dropped though they said that they are there"),
@@ -229,6 +255,7 @@ def conclude(
     ):
         if count:
             findings.append(f"{count} {what}")
+    findings += unseen
     if grown > GROWTH_MIB_MAX * max(1.0, duration / GROWTH_SECONDS):
         findings.append(f"the database grew by {grown:.0f} MiB")
     findings += [f"{name} took {mib:.0f} MiB" for name, mib in record.pss_mib.items() if mib > PSS_MIB_MAX]
@@ -236,7 +263,7 @@ def conclude(
         "sent": len(record.sent),
         "acknowledged": sum(sent.answered_at is not None for sent in record.sent),
         "stored": stored,
-        "lost": unseen,
+        "lost": len(unseen),
         "refused": refused,
         "late": len(late),
         "late_apart": late_apart,
