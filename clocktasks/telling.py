@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
+from checkins.nodes import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
 from incidents.outbox import write_message
@@ -27,6 +28,7 @@ WHAT = {
     ClockIncident.Cause.DEAF.value: "nobody listened for check-ins",
     ClockIncident.Cause.VOLUME.value: "far fewer check-ins came in than usual",
 }
+LOST = "check-ins were lost, or nobody listened for them"
 WHAT_NOW = {
     ClockIncident.Cause.DEAF.value: (
         "Since {since} nobody listens for check-ins, and it goes on: no web process of Watchclock runs, or none "
@@ -98,7 +100,10 @@ def _what_goes_on(incident: ClockIncident, *, now: datetime) -> tuple[str, str]:
 
 def _what_was(incident: ClockIncident) -> tuple[str, str]:
     assert incident.ended_at is not None, incident
-    what, length = WHAT[incident.cause], duration(incident.ended_at - incident.started_at)
+    is_lost = incident.cause == ClockIncident.Cause.DEAF.value and bool(
+        lost_spans(incident.started_at, incident.ended_at, now=incident.ended_at)
+    )
+    what, length = LOST if is_lost else WHAT[incident.cause], duration(incident.ended_at - incident.started_at)
     checkins = _many(incident.unknown_count, "check-in")
     environments = _many(incident.environment_count, "monitor environment")
     paragraphs = [
@@ -106,6 +111,11 @@ def _what_was(incident: ClockIncident) -> tuple[str, str]:
         f"What fell due meanwhile is unknown: {checkins} of {environments}. Whether these jobs ran is not known; none "
         "of it counts as a failure.",
     ]
+    if is_lost:
+        paragraphs.append(
+            "A spool of a web process was damaged, and check-ins that it had acknowledged are gone. What was received "
+            "before and after them is stored. The damaged file is kept beside the spool; see the log of the web."
+        )
     if incident.cause == ClockIncident.Cause.VOLUME.value:
         paragraphs.append(
             "Either Watchclock was deaf in front of its listeners (a network, a proxy, a name server), or that many "

@@ -1,10 +1,12 @@
 """People are told of a clock incident once: of a short one what it did, of a long one while it goes on."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 
+from checkins.models import LostSpan
 from clocktasks.models import ClockIncident
 from clocktasks.tasks import tell_clock_incidents
 from clocktasks.telling import GOES_ON, NEWS_MAX, tell
@@ -57,6 +59,28 @@ def test_an_outage_that_is_over_is_told_with_what_it_made_unknown(public_url):
         "See Clock incidents: https://clock.example.com/admin/clocktasks/clockincident/\n"
     )
     assert told(incident) == NOW + 14 * MINUTE
+
+
+def test_d43_of_minutes_whose_check_ins_a_spool_has_lost_that_is_told():
+    """Also if nobody listened in others of them."""
+    ClockIncidentFactory(started_at=NOW, ended_at=NOW + 13 * MINUTE, unknown_count=5, environment_count=2)
+    LostSpan.objects.create(node_id=uuid.uuid4(), since=NOW + MINUTE, until=NOW + 2 * MINUTE)
+
+    tell(recipients=PEOPLE, now=NOW + 14 * MINUTE)
+
+    [message] = written()
+    assert message.subject == "[Watchclock] Check-ins were lost, or nobody listened for them for 13 min"
+    assert "A spool of a web process was damaged, and check-ins that it had acknowledged are gone." in message.body
+
+
+def test_d43_a_loss_at_another_time_is_not_told():
+    ClockIncidentFactory(started_at=NOW, ended_at=NOW + 13 * MINUTE, unknown_count=5, environment_count=2)
+    LostSpan.objects.create(node_id=uuid.uuid4(), since=NOW - 2 * MINUTE, until=NOW - MINUTE)
+
+    tell(recipients=PEOPLE, now=NOW + 14 * MINUTE)
+
+    [message] = written()
+    assert message.subject == "[Watchclock] Nobody listened for check-ins for 13 min"
 
 
 def test_of_a_drop_that_is_over_both_explanations_are_told():
