@@ -312,6 +312,31 @@ header_values = st.one_of(
 )
 
 
+COUNTS = (1, 49, 50, 51, 200, 201, 999, 1_000, 1_001)
+SIZES = (0, *(bound + step for bound in (4 << 10, 64 << 10, 100_000, 102_400, 1 << 20) for step in (-1, 0, 1)))
+DEPTHS = (0, 1, 9, 10, 11, 31, 32, 33, 49, 50, 51, 500, 100_000)
+
+
+@st.composite
+def bounds_met(draw: st.DrawFn, id_names: tuple[str, str], field_names: tuple[str, ...]) -> list[bytes]:
+    """Check-ins as many, as large and as deep as is allowed, one more or one less, as JSON.
+
+    `id_names` are the names of the job and of the run; one of `field_names` gets what is large, one what is deep.
+    """
+    count, size, depth = (draw(st.sampled_from(bounds)) for bounds in (COUNTS, SIZES, DEPTHS))
+    opening, closing = draw(st.sampled_from([("[", "]"), ('{"a":', "}")]))
+    deep = opening * depth + "0" + closing * depth
+    job, run = id_names
+    large_name, deep_name = (draw(st.sampled_from(field_names)) for _ in range(2))
+    plain = f'{{"{job}":"{SLUG}","status":"ok","{run}":null,"{large_name}":"{"x" * (size // count)}"}}'
+    last = f'{{"{job}":"{SLUG}","status":"ok","{run}":null,"{deep_name}":{deep}}}'
+    return [one.encode() for one in [plain] * (count - 1) + [last]]
+
+
+SENTRY_FIELDS = ("x", "release", "environment", "monitor_config", "contexts")
+sentry_bounds_met = bounds_met(("monitor_slug", "check_in_id"), SENTRY_FIELDS)
+
+
 @st.composite
 def envelopes(draw: st.DrawFn) -> bytes:
     """Items with right, wrong and no lengths, of types that we take and others."""
@@ -331,6 +356,12 @@ def envelopes(draw: st.DrawFn) -> bytes:
     return draw(damaged(b"\n".join(lines) + draw(st.sampled_from([b"", b"\n", b"\n\n", b"\r\n"]))))
 
 
+def enveloped(items: list[bytes]) -> bytes:
+    """Check-ins in an envelope."""
+    heads = (b'{"type":"check_in","length":%d}' % len(item) for item in items)
+    return b"\n".join([b"{}", *(part for pair in zip(heads, items, strict=True) for part in pair), b""])
+
+
 SENTRY_AUTH = f"Sentry sentry_key={KEY}, sentry_version=7, sentry_client=sentry.python/2.75.0".encode()
 KEY_PLACES: list[tuple[bytes, tuple[tuple[bytes, bytes], ...]]] = [
     (b"", ((b"x-sentry-auth", SENTRY_AUTH),)),
@@ -347,7 +378,8 @@ def envelope_requests(draw: st.DrawFn) -> Sent:
     query, headers = draw(st.sampled_from(KEY_PLACES))
     prefix = draw(st.sampled_from(["", "", "", "/sentry", "/a\x00b"]))
     path = f"{prefix}/api/{PROJECT_ID}/envelope"
-    return draw(requests_to(path, methods=["POST"], body=draw(envelopes()), query=query, headers=headers))
+    body = draw(sentry_bounds_met.map(enveloped) if draw(seldom) else envelopes())
+    return draw(requests_to(path, methods=["POST"], body=body, query=query, headers=headers))
 
 
 CRON_QUERY = {
@@ -368,7 +400,8 @@ def cron_requests(draw: st.DrawFn) -> Sent:
             queries({name: CRON_QUERY[name] for name in CRON_QUERY if name != "sentry_key"}, always=("status",))
         )
         return draw(requests_to(path, methods=["GET", "POST"], query=query))
-    body = draw(damaged(draw(json_bytes(draw(check_ins(CHECK_IN))))))
+    said = draw(sentry_bounds_met)[-1] if draw(seldom) else draw(json_bytes(draw(check_ins(CHECK_IN))))
+    body = draw(damaged(said))
     return draw(requests_to(path, methods=["POST"], body=body, headers=((b"content-type", b"application/json"),)))
 
 
@@ -378,7 +411,11 @@ PING_QUERY = {
     "environment": ["production", "staging"],
 }
 ADDRESSES = [f"/ping/{GUID}", f"/ping/{KEY}/{SLUG}", f"/ping/{KEY}/new-job"]
-bodies = st.binary(max_size=40) | st.sampled_from([b"done\n", b"\x00" * 9, b"caf\xe9", b"x" * 200_000])
+bodies = (
+    st.binary(max_size=40)
+    | st.sampled_from([b"done\n", b"\x00" * 9, b"caf\xe9", b"x" * 200_000])
+    | st.sampled_from(SIZES).map(lambda size: b"x" * size)
+)
 
 
 @st.composite
@@ -427,29 +464,14 @@ def push_requests(draw: st.DrawFn) -> Sent:
     )
 
 
-COUNTS = (1, 49, 50, 51, 200, 201, 999, 1_000, 1_001)
-SIZES = (0, *(bound + step for bound in (4 << 10, 64 << 10, 100_000, 102_400, 1 << 20) for step in (-1, 0, 1)))
-DEPTHS = (0, 1, 9, 10, 11, 31, 32, 33, 49, 50, 51, 500, 100_000)
-
-
-@st.composite
-def bounds_met(draw: st.DrawFn) -> bytes:
-    """Check-ins as many, as large and as deep as is allowed, one more or one less."""
-    count, size, depth = (draw(st.sampled_from(bounds)) for bounds in (COUNTS, SIZES, DEPTHS))
-    opening, closing = draw(st.sampled_from([("[", "]"), ('{"a":', "}")]))
-    deep = opening * depth + "0" + closing * depth
-    name = draw(st.sampled_from(["x", "log", "config", "environment"]))
-    plain = f'{{"monitor":"{SLUG}","status":"ok","id":null,"{name}":"{"x" * (size // count)}"}}'
-    last = f'{{"monitor":"{SLUG}","status":"ok","id":null,"{draw(st.sampled_from(["x", "config"]))}":{deep}}}'
-    return f"[{','.join([plain] * (count - 1) + [last])}]".encode()
-
-
 @st.composite
 def rest_requests(draw: st.DrawFn) -> Sent:
     """Our own JSON, with one check-in or many."""
     items = draw(st.lists(st.one_of(*[check_ins(REST_CHECK_IN)] * 5, odd_values), min_size=1, max_size=4))
     value = draw(st.sampled_from([items[0], items, {"checkins": items}, {"checkins": items[0]}]))
-    body = draw(damaged(draw(bounds_met()) if draw(seldom) else draw(json_bytes(value))))
+    at_bounds = bounds_met(("monitor", "id"), ("x", "log", "config", "environment"))
+    many = at_bounds.map(lambda checkins: b"[%b]" % b",".join(checkins))
+    body = draw(damaged(draw(many if draw(seldom) else json_bytes(value))))
     headers = ((b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json"))
     return draw(requests_to("/api/v1/checkins", methods=["POST"], body=body, headers=headers))
 
