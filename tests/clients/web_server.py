@@ -25,7 +25,7 @@ from tests.e2e.waiting import wait_until
 CLIENTS = Path(__file__).parent
 PYTHON_CLIENTS = BASE_DIR / ".venv" / "clients" / "python"
 NODE_CLIENTS = BASE_DIR / ".venv" / "clients" / "node"
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """For a loaded machine; every client here is done within seconds on an idle one."""
 
 RUNS = """

@@ -140,7 +140,7 @@ def work(instance: WebServer, *what: str, other: str) -> str:
         ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

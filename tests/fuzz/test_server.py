@@ -25,7 +25,7 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 DAMAGED_MIN = 300
 """Damaged requests in `make test`; `make fuzz` sends as many as fit into its time."""
 BODY_SECONDS = 1
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 RESIDENT_BYTES_MAX = {"web": 400 << 20, "batcher": 400 << 20}
 """What a worker and its batcher may take at any moment of this. They begin with some 70 and 80 MB; bodies that arrive
 may take INGEST_QUEUE_BYTES_MAX together, which is set to 64 MiB here."""

@@ -24,7 +24,7 @@ from project.supervisor import BASE_DIR, Child, web_child
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 
-PATIENCE_SECONDS = 60  # for a loaded machine
+PATIENCE_SECONDS = 120  # for a loaded machine
 PATH = "/admin/"
 ANSWER = 302
 """From Django, which asks no database about a visitor without a session."""
