@@ -265,6 +265,21 @@ OVERDUE_ENVIRONMENTS_SQL = """
 """
 
 
+def deadline_after(shard: int, tick: datetime, count: int) -> datetime | None:
+    """Return the earliest deadline behind the first `count` of the shard's runs that are overdue at `tick`, if any.
+
+    Index: checkin_deadline.
+    """
+    rows = fetch_rows(
+        """
+        SELECT timeout_at FROM checkins_checkin WHERE shard = %s AND status = 'in_progress' AND timeout_at <= %s
+         ORDER BY timeout_at OFFSET %s LIMIT 1
+        """,
+        [shard, tick, count],
+    )
+    return rows[0][0] if rows else None
+
+
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
     """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
 

@@ -107,6 +107,15 @@ def next_task(state: ShardState, *, until: datetime) -> tuple[datetime, TaskKind
     return min(due, key=lambda work: (work[0], DEADLINES.index(work[1])), default=None)
 
 
+def last_in_turn(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:
+    """Return the last tick up to `until` before which no other kind with deadlines has to take its turn."""
+    for other in DEADLINES:
+        tick = None if other is kind else next_due_tick(state, other, until=until)
+        if tick is not None:
+            until = tick if DEADLINES.index(kind) < DEADLINES.index(other) else tick - MINUTE
+    return until
+
+
 def quiet_until(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:
     """Return how far this kind's position may move without doing anything: up to just before its next work.
 

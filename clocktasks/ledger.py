@@ -155,21 +155,22 @@ def rows_of(ticks: Collection[datetime]) -> dict[datetime, tuple[datetime, bool]
     return {tick: (at, is_unknown) for tick, at, is_unknown in rows}
 
 
-def deaf_stretch(tick: datetime, *, until: datetime, minutes_max: int) -> datetime:
-    """Return the last of the ticks in a row from `tick` on, up to `until`, at which nobody had listened.
+def stretch(tick: datetime, *, until: datetime, rows_max: int) -> datetime:
+    """Return the last of the ticks in a row from `tick` on, up to `until`, that ask for the same kind of work.
 
-    It is `tick` itself if its volume was an incident. Looks at `minutes_max` rows at most.
+    That is: somebody had listened at all of them, and what is due is judged; or at none of them. It is `tick` itself
+    if its volume was an incident. Looks at `rows_max` rows at most.
     """
     rows = fetch_rows(
         """
-        SELECT at, NOT is_listened AND decision = 'normal' FROM clocktasks_tick
+        SELECT at, is_listened, decision = 'incident' FROM clocktasks_tick
          WHERE at >= %s AND at <= %s ORDER BY at LIMIT %s
         """,
-        [tick, until, minutes_max],
+        [tick, until, rows_max],
     )
     end = tick
-    for at, is_deaf in rows:
-        if not is_deaf:
+    for at, is_listened, is_incident in rows:
+        if is_incident or is_listened is not rows[0][1]:
             break
         end = at
     return end

@@ -70,7 +70,7 @@ def first_open_tick(window: Window, shards: Sequence[int]) -> datetime:
 def replay(window: Window, shards: Sequence[int], *, now: datetime) -> Iterator[TickEffect]:
     """Apply every tick up to the end of the window to each shard, yielding what each tick did.
 
-    Each tick is a transaction of its own. Ticks before the window that a shard has not applied come first.
+    No tick is divided between transactions. Ticks before the window that a shard has not applied come first.
     """
     _extend_ledger(window, now=now)
     for shard in shards:

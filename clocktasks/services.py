@@ -2,14 +2,16 @@
 
 `look_around` says which minutes may be applied: those whose check-ins are stored (P2).
 `advance_ledger` writes these minutes and says which shards have something to do. `process_clock_task`
-does one kind of work in one shard: for each tick with something due, in order, one transaction that marks what is due
-and moves the shard's clock (P4). Where both stand is in rows, so messages between them may be lost, late, doubled or
-out of order without harm (P3).
+does one kind of work in one shard: passes over the ticks with something due, in order, each a transaction that marks
+what is due and moves the shard's clock (P4). A clock in time has a pass for each tick; one that catches up does many
+ticks in a pass, which gives the same rows. Where both stand is in rows, so messages between them may be lost, late,
+doubled or out of order without harm (P3).
 """
 
 import contextlib
 import dataclasses
 import gc
+import heapq
 import logging
 import uuid
 from collections import Counter
@@ -26,19 +28,21 @@ from checkins.counting import defer, ending, settle
 from checkins.messages import CheckInStatus, Source
 from checkins.nodes import Settled, drop_silent_nodes, settled_until
 from checkins.transitions import CheckInState, Verdict
-from checkins.writing import insert_checkins, load_overdue, overdue_environments, update_checkins
+from checkins.writing import deadline_after, insert_checkins, load_overdue, overdue_environments, update_checkins
 from clocktasks.clock import (
+    MINUTE,
     ClockTask,
     ShardState,
     TaskKind,
     TickWindow,
+    last_in_turn,
     next_task,
     quiet_until,
     tick_window,
     whole_minute,
 )
 from clocktasks.exceptions import UnreadableClockTaskError
-from clocktasks.ledger import deaf_spans, deaf_stretch, decided_until, finish_ticks, rows_of, write_ticks
+from clocktasks.ledger import deaf_spans, decided_until, finish_ticks, rows_of, stretch, write_ticks
 from clocktasks.models import HeldTick, ShardClock, Tick
 from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, mark_failed
@@ -58,9 +62,12 @@ logger = logging.getLogger(__name__)
 _miss_id = derive_from(uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11"))
 CHUNK_ROWS_MAX = 10_000
 """Rows that are held in memory at once. A tick of one shard is one transaction, whatever it marks."""
+PASS_ROWS_MAX = 2_000
+"""How much more than one tick a pass does: so many environments, and as many slots or runs, until it ends."""
 DEAF_ROWS_MAX = 20_000
-DEAF_STEP_MINUTES = 1440
-"""How much of a time without a listener is done in one transaction of a shard, in rows (about) and in minutes."""
+"""The same of a time without a listener, in rows (about): nobody is judged there."""
+PASS_MINUTES = 1440
+"""Rows of the ledger that a pass goes over at most."""
 
 
 # --- the ledger -----------------------------------------------------------------------------------------------------
@@ -230,16 +237,23 @@ def encode_clock_task(task: ClockTask) -> dict[str, Any]:
 
 
 class Marked(NamedTuple):
-    """A check-in that a tick marked, named as people know it. `at` is the slot, or the start of the run.
-
-    `tick` is the tick that it was due at, if one transaction did the work of many (a time without a listener).
-    """
+    """A check-in that `tick` marked, named as people know it. `at` is the slot, or the start of the run."""
 
     kind: TaskKind
     monitor: str
     environment: str
     at: datetime
-    tick: datetime | None = None
+    tick: datetime
+
+
+class Pass(NamedTuple):
+    """What was done in one go: all work of its kind up to the tick `until`, and what each tick with any marked.
+
+    Of a time without a listener, the last tick stands for all.
+    """
+
+    until: datetime
+    marked: Mapping[datetime, Sequence[Marked]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +268,9 @@ class TickEffect:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a shard's clock: what a tick did, if one was applied, and whose turn it is now (None: nobody's)."""
+    """One step of a shard's clock: what each tick did that was applied, and whose turn it is now (None: nobody's)."""
 
-    effect: TickEffect | None = None
+    effects: Sequence[TickEffect] = ()
     wake: ClockTask | None = None
 
 
@@ -270,7 +284,7 @@ class TaskResult:
 
 
 def process_clock_task(task: ClockTask) -> TaskResult:
-    """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each tick.
+    """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each pass.
 
     Stops where another kind's work comes first in the shard's order, and says so in `wake`. Does nothing if another
     worker holds the shard's clock: that worker does it. Calls the handler of the task's kind.
@@ -278,9 +292,8 @@ def process_clock_task(task: ClockTask) -> TaskResult:
     marked_count = tick_count = 0
     while True:
         step = apply_next(task.kind, task.shard)
-        if step.effect is not None:
-            marked_count += len(step.effect.marked)
-            tick_count += 1
+        marked_count += sum(len(effect.marked) for effect in step.effects)
+        tick_count += len(step.effects)
         if step.wake is None or step.wake.kind is not task.kind:
             return TaskResult(marked_count, tick_count, step.wake)
 
@@ -293,14 +306,13 @@ def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
     kind: TaskKind | None = next(iter(TaskKind))
     while kind is not None:
         step = apply_next(kind, shard, until=until, skip_locked=False)
-        if step.effect is not None:
-            yield step.effect
+        yield from step.effects
         kind = None if step.wake is None else step.wake.kind
 
 
 @transaction.atomic
 def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, skip_locked: bool = True) -> Step:
-    """Apply the next tick of this kind in this shard, if its turn has come: effects and positions in one transaction.
+    """Apply the next ticks of this kind in this shard, if its turn has come: effects and positions in one transaction.
 
     `until` bounds the window below the newest decided tick. Locks the shard's first clock row, which keeps other
     workers out of the whole shard: kinds take turns in it anyway. Then locks environments in id order.
@@ -313,21 +325,34 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     _plan_for_few_of_many()
     state = _shard_states(shard)[shard]
     work = _next_works({shard: state}, until=until).get(shard)
-    effect = None
+    effects: list[TickEffect] = []
     if work is not None and work[1] is kind:
-        tick = work[0]
+        first = work[0]
         with _no_garbage_collection():
-            first = tick
-            if kind is TaskKind.UNKNOWN:
-                tick = _end_of_deaf_stretch(shard, first, until=until)
-            effect = TickEffect(kind, shard, tick, HANDLERS[kind](shard, tick, *((first,) if first < tick else ())))
-        _record_applied(shard, Counter((one.kind, one.tick or tick) for one in effect.marked))
+            done = HANDLERS[kind](shard, first, _last_at_once(kind, shard, first, state, until=until))
+        effects = [TickEffect(kind, shard, tick, marked) for tick, marked in done.marked.items()]
+        _record_applied(shard, Counter((one.kind, one.tick) for effect in effects for one in effect.marked))
         # What is unknown is neither missed nor timed out at the same tick.
         passed = TaskKind if kind is TaskKind.UNKNOWN else (kind,)
-        state = ShardState({**state.positions, **dict.fromkeys(passed, tick)}, _shard_states(shard)[shard].first_due)
+        state = ShardState(
+            {**state.positions, **dict.fromkeys(passed, done.until)}, _shard_states(shard)[shard].first_due
+        )
         work = _next_works({shard: state}, until=until).get(shard)
     _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
-    return Step(effect, None if work is None else ClockTask(work[1], shard, until))
+    return Step(effects, None if work is None else ClockTask(work[1], shard, until))
+
+
+def _last_at_once(kind: TaskKind, shard: int, first: datetime, state: ShardState, *, until: datetime) -> datetime:
+    """Return up to which tick work of this kind may be done in one pass that begins at `first`.
+
+    No tick between needs another kind of work before. Nothing is asked for a clock that is in time.
+    """
+    rows_max = PASS_MINUTES
+    if kind is TaskKind.UNKNOWN:
+        rows_max = min(max(DEAF_ROWS_MAX // max(_due_soon(shard, first), 1), 1), PASS_MINUTES)
+    else:
+        until = last_in_turn(state, kind, until=until)
+    return first if until <= first else stretch(first, until=until, rows_max=rows_max)
 
 
 def _record_applied(shard: int, counts: Mapping[tuple[TaskKind, datetime], int]) -> None:
@@ -384,43 +409,36 @@ KINDS = {CheckInStatus(kind.value): kind for kind in TaskKind}
 
 def _marked(environment: LockedEnvironment, checkin: CheckInState) -> Marked:
     kind = KINDS[checkin.status]
-    tick = checkin.date_updated if kind is TaskKind.UNKNOWN else None
+    tick = checkin.date_updated if kind is TaskKind.UNKNOWN else checkin.failed_at
+    assert tick is not None, "a failure knows its tick"
     return Marked(kind, environment.monitor_slug, environment.name, checkin.date_added, tick)
 
 
 # --- misses ---------------------------------------------------------------------------------------------------------
 
 
-def mark_missed(shard: int, tick: datetime) -> list[Marked]:
-    """Record a missed check-in for every slot of the shard that is due at `tick` and nothing served (D1).
+def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pass:
+    """Record a missed check-in for every slot of the shard that is due at `first` and nothing served (D1).
 
-    A slot whose window was deaf is unknown even if it is found only now; one whose window was so in part may have to
-    wait (D2). Statements: one to find, and the same number for each `CHUNK_ROWS_MAX` environments whatever they hold.
+    With `last`, the ticks up to there follow, in order, as far as they make one pass (`PASS_ROWS_MAX`): each sees what
+    is due at it. A slot whose window was deaf is unknown even if it is found only now; one whose window was so in part
+    may have to wait (D2). Statements: two to find, and the same number for each `CHUNK_ROWS_MAX` environments whatever
+    they hold.
     """
-    marked: list[Marked] = []
-    for ids in _chunks(_due_environments(shard, tick)):
-        environments = lock_environments(ids, due_at=tick, since=tick)
-        deaf = _deaf_minutes(environments.values(), tick)
-        misses: list[tuple[LockedEnvironment, CheckInState, DueSlot]] = []
-        for environment in environments.values():
-            slots, environment.state = decide_due(
-                environment.state, environment.rules, environment.former, tick=tick, deaf=deaf
-            )
-            for due, why in _unjudged_slots(environment, slots):
-                checkin = (
-                    _unknown(environment, due, tick=tick, because=why)
-                    if due.is_unknown or why is not None
-                    else _missed(environment, due, tick=tick)
-                )
-                misses.append((environment, checkin, due))
+    ids, last = _due_environments(shard, first, last or first)
+    marked: dict[datetime, list[Marked]] = {}
+    for chunk in _chunks(ids):
+        environments = lock_environments(chunk, due_at=last, since=first)
+        judged = _judge_slots(environments, first, last)
+        last = judged.until
         # An id that is there already means that the slot was judged before: it is not judged twice.
         stored = insert_checkins(
-            ((environment, checkin) for environment, checkin, _ in misses),
+            ((environment, checkin) for environment, checkin, _ in judged.slots),
             tail="ON CONFLICT DO NOTHING",
         )
         new = [
             (environment, checkin, due)
-            for environment, checkin, due in misses
+            for environment, checkin, due in judged.slots
             if (environment.id, checkin.guid) in stored
         ]
         failures = [
@@ -429,21 +447,73 @@ def mark_missed(shard: int, tick: datetime) -> list[Marked]:
                 id=stored[environment.id, checkin.guid],
                 guid=checkin.guid,
                 kind=FailureKind.MISSED,
-                rules=_rules_of_miss(environment, due, tick),
+                rules=_rules_of_miss(environment, due, checkin.failed_at),
                 started_at=checkin.date_added,
-                failed_at=tick,
+                failed_at=checkin.failed_at,
                 expected_time=checkin.expected_time,
                 deadline=due.deadline,
-                tick=tick,
+                tick=checkin.failed_at,
             )
             for environment, checkin, due in new
             if checkin.failed_at is not None
         ]
         mark_failed(failures)
-        settle(environments.values())
-        save_environments(environments.values())
-        marked += [_marked(environment, checkin) for environment, checkin, _ in new]
-    return marked
+        settle(judged.environments.values())
+        save_environments(judged.environments.values())
+        for tick in judged.ticks:
+            marked.setdefault(tick, [])
+        for environment, checkin, _ in new:
+            one = _marked(environment, checkin)
+            marked[one.tick].append(one)
+    return Pass(last, marked)
+
+
+class _Judged(NamedTuple):
+    """What ticks up to `until` found: at which ticks, in which environments, and the check-ins that they leave."""
+
+    until: datetime
+    ticks: Collection[datetime]
+    environments: Mapping[int, LockedEnvironment]
+    slots: Sequence[tuple[LockedEnvironment, CheckInState, DueSlot]]
+
+
+def _judge_slots(environments: Mapping[int, LockedEnvironment], first: datetime, last: datetime) -> _Judged:
+    """Judge what is due in locked environments tick after tick, at each in order of id, and move their pointers.
+
+    Ends before `last` if it comes to much, or to an environment with ends of runs that are to be counted after that
+    tick and before the next one (D29).
+    """
+    deaf = _deaf_minutes(environments.values(), last)
+    queue = [(_next_tick(environment, first), id_) for id_, environment in environments.items()]
+    heapq.heapify(queue)
+    judged: dict[int, LockedEnvironment] = {}
+    ticks: dict[datetime, None] = {}
+    found: list[tuple[LockedEnvironment, CheckInState, DueSlot]] = []
+    while queue and queue[0][0] <= last:
+        tick, id_ = heapq.heappop(queue)
+        ticks[tick] = None
+        environment = judged[id_] = environments[id_]
+        slots, environment.state = decide_due(
+            environment.state, environment.rules, environment.former, tick=tick, deaf=deaf
+        )
+        for due, why in _unjudged_slots(environment, slots):
+            checkin = (
+                _unknown(environment, due, tick=tick, because=why)
+                if due.is_unknown or why is not None
+                else _missed(environment, due, tick=tick)
+            )
+            found.append((environment, checkin, due))
+        if environment.state.has_deferred or len(found) >= PASS_ROWS_MAX:
+            last = tick
+        if environment.state.next_checkin_latest is not None:
+            heapq.heappush(queue, (_next_tick(environment, tick + MINUTE), id_))
+    return _Judged(last, ticks, judged, found)
+
+
+def _next_tick(environment: LockedEnvironment, first: datetime) -> datetime:
+    """Return the tick, `first` or later, that finds the oldest slot of an environment which has one."""
+    assert environment.state.next_checkin_latest is not None, "it was looked for by its deadline"
+    return max(first, first_tick_at_or_after(environment.state.next_checkin_latest))
 
 
 def _rules_of_miss(environment: LockedEnvironment, due: DueSlot, tick: datetime) -> MonitorRules:
@@ -479,7 +549,20 @@ def _unjudged_slots(environment: LockedEnvironment, slots: Sequence[DueSlot]) ->
         environment.state = expect_no_more(environment.state, environment.rules, environment.former, now=off_since)
 
 
-def _due_environments(shard: int, tick: datetime) -> list[int]:
+def _due_environments(shard: int, first: datetime, last: datetime) -> tuple[list[int], datetime]:
+    """Return the ids of environments with a slot that is due, in order, and at which tick: `last`, or an earlier one.
+
+    So early that there are no more than `PASS_ROWS_MAX` of them; but all that are due at `first`, if that is the one.
+    """
+    if first < last:
+        due = MonitorEnvironment.objects.in_shard(shard).due_at(last).order_by("next_checkin_latest")
+        for beyond in due.values_list("next_checkin_latest", flat=True)[PASS_ROWS_MAX : PASS_ROWS_MAX + 1]:
+            assert beyond is not None, "it is due"
+            last = max(first, first_tick_at_or_after(beyond) - MINUTE)
+    return _ids_due_at(shard, last), last
+
+
+def _ids_due_at(shard: int, tick: datetime) -> list[int]:
     due = MonitorEnvironment.objects.in_shard(shard).due_at(tick).order_by("id")
     return list(due.values_list("id", flat=True))
 
@@ -522,22 +605,29 @@ def _unknown(environment: LockedEnvironment, due: DueSlot, *, tick: datetime, be
 # --- timeouts -------------------------------------------------------------------------------------------------------
 
 
-def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
-    """Give up the runs of the shard whose deadline is at or before `tick`, if they are still in progress (D7).
+def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> Pass:
+    """Give up the runs of the shard whose deadline is at or before `first`, if they are still in progress (D7).
 
-    It is a failure at this tick, also if a newer run has ended meanwhile (D29).
+    It is a failure at this tick, also if a newer run has ended meanwhile (D29). With `last`, the ticks up to there
+    follow, in order, as far as they make one pass (`PASS_ROWS_MAX`).
     """
-    marked: list[Marked] = []
-    for ids in _chunks(overdue_environments(shard, tick)):
-        environments = lock_environments(ids, since=tick)
+    ids, last = _overdue_environments(shard, first, last or first)
+    marked: dict[datetime, list[Marked]] = {}
+    for chunk in _chunks(ids):
+        environments = lock_environments(chunk, since=first)
+        due = [(_tick_of(run.timeout_at, first, last), run) for run in load_overdue(chunk, last)]
+        # Ends of runs are counted after the tick for which they wait, and before the next one (D29).
+        last = min((tick for tick, run in due if environments[run.environment_id].state.has_deferred), default=last)
+        due = sorted((one for one in due if one[0] <= last), key=lambda one: one[0])
+        for tick, _ in due:
+            marked.setdefault(tick, [])
+        overdue, unknown = _without_unjudged([run for _, run in due], environments, first, last)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
-        overdue, unknown = _without_unjudged(load_overdue(ids, tick), environments, tick)
-        marked += unknown
         for checkin in overdue:
             environment = environments[checkin.environment_id]
+            tick = _tick_of(checkin.timeout_at, first, last)
             timeouts.append(replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick))
-            marked.append(_marked(environment, timeouts[-1]))
             assert checkin.id is not None, "a stored check-in has an id"
             failures.append(
                 FailedCheckIn(
@@ -556,16 +646,28 @@ def mark_timeouts(shard: int, tick: datetime) -> list[Marked]:
             )
         update_checkins(timeouts)
         mark_failed(failures)
-        settle(environments.values())
-        save_environments(environments.values())
-    return marked
+        judged = [environments[id_] for id_ in sorted({run.environment_id for _, run in due})]
+        settle(judged)
+        save_environments(judged)
+        for one in (*unknown, *(_marked(environments[run.environment_id], run) for run in timeouts)):
+            marked[one.tick].append(one)
+    return Pass(last, marked)
+
+
+def _overdue_environments(shard: int, first: datetime, last: datetime) -> tuple[list[int], datetime]:
+    """Return the ids of environments with an overdue run, and at which tick: see `_due_environments`."""
+    if first < last:
+        beyond = deadline_after(shard, last, PASS_ROWS_MAX)
+        if beyond is not None:
+            last = max(first, first_tick_at_or_after(beyond) - MINUTE)
+    return overdue_environments(shard, last), last
 
 
 def _without_unjudged(
     overdue: Sequence[CheckInState],
     environments: Mapping[int, LockedEnvironment],
-    tick: datetime,
-    first: datetime | None = None,
+    first: datetime,
+    last: datetime,
 ) -> tuple[list[CheckInState], list[Marked]]:
     """End the runs that fell due while their monitor was disabled (D23); return the others, and what became unknown.
 
@@ -584,7 +686,7 @@ def _without_unjudged(
                     run,
                     status=CheckInStatus.UNKNOWN,
                     timeout_at=None,
-                    date_updated=_tick_of(run.timeout_at, first, tick),
+                    date_updated=_tick_of(run.timeout_at, first, last),
                     unknown_because=why,
                 )
             )
@@ -596,7 +698,7 @@ def _without_unjudged(
                     timeout_at=None,
                     finished_status=None,
                     finished_at=None,
-                    date_updated=run.finished_at or tick,
+                    date_updated=run.finished_at or last,
                 )
             )
     update_checkins(ended)
@@ -607,49 +709,45 @@ def _without_unjudged(
 # --- unknown --------------------------------------------------------------------------------------------------------
 
 
-def _end_of_deaf_stretch(shard: int, tick: datetime, *, until: datetime) -> datetime:
-    """Return up to which tick the shard's work can be done at once, since nobody listened from `tick` on.
-
-    Nobody is judged there, so nothing depends on how many ticks a transaction does; it writes about `DEAF_ROWS_MAX`
-    rows at most, for jobs that run each minute.
-    """
+def _due_soon(shard: int, tick: datetime) -> int:
+    """Return how many environments of the shard have a slot that is due in the minutes of a pass, at most."""
     ((due,),) = fetch_rows(
         """
         SELECT count(*) FROM (
                SELECT FROM monitors_monitorenvironment
                 WHERE shard = %s AND next_checkin_latest <= %s LIMIT %s) AS due
         """,
-        [shard, tick + DEAF_STEP_MINUTES * timedelta(minutes=1), DEAF_ROWS_MAX],
+        [shard, tick + PASS_MINUTES * MINUTE, DEAF_ROWS_MAX],
     )
-    minutes_max = min(max(DEAF_ROWS_MAX // max(due, 1), 1), DEAF_STEP_MINUTES)
-    return deaf_stretch(tick, until=until, minutes_max=minutes_max)
+    return int(due)
 
 
-def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> list[Marked]:
+def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> Pass:
     """Make unknown what is due in the shard at a tick at which we were deaf, or heard far too little (D2, D4).
 
-    `first` is the first tick of a time without a listener that ends with `tick`, if it is done at once: then each row
-    says the tick of its own.
+    `last` is the last tick of a time without a listener that begins with `first`, if it is done at once: each row says
+    the tick of its own.
     Slots get an unknown check-in, and runs in progress whose deadline has come become unknown: no failure, and no
     streak ends. At a deaf tick, a slot whose window was not wholly deaf waits instead. Source: reference section 12.3.
     """
-    is_incident = Tick.objects.filter(at=tick, decision=VolumeDecision.INCIDENT.value).exists()
+    last = last or first
+    is_incident = Tick.objects.filter(at=last, decision=VolumeDecision.INCIDENT.value).exists()
     marked: list[Marked] = []
-    for ids in _chunks(_due_environments(shard, tick)):
-        environments = lock_environments(ids, due_at=tick, since=first or tick)
-        deaf = _deaf_minutes(environments.values(), tick)
+    for ids in _chunks(_ids_due_at(shard, last)):
+        environments = lock_environments(ids, due_at=last, since=first)
+        deaf = _deaf_minutes(environments.values(), last)
         unknown: list[tuple[LockedEnvironment, CheckInState]] = []
         for environment in environments.values():
             slots, environment.state = decide_due(
                 environment.state,
                 environment.rules,
                 environment.former,
-                tick=tick,
+                tick=last,
                 deaf=deaf,
                 all_unknown=is_incident,
             )
             unknown += [
-                (environment, _unknown(environment, due, tick=_tick_of(due.deadline, first, tick), because=why))
+                (environment, _unknown(environment, due, tick=_tick_of(due.deadline, first, last), because=why))
                 for due, why in _unjudged_slots(environment, slots)
             ]
         stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
@@ -660,17 +758,17 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
             for environment, checkin in unknown
             if (environment.id, checkin.guid) in stored
         ]
-    for ids in _chunks(overdue_environments(shard, tick)):
+    for ids in _chunks(overdue_environments(shard, last)):
         # An end may have been received in the minute before.
-        environments = lock_environments(ids, since=(first or tick) - timedelta(minutes=1))
-        overdue, unjudged = _without_unjudged(load_overdue(ids, tick), environments, tick, first)
+        environments = lock_environments(ids, since=first - MINUTE)
+        overdue, unjudged = _without_unjudged(load_overdue(ids, last), environments, first, last)
         marked += unjudged
         unfinished = [
             replace(
                 run,
                 status=CheckInStatus.UNKNOWN,
                 timeout_at=None,
-                date_updated=tick if run.timeout_at is None else _tick_of(run.timeout_at, first, tick),
+                date_updated=_tick_of(run.timeout_at, first, last),
             )
             for run in overdue
             if run.finished_status is None
@@ -680,12 +778,13 @@ def mark_unknown(shard: int, tick: datetime, first: datetime | None = None) -> l
         settle(environments.values())
         save_environments(environments.values())
         marked += [_marked(environments[run.environment_id], run) for run in unfinished]
-    return marked
+    return Pass(last, {last: marked})
 
 
-def _tick_of(due_at: datetime, first: datetime | None, last: datetime) -> datetime:
-    """Return which of the ticks from `first` to `last` finds what is due then (no first one: the last is the only)."""
-    return last if first is None else min(last, max(first, first_tick_at_or_after(due_at)))
+def _tick_of(due_at: datetime | None, first: datetime, last: datetime) -> datetime:
+    """Return which of the ticks from `first` to `last` finds what is due then."""
+    assert due_at is not None, "what is due has a deadline"
+    return min(last, max(first, first_tick_at_or_after(due_at)))
 
 
 def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[CheckInState]) -> None:
@@ -716,7 +815,7 @@ def _end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[C
     defer(endings)
 
 
-HANDLERS: dict[TaskKind, Callable[..., list[Marked]]] = {
+HANDLERS: dict[TaskKind, Callable[..., Pass]] = {
     TaskKind.MISSED: mark_missed,
     TaskKind.TIMEOUT: mark_timeouts,
     TaskKind.UNKNOWN: mark_unknown,

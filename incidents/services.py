@@ -250,7 +250,7 @@ def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
             sum(len(item.run) for item in items),
             0,
         )
-        for environment_id, items in sorted(grouped.items())
+        for environment_id, items in grouped.items()
     ]
     written = insert_rows(
         "incidents_issue",
@@ -350,7 +350,9 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
     rows: list[tuple[Any, ...]] = []
     for item in shown:
         id_ = item.failure.environment.id
-        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1, took=took.get(id_))
+        # What follows the opening in the same call has the rows that it would have had in a later one.
+        last_took = took.get(id_) if item.opens else None
+        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1, took=last_took)
         numbers[id_] += len(item.run)
     insert_rows(
         "incidents_occurrence",

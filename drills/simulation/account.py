@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 from django.db import connection
@@ -219,13 +220,13 @@ def account_in_order_of_commits(world: World, deaf: frozenset[datetime]) -> dict
         match entry:
             case BatchStored(copies):
                 _hear(places, copies)
-            case TickApplied(kind, shard, tick):
-                for job, place in places.items():
-                    if job.monitor_id % SHARDS == shard:
-                        if kind is not TaskKind.TIMEOUT:
-                            place.slots(tick)
-                        if kind is not TaskKind.MISSED:
-                            place.timeouts(tick)
+            case TickApplied(kind, shard):
+                own = [place for job, place in places.items() if job.monitor_id % SHARDS == shard]
+                for place, tick in product(own, entry.ticks()):
+                    if kind is not TaskKind.TIMEOUT:
+                        place.slots(tick)
+                    if kind is not TaskKind.MISSED:
+                        place.timeouts(tick)
     return places
 
 

@@ -112,9 +112,9 @@ def _replay(world: World) -> list[str]:
         match entry:
             case BatchStored(copies):
                 take([copy.request for copy in copies], now=copies[-1].at)
-            case TickApplied(kind, shard, tick):
+            case TickApplied(kind, shard, first, last):
                 with transaction.atomic():
-                    HANDLERS[kind](shard, tick)
+                    HANDLERS[kind](shard, first, last)
     after = read_rows()
     return [
         f"P6: {what} are {then} after a replay, and were {now}"

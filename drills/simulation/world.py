@@ -115,11 +115,17 @@ class BatchStored:
 
 @dataclass(frozen=True)
 class TickApplied:
-    """A transaction with what a tick marked in a shard was committed."""
+    """A transaction with what the ticks of a pass marked in a shard was committed."""
 
     kind: TaskKind
     shard: int
-    tick: datetime
+    first: datetime
+    last: datetime
+
+    def ticks(self) -> list[datetime]:
+        """Return all ticks of the pass; of a time without a listener, the last one, which stands for all."""
+        minutes = 0 if self.kind is TaskKind.UNKNOWN else (self.last - self.first) // MINUTE
+        return [self.last - number * MINUTE for number in reversed(range(minutes + 1))]
 
 
 @dataclass(frozen=True)
@@ -770,12 +776,13 @@ class World:
 
             return apply_async
 
-        def observed(kind: TaskKind) -> Callable[[int, datetime], Any]:
+        def observed(kind: TaskKind) -> Callable[[int, datetime, datetime], Any]:
             handler = clock_services.HANDLERS[kind]
 
-            def handle(shard: int, tick: datetime, *more: Any) -> Any:
-                self.record(TickApplied(kind, shard, tick))
-                return handler(shard, tick, *more)
+            def handle(shard: int, first: datetime, last: datetime) -> Any:
+                done = handler(shard, first, last)
+                self.record(TickApplied(kind, shard, first, done.until))
+                return done
 
             return handle
 

@@ -72,6 +72,22 @@ def rows() -> dict[str, list[Any]]:
     }
 
 
+def rows_in_order() -> dict[str, list[Any]]:
+    """The same, in the order in which they were written; without the ids themselves, which count on from any try.
+
+    What a tick marked of each kind is looked up by tick, and in no order.
+    """
+    return {
+        model.__name__: [
+            _row(row)
+            for row in model._default_manager.select_related(*related).order_by(
+                *(("tick", "kind") if model is AppliedTick else ("pk",))
+            )
+        ]
+        for model, related in WRITTEN_BY_THE_CLOCK.items()
+    }
+
+
 def _row(instance: models.Model) -> dict[str, Any]:
     columns = {
         field.attname: getattr(instance, field.attname)
