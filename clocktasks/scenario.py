@@ -228,6 +228,49 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return VolumeDecision(decisions[-1]) if decisions else VolumeDecision.NORMAL
 
 
+TOGETHER_MAX = 500
+"""Events that happen together at most."""
+
+
+def turns(scenario: Scenario) -> list[list[int]]:
+    """Return the numbers of the events in order; those in one list happen together, since nobody could tell.
+
+    Check-ins between which nothing else happens and nothing is expected are received in one batch. Of ticks in a row,
+    the last one applies what is due at all of them.
+    """
+    looked_at = {expectation.after_event for expectation in scenario.expect}
+    result: list[list[int]] = []
+    for number, event in enumerate(scenario.events):
+        turn = result[-1] if result else []
+        earlier = [scenario.events[before] for before in turn]
+        if earlier and number - 1 not in looked_at and len(turn) < TOGETHER_MAX and _may_join(event, earlier):
+            turn.append(number)
+        else:
+            result.append([number])
+    return result
+
+
+def _may_join(event: Event, earlier: Sequence[Event]) -> bool:
+    """Tell whether an event may happen together with these.
+
+    A check-in with a configuration may not: what waits for its monitor is decided before or after it. Nor may a
+    beginning that comes after other words of its run, which a batch would put first (D17).
+    """
+    last = earlier[-1]
+    if event.at < last.at:
+        return False
+    match event, last:
+        case CheckInEvent(monitor_config=msgspec.UNSET), CheckInEvent(monitor_config=msgspec.UNSET):
+            return not (
+                event.status == "in_progress"
+                and event.check_in_id not in (None, "zero")
+                and any(isinstance(one, CheckInEvent) and one.check_in_id == event.check_in_id for one in earlier)
+            )
+        case TickEvent(), TickEvent():
+            return True
+    return False
+
+
 _DECODER = msgspec.json.Decoder(Scenario)
 _PATH = re.compile(r"(?P<message>.*) - at `\$\.?(?P<field>.*)`", re.DOTALL)
 

@@ -7,7 +7,7 @@ asks for. Only the clock that is read at the edges, and Celery between them, are
 
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Q, Sum
 from msgspec import UNSET
 
-from checkins.messages import Source
+from checkins.messages import Message, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.parsing import parse_checkin
 from checkins.services import receive, settle_parked
@@ -39,6 +39,7 @@ from clocktasks.scenario import (
     TickEvent,
     VolumeSpan,
     compare,
+    turns,
 )
 from clocktasks.services import (
     advance_ledger,
@@ -82,9 +83,10 @@ def run_scenario(scenario: Scenario) -> Outcome:
             _create(monitor, project_id=project.id, now=begin)
         except ImpossibleEventError as error:
             differences.append(Difference(message=f"monitor {monitor.slug!r}: {error}", key="monitors"))
-    for number, event in enumerate(scenario.events):
+    for turn in turns(scenario):
+        number = turn[-1]
         try:
-            _happen(event, number, scenario, project_id=project.id)
+            _happen(turn, scenario, project_id=project.id)
         except ImpossibleEventError as error:
             differences.append(Difference(message=str(error), key="events", after_event=number))
         expected = [expectation for expectation in scenario.expect if expectation.after_event == number]
@@ -140,19 +142,22 @@ def _listen(scenario: Scenario) -> None:
     )
 
 
-def _happen(event: Event, number: int, scenario: Scenario, *, project_id: int) -> None:
-    now = event.at.astimezone(UTC)
-    settle_parked(now=now)
-    match event:
+def _happen(turn: Sequence[int], scenario: Scenario, *, project_id: int) -> None:
+    """Let events happen that happen together: most are alone."""
+    settle_parked(now=scenario.events[turn[0]].at.astimezone(UTC))
+    last = scenario.events[turn[-1]]
+    now = last.at.astimezone(UTC)
+    match last:
         case CheckInEvent():
-            _check_in(event, number, project_id=project_id, now=now)
+            receive([_message(scenario.events[number], number, project_id=project_id) for number in turn], now=now)
         case SetEvent():
-            _edit(event, project_id=project_id, now=now)
+            _edit(last, project_id=project_id, now=now)
         case TickEvent():
             _tick(now, scenario)
 
 
-def _check_in(event: CheckInEvent, number: int, *, project_id: int, now: datetime) -> None:
+def _message(event: Event, number: int, *, project_id: int) -> Message:
+    assert isinstance(event, CheckInEvent), "check-ins are received together with check-ins"
     if event.check_in_id == "zero":
         check_in_id = ZERO_ID
     elif event.check_in_id is None:
@@ -168,7 +173,8 @@ def _check_in(event: CheckInEvent, number: int, *, project_id: int, now: datetim
         "monitor_config": event.monitor_config,
     }
     payload = {key: value for key, value in payload.items() if value is not UNSET}
-    receive([parse_checkin(payload, project_id=project_id, received_at=now, source=Source.SIMULATION)], now=now)
+    received_at = event.at.astimezone(UTC)
+    return parse_checkin(payload, project_id=project_id, received_at=received_at, source=Source.SIMULATION)
 
 
 def _edit(event: SetEvent, *, project_id: int, now: datetime) -> None:

@@ -1,0 +1,145 @@
+"""Stories of a year and more: what happens together in them, and how few statements they take."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+import clocktasks.scenario
+from checkins.models import CheckIn
+from clocktasks.scenario import Scenario, parse_scenarios, turns
+from clocktasks.simulation import run_scenario
+
+
+@pytest.fixture(autouse=True)
+def always_listening():
+    """A story says itself who listens, and when."""
+
+
+YEAR_BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
+DAILY = {"slug": "job", "schedule": "0 3 * * *", "environments": ["production"]}
+STATEMENTS_MAX = 120
+"""A story of a year is told in this many, and would take a hundred times as many a day at a time."""
+
+
+def told(events: Any, **fields: Any) -> Scenario:
+    story = {"name": "told", "monitors": [DAILY], "events": events, "expect": []} | fields
+    (scenario,) = parse_scenarios([json.dumps(story).encode()], file="told.jsonl")
+    return scenario
+
+
+def a_year(*moments):
+    """A story with events on each day: a tick, or the status of the day's run, and when, in hours."""
+    begin = YEAR_BEGINS + timedelta(hours=4)
+    events = [{"at": begin.isoformat(), "action": "checkin", "monitor": "job", "status": "ok"}]
+    for day in range(1, 366):
+        for what, hours in moments:
+            event = {"at": (YEAR_BEGINS + timedelta(days=day, hours=hours)).isoformat(), "action": "tick"}
+            if what != "tick":
+                event |= {"action": "checkin", "monitor": "job", "status": what, "check_in_id": f"day {day}"}
+            events.append(event)
+    events.append({"at": (YEAR_BEGINS + timedelta(days=366)).isoformat(), "action": "tick"})
+    return told(events)
+
+
+@pytest.mark.parametrize(
+    ("moments", "failures"),
+    [
+        ([], 365),
+        ([("tick", 12)], 365),
+        ([("in_progress", 3.01), ("ok", 3.2)], 0),
+        ([("in_progress", 3.01)], 365),
+    ],
+    ids=["missed each day", "missed each day, with a tick each day", "ok each day", "timed out each day"],
+)
+def test_a_year_of_a_daily_job_is_told_in_few_statements(db, moments, failures):
+    with CaptureQueriesContext(connection) as queries:
+        outcome = run_scenario(a_year(*moments))
+    assert outcome.state is not None
+    assert outcome.state.occurrences == {"job/production": failures}
+    assert CheckIn.objects.count() == 366
+    assert len(queries) < STATEMENTS_MAX
+
+
+def test_ten_years_in_which_nothing_happens_are_told_in_few_statements(db):
+    begin, end = YEAR_BEGINS.isoformat(), YEAR_BEGINS.replace(year=2036).isoformat()
+    story = told([{"at": at, "action": "tick"} for at in (begin, end)])
+    with CaptureQueriesContext(connection) as queries:
+        run_scenario(story)
+    assert len(queries) < STATEMENTS_MAX
+
+
+RUNS = ["a", "b", None, "zero"]
+CONFIGURATION = {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}
+story_events = st.lists(
+    st.one_of(
+        st.just("tick"),
+        st.tuples(
+            st.sampled_from(["job", "unknown", "late"]),
+            st.sampled_from(["in_progress", "in_progress", "ok", "error", "rubbish"]),
+            st.sampled_from(RUNS),
+            st.sampled_from([False, False, False, True]),
+        ),
+    ),
+    min_size=2,
+    max_size=12,
+)
+
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(happened=story_events, steps=st.lists(st.sampled_from([5, 50, 300, 2000]), min_size=12, max_size=12))
+def test_what_happens_together_ends_as_if_it_had_happened_one_by_one(db, happened, steps):
+    at, events = datetime(2026, 1, 5, 10, tzinfo=UTC), []
+    for what, step in zip(happened, steps, strict=False):
+        at += timedelta(seconds=step)
+        event: dict[str, Any] = {"at": at.isoformat(), "action": "tick"}
+        if what != "tick":
+            event |= {"action": "checkin", "monitor": what[0], "status": what[1], "check_in_id": what[2]}
+            event |= {"monitor_config": CONFIGURATION} if what[3] else {}
+        events.append(event)
+    events.append({"at": (at + timedelta(hours=1)).isoformat(), "action": "tick"})
+    scenario = told(events, monitors=[DAILY | {"schedule": "*/10 * * * *"}])
+    states = []
+    for together_max in (1, 500):
+        with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(clocktasks.scenario, "TOGETHER_MAX", together_max)
+            states.append(run_scenario(scenario).state)
+            transaction.set_rollback(True)
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize(
+    ("events", "expected", "together"),
+    [
+        (["ok", "ok", "tick", "tick", "ok"], [], [[0, 1], [2, 3], [4]]),
+        (["ok", "ok", "ok"], [1], [[0, 1], [2]]),
+        (["in_progress a", "ok a", "in_progress a"], [], [[0, 1], [2]]),
+        (["in_progress zero", "ok zero", "in_progress zero"], [], [[0, 1, 2]]),
+        (["ok", "ok with a configuration", "ok"], [], [[0], [1], [2]]),
+    ],
+)
+def test_events_happen_together_if_nobody_can_tell(events, expected, together):
+    def event(number, words):
+        at = {"at": (YEAR_BEGINS + timedelta(hours=number)).isoformat()}
+        if words == "tick":
+            return at | {"action": "tick"}
+        status, *more = words.split(maxsplit=1)
+        has_configuration = more == ["with a configuration"]
+        return at | {
+            "action": "checkin",
+            "monitor": "job",
+            "status": status,
+            **({"monitor_config": {}} if has_configuration else {"check_in_id": more[0] if more else None}),
+        }
+
+    story = told(
+        [event(number, words) for number, words in enumerate(events)],
+        expect=[{"after_event": number} for number in expected],
+    )
+    assert turns(story) == together
