@@ -57,8 +57,10 @@ class Session(psycopg.Connection[Any]):
             return super().wait(gen)
         try:
             wanted = next(gen)
+            patience = ANSWER_MS
             while True:
-                ready = self.is_ready(wanted, ANSWER_MS)
+                ready = self.is_ready(wanted, patience)
+                patience *= 2  # Whoever is not locked out will get an answer, however busy the machine is.
                 if ready:
                     wanted = gen.send(ready)
                 elif self.user.stage.is_locked_out(self):
@@ -146,7 +148,10 @@ class ActorConnection(DatabaseWrapper):
 
     def _before_statement(self, execute: Any, sql: Any, params: Any, many: Any, context: Any) -> Any:
         self.actor.hand_over(sql)
-        return execute(sql, params, many, context)
+        result = execute(sql, params, many, context)
+        if sql.startswith("ROLLBACK TO SAVEPOINT"):
+            self.actor.stage.has_freed_locks()
+        return result
 
 
 class Actor:
@@ -286,6 +291,10 @@ class Stage:
         if is_committed:
             self.committed(actor)
         actor.pending = None
+
+    def has_freed_locks(self) -> None:
+        """Note that an actor may not be locked out any more."""
+        self._locks_were_freed = True
 
     def notice(self) -> None:
         """Have PostgreSQL notice that the clients of lost sessions are gone: it rolls back what they had open."""

@@ -14,11 +14,14 @@ from checkins.intake import take
 from clocktasks.ledger import write_ticks
 from clocktasks.services import HANDLERS
 from clocktasks.simulation import APPS, empty_tables
-from drills.simulation.account import Rows, audit, read_rows
+from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage
-from drills.simulation.world import KEY, MONITORS, SHARDS, START, BatchStored, TickApplied, World
+from drills.simulation.people import Edited, apply_edit
+from drills.simulation.rules import KEY, MONITORS, START, columns_of
+from drills.simulation.world import SHARDS, BatchStored, TickApplied, World, switched
 from monitors.apps import set_up_session
-from monitors.changes import attach_config_snapshots
+from monitors.bulk import update_rows
+from monitors.changes import CHANGEABLE_COLUMNS, attach_config_snapshots
 from monitors.models import IngestKey, Monitor, Project
 
 SETTINGS = {
@@ -37,6 +40,8 @@ KEPT = {"monitors_project", "monitors_ingestkey", "monitors_monitor", "monitors_
 LEDGER = {"monitors_shardlayout", "clocktasks_tick", "clocktasks_shardclock"}
 """What a replay goes by."""
 REPLAYED_EVERY = 10
+_first_rows: list[list[object]] = []
+"""The monitors as every world finds them."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,15 @@ def stage() -> Iterator[Stage]:
             slug=f"job-{id_}",
             name=f"Job {id_}",
             schedule_type="crontab",
-            crontab=f"*/{every} * * * *",
             timezone="UTC",
-            checkin_margin=margin,
-            max_runtime=runtime,
-            failure_threshold=failures,
-            recovery_threshold=oks,
             created_at=START,
+            **columns_of(rules._asdict().items()),
         )
-        for id_, every, margin, runtime, failures, oks in MONITORS
+        for id_, rules in MONITORS.items()
     ]
     attach_config_snapshots(monitors)
     Monitor.objects.bulk_create(monitors)
+    _first_rows[:] = [[getattr(one, column) for column in ("id", *CHANGEABLE_COLUMNS)] for one in monitors]
     own = Stage(connection.settings_dict)
     try:
         # Each piece of work has a connection of its own, and a statement more for each would be one in ten.
@@ -91,6 +93,7 @@ def stage() -> Iterator[Stage]:
 def simulate(seed: int, own: Stage) -> Result:
     """Let one world happen, and compare. What the product raises is a finding like any other."""
     _empty(KEPT)
+    _undo_edits()
     write_ticks(START, now=START)
     world = World(seed, own)
     try:
@@ -99,22 +102,33 @@ def simulate(seed: int, own: Stage) -> Result:
         findings = [f"{type(error).__name__}: {error}"]
     else:
         findings = audit(world)
-        if seed % REPLAYED_EVERY == 0 and not findings:
+        if seed % REPLAYED_EVERY == 0 and not findings and not _was_any_overtaken(world):
             findings = _replay(world)
     return Result(seed, findings, world.counts, world.trace)
+
+
+def _was_any_overtaken(world: World) -> bool:
+    """Tell whether a batch was committed after its monitor was disabled or enabled, which it may not have seen."""
+    return any(
+        isinstance(entry, BatchStored) and switched(world.history[entry.begun : number])
+        for number, entry in enumerate(world.history)
+    )
 
 
 def _replay(world: World) -> list[str]:
     """Let the transactions of a world happen once more, one after the other, and compare the rows (P6)."""
     before = read_rows()
     _empty(KEPT | LEDGER)
+    _undo_edits()
     for entry in world.history:
         match entry:
-            case BatchStored(copies):
+            case BatchStored(copies=copies):
                 take([copy.request for copy in copies], now=copies[-1].at)
             case TickApplied(kind, shard, first, last):
                 with transaction.atomic():
                     HANDLERS[kind](shard, first, last)
+            case Edited(monitor_id, at, changes, is_active):
+                apply_edit(monitor_id, changes, is_active, now=at)
     after = read_rows()
     return [
         f"P6: {what} are {then} after a replay, and were {now}"
@@ -138,6 +152,11 @@ def _without_slot_ids(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
 
 def _counted(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
     return {name: [incident[:2] for incident in incidents] for name, incidents in rows.incidents.items()}
+
+
+def _undo_edits() -> None:
+    """Give the monitors the rules again that they have at first."""
+    update_rows("monitors_monitor", CHANGEABLE_COLUMNS, _first_rows)
 
 
 def _empty(kept: Set[str]) -> None:

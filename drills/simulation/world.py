@@ -1,9 +1,9 @@
 """A small installation on one stage: jobs, two ingest nodes, beats, a broker, workers, and whatever goes wrong.
 
-One seed decides everything: which jobs there are and what they do, who goes on next, what is lost, doubled, late or
-killed, and how wrong the clocks of beat and workers are. Code of the product runs unchanged; the edges are replaced:
-its clock (virtual time), Celery's broker (a list), the mail server (another list), and the micro-batcher with its
-asyncio loop and its spool file, whose steps towards PostgreSQL are those of `Node`.
+One seed decides everything: which jobs there are and what they do, who edits what, who goes on next, what is lost,
+doubled, late or killed, and how wrong the clocks of beat and workers are. Code of the product runs unchanged; the edges
+are replaced: its clock (virtual time), Celery's broker (a list), the mail server (another list), and the micro-batcher
+with its asyncio loop and its spool file, whose steps towards PostgreSQL are those of `Node`.
 
 Two phases: with faults for some minutes; then the faults stop, everything settles, and the clock ticks to the end.
 """
@@ -11,34 +11,33 @@ Two phases: with faults for some minutes; then the faults stop, everything settl
 import random
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 from unittest import mock
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError
 
-from checkins import nodes
-from checkins.intake import is_not_now, take
-from checkins.protocols.request import IngestRequest
-from checkins.resolving import Hints
+from checkins import intake, resolving
+from checkins import services as checkin_services
+from checkins.intake import is_not_now
+from checkins.messages import CheckInMessage
 from clocktasks import services as clock_services
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from drills.simulation.interleaving import Actor, Stage, State
+from drills.simulation.node import Copy, Node, Word
+from drills.simulation.people import Edited, Person
+from drills.simulation.rules import MINUTE, SECOND, START, Changes, Job, choose_configs, choose_jobs
 from incidents import outbox, texts, wake
 from incidents.addressees import recipients
 from incidents.attempts import LEASE
 
-START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-SECOND = timedelta(seconds=1)
-KEY = "5" * 32
 NODES = 2
 SHARDS = 3
 QUIET_MINUTES = 2
@@ -55,62 +54,15 @@ class StuckError(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
-    """A monitor environment and what its monitor expects: a run every `every` minutes, counted from the hour."""
-
-    monitor_id: int
-    environment: str
-    every: int
-    margin: int
-    runtime: int
-    failures_to_open: int
-    oks_to_recover: int
-
-    @property
-    def slug(self) -> str:
-        """The monitor's name in addresses."""
-        return f"job-{self.monitor_id}"
-
-    def __str__(self) -> str:
-        return f"{self.slug}/{self.environment}"
-
-
-MONITORS = [
-    (1, 2, 1, 1, 1, 1), (2, 2, 1, 1, 2, 1), (3, 1, 2, 1, 1, 2), (4, 3, 1, 2, 1, 1), (17, 3, 2, 1, 1, 1),
-    (18, 1, 1, 1, 3, 2), (20, 3, 2, 1, 1, 1), (33, 2, 3, 1, 2, 2),
-]  # fmt: skip
-"""Id, minutes between runs, margin, longest runtime, failures that open, oks that recover. Some share a shard."""
-
-
-@dataclass(eq=False)
-class Word:
-    """One message of a client, as often as it is sent: each time that it is received is a `Copy`."""
-
-    job: Job
-    run: uuid.UUID
-    status: str
-    is_answered: bool = False
-
-
-@dataclass(eq=False)
-class Copy:
-    """A message that a node received, and when."""
-
-    word: Word
-    request: IngestRequest
-    is_acknowledged: bool = False
-
-    @property
-    def at(self) -> datetime:
-        """When it was received."""
-        return self.request.received_at
-
-
-@dataclass(frozen=True)
 class BatchStored:
-    """A transaction of check-ins was committed."""
+    """A transaction of check-ins was committed. It began when the history had `begun` entries.
+
+    `refused` are those of its copies, by their numbers, that were refused since their monitor was disabled.
+    """
 
     copies: tuple[Copy, ...]
+    begun: int
+    refused: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -128,6 +80,14 @@ class TickApplied:
         return [self.last - number * MINUTE for number in reversed(range(minutes + 1))]
 
 
+Committed = BatchStored | TickApplied | Edited
+
+
+def switched(committed: Iterable[Committed]) -> set[int]:
+    """Return the monitors that were disabled or enabled in these transactions."""
+    return {one.monitor_id for one in committed if isinstance(one, Edited) and one.is_active is not None}
+
+
 @dataclass(frozen=True)
 class BrokerMessage:
     """A Celery message: the task by its name, what it is called with, and not before when."""
@@ -136,15 +96,6 @@ class BrokerMessage:
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     not_before: datetime
-
-
-@dataclass(eq=False)
-class SpoolEntry:
-    """A request on a node's disk, and the number of the batch that may have stored it already."""
-
-    place: int
-    copy: Copy
-    batch: int | None
 
 
 @dataclass
@@ -162,219 +113,7 @@ class Faults:
     outage: float
     skew: float
     deafness: float
-
-
-class Node:
-    """An ingest process and its spool, as the micro-batcher uses them: what it keeps where, and what it commits."""
-
-    def __init__(self, world: "World", number: int) -> None:
-        self.world = world
-        self.id = uuid.UUID(int=number + 1)
-        self.name = f"node {number}"
-        self.number = number
-        self.spool: list[SpoolEntry] = []
-        self.places = count(1)
-        self.actor: Actor | None = None
-        self.is_up = False
-        self.stamped = START
-        self.away_until = START
-        self.start()
-
-    def start(self) -> None:
-        """Begin a process: it has the spool of the one before and nothing else."""
-        self.is_up = True
-        self.since = self.world.now
-        self.is_registered = False
-        self.memory: list[Copy] = []
-        self.batch_in_hand: list[Copy] = []
-        self.batch = 0
-        self.fence: int | None = None
-        self.hints = Hints()
-        self.is_direct = False
-        self.heard_of = START - MINUTE
-
-    def die(self) -> None:
-        """Lose what is in memory; the clients of those requests have no answer."""
-        unanswered = [*self.batch_in_hand, *self.memory]
-        self.world.ups.append((self.since, self.world.now))
-        self.is_up, self.memory, self.batch_in_hand = False, [], []
-        self.world.forget_clients(unanswered)
-
-    def stamp(self) -> datetime:
-        """Return a reception time: now, and never before an earlier one."""
-        self.stamped = max(self.stamped, self.world.now)
-        return self.stamped
-
-    def receive(self, word: Word) -> None:
-        """Take a request. It has no answer yet."""
-        request = IngestRequest(
-            method="GET",
-            path=f"/api/1/cron/{word.job.slug}/{KEY}/",
-            query=f"status={word.status}&check_in_id={word.run.hex}&environment={word.job.environment}",
-            headers={},
-            body=b"",
-            body_bytes=0,
-            received_at=self.stamp(),
-        )
-        self.memory.append(Copy(word, request))
-
-    def floor(self, *, without: list[Copy] | None = None) -> datetime:
-        """The watermark: nothing that was received before it is in memory, on its way, or in the spool."""
-        waiting = [*self.memory, *(() if self.batch_in_hand is without else self.batch_in_hand)]
-        return min([self.stamp(), *(copy.at for copy in waiting), *(entry.copy.at for entry in self.spool)])
-
-    @property
-    def is_away(self) -> bool:
-        """Whether this node cannot reach PostgreSQL."""
-        return self.world.now < self.away_until
-
-    def next_work(self) -> Callable[[], None] | None:
-        """What the process would do now."""
-        if self.is_away:
-            return self._spool_memory if self.memory else None
-        if not self.is_registered:
-            return self._register
-        if not self.is_direct:
-            return self._drain
-        if self.memory:
-            return self._store
-        return self._beat if self.heard_of < self.world.minute else None
-
-    # --- its work, each in an actor of its own
-
-    def _store(self) -> None:
-        batch = self.batch_in_hand = self.memory
-        self.memory = []
-        self.batch += 1
-        number, floor, now, claimed = self.batch, self.floor(without=batch), self.stamp(), False
-
-        def commit(volume: Mapping[datetime, int]) -> None:
-            nonlocal claimed
-            claimed = True
-            nodes.advance(
-                self.id,
-                batch=number,
-                watermark=floor,
-                now=now,
-                spooled_count=len(self.spool),
-                listening_since=self.since,
-                volume=volume,
-            )
-            self.world.record(BatchStored(tuple(batch)))
-
-        try:
-            answers = take([copy.request for copy in batch], now=now, also=commit, hints=self.hints)
-        except Exception as error:  # noqa: BLE001 - what is no outage is a finding
-            self.world.pause(f"told of {error!r}")
-            if not isinstance(error, nodes.NodeError):
-                self._must_be_an_outage(error)
-            self.is_direct = False
-            if claimed:
-                self.fence = number
-            self._to_spool(batch, number if claimed else None)
-            return
-        self.heard_of = now
-        self.batch_in_hand = []
-        for copy, answer in zip(batch, answers, strict=True):
-            assert answer.status == 202, f"refused: {copy.request.query}: {answer}"
-            self.world.answer(copy)
-
-    def _to_spool(self, batch: list[Copy], number: int | None) -> None:
-        """Keep a batch, and answer it when it is safe."""
-        self.spool += [SpoolEntry(next(self.places), copy, number) for copy in batch]
-        self.world.pause("the batch is in the spool")
-        self.batch_in_hand = []
-        for copy in batch:
-            self.world.answer(copy)
-
-    def _spool_memory(self) -> None:
-        self.is_direct = False
-        batch = self.batch_in_hand = self.memory
-        self.memory = []
-        self._to_spool(batch, None)
-
-    def _register(self) -> None:
-        watermark = self.floor()
-        with self._outages():
-            known = nodes.register_node(
-                self.id, watermark=watermark, now=self.stamp(), host="web", pid=1, listening_since=self.since
-            )
-            self._forget(known.spool_position)
-            self.batch = max(self.batch, known.batch)
-            self.is_registered = True
-            self.is_direct = not self.spool
-
-    def _drain(self) -> None:
-        with self._outages():
-            self._settle()
-            if not self.spool:
-                self.is_direct = True
-                return
-            # What arrives meanwhile goes to the spool too, or waits until this is stored.
-            entries = self.spool[: self.world.chance.choice([1, 2, 100])]
-            rest = [entry.copy.at for entry in self.spool]
-            watermark, position, now = min(rest), entries[-1].place, self.stamp()
-
-            def commit(volume: Mapping[datetime, int]) -> None:
-                nodes.advance(
-                    self.id,
-                    batch=None,
-                    spool_position=position,
-                    watermark=watermark,
-                    now=now,
-                    spooled_count=len(self.spool) - len(entries),
-                    volume=volume,
-                )
-                self.world.record(BatchStored(tuple(entry.copy for entry in new)))
-
-            with transaction.atomic():
-                committed = nodes.lock_node(self.id).spool_position
-                new = [entry for entry in entries if entry.place > committed]
-                if new:
-                    take([entry.copy.request for entry in new], now=now, also=commit)
-            self._forget(position)
-
-    def _settle(self) -> None:
-        newest = max((entry.batch for entry in self.spool if entry.batch is not None), default=None)
-        if newest is None and self.fence is None:
-            return
-        with transaction.atomic():
-            node = nodes.lock_node(self.id)
-            # The file is settled at once, also if the connection breaks now: what is not committed never will be.
-            self.spool = [entry for entry in self.spool if entry.batch is None or entry.batch > node.batch]
-            for entry in self.spool:
-                entry.batch = None
-            if self.fence is not None and node.batch < self.fence:
-                nodes.advance(
-                    self.id,
-                    batch=self.fence,
-                    watermark=node.watermark,
-                    now=self.stamp(),
-                    spooled_count=len(self.spool),
-                )
-        self.fence = None
-
-    def _beat(self) -> None:
-        floor, now = self.floor(), self.stamp()
-        with self._outages():
-            nodes.beat(self.id, watermark=floor, now=now, spooled_count=len(self.spool))
-            self.heard_of = now
-
-    def _forget(self, position: int) -> None:
-        self.spool = [entry for entry in self.spool if entry.place > position]
-
-    @contextmanager
-    def _outages(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - what is no outage is a finding
-            self._must_be_an_outage(error)
-
-    def _must_be_an_outage(self, error: Exception) -> None:
-        self.world.pause(f"told of {error!r}")
-        connection.close()
-        if not is_not_now(error):
-            raise error
+    edits: float
 
 
 @dataclass(order=True)
@@ -400,7 +139,8 @@ class World:
         self.faults = faults or choose_faults(chance)
         self.is_settling = False
         self.jobs = choose_jobs(chance)
-        self.history: list[BatchStored | TickApplied] = []
+        self.configs = {job.monitor_id: choose_configs(chance, self.faults.edits / 3) for job in self.jobs}
+        self.history: list[Committed] = []
         self.acknowledged: list[Copy] = []
         self.mails: list[uuid.UUID] = []
         self.trace: list[str] = []
@@ -411,11 +151,13 @@ class World:
         self._events: list[Event] = []
         self._numbers = count()
         self._waiting: dict[Word, deque[tuple[str, timedelta]]] = {}
+        self._tries: dict[Actor | None, tuple[int, set[tuple[uuid.UUID | None, str, datetime]]]] = {}
         self.current: Actor | None = None
-        self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "outages": 0}
+        self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "outages": 0, "edits": 0}
         stage.committed = self._committed
         self.nodes = [Node(self, number) for number in range(NODES)]
         self._clients = {job: self.nodes[number % NODES] for number, job in enumerate(self.jobs)}
+        self.people = [Person(self, monitor_id) for monitor_id in sorted({job.monitor_id for job in self.jobs})]
         self._plan()
 
     @property
@@ -428,6 +170,8 @@ class World:
     def _plan(self) -> None:
         for job in self.jobs:
             self._plan_runs(job)
+        for person in self.people:
+            person.plan()
         for number in range(1, self.minutes + QUIET_MINUTES + 1):
             self._at(START + number * MINUTE + SECOND, self._beat)
             if self.chance.random() < 0.3:
@@ -446,11 +190,11 @@ class World:
 
     def _plan_runs(self, job: Job) -> None:
         chance = self.chance
-        minutes = [minute for minute in range(self.minutes) if minute % job.every == 0]
+        minutes = [minute for minute in range(self.minutes) if minute % job.rules.every == 0]
         for number in minutes:
             begin = START + number * MINUTE + timedelta(seconds=chance.choice([0, 0, 2, 20, 45, 59]))
             second = timedelta(seconds=chance.choice([1, 20, 58, 60, 75]))
-            late = job.runtime * MINUTE + timedelta(seconds=chance.choice([0, 5, 70]))
+            late = job.rules.runtime * MINUTE + timedelta(seconds=chance.choice([0, 5, 70]))
             story: list[tuple[str, timedelta]] = chance.choice(
                 [
                     [("in_progress", begin - begin), ("ok", second)],
@@ -461,7 +205,7 @@ class World:
                     [("in_progress", begin - begin)],
                     [("in_progress", begin - begin), ("error", second), ("ok", second)],
                     [("ok", begin - begin)],
-                    [("ok", timedelta(minutes=job.margin, seconds=chance.choice([0, 1, 61])))],
+                    [("ok", timedelta(minutes=job.rules.margin, seconds=chance.choice([0, 1, 61])))],
                     [("error", begin - begin)],
                     [],
                     [],
@@ -475,9 +219,16 @@ class World:
         """The job's next word, some time after the last one was answered."""
         if story:
             status, pause = story.popleft()
-            word = Word(job, run, status)
+            word = Word(job, run, status, self._config_of(job, status))
             self._waiting[word] = story
             self._at(now + pause, lambda: self._send(word))
+
+    def _config_of(self, job: Job, status: str) -> Changes | None:
+        """What an SDK sends along: with a start mostly, and from one deploy to the next it may be something else."""
+        configs = self.configs[job.monitor_id]
+        if not configs or self.chance.random() < (0.3 if status == "in_progress" else 0.8):
+            return None
+        return self.chance.choice(configs)
 
     def _send(self, word: Word) -> None:
         node = self._clients[word.job]
@@ -582,7 +333,7 @@ class World:
     def _start_worker(self, message: BrokerMessage) -> None:
         self.broker.remove(message)
         work = self.deliver if message.name == DELIVER else TASKS[message.name]
-        actor = self._start(message.name.rpartition(".")[2], lambda: work(*message.arguments, **message.keywords))
+        actor = self.start(message.name.rpartition(".")[2], lambda: work(*message.arguments, **message.keywords))
         self.workers[actor] = message
         self._go_on(actor)
 
@@ -622,7 +373,7 @@ class World:
             node.away_until = self.now
         self._run_until_settled(lambda: not self._events)
         # The last ticks: every deadline that is left passes.
-        self.now = self.minute + max(job.runtime for job in self.jobs) * MINUTE + 2 * SECOND
+        self.now = self.minute + self._longest_runtime() * MINUTE + 2 * SECOND
         self._run_until_settled(lambda: True)
         self.publish(BrokerMessage(clock_tasks.tick.name, (), {}, self.now))
         self._run_until_settled(lambda: True)
@@ -630,6 +381,19 @@ class World:
         self.now += LEASE + SKEW_MAX
         self.publish(BrokerMessage(DELIVER, (), {}, self.now))
         self._run_until_settled(lambda: True)
+
+    def _longest_runtime(self) -> int:
+        runtimes = [job.rules.runtime for job in self.jobs]
+        for entry in self.history:
+            match entry:
+                case Edited():
+                    changed = [entry.changes]
+                case BatchStored():
+                    changed = [copy.word.config for copy in entry.copies if copy.word.config is not None]
+                case _:
+                    continue
+            runtimes += [value for changes in changed for name, value in changes if name == "runtime"]
+        return max(runtimes)
 
     def _run_until_settled(self, is_over: Callable[[], bool]) -> None:
         """Make steps; once `is_over` and while settling, until nobody has anything left to do."""
@@ -671,7 +435,7 @@ class World:
                 case "go on":
                     self._go_on(what)
                 case "node":
-                    what.actor = self._start(what.name, what.next_work())
+                    what.actor = self.start(what.name, what.next_work())
                     self._go_on(what.actor)
                 case "work":
                     self._start_worker(what)
@@ -688,7 +452,16 @@ class World:
         if self.stage.lost and self.chance.random() < 0.3:
             self.stage.notice()
 
-    def _start(self, name: str, work: Callable[[], object]) -> Actor:
+    def plan(self, second: int, happen: Callable[[], None]) -> None:
+        """Have something happen so many seconds after the beginning."""
+        self._at(START + second * SECOND, happen)
+
+    def plan_in(self, seconds: int, happen: Callable[[], None]) -> None:
+        """Have something happen in so many seconds."""
+        self._at(self.now + seconds * SECOND, happen)
+
+    def start(self, name: str, work: Callable[[], object]) -> Actor:
+        """Have a piece of work begin."""
         actor = Actor(self.stage, name, work)
         self.actors.append(actor)
         return actor
@@ -731,6 +504,9 @@ class World:
 
     def _end(self, actor: Actor) -> None:
         self.actors.remove(actor)
+        for person in self.people:
+            if person.actor is actor:
+                person.is_told(actor)
         for node in self.nodes:
             if node.actor is actor:
                 node.actor = None
@@ -745,10 +521,17 @@ class World:
 
     # --- what is recorded
 
-    def record(self, what: BatchStored | TickApplied) -> None:
+    def record(self, what: Committed) -> None:
         """Have this in the history if the transaction of the current actor commits."""
         assert self.current is not None, "somebody does it"
         self.current.pending = what
+
+    def record_batch(self, copies: list[Copy]) -> None:
+        """Have a batch in the history if it commits, with what its last try to apply it refused."""
+        begun, refused = self._tries[self.current]
+        names = [(copy.word.run, copy.word.status, copy.at) for copy in copies]
+        numbers = frozenset(number for number, name in enumerate(names) if name in refused)
+        self.record(BatchStored(tuple(copies), begun, numbers))
 
     def pause(self, where: str) -> None:
         """A place between two statements where the actor can be killed."""
@@ -756,12 +539,13 @@ class World:
         self.current.hand_over(where)
 
     def _committed(self, actor: Actor) -> None:
-        if isinstance(actor.pending, (BatchStored, TickApplied)):
+        if isinstance(actor.pending, (BatchStored, TickApplied, Edited)):
+            self.counts["edits"] += isinstance(actor.pending, Edited)
             self.history.append(actor.pending)
             self._note(f"{actor.name} has committed {type(actor.pending).__name__}")
 
     def _note(self, what: str) -> None:
-        self.trace.append(f"{self.now:%H:%M:%S} {' '.join(what.split())[:150]}")
+        self.trace.append(f"{self.now:%H:%M:%S} {' '.join(what[:400].split())[:150]}")
 
     # --- the edges
 
@@ -786,6 +570,18 @@ class World:
 
             return handle
 
+        apply, refuse_as_disabled = checkin_services.apply, resolving.refuse_as_disabled
+
+        def try_to_apply(*messages: Any, **more: Any) -> Any:
+            self._tries[self.current] = len(self.history), set()
+            return apply(*messages, **more)
+
+        def refuse(item: resolving.BatchItem) -> None:
+            message = item.message
+            assert isinstance(message, CheckInMessage), "nobody sends logs here"
+            self._tries[self.current][1].add((message.check_in_id, message.status.value, message.received_at))
+            refuse_as_disabled(item)
+
         def wish() -> None:
             self.publish(BrokerMessage(DELIVER, (), {}, self.now))
 
@@ -796,6 +592,9 @@ class World:
                 clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)
             ),
             mock.patch.dict(clock_services.HANDLERS, {kind: observed(kind) for kind in clock_services.HANDLERS}),
+            mock.patch.object(intake, "apply", try_to_apply),
+            mock.patch.object(resolving, "refuse_as_disabled", refuse),
+            mock.patch.object(checkin_services, "refuse_as_disabled", refuse),
             mock.patch.object(wake, "wake", wish),
         ):
             yield
@@ -816,14 +615,6 @@ TASKS: dict[str, Callable[..., object]] = {
 }
 
 
-def choose_jobs(chance: random.Random) -> list[Job]:
-    """Some environments of some monitors, in two shards or three."""
-    monitors = chance.sample(MONITORS, chance.choice([1, 1, 1, 2]))
-    places = [(monitor, "production") for monitor in monitors]
-    places += [(monitor, "staging") for monitor in monitors if chance.random() < 0.3]
-    return [Job(monitor[0], name, *monitor[1:]) for monitor, name in places]
-
-
 def choose_faults(chance: random.Random) -> Faults:
     """How bad it is: some worlds are quiet but for one kind of fault, some have all of them."""
 
@@ -835,11 +626,12 @@ def choose_faults(chance: random.Random) -> Faults:
         lost_connection=often(0.04),
         unnoticed_death=often(0.8),
         lost_message=often(0.4),
-        doubled_message=often(0.8),
+        doubled_message=often(0.5),
         late_message=often(0.4),
         lost_beat=often(0.5),
-        second_beat=often(0.8),
+        second_beat=often(0.5),
         outage=often(0.9),
         skew=often(0.8),
         deafness=often(0.6),
+        edits=often(1.0),
     )

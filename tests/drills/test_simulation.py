@@ -9,6 +9,7 @@ import pytest
 
 import drills.simulation.__main__ as command
 from drills.simulation.run import simulate, stage
+from monitors import spans
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -38,8 +39,19 @@ def test_the_same_seed_takes_the_same_way():
 def test_a_world_without_a_fault_is_not_what_is_simulated():
     with stage() as own:
         totals = [simulate(seed, own).counts for seed in range(1, 21)]
-    for fault in ("kills", "lost_connections", "blocked", "outages"):
+    for fault in ("kills", "lost_connections", "blocked", "outages", "edits"):
         assert sum(counts[fault] for counts in totals) > 0, fault
+
+
+def test_d32_worlds_find_out_if_slots_of_before_an_edit_are_judged_by_the_rules_of_now(monkeypatch):
+    split = spans._split
+    monkeypatch.setattr(
+        spans,
+        "_split",
+        lambda state, rules, former: (part._replace(rules=rules) for part in split(state, rules, former)),
+    )
+    with stage() as own:
+        assert any(simulate(seed, own).findings for seed in range(1, 101))
 
 
 def test_seeds_are_given_as_a_number_a_list_or_a_range():

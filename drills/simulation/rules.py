@@ -1,0 +1,95 @@
+"""Jobs and what their monitors expect, at first and after edits (pure)."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+KEY = "5" * 32
+
+
+class Rules(NamedTuple):
+    """What a monitor expects: a run every `every` minutes, counted from the hour. Margin and runtime are in minutes."""
+
+    every: int
+    margin: int
+    runtime: int
+    failures_to_open: int
+    oks_to_recover: int
+
+
+Changes = tuple[tuple[str, int], ...]
+"""What an edit changes of the rules, by the names that these have there."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A monitor environment, and the rules that its monitor has at first."""
+
+    monitor_id: int
+    environment: str
+    rules: Rules
+
+    @property
+    def slug(self) -> str:
+        """The monitor's name in addresses."""
+        return f"job-{self.monitor_id}"
+
+    def __str__(self) -> str:
+        return f"{self.slug}/{self.environment}"
+
+
+MONITORS = {
+    1: Rules(2, 1, 1, 1, 1), 2: Rules(2, 1, 1, 2, 1), 3: Rules(1, 2, 1, 1, 2), 4: Rules(3, 1, 2, 1, 1),
+    17: Rules(3, 2, 1, 1, 1), 18: Rules(1, 1, 1, 3, 2), 20: Rules(3, 2, 1, 1, 1), 33: Rules(2, 3, 1, 2, 2),
+}  # fmt: skip
+"""Monitors by their ids, with the rules that they have at first. Some share a shard."""
+
+
+def crontab(every: int) -> str:
+    """The crontab of a monitor's rules."""
+    return f"*/{every} * * * *"
+
+
+def columns_of(changes: Iterable[tuple[str, int]]) -> dict[str, object]:
+    """The columns of a monitor that these rules are in."""
+    return {
+        "crontab" if name == "every" else COLUMNS[name]: crontab(value) if name == "every" else value
+        for name, value in changes
+    }
+
+
+COLUMNS = {
+    "margin": "checkin_margin",
+    "runtime": "max_runtime",
+    "failures_to_open": "failure_threshold",
+    "oks_to_recover": "recovery_threshold",
+}
+CONFIG_KEYS = COLUMNS | {"failures_to_open": "failure_issue_threshold"}
+VALUES_MAX = Rules(every=4, margin=3, runtime=3, failures_to_open=3, oks_to_recover=2)
+"""Of every rule that an edit sets; the least is 1."""
+
+
+def choose_changes(chance: random.Random, names: Iterable[str]) -> Changes:
+    """New values of these rules."""
+    return tuple((name, chance.randint(1, getattr(VALUES_MAX, name))) for name in names)
+
+
+def choose_jobs(chance: random.Random) -> list[Job]:
+    """Some environments of some monitors, in two shards or three."""
+    monitors = chance.sample(sorted(MONITORS), chance.choice([1, 1, 1, 2]))
+    places = [(monitor, "production") for monitor in monitors]
+    places += [(monitor, "staging") for monitor in monitors if chance.random() < 0.3]
+    return [Job(monitor, name, MONITORS[monitor]) for monitor, name in places]
+
+
+def choose_configs(chance: random.Random, likelihood: float) -> list[Changes]:
+    """What the SDK of a monitor's job sends as configuration, at one time or another. Mostly it sends none."""
+    if chance.random() >= likelihood:
+        return []
+    names = ["every", *(name for name in COLUMNS if chance.random() < 0.5)]
+    return [choose_changes(chance, names) for _ in range(2)]
