@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from checkins.intake import take
 from clocktasks.ledger import write_ticks
-from clocktasks.services import HANDLERS
+from clocktasks.marking import HANDLERS
 from clocktasks.simulation import APPS, empty_tables
 from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage

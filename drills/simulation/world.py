@@ -27,9 +27,9 @@ from checkins import intake, resolving
 from checkins import services as checkin_services
 from checkins.intake import is_not_now
 from checkins.messages import CheckInMessage
-from clocktasks import services as clock_services
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
+from clocktasks.marking import HANDLERS
 from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Node, Word
 from drills.simulation.people import Edited, Person
@@ -561,7 +561,7 @@ class World:
             return apply_async
 
         def observed(kind: TaskKind) -> Callable[[int, datetime, datetime], Any]:
-            handler = clock_services.HANDLERS[kind]
+            handler = HANDLERS[kind]
 
             def handle(shard: int, first: datetime, last: datetime) -> Any:
                 done = handler(shard, first, last)
@@ -591,7 +591,7 @@ class World:
             mock.patch.object(
                 clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)
             ),
-            mock.patch.dict(clock_services.HANDLERS, {kind: observed(kind) for kind in clock_services.HANDLERS}),
+            mock.patch.dict(HANDLERS, {kind: observed(kind) for kind in HANDLERS}),
             mock.patch.object(intake, "apply", try_to_apply),
             mock.patch.object(resolving, "refuse_as_disabled", refuse),
             mock.patch.object(checkin_services, "refuse_as_disabled", refuse),

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from checkins.messages import CheckInMessage, CheckInStatus, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.services import receive
-from clocktasks import services, tasks
+from clocktasks import marking, services, tasks
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
@@ -351,7 +351,8 @@ def test_a_tick_of_many_chunks_gives_the_rows_of_one(clock, monkeypatch):
     with undone():
         tick_until(after(40))
         expected = rows()
-    monkeypatch.setattr(services, "CHUNK_ROWS_MAX", 2)
+    for name in ("CHUNK_ROWS_MAX", "PASS_ROWS_MAX"):
+        monkeypatch.setattr(marking, name, 2)
     tick_until(after(40))
     assert rows() == expected
 
@@ -414,14 +415,15 @@ def test_p4_effects_and_position_are_one_transaction(clock, monkeypatch, kind, b
     task = ClockTask(kind, SHARD, after(6))
     advance_ledger(after(6), now=after(6))
     before = rows(), positions()
-    done = getattr(services, broken)
+    module = services if broken == "_move_clocks" else marking
+    done = getattr(module, broken)
 
     def do_and_die(*args, **kwargs):
         done(*args, **kwargs)
         raise OperationalError("the server closed the connection unexpectedly")
 
     with monkeypatch.context() as patched:
-        patched.setattr(services, broken, do_and_die)
+        patched.setattr(module, broken, do_and_die)
         with pytest.raises(OperationalError):
             process_clock_task(task)
     assert (rows(), positions()) == before

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.models import CheckIn
 from checkins.services import receive
-from clocktasks.services import mark_missed, mark_timeouts
+from clocktasks.marking import mark_missed, mark_timeouts
 from incidents.models import Incident, Issue, Notification, Occurrence
 from incidents.services import archive_issues, resolve_issues, unarchive_issues
 from monitors.models import MonitorEnvironment

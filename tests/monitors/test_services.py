@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from checkins.models import CheckIn
 from checkins.services import receive
-from clocktasks.services import mark_timeouts
+from clocktasks.marking import mark_timeouts
 from incidents.models import Incident
 from monitors.changes import attach_config_snapshots
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment

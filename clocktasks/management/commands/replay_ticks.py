@@ -14,8 +14,9 @@ from rich.table import Column, Table
 
 from clocktasks.clock import MINUTE, TaskKind
 from clocktasks.exceptions import ReplayWindowError
+from clocktasks.marking import Marked
 from clocktasks.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
-from clocktasks.services import Marked, TickEffect, may_apply
+from clocktasks.services import TickEffect, may_apply
 from monitors.wallclock import utcnow
 
 NAMES_SHOWN_MAX = 5
