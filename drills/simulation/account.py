@@ -13,7 +13,7 @@ from drills.simulation.node import Copy
 from drills.simulation.people import Edited
 from drills.simulation.places import Monitor, Place, RulesEnded
 from drills.simulation.rules import MINUTE, START, Changes, Rules
-from drills.simulation.world import SHARDS, BatchStored, Committed, TickApplied, World, switched
+from drills.simulation.world import SHARDS, BatchStored, Committed, TickApplied, World, edited, switched
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,14 @@ class Account:
     def store(self, batch: BatchStored, meanwhile: Iterable[Committed]) -> None:
         """A batch: each configuration is an edit at its own reception.
 
-        `meanwhile` is what was committed since it began: of a monitor that was disabled or enabled in that time it may
-        have seen either.
+        `meanwhile` is what was committed since it began: of a monitor that was edited, disabled or enabled in that time
+        it may have seen either.
         """
+        overtaken = edited(meanwhile)
+        for copy in batch.copies:
+            if copy.word.config is not None and copy.word.job.monitor_id in overtaken:
+                for place in self.places.values():
+                    place.is_unsure |= place.job.monitor_id == copy.word.job.monitor_id
         for copy in batch.copies:
             if copy.word.config is not None:
                 self.change(copy.word.job.monitor_id, copy.at, copy.word.config)

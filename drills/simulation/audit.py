@@ -102,7 +102,7 @@ def audit(world: World) -> list[str]:
         if name not in rows.environments:
             findings.append(f"P1: {name} was heard of and has no row")
             continue
-        if not in_commits.places[job].is_beyond_memory:
+        if in_commits.places[job].is_comparable:
             findings += _audit_place(name, in_time.places[job], in_commits.places[job], rows)
     findings += _audit_mails(world, rows)
     return findings

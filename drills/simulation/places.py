@@ -136,6 +136,7 @@ class Place:
     ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
     is_in_order: bool = True  # every message and every edit came after those before it
     newest: datetime = START
+    is_unsure: bool = False  # a batch with a configuration may have seen the monitor before another edit or after it
     is_told_late: bool = False  # a message waited while the monitor was disabled, and was stored when it was enabled
     ticked: datetime = START  # up to here the clock has looked for slots
     given_up_unheard: set[str] = field(default_factory=set)  # runs whose deadline passed while nobody listened
@@ -147,9 +148,9 @@ class Place:
         self._expects(START - MINUTE)
 
     @property
-    def is_beyond_memory(self) -> bool:
-        """Whether what becomes of it depends on an earlier time of being disabled than the last, which is forgotten."""
-        return self.is_told_late and len(self.monitor.off) > 1
+    def is_comparable(self) -> bool:
+        """Whether it is known what should become of it, and no earlier time of being disabled matters than the last."""
+        return not self.is_unsure and not (self.is_told_late and len(self.monitor.off) > 1)
 
     # --- edits
 

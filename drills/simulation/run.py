@@ -18,7 +18,7 @@ from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage
 from drills.simulation.people import Edited, apply_edit
 from drills.simulation.rules import KEY, MONITORS, START, columns_of
-from drills.simulation.world import SHARDS, BatchStored, TickApplied, World, switched
+from drills.simulation.world import SHARDS, BatchStored, TickApplied, World, edited
 from monitors.apps import set_up_session
 from monitors.bulk import update_rows
 from monitors.changes import CHANGEABLE_COLUMNS, attach_config_snapshots
@@ -108,9 +108,9 @@ def simulate(seed: int, own: Stage) -> Result:
 
 
 def _was_any_overtaken(world: World) -> bool:
-    """Tell whether a batch was committed after its monitor was disabled or enabled, which it may not have seen."""
+    """Tell whether a batch was committed after its monitor was edited, which it may not have seen."""
     return any(
-        isinstance(entry, BatchStored) and switched(world.history[entry.begun : number])
+        isinstance(entry, BatchStored) and edited(world.history[entry.begun : number])
         for number, entry in enumerate(world.history)
     )
 

@@ -88,6 +88,17 @@ def switched(committed: Iterable[Committed]) -> set[int]:
     return {one.monitor_id for one in committed if isinstance(one, Edited) and one.is_active is not None}
 
 
+def edited(committed: Iterable[Committed]) -> set[int]:
+    """Return the monitors that were edited in these transactions, or may have been."""
+    found: set[int] = set()
+    for one in committed:
+        if isinstance(one, Edited):
+            found.add(one.monitor_id)
+        elif isinstance(one, BatchStored):
+            found |= {copy.word.job.monitor_id for copy in one.copies if copy.word.config is not None}
+    return found
+
+
 @dataclass(frozen=True)
 class BrokerMessage:
     """A Celery message: the task by its name, what it is called with, and not before when."""
