@@ -58,7 +58,6 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
-	@# Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group fuzz
 	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
 	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))

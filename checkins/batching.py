@@ -480,8 +480,6 @@ class Batcher:
         meters.observe_batch(len(shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
         if is_over and future.exception() is None:
             answers = future.result()
-            if batch[len(answers) - 1].reading.rest:
-                answers.pop()
             meters.stored.inc(len(answers))
             self._queue.put_back(batch[len(answers) :])
             for one, answer in zip(batch, answers, strict=False):

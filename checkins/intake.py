@@ -149,7 +149,7 @@ def take(
     """Apply requests in order and return their answers. Everything is committed when this returns (P1).
 
     Of more than fit a batch (D35) those at the end are left: there are as many answers as requests that were applied.
-    `shares`: of each request only so many messages, the next that are not stored; its answer is true once all are.
+    `shares`: of each request only so many messages, the next that are not stored; it is answered once all are.
     `also` is called last in the transaction, with the number of messages by minute of reception. An unexpected error on
     one message fails that one alone, which is kept to be tried again (D14). Raises what `is_not_now` knows if the
     database takes nothing, and what `also` raises: then nothing was applied. `hints` are kept by the caller from one
@@ -174,7 +174,7 @@ def take(
     for reading, part in zip(readings, parts, strict=True):
         reading.outcomes += outcomes[at : at + len(part)]
         at += len(part)
-    return [reading.conclude() for reading in readings]
+    return [reading.conclude() for reading in readings if not reading.rest]
 
 
 def _transacted(

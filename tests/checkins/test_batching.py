@@ -905,7 +905,7 @@ def test_d35_while_a_heavy_request_is_read_all_others_go_on(impatient, monitor, 
     assert CheckIn.objects.count() == 3 + len(checkins)
 
 
-def test_d36_a_heavy_request_that_cannot_be_read_is_kept_as_failed_and_delays_nobody(
+def test_d36_a_heavy_request_that_cannot_be_read_goes_to_the_spool_and_delays_nobody(
     make_process, monitor, monkeypatch
 ):
     monkeypatch.setattr(batching, "HEAVY_PATIENCE_SECONDS", 0.1)
