@@ -13,6 +13,7 @@ from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, guid_index, of_day
 from incidents.tasks import deliver
 from tests import factories
+from tests.days import make_day
 from tests.factories import NOW
 
 CHECKINS = reverse("admin:checkins_checkin_changelist")
@@ -218,7 +219,7 @@ class TestWhatIsLeftOfADayThatWasDropped:
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
         later = NOW + timedelta(days=100)
-        partitions._create(day)
+        make_day(day)
         assert day.name in partitions.ensure_partitions(now=later, drop_as_of=later).dropped
         assert not CheckIn.objects.filter(id=occurrence.checkin_id).exists()
         return incident

@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 import uuid
 from datetime import UTC, date, datetime, timedelta
 
@@ -18,17 +17,13 @@ from checkins.services import receive
 from incidents.models import Incident
 from tests import factories
 from tests.connections import in_another_connection
+from tests.days import make_day
 from tests.messages import make_message
 
 NOW = datetime(2021, 3, 10, 12, tzinfo=UTC)
 """A year of which no partition was made when the database was."""
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 TODAY = NOW.date()
-
-
-def create(partition):
-    """Make a partition, however long autovacuum keeps the table from us."""
-    partitions._tried(lambda: partitions._create(partition), time.sleep, partitions.TRIES_MAX)
 
 
 def days(*since_today):
@@ -135,7 +130,7 @@ def test_a_day_with_too_many_check_ins_in_the_default_partition_stays_there(monk
 def test_past_days_go_with_the_earlier_words_of_their_runs_and_younger_ones_stay(settings):
     settings.CHECKIN_RETENTION_DAYS = 30
     for back in (31, 30):
-        create(of_day(TODAY - back * DAY))
+        make_day(of_day(TODAY - back * DAY))
     old, young = (factories.CheckInFactory(date_added=NOW - back * DAY) for back in (31, 30))
     for run in (old, young):
         factories.AttemptFactory(checkin=run)
@@ -148,7 +143,7 @@ def test_past_days_go_with_the_earlier_words_of_their_runs_and_younger_ones_stay
 @pytest.mark.django_db
 def test_p3_a_past_day_stays_while_a_run_is_in_progress_in_it(settings):
     settings.CHECKIN_RETENTION_DAYS = 30
-    create(of_day(TODAY - 40 * DAY))
+    make_day(of_day(TODAY - 40 * DAY))
     run = factories.CheckInFactory(status="in_progress", date_added=NOW - 40 * DAY)
     settle()
     outcome = ensure_partitions(now=NOW, drop_as_of=NOW)
@@ -216,7 +211,7 @@ def a_fortnight(db):
     """A partition for each of the last 14 days."""
     for back in range(14, -1, -1):
         with transaction.atomic():
-            create(of_day(TODAY - back * DAY))
+            make_day(of_day(TODAY - back * DAY))
     return factories.MonitorEnvironmentFactory(last_checkin=NOW - 14 * DAY)
 
 
@@ -308,7 +303,7 @@ def now(monkeypatch):
 @pytest.mark.django_db
 def test_the_command_says_what_there_is_to_do_does_it_and_says_when_there_is_nothing(now, settings):
     settings.CHECKIN_RETENTION_DAYS = 30
-    create(of_day(TODAY - 40 * DAY))
+    make_day(of_day(TODAY - 40 * DAY))
     wanted = [day.name for day in days(0, 1, 2, 3)]
     before = names()
     for options in (["--dry-run"], []):

@@ -141,17 +141,25 @@ def test_the_printed_check_in_is_accepted(running):
 
 def test_management_commands_find_the_running_instance_by_themselves(running):
     environment = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "REDIS_URL"}}
+    outcomes = []
 
-    outcome = subprocess.run(
-        [sys.executable, "manage.py", "bootstrap", "--json"],
-        cwd=BASE_DIR,
-        env=environment | {"WATCHCLOCK_HOME": str(running.home), "DJANGO_SETTINGS_MODULE": "project.settings"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    def succeeds() -> bool:
+        outcomes.append(
+            subprocess.run(
+                [sys.executable, "manage.py", "bootstrap", "--json"],
+                cwd=BASE_DIR,
+                env=environment | {"WATCHCLOCK_HOME": str(running.home), "DJANGO_SETTINGS_MODULE": "project.settings"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        )
+        assert "cannot be reached" in outcomes[-1].stderr or not outcomes[-1].returncode, outcomes[-1].stderr
+        return outcomes[-1].returncode == 0
 
-    assert json.loads(outcome.stdout)["public_key"] in running.instance()["dsn"]
+    eventually(succeeds, running)  # Where the machine is busy, PostgreSQL may not answer in time.
+
+    assert json.loads(outcomes[-1].stdout)["public_key"] in running.instance()["dsn"]
 
 
 def test_a_second_start_says_that_one_is_running_and_exits_1(running):

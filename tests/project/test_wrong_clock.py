@@ -9,7 +9,6 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from checkins import partitions
 from checkins import tasks as checkin_tasks
 from checkins.models import ProcessingError
 from checkins.partitions import FUTURE_MAX, existing_partitions, of_day
@@ -23,6 +22,7 @@ from clocktasks.setback import take_back_future
 from incidents.models import Incident
 from monitors import pruning
 from tests import factories
+from tests.days import make_day
 from tests.factories import NOW
 
 pytestmark = pytest.mark.django_db
@@ -65,7 +65,7 @@ def machine(monkeypatch):
 def an_old_day():
     """A day that is just kept yet, with a check-in; and rows of other kinds."""
     day = of_day((NOW - 80 * DAY).date())
-    partitions._create(day)
+    make_day(day)
     environment = factories.MonitorEnvironmentFactory()
     factories.CheckInFactory(monitor_environment=environment, status="ok", date_added=NOW - 80 * DAY)
     factories.IncidentFactory(resolved=True)
@@ -137,7 +137,7 @@ def test_d42_a_machine_that_was_off_for_five_days_has_its_days_at_once(machine):
 def test_d42_one_run_drops_ten_days_at_most(machine, monkeypatch, settings):
     settings.CHECKIN_RETENTION_DAYS = 1
     for back in range(10, 35):
-        partitions._create(of_day((NOW - back * DAY).date()))
+        make_day(of_day((NOW - back * DAY).date()))
     left = [len(days())]
     for _ in range(3):
         checkin_tasks.ensure_partitions()
