@@ -48,24 +48,39 @@ _MESSAGE_COLUMNS = {
 }
 
 
-def notify(incidents: Mapping[int, datetime], transition: str) -> None:
-    """Write what is to be told of incidents that opened or were resolved, given with the instant of it (P5).
+def notify_opened(incidents: Mapping[int, datetime]) -> None:
+    """Write that people are to be told of new incidents, given with the instant of each (P5).
 
-    Delivery is woken when the transaction commits. Nobody is told about an archived issue, nor that something is over
-    whose beginning nobody was to be told about.
+    Delivery is woken when the transaction commits. Nobody is told about an archived issue: the caller leaves them out.
+    """
+    if not incidents:
+        return
+    insert_rows(
+        "incidents_notification",
+        {"incident_id": "bigint", "transition": "text", "channel": "text", "created_at": "timestamptz"},
+        [(id_, OPENED, Notification.Channel.EMAIL.value, incidents[id_]) for id_ in sorted(incidents)],
+        tail="ON CONFLICT (incident_id, transition, channel) DO NOTHING",
+    )
+    wake_after_commit()
+
+
+def notify_resolved(incidents: Mapping[int, datetime]) -> None:
+    """Write that people are to be told that incidents are over, given with the instant of each (P5).
+
+    Nobody is told about an archived issue, nor that something is over whose beginning nobody was to be told about.
     """
     if not incidents:
         return
     ids = sorted(incidents)
     with connection.cursor() as cursor:
         cursor.execute(
-            _NOTIFY_SQL,
+            _NOTIFY_RESOLVED_SQL,
             {
                 "ids": array_literal("bigint", ids),
                 "instants": array_literal("timestamptz", [incidents[id_] for id_ in ids]),
-                "transition": transition,
                 "channel": Notification.Channel.EMAIL.value,
-                "needed": None if transition == OPENED else OPENED,
+                "opened": OPENED,
+                "resolved": RESOLVED,
                 "archived": Issue.Status.ARCHIVED.value,
             },
         )
@@ -73,14 +88,13 @@ def notify(incidents: Mapping[int, datetime], transition: str) -> None:
             wake_after_commit()
 
 
-_NOTIFY_SQL = """
+_NOTIFY_RESOLVED_SQL = """
     INSERT INTO incidents_notification (incident_id, transition, channel, created_at)
-    SELECT i.id, %(transition)s, %(channel)s, changed.at
+    SELECT i.id, %(resolved)s, %(channel)s, changed.at
       FROM unnest(%(ids)s::bigint[], %(instants)s::timestamptz[]) AS changed (incident_id, at)
       JOIN incidents_incident AS i ON i.id = changed.incident_id
      WHERE NOT EXISTS (SELECT FROM incidents_issue WHERE id = i.issue_id AND status = %(archived)s)
-       AND (%(needed)s::text IS NULL
-            OR EXISTS (SELECT FROM incidents_notification WHERE incident_id = i.id AND transition = %(needed)s))
+       AND EXISTS (SELECT FROM incidents_notification WHERE incident_id = i.id AND transition = %(opened)s)
      ORDER BY i.id
         ON CONFLICT (incident_id, transition, channel) DO NOTHING
 """

@@ -76,6 +76,13 @@ class _Incident(NamedTuple):
     after: int
 
 
+class _Issue(NamedTuple):
+    """An issue that a call writes to. Of an archived one nobody is told."""
+
+    id: int
+    is_archived: bool
+
+
 class _Failing(NamedTuple):
     """A failure that belongs to an incident, with the failing run that it is shown with (oldest first)."""
 
@@ -124,9 +131,12 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
         issues = _show_issues(shown)
         incidents = _open_incidents(failing, issues)
         _record_occurrences(shown, issues, incidents)
-        outbox.notify(
-            {incidents[item.failure.environment.id].id: item.failure.failed_at for item in shown if item.opens},
-            "opened",
+        outbox.notify_opened(
+            {
+                incidents[item.failure.environment.id].id: item.failure.failed_at
+                for item in shown
+                if item.opens and not issues[item.failure.environment.id].is_archived
+            }
         )
     return decisions
 
@@ -230,8 +240,8 @@ def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, row: S
     )
 
 
-def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
-    """Open, regress or renew the issue of each environment, and return issue ids by environment id. One statement.
+def _show_issues(shown: Sequence[_Failing]) -> dict[int, _Issue]:
+    """Open, regress or renew the issue of each environment, and return issues by environment id. One statement.
 
     An archived issue stays archived: a person has said that it is not to come back.
     """
@@ -276,16 +286,19 @@ def _show_issues(shown: Sequence[_Failing]) -> dict[int, int]:
             resolved_at = NULL,
             resolved_by = NULL
         """,
-        returning="monitor_environment_id, id",
+        returning="monitor_environment_id, id, status",
     )
-    return dict(written)
+    return {
+        environment_id: _Issue(id_, status == Issue.Status.ARCHIVED.value) for environment_id, id_, status in written
+    }
 
 
-def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict[int, _Incident]:
+def _open_incidents(failing: Sequence[_Failing], issues: Mapping[int, _Issue]) -> dict[int, _Incident]:
     """Insert the incidents that open now, find the ones that go on, and return them by environment id.
 
     All of them get the number of occurrences that they have then.
     """
+    issue_ids = {environment_id: issue.id for environment_id, issue in issues.items()}
     added = dict.fromkeys((item.failure.environment.id for item in failing), 0)
     for item in failing:
         if not item.failure.environment.is_muted:
@@ -306,7 +319,7 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
                 # Derived from what opened it, so that the same opening cannot be written twice.
                 _incident_id(f"{environment.id}:{item.failure.guid}"),
                 environment.id,
-                issues.get(environment.id),
+                issue_ids.get(environment.id),
                 item.run[0].id,
                 item.run[0].started_at,
                 item.failure.failed_at,
@@ -335,7 +348,7 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
                 """,
                 [
                     array_literal("bigint", sorted(going_on)),
-                    array_literal("bigint", [issues.get(environment_id) for environment_id in sorted(going_on)]),
+                    array_literal("bigint", [issue_ids.get(environment_id) for environment_id in sorted(going_on)]),
                     array_literal("integer", [added[environment_id] for environment_id in sorted(going_on)]),
                 ],
             )
@@ -343,7 +356,9 @@ def _open_incidents(failing: Sequence[_Failing], issues: dict[int, int]) -> dict
     return incidents
 
 
-def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incidents: dict[int, _Incident]) -> None:
+def _record_occurrences(
+    shown: Sequence[_Failing], issues: Mapping[int, _Issue], incidents: Mapping[int, _Incident]
+) -> None:
     """Record what the failures are, and remove what they overtake (D42): the caller has the environments."""
     numbers = {environment_id: incident.before for environment_id, incident in incidents.items()}
     took = _last_ok_durations([item for item in shown if item.opens])
@@ -352,7 +367,7 @@ def _record_occurrences(shown: Sequence[_Failing], issues: dict[int, int], incid
         id_ = item.failure.environment.id
         # What follows the opening in the same call has the rows that it would have had in a later one.
         last_took = took.get(id_) if item.opens else None
-        rows += _occurrence_rows(item, issues[id_], incidents[id_], numbered_from=numbers[id_] + 1, took=last_took)
+        rows += _occurrence_rows(item, issues[id_].id, incidents[id_], numbered_from=numbers[id_] + 1, took=last_took)
         numbers[id_] += len(item.run)
     insert_rows(
         "incidents_occurrence",
@@ -478,7 +493,7 @@ def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
             ],
         )
     told = [ok for ok in recovered if not ok.environment.is_muted]
-    outbox.notify({incidents[ok.environment.id]: ok.received_at for ok in told}, "resolved")
+    outbox.notify_resolved({incidents[ok.environment.id]: ok.received_at for ok in told})
 
 
 @transaction.atomic

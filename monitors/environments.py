@@ -54,6 +54,7 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 class LockedEnvironment(msgspec.Struct, gc=False):
     """A monitor environment whose row this transaction holds; each decision replaces its `state`.
 
+    `stored` is the state that the row has, None if a hand wrote what cannot be read (D37).
     `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32);
     `rules_since` is when it was edited last, if ever; `was_off` is when it was disabled the last time, and is no more.
     """
@@ -73,6 +74,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     is_muted: bool
     rules: MonitorRules
     state: EnvironmentState
+    stored: EnvironmentState | None
     former: tuple[FormerRules, ...] = ()
     rules_since: datetime | None = None
     was_off: WasOff | None = None
@@ -244,7 +246,30 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
     last_checkin, last_ok_at, last_ok_received_at = clock[:3]
     pending_slot, next_checkin, next_checkin_latest = clock[3:]
     unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:21]
-    first_timeout_at, has_deferred, spans = row[21:]
+    first_timeout_at, has_deferred, spans_text = row[21:]
+    ahead = () if served_ahead is None else read_served_ahead(served_ahead)
+    spans = () if spans_text is None else read_spans(spans_text)
+    is_readable = bool(ahead) == (served_ahead is not None) and bool(spans) == (spans_text is not None)
+    state = EnvironmentState(
+        status=_STATUSES[status],
+        last_checkin=last_checkin,
+        last_ok_at=last_ok_at,
+        last_ok_received_at=last_ok_received_at,
+        pending_slot=pending_slot,
+        next_checkin=next_checkin,
+        next_checkin_latest=next_checkin_latest,
+        anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
+        served_ahead=ahead,
+        unjudged_until=unjudged_until,
+        failure_streak=failure_streak,
+        failure_streak_started_at=failure_streak_started_at,
+        ok_streak=ok_streak,
+        limit_minute=limit_minute,
+        limit_count=limit_count,
+        first_timeout_at=first_timeout_at,
+        has_deferred=has_deferred,
+        spans=spans,
+    )
     return LockedEnvironment(
         id=id_,
         monitor_id=monitor_id,
@@ -262,26 +287,8 @@ def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironme
         rules=shared_rules(*configuration[9:18]),
         was_off=was_off_between(*configuration[18:20]),
         rules_since=configuration[20],
-        state=EnvironmentState(
-            status=_STATUSES[status],
-            last_checkin=last_checkin,
-            last_ok_at=last_ok_at,
-            last_ok_received_at=last_ok_received_at,
-            pending_slot=pending_slot,
-            next_checkin=next_checkin,
-            next_checkin_latest=next_checkin_latest,
-            anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
-            served_ahead=() if served_ahead is None else read_served_ahead(served_ahead),
-            unjudged_until=unjudged_until,
-            failure_streak=failure_streak,
-            failure_streak_started_at=failure_streak_started_at,
-            ok_streak=ok_streak,
-            limit_minute=limit_minute,
-            limit_count=limit_count,
-            first_timeout_at=first_timeout_at,
-            has_deferred=has_deferred,
-            spans=() if spans is None else read_spans(spans),
-        ),
+        state=state,
+        stored=state if is_readable else None,
     )
 
 
@@ -309,31 +316,47 @@ def _rules_in(config: Mapping[str, Any]) -> MonitorRules:
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:
-    """Write the states of locked environments in one statement."""
-    rows = [
-        (
-            environment.id,
-            state.status.value,
-            state.last_checkin,
-            state.last_ok_at,
-            state.last_ok_received_at,
-            state.pending_slot,
-            state.next_checkin,
-            state.next_checkin_latest,
-            None if state.anchor is None else state.anchor.at,
-            None if state.anchor is None else state.anchor.day,
-            state.served_ahead or None,
-            state.unjudged_until,
-            state.failure_streak,
-            state.failure_streak_started_at,
-            state.ok_streak,
-            state.limit_minute,
-            state.limit_count,
-            state.first_timeout_at,
-            state.has_deferred,
-            state.spans or None,
-        )
-        for environment in environments
-        for state in (environment.state,)
-    ]
-    update_rows("monitors_monitorenvironment", STATE_COLUMNS, rows)
+    """Write the states of locked environments that differ from what is stored, in one statement at most.
+
+    Only the columns that differ in any of them: most decisions change a few, and each costs PostgreSQL time.
+    """
+    changed = [one for one in environments if one.state is not one.stored]
+    if not changed:
+        return
+    before = zip(*(_values_of(one.stored or one.state) for one in changed), strict=True)
+    after = zip(*(_values_of(one.state) for one in changed), strict=True)
+    write_all = any(one.stored is None for one in changed)
+    columns = {
+        name: new for name, old, new in zip(STATE_COLUMNS, before, after, strict=True) if write_all or old != new
+    }
+    if columns:
+        kinds = {name: STATE_COLUMNS[name] for name in columns}
+        rows = list(zip((one.id for one in changed), *columns.values(), strict=True))
+        update_rows("monitors_monitorenvironment", kinds, rows)
+    for one in changed:
+        one.stored = one.state
+
+
+def _values_of(state: EnvironmentState) -> tuple[Any, ...]:
+    """Return the values of `STATE_COLUMNS`."""
+    return (
+        state.status.value,
+        state.last_checkin,
+        state.last_ok_at,
+        state.last_ok_received_at,
+        state.pending_slot,
+        state.next_checkin,
+        state.next_checkin_latest,
+        None if state.anchor is None else state.anchor.at,
+        None if state.anchor is None else state.anchor.day,
+        state.served_ahead or None,
+        state.unjudged_until,
+        state.failure_streak,
+        state.failure_streak_started_at,
+        state.ok_streak,
+        state.limit_minute,
+        state.limit_count,
+        state.first_timeout_at,
+        state.has_deferred,
+        state.spans or None,
+    )

@@ -435,7 +435,7 @@ def test_whoever_writes_what_is_to_be_told_wakes_delivery_after_the_commit(monke
     monkeypatch.setattr(wake, "send_wish", woken.set)
     incident = IncidentFactory()
     with transaction.atomic():
-        outbox.notify({incident.id: NOW}, "opened")
+        outbox.notify_opened({incident.id: NOW})
         assert not woken.wait(0.1)
     assert woken.wait(5)
 
