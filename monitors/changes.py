@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
-from monitors.environments import ALWAYS, LockedEnvironment
+from monitors.environments import ALWAYS, LockedEnvironment, know_former_rules
 from monitors.expectation import expect_nothing
 from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
@@ -109,7 +109,7 @@ def write_changes(
     edits: Sequence[Edit],
     *,
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
-    environments: Iterable[LockedEnvironment],
+    environments: Collection[LockedEnvironment],
 ) -> None:
     """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
 
@@ -134,6 +134,11 @@ def write_changes(
         CHANGEABLE_COLUMNS,
         [[getattr(monitor, column) for column in ("id", *CHANGEABLE_COLUMNS)] for monitor in monitors.values()],
     )
+    edited_before = [
+        one for one in environments if one.monitor_id in monitors and one.rules_since is not None and not one.former
+    ]
+    if edited_before:  # What is judged by older rules than these edits has to know when they began.
+        know_former_rules(edited_before)
     _keep_former_rules(changes)
     by_monitor: dict[int, list[_Change]] = {}
     for change in changes:

@@ -159,7 +159,8 @@ def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> li
     # What a word does to a run whose deadline passed unheard depends on which the clock or the word was faster.
     if not in_time.given_up_unheard | in_commits.given_up_unheard:
         findings += _compare(f"P2, P3: slots of {name}", _slots(in_time), judged)
-        findings += _compare(f"P2, P3: runs of {name}", _runs(in_time), told)
+        if not in_commits.is_edited_late:  # What was stored before keeps the rules that it was stored by.
+            findings += _compare(f"P2, P3: runs of {name}", _runs(in_time), told)
     findings += _compare(f"P4: runs of {name}", _runs(in_commits), told)
     status, failures, oks, latest, issues, issue_occurrences = rows.environments[name]
     findings += _compare(

@@ -135,6 +135,7 @@ class Place:
     waiting: list[tuple[datetime, str, Run, Rules]] = field(default_factory=list)  # ends that do not count yet (D29)
     ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
     is_in_order: bool = True  # every message and every edit came after those before it
+    is_edited_late: bool = False  # an edit of a message was stored after messages that were received after it
     newest: datetime = START
     is_unsure: bool = False  # a batch with a configuration may have seen the monitor before another edit or after it
     is_told_late: bool = False  # a message waited while the monitor was disabled, and was stored when it was enabled
@@ -168,6 +169,7 @@ class Place:
         """Its monitor was edited: what came until then is judged by the rules of then, when the clock gets there."""
         monitor = self.monitor
         self.is_in_order = self.is_in_order and at >= self.newest
+        self.is_edited_late = self.is_edited_late or at < self.newest
         counts_anew = before[:3] != monitor.rules[:3] or was_active != monitor.is_active
         if counts_anew and was_active:
             self.stretches[-1].until = at

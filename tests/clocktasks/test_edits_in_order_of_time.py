@@ -196,11 +196,22 @@ NOT_BY_LATER_RULES = [
     Edit(172.0, (("checkin_margin", 2),)),
 ]
 
+# The extra run at 13:02:32 is stored with the configuration that replaced its rules: it counts from the edit before.
+COUNTED_FROM_THE_EDIT_BEFORE = [
+    Word("in_progress", 59.5, None, (("crontab", 4), ("margin", 1), ("runtime", 1))),
+    Word("in_progress", 61.5, None),
+    Word("ok", 65.0, None),
+    Edit(120.0, (("checkin_margin", 3), *apart(3).items())),
+    Word("in_progress", 152.5, None),
+    Word("in_progress", 153.0, None, (("crontab", 4), ("margin", 1), ("runtime", 1))),
+]
+
 
 @example(story=OLDER_RULES, lag=[0], batches=[3], first={})
 @example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], first={})
 @example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], first={})
 @example(story=NOT_BY_LATER_RULES, lag=[0], batches=[0, 4], first={})
+@example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], first={})
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
