@@ -293,17 +293,17 @@ class IncidentAdmin(InspectionAdmin):
     @admin.display(description="Started", ordering="started_at")
     def started_local(self, incident: Incident) -> SafeString:
         """Show when the failing run began, in the monitor's zone."""
-        return instant(incident.started_at, incident.monitor_environment.monitor.timezone)
+        return instant(incident.started_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Opened", ordering="opened_at")
     def opened_local(self, incident: Incident) -> SafeString:
         """Show when the threshold was reached, in the monitor's zone."""
-        return instant(incident.opened_at, incident.monitor_environment.monitor.timezone)
+        return instant(incident.opened_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Resolved", ordering="resolved_at")
     def resolved_local(self, incident: Incident) -> SafeString:
         """Show when it ended, in the monitor's zone."""
-        return instant(incident.resolved_at, incident.monitor_environment.monitor.timezone)
+        return instant(incident.resolved_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Lasted")
     def duration_text(self, incident: Incident) -> str:
@@ -437,12 +437,12 @@ class IssueAdmin(InspectionAdmin):
     @admin.display(description="First seen", ordering="first_seen_at")
     def first_seen(self, issue: Issue) -> SafeString:
         """Show the instant in the monitor's zone."""
-        return instant(issue.first_seen_at, issue.monitor_environment.monitor.timezone)
+        return instant(issue.first_seen_at, issue.monitor_environment.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Last seen", ordering="last_seen_at")
     def last_seen(self, issue: Issue) -> SafeString:
         """Show the instant in the monitor's zone."""
-        return instant(issue.last_seen_at, issue.monitor_environment.monitor.timezone)
+        return instant(issue.last_seen_at, issue.monitor_environment.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Environment")
     def environment_link(self, issue: Issue) -> SafeString:
@@ -555,17 +555,17 @@ class OccurrenceAdmin(InspectionAdmin):
     @admin.display(description="Detected")
     def detected(self, occurrence: Occurrence) -> SafeString:
         """Show when the failure was found, in the zone that the monitor had then."""
-        return instant(occurrence.detected_at, _zone(occurrence))
+        return instant(occurrence.detected_at, _zone(occurrence), is_narrow=True)
 
     @admin.display(description="Run started, or slot")
     def occurred(self, occurrence: Occurrence) -> SafeString:
         """Show the start of the failed run, or the slot that was missed."""
-        return instant(occurrence.occurred_at, _zone(occurrence))
+        return instant(occurrence.occurred_at, _zone(occurrence), is_narrow=True)
 
     @admin.display(description="Last successful check-in")
     def last_ok(self, occurrence: Occurrence) -> SafeString:
         """Show the start of the newest ok run before the failure."""
-        return instant(occurrence.last_ok_at, _zone(occurrence))
+        return instant(occurrence.last_ok_at, _zone(occurrence), is_narrow=True)
 
     @admin.display(description="Issue")
     def issue_link(self, occurrence: Occurrence) -> SafeString:

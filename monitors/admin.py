@@ -400,6 +400,11 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
     # List
 
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Leave the project out where there is only one: the list has to fit a screen."""
+        columns = super().get_list_display(request)
+        return [name for name in columns if name != "project_link" or Project.objects.count() > 1]
+
     @admin.display(description="Monitor", ordering="slug")
     def name_and_slug(self, monitor: Any) -> SafeString:
         """Show the slug, and the name where it says more."""
@@ -420,7 +425,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             return self.status_labels(monitor)
         why = f"{monitor.failing_why}, since" if monitor.failing_why else "since"
         since = instant(monitor.failing_since, monitor.timezone, is_narrow=True)
-        return format_html('{}<div class="whitespace-normal">{} {}</div>', self.status_labels(monitor), why, since)
+        return format_html("{}<div>{}</div>{}", self.status_labels(monitor), why, since)
 
     @admin.display(description="Running now")
     def running_text(self, monitor: Any) -> SafeString | str:
@@ -842,17 +847,17 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
     @admin.display(description="Next expected", ordering="next_checkin")
     def next_expected_local(self, row: MonitorEnvironment) -> SafeString:
         """Show the next expected time in the monitor's zone."""
-        return instant(row.next_checkin, row.monitor.timezone)
+        return instant(row.next_checkin, row.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Missed if silent until", ordering="next_checkin_latest")
     def missed_at_local(self, row: MonitorEnvironment) -> SafeString:
         """Show when the oldest slot that waits becomes a miss, in the monitor's zone."""
-        return instant(row.next_checkin_latest, row.monitor.timezone)
+        return instant(row.next_checkin_latest, row.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Last run started", ordering="last_checkin")
     def last_checkin_local(self, row: MonitorEnvironment) -> SafeString:
         """Show when the job last reported, in the monitor's zone."""
-        return instant(row.last_checkin, row.monitor.timezone)
+        return instant(row.last_checkin, row.monitor.timezone, is_narrow=True)
 
     @admin.display(description="In a row", ordering="failure_streak")
     def streak(self, row: MonitorEnvironment) -> str:

@@ -177,6 +177,9 @@ READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=Non
 """The zone of who reads the page that is being made; None if it is not known."""
 
 
+NARROW = "display: inline-block; max-width: 8rem"
+
+
 def instant(
     at: datetime | None,
     timezone: str = "UTC",
@@ -188,23 +191,28 @@ def instant(
     """Return an instant on the reader's wall clock, and beside it on that of `timezone` if that shows another time.
 
     With `now`, also how far away it is. `zone_is_said` leaves the name of `timezone` out, where a heading has it.
-    `is_narrow` takes a line for each. The tooltip holds the same instant in UTC.
+    `is_narrow`, for lists, takes a line for each, without seconds and with the last part of the zone's name. The
+    tooltip holds the same instant in UTC, and the whole name.
     """
     if at is None:
         return NOTHING
     local, reader = at.astimezone(zone_to_show(timezone)), READER_ZONE.get()
-    zone = "" if zone_is_said else local.tzinfo
+    zone = "" if zone_is_said else str(local.tzinfo)
+    if is_narrow:
+        local, zone = local.replace(second=0), zone.rpartition("/")[2].replace("_", " ")
     shown, beside = _wall_clock(local), zone
     if reader is not None and (mine := at.astimezone(reader)).utcoffset() != local.utcoffset():
         day = "" if mine.date() == local.date() else f"{local:%m-%d} "
-        shown, beside = _wall_clock(mine), f"({day}{local:%H:%M}{f' {zone}' if zone else ''})"
+        shown = _wall_clock(mine.replace(second=0) if is_narrow else mine)
+        beside = f"({day}{local:%H:%M}{f' {zone}' if zone else ''})"
     return format_html(
-        '<time datetime="{}" title="{}" class="whitespace-nowrap">{} <span class="text-font-subtle-light '
+        '<time datetime="{}" title="{}" class="whitespace-nowrap" style="{}">{} <span class="text-font-subtle-light '
         'dark:text-font-subtle-dark{}">{}{}</span></time>',
         at.astimezone(UTC).isoformat(),
-        at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        at.astimezone(UTC).isoformat().replace("+00:00", "Z") + (f" ({local.tzinfo})" if is_narrow else ""),
+        NARROW if is_narrow else "",
         shown,
-        " block" if is_narrow else "",
+        " block whitespace-normal" if is_narrow else "",
         beside,
         "" if now is None else f" · {from_now(at, now=now)}",
     )

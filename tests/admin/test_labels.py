@@ -117,24 +117,24 @@ class TestReadersTime:
     def test_times_are_the_readers_with_the_monitors_beside_them(self, staff_client):
         row = factories.MonitorEnvironmentFactory(monitor__timezone="America/New_York", monitor__crontab="0 12 * * *")
         text = self.shown(staff_client, LIST, "Europe%2FVienna")
-        assert "2026-01-05 18:00 (12:00 America/New_York)" in text
+        assert "2026-01-05 18:00 (12:00 New York)" in text
         text = self.shown(staff_client, page_of(row.monitor), "Asia/Tokyo")
         assert "2026-01-06 02:00 (01-05 12:00)" in text
         assert "times in Asia/Tokyo, in brackets in America/New_York where that differs" in text
 
     def test_a_reader_in_the_monitors_own_time_reads_it_once(self, staff_client):
         factories.MonitorEnvironmentFactory(monitor__timezone="Europe/Vienna", monitor__crontab="0 12 * * *")
-        assert "2026-01-05 12:00 Europe/Vienna" in self.shown(staff_client, LIST, "Europe/Berlin")
+        assert "2026-01-05 12:00 Vienna" in self.shown(staff_client, LIST, "Europe/Berlin")
 
     @pytest.mark.parametrize("zone", ["", "Mars/Base", "../../etc/passwd", "%00", "x" * 4000])
     def test_a_zone_that_there_is_not_is_none(self, zone, staff_client):
         factories.MonitorEnvironmentFactory(monitor__timezone="America/New_York", monitor__crontab="0 12 * * *")
-        assert "2026-01-05 12:00 America/New_York" in self.shown(staff_client, LIST, zone)
+        assert "2026-01-05 12:00 New York" in self.shown(staff_client, LIST, zone)
 
     def test_the_next_reader_does_not_get_it(self, staff_client, admin_client):
         factories.MonitorEnvironmentFactory(monitor__timezone="America/New_York", monitor__crontab="0 12 * * *")
         self.shown(staff_client, LIST, "Asia/Tokyo")
-        assert "2026-01-05 12:00 America/New_York" in read(admin_client, LIST)
+        assert "2026-01-05 12:00 New York" in read(admin_client, LIST)
 
     def test_the_page_of_the_clock_stays_in_utc(self, staff_client):
         factories.TickFactory(at=NOW)

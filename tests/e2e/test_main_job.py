@@ -339,6 +339,13 @@ def read_recovery(admin: AdminReader, job: FailingJob) -> None:
     assert "State resolved" in incident.text
 
 
+SCROLLED_SIDEWAYS = """
+    [...document.querySelectorAll("*")]
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll"].includes(getComputedStyle(e).overflowX))
+        .map(e => `${e.tagName} ${e.scrollWidth} > ${e.clientWidth}`)
+"""
+
+
 def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path):
     program = chromium()
     if program is None:
@@ -352,6 +359,9 @@ def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path)
         browser.leave_by("document.querySelector('[name=password]').form.submit()")
         assert browser.evaluate("location.pathname") == "/admin/"
 
+        browser.call("Emulation.setDeviceMetricsOverride", width=1440, height=900, deviceScaleFactor=1, mobile=False)
+        browser.call("Emulation.setTimezoneOverride", timezoneId="Asia/Kolkata")
+        browser.open(instance["admin_url"])  # From now on the reader's zone is known.
         for path, words in {
             "monitors/monitor/": "send-invoices",
             "incidents/incident/": "send-invoices",
@@ -359,6 +369,7 @@ def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path)
         }.items():
             browser.open(instance["admin_url"] + path)
             assert words in browser.text()
+            assert browser.evaluate(SCROLLED_SIDEWAYS) == [], "it does not fit 1440 pixels"
             assert browser.screenshot(tmp_path / "page.png").startswith(b"\x89PNG")
         browser.leave_by("[...document.links].find(a => a.innerText.includes('Cron failure: send-invoices')).click()")
 
