@@ -223,6 +223,10 @@ def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
 # --- check-ins ------------------------------------------------------------------------------------------------------
 
 
+DUE_MEANWHILE = 20
+"""Runs of an environment that fall due between the first and the last message of a batch; there are hardly any."""
+
+
 @dataclass(slots=True)
 class _Runs:
     """The check-ins that the batch touches: as stored, and as decided so far."""
@@ -428,8 +432,9 @@ def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvi
             keys.add((item.environment_id, message.repeat_key))
     running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
     since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
-    # Each message ends at most one run, so that many are enough to find the next one that is still running.
-    for run in load_running(unnamed, since=since, each_max=len(items)):
+    # Each message ends at most one run, so that many are enough to find the next one that is still running; and some
+    # more, since a few may fall due while the messages of this batch came.
+    for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
         running[run.environment_id].append(run)
     told = load_repeatable(keys, since=since - REPEAT_WINDOW)
     newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))

@@ -158,10 +158,9 @@ def _midnight(at: datetime) -> datetime:
 
 
 def load_running(environment_ids: Collection[int], *, since: datetime, each_max: int) -> list[CheckInState]:
-    """Return up to `each_max` running check-ins of each environment, newest first.
+    """Return up to `each_max` running check-ins of each environment whose deadline lies after `since`, newest first.
 
-    Those whose deadline lies before `since` may be left out. Index: checkin_running, once in each day for all
-    environments together, and again for those that have any.
+    Index: checkin_running, once in each day for all environments together, and again for those that have any.
     """
     if not environment_ids:
         return []
@@ -181,6 +180,7 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
         {
             "ids": array_literal("bigint", sorted(environment_ids)),
             "since": _midnight(since - LIFE_MAX),
+            "due_after": since,
             "each_max": each_max,
         },
     )

@@ -300,7 +300,7 @@ def _slot_of_extra_run(
         return next_slot(schedule, received_at, None)
     earlier = [one.until for one in former if one.until <= received_at]
     since = max([min(state.last_checkin, received_at), *earlier[-1:]])
-    return next_slot(schedule, since, anchor_for(schedule, since))
+    return next_slot(schedule, received_at, anchor_for(schedule, since))
 
 
 def has_slot_come(

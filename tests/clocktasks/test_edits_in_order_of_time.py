@@ -206,12 +206,30 @@ COUNTED_FROM_THE_EDIT_BEFORE = [
     Word("in_progress", 153.0, None, (("crontab", 4), ("margin", 1), ("runtime", 1))),
 ]
 
+# The ok ends the first run, since the second one has run too long by then, though no tick has found that yet.
+NOT_THE_OVERDUE_ONE = [
+    Word("in_progress", 3.5, None),
+    Edit(14.5, (("max_runtime", 3),)),
+    Edit(14.5, (("max_runtime", 1),)),
+    Word("in_progress", 46.5, 6),
+    Word("ok", 122.0, None),
+]
+
+# The slot of 13:04 is missed by the time of the ok, though no tick has found that yet: it is the one of 13:06.
+NOT_THE_MISSED_ONE = [
+    Word("ok", 154.0, None),
+    Word("ok", 308.5, 1),
+    Word("ok", 318.0, 2, (("crontab", 4), ("margin", 3), ("runtime", 3))),
+]
+
 
 @example(story=OLDER_RULES, lag=[0], batches=[3], first={})
 @example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], first={})
 @example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], first={})
 @example(story=NOT_BY_LATER_RULES, lag=[0], batches=[0, 4], first={})
 @example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], first={})
+@example(story=NOT_THE_OVERDUE_ONE, lag=[1], batches=[0], first={})
+@example(story=NOT_THE_MISSED_ONE, lag=[1], batches=[0, 1], first=apart(2))
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
