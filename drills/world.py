@@ -25,6 +25,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from project import engines, supervisor
 
 STOP_SECONDS_MAX = 30.0
+BACK_SECONDS_MAX = 180.0
+"""How long a web may take to start, on a machine that does much else."""
 RESTART_SECONDS = 0.2
 FROZEN_SECONDS_MIN = 11.0
 """A web that was frozen for longer than ten seconds knows that it was, however fast the time goes."""
@@ -235,7 +237,7 @@ class World:
         # Whichever it is, the worker ends with it. Until then it may still answer.
         while any(_lives(worker) for worker in workers) or not answers(self.port):
             self.live(WATCH_SECONDS)
-            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
+            if time.monotonic() > since + BACK_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
         until = time.monotonic()
         self.kills.append((since, until))
@@ -264,7 +266,7 @@ class World:
         self.variables.update(variables)  # The web is started with this very dictionary.
         self.web.launch()
         self.variables.update(usual)
-        self._wait_for_web(since)
+        self._wait_for_web()
         self.silences.append(Silence(since, gone, back, time.monotonic()))
 
     def freeze_web(self, seconds: float) -> None:
@@ -275,15 +277,16 @@ class World:
             gone = time.monotonic()
             self.live(seconds)
             back = time.monotonic()
-        self._wait_for_web(since)
+        self._wait_for_web()
         if seconds < FROZEN_SECONDS_MIN:
             gone = back = since  # It does not notice.
         self.silences.append(Silence(since, gone, back, time.monotonic()))
 
-    def _wait_for_web(self, since: float) -> None:
+    def _wait_for_web(self) -> None:
+        since = time.monotonic()
         while not answers(self.port):
             self.live(WATCH_SECONDS)
-            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
+            if time.monotonic() > since + BACK_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
 
     def deploy(self) -> None:
@@ -298,7 +301,7 @@ class World:
         # The old worker may be gone before the new one is there; connections wait meanwhile.
         while before & {process.pid for process in main.children(recursive=True)} or not answers(self.port):
             self.live(WATCH_SECONDS)
-            if time.monotonic() > since + 2 * STOP_SECONDS_MAX:
+            if time.monotonic() > since + BACK_SECONDS_MAX:
                 raise RuntimeError(f"the old worker does not end; its log is {self.web.log}")
         until = time.monotonic()
         self.kills.append((since, until))

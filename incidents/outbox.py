@@ -59,7 +59,6 @@ def notify_opened(incidents: Mapping[int, datetime]) -> None:
         "incidents_notification",
         {"incident_id": "bigint", "transition": "text", "channel": "text", "created_at": "timestamptz"},
         [(id_, OPENED, Notification.Channel.EMAIL.value, incidents[id_]) for id_ in sorted(incidents)],
-        tail="ON CONFLICT (incident_id, transition, channel) DO NOTHING",
     )
     wake_after_commit()
 

@@ -174,11 +174,20 @@ lags = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 
 def rows():
     """Everything that people see, without ids (those of misses and incidents hold the number of their environment)."""
+    checkins = CheckIn.objects.values_list(
+        "status",
+        "date_added",
+        "date_updated",
+        "expected_time",
+        "timeout_at",
+        "failed_at",
+        "finished_status",
+        "finished_at",
+        "duration_ms",
+    )
     return [
-        list(CheckIn.objects.order_by("date_added", "status", "date_updated").values_list(
-            "status", "date_added", "date_updated", "expected_time", "timeout_at", "failed_at",
-            "finished_status", "finished_at", "duration_ms",
-        )),
+        # Of two that came at one instant neither is the first.
+        sorted(checkins, key=lambda row: (row[1], row[0], row[2], str(row))),
         list(MonitorEnvironment.objects.values_list(
             "status", "pending_slot", "next_checkin", "next_checkin_latest", "last_checkin", "last_ok_at",
             "last_ok_received_at", "failure_streak", "failure_streak_started_at", "ok_streak", "has_deferred",
