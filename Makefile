@@ -42,7 +42,7 @@ run: .venv/.synced ## Start everything on this machine: engines, web, worker, be
 	@exec $(BIN)/python -m project.supervisor
 
 test: .venv/.synced clients ## Run all tests on embedded engines
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 lint: .venv/.synced ## Check style, types, import directions, migrations and production settings
 	$(BIN)/ruff check .

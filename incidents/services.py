@@ -195,7 +195,7 @@ def _complete_runs(failing: Sequence[_Failing], counted: Mapping[int, Sequence[F
 
 EARLIER_FAILURES_SQL = """
     SELECT c.monitor_environment_id, c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time,
-           c.received_at, c.trace_id
+           c.trace_id, c.exit_status
       FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS opening (monitor_environment_id, length, since)
      CROSS JOIN LATERAL (
            SELECT * FROM checkins_checkin
@@ -219,7 +219,7 @@ def _began_since(item: _Failing) -> datetime:
 
 
 def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, row: Sequence[Any]) -> FailedCheckIn:
-    id_, guid, status, started_at, failed_at, expected_time, received_at, trace_id = row
+    id_, guid, status, started_at, failed_at, expected_time, trace_id, exit_status = row
     # An error whose run was told ok later was one nevertheless (D16).
     kind = FailureKind.ERROR if status == "ok" else FailureKind(status)
     by_clock = kind is not FailureKind.ERROR
@@ -235,8 +235,9 @@ def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, row: S
         # The clock applies every minute, so the tick that found a failure is its deadline.
         deadline=failed_at if by_clock else None,
         tick=failed_at if by_clock else None,
-        received_at=None if by_clock else received_at,
+        received_at=None if by_clock else failed_at,  # That of the run is when it began.
         trace_id=trace_id,
+        exit_status=exit_status,
     )
 
 
@@ -432,6 +433,8 @@ def _occurrence_rows(
     for number, failure in enumerate(item.run, numbered_from):
         if not is_kept(number, count=incident.after):
             continue
+        # Of those before it nothing is said that a later call could not know (D29): the deadline to the minute, no log.
+        is_newest = failure is item.failure
         explanation = explain(
             kind=failure.kind,
             reason=item.decision.reason,
@@ -439,11 +442,11 @@ def _occurrence_rows(
             state=item.decision.state,
             started_at=failure.started_at,
             expected_time=failure.expected_time,
-            deadline=failure.deadline,
+            deadline=failure.deadline if is_newest else failure.tick,
             tick=failure.tick,
             received_at=failure.received_at,
             exit_status=failure.exit_status,
-            log_tail=failure.log_tail,
+            log_tail=failure.log_tail if is_newest else None,
             last_ok_duration_ms=took,
         )
         yield (

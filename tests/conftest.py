@@ -15,7 +15,7 @@ from django.conf import settings
 from project import engines
 
 # The same examples at every run, so that a failure in CI is a failure here. New ones: --hypothesis-profile=default.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
 ENGINES = pytest.StashKey[contextlib.ExitStack]()

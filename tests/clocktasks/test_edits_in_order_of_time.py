@@ -222,6 +222,16 @@ NOT_THE_MISSED_ONE = [
     Word("ok", 318.0, 2, (("crontab", 4), ("margin", 3), ("runtime", 3))),
 ]
 
+# Both errors open the incident, whether they are counted in one batch or one after the other.
+TWO_ERRORS = [
+    Edit(0.5, (("failure_threshold", 2),)),
+    Word("in_progress", 0.5, None),
+    Word("in_progress", 60.0, None),
+    Word("error", 72.0, None),
+    Word("error", 145.5, None),
+    Word("in_progress", 153.5, None),
+]
+
 
 @example(story=OLDER_RULES, lag=[0], batches=[3], first={})
 @example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], first={})
@@ -230,6 +240,7 @@ NOT_THE_MISSED_ONE = [
 @example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], first={})
 @example(story=NOT_THE_OVERDUE_ONE, lag=[1], batches=[0], first={})
 @example(story=NOT_THE_MISSED_ONE, lag=[1], batches=[0, 1], first=apart(2))
+@example(story=TWO_ERRORS, lag=[0], batches=[0, 2], first={})
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
