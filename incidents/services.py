@@ -20,6 +20,7 @@ from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.bulk import array_literal, insert_rows
 from monitors.environments import LockedEnvironment
+from monitors.expectation import first_tick_at_or_after
 from monitors.ids import derive_from
 from monitors.state import MonitorRules
 
@@ -442,7 +443,9 @@ def _occurrence_rows(
             state=item.decision.state,
             started_at=failure.started_at,
             expected_time=failure.expected_time,
-            deadline=failure.deadline if is_newest else failure.tick,
+            deadline=failure.deadline
+            if is_newest or failure.deadline is None
+            else first_tick_at_or_after(failure.deadline),
             tick=failure.tick,
             received_at=failure.received_at,
             exit_status=failure.exit_status,
