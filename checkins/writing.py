@@ -173,7 +173,7 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
          CROSS JOIN LATERAL (
                SELECT {STATE_COLUMNS} FROM checkins_checkin
                 WHERE monitor_environment_id = busy.monitor_environment_id AND status = 'in_progress'
-                  AND date_added >= %(since)s
+                  AND date_added >= %(since)s AND timeout_at > %(due_after)s
                 ORDER BY date_added DESC, id DESC LIMIT %(each_max)s
                ) AS c
         """,  # noqa: S608
