@@ -58,8 +58,14 @@ SALVAGED_MAX = 1_000_000
 """Numbers that are tried, from the newest back, where a damaged spool cannot say which of them it has."""
 LOST = "-lost"
 """What the name of a damaged file has behind it for the number of its entries that could not be read."""
+SALVAGING = "-salvaging"
+"""The same for a file that is there until all that can be read is stored elsewhere: until then, nothing is."""
+HEAD = "-head"
+"""The same for the first page of a damaged file, while another one stands in its place."""
 HEAD_BYTES = 4096
 """The first page of a spool: what is where in it, the same in every spool."""
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""How SQLite calls a file that is not as it was written; a page that the disk cannot read is an error of input."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 SCHEMA = """
@@ -138,9 +144,9 @@ def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatena
     def repaired(spool: "Spool", *arguments: P.args, **options: P.kwargs) -> T:
         try:
             return call(spool, *arguments, **options)
-        except (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError):
-            raise
         except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
             spool.salvage(error)
             return call(spool, *arguments, **options)
 
@@ -172,11 +178,15 @@ class Spool:
         self.is_open = True
         self._is_begun = False
         self._connection = _connect(self.path, bytes_max=bytes_max)
-        _sync_directory(directory)
-        self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
-        self._count_death()
-        self._load_losses()
-        self._refresh()
+        try:
+            _sync_directory(directory)
+            self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
+            self._count_death()
+            self._load_losses()
+            self._refresh()
+        except BaseException:
+            self._connection.close()  # Or what is left of it would lock the file for who reads what can be read.
+            raise
 
     @classmethod
     def open(cls, directory: Path, *, bytes_max: int) -> "Spool":
@@ -288,14 +298,21 @@ class Spool:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
-        kept = _set_file_aside(self.path.parent, self.node_id, error)
-        self._connection = _connect(self.path, bytes_max=self._bytes_max)
-        self.take_over(kept, oldest_us=_microseconds(self.oldest_received_at or utcnow()))
+        kept = _set_file_aside(self.path, error)
+        try:
+            self._connection = _connect(self.path, bytes_max=self._bytes_max)
+            self.take_over(kept, oldest_us=_microseconds(self.oldest_received_at or utcnow()))
+        except BaseException:
+            self._connection.close()
+            _put_back(self.path, kept)
+            # Not read before the next call, which tries it again.
+            self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            raise
 
     def take_over(self, kept: Path, *, oldest_us: int = 0) -> None:
         """Store what can be read of a damaged file, under its numbers, and note in which time something was lost.
 
-        `oldest_us` is the oldest reception time that can have been in it.
+        `oldest_us` is the oldest reception time that can have been in it. Raises SpoolFullError.
         """
         read = lost = 0
         losses = _Losses(oldest_us, _microseconds(utcnow()))
@@ -331,7 +348,8 @@ class Spool:
             kept,
         )
         with suppress(OSError):
-            kept.with_name(f"{kept.name}{LOST}").write_text(str(lost))
+            _beside(kept, LOST).write_text(str(lost))
+        _beside(kept, SALVAGING).unlink()
         self.count = read
         if not self._is_begun:
             self._count_death()
@@ -464,6 +482,8 @@ class Spool:
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as error:
+            if _is_damage(error):
+                raise
             raise SpoolFullError(f"the spool {self.path} cannot be written: {error}") from error
 
     def _refresh(self) -> None:
@@ -531,6 +551,12 @@ class _Losses:
         return at if isinstance(at, int) and 0 <= at <= self._now else None
 
 
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether what the file holds cannot be read: it is no database, its pages are torn, or the disk says so."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_IOERR_READ or (code or 0) & 0xFF in DAMAGE
+
+
 def _microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
@@ -570,7 +596,7 @@ def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
         try:
             lock = _try_lock(path, create=False)
             spool = None if lock is None else _open_locked(directory, node_id, lock, bytes_max=bytes_max)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, SpoolError) as error:
             logger.error("the spool of %s cannot be opened, and what it may hold is not stored: %s", path, error)
             continue
         if spool is not None:
@@ -594,19 +620,29 @@ def _try_lock(path: Path, *, create: bool) -> int | None:
 
 def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int, is_new: bool = False) -> Spool:
     path = directory / f"{node_id}.spool"
-    is_gone = not is_new and not (path.exists() and path.stat().st_size)
     try:
+        for mark in directory.glob(f"{node_id}.*{SALVAGING}"):
+            _put_back(path, mark.with_name(mark.name.removesuffix(SALVAGING)))
+        is_gone = not is_new and not (path.exists() and path.stat().st_size)
         try:
             spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
             if is_gone:  # Its node may have stored more than this file knows, or less than the one before had.
                 spool.begin_afresh()
             return spool
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:  # Not a database, or one with torn pages: the disk, not us.
-            kept = _set_file_aside(directory, node_id, error)
-            spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
-            spool.take_over(kept)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            kept = _set_file_aside(path, error)
+            try:
+                spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
+                try:
+                    spool.take_over(kept)
+                except BaseException:
+                    spool._connection.close()
+                    raise
+            except BaseException:
+                _put_back(path, kept)
+                raise
             return spool
     except BaseException:
         os.close(lock)
@@ -620,13 +656,15 @@ def _open_damaged(kept: Path) -> Iterator[sqlite3.Connection]:
     Without that page nobody knows which tables there are and where they begin. The two that matter begin where they do
     in every spool; where the indexes are is not certain, so the new page knows none.
     """
-    head = kept.with_name(f"{kept.name}-head")
+    head = _beside(kept, HEAD)
     damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
     try:
         damaged.execute("PRAGMA locking_mode = EXCLUSIVE")
         damaged.execute("SELECT received_us, request FROM entry NOT INDEXED WHERE seq = 0").fetchone()
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as error:
         damaged.close()
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise
         with kept.open("r+b") as file:
             head.write_bytes(file.read(HEAD_BYTES))
             file.seek(0)
@@ -636,10 +674,16 @@ def _open_damaged(kept: Path) -> Iterator[sqlite3.Connection]:
         yield damaged
     finally:
         damaged.close()
-        if head.exists():  # The file stays as it was found.
-            with kept.open("r+b") as file:
-                file.write(head.read_bytes())
-            head.unlink()
+        _restore_head(kept)
+
+
+def _restore_head(kept: Path) -> None:
+    """Give a damaged file its own first page back: it stays as it was found."""
+    head = _beside(kept, HEAD)
+    if head.exists():
+        with kept.open("r+b") as file:
+            file.write(head.read_bytes())
+        head.unlink()
 
 
 def _make_head() -> bytes:
@@ -724,16 +768,45 @@ def _read_until_damage(damaged: sqlite3.Connection, query: str) -> tuple[list[in
     return numbers, True
 
 
-def _set_file_aside(directory: Path, node_id: uuid.UUID, error: Exception) -> Path:
-    """Rename a spool and its write-ahead log so that they are still one to SQLite: the log may hold the newest."""
-    kept = directory / f"{node_id}.{uuid.uuid4().hex[:8]}.spool-damaged"
-    for suffix in ("", "-wal"):
-        path = directory / f"{node_id}.spool{suffix}"
-        if path.exists():
-            aside = kept.with_name(f"{kept.name}{suffix}")
-            path.rename(aside)
-            logger.error("the spool %s cannot be read and is set aside as %s: %s", path, aside, error)
+def _set_file_aside(path: Path, error: Exception) -> Path:
+    """Rename a spool and its write-ahead log so that they are still one to SQLite: the log may hold the newest.
+
+    Until the mark beside it is deleted they are what counts, and not the new spool: `_put_back` has the details.
+    """
+    kept = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.spool-damaged")
+    _beside(kept, SALVAGING).touch(mode=0o600)
+    for suffix in ("-wal", ""):
+        if _beside(path, suffix).exists():
+            _beside(path, suffix).rename(_beside(kept, suffix))
+            logger.error(
+                "the spool %s cannot be read and is set aside as %s: %s",
+                _beside(path, suffix),
+                _beside(kept, suffix),
+                error,
+            )
+    _sync_directory(path.parent)
     return kept
+
+
+def _put_back(path: Path, kept: Path) -> None:
+    """Undo `_set_file_aside`, of which the process or the disk may have left any part: nothing is lost by a new try.
+
+    While the file itself is aside, what has its name is a new spool, without anything that is not in the old one. Its
+    log must never be taken for that of the old one, nor the other way round.
+    """
+    if kept.exists():
+        _restore_head(kept)
+        _beside(path, "-wal").unlink(missing_ok=True)
+        kept.rename(path)
+    if _beside(kept, "-wal").exists():
+        _beside(kept, "-wal").rename(_beside(path, "-wal"))
+    for suffix in (LOST, SALVAGING):
+        _beside(kept, suffix).unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
@@ -764,7 +837,7 @@ def find_damage(directory: Path) -> tuple[int, int]:
         for path in directory.glob("*.spool-damaged"):
             files += 1
             with suppress(OSError, ValueError):
-                lost += int(path.with_name(f"{path.name}{LOST}").read_text())
+                lost += int(_beside(path, LOST).read_text())
     return files, lost
 
 

@@ -362,7 +362,7 @@ class OccurrenceFactory(DjangoModelFactory[Occurrence]):
         model = Occurrence
 
     incident = SubFactory(IncidentFactory)
-    number = Sequence(lambda n: n + 1)
+    number = Sequence(lambda n: n + 1_000)  # None that a test gives to another one of the same incident.
     issue = SelfAttribute("incident.issue")
     checkin = SelfAttribute("incident.starting_checkin")
     title = SelfAttribute("incident.issue.title")

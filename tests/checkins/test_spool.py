@@ -1,6 +1,7 @@
 """P1 without PostgreSQL: what the spool took is there after kill -9, once and in order; a full one takes nothing."""
 
 import contextlib
+import itertools
 import logging
 import os
 import random
@@ -541,6 +542,133 @@ def test_d43_without_its_first_page_a_spool_still_gives_up_what_it_has(tmp_path,
     spool.close()
 
 
+def test_d43_a_spool_that_is_damaged_where_a_try_had_begun_gives_up_nothing_else(tmp_path, caplog):
+    """The note of the try is read while the file is opened, and so is the damage: no connection of that holds it."""
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool.append([(make_request(n, body=b"n%02d" % n * 1000, at=second(n)), None) for n in range(1, 61)])
+    spool.begin(spool.first(60))
+    spool.close()  # as a process that is gone
+    overwrite(spool.path, page_of(spool.path.read_bytes(), 30))
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    assert "59 entries of it could be read and are stored, 1 could not" in caplog.text
+    assert [entry.seq for entry in spool.first(99)] == [*range(1, 30), *range(31, 61)]
+    assert spool.lost == ((second(30), second(30)),)
+    assert [entry.deaths for entry in spool.first(99)] == [1] * 59
+    spool.close()
+
+
+def test_d43_what_a_full_disk_keeps_from_being_salvaged_is_salvaged_when_there_is_room(tmp_path, monkeypatch):
+    a_damaged_spool(tmp_path, "leaf 30")
+    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_number_from", full_disk)
+        for _ in range(2):
+            with pytest.raises(SpoolFullError):
+                spool.first(99)
+    assert [entry.seq for entry in spool.first(99)] == [*range(21, 30), *range(31, 61)]
+    assert find_damage(tmp_path) == (1, 1)
+    spool.close()
+
+
+def test_d43_a_start_that_a_full_disk_keeps_from_salvaging_goes_on_with_another_spool(tmp_path, monkeypatch):
+    a_damaged_spool(tmp_path, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_number_from", full_disk)
+        other = Spool.open(tmp_path, bytes_max=64 << 20)
+        assert (other.count, Spool.open_orphan(tmp_path, bytes_max=64 << 20)) == (0, None)
+    spool = Spool.open_orphan(tmp_path, bytes_max=64 << 20)
+    assert [entry.seq for entry in spool.first(99)] == list(range(21, 61))
+    spool.close()
+    other.close()
+
+
+def full_disk(*_):
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_d43_whenever_a_process_is_killed_while_it_salvages_the_next_one_does_it_anew(tmp_path):
+    """Each step on the disk is the first that is not done any more, in turn."""
+    for step in itertools.count():
+        directory = tmp_path / str(step)
+        leave_a_damaged_spool_with_a_log(directory)
+        status = salvage_and_die_before(step, directory)
+        assert_nothing_else_is_lost(directory)
+        if status == 0:
+            break
+    last = step - 1
+    # The next one puts back what this one has done; it may be killed as well, before each of its steps.
+    for step in itertools.count():
+        directory = tmp_path / f"{last}-{step}"
+        leave_a_damaged_spool_with_a_log(directory)
+        assert salvage_and_die_before(last, directory) == 9
+        status = salvage_and_die_before(step, directory)
+        assert_nothing_else_is_lost(directory)
+        if status == 0:
+            break
+    assert step > last > 5
+
+
+def assert_nothing_else_is_lost(directory):
+    spool = Spool.open(directory, bytes_max=64 << 20)
+    assert [entry.seq for entry in spool.first(99)] == [*range(21, 30), *range(31, 62)], directory.name
+    spool.close()
+    assert not list(directory.glob("*-salvaging")) + list(directory.glob("*-head"))
+
+
+def salvage_and_die_before(step, directory):
+    """Open a spool in a process that ends at a step; returns its exit status, 0 if there is no such step."""
+    child = os.fork()
+    if not child:
+        die_before(step)
+        Spool.open(directory, bytes_max=64 << 20)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def leave_a_damaged_spool_with_a_log(directory):
+    """Its newest entry, number 61, is in the log only; the first page and that of entry 30 are damaged."""
+    used = directory.with_name(f"{directory.name}-used")
+    a_damaged_spool(used)
+    spool = Spool.open(used, bytes_max=64 << 20)
+    spool.append([(make_request(61), None)])
+    shutil.copytree(used, directory)
+    spool.close()
+    (path,) = directory.glob("*.spool")
+    overwrite(path, page_of(path.read_bytes(), 30))
+    overwrite(path, 0)
+
+
+def die_before(step):
+    """Let this process end without a word at its step of that number: what it does with names, marks and new files."""
+    steps = itertools.count()
+
+    def dying(call):
+        def call_or_die(*arguments, **options):
+            if next(steps) == step:
+                os._exit(9)
+            return call(*arguments, **options)
+
+        return call_or_die
+
+    for name in ("rename", "touch", "unlink", "write_bytes", "write_text"):
+        setattr(Path, name, dying(getattr(Path, name)))
+    spool_module._connect = dying(spool_module._connect)
+
+
+def test_d43_a_page_that_the_disk_cannot_read_is_damage_and_a_full_disk_is_none():
+    def error(code):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        return error
+
+    is_damage = spool_module._is_damage
+    assert is_damage(error(sqlite3.SQLITE_IOERR_READ))
+    assert is_damage(error(sqlite3.SQLITE_CORRUPT_VTAB))
+    for code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):
+        assert not is_damage(error(code))
+    assert not is_damage(sqlite3.ProgrammingError("Cannot operate on a closed database."))
+
+
 def test_d43_what_only_the_log_of_a_damaged_spool_has_is_not_lost(tmp_path):
     """As after a `kill -9`: the newest entries are in the write-ahead log, and the log belongs to the file."""
     spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
@@ -570,13 +698,18 @@ def a_damaged_spool(directory, *pages):
     content = spool.path.read_bytes()
     for page in pages:
         if isinstance(page, str):
-            body = b"n%02d" % int(page.removeprefix("leaf ")) * 100
-            page = next(
-                at // 4096
-                for at in range(4096, len(content), 4096)
-                if content[at] == LEAF_OF_A_TABLE and body in content[at : at + 4096]
-            )
+            page = page_of(content, int(page.removeprefix("leaf ")))
         overwrite(spool.path, page)
+
+
+def page_of(content, n):
+    """Return which page of a spool holds request n, whose body is full of that."""
+    body = b"n%02d" % n * 100
+    return next(
+        at // 4096
+        for at in range(4096, len(content), 4096)
+        if content[at] == LEAF_OF_A_TABLE and body in content[at : at + 4096]
+    )
 
 
 def second(n):

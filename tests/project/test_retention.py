@@ -126,7 +126,7 @@ LATER = NOW + 5_000 * DAY
 
 
 def test_d42_an_open_incident_keeps_its_occurrences_notifications_and_issue():
-    occurrence = factories.OccurrenceFactory()
+    occurrence = factories.OccurrenceFactory(number=10)
     checkin = factories.CheckInFactory(monitor_environment=occurrence.incident.monitor_environment, status="error")
     factories.OccurrenceFactory(incident=occurrence.incident, number=11, checkin=checkin)
     factories.NotificationFactory(incident=occurrence.incident)
