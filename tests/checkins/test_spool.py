@@ -577,6 +577,7 @@ def test_d43_a_start_that_a_full_disk_keeps_from_salvaging_goes_on_with_another_
         other = Spool.open(tmp_path, bytes_max=64 << 20)
         assert (other.count, Spool.open_orphan(tmp_path, bytes_max=64 << 20)) == (0, None)
     spool = Spool.open_orphan(tmp_path, bytes_max=64 << 20)
+    assert spool is not None
     assert [entry.seq for entry in spool.first(99)] == list(range(21, 61))
     spool.close()
     other.close()
