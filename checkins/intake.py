@@ -130,12 +130,12 @@ def share_out(readings: Sequence[Reading], *, hints: Hints) -> list[int]:
 
 
 def _weight(message: Message, hints: Hints) -> int:
-    match message:
-        case CheckInMessage(config=None, config_if_new=None) | LogMessage(config_if_new=None):
-            return 1
-        case CheckInMessage() | LogMessage() if (message.project_id, message.slug) not in hints.monitors:
-            return NEW_MONITOR_MESSAGES
-    return 1
+    if not isinstance(message, (CheckInMessage, LogMessage)):
+        return 1
+    brings_config = message.config_if_new is not None or (
+        isinstance(message, CheckInMessage) and message.config is not None
+    )
+    return NEW_MONITOR_MESSAGES if brings_config and (message.project_id, message.slug) not in hints.monitors else 1
 
 
 def take(
@@ -250,9 +250,11 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
     known: dict[Sender, KnownSender] = {}
     keys = set()
     guids = []
+    asked = []
     for sender in senders:
         if sender.public_key is not None:
             keys.add(sender.public_key)
+            asked.append(sender)
         elif sender.monitor_guid is not None:
             hinted = hints.senders.get(sender.monitor_guid)
             if hinted is not None:
@@ -261,6 +263,7 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
                     known[sender] = hinted[0]
                     continue
             guids.append(sender.monitor_guid)
+            asked.append(sender)
     if keys:
         rows = fetch_rows(
             """
@@ -286,6 +289,6 @@ def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSende
             found = KnownSender(project_id, slug, name, key_id=0)
             known[Sender(monitor_guid=guid)] = found
             hints.senders[guid] = found, id_
-    for sender in senders:
+    for sender in asked:
         hints.hear(sender, is_known=sender in known)
     return known

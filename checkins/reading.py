@@ -71,6 +71,11 @@ class Reading:
     `outcomes` what became of the first of these: a request that stands for many is stored in several batches.
     """
 
+    __slots__ = (
+        "_decoded_for", "_lock", "_plain", "answer", "decoded", "failure", "is_heavy", "is_prepared", "messages",
+        "outcomes", "plain_bytes", "request", "route", "sender",
+    )  # fmt: skip
+
     def __init__(self, request: IngestRequest) -> None:
         self.request = request
         self.answer: Answer | None = None
@@ -132,10 +137,9 @@ class Reading:
             self.answer = self.route.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
             return
         try:
-            decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
-            paid = [msgspec.structs.replace(message, key_id=sender.key_id) for message in decoded.messages]
-            self.decoded = decoded._replace(messages=paid)
-            self.messages = paid[self.request.first : self.request.end]
+            self.decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
+            said = self.decoded.messages[self.request.first : self.request.end]
+            self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in said]
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error
@@ -161,7 +165,7 @@ class Reading:
     @property
     def rest(self) -> Sequence[Message]:
         """What it says and is not stored yet."""
-        return self.messages[len(self.outcomes) :]
+        return self.messages[len(self.outcomes) :] if self.outcomes else self.messages
 
     def part(self, begin: int, end: int | None = None) -> IngestRequest:
         """Return the request with some of its messages only, counted as in `messages`."""
@@ -175,6 +179,8 @@ class Reading:
     def conclude(self) -> Answer:
         """Return the answer that fits the outcomes; what has none yet, or is not meant, counts as taken."""
         if self.decoded is not None:
+            if len(self.outcomes) == len(self.decoded.messages):
+                return self.decoded.answer(self.outcomes)
             before, known = [Outcome(accepted=True)] * self.request.first, list(self.outcomes)
             after = [Outcome(accepted=True)] * (len(self.decoded.messages) - len(before) - len(known))
             return self.decoded.answer([*before, *known, *after])

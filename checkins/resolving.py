@@ -122,7 +122,7 @@ class Hints:
 
     def has_heard(self, sender: Sender) -> bool:
         """Tell whether a sender was known when it was last looked for. Outlives `forget`, and an absent PostgreSQL."""
-        return sender in self._heard
+        return sender.monitor_guid in self.senders or sender in self._heard
 
     def forget(self) -> None:
         """Start anew."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from monitors.bulk import array_literal, fetch_rows, update_rows
 from monitors.schedule import Anchor, read_schedule
@@ -81,7 +82,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
 
     def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
         """Return the rules that held for a message received at `at`, after the id of their snapshot."""
-        held = held_at(self.former, at)
+        held = held_at(self.former, at) if self.former else None
         return (self.config_id, self.rules) if held is None else (held.config_id, held.rules)
 
     def rules_until(self, tick: datetime) -> MonitorRules:
@@ -323,12 +324,13 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
     changed = [one for one in environments if one.state is not one.stored]
     if not changed:
         return
-    before = zip(*(_values_of(one.stored or one.state) for one in changed), strict=True)
-    after = zip(*(_values_of(one.state) for one in changed), strict=True)
     write_all = any(one.stored is None for one in changed)
-    columns = {
-        name: new for name, old, new in zip(STATE_COLUMNS, before, after, strict=True) if write_all or old != new
-    }
+    before = zip(*(astuple(one.stored or one.state) for one in changed), strict=True)
+    after = zip(*(astuple(one.state) for one in changed), strict=True)
+    columns: dict[str, Iterable[Any]] = {}
+    for name, old, new in zip(EnvironmentState.__struct_fields__, before, after, strict=True):
+        if write_all or old != new:
+            columns |= _columns_of(name, new)
     if columns:
         kinds = {name: STATE_COLUMNS[name] for name in columns}
         rows = list(zip((one.id for one in changed), *columns.values(), strict=True))
@@ -337,26 +339,17 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
         one.stored = one.state
 
 
-def _values_of(state: EnvironmentState) -> tuple[Any, ...]:
-    """Return the values of `STATE_COLUMNS`."""
-    return (
-        state.status.value,
-        state.last_checkin,
-        state.last_ok_at,
-        state.last_ok_received_at,
-        state.pending_slot,
-        state.next_checkin,
-        state.next_checkin_latest,
-        None if state.anchor is None else state.anchor.at,
-        None if state.anchor is None else state.anchor.day,
-        state.served_ahead or None,
-        state.unjudged_until,
-        state.failure_streak,
-        state.failure_streak_started_at,
-        state.ok_streak,
-        state.limit_minute,
-        state.limit_count,
-        state.first_timeout_at,
-        state.has_deferred,
-        state.spans or None,
-    )
+def _columns_of(field: str, values: Iterable[Any]) -> dict[str, Iterable[Any]]:
+    """Return what the columns hold that a field of `EnvironmentState` is stored in."""
+    match field:
+        case "status":
+            return {field: [status.value for status in values]}
+        case "anchor":
+            anchors = list(values)
+            return {
+                "anchor_at": [None if anchor is None else anchor.at for anchor in anchors],
+                "anchor_day": [None if anchor is None else anchor.day for anchor in anchors],
+            }
+        case "served_ahead" | "spans":
+            return {field: [listed or None for listed in values]}
+    return {field: values}

@@ -60,7 +60,8 @@ def expect_after_beginning(
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
         if frontier is None:
             return state
-    waiting = expected_slot(state, rules, received_at=received_at)
+    # Which slot waits only matters to an interval: a crontab says by itself which one comes next.
+    waiting = None if rules.schedule.crontab is not None else expected_slot(state, rules, received_at=received_at)
     served = serves_early(rules.schedule, received_at, waiting, frontier_anchor, early_tolerance)
     reference = received_at if served is None else served
     anchor = anchor_for(rules.schedule, reference, frontier_anchor)
@@ -120,10 +121,9 @@ def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: 
     """
     if why_unreadable(rules.schedule):
         return None
-    state = _anchored(state, rules)
     if state.next_checkin_latest is None or (state.next_checkin_latest > received_at and not is_set_aside(state)):
         return state.pending_slot
-    return _first_in_time(state, rules, received_at=received_at)
+    return _first_in_time(_anchored(state, rules), rules, received_at=received_at)
 
 
 def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
@@ -206,12 +206,13 @@ def first_tick_at_or_after(at: datetime) -> datetime:
 def is_behind(state: EnvironmentState, at: datetime) -> bool:
     """Tell whether the clock has still to apply something that is due at a tick at or before `at` (D20, D29)."""
     due = first_due(state)
-    return due is not None and first_tick_at_or_after(due) <= at
+    return due is not None and due <= at and first_tick_at_or_after(due) <= at
 
 
 def first_due(state: EnvironmentState) -> datetime | None:
     """Return the earliest deadline of slots and runs that the clock has not applied; of runs, at the earliest."""
-    return min((at for at in (state.next_checkin_latest, state.first_timeout_at) if at is not None), default=None)
+    slot, run = state.next_checkin_latest, state.first_timeout_at
+    return slot or run if slot is None or run is None else min(slot, run)
 
 
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:

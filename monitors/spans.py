@@ -262,6 +262,8 @@ def slot_of_run(
     state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules], *, received_at: datetime
 ) -> datetime | None:
     """Return the slot that a run which begins at `received_at` belongs to: see `expectation.expected_slot`."""
+    if not state.spans and not former:
+        return expected_slot(state, rules, received_at=received_at)
     held = held_at(former, received_at)
     counted_anew = _counted_anew_at(rules, former, received_at)
     slot = None
