@@ -7,7 +7,7 @@ what is answered; this module only asks the database who the senders are, and ha
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
@@ -199,11 +199,15 @@ def _store(
 ) -> list[Outcome]:
     messages = [message for part in parts for message in part]
     outcomes = receive(messages) if messages else []
+    minute = until = datetime.max.replace(tzinfo=UTC)
     for reading, part in zip(readings, parts, strict=True):
         if reading.failure is not None:
             keep_failed_request(reading.request, *reading.failure)
         if part:
-            minute = reading.request.received_at.replace(second=0, microsecond=0)
+            at = reading.request.received_at
+            if not minute <= at < until:
+                minute = at.replace(second=0, microsecond=0)
+                until = minute + timedelta(minutes=1)
             volume[minute] = volume.get(minute, 0) + len(part)
     return outcomes
 

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+
+import msgspec
 
 from checkins.protocols.request import Answer, Sender
 from checkins.reading import LIGHT_BYTES_MAX, Reading
@@ -18,7 +19,7 @@ HEAVY_MAX = 8
 """Heavy requests that are looked at for one batch; most often the first of them fill it."""
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True):
     """A request that waits, how to answer it, and since when (monotonic seconds)."""
 
     reading: Reading

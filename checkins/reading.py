@@ -8,8 +8,7 @@ delays nobody but its own kind (D35).
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -18,7 +17,7 @@ from checkins.exceptions import IngestError, UnknownKeyError
 from checkins.limits import limits
 from checkins.messages import Message, Outcome
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
-from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Protocol, Sender
+from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Sender
 from checkins.protocols.routes import find_route
 
 logger = logging.getLogger(__name__)
@@ -56,13 +55,6 @@ UNKNOWN_WHILE_AWAY = Answer(
 )
 
 
-class Route(NamedTuple):
-    """The protocol at an address, and the named parts of the address."""
-
-    protocol: Protocol
-    address: Mapping[str, str]
-
-
 class Reading:
     """One request on its way through a batch.
 
@@ -72,8 +64,21 @@ class Reading:
     """
 
     __slots__ = (
-        "_decoded_for", "_lock", "_plain", "answer", "decoded", "failure", "is_heavy", "is_prepared", "messages",
-        "outcomes", "plain_bytes", "request", "route", "sender",
+        "_decoded_for",
+        "_lock",
+        "_plain",
+        "address",
+        "answer",
+        "decoded",
+        "failure",
+        "is_heavy",
+        "is_prepared",
+        "messages",
+        "outcomes",
+        "plain_bytes",
+        "protocol",
+        "request",
+        "sender",
     )  # fmt: skip
 
     def __init__(self, request: IngestRequest) -> None:
@@ -94,11 +99,11 @@ class Reading:
         if found is None:
             self.answer = NO_ADDRESS
             return
-        self.route = Route(*found)
+        self.protocol, self.address = found
         try:
-            self.sender = self.route.protocol.identify(request, self.route.address, limits())
+            self.sender = self.protocol.identify(request, self.address, limits())
         except IngestError as error:
-            self.answer = self.route.protocol.refuse(error)
+            self.answer = self.protocol.refuse(error)
         except Exception:
             logger.exception("nobody could find out who sent %s %a", request.method, request.path)
             self.answer = FAILED
@@ -119,7 +124,7 @@ class Reading:
             if self.request.body_bytes == len(self.request.body):
                 self._plain = _without_encoding(self.request, body)
                 self.plain_bytes = len(body)
-        if not self.route.protocol.keeps_tail:  # A log is no JSON.
+        if not self.protocol.keeps_tail:  # A log is no JSON.
             self.is_heavy = len(body) > LIGHT_BYTES_MAX or body.count(b"{") > LIGHT_OBJECTS_MAX
 
     def decode(self, sender: KnownSender | None) -> None:
@@ -134,10 +139,10 @@ class Reading:
         self.messages = ()
         self._decoded_for = sender
         if sender is None:
-            self.answer = self.route.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
+            self.answer = self.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
             return
         try:
-            self.decoded = self.route.protocol.decode(self._unpacked(), self.route.address, sender, limits())
+            self.decoded = self.protocol.decode(self._unpacked(), self.address, sender, limits())
             said = self.decoded.messages[self.request.first : self.request.end]
             self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in said]
         except Exception as error:
@@ -153,7 +158,7 @@ class Reading:
         request, encoding = self._plain, self._plain.headers.get("content-encoding", "")
         if not (self.is_heavy and encoding and request.body_bytes == len(request.body)):
             return request
-        bytes_max = LOG_UNPACKED_BYTES_MAX if self.route.protocol.keeps_tail else limits().body_bytes_max
+        bytes_max = LOG_UNPACKED_BYTES_MAX if self.protocol.keeps_tail else limits().body_bytes_max
         self.plain_bytes = bytes_max
         try:
             body = decode_body(request.body, encoding, bytes_max)

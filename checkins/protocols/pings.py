@@ -10,6 +10,8 @@ from functools import cache
 from string import punctuation
 from urllib.parse import parse_qsl, quote
 
+import msgspec
+
 from checkins.decoding import decode_body
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import MonitorConfig, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
@@ -41,7 +43,7 @@ def identify(request: IngestRequest, address: Mapping[str, str], limits: Limits)
     """
     guid = address.get("guid")
     if guid is not None:
-        return Sender(monitor_guid=uuid.UUID(guid))
+        return Sender(monitor_guid=msgspec.convert(guid, uuid.UUID))  # a third of the time
     key = address.get("key")
     if key is None:
         raise UnknownAddressError("nothing is at this address")
