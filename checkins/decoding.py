@@ -62,17 +62,41 @@ def decode_json(text: bytes, nesting_max: int = NESTING_MAX) -> object:
     lone surrogates. The last of two equal keys wins. Bytes that are not UTF-8 become U+FFFD, and integers of thousands
     of digits become floats. Raises JsonError.
     """
+    return _read_json(text, nesting_max)[0]
+
+
+def decode_checked(text: bytes, nesting_max: int = NESTING_MAX) -> tuple[object, bool]:
+    """As `decode_json`; and whether PostgreSQL can keep the value as it is, False if that is not certain.
+
+    It can if a strict parser takes the text and there is no escape in it that could be a NUL or half a character, no
+    number that could need more than 64 bits, and no nesting beyond `PLAIN_NESTING_MAX`.
+    """
+    value, is_strict, brackets = _read_json(text, nesting_max)
+    is_plain = is_strict and brackets <= PLAIN_NESTING_MAX and b"\\u" not in text
+    return value, is_plain and _LONG_NUMBER not in text.translate(_DIGITS_ALIKE)
+
+
+def _read_json(text: bytes, nesting_max: int) -> tuple[object, bool, int]:
+    """Return a value, whether a strict parser took it, and how many brackets are in the text."""
     check_value_count((text,))
+    is_strict = True
     try:
-        value = _read_json(text)
+        try:
+            value = msgspec.json.decode(text)  # a third of the time; where both take a text they read the same value
+        except ValueError:
+            if len(text) > LENIENT_BYTES_MAX:
+                raise
+            is_strict = False
+            value = _LENIENT_JSON.decode(text.decode("utf-8-sig", errors="replace"))
     except ValueError as error:
         raise JsonError(f"not JSON: {error}") from error
     except RecursionError as error:
         raise _nested_too_deeply(nesting_max) from error
     # Each level takes a bracket, so that nearly every check-in needs no second look.
-    if text.count(b"{") + text.count(b"[") > nesting_max and is_deeper_than(nesting_max, value):
+    brackets = text.count(b"{") + text.count(b"[")
+    if brackets > nesting_max and is_deeper_than(nesting_max, value):
         raise _nested_too_deeply(nesting_max)
-    return value
+    return value, is_strict, brackets
 
 
 def check_value_count(texts: Sequence[bytes], most: int = JSON_VALUES_MAX) -> None:
@@ -96,15 +120,6 @@ def check_value_count(texts: Sequence[bytes], most: int = JSON_VALUES_MAX) -> No
                 raise JsonError(f"not usable JSON: at most {most} values are read of a request", status=413)
 
 
-def _read_json(text: bytes) -> object:
-    try:
-        return msgspec.json.decode(text)  # a third of the time; where both take a text they read the same value
-    except ValueError:
-        if len(text) > LENIENT_BYTES_MAX:
-            raise
-        return _LENIENT_JSON.decode(text.decode("utf-8-sig", errors="replace"))
-
-
 def _parse_int(digits: str) -> int | float:
     # Python refuses to turn thousands of digits into an int, with an error that would look like broken JSON.
     try:
@@ -114,6 +129,10 @@ def _parse_int(digits: str) -> int | float:
 
 
 _QUOTE = ord('"')
+PLAIN_NESTING_MAX = 20
+"""Levels of arrays and objects that are kept of a payload."""
+_DIGITS_ALIKE = bytes.maketrans(b"0123456789", b"0" * 10)
+_LONG_NUMBER = b"0" * 19  # the largest of 64 bits, 9223372036854775807, is one too: it is looked at more closely
 _LENIENT_JSON = json.JSONDecoder(parse_int=_parse_int)
 
 

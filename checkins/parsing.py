@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeVar
 
+import msgspec
+
+from checkins.decoding import PLAIN_NESTING_MAX
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -40,7 +43,9 @@ DURATION_MS_MAX = 2_147_483_647  # about 24.8 days, a signed 32-bit number
 MARGIN_MINUTES_MAX = 40_320  # 28 days
 RUNTIME_MINUTES_MAX = 10_080  # 7 days
 THRESHOLD_MAX = 720
-PAYLOAD_DEPTH_MAX = 20  # a check-in needs 4 levels
+PAYLOAD_DEPTH_MAX = PLAIN_NESTING_MAX  # a check-in needs 4 levels
+KNOWN_CONFIG_BYTES_MAX = 1_000
+"""A configuration with less than this is remembered: 4,096 of them take some megabytes. Clients send some hundred."""
 
 DEFAULT_ENVIRONMENT = "production"
 
@@ -55,14 +60,21 @@ _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def parse_checkin(
-    payload: object, *, project_id: int, received_at: datetime, source: Source, slug: str | None = None
+    payload: object,
+    *,
+    project_id: int,
+    received_at: datetime,
+    source: Source,
+    slug: str | None = None,
+    is_storable: bool = False,
 ) -> CheckInMessage | RefusedCheckIn:
     """Turn the JSON value of a check-in item into a message, or into a refusal with all its reasons. Never raises.
 
     `slug` is the monitor named by the address; if given, the payload's `monitor_slug` is not looked at. `received_at`
-    is aware UTC. Keys that are not known are ignored.
+    is aware UTC. Keys that are not known are ignored. `is_storable`: who read the payload knows that `storable` would
+    leave it as it is (`decoding.decode_checked`).
     """
-    fields = storable(payload)
+    fields = payload if is_storable else storable(payload)
     if not isinstance(fields, dict):
         return unreadable_checkin(
             fields, "it takes a JSON object", project_id=project_id, received_at=received_at, source=source, slug=slug
@@ -230,7 +242,7 @@ def parse_check_in_id(raw: object, field: str = "check_in_id") -> uuid.UUID | Pr
     if raw is None or raw == "":
         return None
     if isinstance(raw, str) and _UUID.fullmatch(raw):
-        return uuid.UUID(raw) if raw.strip("0-") else None
+        return msgspec.convert(raw, uuid.UUID) if raw.strip("0-") else None
     allowed = "it takes a UUID: 32 hex digits, with or without dashes"
     return refused_part(ProblemKind.CHECKIN_INVALID_GUID, field, raw, allowed)
 
@@ -284,7 +296,7 @@ def _parse_trace_id(contexts: object) -> uuid.UUID | Problem | None:
     if raw is None or raw == "":
         return None
     if isinstance(raw, str) and _UUID.fullmatch(raw):
-        return uuid.UUID(raw) if raw.strip("0-") else None
+        return msgspec.convert(raw, uuid.UUID) if raw.strip("0-") else None
     allowed = "it takes 32 hex digits, with or without dashes"
     return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "contexts.trace.trace_id", raw, allowed)
 
@@ -311,6 +323,23 @@ def _parse_config(raw: object, problems: list[Problem], *, received_at: datetime
         return None
     if not isinstance(raw, dict):
         return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
+    text = msgspec.json.encode(raw)
+    if len(text) > KNOWN_CONFIG_BYTES_MAX:
+        return _read_config(raw, problems, received_at=received_at)
+    # Whether a crontab has a time in the next ten years is asked as of the day.
+    config, found = _known_config(text, received_at.replace(hour=0, minute=0, second=0, microsecond=0))
+    problems += found
+    return config
+
+
+@lru_cache(maxsize=4096)
+def _known_config(text: bytes, day: datetime) -> tuple[MonitorConfig | Problem, tuple[Problem, ...]]:
+    """Read a configuration once: jobs send theirs with every check-in, and to read it takes as long as all the rest."""
+    problems: list[Problem] = []
+    return _read_config(msgspec.json.decode(text), problems, received_at=day), tuple(problems)
+
+
+def _read_config(raw: dict[str, object], problems: list[Problem], *, received_at: datetime) -> MonitorConfig | Problem:
     ignored = _ignored_keys(raw, _CONFIG_KEYS, "monitor_config")
     timezone = _unless_problem(_parse_timezone(raw.get("timezone"), "timezone"), problems)
     inside = raw.get("schedule")

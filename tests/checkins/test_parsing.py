@@ -1,5 +1,6 @@
 """What a check-in item means, part by part: `parse_checkin` never raises and always returns one of two types."""
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkins.decoding import decode_json
+from checkins import parsing
+from checkins.decoding import decode_checked, decode_json
+from checkins.exceptions import JsonError
 from checkins.messages import (
     PROBLEM_MEANINGS,
     CheckInMessage,
@@ -618,6 +621,39 @@ def test_anything_becomes_a_check_in_or_a_refusal_that_postgresql_can_keep(paylo
 def test_storing_twice_changes_nothing(value: object):
     kept = storable(value)
     assert storable(kept) is kept
+
+
+LARGE_NUMBERS = st.sampled_from(
+    ["9" * 18, "9" * 19, str(2**63 - 1), str(-(2**63)), "1e308", "1e999", "NaN", "0." + "1" * 30]
+)
+NESTED = st.integers(18, 22).map(lambda levels: "[" * levels + "]" * levels)
+
+
+@given(JSON_VALUES.map(json.dumps) | LARGE_NUMBERS.map("[{}]".format) | NESTED)
+def test_what_is_taken_for_storable_without_a_look_is_storable(text: str):
+    with contextlib.suppress(JsonError):
+        value, is_storable = decode_checked(text.encode())
+        assert not is_storable or storable(value) is value
+
+
+def test_nearly_every_check_in_is_taken_for_storable_without_a_look():
+    for text in (PYTHON_SDK, SENTRY_CLI_START, SENTRY_CLI_END, NODE_SDK):
+        assert decode_checked(text.encode())[1]
+
+
+@given(CHECK_INS)
+def test_a_configuration_that_came_before_is_read_as_at_the_first_time(payload: dict[str, object]):
+    first = parse(payload)
+    parsing._known_config.cache_clear()
+    assert parse(payload) == first
+    assert parse(payload) == first
+
+
+def test_a_configuration_that_is_not_like_those_of_clients_is_not_remembered():
+    parsing._known_config.cache_clear()
+    long = {"schedule": {"type": "crontab", "value": "0 * * * *"}, "unknown": "x" * 1_000}
+    assert accepted(monitor_config=long).config is not None
+    assert parsing._known_config.cache_info().currsize == 0
 
 
 def test_what_can_be_stored_is_not_copied():
