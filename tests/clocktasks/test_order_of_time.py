@@ -200,7 +200,7 @@ def rows():
         [
             (one.occurred_at, one.detected_at, one.subtitle, one.last_ok_at,
              {key: value for key, value in one.explanation.items() if key != "last_ok_duration_ms"})
-            for one in Occurrence.objects.order_by("detected_at", "occurred_at")
+            for one in Occurrence.objects.order_by("detected_at", "occurred_at", "number")
         ],
         list(Notification.objects.order_by("created_at", "transition").values_list("transition", "created_at")),
     ]  # fmt: skip
