@@ -195,7 +195,7 @@ def decide_checkin(
             return _end_uncounted(message, existing, environment, known, off_since=off_since)
         if not _begins_anew(message, existing, environment, known, early_tolerance=early_tolerance):
             return _continue_run(message, existing, environment, known)
-    expected_time = slot_of_run(environment, rules, former, received_at=message.received_at)
+    expected_time = slot_of_run(environment, rules, former, received_at=message.received_at, was_off=was_off)
     run = CheckInState(
         id=None,
         guid=new_guid,

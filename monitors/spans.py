@@ -29,7 +29,7 @@ from monitors.expectation import (
     has_slot_come_since,
 )
 from monitors.schedule import anchor_for, next_slot, serves_early, why_unreadable
-from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead, Span
+from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead, Span, WasOff
 
 SPANS_MAX = 20
 """Spans that an environment holds at once, the newest included. Each has a slot that waits, so there are as many only
@@ -259,9 +259,17 @@ def _first_heard(
 
 
 def slot_of_run(
-    state: EnvironmentState, rules: MonitorRules, former: Sequence[FormerRules], *, received_at: datetime
+    state: EnvironmentState,
+    rules: MonitorRules,
+    former: Sequence[FormerRules],
+    *,
+    received_at: datetime,
+    was_off: WasOff | None = None,
 ) -> datetime | None:
-    """Return the slot that a run which begins at `received_at` belongs to: see `expectation.expected_slot`."""
+    """Return the slot that a run which begins at `received_at` belongs to: see `expectation.expected_slot`.
+
+    `was_off` is when the monitor was disabled the last time.
+    """
     if not state.spans and not former:
         return expected_slot(state, rules, received_at=received_at)
     held = held_at(former, received_at)
@@ -275,7 +283,7 @@ def slot_of_run(
             return slot
     if held is None or counted_anew is None:
         return slot
-    return _slot_of_extra_run(state, held, former, received_at=received_at)
+    return _slot_of_extra_run(state, held, former, received_at=received_at, was_off=was_off)
 
 
 def _counted_anew_at(rules: MonitorRules, former: Sequence[FormerRules], since: datetime) -> datetime | None:
@@ -289,19 +297,27 @@ def _counted_anew_at(rules: MonitorRules, former: Sequence[FormerRules], since: 
 
 
 def _slot_of_extra_run(
-    state: EnvironmentState, held: FormerRules, former: Sequence[FormerRules], *, received_at: datetime
+    state: EnvironmentState,
+    held: FormerRules,
+    former: Sequence[FormerRules],
+    *,
+    received_at: datetime,
+    was_off: WasOff | None,
 ) -> datetime | None:
     """Return the slot that was coming when a run began that is stored after an edit, and that serves none.
 
-    An interval is counted from the newest run that is known, or from the edit before.
+    An interval is counted from the newest run that is known, or from the edit before, or from when the monitor was
+    enabled.
     """
     schedule = held.rules.schedule
     if state.last_checkin is None or why_unreadable(schedule):
         return None
     if schedule.crontab is not None:
         return next_slot(schedule, received_at, None)
-    earlier = [one.until for one in former if one.until <= received_at]
-    since = max([min(state.last_checkin, received_at), *earlier[-1:]])
+    earlier = [one.until for one in former if one.until <= received_at][-1:]
+    if was_off is not None and was_off.until <= received_at:
+        earlier.append(was_off.until)
+    since = max([min(state.last_checkin, received_at), *earlier])
     return next_slot(schedule, received_at, anchor_for(schedule, since))
 
 

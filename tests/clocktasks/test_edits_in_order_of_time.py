@@ -222,6 +222,15 @@ NOT_THE_MISSED_ONE = [
     Word("ok", 318.0, 2, (("crontab", 4), ("margin", 3), ("runtime", 3))),
 ]
 
+# The slots are counted from when the monitor was enabled, also for a run that is stored after the edit that followed.
+COUNTED_FROM_ENABLING = [
+    Word("in_progress", 0.5, None),
+    Edit(39.0, is_active=False),
+    Edit(67.5, is_active=True),
+    Word("in_progress", 87.0, 4),
+    Word("in_progress", 152.0, None, (("crontab", 1), ("margin", 1), ("runtime", 1))),
+]
+
 # Both errors open the incident, whether they are counted in one batch or one after the other.
 TWO_ERRORS = [
     Edit(0.5, (("failure_threshold", 2),)),
@@ -240,6 +249,7 @@ TWO_ERRORS = [
 @example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], first={})
 @example(story=NOT_THE_OVERDUE_ONE, lag=[1], batches=[0], first={})
 @example(story=NOT_THE_MISSED_ONE, lag=[1], batches=[0, 1], first=apart(2))
+@example(story=COUNTED_FROM_ENABLING, lag=[0], batches=[4], first=apart(4))
 @example(story=TWO_ERRORS, lag=[0], batches=[0, 2], first={})
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
