@@ -106,7 +106,7 @@ def serve_ingest(rows: int, options: argparse.Namespace) -> None:
     with bench_ingest.installation(bench.processes) as target:
         bench_ingest.seed(target, options.monitors)
         if rows:
-            from monitors.wallclock import utcnow
+            from lib.wallclock import utcnow
 
             seed_history(rows, days=options.days, newest=utcnow())
         print(json.dumps("ready"), flush=True)

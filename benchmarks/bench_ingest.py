@@ -164,8 +164,8 @@ def seed(target: Installation, count: int) -> None:
     from checkins.messages import Source
     from checkins.parsing import parse_checkin
     from checkins.services import receive
+    from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, Project
-    from monitors.wallclock import utcnow
 
     now = target.began_at = utcnow()
     project = Project.objects.create(name="Benchmark", slug="benchmark", created_at=now)

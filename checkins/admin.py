@@ -22,6 +22,7 @@ from checkins.models import CheckIn, CheckInLog, ClientLossReport, IngestNode, P
 from checkins.protocols.request import IngestRequest
 from checkins.services import retry_failed
 from checkins.transitions import LIFE_MAX
+from lib.wallclock import utcnow
 from monitors.inspection import (
     NOTHING,
     InspectionAdmin,
@@ -39,7 +40,6 @@ from monitors.inspection import (
 from monitors.losses import losses_beside, losses_text
 from monitors.models import MonitorEnvironment, Project
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
-from monitors.wallclock import utcnow
 
 DAYS_OFFERED = 31
 SILENCE_SHOWN_MIN = timedelta(seconds=5)

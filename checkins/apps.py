@@ -18,6 +18,6 @@ class CheckinsConfig(AppConfig):
 def make_first_days(**_: Any) -> None:
     """Make the coming days of check-ins, as beat does every hour; nothing is dropped here."""
     from checkins.partitions import ensure_partitions
-    from monitors.wallclock import utcnow
+    from lib.wallclock import utcnow
 
     ensure_partitions(now=utcnow(), tries=1)

@@ -41,7 +41,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
-from checkins import meters, nodes
+from checkins import metrics, nodes
 from checkins.intake import (
     StatementError,
     find_sender,
@@ -61,7 +61,7 @@ from checkins.reading import BUSY, LIGHT_BYTES_MAX, NO_ROOM, Reading, answer_som
 from checkins.resolving import Hints
 from checkins.services import was_overtaken
 from checkins.spool import ALONE_AFTER_FAILURES, Spool, SpoolEntry, SpoolError, SpoolFullError
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class Batcher:
             or len(self._queue) >= self.options.queue_max
             or (len(request.body) > LIGHT_BYTES_MAX and self._queue.bytes + len(request.body) > queue_bytes_max)
         ):
-            meters.refused.inc()
+            metrics.refused.inc()
             reply(BUSY)
             return
         self._queue.add(Waiting(reading, reply, time.monotonic()))
@@ -421,7 +421,7 @@ class Batcher:
 
     def _refuse(self, batch: Iterable[Waiting]) -> None:
         for one in batch:
-            meters.refused.inc()
+            metrics.refused.inc()
             one.reply(BUSY)
 
     def _end_batch(self) -> None:
@@ -477,10 +477,10 @@ class Batcher:
         await asyncio.wait([future], timeout=self.options.patience)
         is_over = future.done()
         waited = started - min(one.since for one in batch)
-        meters.observe_batch(len(shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
+        metrics.observe_batch(len(shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
         if is_over and future.exception() is None:
             answers = future.result()
-            meters.stored.inc(len(answers))
+            metrics.stored.inc(len(answers))
             self._queue.put_back(batch[len(answers) :])
             for one, answer in zip(batch, answers, strict=False):
                 one.reply(answer)
@@ -537,13 +537,13 @@ class Batcher:
         try:
             await self._on_disk(lambda: self._open_spool().append(kept))
             self._refused_count = 0
-            meters.spooled.inc(len(kept))
+            metrics.spooled.inc(len(kept))
         except SpoolFullError as error:
             if not self._refused_count:  # And not for each of the batches that follow.
                 logger.error("check-ins are refused from now on: %s", error)
             self._refused_count += len(kept)
             self._refused_at = time.monotonic()
-            meters.refused.inc(len(kept))
+            metrics.refused.inc(len(kept))
             answers = [NO_ROOM] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from django.conf import settings
 
 from checkins.messages import Problem, ProblemKind
-from monitors.bulk import array_literal, fetch_rows, insert_rows
+from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.pruning import remove_piece
 
 KEPT = timedelta(days=2)

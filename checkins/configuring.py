@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from checkins.messages import MonitorConfig, Problem, ProblemKind
-from monitors.bulk import array_literal, fetch_rows, insert_rows
+from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.models import CONFIG_CHANGES_KEPT, IngestKey
 from monitors.schedule import Schedule
 from monitors.state import MonitorRules

@@ -23,9 +23,9 @@ from checkins.transitions import CheckInState, Verdict
 from checkins.writing import load_first_timeouts, update_failed_at
 from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind
-from monitors.bulk import array_literal, fetch_rows, insert_rows
-from monitors.environments import LockedEnvironment, load_rules, lock_environments, save_environments
+from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.expectation import first_due, first_tick_at_or_after
+from monitors.hot_rows import LockedEnvironment, load_rules, lock_environments, save_environments
 from monitors.state import MonitorRules
 
 COUNTED_MAX = 20_000

@@ -19,7 +19,7 @@ from checkins.reading import Reading
 from checkins.resolving import Hints
 from checkins.services import apply, retried, was_overtaken
 from checkins.waiting import keep_failed, keep_failed_request
-from monitors.bulk import array_literal, fetch_rows
+from lib.sql import array_literal, fetch_rows
 
 logger = logging.getLogger(__name__)
 

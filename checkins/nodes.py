@@ -31,7 +31,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from checkins.models import IngestNode
-from monitors.bulk import array_literal, fetch_rows
+from lib.sql import array_literal, fetch_rows
 from monitors.pruning import remove_piece
 
 logger = logging.getLogger(__name__)

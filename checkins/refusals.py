@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 from django.db import transaction
 
-from checkins import meters
+from checkins import metrics
 from checkins.budgets import Account, Budget, account, charge, exceeded, room
 from checkins.messages import LossReport, Problem, ProblemKind, Source
 from checkins.writing import insert_loss_reports
-from monitors.bulk import insert_rows
+from lib.sql import insert_rows
 
 PAYLOAD_BYTES_MAX = 4_000
 """What is kept of a payload beside a processing error, as JSON."""
@@ -220,4 +220,4 @@ def _count_refused(refused: Mapping[str, int]) -> None:
     """Count when it is committed: a batch that is tried again counts once."""
     counts = {budget: count for budget, count in refused.items() if count}
     if counts:
-        transaction.on_commit(lambda: meters.observe_refused(counts))
+        transaction.on_commit(lambda: metrics.observe_refused(counts))

@@ -31,9 +31,9 @@ from checkins.protocols.request import KnownSender, Sender
 from checkins.transitions import CheckInState
 from checkins.waiting import park, take_parked
 from checkins.writing import load_by_guid
-from monitors.bulk import array_literal, fetch_rows
+from lib.sql import array_literal, fetch_rows
 from monitors.changes import Edit, write_changes
-from monitors.environments import LockedEnvironment, lock_environments, shared_rules
+from monitors.hot_rows import LockedEnvironment, lock_environments, shared_rules
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitors

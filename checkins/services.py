@@ -73,8 +73,8 @@ from checkins.writing import (
     update_checkins,
 )
 from incidents.letters import log_tail
-from monitors.environments import LockedEnvironment, know_former_rules, lock_environments, save_environments
 from monitors.expectation import is_behind
+from monitors.hot_rows import LockedEnvironment, know_former_rules, lock_environments, save_environments
 
 LOG_TAIL_BYTES = 20_000
 """More than the lines of a log that a mail holds (`incidents.letters`)."""

@@ -32,7 +32,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from checkins.protocols.request import IngestRequest
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 

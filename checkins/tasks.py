@@ -10,9 +10,9 @@ from checkins import counting, housekeeping, partitions, services
 from checkins.budgets import prune_key_uses
 from checkins.nodes import forget_gone_nodes
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
+from lib.wallclock import utcnow
 from monitors import pruning
 from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
-from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from checkins.parsing import ENVIRONMENT_CHARACTERS_MAX, storable
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
 from checkins.refusals import shortened
-from monitors.bulk import array_literal, fetch_rows, insert_rows
+from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.slugs import SLUG_CHARACTERS_MAX
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from typing import Any
 
 from checkins.messages import CheckInStatus, LossReport, RunLog, Source
 from checkins.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
-from monitors.bulk import array_literal, fetch_rows, insert_rows, update_rows
-from monitors.environments import LockedEnvironment
+from lib.sql import array_literal, fetch_rows, insert_rows, update_rows
+from monitors.hot_rows import LockedEnvironment
 
 NEWEST = timedelta(days=1)
 """How long before a message, at least, most runs began that it may be about; whole days are looked at."""

@@ -7,9 +7,9 @@ from django.utils.safestring import SafeString
 
 from clocktasks.clockpage import percent, state_of, told_label
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
+from lib.wallclock import utcnow
 from monitors.inspection import NOTHING, InspectionAdmin, duration, instant, label
 from monitors.theme import ChoicesDropdownFilter, DropdownFilter
-from monitors.wallclock import utcnow
 
 
 class FinishedFilter(DropdownFilter):

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import redis
 
-from monitors.meters import valkey
+from lib.valkey import valkey
 
 KEY = "watchclock:alive"
 WRITABLE_KEY = "watchclock:writable"

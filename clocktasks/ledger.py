@@ -26,9 +26,9 @@ from clocktasks.volume import (
     decide,
     next_decisions,
 )
-from monitors.bulk import fetch_rows, insert_rows
+from lib.sql import fetch_rows, insert_rows
 from monitors.coverage import SUMMARISED_AFTER, DeafSpan, deaf_minutes
-from monitors.layout import hold_shard_count, shard_count
+from monitors.shard_count import hold_shard_count, shard_count
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from clocktasks.volume import VolumeDecision
 from incidents.services import FailedCheckIn, mark_failed
 from incidents.thresholds import FailureKind
 from monitors.coverage import DeafMinutes
-from monitors.environments import LockedEnvironment, lock_environments, save_environments
 from monitors.expectation import DueSlot, first_tick_at_or_after
+from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
 from monitors.ids import derive_from
 from monitors.models import MonitorEnvironment
 from monitors.spans import decide_due, expect_no_more, held_until

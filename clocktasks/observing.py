@@ -17,7 +17,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.health import Held, NodeFacts, Rows, TickFacts
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from incidents.models import Message, Notification
-from monitors.bulk import fetch_rows
+from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.pruning import house_time
 from monitors.schedule import why_unreadable

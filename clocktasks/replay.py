@@ -16,7 +16,7 @@ from clocktasks.exceptions import ReplayWindowError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.models import ShardClock, Tick
 from clocktasks.services import TickEffect, apply_ticks
-from monitors.layout import shard_count
+from monitors.shard_count import shard_count
 
 
 @dataclass(frozen=True, slots=True)

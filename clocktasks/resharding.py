@@ -28,9 +28,9 @@ from clocktasks.exceptions import ShardCountError
 from clocktasks.ledger import decided_until
 from clocktasks.models import ShardClock
 from clocktasks.services import apply_ticks
-from monitors.bulk import fetch_rows
-from monitors.layout import lock_shard_count, shard_count
+from lib.sql import fetch_rows
 from monitors.models import ShardLayout
+from monitors.shard_count import lock_shard_count, shard_count
 from monitors.sharding import SHARDS_MAX
 
 logger = logging.getLogger(__name__)

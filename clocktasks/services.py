@@ -37,7 +37,7 @@ from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import decided_until, finish_ticks, rows_of, stretch, write_ticks
 from clocktasks.marking import HANDLERS, Marked
 from clocktasks.models import HeldTick, ShardClock
-from monitors.bulk import fetch_rows, insert_rows
+from lib.sql import fetch_rows, insert_rows
 from monitors.sharding import SHARDS_MAX
 
 logger = logging.getLogger(__name__)

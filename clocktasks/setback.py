@@ -11,9 +11,9 @@ from django.db import connection, transaction
 from msgspec.structs import replace
 
 from clocktasks.ledger import LEDGER_LOCK
-from monitors.bulk import fetch_rows
-from monitors.environments import lock_environments, save_environments
+from lib.sql import fetch_rows
 from monitors.expectation import expect_from_now
+from monitors.hot_rows import lock_environments, save_environments
 from monitors.housetime import SET_BACK_AFTER
 from monitors.pruning import database_now, house_time
 from monitors.state import EnvironmentState

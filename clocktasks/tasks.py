@@ -12,14 +12,14 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import heartbeat, housekeeping, meters, services, telling
+from clocktasks import heartbeat, housekeeping, metrics, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
 from clocktasks.setback import take_back_future
 from incidents.addressees import recipients
+from lib.wallclock import utcnow
 from monitors import pruning
-from monitors.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def tick(waiting_for: str | None = None) -> int:
     messages goes on: that which recorded the wait, and which from then on says so in `waiting_for`.
     """
     now = utcnow()
-    with meters.timed("dispatch"):
+    with metrics.timed("dispatch"):
         return _tick(waiting_for, now)
 
 
@@ -72,7 +72,7 @@ def process_clock_task(message: dict[str, Any]) -> int:
     try:
         task = services.decode_clock_task(message)
     except UnreadableClockTaskError as error:
-        meters.dropped.inc()
+        metrics.dropped.inc()
         logger.warning("clock task dropped: %s", error)
         return 0
     with bound_contextvars(kind=task.kind.value, shard=task.shard, tick=task.tick.isoformat()):
@@ -80,10 +80,10 @@ def process_clock_task(message: dict[str, Any]) -> int:
 
 
 def _process(task: ClockTask) -> int:
-    with meters.timed(task.kind.value):
+    with metrics.timed(task.kind.value):
         result = services.process_clock_task(task)
     if result.marked_count:
-        meters.marked.labels(task.kind.value).inc(result.marked_count)
+        metrics.marked.labels(task.kind.value).inc(result.marked_count)
     if result.wake is not None and result.wake.kind is not task.kind:
         send(result.wake)
     finish_ticks(now=utcnow())
@@ -101,7 +101,7 @@ def send_heartbeat() -> int:
     if not settings.HEARTBEAT_URL:
         return 0
     outcome = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
-    meters.heartbeats.labels(outcome.value).inc()
+    metrics.heartbeats.labels(outcome.value).inc()
     return int(outcome is heartbeat.Outcome.SENT)
 
 

@@ -16,7 +16,7 @@ from checkins.nodes import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
 from incidents.outbox import write_message
-from monitors.lengths import duration
+from lib.durations import duration
 
 GOES_ON = timedelta(minutes=5)
 """A deploy or a short network fault is over by then; what lasts longer will hardly end by itself."""

@@ -8,8 +8,8 @@ from django.template.response import TemplateResponse
 from clocktasks.clockpage import clock_context
 from clocktasks.models import Tick
 from clocktasks.overview import read_overview
+from lib.wallclock import utcnow
 from monitors.inspection import READER_ZONE
-from monitors.wallclock import utcnow
 
 
 def clock(request: HttpRequest) -> HttpResponse:

@@ -56,7 +56,7 @@ from drills.abuse_watch import (
 )
 from drills.stepped import write_step
 from drills.world import World, running_world
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 from project import supervisor
 
 if TYPE_CHECKING:
@@ -164,8 +164,8 @@ def _make_projects() -> tuple["Sender", "Sender"]:
     from checkins.parsing import parse_checkin
     from checkins.services import receive
     from drills.abuse_inputs import Sender
+    from lib.wallclock import utcnow
     from monitors.models import IngestKey, Project
-    from monitors.wallclock import utcnow
 
     now = utcnow()
     senders = []

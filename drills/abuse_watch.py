@@ -14,7 +14,7 @@ import psutil
 import psycopg
 
 from drills.world import World
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 LATE_SECONDS = 1.0
 LATE_TICK = timedelta(seconds=2)

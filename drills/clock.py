@@ -185,7 +185,7 @@ class Breaker:
         self.broker.send_nonsense(self._now(), 50)
 
     def _now(self) -> datetime:
-        from monitors.wallclock import utcnow
+        from lib.wallclock import utcnow
 
         return utcnow()
 
@@ -317,8 +317,8 @@ def make_jobs(plans: "Sequence[Plan]") -> "tuple[int, str, list[tuple[Plan, Watc
     from checkins.parsing import parse_checkin
     from checkins.services import receive
     from drills.load import Watched
+    from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
-    from monitors.wallclock import utcnow
 
     now = utcnow()
     project = Project.objects.create(name="Drill", slug="drill", created_at=now)
@@ -353,7 +353,7 @@ def come_to_rest(
 
     Returns what does not come to rest, or None.
     """
-    from monitors.wallclock import utcnow
+    from lib.wallclock import utcnow
 
     url = world.postgres.engine.url
     end = utcnow()
@@ -414,7 +414,7 @@ def figure(url: str, sql: str, *parameters: Any) -> int:
 
 def at(monotonic: float, speed: float) -> datetime:
     """What the installation's clock showed at an instant of `time.monotonic`."""
-    from monitors.wallclock import utcnow
+    from lib.wallclock import utcnow
 
     return utcnow() - timedelta(seconds=(time.monotonic() - monotonic) * speed)
 

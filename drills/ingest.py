@@ -138,7 +138,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
         # Models can be imported only now.
         from drills.audit import audit, uncaught
         from drills.load import running
-        from monitors.wallclock import utcnow
+        from lib.wallclock import utcnow
 
         load = make_load(drill, world)
         with (
@@ -181,8 +181,8 @@ def make_load(drill: Drill, world: World) -> "Load":
     from checkins.parsing import parse_checkin
     from checkins.services import receive
     from drills.load import Load, Watched
+    from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, Project
-    from monitors.wallclock import utcnow
 
     now = utcnow()
     project = Project.objects.create(name="Drill", slug="drill", created_at=now)
@@ -228,7 +228,7 @@ def ticking_clock() -> Iterator[Ticks]:
     from django.db import DatabaseError, InterfaceError, connection
 
     from clocktasks import ledger, services
-    from monitors.wallclock import utcnow
+    from lib.wallclock import utcnow
 
     ticks = Ticks()
     over = threading.Event()

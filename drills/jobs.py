@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from drills.load import Clients, Kind, Sent, Watched
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 MINUTE = timedelta(minutes=1)
 WITH_RUNS = (Kind.ENVELOPE, Kind.CRON, Kind.REST)

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from checkins.protocols.pings import derived_id
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 ANSWER_SECONDS_MAX = 30.0
 AGAIN_SECONDS = 0.2

@@ -135,7 +135,7 @@ def run(soak: Soak, directory: Path) -> Outcome:
 
         django.setup()
         # Only now does it know which clock to read.
-        from monitors.wallclock import utcnow
+        from lib.wallclock import utcnow
 
         started_at, started = utcnow(), time.monotonic()
         seeding = timedelta(seconds=(soak.environments / SEEDED_A_SECOND + START_SECONDS_MAX) * soak.speed)

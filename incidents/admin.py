@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from incidents import services
 from incidents.addressees import NOBODY_WAS_TOLD
 from incidents.models import Incident, Issue, Message, Notification, Occurrence
+from lib.wallclock import utcnow
 from monitors.inspection import (
     NOTHING,
     InspectionAdmin,
@@ -33,7 +34,6 @@ from monitors.inspection import (
 from monitors.inspection import readable as written
 from monitors.losses import SILENT, losses_around, losses_beside, losses_text
 from monitors.theme import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
-from monitors.wallclock import utcnow
 
 LOSS_REPORTS, OCCURRENCES = "checkins.clientlossreport", "incidents.occurrence"
 OCCURRENCES_SHOWN = 50

@@ -17,7 +17,7 @@ from datetime import datetime
 
 from django.conf import settings
 
-from incidents import meters, outbox, texts
+from incidents import metrics, outbox, texts
 from incidents.addressees import recipients
 from incidents.models import Message
 from incidents.notifiers.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, said
@@ -69,7 +69,7 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
             good, bad_ones = lines.results()
             if good:
                 sent += outbox.record_sent(good, now=utcnow())
-                meters.mails.labels("sent").inc(len(good))
+                metrics.mails.labels("sent").inc(len(good))
             _record_failures(bad_ones, now=utcnow())
             failed += len(bad_ones)
     finally:
@@ -79,7 +79,7 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
 
 def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> None:
     for message, error in failures:
-        meters.mails.labels("failed").inc()
+        metrics.mails.labels("failed").inc()
         reason = said(error)
         logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
         outbox.record_failed(message, error=reason, is_refused=isinstance(error, RefusedError), now=now)

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from monitors.lengths import duration
+from lib.durations import duration
 
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20

@@ -20,7 +20,7 @@ from django.db.models import Q, QuerySet
 from incidents.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE, next_attempt_in
 from incidents.models import Issue, Message, Notification
 from incidents.wake import wake_after_commit
-from monitors.bulk import array_literal, insert_rows
+from lib.sql import array_literal, insert_rows
 
 MESSAGE_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
 ADDRESSED_MAX = 1_000

@@ -18,9 +18,9 @@ from incidents.evidence import explain, failure_reason, subtitle, title
 from incidents.models import Issue
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
-from monitors.bulk import array_literal, insert_rows
-from monitors.environments import LockedEnvironment
+from lib.sql import array_literal, insert_rows
 from monitors.expectation import first_tick_at_or_after
+from monitors.hot_rows import LockedEnvironment
 from monitors.ids import derive_from
 from monitors.state import MonitorRules
 

@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from incidents import delivery, wake
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 
 @shared_task(name="incidents.tasks.deliver")

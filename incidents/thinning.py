@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from monitors.bulk import array_literal
+from lib.sql import array_literal
 
 OCCURRENCES_FIRST = 10
 """Occurrences of an incident that are kept from its beginning on, for as long as the incident is."""

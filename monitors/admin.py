@@ -25,11 +25,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
-from monitors.connecting import Address, Line, client_lines, ping_lines, project_lines
 from monitors.editing import EditAdmin, EditForm
-from monitors.environments import load_former_rules
 from monitors.forms import SCHEDULE_FIELDS, MonitorForm, parse_schedule
+from monitors.hot_rows import load_former_rules
 from monitors.inspection import (
     NOTHING,
     InspectionAdmin,
@@ -46,7 +46,6 @@ from monitors.inspection import (
     table,
     times_in,
 )
-from monitors.layout import shard_count
 from monitors.losses import losses_beside, losses_text
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
@@ -69,6 +68,8 @@ from monitors.services import (
     set_monitors_status,
     update_monitor,
 )
+from monitors.shard_count import shard_count
+from monitors.snippets import Address, Line, client_lines, ping_lines, project_lines
 from monitors.spans import held_until
 from monitors.standing import attach_failures, attach_runs, failing_first
 from monitors.state import MonitorStatus
@@ -83,7 +84,6 @@ from monitors.theme import (
     UserChangeForm,
     UserCreationForm,
 )
-from monitors.wallclock import utcnow
 
 PREVIEW_COUNT = 10
 NO_TIME = "No time in the next ten years: nothing is expected."

@@ -14,7 +14,7 @@ class MonitorsConfig(AppConfig):
 
     def ready(self) -> None:
         """Have every connection set up, and register checks."""
-        from monitors import lookups
+        from lib import lookups
         from monitors.checks import check_shards
 
         lookups.register()

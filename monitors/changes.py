@@ -14,9 +14,9 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 
-from monitors.bulk import array_literal, fetch_rows, insert_new, insert_rows, update_rows
-from monitors.environments import ALWAYS, LockedEnvironment, know_former_rules
+from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, update_rows
 from monitors.expectation import expect_nothing
+from monitors.hot_rows import ALWAYS, LockedEnvironment, know_former_rules
 from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
 from monitors.spans import counts_alike, expect_after_edit, expect_no_more

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connection
 
-from monitors.layout import ignored_setting
 from monitors.models import ShardLayout
+from monitors.shard_count import ignored_setting
 
 
 def check_shards(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

@@ -24,7 +24,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from monitors.lengths import duration as duration
+from lib.durations import duration as duration
 from monitors.schedule import zone_to_show
 from monitors.theme import ModelAdmin
 

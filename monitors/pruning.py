@@ -16,8 +16,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
+from lib.sql import fetch_rows
 from monitors import housetime
-from monitors.bulk import fetch_rows
 from monitors.housetime import HouseTime
 
 logger = logging.getLogger(__name__)

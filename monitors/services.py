@@ -12,12 +12,12 @@ from django.apps import apps
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from monitors.bulk import array_literal, insert_new, insert_rows, update_rows
+from lib.sql import array_literal, insert_new, insert_rows, update_rows
 from monitors.changes import CHANGEABLE_COLUMNS, Edit, attach_config_snapshots, write_changes
-from monitors.environments import lock_environments, save_environments
-from monitors.layout import hold_shard_count
+from monitors.hot_rows import lock_environments, save_environments
 from monitors.models import Environment, Monitor, MonitorEnvironment, Project
 from monitors.querysets import MonitorEnvironmentQuerySet
+from monitors.shard_count import hold_shard_count
 from monitors.sharding import shard_of
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
 

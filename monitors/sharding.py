@@ -2,7 +2,7 @@
 
 A shard is the unit of work of the clock: one worker walks one shard at a time. All environments of a monitor live
 in one shard, so that everything about a job happens in one order. How many shards there are is in the database
-(`monitors.layout`).
+(`monitors.shard_count`).
 """
 
 SHARDS_MAX = 1024

@@ -16,7 +16,7 @@ from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path  # noqa
 from checkins.relay import Relay, RelayError  # noqa: E402
 from checkins.spool import find_damage  # noqa: E402
 from clocktasks.health import Intake  # noqa: E402
-from monitors.wallclock import utcnow  # noqa: E402
+from lib.wallclock import utcnow  # noqa: E402
 from project import lookout, probes  # noqa: E402
 
 logger = logging.getLogger(__name__)

@@ -41,12 +41,12 @@ def push_meters() -> None:
     """Bring what is counted here to Valkey every few seconds, as long as this process lives."""
     import redis
 
-    from monitors import meters
+    from lib import metrics
 
     while True:
         time.sleep(PUSH_SECONDS)
         with suppress(redis.RedisError):  # The next push brings it.
-            meters.push()
+            metrics.push()
 
 
 if __name__ == "__main__":

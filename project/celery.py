@@ -55,11 +55,11 @@ def leave_a_broken_connection(**_: Any) -> None:
 @signals.task_postrun.connect
 def push_meters(**_: Any) -> None:
     """Bring what the task has counted to Valkey. A process of the pool may be ended after any task."""
-    from monitors import meters
+    from lib import metrics
 
     structlog.contextvars.clear_contextvars()
     with suppress(redis.RedisError):  # The next push brings it.
-        meters.push()
+        metrics.push()
 
 
 @signals.celeryd_after_setup.connect
@@ -75,7 +75,7 @@ def say_if_a_setting_is_ignored(**_: Any) -> None:
     """Let those who have changed CLOCK_SHARDS and nothing else read in the log why nothing happens."""
     from django.db import DatabaseError, connection
 
-    from monitors.layout import ignored_setting
+    from monitors.shard_count import ignored_setting
 
     try:
         sentence = ignored_setting()
@@ -95,7 +95,7 @@ def watch_beat(**_: Any) -> None:
 
 def _say_that_beat_is_alive(**_: Any) -> None:
     from clocktasks import alive
-    from monitors.wallclock import utcnow
+    from lib.wallclock import utcnow
 
     alive.say_alive(alive.Kind.BEAT, utcnow())
 
@@ -118,7 +118,7 @@ class SayAlive(bootsteps.StartStopStep):
 
     def _say(self) -> None:
         from clocktasks import alive
-        from monitors.wallclock import utcnow
+        from lib.wallclock import utcnow
 
         now = utcnow()
         if "clock" in self._queues:

@@ -13,13 +13,13 @@ from typing import Any
 import structlog
 from structlog.types import Processor
 
-from project import environment
+from project import env
 
 
 def log_format() -> str:
     """Return LOG_FORMAT. Raises ImproperlyConfigured."""
-    is_debugging = environment.flag("DEBUG", default=False)
-    return environment.choice("LOG_FORMAT", default="console" if is_debugging else "json", of=("json", "console"))
+    is_debugging = env.flag("DEBUG", default=False)
+    return env.choice("LOG_FORMAT", default="console" if is_debugging else "json", of=("json", "console"))
 
 
 def configuration(form: str) -> dict[str, Any]:

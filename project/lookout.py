@@ -30,7 +30,7 @@ from clocktasks import alive
 from clocktasks.health import Facts, Intake, Outage, Rows
 from clocktasks.observing import Figures, read_figures, read_rows
 from incidents.addressees import why_nobody
-from monitors import meters
+from lib.metrics import stored
 from project.celery import app as celery
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Lookout:
     async def sums(self) -> Mapping[str, str] | None:
         """Return what all processes have counted, or None if Valkey is away. Does not wait for a look at PostgreSQL."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._valkey_thread, meters.stored)
+            return await asyncio.get_running_loop().run_in_executor(self._valkey_thread, stored)
         except redis.RedisError:
             return None
 

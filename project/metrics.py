@@ -13,12 +13,12 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 # So that their meters are known here too.
-import checkins.meters  # noqa: F401
-import clocktasks.meters  # noqa: F401
-import incidents.meters  # noqa: F401
+import checkins.metrics  # noqa: F401
+import clocktasks.metrics  # noqa: F401
+import incidents.metrics  # noqa: F401
 from clocktasks.health import Facts, Rows, find_problems
 from clocktasks.observing import Figures
-from monitors.meters import summed_up
+from lib.metrics import summed_up
 
 
 class Gauge(NamedTuple):

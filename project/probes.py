@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from checkins.ingest import Scope, Send
 from clocktasks.health import Facts, find_problems
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 from project.lookout import Lookout
 from project.metrics import render
 

@@ -11,16 +11,16 @@ from django.urls import reverse_lazy
 from kombu import Queue
 
 from clocktasks.volume import VolumeRules
+from lib.wallclock import ClockSpeed
 from monitors.sharding import SHARDS_MAX
-from monitors.wallclock import ClockSpeed
-from project import environment, logs
+from project import env, logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # --- What every installation decides -------------------------------------------------------------------------------
 
-DEBUG = environment.flag("DEBUG", default=False)
-SECRET_KEY = environment.text("SECRET_KEY", default="")
+DEBUG = env.flag("DEBUG", default=False)
+SECRET_KEY = env.text("SECRET_KEY", default="")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured(
@@ -29,31 +29,29 @@ if not SECRET_KEY:
         )
     SECRET_KEY = "for debugging only: anyone can read this key in the source"  # noqa: S105
 LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-ALLOWED_HOSTS = [*environment.words("ALLOWED_HOSTS", default=[]), *LOCAL_HOSTS]
-CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", default=[]), *LOCAL_HOSTS]
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", default=[])
 DATABASES = {
-    "default": environment.database(
+    "default": env.database(
         "DATABASE_URL", hint="Watchclock keeps everything in PostgreSQL: postgres://user:password@host:5432/watchclock"
     )
     | {"CONN_HEALTH_CHECKS": True}
 }
 # Between two statements of a transaction of ours pass milliseconds, or seconds where a tick marks thousands.
-ABANDONED_TRANSACTION_SECONDS = environment.whole_number(
-    "ABANDONED_TRANSACTION_SECONDS", default=30, least=1, most=3600
-)
-REDIS_URL = environment.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: redis://:password@host:6379/0")
+ABANDONED_TRANSACTION_SECONDS = env.whole_number("ABANDONED_TRANSACTION_SECONDS", default=30, least=1, most=3600)
+REDIS_URL = env.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: redis://:password@host:6379/0")
 
 # --- The web --------------------------------------------------------------------------------------------------------
 
-PUBLIC_URL = environment.web_address("PUBLIC_URL")
-HTTPS_ONLY = environment.flag("HTTPS_ONLY", default=not DEBUG)
+PUBLIC_URL = env.web_address("PUBLIC_URL")
+HTTPS_ONLY = env.flag("HTTPS_ONLY", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_HSTS_SECONDS = (
-    environment.whole_number("HSTS_SECONDS", default=31_536_000, least=0, most=63_072_000) if HTTPS_ONLY else 0
+    env.whole_number("HSTS_SECONDS", default=31_536_000, least=0, most=63_072_000) if HTTPS_ONLY else 0
 )
-if environment.flag("TRUST_FORWARDED_PROTO", default=False):
+if env.flag("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-TRUSTED_PROXIES = environment.networks("TRUSTED_PROXIES")
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
 SILENCED_SYSTEM_CHECKS = [
     "security.W001",  # It looks for Django's SecurityMiddleware by name; `project.middleware` has a subclass of it.
     "security.W005",  # HSTS for subdomains: they may hold other people's sites, so this is not ours to say.
@@ -119,101 +117,93 @@ USE_TZ = True
 
 # --- The spool: check-ins while PostgreSQL is away --------------------------------------------------------------------
 
-_HOME = environment.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))
-SPOOL_DIRECTORY = Path(environment.text("SPOOL_DIRECTORY", default=str(Path(_HOME, "spool")))).absolute()
-SPOOL_BYTES_MAX = environment.whole_number("SPOOL_BYTES_MAX", default=1 << 30, least=1 << 20, most=1 << 40)
+_HOME = env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))
+SPOOL_DIRECTORY = Path(env.text("SPOOL_DIRECTORY", default=str(Path(_HOME, "spool")))).absolute()
+SPOOL_BYTES_MAX = env.whole_number("SPOOL_BYTES_MAX", default=1 << 30, least=1 << 20, most=1 << 40)
 
 # --- What is watched, and how strictly ------------------------------------------------------------------------------
 
-EARLY_CHECKIN_SECONDS = environment.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
-PARKED_CHECKIN_SECONDS = environment.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
-CHECKIN_LOG_DAYS = environment.whole_number("CHECKIN_LOG_DAYS", default=30, least=1, most=36_500)
-CHECKIN_RETENTION_DAYS = environment.whole_number("CHECKIN_RETENTION_DAYS", default=90, least=0, most=36_500)
+EARLY_CHECKIN_SECONDS = env.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
+PARKED_CHECKIN_SECONDS = env.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
+CHECKIN_LOG_DAYS = env.whole_number("CHECKIN_LOG_DAYS", default=30, least=1, most=36_500)
+CHECKIN_RETENTION_DAYS = env.whole_number("CHECKIN_RETENTION_DAYS", default=90, least=0, most=36_500)
 if 0 < CHECKIN_RETENTION_DAYS < 10:
     raise ImproperlyConfigured(
         f"CHECKIN_RETENTION_DAYS={CHECKIN_RETENTION_DAYS} is less than 10 days: a run may last seven, and take a word "
         "until then. 0 keeps check-ins for ever."
     )
 _DAYS = {"least": 0, "most": 36_500}
-PROCESSING_ERROR_RETENTION_DAYS = environment.whole_number("PROCESSING_ERROR_RETENTION_DAYS", default=7, **_DAYS)
-FAILED_CHECKIN_RETENTION_DAYS = environment.whole_number("FAILED_CHECKIN_RETENTION_DAYS", default=30, **_DAYS)
-LOSS_REPORT_RETENTION_DAYS = environment.whole_number("LOSS_REPORT_RETENTION_DAYS", default=30, **_DAYS)
-OCCURRENCE_RETENTION_DAYS = environment.whole_number("OCCURRENCE_RETENTION_DAYS", default=90, **_DAYS)
-NOTIFICATION_RETENTION_DAYS = environment.whole_number("NOTIFICATION_RETENTION_DAYS", default=90, **_DAYS)
-INCIDENT_RETENTION_DAYS = environment.whole_number("INCIDENT_RETENTION_DAYS", default=365, **_DAYS)
-ISSUE_RETENTION_DAYS = environment.whole_number("ISSUE_RETENTION_DAYS", default=365, **_DAYS)
-CONFIG_SNAPSHOT_RETENTION_DAYS = environment.whole_number("CONFIG_SNAPSHOT_RETENTION_DAYS", default=100, **_DAYS)
-TICK_RETENTION_DAYS = environment.whole_number("TICK_RETENTION_DAYS", default=400, **_DAYS)
-APPLIED_TICK_RETENTION_DAYS = environment.whole_number("APPLIED_TICK_RETENTION_DAYS", default=30, **_DAYS)
-HELD_TICK_RETENTION_DAYS = environment.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
-CLOCK_INCIDENT_RETENTION_DAYS = environment.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
-ADMIN_LOG_RETENTION_DAYS = environment.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
-CHECKINS_PER_MINUTE = environment.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
-MONITORS_PER_PROJECT = environment.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
-ENVIRONMENTS_PER_MONITOR = environment.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
+PROCESSING_ERROR_RETENTION_DAYS = env.whole_number("PROCESSING_ERROR_RETENTION_DAYS", default=7, **_DAYS)
+FAILED_CHECKIN_RETENTION_DAYS = env.whole_number("FAILED_CHECKIN_RETENTION_DAYS", default=30, **_DAYS)
+LOSS_REPORT_RETENTION_DAYS = env.whole_number("LOSS_REPORT_RETENTION_DAYS", default=30, **_DAYS)
+OCCURRENCE_RETENTION_DAYS = env.whole_number("OCCURRENCE_RETENTION_DAYS", default=90, **_DAYS)
+NOTIFICATION_RETENTION_DAYS = env.whole_number("NOTIFICATION_RETENTION_DAYS", default=90, **_DAYS)
+INCIDENT_RETENTION_DAYS = env.whole_number("INCIDENT_RETENTION_DAYS", default=365, **_DAYS)
+ISSUE_RETENTION_DAYS = env.whole_number("ISSUE_RETENTION_DAYS", default=365, **_DAYS)
+CONFIG_SNAPSHOT_RETENTION_DAYS = env.whole_number("CONFIG_SNAPSHOT_RETENTION_DAYS", default=100, **_DAYS)
+TICK_RETENTION_DAYS = env.whole_number("TICK_RETENTION_DAYS", default=400, **_DAYS)
+APPLIED_TICK_RETENTION_DAYS = env.whole_number("APPLIED_TICK_RETENTION_DAYS", default=30, **_DAYS)
+HELD_TICK_RETENTION_DAYS = env.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
+CLOCK_INCIDENT_RETENTION_DAYS = env.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
+ADMIN_LOG_RETENTION_DAYS = env.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
+CHECKINS_PER_MINUTE = env.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
+MONITORS_PER_PROJECT = env.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
+ENVIRONMENTS_PER_MONITOR = env.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
 
-KEY_MONITORS_PER_HOUR = environment.whole_number("KEY_MONITORS_PER_HOUR", default=5_000, least=1, most=10_000_000)
-KEY_ENVIRONMENTS_PER_HOUR = environment.whole_number(
-    "KEY_ENVIRONMENTS_PER_HOUR", default=10_000, least=1, most=10_000_000
-)
-KEY_PARKED_PER_HOUR = environment.whole_number("KEY_PARKED_PER_HOUR", default=10_000, least=1, most=10_000_000)
-KEY_REFUSALS_PER_DAY = environment.whole_number("KEY_REFUSALS_PER_DAY", default=100_000, least=1, most=10_000_000)
-KEY_REFUSAL_BYTES_PER_DAY = environment.whole_number(
+KEY_MONITORS_PER_HOUR = env.whole_number("KEY_MONITORS_PER_HOUR", default=5_000, least=1, most=10_000_000)
+KEY_ENVIRONMENTS_PER_HOUR = env.whole_number("KEY_ENVIRONMENTS_PER_HOUR", default=10_000, least=1, most=10_000_000)
+KEY_PARKED_PER_HOUR = env.whole_number("KEY_PARKED_PER_HOUR", default=10_000, least=1, most=10_000_000)
+KEY_REFUSALS_PER_DAY = env.whole_number("KEY_REFUSALS_PER_DAY", default=100_000, least=1, most=10_000_000)
+KEY_REFUSAL_BYTES_PER_DAY = env.whole_number(
     "KEY_REFUSAL_BYTES_PER_DAY", default=100_000_000, least=100_000, most=1 << 40
 )
-KEY_LOG_BYTES_PER_DAY = environment.whole_number(
-    "KEY_LOG_BYTES_PER_DAY", default=2_000_000_000, least=100_000, most=1 << 44
-)
+KEY_LOG_BYTES_PER_DAY = env.whole_number("KEY_LOG_BYTES_PER_DAY", default=2_000_000_000, least=100_000, most=1 << 44)
 
 # --- How much is taken, and for how long it may wait ----------------------------------------------------------------
 
-INGEST_BODY_BYTES_MAX = environment.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, least=100_000, most=1 << 30)
-INGEST_BODY_SECONDS = environment.seconds("INGEST_BODY_SECONDS", default=10.0, most=600.0)
-INGEST_CHECKIN_BYTES_MAX = environment.whole_number(
-    "INGEST_CHECKIN_BYTES_MAX", default=100 << 10, least=1_000, most=1 << 24
-)
-INGEST_LOG_BYTES_MAX = environment.whole_number("INGEST_LOG_BYTES_MAX", default=100_000, least=0, most=1 << 24)
-INGEST_NESTING_MAX = environment.whole_number("INGEST_NESTING_MAX", default=50, least=10, most=500)
-INGEST_ENVELOPE_ITEMS_MAX = environment.whole_number("INGEST_ENVELOPE_ITEMS_MAX", default=1_000, least=1, most=100_000)
-INGEST_REST_ITEMS_MAX = environment.whole_number("INGEST_REST_ITEMS_MAX", default=1_000, least=1, most=100_000)
-INGEST_BATCH_MAX = environment.whole_number("INGEST_BATCH_MAX", default=500, least=1, most=10_000)
-INGEST_PATIENCE_SECONDS = environment.seconds("INGEST_PATIENCE_SECONDS", default=0.5, most=60.0)
-INGEST_QUEUE_MAX = environment.whole_number("INGEST_QUEUE_MAX", default=50_000, least=100, most=10_000_000)
-INGEST_QUEUE_BYTES_MAX = environment.whole_number(
-    "INGEST_QUEUE_BYTES_MAX", default=32 << 20, least=1 << 20, most=1 << 34
-)
+INGEST_BODY_BYTES_MAX = env.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, least=100_000, most=1 << 30)
+INGEST_BODY_SECONDS = env.seconds("INGEST_BODY_SECONDS", default=10.0, most=600.0)
+INGEST_CHECKIN_BYTES_MAX = env.whole_number("INGEST_CHECKIN_BYTES_MAX", default=100 << 10, least=1_000, most=1 << 24)
+INGEST_LOG_BYTES_MAX = env.whole_number("INGEST_LOG_BYTES_MAX", default=100_000, least=0, most=1 << 24)
+INGEST_NESTING_MAX = env.whole_number("INGEST_NESTING_MAX", default=50, least=10, most=500)
+INGEST_ENVELOPE_ITEMS_MAX = env.whole_number("INGEST_ENVELOPE_ITEMS_MAX", default=1_000, least=1, most=100_000)
+INGEST_REST_ITEMS_MAX = env.whole_number("INGEST_REST_ITEMS_MAX", default=1_000, least=1, most=100_000)
+INGEST_BATCH_MAX = env.whole_number("INGEST_BATCH_MAX", default=500, least=1, most=10_000)
+INGEST_PATIENCE_SECONDS = env.seconds("INGEST_PATIENCE_SECONDS", default=0.5, most=60.0)
+INGEST_QUEUE_MAX = env.whole_number("INGEST_QUEUE_MAX", default=50_000, least=100, most=10_000_000)
+INGEST_QUEUE_BYTES_MAX = env.whole_number("INGEST_QUEUE_BYTES_MAX", default=32 << 20, least=1 << 20, most=1 << 34)
 
 # --- Telling people -------------------------------------------------------------------------------------------------
 
-ALERT_EMAIL_TO = environment.words("ALERT_EMAIL_TO", default=[])
-DEFAULT_FROM_EMAIL = environment.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
-vars().update(environment.email("EMAIL_URL", default="consolemail://"))
-EMAIL_TIMEOUT = environment.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, least=0.1, most=25.0)
-EMAIL_CONNECTIONS = environment.whole_number("EMAIL_CONNECTIONS", default=4, least=1, most=50)
+ALERT_EMAIL_TO = env.words("ALERT_EMAIL_TO", default=[])
+DEFAULT_FROM_EMAIL = env.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, least=0.1, most=25.0)
+EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, least=1, most=50)
 
 # --- Watching the watchman --------------------------------------------------------------------------------------------
 
-METRICS_TOKEN = environment.text("METRICS_TOKEN", default="")
-METRICS_OPEN = environment.flag("METRICS_OPEN", default=DEBUG)
-HEARTBEAT_URL = environment.request_address("HEARTBEAT_URL")
+METRICS_TOKEN = env.text("METRICS_TOKEN", default="")
+METRICS_OPEN = env.flag("METRICS_OPEN", default=DEBUG)
+HEARTBEAT_URL = env.request_address("HEARTBEAT_URL")
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
-CLOCK_SHARDS = environment.whole_number("CLOCK_SHARDS", default=16, least=1, most=SHARDS_MAX)
-CLOCK_GRACE_SECONDS = environment.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
+CLOCK_SHARDS = env.whole_number("CLOCK_SHARDS", default=16, least=1, most=SHARDS_MAX)
+CLOCK_GRACE_SECONDS = env.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
 # A crash and a restart, or a deploy, take less than this; an alert that waits for a dead machine is late by it.
-INGEST_NODE_SILENT_SECONDS = environment.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)
+INGEST_NODE_SILENT_SECONDS = env.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)
 # People say how far the volume may fall; a deviation downwards is negative.
-_incident_percent = environment.whole_number("VOLUME_INCIDENT_PERCENT", default=30, least=1, most=100)
+_incident_percent = env.whole_number("VOLUME_INCIDENT_PERCENT", default=30, least=1, most=100)
 VOLUME_RULES = VolumeRules(
-    anomaly_percent=-environment.whole_number("VOLUME_ANOMALY_PERCENT", default=10, least=1, most=_incident_percent),
+    anomaly_percent=-env.whole_number("VOLUME_ANOMALY_PERCENT", default=10, least=1, most=_incident_percent),
     incident_percent=-_incident_percent,
-    decision_window=environment.whole_number("VOLUME_DECISION_MINUTES", default=5, least=1, most=60),
-    minimum_expected=environment.whole_number("VOLUME_MINIMUM_EXPECTED", default=100, least=1, most=1_000_000_000),
+    decision_window=env.whole_number("VOLUME_DECISION_MINUTES", default=5, least=1, most=60),
+    minimum_expected=env.whole_number("VOLUME_MINIMUM_EXPECTED", default=100, least=1, most=1_000_000_000),
 )
 TEST_CLOCK: ClockSpeed | None = None
-if _test_clock := environment.text("WATCHCLOCK_TEST_CLOCK", default=""):
-    if not (DEBUG or environment.flag("WATCHCLOCK_ALLOW_TEST_CLOCK", default=False)):
+if _test_clock := env.text("WATCHCLOCK_TEST_CLOCK", default=""):
+    if not (DEBUG or env.flag("WATCHCLOCK_ALLOW_TEST_CLOCK", default=False)):
         raise ImproperlyConfigured(
             "WATCHCLOCK_TEST_CLOCK is set, and would make production live in a time of its own. "
             "Unset it; tests also set WATCHCLOCK_ALLOW_TEST_CLOCK=true."
@@ -226,7 +216,7 @@ _CLOCK_SPEED = TEST_CLOCK.speed if TEST_CLOCK else 1.0
 
 # --- Celery: messages are hints (P3), rows are the work ---------------------------------------------------------------
 
-CELERY_BROKER_URL = environment.text("CELERY_BROKER_URL", default=REDIS_URL)
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", default=REDIS_URL)
 CELERY_TASK_DEFAULT_QUEUE = "clock"
 # A queue without a routing key of its own would get every message of the default queue too.
 # A mail server that is slow holds the worker of `delivery`, and nothing else. Nothing is sent to `notifications` any

@@ -43,7 +43,7 @@ from typing import Any
 import psutil
 from django.core.exceptions import ImproperlyConfigured
 
-from project import engines, environment
+from project import engines, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -126,8 +126,8 @@ def main() -> int:
     """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start."""
     signals = Signals()
     try:
-        home = Path(environment.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
-        port = environment.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+        home = Path(env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
+        port = env.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
         make_home(home)
         with locked(home):
             end_leftovers(home)

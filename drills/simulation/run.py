@@ -19,8 +19,8 @@ from drills.simulation.interleaving import Stage
 from drills.simulation.people import Edited, apply_edit
 from drills.simulation.rules import KEY, MONITORS, START, columns_of
 from drills.simulation.world import SHARDS, BatchStored, TickApplied, World, edited
+from lib.sql import update_rows
 from monitors.apps import set_up_session
-from monitors.bulk import update_rows
 from monitors.changes import CHANGEABLE_COLUMNS, attach_config_snapshots
 from monitors.models import IngestKey, Monitor, Project
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
 from checkins.services import receive
-from monitors.environments import lock_environments
+from monitors.hot_rows import lock_environments
 from monitors.models import IngestKey
 from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus

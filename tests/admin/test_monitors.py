@@ -8,10 +8,10 @@ from django.contrib import admin
 from django.db import IntegrityError
 from django.urls import reverse
 
+from lib.wallclock import utcnow
 from monitors.admin import MonitorAdmin, address_of
-from monitors.connecting import client_lines, ping_lines
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
-from monitors.wallclock import utcnow
+from monitors.snippets import client_lines, ping_lines
 from tests import factories
 from tests.factories import NOW
 

@@ -36,7 +36,7 @@ from checkins.reading import LIGHT_OBJECTS_MAX
 from checkins.resolving import Hints
 from checkins.spool import Spool
 from clocktasks.services import advance_ledger
-from monitors.meters import METERS
+from lib.metrics import METERS
 from monitors.models import Monitor
 from tests.clocktasks import shards
 from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
@@ -1266,7 +1266,7 @@ from pathlib import Path
 from django.db import connections
 from checkins import batching, nodes
 from checkins.spool import Spool
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
 owner = {"batching": batching, "nodes": nodes, "Spool": Spool, "connection": type(connections["default"])}[owner]

@@ -8,7 +8,7 @@ from django.conf import settings as project_settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from checkins import meters
+from checkins import metrics
 from checkins.budgets import Account as Paying
 from checkins.budgets import Budget, charge, prune_key_uses, room
 from checkins.intake import take
@@ -243,7 +243,7 @@ def test_d38_what_keys_used_is_forgotten_after_two_days():
 
 def test_d38_refusals_are_a_metric(settings, project, django_capture_on_commit_callbacks):
     settings.KEY_MONITORS_PER_HOUR = 1
-    counter = meters.budget_refused.labels("monitors")
+    counter = metrics.budget_refused.labels("monitors")
     before = counter._value.get()
     with django_capture_on_commit_callbacks(execute=True):
         receive(new(project, "a", "b", "c"), now=NOW)

@@ -96,7 +96,7 @@ import django
 django.setup()
 from pathlib import Path
 from checkins import batching, services
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 decide = services.decide_checkin
 

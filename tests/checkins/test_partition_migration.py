@@ -9,7 +9,7 @@ from django.db import IntegrityError, connection
 
 from checkins.partitions import ensure_partitions, existing_partitions
 from clocktasks.simulation import scratch_database
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 from tests import factories
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

@@ -14,7 +14,7 @@ from checkins.intake import take
 from checkins.protocols.request import Answer, IngestRequest
 from checkins.relay import RawRequest
 from checkins.room import Room
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 
 class Submitted(Exception):  # noqa: N818 - nothing is wrong

@@ -4,17 +4,17 @@ import pytest
 from django.conf import settings
 
 from clocktasks.alive import KEY, Kind, last_heard, say_alive
-from monitors import meters
+from lib import valkey
 from tests.factories import NOW
 
 
 @pytest.fixture(autouse=True)
 def nobody_was_heard():
-    meters.valkey.cache_clear()
-    meters.valkey().delete(KEY)
+    valkey.valkey.cache_clear()
+    valkey.valkey().delete(KEY)
     yield
-    meters.valkey.cache_clear()
-    meters.valkey().delete(KEY)
+    valkey.valkey.cache_clear()
+    valkey.valkey().delete(KEY)
 
 
 def test_each_kind_is_heard_of_by_host():
@@ -28,8 +28,8 @@ def test_each_kind_is_heard_of_by_host():
 def test_nobody_fails_for_not_being_heard(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(settings, "REDIS_URL", "redis://127.0.0.1:1/0")
-        meters.valkey.cache_clear()
+        valkey.valkey.cache_clear()
         say_alive(Kind.BEAT, NOW)
-    meters.valkey.cache_clear()
+    valkey.valkey.cache_clear()
 
     assert last_heard() == {}

@@ -21,10 +21,10 @@ from clocktasks.clock import whole_minute
 from clocktasks.models import AppliedTick, Tick
 from clocktasks.services import advance_ledger
 from incidents.models import Incident
+from lib.wallclock import ClockSpeed, utcnow
 from monitors.changes import attach_config_snapshots
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.sharding import shard_of
-from monitors.wallclock import ClockSpeed, utcnow
 from tests.clocktasks.shards import rows, tick_by_tick, undone
 from tests.factories import CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 

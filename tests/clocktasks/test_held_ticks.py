@@ -252,7 +252,7 @@ def test_a_lost_message_is_made_up_for_by_the_next_beat(celery):
 
 
 def test_a_faster_clock_looks_again_as_often_in_its_own_time(celery, settings):
-    from monitors.wallclock import ClockSpeed
+    from lib.wallclock import ClockSpeed
 
     settings.TEST_CLOCK = ClockSpeed(NOW, 20)
     register()

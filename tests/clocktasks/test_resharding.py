@@ -24,9 +24,9 @@ from clocktasks.resharding import change_shards
 from clocktasks.services import TaskResult, advance_ledger, decode_clock_task, process_clock_task
 from incidents.models import Incident
 from monitors.checks import check_shards
-from monitors.layout import ignored_setting, shard_count
 from monitors.models import MonitorEnvironment, ShardLayout
 from monitors.services import create_environments
+from monitors.shard_count import ignored_setting, shard_count
 from tests.clocktasks.shards import (
     SHARD,
     after,

@@ -18,7 +18,7 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 from project.engines import free_port
 from project.supervisor import BASE_DIR
 from tests.e2e.waiting import wait_until

@@ -16,7 +16,7 @@ import yaml
 
 from checkins.protocols.request import IngestRequest, Limits, Sender
 from checkins.protocols.routes import find_route
-from monitors.connecting import OUTPUT_BYTES, Address, client_lines, ping_lines, project_lines
+from monitors.snippets import OUTPUT_BYTES, Address, client_lines, ping_lines, project_lines
 from tests.factories import NOW
 
 KEY = "0123456789abcdef0123456789abcdef"

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from msgspec.structs import replace
 
-from monitors.environments import lock_environments, save_environments
+from monitors.hot_rows import lock_environments, save_environments
 from monitors.models import MonitorEnvironment
 from tests import factories
 from tests.factories import NOW

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from monitors.wallclock import ClockSpeed, utcnow
+from lib.wallclock import ClockSpeed, utcnow
 
 ORIGIN = datetime(2026, 1, 5, tzinfo=UTC)
 

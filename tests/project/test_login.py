@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.urls import reverse
 
-from monitors.meters import valkey
-from project import environment, login
+from lib.valkey import valkey
+from project import env, login
 from project.login import FAILURES_MAX, WINDOW_SECONDS, client_address
 
 pytestmark = pytest.mark.django_db
@@ -169,10 +169,10 @@ def test_whose_address_it_is(remote, forwarded_for, address):
 
 def test_trusted_proxies_are_addresses_and_networks(monkeypatch):
     monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.7, 192.168.0.1/16")
-    assert [str(network) for network in environment.networks("TRUSTED_PROXIES")] == ["10.0.0.7/32", "192.168.0.0/16"]
+    assert [str(network) for network in env.networks("TRUSTED_PROXIES")] == ["10.0.0.7/32", "192.168.0.0/16"]
     monkeypatch.setenv("TRUSTED_PROXIES", "proxy.example.com")
     with pytest.raises(ImproperlyConfigured, match=r"TRUSTED_PROXIES='proxy.example.com': .*10\.0\.0\.7"):
-        environment.networks("TRUSTED_PROXIES")
+        env.networks("TRUSTED_PROXIES")
 
 
 def test_the_root_leads_to_the_admin(client):

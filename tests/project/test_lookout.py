@@ -16,7 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from clocktasks import alive
 from clocktasks.health import Facts, Intake, find_problems
 from clocktasks.models import Tick
-from monitors import meters
+from lib import valkey
 from project import engines, lookout
 from project.celery import app
 from project.engines import free_port
@@ -46,14 +46,14 @@ def clock() -> Clock:
 @pytest.fixture
 def looking(clock, transactional_db) -> Iterator[Lookout]:
     """A lookout with its thread, and nobody heard of yet."""
-    meters.valkey.cache_clear()
-    meters.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
+    valkey.valkey.cache_clear()
+    valkey.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
     started = Lookout(intake=lambda: INTAKE, utcnow=clock)
     yield started
     started.stop()
     started._thread.shutdown(wait=True)
-    meters.valkey.cache_clear()
-    meters.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
+    valkey.valkey.cache_clear()
+    valkey.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
 
 
 def look(looking: Lookout) -> Facts:
@@ -71,9 +71,9 @@ def small_valkey(tmp_path, settings) -> Iterator[redis.Redis]:
     engine = engines.prepare_valkey(tmp_path / "valkey", port=free_port())
     with engines.running(engine, tmp_path / "valkey.log"):
         settings.REDIS_URL = settings.CELERY_BROKER_URL = engine.url
-        meters.valkey.cache_clear()
-        yield meters.valkey()
-    meters.valkey.cache_clear()
+        valkey.valkey.cache_clear()
+        yield valkey.valkey()
+    valkey.valkey.cache_clear()
 
 
 def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looking, clock, small_valkey):
@@ -159,10 +159,10 @@ def test_valkey_and_the_broker_go_away(looking, monkeypatch):
         nowhere = f"redis://127.0.0.1:{free_port()}/0"
         patch.setattr(settings, "REDIS_URL", nowhere)
         patch.setattr(app.conf, "broker_url", nowhere)
-        meters.valkey.cache_clear()
+        valkey.valkey.cache_clear()
         facts = look(looking)
         assert asyncio.run(looking.sums()) is None
-    meters.valkey.cache_clear()
+    valkey.valkey.cache_clear()
 
     assert facts.valkey is not None
     assert facts.broker is not None

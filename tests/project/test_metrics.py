@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from clocktasks.health import Facts, Held, Intake, NodeFacts, Outage, Rows, TickFacts
 from clocktasks.observing import Figures
-from monitors.meters import METERS
+from lib.metrics import METERS
 from project.metrics import GAUGES, render
 from project.supervisor import BASE_DIR
 from tests.docs.pages import DOCS, code, section, tables

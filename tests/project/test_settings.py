@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 
 from clocktasks.volume import VolumeRules
-from project import environment
+from project import env
 from project.supervisor import BASE_DIR
 from tests.checkins.web import IngestClient
 
@@ -80,22 +80,22 @@ def test_the_rules_for_volume_are_the_same_in_the_settings_and_in_the_code(setti
 @pytest.mark.parametrize(
     ("value", "read"),
     [
-        ("treu", lambda: environment.flag("ODD", default=False)),
-        ("six", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
-        ("0", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
-        ("10", lambda: environment.whole_number("ODD", default=1, least=1, most=9)),
-        ("soon", lambda: environment.seconds("ODD", default=1, most=9)),
-        ("-1", lambda: environment.seconds("ODD", default=1, most=9)),
-        ("nan", lambda: environment.seconds("ODD", default=1, most=9)),
-        ("mysql://a@b/c", lambda: environment.database("ODD", hint="")),
-        ("postgres://a@b:port/c", lambda: environment.database("ODD", hint="")),
-        ("pigeon://a@b", lambda: environment.email("ODD", default="")),
-        ("watchclock.example.com", lambda: environment.web_address("ODD")),
-        ("ftp://watchclock.example.com", lambda: environment.web_address("ODD")),
-        ("https://", lambda: environment.web_address("ODD")),
-        ("https://a b", lambda: environment.web_address("ODD")),
-        ("https://a/$(reboot)", lambda: environment.web_address("ODD")),
-        ("https://user:password@a", lambda: environment.web_address("ODD")),
+        ("treu", lambda: env.flag("ODD", default=False)),
+        ("six", lambda: env.whole_number("ODD", default=1, least=1, most=9)),
+        ("0", lambda: env.whole_number("ODD", default=1, least=1, most=9)),
+        ("10", lambda: env.whole_number("ODD", default=1, least=1, most=9)),
+        ("soon", lambda: env.seconds("ODD", default=1, most=9)),
+        ("-1", lambda: env.seconds("ODD", default=1, most=9)),
+        ("nan", lambda: env.seconds("ODD", default=1, most=9)),
+        ("mysql://a@b/c", lambda: env.database("ODD", hint="")),
+        ("postgres://a@b:port/c", lambda: env.database("ODD", hint="")),
+        ("pigeon://a@b", lambda: env.email("ODD", default="")),
+        ("watchclock.example.com", lambda: env.web_address("ODD")),
+        ("ftp://watchclock.example.com", lambda: env.web_address("ODD")),
+        ("https://", lambda: env.web_address("ODD")),
+        ("https://a b", lambda: env.web_address("ODD")),
+        ("https://a/$(reboot)", lambda: env.web_address("ODD")),
+        ("https://user:password@a", lambda: env.web_address("ODD")),
     ],
 )
 def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
@@ -109,7 +109,7 @@ def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
 def test_a_flag_may_be_written_in_any_usual_way(monkeypatch, value, expected):
     monkeypatch.setenv("FLAG", value)
 
-    assert environment.flag("FLAG", default=not expected) is expected
+    assert env.flag("FLAG", default=not expected) is expected
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_flag_may_be_written_in_any_usual_way(monkeypatch, value, expected):
 def test_a_web_address_has_no_slash_at_its_end(monkeypatch, value, expected):
     monkeypatch.setenv("ADDRESS", value)
 
-    assert environment.web_address("ADDRESS") == expected
+    assert env.web_address("ADDRESS") == expected
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_everything_else_is_sent_to_https(settings):
 
 def test_a_database_host_that_vanished_is_noticed_in_half_a_minute_unless_the_address_says_otherwise(monkeypatch):
     monkeypatch.setenv("A_DATABASE", "postgres://user:word@host:5432/watchclock?connect_timeout=9")
-    options = environment.database("A_DATABASE", hint="")["OPTIONS"]
+    options = env.database("A_DATABASE", hint="")["OPTIONS"]
     probes = options["keepalives_idle"] + options["keepalives_interval"] * options["keepalives_count"]
     assert (options["connect_timeout"], probes, options["tcp_user_timeout"]) == (9, 25, 25_000)

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from checkins.partitions import Outcome, Plan, ensure_partitions, keep_days, look_ahead
+from lib.wallclock import utcnow
 from monitors.pruning import time_to_prune
-from monitors.wallclock import utcnow
 
 
 class Command(BaseCommand):

@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from clocktasks.exceptions import ShardCountError
 from clocktasks.resharding import ShardChange, change_shards
-from monitors.layout import ignored_setting
+from monitors.shard_count import ignored_setting
 
 
 class Command(BaseCommand):

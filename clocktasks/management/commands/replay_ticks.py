@@ -17,7 +17,7 @@ from clocktasks.exceptions import ReplayWindowError
 from clocktasks.marking import Marked
 from clocktasks.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
 from clocktasks.services import TickEffect, may_apply
-from monitors.wallclock import utcnow
+from lib.wallclock import utcnow
 
 NAMES_SHOWN_MAX = 5
 """Check-ins named in a row of the table. A tick may mark a hundred thousand; --json names them all."""

@@ -10,8 +10,8 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
+from lib.wallclock import utcnow
 from monitors.models import IngestKey, Project
-from monitors.wallclock import utcnow
 
 ADMIN_USER = "admin"
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter
 
-from monitors.meters import METERS
+from lib.metrics import METERS
 
 mails = Counter(
     "watchclock_mails",

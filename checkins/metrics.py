@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from prometheus_client import Counter, Histogram
 
-from monitors.meters import METERS
+from lib.metrics import METERS
 
 outcomes = Counter(
     "watchclock_ingest_requests",

@@ -8,43 +8,26 @@ its last `push` to the sum of all. Whoever is asked for the metrics then tells t
 nothing of a process that has ended is left over.
 
 A process that is killed takes with it what it has counted since its last push. If Valkey is emptied, the sums begin at
-nought, which Prometheus takes for what it is: a restart of the counter. Nothing here is needed for the clock or a
-check-in, so nothing here fails them.
+nought, which Prometheus takes for what it is: a restart of the counter. Nothing else needs what is here, so nothing
+here fails it.
 """
 
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from functools import cache
 
-import redis
-from django.conf import settings
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.metrics_core import Metric
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from lib.valkey import valkey
 
 METERS = CollectorRegistry()
-"""Counters and histograms, and no gauges: what is here is summed up. Each app's are in its module `meters`."""
+"""Counters and histograms, and no gauges: what is here is summed up. Each app's are in its module `metrics`."""
 KEY = "watchclock:meters"
-VALKEY_SECONDS_MAX = 1.0
-"""How long an answer of Valkey may take. It takes a millisecond, or it is away."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # When each process began to count says nothing about the sum.
 _pushed: dict[str, float] = {}
 _pushing = threading.Lock()
-
-
-@cache
-def valkey() -> "redis.Redis":
-    """Return this process's client of REDIS_URL: no retries, since whoever uses it comes again by himself."""
-    return redis.Redis.from_url(
-        settings.REDIS_URL,
-        decode_responses=True,
-        socket_timeout=VALKEY_SECONDS_MAX,
-        socket_connect_timeout=VALKEY_SECONDS_MAX,
-        retry=Retry(NoBackoff(), 0),
-    )
 
 
 def push() -> int:

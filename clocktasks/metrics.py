@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Histogram
 
-from monitors.meters import METERS
+from lib.metrics import METERS
 
 task_seconds = Histogram(
     "watchclock_clock_task_seconds",

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from monitors.bulk import array_literal, fetch_rows, update_rows
+from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.schedule import Anchor, read_schedule
 from monitors.spans import held_at, held_until
 from monitors.state import (

@@ -12,7 +12,7 @@ from django.db.models import Field, ForeignObject, Lookup
 from django.db.models.lookups import FieldGetDbPrepValueIterableMixin
 from django.db.models.sql.compiler import SQLCompiler
 
-from monitors.bulk import array_literal, column_kind
+from lib.sql import array_literal, column_kind
 
 if TYPE_CHECKING:
     AnyLookup = Lookup[Any]
