@@ -32,7 +32,7 @@ class TickRow(NamedTuple):
 
 
 class Look(Enum):
-    """How a minute looks: its sign, its colour (as in `monitors.inspection`), and what that means."""
+    """How a minute looks: its sign, its colour (as in `dashboard.admin.base`), and what that means."""
 
     FINISHED = ("✓", "good", "finished")
     RUNNING = ("…", "running", "written, being applied")

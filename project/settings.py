@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "checkins",
     "incidents",
     "clocktasks",
+    "dashboard",
 ]
 MIDDLEWARE = [
     "project.middleware.SecurityMiddleware",
@@ -96,7 +97,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "project.banner.findings",
+                "dashboard.banner.findings",
             ]
         },
     }

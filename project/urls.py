@@ -3,7 +3,7 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
-from clocktasks import views
+from dashboard.clock import views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),

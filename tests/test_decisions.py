@@ -16,8 +16,8 @@ from checkins.services import receive, retry_failed, settle_parked
 from checkins.transitions import decide_checkin
 from clocktasks.ledger import write_ticks
 from clocktasks.services import apply_ticks
+from dashboard.losses import losses_beside
 from incidents.models import Incident, Issue, Notification, Occurrence
-from monitors.losses import losses_beside
 from monitors.models import MonitorEnvironment
 from monitors.services import delete_environments, delete_monitors, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus

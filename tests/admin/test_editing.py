@@ -15,6 +15,7 @@ from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests import factories
 from tests.admin.browsing import form_of
+from tests.admin.wall import set_clock
 from tests.connections import in_another_connection
 from tests.factories import NOW
 from tests.messages import make_config, make_message
@@ -273,7 +274,7 @@ def test_d32_an_edit_that_waits_for_the_clock_counts_from_when_it_goes_on(open_p
     page = open_page(row.monitor)
     with in_another_connection(lambda: lock_environments([row.id])) as clock:
         waited = timedelta(minutes=2)
-        monkeypatch.setattr("monitors.admin.utcnow", lambda: NOW + waited if clock.was_waited_for else NOW)
+        set_clock(monkeypatch, lambda: NOW + waited if clock.was_waited_for else NOW)
         if by == "form":
             page.save(checkin_margin="7")
         else:

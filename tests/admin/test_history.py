@@ -81,7 +81,7 @@ class TestFindingCheckIns:
         assert found(staff_client, CHECKINS, day="2026-01-05") == [last, first]
 
     def test_a_list_longer_than_what_is_counted_shows_an_estimate_and_all_its_pages(self, staff_client, monkeypatch):
-        monkeypatch.setattr("monitors.inspection.EXACT_COUNT_MAX", 10)
+        monkeypatch.setattr("dashboard.admin.base.EXACT_COUNT_MAX", 10)
         row = factories.MonitorEnvironmentFactory()
         checkins = factories.CheckInFactory.create_batch(120, monitor_environment=row)
         with connection.cursor() as cursor:

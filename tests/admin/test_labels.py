@@ -8,10 +8,11 @@ import pytest
 from django.urls import reverse
 
 from checkins.models import CheckIn
-from monitors.admin import environment_status
+from dashboard.admin.tables import environment_status
+from dashboard.standing import why_of
 from monitors.models import Monitor
-from monitors.standing import why_of
 from tests import factories
+from tests.admin.wall import set_clock
 from tests.factories import NOW
 
 LIST = reverse("admin:monitors_monitor_changelist")
@@ -30,8 +31,7 @@ def read(client, url, **query):
 
 @pytest.fixture(autouse=True)
 def _the_time_is_ten(monkeypatch):
-    for module in ("monitors", "incidents", "checkins"):
-        monkeypatch.setattr(f"{module}.admin.utcnow", lambda: NOW)
+    set_clock(monkeypatch, lambda: NOW)
 
 
 class TestLabels:

@@ -8,11 +8,13 @@ from django.contrib import admin
 from django.db import IntegrityError
 from django.urls import reverse
 
+from dashboard.admin.keys import address_of
+from dashboard.admin.monitors import MonitorAdmin
 from lib.wallclock import utcnow
-from monitors.admin import MonitorAdmin, address_of
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.snippets import client_lines, ping_lines
 from tests import factories
+from tests.admin.wall import set_clock
 from tests.factories import NOW
 
 LIST = reverse("admin:monitors_monitor_changelist")
@@ -21,7 +23,7 @@ ADD = reverse("admin:monitors_monitor_add")
 
 @pytest.fixture(autouse=True)
 def _the_time_is_ten(monkeypatch):
-    monkeypatch.setattr("monitors.admin.utcnow", lambda: NOW)
+    set_clock(monkeypatch, lambda: NOW)
 
 
 def page_of(row):
@@ -186,7 +188,7 @@ class TestCreating:
             for _ in range(2):
                 factories.MonitorFactory(project=project, slug=monitor.slug)
 
-        monkeypatch.setattr("monitors.admin.create_monitor", beaten)
+        monkeypatch.setattr("dashboard.admin.monitors.create_monitor", beaten)
         response = admin_client.post(ADD, typed(project=project.pk))
         # The other monitor is rolled back with this request, so the second look finds the slug free and saves.
         assert response.status_code == 302
@@ -196,7 +198,7 @@ class TestCreating:
         def broken(monitor):
             factories.MonitorFactory(project=monitor.project, checkin_margin=0)
 
-        monkeypatch.setattr("monitors.admin.create_monitor", broken)
+        monkeypatch.setattr("dashboard.admin.monitors.create_monitor", broken)
         with pytest.raises(IntegrityError, match="monitor_margin_in_range"):
             admin_client.post(ADD, typed(project=factories.ProjectFactory().pk))
 

@@ -111,18 +111,18 @@ def test_any_of_finds_what_in_finds_by_number_text_relation_and_uuid():
 
 
 MAY_SEND_A_PARAMETER_FOR_EACH = {
-    "monitors/inspection.py: pk__in": "the rows of one page",
-    "monitors/admin.py: pk__in": "the rows of one page, or a subquery",
-    "monitors/admin.py: status__in": "words that stand in the code",
-    "incidents/admin.py: in_bulk": "the check-ins of one page",
-    "checkins/admin.py: monitor_environment__in": "a subquery",
+    "dashboard/admin/base.py: pk__in": "the rows of one page",
+    "dashboard/admin/monitors.py: pk__in": "the rows of one page, or a subquery",
+    "dashboard/admin/monitors.py: status__in": "words that stand in the code",
+    "dashboard/admin/incidents.py: in_bulk": "the check-ins of one page",
+    "dashboard/admin/checkins.py: monitor_environment__in": "a subquery",
     "clocktasks/services.py: bulk_create": "one row for each kind of work",
     "clocktasks/simulation.py: bulk_create": "spans that a story names",
     "clocktasks/ledger.py: kind__in": "words that stand in the code",
     "monitors/services.py: id__in": "a subquery",
-    "monitors/standing.py: monitor__in": "the rows of one page",
-    "monitors/standing.py: monitor_environment__monitor__in": "the rows of one page",
-    "monitors/standing.py: monitor_environment__in": "a subquery",
+    "dashboard/standing.py: monitor__in": "the rows of one page",
+    "dashboard/standing.py: monitor_environment__monitor__in": "the rows of one page",
+    "dashboard/standing.py: monitor_environment__in": "a subquery",
     "incidents/outbox.py: transition__in": "words that stand in the code",
     "clocktasks/observing.py: pk__in": "a subquery, or as many as a page shows",
 }
@@ -143,7 +143,7 @@ def parameters_for_each(path: Path) -> Iterator[str]:
 def test_d36_values_that_come_from_data_go_to_the_database_as_one_array():
     found = {
         f"{path.relative_to(ROOT)}: {what}"
-        for app in ("lib", "monitors", "incidents", "checkins", "clocktasks", "project")
+        for app in ("dashboard", "lib", "monitors", "incidents", "checkins", "clocktasks", "project")
         for path in sorted((ROOT / app).rglob("*.py"))
         if "migrations" not in path.parts
         for what in parameters_for_each(path)

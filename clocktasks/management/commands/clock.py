@@ -15,8 +15,8 @@ from rich.table import Column, Table
 from clocktasks.health import Finding
 from clocktasks.overview import Overview, read_overview
 from clocktasks.timeline import look_of, rows_of
+from dashboard.admin.base import duration
 from lib.wallclock import utcnow
-from monitors.inspection import duration
 
 TICKS_SHOWN = 5
 STYLES = {"good": "green", "bad": "bold red", "doubtful": "yellow", "running": "blue", "quiet": "dim"}

@@ -13,12 +13,16 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Field
 
+from dashboard.admin.editing import EditForm
+from dashboard.admin.unfold import (
+    UnfoldAdminIntegerFieldWidget,
+    UnfoldAdminNullBooleanSelectWidget,
+    UnfoldAdminTextInputWidget,
+)
 from lib.wallclock import utcnow
-from monitors.editing import EditForm
 from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
-from monitors.theme import UnfoldAdminIntegerFieldWidget, UnfoldAdminNullBooleanSelectWidget, UnfoldAdminTextInputWidget
 
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from monitors.theme import ModelAdmin
+from dashboard.admin.unfold import ModelAdmin
 
 
 class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only

@@ -5,11 +5,11 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from clocktasks.clockpage import clock_context
 from clocktasks.models import Tick
 from clocktasks.overview import read_overview
+from dashboard.admin.cells import READER_ZONE
+from dashboard.clock.page import clock_context
 from lib.wallclock import utcnow
-from monitors.inspection import READER_ZONE
 
 
 def clock(request: HttpRequest) -> HttpResponse:

@@ -5,11 +5,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from clocktasks.clockpage import percent, state_of, told_label
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
+from dashboard.admin.base import InspectionAdmin, duration
+from dashboard.admin.cells import NOTHING, instant, label
+from dashboard.admin.unfold import ChoicesDropdownFilter, DropdownFilter
+from dashboard.clock.page import percent, state_of, told_label
 from lib.wallclock import utcnow
-from monitors.inspection import NOTHING, InspectionAdmin, duration, instant, label
-from monitors.theme import ChoicesDropdownFilter, DropdownFilter
 
 
 class FinishedFilter(DropdownFilter):

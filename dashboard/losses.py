@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any
 
-from django.apps import apps
 from django.db.models import Q
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from monitors.inspection import instant, link
+from checkins.models import ClientLossReport
+from dashboard.admin.cells import instant, link
 
 NEAR = timedelta(hours=1)
 """SDKs send a report with their next message: of an hourly job an hour later."""
@@ -33,7 +33,7 @@ def losses_around(project_id: int, failures: Iterable[tuple[datetime, datetime]]
     near = [Q(received_at__gte=began - NEAR, received_at__lte=found + NEAR) for began, found in failures]
     if not near:
         return []
-    reports = apps.get_model("checkins", "ClientLossReport")._default_manager
+    reports = ClientLossReport.objects
     found = reports.filter(reduce(operator.or_, near), project=project_id)
     return list(found.order_by("-received_at", "-id")[:REPORTS_SHOWN])
 

@@ -11,7 +11,8 @@ from clocktasks.health import NODE_SILENT_MAX, Finding, NodeFacts
 from clocktasks.models import ClockIncident
 from clocktasks.overview import Overview
 from clocktasks.timeline import TickRow, legend_of, look_of, plot_of, rows_of
-from monitors.inspection import LABEL_CLASSES, NOTHING, duration, instant, label, link
+from dashboard.admin.base import duration
+from dashboard.admin.cells import LABEL_CLASSES, NOTHING, instant, label, link
 
 TICKS_IN_TABLE = 15
 COLUMN_MINUTES = 5

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.apps import apps
 from django.db.models import Case, Count, Min, OuterRef, Subquery, When
 
+from checkins.models import CheckIn
+from incidents.models import Incident, Occurrence
 from monitors.models import MonitorEnvironment
 
 RUN_MAX = timedelta(days=8)
@@ -16,16 +17,16 @@ WORDS = {"missed": "missed", "timeout": "timed out", "error": "error"}
 
 def failing_first() -> Case:
     """Return an order: monitors that are judged and have an open incident come first."""
-    incidents = apps.get_model("incidents", "Incident")._default_manager
+    incidents = Incident.objects
     failing = incidents.filter(resolved_at__isnull=True).values("monitor_environment__monitor")
     return Case(When(status="active", pk__in=failing, then=0), default=1)
 
 
 def attach_failures(monitors: Sequence[Any]) -> None:
     """Give each monitor `failing_since` (its oldest open incident) and `failing_why` (the newest failure of that)."""
-    occurrences = apps.get_model("incidents", "Occurrence")._default_manager.filter(incident=OuterRef("pk"))
+    occurrences = Occurrence.objects.filter(incident=OuterRef("pk"))
     newest = Subquery(occurrences.order_by("-id").values("explanation")[:1])
-    incidents = apps.get_model("incidents", "Incident")._default_manager.filter(
+    incidents = Incident.objects.filter(
         resolved_at__isnull=True, monitor_environment__monitor__in=[monitor.pk for monitor in monitors]
     )
     oldest = (
@@ -42,7 +43,7 @@ def attach_failures(monitors: Sequence[Any]) -> None:
 def attach_runs(monitors: Sequence[Any], *, now: datetime) -> None:
     """Give each monitor `running_count` and `running_since`: its runs in progress. Index: checkin_running."""
     environments = MonitorEnvironment.objects.filter(monitor__in=[monitor.pk for monitor in monitors])
-    runs = apps.get_model("checkins", "CheckIn")._default_manager.filter(
+    runs = CheckIn.objects.filter(
         monitor_environment__in=environments.values("pk"), status="in_progress", date_added__gt=now - RUN_MAX
     )
     rows = runs.order_by().values("monitor").annotate(count=Count("pk"), since=Min("date_added"))

@@ -1,0 +1,33 @@
+"""Pages of the admin: a file for each noun. Django imports this package, and so each of them registers its models."""
+
+from dashboard.admin import (
+    checkins,
+    clock,
+    incidents,
+    ingest_nodes,
+    issues,
+    keys,
+    monitor_environments,
+    monitors,
+    notifications,
+    occurrences,
+    people,
+    problems,
+    projects,
+)
+
+__all__ = [
+    "checkins",
+    "clock",
+    "incidents",
+    "ingest_nodes",
+    "issues",
+    "keys",
+    "monitor_environments",
+    "monitors",
+    "notifications",
+    "occurrences",
+    "people",
+    "problems",
+    "projects",
+]

@@ -1,0 +1,208 @@
+"""Incidents and issues in the admin: what went wrong, why, and handling it. Nobody edits history.
+
+The check-ins that incidents and occurrences point at may have been removed (their history is kept for a limited time,
+and there is no foreign key check), so they are always looked up, never assumed.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from dashboard.admin.base import InspectionAdmin, duration, may_view
+from dashboard.admin.cells import facts, instant, label, link
+from dashboard.admin.occurrences import (
+    LOSS_REPORTS,
+    OCCURRENCES,
+    checkin_link,
+    checkins_by_id,
+    losses_of,
+    newest,
+    newest_failure,
+    occurrences_table,
+)
+from dashboard.admin.unfold import AutocompleteSelectFilter, DropdownFilter
+from dashboard.losses import losses_beside, losses_text
+from incidents.addressees import NOBODY_WAS_TOLD
+from incidents.models import Incident
+from lib.wallclock import utcnow
+
+
+class StateFilter(DropdownFilter):
+    """Incidents by whether they are open."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("open", "open"), ("resolved", "resolved")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
+        """Filter by the resolving instant."""
+        if self.value() not in ("open", "resolved"):
+            return queryset
+        return queryset.filter(resolved_at__isnull=self.value() == "open")
+
+
+@admin.register(Incident)
+class IncidentAdmin(InspectionAdmin):
+    """Failing stretches of monitor environments."""
+
+    list_display = (
+        "state_label",
+        "monitor_slug",
+        "environment_name",
+        "started_local",
+        "opened_local",
+        "resolved_local",
+        "duration_text",
+        "issue",
+    )
+    list_filter = (
+        StateFilter,
+        ("monitor_environment__monitor", AutocompleteSelectFilter),
+        ("monitor_environment", AutocompleteSelectFilter),
+        ("monitor_environment__monitor__project", AutocompleteSelectFilter),
+    )
+    date_hierarchy = "opened_at"
+    search_fields = ("monitor_environment__monitor__slug", "monitor_environment__monitor__name")
+    search_help_text = "Part of the monitor's slug or name"
+    ordering = ("-opened_at", "-id")
+    fieldsets = (
+        ("Incident", {"fields": ("state_label", "monitor_link", "environment_link", "issue_link", "guid")}),
+        ("Times", {"fields": ("times", "told")}),
+        ("Check-ins", {"fields": ("starting", "resolving")}),
+    )
+    readonly_fields = (
+        "state_label",
+        "monitor_link",
+        "environment_link",
+        "issue_link",
+        "times",
+        "told",
+        "starting",
+        "resolving",
+    )
+    change_form_template = "admin/incidents/with_occurrences.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
+        """All incidents with what a row shows."""
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("monitor_environment__monitor", "monitor_environment__environment", "issue")
+        )
+
+    @admin.display(description="State", ordering="resolved_at")
+    def state_label(self, incident: Incident) -> SafeString:
+        """Show whether it is open."""
+        return label("resolved" if incident.resolved_at else "open")
+
+    @admin.display(description="Monitor", ordering="monitor_environment__monitor__slug")
+    def monitor_slug(self, incident: Incident) -> str:
+        """Show the slug."""
+        return incident.monitor_environment.monitor.slug
+
+    @admin.display(description="Monitor")
+    def monitor_link(self, incident: Incident) -> SafeString:
+        """Link to the monitor."""
+        return link(incident.monitor_environment.monitor)
+
+    @admin.display(description="Environment", ordering="monitor_environment__environment__name")
+    def environment_name(self, incident: Incident) -> str:
+        """Show the name."""
+        return incident.monitor_environment.environment.name
+
+    @admin.display(description="Environment")
+    def environment_link(self, incident: Incident) -> SafeString:
+        """Link to the environment."""
+        return link(incident.monitor_environment, incident.monitor_environment.environment.name)
+
+    @admin.display(description="Issue")
+    def issue_link(self, incident: Incident) -> SafeString | str:
+        """Link to the issue."""
+        return link(incident.issue) if incident.issue else "none: the environment was muted"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started_local(self, incident: Incident) -> SafeString:
+        """Show when the failing run began, in the monitor's zone."""
+        return instant(incident.started_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened_local(self, incident: Incident) -> SafeString:
+        """Show when the threshold was reached, in the monitor's zone."""
+        return instant(incident.opened_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
+
+    @admin.display(description="Resolved", ordering="resolved_at")
+    def resolved_local(self, incident: Incident) -> SafeString:
+        """Show when it ended, in the monitor's zone."""
+        return instant(incident.resolved_at, incident.monitor_environment.monitor.timezone, is_narrow=True)
+
+    @admin.display(description="Lasted")
+    def duration_text(self, incident: Incident) -> str:
+        """Show how long it lasted, until now if it is open."""
+        return duration((incident.resolved_at or utcnow()) - incident.started_at)
+
+    @admin.display(description="Times")
+    def times(self, incident: Incident) -> SafeString:
+        """Show the instants in the monitor's zone."""
+        zone, now = incident.monitor_environment.monitor.timezone, utcnow()
+        return facts(
+            {
+                "Failing run started": instant(incident.started_at, zone, now=now),
+                "Threshold reached": instant(incident.opened_at, zone, now=now),
+                "Resolved": instant(incident.resolved_at, zone, now=now),
+                "Lasted": self.duration_text(incident),
+            }
+        )
+
+    @admin.display(description="Told")
+    def told(self, incident: Incident) -> SafeString | str:
+        """Say when people were told of what, or that nobody was."""
+        notifications = list(incident.notifications.order_by("id"))
+        if not notifications:
+            return "Nobody was told: the environment was muted, or the issue archived."
+        zone, said = incident.monitor_environment.monitor.timezone, {}
+        for notification in notifications:
+            if notification.sent_at is not None:
+                state: SafeString | str = instant(notification.sent_at, zone)
+            elif notification.nobody_since is not None:
+                state = NOBODY_WAS_TOLD
+            else:
+                state = "not yet: see Messages"
+            said[f"That it {'opened' if notification.transition == 'opened' else 'was resolved'}"] = state
+        return facts(said)
+
+    @admin.display(description="Starting check-in")
+    def starting(self, incident: Incident) -> SafeString | str:
+        """Link to the check-in that began it."""
+        zone = incident.monitor_environment.monitor.timezone
+        return checkin_link(incident.starting_checkin_id, checkins_by_id([incident.starting_checkin_id]), zone)
+
+    @admin.display(description="Resolving check-in")
+    def resolving(self, incident: Incident) -> SafeString | str:
+        """Link to the check-in that ended it."""
+        zone = incident.monitor_environment.monitor.timezone
+        return checkin_link(incident.resolving_checkin_id, checkins_by_id([incident.resolving_checkin_id]), zone)
+
+    def surroundings(self, request: HttpRequest, row: Incident) -> dict[str, Any]:
+        """Show the occurrences below, and what may have been lost around them."""
+        monitor, shown = row.monitor_environment.monitor, newest(row.occurrences.all())
+        if shown:
+            losses = losses_of(shown, monitor.project_id)
+        else:  # It is muted, so only its first check-in is known.
+            starting = checkins_by_id([row.starting_checkin_id]).values()
+            losses = losses_beside(starting, monitor.project_id)
+        return {
+            "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
+            "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
+            "newest_failure": may_view(request, "checkins.checkin")
+            and newest_failure(
+                shown[0].checkin_id if shown else row.starting_checkin_id,
+                shown[0].explanation if shown else {},
+                monitor.timezone,
+            ),
+        }

@@ -1,0 +1,542 @@
+"""Monitors in the admin: what is watched, how it stands, what it expects next, and changing that.
+
+Nothing here writes configuration by itself: saving, muting, enabling and deleting go through `monitors.services`, so
+that an edit in the admin has the same effects as any other (D10). Check-ins, incidents and issues belong to higher
+apps; they are reached by model name or through their relations, never by import.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import Group, User
+from django.db import IntegrityError, transaction
+from django.db.models import Case, Count, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, When
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from dashboard.admin.base import InspectionAdmin, duration, may_view
+from dashboard.admin.cells import (
+    NOTHING,
+    code,
+    instant,
+    label,
+    labels,
+    link,
+    link_to_list,
+)
+from dashboard.admin.deletion import ServiceDeletionMixin
+from dashboard.admin.editing import EditAdmin
+from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
+from dashboard.admin.keys import address_of, base_url, to_copy
+from dashboard.admin.monitor_form import SCHEDULE_FIELDS, MonitorForm, parse_schedule
+from dashboard.admin.permissions import may_see_keys
+from dashboard.admin.tables import (
+    CHECKINS_SHOWN,
+    ERRORS_SHOWN,
+    INCIDENTS_SHOWN,
+    changes_table,
+    checkins_table,
+    counted,
+    environments_table,
+    errors_table,
+    incidents_table,
+    keys_of,
+    newest_checkins,
+)
+from dashboard.admin.unfold import (
+    AutocompleteSelectFilter,
+    ChoicesDropdownFilter,
+    FieldTextFilter,
+)
+from dashboard.losses import losses_beside, losses_text
+from dashboard.standing import attach_failures, attach_runs, failing_first
+from incidents.models import Incident
+from lib.wallclock import utcnow
+from monitors.changes import CHANGEABLE_COLUMNS
+from monitors.hot_rows import load_former_rules
+from monitors.models import (
+    CONFIG_CHANGES_KEPT,
+    Monitor,
+    MonitorEnvironment,
+    Project,
+)
+from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots, why_unreadable
+from monitors.services import (
+    create_monitor,
+    delete_monitors,
+    hold_monitors,
+    set_monitors_muted,
+    set_monitors_status,
+    update_monitor,
+)
+from monitors.snippets import client_lines, ping_lines
+from monitors.spans import held_until
+from monitors.state import MonitorStatus
+
+PREVIEW_COUNT = 10
+NO_TIME = "No time in the next ten years: nothing is expected."
+SHOWN_BESIDE_A_MONITOR = (
+    "monitors.monitorenvironment",
+    "monitors.configchange",
+    "incidents.incident",
+    "checkins.checkin",
+    "checkins.clientlossreport",
+    "checkins.processingerror",
+)
+WRAPPED = "display: inline-block; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; max-width: 12rem"
+"""For long names in a list: 1,440 pixels hold all columns."""
+ENVIRONMENTS_SHOWN = 100
+"""A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
+
+
+def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
+    """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone.
+
+    If there are no ten in the next ten years, the last line says that nothing is expected then (D34).
+    """
+    if why_unreadable(schedule):
+        return []
+    zone = ZoneInfo(schedule.timezone)
+    slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEW_COUNT)
+    lines = [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
+    if not lines:
+        lines.append(NO_TIME)
+    elif len(lines) < PREVIEW_COUNT:
+        lines.append("No further time in the ten years after that: nothing is expected then.")
+    return lines
+
+
+# --- Monitors ---------------------------------------------------------------------------------------------------------
+
+
+def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
+    """Annotate monitors with what their environments say together; computed only for rows that are shown or sorted."""
+    live = MonitorEnvironment.objects.filter(monitor=OuterRef("pk")).exclude(status="pending_deletion")
+    rows = live.order_by().values("monitor")
+
+    def number(condition: Q) -> Coalesce:
+        return Coalesce(Subquery(rows.annotate(n=Count("pk", filter=condition)).values("n")), 0)
+
+    return monitors.annotate(
+        environment_count=number(Q()),
+        failing_count=number(Q(status="error")),
+        concluded_count=number(~Q(status="active")),
+        muted_count=number(Q(is_muted=True)),
+        next_expected=Subquery(rows.annotate(at=Min("next_checkin")).values("at")),
+        last_heard=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
+    )
+
+
+def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *, now: datetime) -> list[SafeString]:
+    """Say which rules of before an edit are still to judge a slot, until when (D32). One statement, or none."""
+    waiting: dict[datetime, datetime] = {}
+    for environment in environments:
+        for span in environment.state().spans:
+            if span.until is not None and span.next_checkin_latest is not None:
+                latest = waiting.get(span.until, span.next_checkin_latest)
+                waiting[span.until] = max(latest, span.next_checkin_latest)
+    if not waiting:
+        return []
+    former, zone = load_former_rules([monitor.pk]).get(monitor.pk, ()), monitor.timezone
+    lines = []
+    for until, latest in sorted(waiting.items()):
+        held = held_until(former, until)
+        rules = monitor.rules() if held is None else held.rules
+        lines.append(
+            format_html(
+                "Slots of before {} are still judged by the rules of then: {}, margin {}, until {} at least.",
+                instant(until, zone),
+                why_unreadable(rules.schedule) or describe(rules.schedule),
+                counted(rules.margin_minutes, "minute"),
+                instant(max(latest, until + timedelta(minutes=rules.margin_minutes)), zone, now=now),
+            )
+        )
+    return lines
+
+
+@admin.register(Monitor)
+class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
+    """Monitors: list, configuration, live state and history on one page."""
+
+    form = MonitorForm
+    list_display = (
+        "name_and_slug",
+        "status_and_reason",
+        "running_text",
+        "next_expected_local",
+        "last_heard_local",
+        "schedule_text",
+        "environments_text",
+        "project_link",
+    )
+    list_filter = (
+        StatusFilter,
+        OnlyFailing,
+        MutedFilter,
+        ("schedule_type", ChoicesDropdownFilter),
+        ("project", AutocompleteSelectFilter),
+        ("owner", FieldTextFilter),
+    )
+    search_fields = ("slug", "name")
+    search_help_text = "Part of the slug or the name"
+    ordering = ("slug",)
+    autocomplete_fields = ("project",)
+    actions = ("mute", "unmute", "enable", "disable")
+    readonly_fields = ("next_ten_times",)
+    conditional_fields = {
+        name: f"typeof schedule_type === 'undefined' || schedule_type == '{kind}'"  # A page without a form shows all.
+        for name, kind in (("crontab", "crontab"), ("interval", "interval"), ("interval_unit", "interval"))
+    }
+    change_form_template = "admin/monitors/monitor/change_form.html"
+    fieldsets = (
+        ("Job", {"fields": (("name", "slug"), ("project", "owner"), "tags", ("status", "is_muted"))}),
+        (
+            "Schedule",
+            {
+                "fields": (
+                    ("schedule_type", "timezone"),
+                    "crontab",
+                    ("interval", "interval_unit"),
+                    ("checkin_margin", "max_runtime"),
+                    "next_ten_times",
+                )
+            },
+        ),
+        ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
+        ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
+    )
+
+    class Media:
+        js = ("monitors/schedule_preview.js",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Monitor]:
+        """Monitors that are not being deleted, with what the list shows of their environments."""
+        monitors = super().get_queryset(request).filter(status__in=["active", "disabled"])
+        return with_environment_summary(monitors.select_related("project"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.add_monitor")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.change_monitor")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("monitors.delete_monitor")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        """A monitor stays in its project: its check-ins and environments belong to it."""
+        return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
+        """What fails stands first."""
+        return (failing_first(), "slug")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Add to the monitors of one page why they fail and what they run."""
+        changelist = super().get_changelist_instance(request)
+        shown = list(changelist.result_list)
+        if may_view(request, "incidents.incident"):
+            attach_failures(shown)
+        if may_view(request, "checkins.checkin"):
+            attach_runs(shown, now=utcnow())
+        changelist.result_list = shown
+        return changelist
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Refuse `?guid__startswith=…`: the list would tell a ping address letter by letter."""
+        return not lookup.startswith("guid") and super().lookup_allowed(lookup, value, request)
+
+    # List
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """Leave the project out where there is only one: the list has to fit a screen."""
+        columns = super().get_list_display(request)
+        return [name for name in columns if name != "project_link" or Project.objects.count() > 1]
+
+    @admin.display(description="Monitor", ordering="slug")
+    def name_and_slug(self, monitor: Any) -> SafeString:
+        """Show the slug, and the name where it says more."""
+        if monitor.name == monitor.slug:
+            return format_html('<span style="{}">{}</span>', WRAPPED, monitor.slug)
+        return format_html(
+            '<span style="{}">{}<div class="font-normal text-font-subtle-light dark:text-font-subtle-dark">{}</div>'
+            "</span>",
+            WRAPPED,
+            monitor.slug,
+            monitor.name,
+        )
+
+    @admin.display(description="Status", ordering="failing_count")
+    def status_and_reason(self, monitor: Any) -> SafeString:
+        """Show the status, and of a failing monitor since when and why."""
+        if monitor.status != "active" or getattr(monitor, "failing_since", None) is None:
+            return self.status_labels(monitor)
+        why = f"{monitor.failing_why}, since" if monitor.failing_why else "since"
+        since = instant(monitor.failing_since, monitor.timezone, is_narrow=True)
+        return format_html("{}<div>{}</div>{}", self.status_labels(monitor), why, since)
+
+    @admin.display(description="Running now")
+    def running_text(self, monitor: Any) -> SafeString | str:
+        """Show for how long a run has been in progress, and how many more are."""
+        count = getattr(monitor, "running_count", 0)
+        if not count:
+            return NOTHING
+        text = duration(utcnow() - monitor.running_since)
+        return label(text if count == 1 else f"{count}, longest {text}", "running")
+
+    @admin.display(description="Status", ordering="failing_count")
+    def status_labels(self, monitor: Any) -> SafeString:
+        """Show the worst that can be said of the monitor's environments."""
+        muted = monitor.is_muted or (monitor.environment_count and monitor.muted_count == monitor.environment_count)
+        if monitor.status == "disabled":
+            text, hint = "disabled", "Refuses check-ins and expects none."
+        elif reason := why_unreadable(monitor.schedule()):
+            text, hint = "not judged", f"{reason} What falls due is unknown until that is mended."
+        elif monitor.failing_count:
+            text, hint = "failing", f"{counted(monitor.failing_count, 'environment')} with an open incident."
+        elif monitor.concluded_count:
+            text, hint = "ok", ""
+        else:
+            text, hint = "waiting", "No check-in has ended yet."
+        return labels([label(text, title=hint), *([label("muted")] if muted else [])])
+
+    @admin.display(description="Schedule")
+    def schedule_text(self, monitor: Monitor) -> SafeString:
+        """Show the schedule in words; the tooltip holds the crontab."""
+        schedule = monitor.schedule()
+        if reason := why_unreadable(schedule):
+            return format_html('<span class="text-red-700 dark:text-red-500">{}</span>', reason)
+        return format_html('<span title="{}" style="{}">{}</span>', monitor.crontab or "", WRAPPED, describe(schedule))
+
+    @admin.display(description="Environments", ordering="environment_count")
+    def environments_text(self, monitor: Any) -> SafeString | str:
+        """Show how many environments there are and how many of them fail, with a link to them."""
+        text = f"{monitor.environment_count}"
+        if monitor.failing_count:
+            text += f", {monitor.failing_count} failing"
+        if not monitor.environment_count:
+            return "0"
+        return link_to_list("monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", text)
+
+    @admin.display(description="Next expected", ordering="next_expected")
+    def next_expected_local(self, monitor: Any) -> SafeString:
+        """Show the earliest time at which an environment is expected, in the monitor's zone."""
+        return instant(monitor.next_expected, monitor.timezone, is_narrow=True)
+
+    @admin.display(description="Last run started", ordering="last_heard")
+    def last_heard_local(self, monitor: Any) -> SafeString:
+        """Show when a job of the monitor last reported, in the monitor's zone."""
+        return instant(monitor.last_heard, monitor.timezone, is_narrow=True)
+
+    @admin.display(description="Project", ordering="project__name")
+    def project_link(self, monitor: Monitor) -> SafeString:
+        """Link to the project."""
+        return link(monitor.project)
+
+    # Page
+
+    @admin.display(description="Next ten times")
+    def next_ten_times(self, monitor: Monitor | None) -> SafeString:
+        """Show what the schedule means; the script refreshes it while a person types."""
+        lines: list[str] = []
+        text = "Choose a schedule to see its times."
+        if monitor is not None and monitor.pk:
+            lines, text = next_times(monitor.schedule(), now=utcnow()), describe(monitor.schedule())
+        return format_html(
+            '<div id="schedule-preview" data-url="{}"><strong data-role="text">{}</strong>'
+            '<ol data-role="times" class="font-mono mt-2">{}</ol></div>',
+            reverse("admin:monitors_monitor_preview"),
+            text,
+            format_html("".join("<li>{}</li>" for _ in lines), *lines) if lines else "",
+        )
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
+        """The slug of a new monitor follows its name; one that is in use stays."""
+        return {} if obj is not None or not self.has_add_permission(request) else {"slug": ("name",)}
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """Choose the project if there is only one."""
+        projects = list(Project.objects.values_list("pk", flat=True)[:2])
+        chosen = {"project": str(projects[0])} if len(projects) == 1 else {}
+        return {**chosen, **super().get_changeform_initial_data(request)}
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        """Lead to the ping URL of the new monitor."""
+        elsewhere = {"_addanother", "_continue", "_popup"} & set(request.POST)
+        if elsewhere or not self.has_change_permission(request):
+            return super().response_add(request, obj, post_url_continue)
+        messages.success(request, f"{obj.name} is there. Let its job ask for the ping URL below when it is done.")
+        return HttpResponseRedirect(reverse("admin:monitors_monitor_change", args=[obj.pk]))
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the preview of schedules that are not saved yet."""
+        view = self.admin_site.admin_view(self.preview_view)
+        urls: list[URLPattern] = super().get_urls()
+        return [path("preview/", view, name="monitors_monitor_preview"), *urls]
+
+    def preview_view(self, request: HttpRequest) -> HttpResponse:
+        """Answer `{"text", "times"}` for the schedule fields in the query, or 400 with `{"field", "error"}`."""
+        if not self.has_view_permission(request):
+            return JsonResponse({"error": "You may not look at monitors."}, status=403)
+        now = utcnow()
+        try:
+            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_FIELDS}, now=now)
+        except ScheduleError as error:
+            return JsonResponse({"field": error.field, "error": str(error)}, status=400)
+        return JsonResponse({"text": describe(schedule), "times": next_times(schedule, now=now)})
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Show live state above the form and history below it."""
+        monitor, now = row, utcnow()
+        zone = monitor.timezone
+        live = MonitorEnvironment.objects.filter(monitor=monitor).exclude(status="pending_deletion")
+        failing_first = Case(When(status="error", then=0), default=1)
+        environments = live.select_related("environment").order_by(failing_first, "environment__name")
+        shown = list(environments[:ENVIRONMENTS_SHOWN])
+        for environment in shown:
+            environment.monitor = monitor
+        keys = live.filter(pk__in=[row.pk for row in shown])
+        incidents = Incident.objects.filter(monitor_environment__monitor=monitor, resolved_at__isnull=True)
+        related = ("monitor_environment__environment", "issue")
+        checkins = newest_checkins(keys, CHECKINS_SHOWN)
+        address = address_of(monitor, base_url(request), shows_key=may_see_keys(request))
+        locked_here = monitor.is_config_locked
+        is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
+        sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}
+        return {
+            "status_labels": self.status_labels(monitor),
+            "schedule_text": self.schedule_text(monitor),
+            "next_expected": instant(monitor.next_expected, zone, now=now),
+            "last_heard": instant(monitor.last_heard, zone, now=now),
+            "may_be_overwritten": monitor.is_upserting and not is_locked,
+            "refuses_config": monitor.is_upserting and is_locked,
+            "changes_table": sees["monitors.configchange"]
+            and changes_table(monitor.config_changes.order_by("-id")[:CONFIG_CHANGES_KEPT], timezone=zone),
+            "environments_table": sees["monitors.monitorenvironment"]
+            and environments_table(shown, timezone=zone, now=now),
+            "older_rules": older_rules(monitor, shown, now=now),
+            "environments_left_out": max(0, monitor.environment_count - len(shown)),
+            "all_environments": link_to_list(
+                "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
+            ),
+            "open_incidents_table": sees["incidents.incident"]
+            and incidents_table(
+                incidents.select_related(*related).order_by("-opened_at")[:INCIDENTS_SHOWN],
+                timezone=zone,
+                title="Open incidents",
+            ),
+            "checkins_table": sees["checkins.checkin"]
+            and checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
+            "losses": sees["checkins.clientlossreport"]
+            and losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
+            "all_checkins": sees["checkins.checkin"]
+            and link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
+            "errors_table": sees["checkins.processingerror"]
+            and errors_table(
+                monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
+            ),
+            "shows_address": self.has_change_permission(request),
+            "ping_url": code(address.ping_url),
+            "has_reported": monitor.environment_count > 0,
+            "ping_lines": to_copy(ping_lines(address)),
+            "client_lines": to_copy(client_lines(address)),
+        }
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a slug that another writer took between check and insert as the form error that it is."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except IntegrityError as error:
+            # Validation sees the other monitor this time. Anything else is a mistake of ours, and loud.
+            diagnosis = getattr(error.__cause__, "diag", None)
+            if getattr(diagnosis, "constraint_name", None) != "monitor_slug_unique_in_project":
+                raise
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save through the services: every environment expects its next check-in anew where that changed (D10)."""
+        if not change:
+            obj.created_at = utcnow()
+            create_monitor(obj)
+            return
+        written = form.written()
+        now = _hold([obj.pk])
+        # Only what its person changed (D41): writing nothing recomputes nothing.
+        update_monitor(obj.pk, {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}, now=now)
+        if "is_muted" in written:
+            set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
+        if "tags" in written:
+            Monitor.objects.filter(pk=obj.pk).update(tags=form.cleaned_data["tags"])
+
+    def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
+        """Take the monitor out of sight; its rows are removed later."""
+        delete_monitors([obj.pk], now=_hold([obj.pk]))
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Take the monitors out of sight; their rows are removed later."""
+        keys = list(queryset.values_list("pk", flat=True))
+        delete_monitors(keys, now=_hold(keys))
+
+    # Actions
+
+    @admin.action(description="Mute: record failures, tell nobody", permissions=["handle"])
+    def mute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Mute the selected monitors and all their environments."""
+        count = set_monitors_muted(keys_of(queryset), True)
+        messages.success(request, f"Muted {counted(count, 'monitor')}.")
+
+    @admin.action(description="Unmute", permissions=["handle"])
+    def unmute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Unmute the selected monitors and all their environments."""
+        count = set_monitors_muted(keys_of(queryset), False)
+        messages.success(request, f"Unmuted {counted(count, 'monitor')}.")
+
+    @admin.action(description="Enable: expect check-ins from now on", permissions=["handle"])
+    @transaction.atomic
+    def enable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Enable the selected monitors; the next check-in is expected counted from now (D10)."""
+        keys = keys_of(queryset)
+        count = set_monitors_status(keys, MonitorStatus.ACTIVE, now=_hold(keys))
+        messages.success(request, f"Enabled {counted(count, 'monitor')}.")
+
+    @admin.action(description="Disable: refuse check-ins, expect none", permissions=["handle"])
+    @transaction.atomic
+    def disable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
+        """Disable the selected monitors."""
+        keys = keys_of(queryset)
+        count = set_monitors_status(keys, MonitorStatus.DISABLED, now=_hold(keys))
+        messages.success(request, f"Disabled {counted(count, 'monitor')}.")
+
+
+def _hold(keys: Collection[int]) -> datetime:
+    """Return the instant of an edit of monitors: when nobody else can go beyond it (D32). Needs a transaction."""
+    hold_monitors(keys)
+    return utcnow()
+
+
+# --- Monitor environments and environments ----------------------------------------------------------------------------
+
+
+# --- Projects and keys ------------------------------------------------------------------------------------------------
+
+
+# --- People: Django's own pages in the look of the theme --------------------------------------------------------------
+
+admin.site.unregister(User)
+admin.site.unregister(Group)

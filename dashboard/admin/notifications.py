@@ -1,0 +1,111 @@
+"""Pages of notifications and messages."""
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+
+from dashboard.admin.base import InspectionAdmin
+from dashboard.admin.cells import NOTHING, instant, label, link_to
+from dashboard.admin.unfold import ChoicesDropdownFilter
+from incidents.addressees import NOBODY_WAS_TOLD
+from incidents.models import Message, Notification
+
+
+@admin.register(Notification)
+class NotificationAdmin(InspectionAdmin):
+    """What was told, or is still to be told, to people."""
+
+    list_display = ("transition", "channel", "told_label", "incident_link", "created", "sent")
+    sortable_by = ("created",)
+    list_filter = (("transition", ChoicesDropdownFilter), ("channel", ChoicesDropdownFilter))
+    ordering = ("-id",)
+    fields = ("transition", "channel", "told_label", "incident_link", "created", "sent")
+    readonly_fields = ("told_label", "incident_link", "created", "sent")
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, notification: Notification) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(notification.created_at)
+
+    @admin.display(description="Sent")
+    def sent(self, notification: Notification) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(notification.sent_at)
+
+    @admin.display(description="State")
+    def told_label(self, notification: Notification) -> SafeString:
+        """Show whether people were told."""
+        if notification.sent_at:
+            return label("sent", "good")
+        if notification.nobody_since:
+            return label("nobody was told", "bad", title=NOBODY_WAS_TOLD)
+        return label("waiting", title="The messages say how far each has come.")
+
+    @admin.display(description="Incident")
+    def incident_link(self, notification: Notification) -> SafeString:
+        """Link to the incident."""
+        return link_to("incidents.incident", notification.incident_id, f"Incident {notification.incident_id}")
+
+
+@admin.register(Message)
+class MessageAdmin(InspectionAdmin):
+    """The outbox: each mail to each recipient, and what the mail server said."""
+
+    list_display = (
+        "kind",
+        "recipient",
+        "state_label",
+        "incident_link",
+        "created",
+        "finished",
+        "attempt_count",
+        "last_error",
+    )
+    sortable_by = ("created",)
+    list_filter = (("kind", ChoicesDropdownFilter), ("status", ChoicesDropdownFilter))
+    search_fields = ("recipient",)
+    search_help_text = "Part of the address"
+    ordering = ("-id",)
+    fields = (
+        "kind",
+        "recipient",
+        "state_label",
+        "incident_link",
+        "subject",
+        "body",
+        "created",
+        "due",
+        "finished",
+        "attempt_count",
+        "last_error",
+        "idempotency_key",
+    )
+    readonly_fields = ("state_label", "incident_link", "created", "due", "finished")
+
+    @admin.display(description="State")
+    def state_label(self, message: Message) -> SafeString:
+        """Show how far it has come, and the last error."""
+        if message.status == Message.Status.WAITING and message.last_error:
+            return label("failing", title=message.last_error)
+        return label(message.get_status_display(), title=message.last_error)
+
+    @admin.display(description="Created", ordering="created_at")
+    def created(self, message: Message) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(message.created_at)
+
+    @admin.display(description="Next try")
+    def due(self, message: Message) -> SafeString | str:
+        """Show the instant in UTC while it waits."""
+        return instant(message.due_at) if message.status == Message.Status.WAITING else NOTHING
+
+    @admin.display(description="Finished")
+    def finished(self, message: Message) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(message.finished_at)
+
+    @admin.display(description="Incident")
+    def incident_link(self, message: Message) -> SafeString | str:
+        """Link to the incident."""
+        if message.incident_id is None:
+            return NOTHING
+        return link_to("incidents.incident", message.incident_id, f"Incident {message.incident_id}")

@@ -1,0 +1,111 @@
+"""Pages of projects and of the configurations that monitors have had."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Model, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from dashboard.admin.base import InspectionAdmin
+from dashboard.admin.cells import facts, link_to_list
+from dashboard.admin.editing import EditAdmin, EditForm
+from dashboard.admin.keys import IngestKeyInline, base_url, to_copy
+from dashboard.admin.permissions import GrantedPermissions, may_see_keys
+from lib.wallclock import utcnow
+from monitors.models import (
+    ConfigSnapshot,
+    Monitor,
+    Project,
+)
+from monitors.services import (
+    lock_config_of_project,
+)
+from monitors.snippets import project_lines
+
+
+@admin.register(Project)
+class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+    """Projects, their keys, and what to paste into a job."""
+
+    form = EditForm
+    list_display = ("name", "slug", "monitors_text", "created_at")
+    search_fields = ("name", "slug")
+    ordering = ("name",)
+    fields = ("name", "slug", "is_config_locked")
+    prepopulated_fields = {"slug": ("name",)}
+    inlines = (IngestKeyInline,)
+    change_form_template = "admin/monitors/project/change_form.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
+        """Projects with their number of monitors."""
+        rows = Monitor.objects.not_deleted().filter(project=OuterRef("pk")).order_by().values("project")
+        projects: QuerySet[Any] = super().get_queryset(request)
+        counted: QuerySet[Project] = projects.annotate(
+            monitor_count=Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
+        )
+        return counted
+
+    def get_prepopulated_fields(self, request: HttpRequest, obj: Model | None = None) -> dict[str, Any]:
+        """Suggest a slug for a new project; never change one that is in use."""
+        return {} if obj is not None or not self.has_add_permission(request) else {"slug": ("name",)}
+
+    @admin.display(description="Monitors", ordering="monitor_count")
+    def monitors_text(self, project: Any) -> SafeString:
+        """Show how many monitors there are, with a link to them."""
+        return link_to_list("monitors.monitor", f"project__id__exact={project.pk}", str(project.monitor_count))
+
+    def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Show what to paste into a job."""
+        if not may_see_keys(request):
+            return {}
+        base = base_url(request)
+        keys = row.ingest_keys.filter(is_active=True).order_by("id")
+        return {
+            "connections": [
+                {"key": key, "lines": to_copy(project_lines(base, key.public_key, key.project_id))} for key in keys
+            ]
+        }
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Date a new project; what was refused under a lock is told again under the next one."""
+        if change:
+            self.save_changes(obj, form)
+            if "is_config_locked" in form.written():
+                lock_config_of_project(obj.pk, form.cleaned_data["is_config_locked"])
+            return
+        obj.created_at = utcnow()
+        obj.save()
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Date new keys; of the others write what was changed."""
+        formset.save(commit=False)
+        for key in formset.new_objects:
+            key.created_at = utcnow()
+            key.save()
+        for key, changed in formset.changed_objects:
+            key.save(update_fields=changed)
+        for key in formset.deleted_objects:
+            key.delete()
+
+
+@admin.register(ConfigSnapshot)
+class ConfigSnapshotAdmin(InspectionAdmin):
+    """The configurations that check-ins ran under."""
+
+    list_display = ("__str__", "summary")
+    search_fields = ("sha256",)
+    ordering = ("-id",)
+    fields = ("sha256", "content")
+    readonly_fields = fields
+
+    @admin.display(description="Configuration")
+    def summary(self, snapshot: ConfigSnapshot) -> str:
+        """Show what is set, on one line."""
+        return ", ".join(f"{name} {value}" for name, value in snapshot.columns().items() if value is not None)
+
+    @admin.display(description="Configuration")
+    def content(self, snapshot: ConfigSnapshot) -> SafeString:
+        """Show the columns of the monitor as they were."""
+        return facts({name.replace("_", " "): value for name, value in snapshot.columns().items()})

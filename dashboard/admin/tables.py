@@ -1,0 +1,166 @@
+"""Tables of a monitor's rows: environments, check-ins, incidents, processing errors, changes."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
+from django.utils.safestring import SafeString
+
+from checkins.models import CheckIn
+from dashboard.admin.base import duration
+from dashboard.admin.cells import (
+    instant,
+    label,
+    labels,
+    link,
+    table,
+    times_in,
+)
+from monitors.models import (
+    MonitorEnvironment,
+)
+
+CHECKINS_SHOWN = 20
+
+
+INCIDENTS_SHOWN = 20
+
+
+ERRORS_SHOWN = 10
+
+
+NOTES_SHOWN = 10
+
+
+EARLY_MAX = timedelta(minutes=1)
+"""EARLY_CHECKIN_SECONDS is at most this: so much before its slot a run may begin (D12)."""
+
+
+def environment_status(row: MonitorEnvironment) -> SafeString:
+    """Return the labels of one environment: how it stands, and whether it is muted."""
+    text = {"active": "waiting", "error": "failing"}.get(row.status, row.get_status_display())
+    hint = "Nothing concluded yet: no check-in has ended." if row.status == "active" else ""
+    if row.monitor.status == "disabled":
+        text, hint = "disabled", "Its monitor is disabled: nothing is judged."
+    return labels([label(text, title=hint), *([label("muted")] if row.is_muted else [])])
+
+
+def slot_of(checkin: Any) -> datetime | None:
+    """Return the slot that a run stands for; one that was still to come then is not what it was expected at."""
+    slot: datetime | None = checkin.expected_time
+    return slot if slot is None or slot <= checkin.date_added + EARLY_MAX else None
+
+
+def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> SafeString:
+    """Return check-ins as a table, each linked to its own page, times in the zone of their monitor."""
+    return table(
+        ("Status", "Environment", "Expected", "Started", "Duration", "Source", "Id"),
+        [
+            (
+                label(checkin.get_status_display()),
+                checkin.monitor_environment.environment.name,
+                instant(slot_of(checkin), timezone, zone_is_said=True),
+                instant(checkin.date_added, timezone, zone_is_said=True),
+                duration(None if checkin.duration_ms is None else timedelta(milliseconds=checkin.duration_ms)),
+                checkin.get_source_display(),
+                link(checkin, str(checkin.guid)[:8]),
+            )
+            for checkin in checkins
+        ],
+        title=f"{title}, {times_in(timezone)}",
+    )
+
+
+def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> SafeString:
+    """Return incidents as a table, each linked to its page and its issue."""
+    return table(
+        ("Incident", "Environment", "Started", "Opened", "Resolved", "Issue"),
+        [
+            (
+                link(incident, label("resolved" if incident.resolved_at else "open")),
+                incident.monitor_environment.environment.name,
+                instant(incident.started_at, timezone, zone_is_said=True),
+                instant(incident.opened_at, timezone, zone_is_said=True),
+                instant(incident.resolved_at, timezone, zone_is_said=True),
+                link(incident.issue) if incident.issue else "none (muted)",
+            )
+            for incident in incidents
+        ],
+        title=f"{title}, {times_in(timezone)}",
+    )
+
+
+def newest_checkins(environments: QuerySet[MonitorEnvironment], count: int) -> list[Any]:
+    """Return the newest check-ins of some environments, newest first. Two statements.
+
+    Each environment gives its own newest ones by index (checkin_history), so that a long history costs nothing.
+    """
+    checkins = CheckIn.objects.all()
+    newest = checkins.filter(monitor_environment=OuterRef("pk")).order_by("-date_added").values("pk")[:count]
+    ids = environments.annotate(newest_ids=ArraySubquery(newest)).values_list("newest_ids", flat=True)
+    wanted = [checkin_id for environment_ids in ids for checkin_id in environment_ids]
+    rows = checkins.filter(pk__in=wanted).select_related("monitor_environment__environment")
+    return list(rows.order_by("-date_added", "-id")[:count])
+
+
+def keys_of(queryset: QuerySet[Any]) -> list[int]:
+    """Return the primary keys of chosen rows."""
+    return list(queryset.order_by().values_list("pk", flat=True))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many of what, as `1 monitor` or `2 monitors`."""
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now: datetime) -> SafeString:
+    """Return the live state of environments as a table, times in the zone of their monitor."""
+    return table(
+        ("Environment", "Status", "Last run started", "Next expected", "Missed if silent until", "In a row"),
+        [
+            (
+                link(row, row.environment.name),
+                environment_status(row),
+                instant(row.last_checkin, timezone, now=now, zone_is_said=True),
+                instant(row.next_checkin, timezone, now=now, zone_is_said=True),
+                instant(row.next_checkin_latest, timezone, zone_is_said=True),
+                f"{row.failure_streak} failed" if row.failure_streak else f"{row.ok_streak} ok",
+            )
+            for row in rows
+        ],
+        title=f"Environments, {times_in(timezone)}",
+    )
+
+
+def changes_table(changes: Iterable[Any], *, timezone: str) -> SafeString:
+    """Return what check-ins changed of a monitor, with the labels of the keys that did (D40)."""
+    return table(
+        ("Changed", "By", "What"),
+        [
+            (
+                instant(change.changed_at, timezone, zone_is_said=True),
+                change.made_by,
+                ", ".join(
+                    f"{column.replace('_', ' ')}: {_shown(before)} → {_shown(after)}"
+                    for column, (before, after) in change.difference.items()
+                ),
+            )
+            for change in changes
+        ],
+        title=f"Changes by check-ins, {times_in(timezone)}",
+    )
+
+
+def _shown(value: object) -> object:
+    return "nothing" if value in (None, "") else value
+
+
+def errors_table(errors: Iterable[Any], *, title: str) -> SafeString:
+    """Return processing errors as a table, each linked to its page."""
+    return table(
+        ("Last received", "Kind", "What", "Times"),
+        [(instant(error.last_received_at), link(error, error.kind), error.message, error.count) for error in errors],
+        title=title,
+    )
