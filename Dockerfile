@@ -16,6 +16,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 WATCHCLOCK_HOST=0.0.0.0 SPOOL_DI
 WORKDIR /app
 COPY manage.py ./
 COPY project project
+COPY health health
 COPY dashboard dashboard
 COPY lib lib
 COPY monitors monitors

@@ -39,7 +39,7 @@ install: .venv/.synced ## Create .venv and install what the lock file says
 clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests run
 
 run: .venv/.synced ## Start everything on this machine: engines, web, worker, beat
-	@exec $(BIN)/python -m project.supervisor
+	@exec $(BIN)/python -m project.local.supervisor
 
 test: .venv/.synced clients ## Run all tests on embedded engines
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup

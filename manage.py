@@ -36,7 +36,7 @@ def execute() -> None:
 @contextmanager
 def place_for_stories() -> Iterator[None]:
     """Let `simulate` run also where nothing runs: on the database of `make run`, or else on one of its own."""
-    from project import engines
+    from project.local import engines
 
     known = os.environ.get("DATABASE_URL")
     if known and engines.answers(known):

@@ -31,7 +31,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from project import engines
+from project.local import engines
 
 QUERIES_MAX = 30
 MS_MAX = 300

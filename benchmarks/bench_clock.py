@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from project import engines
+from project.local import engines
 
 if TYPE_CHECKING:
     from clocktasks.clock import ClockTask

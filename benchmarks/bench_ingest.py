@@ -36,7 +36,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress
 
-from project import engines
+from project.local import engines
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = ("ping", "sentry_envelope", "sentry_http", "cronitor", "uptime_kuma", "rest")

@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import heartbeat, housekeeping, metrics, services, telling
+from clocktasks import housekeeping, metrics, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
@@ -93,16 +93,6 @@ def _process(task: ClockTask) -> int:
 def send(task: ClockTask) -> None:
     """Wake a worker for this task."""
     process_clock_task.delay(services.encode_clock_task(task))
-
-
-@shared_task(name="clocktasks.tasks.send_heartbeat")
-def send_heartbeat() -> int:
-    """Tell HEARTBEAT_URL, if there is one, that the clock is on time; returns how many heartbeats were sent."""
-    if not settings.HEARTBEAT_URL:
-        return 0
-    outcome = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
-    metrics.heartbeats.labels(outcome.value).inc()
-    return int(outcome is heartbeat.Outcome.SENT)
 
 
 @shared_task(name="clocktasks.tasks.tell_clock_incidents")

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from clocktasks.health import find_problems
-from project import lookout
+from health import lookout
+from health.problems import find_problems
 
 
 def findings(request: HttpRequest) -> dict[str, Any]:

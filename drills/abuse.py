@@ -57,7 +57,7 @@ from drills.abuse_watch import (
 from drills.stepped import write_step
 from drills.world import World, running_world
 from lib.wallclock import utcnow
-from project import supervisor
+from project.local import children
 
 if TYPE_CHECKING:
     from drills.abuse_inputs import Sender
@@ -121,7 +121,7 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
         innocent, abuser = _make_projects()
         clock = directory / "clock"
         write_step(clock, 0)
-        for name, arguments in supervisor.program_arguments().items():
+        for name, arguments in children.program_arguments().items():
             begin = ["drills.stepped", str(clock)] if name in {"worker", "beat"} else []
             world.start_program(name, [*begin, *arguments])
         with (
@@ -400,7 +400,7 @@ def _kill_with_spool(world: World, record: Record, abuser: "Sender", until: floa
         for kind in (STREAMS["bombs"], STREAMS["sparse crontabs"], STREAMS["refused check-ins"]):
             asyncio.run(_send(world.port, kind(chance, abuser), record))
         if world.web.process is not None:
-            supervisor.end_group(world.web.process.pid, signal.SIGKILL)
+            children.end_group(world.web.process.pid, signal.SIGKILL)
             world.web.process.wait()
     world.live(2.0)
     record.apart.append((since, time.monotonic()))
@@ -420,7 +420,7 @@ def _damage_spool(world: World, record: Record, abuser: "Sender", until: float) 
         for _ in range(4):
             asyncio.run(_send(world.port, spooled(abuser, 100), record))
         if world.web.process is not None:
-            supervisor.end_group(world.web.process.pid, signal.SIGKILL)
+            children.end_group(world.web.process.pid, signal.SIGKILL)
             world.web.process.wait()
         for path in Path(world.variables["SPOOL_DIRECTORY"]).glob("*.spool"):
             record.damaged_pages += _damage(path, world.random)

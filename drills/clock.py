@@ -37,7 +37,7 @@ from rich.table import Table
 from drills.broker import Broker
 from drills.stepped import write_step
 from drills.world import World, fitting_speed, running_world
-from project import supervisor
+from project.local import children
 
 if TYPE_CHECKING:
     from drills.clock_audit import Account, Silence
@@ -73,8 +73,8 @@ class Breaker:
     drill: Drill
     world: World
     broker: Broker
-    workers: list[supervisor.Child]
-    beats: list[supervisor.Child]
+    workers: list[children.Child]
+    beats: list[children.Child]
     clocks: dict[str, Path]
     """By program: the file that says by how many seconds its clock is wrong."""
     count: Counter[str] = field(default_factory=Counter)
@@ -128,7 +128,7 @@ class Breaker:
         """Return real seconds for a time of the installation's clock."""
         return round(self.world.random.uniform(least, most) / self.drill.speed, 2)
 
-    def _freeze(self, program: supervisor.Child) -> None:
+    def _freeze(self, program: children.Child) -> None:
         seconds = self._some_time(30, 150)
         self.world.told(f"{program.name} is frozen for {seconds:g} s")
         with self.world.frozen(program):
@@ -291,7 +291,7 @@ def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> 
 
 def make_breaker(drill: Drill, world: World, directory: Path) -> Breaker:
     """Start workers and beats, of which the first of each has a clock that can be put wrong."""
-    arguments = supervisor.program_arguments()
+    arguments = children.program_arguments()
     clocks = {name: directory / f"{name}-clock" for name in ("worker-1", "beat-1")}
     for path in clocks.values():
         write_step(path, 0)
@@ -347,7 +347,7 @@ def make_jobs(plans: "Sequence[Plan]") -> "tuple[int, str, list[tuple[Plan, Watc
 
 
 def come_to_rest(
-    world: World, broker: Broker, *, beats: list[supervisor.Child], workers: list[supervisor.Child]
+    world: World, broker: Broker, *, beats: list[children.Child], workers: list[children.Child]
 ) -> str | None:
     """Let the clock come to the present, then stop beats and, when nothing is left to do, workers.
 
@@ -388,10 +388,10 @@ def come_to_rest(
     return None
 
 
-def _stop(world: World, programs: list[supervisor.Child]) -> None:
+def _stop(world: World, programs: list[children.Child]) -> None:
     for program in programs:
         world.programs.remove(program)
-    supervisor.stop(programs)
+    children.stop(programs)
 
 
 def wait_until(world: World, is_so: Callable[[], bool]) -> bool:

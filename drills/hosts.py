@@ -29,7 +29,7 @@ from drills.broker import Broker
 from drills.clock import come_to_rest, figure, make_jobs, silences_of, wait_until
 from drills.proxy import Proxy
 from drills.world import World, running_world
-from project import supervisor
+from project.local import children
 
 HOSTS = 3
 JOBS = 300
@@ -50,7 +50,7 @@ class Host:
     """A worker, and its ways to PostgreSQL and the broker."""
 
     name: str
-    worker: supervisor.Child
+    worker: children.Child
     database: Proxy
     broker: Proxy
 
@@ -100,7 +100,7 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
 
         world.told = lambda text: console.print(text, markup=False)
         url = world.postgres.engine.url
-        arguments = supervisor.program_arguments()
+        arguments = children.program_arguments()
         beat = world.start_program("beat", arguments["beat"])
         broker = Broker(world.valkey.engine.url, random.Random(1))  # noqa: S311 - repeatable, and no secret
         world.start_program("delivery", arguments["delivery"])

@@ -35,7 +35,7 @@ from rich.table import Table
 from drills.soak_load import Load
 from drills.soak_plan import COMES_TO, SECONDS, SECONDS_FAST, Habit, Incident, Job, expected_incidents, make_jobs, slots
 from drills.world import World, running_world
-from project import supervisor
+from project.local import children
 
 if TYPE_CHECKING:
     from checkins.messages import Message
@@ -176,7 +176,7 @@ def record_commits(world: World) -> None:
 
 def start_clock(world: World) -> None:
     """Start beat and a worker as `make run` does."""
-    for name, arguments in supervisor.program_arguments().items():
+    for name, arguments in children.program_arguments().items():
         world.start_program(name, arguments)
 
 

@@ -22,7 +22,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from project import engines, supervisor
+from project.local import children, engines
 
 STOP_SECONDS_MAX = 30.0
 BACK_SECONDS_MAX = 180.0
@@ -86,7 +86,7 @@ class World:
 
     postgres: Server
     valkey: Server
-    web: supervisor.Child
+    web: children.Child
     port: int
     variables: dict[str, str]
     random: random.Random
@@ -96,7 +96,7 @@ class World:
     """When a process of the web was killed, and when it answered again."""
     silences: list[Silence] = field(default_factory=list)
     """Every time in which the web was not there, for whatever reason."""
-    programs: list[supervisor.Child] = field(default_factory=list)
+    programs: list[children.Child] = field(default_factory=list)
     """Workers and beats, if there are any."""
     logs: Path = Path("logs")
     told: Callable[[str], None] = print
@@ -115,9 +115,9 @@ class World:
                 return
             time.sleep(min(WATCH_SECONDS, left))
 
-    def start_program(self, name: str, arguments: list[str], **variables: str) -> supervisor.Child:
+    def start_program(self, name: str, arguments: list[str], **variables: str) -> children.Child:
         """Start a worker or a beat that lives as long as the world, and is started again when it ends."""
-        child = supervisor.program_child(name, arguments, self.variables | variables, self.logs)
+        child = children.program_child(name, arguments, self.variables | variables, self.logs)
         # The waits of the supervisor grow with each end: a drill kills more often than anything breaks.
         child.restart_seconds = (RESTART_SECONDS,)
         child.launch()
@@ -157,25 +157,25 @@ class World:
 
     # --- faults ---
 
-    def kill(self, *programs: supervisor.Child) -> None:
+    def kill(self, *programs: children.Child) -> None:
         """Kill programs with all their processes at once, as when a host dies. Whoever lets time pass revives them."""
         self.told("kill -9 of " + " and ".join(program.name for program in programs))
         for program in programs:
             if program.process is not None:
-                supervisor.end_group(program.process.pid, signal.SIGKILL)
+                children.end_group(program.process.pid, signal.SIGKILL)
                 program.process.wait()
 
     @contextlib.contextmanager
-    def frozen(self, *programs: supervisor.Child) -> Iterator[None]:
+    def frozen(self, *programs: children.Child) -> Iterator[None]:
         """Stop programs with all their processes for a while, as on a host that swaps or whose machine is moved."""
         stopped = [program.process.pid for program in programs if program.process is not None]
         for pid in stopped:
-            supervisor.end_group(pid, signal.SIGSTOP)
+            children.end_group(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             for pid in stopped:
-                supervisor.end_group(pid, signal.SIGCONT)
+                children.end_group(pid, signal.SIGCONT)
 
     def restart_postgres(self) -> None:
         """Stop PostgreSQL in an orderly way, or as a crash does, and start it again at once."""
@@ -256,7 +256,7 @@ class World:
             self.web.process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.web.process.wait(STOP_SECONDS_MAX)
-        supervisor.end_group(self.web.process.pid, signal.SIGKILL)
+        children.end_group(self.web.process.pid, signal.SIGKILL)
         self.web.process.wait()
         gone = time.monotonic()
         self.live(seconds)
@@ -357,7 +357,7 @@ def fitting_speed(fastest: float) -> float:
     }
     arguments = [sys.executable, "-c", "import project.asgi"]
     started = time.monotonic()
-    subprocess.run(arguments, cwd=supervisor.BASE_DIR, env=os.environ | nowhere, check=True, capture_output=True)
+    subprocess.run(arguments, cwd=children.BASE_DIR, env=os.environ | nowhere, check=True, capture_output=True)
     return round(fastest * min(1.0, IMPORT_SECONDS_USUAL / (time.monotonic() - started)), 1)
 
 
@@ -407,10 +407,10 @@ def running_world(directory: Path, *, seed: int, speed: float, **variables: str)
             }
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-            cwd=supervisor.BASE_DIR, env=environment, check=True,
+            cwd=children.BASE_DIR, env=environment, check=True,
         )  # fmt: skip
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        web = supervisor.web_child(listener, environment, logs)
+        web = children.web_child(listener, environment, logs)
         web.launch()
         stack.callback(_end, web)
         chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
@@ -429,12 +429,12 @@ def clock_setting(database_url: str, speed: float) -> str:
     return f"{row[0].isoformat()}@{speed:g}"
 
 
-def _end(child: supervisor.Child) -> None:
+def _end(child: children.Child) -> None:
     """End the web or a program as a stop of the service does, and whatever is left of it after that."""
     if child.process is None:
         return
     child.process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.process.wait(STOP_SECONDS_MAX)
-    supervisor.end_group(child.process.pid, signal.SIGKILL)
+    children.end_group(child.process.pid, signal.SIGKILL)
     child.process.wait()

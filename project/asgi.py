@@ -15,9 +15,9 @@ django_application = get_asgi_application()
 from checkins.ingest import Receive, Scope, Send, ingest, is_ingest_path  # noqa: E402
 from checkins.relay import Relay, RelayError  # noqa: E402
 from checkins.spool import find_damage  # noqa: E402
-from clocktasks.health import Intake  # noqa: E402
+from health import lookout, probes  # noqa: E402
+from health.facts import Intake  # noqa: E402
 from lib.wallclock import utcnow  # noqa: E402
-from project import lookout, probes  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

@@ -94,10 +94,10 @@ def watch_beat(**_: Any) -> None:
 
 
 def _say_that_beat_is_alive(**_: Any) -> None:
-    from clocktasks import alive
+    from health import liveness
     from lib.wallclock import utcnow
 
-    alive.say_alive(alive.Kind.BEAT, utcnow())
+    liveness.say_alive(liveness.Kind.BEAT, utcnow())
 
 
 class SayAlive(bootsteps.StartStopStep):
@@ -109,22 +109,22 @@ class SayAlive(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         """Begin, also again after the broker was away: then the timers are gone."""
-        from clocktasks import alive
+        from health import liveness
 
         self._queues = set(parent.app.amqp.queues.consume_from)
         self._say()
         speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
-        parent.timer.call_repeatedly(alive.SAY_SECONDS / speed, self._say)
+        parent.timer.call_repeatedly(liveness.SAY_SECONDS / speed, self._say)
 
     def _say(self) -> None:
-        from clocktasks import alive
+        from health import liveness
         from lib.wallclock import utcnow
 
         now = utcnow()
         if "clock" in self._queues:
-            alive.say_alive(alive.Kind.WORKER, now)
+            liveness.say_alive(liveness.Kind.WORKER, now)
         if "delivery" in self._queues:
-            alive.say_alive(alive.Kind.DELIVERY, now)
+            liveness.say_alive(liveness.Kind.DELIVERY, now)
 
 
 app.steps["consumer"].add(SayAlive)

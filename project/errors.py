@@ -6,7 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template import loader
 from django.views import defaults
 
-from project import lookout, starting
+from health import lookout
+from project import starting
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

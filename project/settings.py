@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "checkins",
     "incidents",
     "clocktasks",
+    "health",
     "dashboard",
 ]
 MIDDLEWARE = [

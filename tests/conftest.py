@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-from project import engines
+from project.local import engines
 
 # The same examples at every run, so that a failure in CI is a failure here. New ones: --hypothesis-profile=default.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

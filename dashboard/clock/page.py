@@ -7,12 +7,13 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
-from clocktasks.health import NODE_SILENT_MAX, Finding, NodeFacts
 from clocktasks.models import ClockIncident
-from clocktasks.overview import Overview
-from clocktasks.timeline import TickRow, legend_of, look_of, plot_of, rows_of
 from dashboard.admin.base import duration
 from dashboard.admin.cells import LABEL_CLASSES, NOTHING, instant, label, link
+from health.clock.overview import Overview
+from health.clock.timeline import TickRow, legend_of, look_of, plot_of, rows_of
+from health.facts import Finding, NodeFacts
+from health.problems import NODE_SILENT_MAX
 
 TICKS_IN_TABLE = 15
 COLUMN_MINUTES = 5

@@ -6,9 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from clocktasks.models import Tick
-from clocktasks.overview import read_overview
 from dashboard.admin.cells import READER_ZONE
 from dashboard.clock.page import clock_context
+from health.clock.overview import read_overview
 from lib.wallclock import utcnow
 
 

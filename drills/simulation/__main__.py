@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from project import engines
+from project.local import engines
 
 DATABASE = "watchclock_simulation"
 console = Console(stderr=True)

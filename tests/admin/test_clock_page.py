@@ -12,9 +12,9 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from clocktasks import alive
-from clocktasks.management.commands import clock as command
-from clocktasks.timeline import Look, TickRow, legend_of, plot_of, rows_of
+from health import liveness
+from health.clock.timeline import Look, TickRow, legend_of, plot_of, rows_of
+from health.management.commands import clock as command
 from tests import factories
 from tests.factories import NOW
 
@@ -47,8 +47,8 @@ def clock(now):
         for kind in ("missed", "timeout", "unknown"):
             factories.ShardClockFactory(shard=shard, kind=kind, position=NOW)
     factories.IngestNodeFactory(seen_at=now, pid=12)
-    for kind in alive.Kind:
-        alive.say_alive(kind, now)
+    for kind in liveness.Kind:
+        liveness.say_alive(kind, now)
 
 
 def ask(*arguments):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from project.engines import free_port
+from project.local.engines import free_port
 from tests.clients.web_server import PATIENCE_SECONDS
 from tests.docs.pages import DOCS, blocks
 

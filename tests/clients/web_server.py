@@ -19,7 +19,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from project.supervisor import BASE_DIR, manage, start_python
+from project.local.children import BASE_DIR, start_python
+from project.local.supervisor import manage
 from tests.e2e.waiting import wait_until
 
 CLIENTS = Path(__file__).parent

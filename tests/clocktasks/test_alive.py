@@ -3,7 +3,7 @@
 import pytest
 from django.conf import settings
 
-from clocktasks.alive import KEY, Kind, last_heard, say_alive
+from health.liveness import KEY, Kind, last_heard, say_alive
 from lib import valkey
 from tests.factories import NOW
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from clocktasks.health import (
+from health.facts import Facts, Held, Intake, NodeFacts, Outage, Part, Rows, TickFacts
+from health.problems import (
     FINISH_MAX,
     HEARD_MAX,
     LAG_MAX,
@@ -13,14 +14,6 @@ from clocktasks.health import (
     NODE_SILENT_MAX,
     OUTBOX_WAIT_MAX,
     SPOOL_FREE_BYTES_MIN,
-    Facts,
-    Held,
-    Intake,
-    NodeFacts,
-    Outage,
-    Part,
-    Rows,
-    TickFacts,
     find_problems,
     is_on_time,
 )

@@ -13,10 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from django.conf import settings
 
-from clocktasks import heartbeat, tasks
-from clocktasks.heartbeat import Outcome, send_if_on_time
-from project.engines import free_port
-from project.supervisor import BASE_DIR
+from health import heartbeat, tasks
+from health.heartbeat import Outcome, send_if_on_time
+from project.local.children import BASE_DIR
+from project.local.engines import free_port
 from tests.clients.web_server import WebServer, client_environment, running_web_server
 from tests.factories import NOW, MessageFactory, TickFactory
 
@@ -119,10 +119,11 @@ WORK = """
 import sys
 import django
 django.setup()
-from clocktasks import tasks
+from clocktasks.tasks import tick
+from health.tasks import send_heartbeat
 if "tick" in sys.argv:
-    tasks.tick()
-print(tasks.send_heartbeat())
+    tick()
+print(send_heartbeat())
 """
 
 

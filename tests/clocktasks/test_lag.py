@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from clocktasks.health import Facts, NodeFacts, Outage, Part, Rows, TickFacts
-from clocktasks.lag import TICK_MAX, Standing, Suspicion, explain
 from clocktasks.volume import VolumeDecision
+from health.clock.lag import TICK_MAX, Standing, Suspicion, explain
+from health.facts import Facts, NodeFacts, Outage, Part, Rows, TickFacts
 from tests.factories import NOW
 
 SECOND = timedelta(seconds=1)

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from clocktasks.observing import COUNTED_MAX, DUE_SQL, read_figures, read_rows
+from health.queries import COUNTED_MAX, DUE_SQL, read_figures, read_rows
 from tests.factories import (
     NOW,
     ClockIncidentFactory,

@@ -8,10 +8,11 @@ from django.urls import reverse
 
 from checkins.models import CheckIn
 from checkins.services import receive
-from clocktasks.health import Facts, find_problems
 from clocktasks.ledger import write_ticks
-from clocktasks.observing import read_rows
 from clocktasks.services import apply_ticks
+from health.facts import Facts
+from health.problems import find_problems
+from health.queries import read_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import Schedule, ScheduleType, describe, read_schedule, why_unreadable, zone_to_show
 from monitors.services import update_monitor

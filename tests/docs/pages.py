@@ -4,7 +4,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 DOCS = BASE_DIR / "docs"
 BESIDE_CODE = [BASE_DIR / room / "README.md" for room in ("benchmarks", "drills")]

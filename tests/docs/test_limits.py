@@ -15,7 +15,7 @@ from checkins.protocols.sentry import ITEM_HEADER_BYTES_MAX
 from checkins.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
 from checkins.room import SMALL_BYTES_MAX, SMALL_SHARE, TINY_BYTES_MAX
 from checkins.spool import GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
-from clocktasks.health import SPOOL_FREE_BYTES_MIN
+from health.problems import SPOOL_FREE_BYTES_MIN
 from incidents.attempts import ATTEMPTS_MAX, REFUSALS_MAX
 from incidents.delivery import RUN_SECONDS_MAX
 from incidents.notifiers.email import SECONDS_MAX

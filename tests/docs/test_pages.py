@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 from tests.docs.pages import DOCS, PAGES, anchors, blocks, name, prose, text
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from drills.abuse_inputs import STREAMS, Sender
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 

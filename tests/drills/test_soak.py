@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from drills.soak_plan import Habit, Incident, Job, expected_incidents, make_jobs, slots
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 CHANCE = random.Random(1)  # noqa: S311 - repeatable, and no secret
 

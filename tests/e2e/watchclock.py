@@ -19,8 +19,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from lib.wallclock import utcnow
-from project.engines import free_port
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
+from project.local.engines import free_port
 from tests.e2e.waiting import wait_until
 
 CLIENTS = Path(__file__).parent / "clients"
@@ -189,7 +189,7 @@ def running_watchclock(directory: Path, **variables: str) -> Iterator[Watchclock
     home, output = directory / "data", directory / "supervisor.log"
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "project.supervisor"],
+            [sys.executable, "-m", "project.local.supervisor"],
             cwd=BASE_DIR,
             env=own_environment(
                 WATCHCLOCK_HOME=str(home),

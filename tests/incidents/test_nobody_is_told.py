@@ -3,10 +3,11 @@
 import pytest
 from django.urls import reverse
 
-from clocktasks.health import Facts, find_problems
+from health.facts import Facts
+from health.problems import find_problems
 from incidents.addressees import NOBODY_WAS_TOLD, recipients, why_nobody
 from incidents.checks import check_somebody_is_told
-from project.supervisor import who_is_told
+from project.local.supervisor import who_is_told
 from tests.factories import NOW, NotificationFactory
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from clocktasks.health import Rows, find_problems
-from project import lookout
+from health import lookout
+from health.facts import Rows
+from health.problems import find_problems
 from tests.factories import NOW, MonitorFactory
 from tests.project.test_probes import DATABASE_AWAY, WELL, Seen
 

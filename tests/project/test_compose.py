@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 TEXT = (BASE_DIR / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)

@@ -2,7 +2,7 @@ import json
 import re
 import tomllib
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 REASONS = (BASE_DIR / "docs" / "explanation" / "dependencies.md").read_text()
 CLIENTS = BASE_DIR / "tests" / "clients"

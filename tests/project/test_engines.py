@@ -7,8 +7,8 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from project import engines
-from project.supervisor import end_leftovers
+from project.local import engines
+from project.local.home import end_leftovers
 
 
 @pytest.mark.django_db

@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
-from project import logs, lookout
+from health import lookout
+from project import logs
 from tests.project.test_probes import DATABASE_AWAY, Seen
 
 

@@ -13,14 +13,15 @@ from django.conf import settings
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from clocktasks import alive
-from clocktasks.health import Facts, Intake, find_problems
 from clocktasks.models import Tick
+from health import liveness, lookout
+from health.facts import Facts, Intake
+from health.lookout import STALE_SECONDS, Lookout
+from health.problems import find_problems
 from lib import valkey
-from project import engines, lookout
 from project.celery import app
-from project.engines import free_port
-from project.lookout import STALE_SECONDS, Lookout
+from project.local import engines
+from project.local.engines import free_port
 from tests.factories import NOW, TickFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,13 +48,13 @@ def clock() -> Clock:
 def looking(clock, transactional_db) -> Iterator[Lookout]:
     """A lookout with its thread, and nobody heard of yet."""
     valkey.valkey.cache_clear()
-    valkey.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
+    valkey.valkey().delete(liveness.KEY, "clock", "housekeeping", "delivery", "notifications")
     started = Lookout(intake=lambda: INTAKE, utcnow=clock)
     yield started
     started.stop()
     started._thread.shutdown(wait=True)
     valkey.valkey.cache_clear()
-    valkey.valkey().delete(alive.KEY, "clock", "housekeeping", "delivery", "notifications")
+    valkey.valkey().delete(liveness.KEY, "clock", "housekeeping", "delivery", "notifications")
 
 
 def look(looking: Lookout) -> Facts:
@@ -92,10 +93,10 @@ def test_a_valkey_without_memory_is_the_reason_and_not_that_no_worker_runs(looki
 def test_it_sees_rows_processes_and_queues(looking, settings):
     settings.ALERT_EMAIL_TO = ["oncall@example.com"]
     TickFactory(at=NOW)
-    alive.say_alive(alive.Kind.BEAT, NOW - MINUTE, host="a")
-    alive.say_alive(alive.Kind.BEAT, NOW, host="b")
-    alive.say_alive(alive.Kind.WORKER, NOW, host="a")
-    alive.say_alive(alive.Kind.DELIVERY, NOW, host="a")
+    liveness.say_alive(liveness.Kind.BEAT, NOW - MINUTE, host="a")
+    liveness.say_alive(liveness.Kind.BEAT, NOW, host="b")
+    liveness.say_alive(liveness.Kind.WORKER, NOW, host="a")
+    liveness.say_alive(liveness.Kind.DELIVERY, NOW, host="a")
 
     facts = look(looking)
 

@@ -10,11 +10,11 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from clocktasks.health import Facts, Held, Intake, NodeFacts, Outage, Rows, TickFacts
-from clocktasks.observing import Figures
+from health.facts import Facts, Held, Intake, NodeFacts, Outage, Rows, TickFacts
+from health.metrics import GAUGES, render
+from health.queries import Figures
 from lib.metrics import METERS
-from project.metrics import GAUGES, render
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 from tests.docs.pages import DOCS, code, section, tables
 from tests.factories import NOW
 

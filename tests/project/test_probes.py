@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from clocktasks.health import Facts, Intake, Outage, Rows, TickFacts
-from clocktasks.observing import Figures
-from project.lookout import Lookout
-from project.probes import PATHS, answer_probe
+from health.facts import Facts, Intake, Outage, Rows, TickFacts
+from health.lookout import Lookout
+from health.probes import PATHS, answer_probe
+from health.queries import Figures
 from tests.factories import NOW
 
 ROWS = Rows(newest=TickFacts(NOW, NOW, NOW, NOW), newest_finished_at=NOW)

@@ -8,7 +8,7 @@ from django.test import Client
 
 from clocktasks.volume import VolumeRules
 from project import env
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 from tests.checkins.web import IngestClient
 
 PRODUCTION = {

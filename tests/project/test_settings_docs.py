@@ -1,11 +1,11 @@
 import re
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 
 REFERENCE = BASE_DIR / "docs" / "reference" / "settings.md"
 SOURCES = [
     path
-    for package in ("project", "dashboard", "lib", "monitors", "incidents", "checkins", "clocktasks")
+    for package in ("project", "health", "dashboard", "lib", "monitors", "incidents", "checkins", "clocktasks")
     for path in (BASE_DIR / package).rglob("*.py")
 ]
 READ = re.compile(r'(?:environment\.\w+|os\.environ\.get|os\.getenv|_?env(?:\.\w+)?)\(\s*"([A-Z][A-Z_]+)"')

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
 from project.version import VERSION
 
 NO_HOST = "no-such-host.invalid"

@@ -22,8 +22,8 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
-from project.engines import free_port
-from project.supervisor import BASE_DIR
+from project.local.children import BASE_DIR
+from project.local.engines import free_port
 
 # One worker runs them all and starts the shared instance once.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
@@ -59,7 +59,7 @@ def supervise(home: Path, *, port: int, **variables: str) -> Supervisor:
     output = home.parent / f"{home.name}.{uuid.uuid4().hex}.output"  # One home may be started more than once.
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "project.supervisor"],
+            [sys.executable, "-m", "project.local.supervisor"],
             cwd=BASE_DIR,
             env=environment | {"WATCHCLOCK_HOME": str(home), "WATCHCLOCK_PORT": str(port)} | variables,
             stdin=subprocess.DEVNULL,

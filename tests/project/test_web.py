@@ -19,8 +19,8 @@ import psutil
 import pytest
 import urllib3
 
-from project.engines import free_port
-from project.supervisor import BASE_DIR, Child, web_child
+from project.local.children import BASE_DIR, Child, web_child
+from project.local.engines import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
 

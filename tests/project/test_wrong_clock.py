@@ -14,11 +14,12 @@ from checkins.models import ProcessingError
 from checkins.partitions import FUTURE_MAX, existing_partitions, of_day
 from clocktasks import setback
 from clocktasks import tasks as clock_tasks
-from clocktasks.health import Facts, Part, find_problems
 from clocktasks.models import Tick
-from clocktasks.observing import read_rows
 from clocktasks.services import advance_ledger
 from clocktasks.setback import take_back_future
+from health.facts import Facts, Part
+from health.problems import find_problems
+from health.queries import read_rows
 from incidents.models import Incident
 from monitors import pruning
 from tests import factories

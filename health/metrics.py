@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 import checkins.metrics  # noqa: F401
 import clocktasks.metrics  # noqa: F401
 import incidents.metrics  # noqa: F401
-from clocktasks.health import Facts, Rows, find_problems
-from clocktasks.observing import Figures
+from health.facts import Facts, Rows
+from health.problems import find_problems
+from health.queries import Figures
 from lib.metrics import summed_up
 
 

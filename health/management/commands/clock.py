@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from clocktasks.health import Finding
-from clocktasks.overview import Overview, read_overview
-from clocktasks.timeline import look_of, rows_of
-from dashboard.admin.base import duration
+from health.clock.overview import Overview, read_overview
+from health.clock.timeline import look_of, rows_of
+from health.facts import Finding
+from lib.durations import duration
 from lib.wallclock import utcnow
 
 TICKS_SHOWN = 5

@@ -4,7 +4,7 @@
                                                                         <-  beat says that a minute has passed
 
 The clock is where the last shard is. What keeps it there is what the oldest minute waits for that is not applied;
-what newer minutes wait for comes after that. It is built on the facts of `clocktasks.health`, whose findings say
+what newer minutes wait for comes after that. It is built on the facts of `health.problems`, whose findings say
 whether anything is wrong; this says why the clock stands where it stands, also when all is as it should be.
 """
 
@@ -13,18 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from clocktasks.clock import MINUTE, whole_minute
-from clocktasks.health import (
-    HEARD_MAX,
-    NODE_SILENT_MAX,
-    Facts,
-    Finding,
-    NodeFacts,
-    Part,
-    Rows,
-    find_clock_incident,
-    find_problems,
-)
 from clocktasks.volume import VolumeDecision
+from health.facts import Facts, Finding, NodeFacts, Part, Rows
+from health.problems import HEARD_MAX, NODE_SILENT_MAX, find_clock_incident, find_problems
 
 SECOND = timedelta(seconds=1)
 TICK_MAX = timedelta(seconds=14)
@@ -32,7 +23,7 @@ TICK_MAX = timedelta(seconds=14)
 NAMED_MAX = 5
 """Nodes or shards that are named one by one; the tables below have all of them."""
 BEFORE_THE_CLOCK = {Part.POSTGRES, Part.MIGRATIONS, Part.VALKEY, Part.BROKER, Part.BEAT, Part.WORKER}
-"""What everything else waits for, as `clocktasks.health` finds it."""
+"""What everything else waits for, as `health.problems` finds it."""
 
 
 @dataclass(frozen=True, slots=True)

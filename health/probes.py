@@ -20,10 +20,11 @@ from django.conf import settings
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from checkins.ingest import Scope, Send
-from clocktasks.health import Facts, find_problems
+from health.facts import Facts
+from health.lookout import Lookout
+from health.metrics import render
+from health.problems import find_problems
 from lib.wallclock import utcnow
-from project.lookout import Lookout
-from project.metrics import render
 
 PATHS = frozenset({"/healthz", "/readyz", "/readyz/all", "/metrics"})
 JSON = "application/json"

@@ -1,6 +1,6 @@
 """What the database says about the clock, the ingest and the outbox: a few short statements by index (shell).
 
-`read_rows` is what findings are made of (`clocktasks.health`), `read_figures` what only the metrics want to know
+`read_rows` is what findings are made of (`health.problems`), `read_figures` what only the metrics want to know
 besides. Neither locks anything or grows with what is watched. Whoever calls bounds them with a statement_timeout.
 """
 
@@ -14,8 +14,8 @@ from django.db.models import Count, QuerySet, Sum
 
 from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
-from clocktasks.health import Held, NodeFacts, Rows, TickFacts
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
+from health.facts import Held, NodeFacts, Rows, TickFacts
 from incidents.models import Message, Notification
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment

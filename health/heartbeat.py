@@ -13,8 +13,9 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from clocktasks.health import Facts, find_problems, is_on_time
-from clocktasks.observing import read_rows
+from health.facts import Facts
+from health.problems import find_problems, is_on_time
+from health.queries import read_rows
 
 logger = logging.getLogger(__name__)
 

@@ -20,18 +20,18 @@ from typing import Any, TypeVar
 
 import django.db
 import redis
+from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from kombu.exceptions import KombuError
 
-from clocktasks import alive
-from clocktasks.health import Facts, Intake, Outage, Rows
-from clocktasks.observing import Figures, read_figures, read_rows
+from health import liveness
+from health.facts import Facts, Intake, Outage, Rows
+from health.queries import Figures, read_figures, read_rows
 from incidents.addressees import why_nobody
 from lib.metrics import stored
-from project.celery import app as celery
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +114,9 @@ class Lookout:
         if self._missing_migrations:
             facts = replace(facts, missing_migrations=self._missing_migrations)
         try:
-            alive.check_writable(now)
+            liveness.check_writable(now)
             heard: dict[str, datetime] = {}
-            for (kind, _), at in alive.last_heard().items():
+            for (kind, _), at in liveness.last_heard().items():
                 heard[kind.value] = max(at, heard.get(kind.value, at))
             facts = replace(facts, heard=heard)
         except redis.RedisError as error:
@@ -156,7 +156,7 @@ class Lookout:
     def _ask_broker(self) -> tuple[dict[str, int], str | None]:
         """Return how many messages wait in each queue, whatever broker it is, or what is wrong."""
         if self._broker is None:
-            self._broker = celery.connection_for_read(
+            self._broker = current_app.connection_for_read(
                 connect_timeout=BROKER_SECONDS_MAX,
                 transport_options={
                     **settings.CELERY_BROKER_TRANSPORT_OPTIONS,

@@ -8,14 +8,14 @@ import redis
 from django.conf import settings
 
 from checkins.models import IngestNode
-from clocktasks import alive
 from clocktasks.clock import MINUTE
-from clocktasks.health import Facts, NodeFacts, Outage, Rows
-from clocktasks.lag import Answer, Standing, Suspicion, explain
 from clocktasks.models import ClockIncident, ShardClock, Tick
-from clocktasks.observing import read_rows
-from clocktasks.timeline import ROW_MINUTES, ROWS, TickRow
 from clocktasks.volume import VolumeDecision, VolumeRules
+from health import liveness
+from health.clock.lag import Answer, Standing, Suspicion, explain
+from health.clock.timeline import ROW_MINUTES, ROWS, TickRow
+from health.facts import Facts, NodeFacts, Outage, Rows
+from health.queries import read_rows
 
 TICKS_SHOWN = ROW_MINUTES * ROWS
 NODES_LEFT_FOR = timedelta(hours=1)
@@ -90,7 +90,7 @@ def _with_signs_of_life(facts: Facts) -> Facts:
     """Add when beat and workers were last heard of, on whatever host."""
     heard: dict[str, datetime] = {}
     try:
-        for (kind, _), at in alive.last_heard().items():
+        for (kind, _), at in liveness.last_heard().items():
             heard[kind.value] = max(at, heard.get(kind.value, at))
     except redis.RedisError as error:
         return replace(facts, valkey=Outage(facts.now, str(error)))

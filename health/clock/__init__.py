@@ -1,0 +1,1 @@
+"""How the clock is: how late and why, minute by minute."""

@@ -1,0 +1,1 @@
+"""`make run`: everything on this machine, with engines of its own."""

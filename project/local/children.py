@@ -1,0 +1,210 @@
+"""The processes of `make run`: how each is started, revived and ended."""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from project.local import engines
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+
+STOP_SECONDS_MAX = 5.0
+"""How long web, worker and beat may finish what they do. Killing them after that loses nothing (P1, P3)."""
+
+
+ENGINE_STOP_SECONDS_MAX = 3.0
+"""How long the engines may take after that. All in all a stop takes under 10 s."""
+
+
+RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)
+"""Waits before the first, second, ... restart in a row; a child that has run for a minute starts again at the front."""
+
+
+WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
+"""Clients wait meanwhile, and few of them for long: at once a few times, and never seldom."""
+
+
+STEADY_SECONDS = 60.0
+
+
+@dataclass
+class Child:
+    """A process that is kept running.
+
+    `process` is None before the first start and between an end and the restart that `restart_at` (monotonic) waits for.
+    """
+
+    name: str
+    start: Callable[[], "subprocess.Popen[bytes]"]
+    log: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    restart_seconds: tuple[float, ...] = RESTART_SECONDS
+    process: "subprocess.Popen[bytes] | None" = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    restarts_in_a_row: int = 0
+    created: float = 0.0
+
+    def launch(self) -> None:
+        """Start the process."""
+        self.process = self.start()
+        self.started_at = time.monotonic()
+        self.created = psutil.Process(self.process.pid).create_time()
+
+    def revive(self) -> bool:
+        """Notice an ended process and start it again when its wait is over. Returns whether the pid has changed."""
+        if self.process is not None:
+            exit_code = self.process.poll()
+            if exit_code is None:
+                return False
+            end_group(self.process.pid, signal.SIGKILL)  # Its own children would hold on to port or database.
+            now = time.monotonic()
+            if now - self.started_at > STEADY_SECONDS:
+                self.restarts_in_a_row = 0
+            wait = self.restart_seconds[min(self.restarts_in_a_row, len(self.restart_seconds) - 1)]
+            self.restarts_in_a_row += 1
+            self.restart_at = now + wait
+            self.process = None
+            say(f"{self.name} ended ({describe_exit(exit_code)}); restarting it in {wait:g} s. Its log: {self.log}")
+            return True
+        if time.monotonic() < self.restart_at:
+            return False
+        try:
+            self.launch()
+        except OSError as error:  # No room for its log, no memory for another process: that may pass.
+            wait = self.restart_seconds[-1]
+            self.restart_at = time.monotonic() + wait
+            say(f"{self.name} cannot be started: {explain_os_error(error)}; trying again in {wait:g} s.")
+            return False
+        say(f"{self.name} restarted.")
+        return True
+
+
+def program_arguments() -> dict[str, list[str]]:
+    """What to run besides the engines and the web: name and arguments to Python."""
+    return {
+        "worker": [
+            *("celery", "-A", "project", "worker", "--queues", "clock,housekeeping,notifications"),
+            # One worker has nobody to gossip or mingle with; both cost a second at the start.
+            *("--concurrency", "2", "--loglevel", "INFO"),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ],
+        # Apart from the clock, so that no mail server can keep it waiting.
+        "delivery": [
+            *("celery", "-A", "project", "worker", "--queues", "delivery", "--concurrency", "1"),
+            *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+            *("--hostname", "delivery@%h"),
+        ],
+        "beat": [
+            *("celery", "-A", "project", "beat", "--loglevel", "INFO", "--pidfile="),
+        ],
+    }
+
+
+def program_child(name: str, arguments: list[str], variables: dict[str, str], logs: Path) -> Child:
+    """A child that runs a Celery program, which hears SIGTERM and then waits for its broker.
+
+    The broker has died with the same supervisor, so SIGKILL is what a program gets then. Nothing is lost: its work is
+    in rows.
+    """
+    log = logs / f"{name}.log"
+    return Child(name=name, log=log, start=lambda: start_python(arguments, variables, log, last_signal=signal.SIGKILL))
+
+
+def web_child(listener: socket.socket, variables: dict[str, str], logs: Path) -> Child:
+    """A child that serves `listener`. It passes the signal of our death on to its own workers."""
+    log = logs / "web.log"
+    fd = listener.fileno()
+
+    def start() -> "subprocess.Popen[bytes]":
+        return start_python(
+            ["project.web", "--fd", str(fd)], variables, log, last_signal=signal.SIGTERM, kept_files=(fd,)
+        )
+
+    return Child(name="web", start=start, log=log, restart_seconds=WEB_RESTART_SECONDS)
+
+
+def start_python(
+    arguments: list[str],
+    variables: dict[str, str],
+    log: Path,
+    *,
+    last_signal: signal.Signals,
+    kept_files: tuple[int, ...] = (),
+) -> "subprocess.Popen[bytes]":
+    """Run a Python module that gets `last_signal` when the supervisor dies, and keeps only these of its open files."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=BASE_DIR,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=kept_files,
+            preexec_fn=lambda: engines.die_with_parent(last_signal),
+        )
+
+
+def engine_child(engine: engines.Engine, logs: Path) -> Child:
+    """A child that runs an embedded engine."""
+    log = logs / f"{engine.name}.log"
+    return Child(name=engine.name, start=lambda: engine.start(log), log=log, stop_signal=engine.stop_signal)
+
+
+def stop(children: list[Child]) -> None:
+    """Stop beat, worker and web together, then the engines that they use. What does not stop in time is killed."""
+    engine_names = {"postgres", "valkey"}
+    for part, seconds in (
+        ([child for child in children if child.name not in engine_names], STOP_SECONDS_MAX),
+        ([child for child in children if child.name in engine_names], ENGINE_STOP_SECONDS_MAX),
+    ):
+        running = [(child, child.process) for child in part if child.process is not None]
+        for child, process in running:
+            if process.poll() is None:
+                process.send_signal(child.stop_signal)
+        deadline = time.monotonic() + seconds
+        for child, process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                say(f"{child.name} does not stop; killing it.")
+            end_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def end_group(leader_pid: int, number: signal.Signals) -> None:
+    """Signal what is left of a child's process group, if anything is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader_pid, number)
+
+
+def explain_os_error(error: OSError) -> str:
+    """The system's words, and what to do if the disk is full."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return f"{error.strerror}. Make room on the disk; check-ins are refused with 503 meanwhile if they need it"
+    return str(error.strerror or error)
+
+
+def describe_exit(exit_code: int) -> str:
+    """`exit code 3`, or the name of the signal that ended it."""
+    return f"exit code {exit_code}" if exit_code >= 0 else signal.Signals(-exit_code).name
+
+
+def say(text: str, *, file: Any = None) -> None:
+    """Write to the terminal, at once even through a pipe. A closed one, or a full disk, is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(text, file=file, flush=True)

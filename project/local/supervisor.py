@@ -1,0 +1,242 @@
+"""`make run`: a whole Watchclock on one machine, started by one command and stopped by Ctrl-C.
+
+Starts the embedded engines, migrates, makes the first account and project, then keeps web, worker and beat running:
+
+    lock -> leftovers -> port -> engines -> bootstrap -> web, worker, beat -> watch until a signal -> stop all
+
+The port is opened here, once, and handed to the web: while no web runs, connections wait instead of being refused.
+SIGHUP to the web's process (its pid is in instance.json) puts new code into service without losing a connection; SIGHUP
+to the supervisor means that its terminal is gone, and stops everything.
+
+What it needs to remember is in the data directory (`.watchclock/`, or WATCHCLOCK_HOME):
+
+    instance.json   how to reach this Watchclock, for scripts (0600: it holds a password)
+    environment     the settings of its processes, which manage.py reads so that commands work on this instance (0600)
+    secret_key      made on the first start (0600)
+    lock            held while a supervisor runs; the kernel lets go of it whatever happens to the supervisor
+    logs/           the output of every process
+    postgres/, valkey/, spool/  what the processes keep
+
+Every child leads a process group of its own, so that Ctrl-C reaches only the supervisor, which then stops them in
+order, and so that what a killed child left behind can be ended with it. Children die with the supervisor, even if it is
+killed.
+"""
+
+import contextlib
+import errno
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from project import env
+from project.local import engines
+from project.local.children import (
+    BASE_DIR,
+    Child,
+    engine_child,
+    explain_os_error,
+    program_arguments,
+    program_child,
+    say,
+    stop,
+    web_child,
+)
+from project.local.home import (
+    HOST,
+    CannotStartError,
+    child_environment,
+    describe_instance,
+    end_leftovers,
+    locked,
+    make_home,
+    read_instance,
+    write_instance,
+)
+
+WATCH_SECONDS = 0.2
+BACKLOG_CONNECTIONS = 4096
+"""How many may wait for the web; it asks for as many as it wants when it comes."""
+WRITE_AGAIN_SECONDS = 10.0
+"""How often an instance.json that could not be written is tried again."""
+WEB_ALONE_SECONDS_MAX = 15.0
+"""Worker and beat start when the web answers, so that check-ins are taken soonest, but wait no longer than this."""
+
+
+def main() -> int:
+    """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start."""
+    signals = Signals()
+    try:
+        home = Path(env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
+        port = env.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+        make_home(home)
+        with locked(home):
+            end_leftovers(home)
+            with open_port(port) as listener:
+                run(home, listener, signals)
+    except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
+        say(f"Watchclock cannot start: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        say(f"Watchclock cannot start: {explain_os_error(error)}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Signals:
+    """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that a stop happens between two steps and never inside one."""
+
+    def __init__(self) -> None:
+        self.stop_asked = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self.stop_asked = True
+
+
+def run(home: Path, listener: socket.socket, signals: Signals) -> None:
+    """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
+    port = int(listener.getsockname()[1])
+    logs = home / "logs"
+    logs.mkdir(exist_ok=True, mode=0o700)
+    children: list[Child] = []
+    instance: dict[str, Any] = read_instance(home)
+    try:
+        say("Starting PostgreSQL and Valkey ...")
+        postgres = engines.prepare_postgres(home / "postgres", port=engines.free_port())
+        valkey = engines.prepare_valkey(home / "valkey", port=engines.free_port())
+        for engine in (postgres, valkey):
+            children.append(engine_child(engine, logs))
+            children[-1].launch()
+        for engine, child in zip((postgres, valkey), children, strict=True):
+            assert child.process is not None
+            engines.wait_until_ready(engine, child.process, child.log)
+        variables = child_environment(home, port, database_url=postgres.url, redis_url=valkey.url)
+        say("Bringing the database up to date ...")
+        account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
+        instance = describe_instance(port, account, instance)
+        web = web_child(listener, variables, logs)
+        others = [program_child(name, arguments, variables, logs) for name, arguments in program_arguments().items()]
+        children.append(web)
+        web.launch()
+        write_instance(home, instance, children)
+        greeted = unwritten = False
+        write_again_at = 0.0
+        web_started_at = time.monotonic()
+        while not signals.stop_asked:
+            changed = [child for child in children if child.revive()]
+            answers = greeted or web_answers(port)
+            if others and (answers or time.monotonic() - web_started_at > WEB_ALONE_SECONDS_MAX):
+                for child in others:
+                    child.launch()
+                children += others
+                changed, others = others, []
+            unwritten = unwritten or bool(changed)
+            if unwritten and time.monotonic() >= write_again_at:
+                try:
+                    write_instance(home, instance, children)
+                    unwritten = False
+                except OSError as error:
+                    # It goes on without: only scripts, and the next start after a kill, read the file.
+                    write_again_at = time.monotonic() + WRITE_AGAIN_SECONDS
+                    say(f"{home / 'instance.json'} cannot be written: {explain_os_error(error)}.")
+            if answers and not greeted:
+                greeted = True
+                greet(instance, logs, told=who_is_told(variables))
+            time.sleep(WATCH_SECONDS)
+    finally:
+        if children:
+            say("Stopping ...")
+        listener.close()  # Whoever comes now is refused at once, and does not wait for a web that will not come.
+        stop(children)
+        if "base_url" in instance:
+            with contextlib.suppress(OSError):
+                write_instance(home, instance, [])
+            say("Stopped. The data stay in " + str(home))
+
+
+def open_port(port: int) -> socket.socket:
+    """A listening socket. Raises `CannotStartError` with a way out if something listens on the port already."""
+    try:
+        return socket.create_server((HOST, port), backlog=BACKLOG_CONNECTIONS)
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise CannotStartError(
+            f"port {port} {reason}. Choose another: make run WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
+        ) from None
+
+
+def manage(arguments: list[str], variables: dict[str, str], log: Path) -> str:
+    """Run a management command to its end and return its output. Raises `CannotStartError` if it fails."""
+    outcome = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=BASE_DIR,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C waits for it: half a migration helps nobody.
+    )
+    log.write_text(outcome.stderr)
+    if outcome.returncode:
+        raise CannotStartError(f"manage.py {arguments[0]} failed:\n{outcome.stdout}{outcome.stderr}")
+    return outcome.stdout
+
+
+def web_answers(port: int) -> bool:
+    """Whether the web process answers requests."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def who_is_told(variables: Mapping[str, str]) -> str:
+    """Say who is told of incidents, or that nobody is and what to do about it: `incidents.addressees`, from outside."""
+    addresses = [word.strip() for word in variables.get("ALERT_EMAIL_TO", "").split(",") if word.strip()]
+    if addresses and not variables.get("EMAIL_URL", "consolemail://").startswith("consolemail:"):
+        return ", ".join(addresses)
+    missing = "ALERT_EMAIL_TO is empty" if not addresses else "EMAIL_URL names no mail server"
+    return f"NOBODY is told of incidents: {missing}. See docs/how-to/be-told.md"
+
+
+def greet(instance: dict[str, Any], logs: Path, *, told: str) -> None:
+    """Tell where everything is, with a check-in to try."""
+    body = '{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
+    say(f"""
+Watchclock is running.
+
+  Admin     {instance["admin_url"]}
+  Login     {instance["admin_user"]}
+  Password  {instance["admin_password"] or "(the one that you chose)"}
+  DSN       {instance["dsn"]}
+  Logs      {logs}
+  Told      {told}
+
+A first check-in, which also makes its monitor:
+
+  curl "{instance["check_in_url"]}" -H 'Content-Type: application/json' \\
+    -d '{body}'
+
+Ctrl-C stops it.
+""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
