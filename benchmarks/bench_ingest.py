@@ -162,8 +162,8 @@ def seed(target: Installation, count: int) -> None:
     from django.db import connection
 
     from checkins.messages import Source
-    from checkins.parsing import parse_checkin
-    from checkins.services import receive
+    from checkins.processing.apply import receive
+    from checkins.protocols.fields import parse_checkin
     from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, Project
 

@@ -56,7 +56,7 @@ def prune_processing_errors(*, now: datetime) -> int:
 def prune_failed_checkins(*, now: datetime) -> int:
     """Remove one piece of what failed, and nobody processed again for FAILED_CHECKIN_RETENTION_DAYS; returns how many.
 
-    What waits for its monitor is settled within minutes, see `checkins.waiting`.
+    What waits for its monitor is settled within minutes, see `checkins.processing.waiting`.
     """
     before = kept_since(now, settings.FAILED_CHECKIN_RETENTION_DAYS)
     if before is None:

@@ -1,8 +1,7 @@
 """What a client said, as typed values: the border between the protocols and everything behind them (pure).
 
-Decoders (`checkins.parsing`, `checkins.protocols`) turn bytes into these values; `checkins.services` takes nothing
-else. Below this border no text is looked at a second time: a slug is a slug, an environment has a name, an instant is
-aware UTC.
+Decoders (`checkins.protocols`) turn bytes into these values; `checkins.processing` takes nothing else. Below this
+border no text is looked at a second time: a slug is a slug, an environment has a name, an instant is aware UTC.
 """
 
 import uuid

@@ -146,8 +146,8 @@ class CheckIn(models.Model):
 class DeferredEnding(models.Model):
     """The end of a run that is stored and not counted yet: the clock has first to apply what was due before it (D29).
 
-    Rows come with their check-in and go when they are counted, in the order of reception; see `checkins.counting`. They
-    hold what counting needs, under the configuration that held at the reception.
+    Rows come with their check-in and go when they are counted, in the order of reception; see
+    `checkins.processing.counting`. They hold what counting needs, under the configuration that held at the reception.
     """
 
     monitor_environment = models.ForeignKey(
@@ -342,7 +342,7 @@ class KeyUse(models.Model):
     """What an ingest key has used of one of its budgets in an hour or a day that began at `since` (D38).
 
     `key_id` 0 stands for the addresses of the project's monitors. Keys may be deleted meanwhile, so nothing is referred
-    to. The sum over the `stripe`s counts, see `checkins.budgets`.
+    to. The sum over the `stripe`s counts, see `checkins.processing.budgets`.
     """
 
     project_id = models.BigIntegerField()

@@ -25,20 +25,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
 
 from checkins.models import IngestNode
-from lib.sql import array_literal, fetch_rows
+from lib.sql import array_literal
 from monitors.pruning import remove_piece
 
 logger = logging.getLogger(__name__)
 
-LOOK_GAP_MAX = timedelta(seconds=10)
-"""How much silence may be counted between two looks of the clock. A waiting clock looks every second. If it could not
-look for longer, the database was away or no worker ran: the node may have been as helpless, and that drops nobody."""
 LEFT_KEPT = timedelta(days=1)
 """How long the row of a node that left can be looked at. Its spool was empty, so nothing depends on the row."""
 DROPPED_KEPT = timedelta(days=30)
@@ -87,32 +82,6 @@ class Registration:
     batch: int
     spool_position: int
     watermark: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node as the clock sees it."""
-
-    id: uuid.UUID
-    host: str
-    pid: int
-    seen_at: datetime
-    watermark: datetime
-    spooled_count: int
-
-    def __str__(self) -> str:
-        return f"{self.host} pid {self.pid} ({self.id})"
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What the clock may rely on: every check-in that a live node received before `until` is committed.
-
-    `live` are the nodes that it waits for, those that are furthest behind first.
-    """
-
-    until: datetime
-    live: tuple[Node, ...]
 
 
 # --- A node's own calls ---------------------------------------------------------------------------------------------
@@ -334,124 +303,3 @@ def live_ids() -> set[uuid.UUID]:
 
 
 # --- The clock's calls ----------------------------------------------------------------------------------------------
-
-
-def settled_until(now: datetime) -> Settled:
-    """Return the newest instant that all live nodes have passed, or `now` if there are none."""
-    live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
-    return Settled(until=min((node.watermark for node in live), default=now), live=live)
-
-
-def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
-    """Return when nodes listened, as pairs of begin and end that touch the given time, in no order, overlapping."""
-    return [
-        (begin, end)
-        for begin, end in fetch_rows(
-            """
-            SELECT since, until FROM checkins_listeningspan WHERE until > %(since)s AND since < %(until)s
-             UNION ALL
-            SELECT started_at, seen_at FROM checkins_ingestnode WHERE seen_at > %(since)s AND started_at < %(until)s
-            """,
-            {"since": since, "until": until},
-        )
-    ]
-
-
-def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple[datetime, datetime]]:
-    """Return in which times acknowledged check-ins were lost (D43), as pairs of begin and end, as `listening_spans`.
-
-    A loss is known when it is over. One that ends after `now` was told by a clock that was wrong, and counts for
-    nothing: all that falls due until then would be unknown.
-    """
-    return [
-        (begin, end)
-        for begin, end in fetch_rows(
-            """
-            SELECT since, until FROM checkins_lostspan
-             WHERE until >= %(since)s AND since < %(until)s AND until <= %(now)s::timestamptz + interval '2 minutes'
-            """,
-            {"since": since, "until": until, "now": now},
-        )
-    ]
-
-
-def heard_next(since: datetime) -> datetime | None:
-    """Return the first instant from `since` on at which a node listened, as far as is known; None if none has yet."""
-    ((at,),) = fetch_rows(
-        """
-        SELECT min(greatest(since, %(since)s)) FROM (
-               SELECT since FROM checkins_listeningspan WHERE until > %(since)s
-                UNION ALL
-               SELECT started_at FROM checkins_ingestnode WHERE seen_at > %(since)s) AS span (since)
-        """,
-        {"since": since},
-    )
-    result: datetime | None = at
-    return result
-
-
-def volumes(since: datetime, until: datetime) -> dict[datetime, int]:
-    """Return how many messages were received in the minutes from `since` to before `until`, where there were any."""
-    return dict(
-        fetch_rows(
-            """
-            SELECT minute, sum(count)::bigint FROM checkins_minutevolume
-             WHERE minute >= %(since)s AND minute < %(until)s GROUP BY minute
-            """,
-            {"since": since, "until": until},
-        )
-    )
-
-
-def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
-    """Take a look at all live nodes, drop those that were silent for `silent_max` of observed time, and return these.
-
-    Each is a warning in the log, once, also if several clocks look at the same time.
-    """
-    dropped = _drop_silent_nodes(now, silent_max=silent_max)
-    for node in dropped:
-        logger.warning(
-            "ingest node %s is dropped: it was last heard of at %s, and the clock no longer waits for it. Its "
-            "check-ins were stored up to %s, with %d in its spool. What it has acknowledged and not stored "
-            "is safe on its disk; when it is back, that may already be judged as missed",
-            node,
-            node.seen_at.isoformat(timespec="seconds"),
-            node.watermark.isoformat(timespec="seconds"),
-            node.spooled_count,
-        )
-    return dropped
-
-
-@transaction.atomic
-def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
-    """Note which live nodes are silent at this look, and drop those that were so for too long.
-
-    Every node counts as silent until it is heard of next, which deletes the note: nobody has to know how often nodes
-    report, nor to compare clocks. A node whose row is locked is just being heard of, so nobody waits for it here.
-    """
-    parameters: dict[str, Any] = {"now": now, "gap": LOOK_GAP_MAX, "silent_max": silent_max}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH looked_at AS (
-                 SELECT id, greatest(silence_seen_at, %(now)s) AS until,
-                        coalesce(silent_since + greatest(%(now)s - silence_seen_at - %(gap)s, interval '0'),
-                                 %(now)s) AS since
-                   FROM checkins_ingestnode
-                  WHERE left_at IS NULL AND dropped_at IS NULL
-                  ORDER BY id FOR UPDATE SKIP LOCKED)
-            UPDATE checkins_ingestnode AS node
-               SET silent_since = since, silence_seen_at = until,
-                   dropped_at = CASE WHEN until - since >= %(silent_max)s THEN %(now)s END
-              FROM looked_at WHERE looked_at.id = node.id
-            RETURNING node.id, node.dropped_at
-            """,
-            parameters,
-        )
-        ids = [node_id for node_id, dropped_at in cursor.fetchall() if dropped_at is not None]
-    return _nodes(IngestNode.objects.filter(id__any_of=ids)) if ids else ()
-
-
-def _nodes(rows: QuerySet[IngestNode]) -> tuple[Node, ...]:
-    columns = ("id", "host", "pid", "seen_at", "watermark", "spooled_count")
-    return tuple(Node(*row) for row in rows.order_by("watermark", "id").values_list(*columns))

@@ -6,9 +6,10 @@ from functools import partial
 
 from celery import shared_task
 
-from checkins import counting, housekeeping, partitions, services
-from checkins.budgets import prune_key_uses
+from checkins import housekeeping, partitions
 from checkins.nodes import forget_gone_nodes
+from checkins.processing import counting, retry
+from checkins.processing.budgets import prune_key_uses
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
 from lib.wallclock import utcnow
 from monitors import pruning
@@ -24,7 +25,7 @@ def settle_parked() -> int:
     Counts the ends of runs too that no clock will count any more (D29).
     """
     now = utcnow()
-    return _until_done(lambda: services.settle_parked(now=now)) + _until_done(counting.settle_stranded)
+    return _until_done(lambda: retry.settle_parked(now=now)) + _until_done(counting.settle_stranded)
 
 
 @shared_task(name="checkins.tasks.keep_house")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.nodes import heard_next, listening_spans, lost_spans, volumes
+from checkins.watermarks import heard_next, listening_spans, lost_spans, volumes
 from clocktasks.clock import MINUTE, TaskKind, whole_minute
 from clocktasks.models import ClockIncident, ShardClock
 from clocktasks.volume import (

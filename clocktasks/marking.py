@@ -13,10 +13,16 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from checkins.counting import defer, ending, settle
 from checkins.messages import CheckInStatus, Source
-from checkins.transitions import CheckInState, Verdict
-from checkins.writing import deadline_after, insert_checkins, load_overdue, overdue_environments, update_checkins
+from checkins.processing.counting import defer, ending, settle
+from checkins.processing.rows import (
+    deadline_after,
+    insert_checkins,
+    load_overdue,
+    overdue_environments,
+    update_checkins,
+)
+from checkins.processing.transitions import CheckInState, Verdict
 from clocktasks.clock import MINUTE, TaskKind
 from clocktasks.ledger import deaf_spans
 from clocktasks.models import Tick

@@ -20,7 +20,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.nodes import Settled, drop_silent_nodes, settled_until
+from checkins.watermarks import Settled, drop_silent_nodes, settled_until
 from clocktasks.clock import (
     MINUTE,
     ClockTask,

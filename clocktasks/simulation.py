@@ -1,8 +1,8 @@
 """Letting a scenario happen: the real processing and clock code on PostgreSQL, with time from the story (shell).
 
-Check-ins take the way of every message (`checkins.parsing`, then `checkins.services.receive`), edits that of the admin
-(`monitors.services`), and ticks that of the workers: the ledger first, then every clock task that it or another task
-asks for. Only the clock that is read at the edges, and Celery between them, are replaced by a loop.
+Check-ins take the way of every message (`checkins.protocols.fields`, then `checkins.processing.apply.receive`), edits
+that of the admin (`monitors.services`), and ticks that of the workers: the ledger first, then every clock task that it
+or another task asks for. Only the clock that is read at the edges, and Celery between them, are replaced by a loop.
 """
 
 import uuid
@@ -20,8 +20,9 @@ from msgspec import UNSET
 
 from checkins.messages import Message, Source
 from checkins.models import CheckIn, ListeningSpan
-from checkins.parsing import parse_checkin
-from checkins.services import receive, settle_parked
+from checkins.processing.apply import receive
+from checkins.processing.retry import settle_parked
+from checkins.protocols.fields import parse_checkin
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.models import Tick

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
 
-from checkins.nodes import lost_spans
+from checkins.watermarks import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
 from incidents.outbox import write_message

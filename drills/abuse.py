@@ -161,8 +161,8 @@ def _make_projects() -> tuple["Sender", "Sender"]:
     from django.db import connection
 
     from checkins.messages import Source
-    from checkins.parsing import parse_checkin
-    from checkins.services import receive
+    from checkins.processing.apply import receive
+    from checkins.protocols.fields import parse_checkin
     from drills.abuse_inputs import Sender
     from lib.wallclock import utcnow
     from monitors.models import IngestKey, Project

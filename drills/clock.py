@@ -314,8 +314,8 @@ def make_jobs(plans: "Sequence[Plan]") -> "tuple[int, str, list[tuple[Plan, Watc
     from django.db import connection
 
     from checkins.messages import Source
-    from checkins.parsing import parse_checkin
-    from checkins.services import receive
+    from checkins.processing.apply import receive
+    from checkins.protocols.fields import parse_checkin
     from drills.load import Watched
     from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project

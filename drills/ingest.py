@@ -178,8 +178,8 @@ def make_load(drill: Drill, world: World) -> "Load":
     from django.db import connection
 
     from checkins.messages import Source
-    from checkins.parsing import parse_checkin
-    from checkins.services import receive
+    from checkins.processing.apply import receive
+    from checkins.protocols.fields import parse_checkin
     from drills.load import Load, Watched
     from lib.wallclock import utcnow
     from monitors.models import IngestKey, Monitor, Project

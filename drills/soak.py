@@ -185,8 +185,8 @@ def make_monitors(jobs: Sequence[Job], heard_at: datetime) -> list[str]:
     from django.db import connection
 
     from checkins.messages import Source
-    from checkins.parsing import parse_checkin
-    from checkins.services import receive
+    from checkins.processing.apply import receive
+    from checkins.protocols.fields import parse_checkin
     from monitors.models import IngestKey, Monitor, Project
 
     project = Project.objects.create(name="Soak", slug="soak", created_at=heard_at)

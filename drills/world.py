@@ -226,7 +226,7 @@ class World:
             "all of the web": everybody,
             "the web's main process": [main],
             "the web's worker": workers,
-            "the batcher": [process for process in everybody if "project.batcher" in _command(process)],
+            "the batcher": [process for process in everybody if "checkins.ingest.process" in _command(process)],
         }
         name, victims = self.random.choice([(name, victims) for name, victims in parts.items() if victims])
         self.told(f"kill -9 of {name}")

@@ -19,7 +19,7 @@ import msgspec
 from django.conf import settings
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from checkins.ingest import Scope, Send
+from checkins.ingest.edge import Scope, Send
 from health.facts import Facts
 from health.lookout import Lookout
 from health.metrics import render

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from checkins.intake import take
 from checkins.messages import LossReport, Source
 from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
-from checkins.parsing import parse_checkin
+from checkins.processing.apply import receive
+from checkins.processing.batch import take
+from checkins.processing.retry import retry_failed, settle_parked
+from checkins.processing.transitions import decide_checkin
+from checkins.protocols.fields import parse_checkin
 from checkins.protocols.request import IngestRequest
-from checkins.services import receive, retry_failed, settle_parked
-from checkins.transitions import decide_checkin
 from clocktasks.ledger import write_ticks
 from clocktasks.services import apply_ticks
 from dashboard.losses import losses_beside
@@ -226,7 +227,7 @@ def test_d14_an_error_of_ours_fails_one_check_in_alone_and_it_can_be_processed_a
             raise ZeroDivisionError("a mistake of ours")
         return decide_checkin(message, **facts)
 
-    monkeypatch.setattr("checkins.services.decide_checkin", decide)
+    monkeypatch.setattr("checkins.processing.apply.decide_checkin", decide)
     answers = take([ping_of(story.monitor), ping_of(neighbour.monitor)], now=at("10:00:10"))
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"OK"), (200, b"OK")]
     assert [run.monitor for run in CheckIn.objects.all()] == [neighbour.monitor]

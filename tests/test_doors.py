@@ -7,8 +7,8 @@ from django.urls import reverse
 
 from checkins.messages import Source
 from checkins.models import ProcessingError
-from checkins.parsing import parse_checkin
-from checkins.services import receive
+from checkins.processing.apply import receive
+from checkins.protocols.fields import parse_checkin
 from clocktasks.scenario import parse_scenarios
 from clocktasks.simulation import run_scenario
 from monitors.models import Monitor, MonitorEnvironment

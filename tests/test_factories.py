@@ -3,8 +3,8 @@
 import pytest
 
 from checkins.messages import CheckInMessage, CheckInStatus
+from checkins.processing.waiting import restored
 from checkins.protocols.request import Limits
-from checkins.waiting import restored
 from tests import factories
 
 pytestmark = pytest.mark.django_db

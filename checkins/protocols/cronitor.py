@@ -11,7 +11,7 @@ from datetime import datetime
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, Outcome, Problem, ProblemKind, Source
-from checkins.parsing import parse_duration_ms, parse_exit_status, parse_instant, storable
+from checkins.protocols.fields import parse_duration_ms, parse_exit_status, parse_instant, storable
 from checkins.protocols.pings import (
     KEY_ALLOWED,
     RefusedPartError,

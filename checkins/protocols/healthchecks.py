@@ -13,14 +13,14 @@ from hashlib import sha256
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Outcome, Problem, ProblemKind, RunLog, Source
-from checkins.parsing import (
+from checkins.protocols import cronitor
+from checkins.protocols.fields import (
     DEFAULT_ENVIRONMENT,
     EXIT_STATUS_ALLOWED,
     parse_check_in_id,
     parse_exit_status,
     storable,
 )
-from checkins.protocols import cronitor
 from checkins.protocols.pings import (
     GUID,
     RefusedPartError,

@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl, quote
 
 import msgspec
 
-from checkins.decoding import decode_body
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import MonitorConfig, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
-from checkins.parsing import DEFAULT_ENVIRONMENT, parse_environment, refused_part, storable
+from checkins.protocols.decoding import decode_body
+from checkins.protocols.fields import DEFAULT_ENVIRONMENT, parse_environment, refused_part, storable
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
 from monitors.schedule import Schedule
 from monitors.slugs import slugify

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import msgspec
 
-from checkins.decoding import decode_body, decode_json, is_deeper_than
 from checkins.exceptions import AuthError, BodyTooLargeError, IngestError, JsonError, UnknownKeyError
 from checkins.messages import CheckInMessage, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
-from checkins.parsing import dropped_part, parse_checkin, parse_exit_status, storable, unreadable_checkin
+from checkins.protocols.decoding import decode_body, decode_json, is_deeper_than
+from checkins.protocols.fields import dropped_part, parse_checkin, parse_exit_status, storable, unreadable_checkin
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol, Sender
 
 _KEY = re.compile(r"[0-9a-f]{32}")

@@ -5,48 +5,33 @@ An envelope is a header line, then items: a header line each and a payload. Chec
 one check-in. See docs/reference/ingest.md.
 """
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from checkins.decoding import check_value_count, decode_body, decode_checked, decode_json, decode_start
 from checkins.exceptions import (
     AuthError,
     BodyTooLargeError,
-    EnvelopeError,
     IngestError,
     JsonError,
     UnknownKeyError,
 )
 from checkins.messages import LossReport, Message, RefusedCheckIn, Source
-from checkins.parsing import parse_checkin, parse_instant, storable, unreadable_checkin
+from checkins.protocols.decoding import check_value_count, decode_body, decode_checked, decode_json, decode_start
+from checkins.protocols.fields import parse_checkin, parse_instant, storable, unreadable_checkin
 from checkins.protocols.pings import parse_query
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Protocol, Sender
+from checkins.protocols.sentry_envelope import ENVELOPE_HEADER_BYTES_MAX, parse_envelope, parse_header, read_line
+from checkins.protocols.sentry_key import KEY_ALLOWED, NO_KEY, PROJECT_ID_MAX, parse_auth, parse_dsn_key
 
 CHECK_IN = "check_in"
 CLIENT_REPORT = "client_report"
-PROTOCOL_VERSION_MAX = 7
-PROJECT_ID_MAX = 2**53 - 1  # what clients written in JavaScript can hold
-ENVELOPE_HEADER_BYTES_MAX = 64 * 1024  # looked at before anybody is known to have a right to be here
-ITEM_HEADER_BYTES_MAX = 4 * 1024
 LOSS_REPORTS_MAX = 100  # an envelope; SDKs count per reason and category, so that they have a handful
 LOSS_REASON_CHARACTERS_MAX = 100
 LOSS_QUANTITY_MAX = 2**31 - 1
 
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{32}")
-_KEY_ALLOWED = (
-    "sentry_key: it takes one active key of the project in the address, 32 lower-case hex digits, in one place"
-)
-
-_NO_KEY = "missing authorization information: the request names no key"
-
-_DEFAULT_LIMITS = Limits()
 
 _JSON_HEADERS = ((b"content-type", b"application/json"),)
 
@@ -64,94 +49,6 @@ _RATE_LIMITS = (b"x-sentry-rate-limits", f"3600:{_OF_NO_USE}:organization".encod
 _CONFUSES_CATEGORIES = re.compile(r"sentry\.python[a-z.]*/1\.[0-3]?[0-9]\.|sentry[.-]ruby[a-z.]*/5\.1?[0-9]\.")
 
 
-class EnvelopeItem(NamedTuple):
-    """One item. The payload is not looked into; only some types are of use to us."""
-
-    type: str
-    payload: bytes
-
-
-class Envelope(NamedTuple):
-    """A parsed envelope. Every field of the header is optional; `event_id` and `dsn` are the ones we read."""
-
-    header: Mapping[str, object]
-    items: tuple[EnvelopeItem, ...]
-
-
-def parse_envelope(body: bytes, limits: Limits = _DEFAULT_LIMITS) -> Envelope:
-    """Split an envelope into its items.
-
-    With `length` in its header a payload is exactly that many bytes, which may hold line feeds, and a line feed or the
-    end follows. Without it the payload ends at the next line feed or at the end. Raises EnvelopeError, or
-    BodyTooLargeError for more than `envelope_items_max` items.
-    """
-    if not body or body.isspace():
-        raise EnvelopeError("the envelope is empty")
-    header_line, at = _line(body, 0)
-    header = _parse_header(header_line, "envelope header", limits)
-    items: list[EnvelopeItem] = []
-    while at < len(body):
-        item_header_line, at = _line(body, at)
-        if not item_header_line.strip():
-            if not body[at:].strip():  # some senders end with more than one line feed
-                break
-            raise EnvelopeError(f"item {len(items) + 1}: its header is an empty line")
-        if len(items) == limits.envelope_items_max:
-            raise BodyTooLargeError(f"the envelope has more than {limits.envelope_items_max} items")
-        item, at = _parse_item(body, item_header_line, at, f"item {len(items) + 1}", limits)
-        items.append(item)
-    return Envelope(header, tuple(items))
-
-
-def parse_auth(
-    *,
-    x_sentry_auth: str | None = None,
-    authorization: str | None = None,
-    query: Mapping[str, str] | None = None,
-    path_key: str | None = None,
-) -> str | None:
-    """Find the public key in a request, or None if the request holds none at all (the envelope's `dsn` may).
-
-    It may stand in `X-Sentry-Auth: Sentry sentry_key=...`, in `Authorization` of the same form or as the user name of
-    HTTP Basic, in the query as `sentry_key`, or in the path. Raises AuthError: 401 for two of them at once or a Sentry
-    header without key; 400 for a key that is not 32 lower-case hex digits, or an unknown protocol version.
-    """
-    query = query or {}
-    headers = (x_sentry_auth, authorization)
-    found: list[Mapping[str, str]] = [
-        named for header in headers if (named := _sentry_header_fields(header)) is not None
-    ]
-    if (user := _basic_user(authorization)) is not None:
-        found.append({"sentry_key": user})
-    if "sentry_key" in query:
-        found.append(query)
-    if path_key is not None:
-        found.append({"sentry_key": path_key})
-
-    if not found:
-        return None
-    if len(found) > 1:
-        raise AuthError("multiple authorization payloads: send the key in one place only", status=401)
-    [fields] = found
-    if "sentry_key" not in fields:
-        raise AuthError("the authorization header names no sentry_key", status=401)
-    _check_version(fields.get("sentry_version"))
-    return _checked_key(fields["sentry_key"])
-
-
-def parse_dsn_key(dsn: object) -> str:
-    """The public key of an envelope header's `dsn`, the only one that tunnelled envelopes carry. Raises AuthError."""
-    if dsn is None:
-        raise AuthError(_NO_KEY, status=401)
-    try:
-        user = urlsplit(dsn).username if isinstance(dsn, str) else None
-    except ValueError:
-        user = None
-    if user is None:
-        raise AuthError("the dsn in the envelope header cannot be read", status=401)
-    return _checked_key(unquote(user))
-
-
 # Who speaks
 
 
@@ -165,7 +62,7 @@ def _identify_envelope(request: IngestRequest, address: Mapping[str, str], limit
 def _identify_cron(request: IngestRequest, address: Mapping[str, str], limits: Limits) -> Sender:  # noqa: ARG001
     key = _key_in_request(request, path_key=address.get("key"))
     if key is None:
-        raise AuthError(_NO_KEY, status=401)
+        raise AuthError(NO_KEY, status=401)
     return _sender(address["project_id"], key)
 
 
@@ -182,8 +79,8 @@ def _key_in_envelope(request: IngestRequest, limits: Limits) -> str:
     """The key of a tunnelled envelope. Of a body that nobody has vouched for only the first line is looked at."""
     try:
         start = decode_start(request.body, request.headers.get("content-encoding", ""), ENVELOPE_HEADER_BYTES_MAX)
-        header_line, _ = _line(start, 0)
-        header = _parse_header(header_line, "envelope header", limits)
+        header_line, _ = read_line(start, 0)
+        header = parse_header(header_line, "envelope header", limits)
     except IngestError as error:
         raise AuthError(f"missing authorization information, and {error}", status=401) from error
     return parse_dsn_key(header.get("dsn"))
@@ -197,7 +94,7 @@ def _sender(project_id_text: str, key: str) -> Sender:
 
 
 def _refuse(error: IngestError) -> Answer:
-    return _error(error.status, str(error), [_KEY_ALLOWED] if isinstance(error, (AuthError, UnknownKeyError)) else [])
+    return _error(error.status, str(error), [KEY_ALLOWED] if isinstance(error, (AuthError, UnknownKeyError)) else [])
 
 
 def _error(status: int, detail: str, causes: Sequence[str] = ()) -> Answer:
@@ -389,79 +286,6 @@ def _refused(
 
 
 # The grammar
-
-
-def _line(body: bytes, start: int) -> tuple[bytes, int]:
-    """The line that begins at `start`, and where the next one does."""
-    end = body.find(b"\n", start)
-    return (body[start:], len(body)) if end < 0 else (body[start:end], end + 1)
-
-
-def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits: Limits) -> tuple[EnvelopeItem, int]:
-    """The item whose payload begins at `start`, and where the next item's header does."""
-    if len(header_line) > ITEM_HEADER_BYTES_MAX:
-        raise EnvelopeError(f"{where}: its header has more than {ITEM_HEADER_BYTES_MAX} bytes")
-    headers = _parse_header(header_line, f"{where}: header", limits)
-    item_type = headers.get("type")
-    if not isinstance(item_type, str):
-        raise EnvelopeError(f"{where}: its header names no type")
-    length = headers.get("length")
-    if length is None:
-        payload, end = _line(body, start)
-        return EnvelopeItem(item_type, payload), end
-    if not isinstance(length, int) or isinstance(length, bool) or length < 0:
-        raise EnvelopeError(f"{where}: its length is not a number of bytes")
-    end = start + length
-    if end > len(body):
-        raise EnvelopeError(f"{where}: its length is {length} bytes, but only {len(body) - start} follow")
-    if end < len(body) and body[end : end + 1] != b"\n":
-        raise EnvelopeError(f"{where}: no line feed after its {length} bytes")
-    return EnvelopeItem(item_type, body[start:end]), end + 1
-
-
-def _parse_header(line: bytes, where: str, limits: Limits) -> dict[str, object]:
-    try:
-        header = decode_json(line, limits.nesting_max)
-    except JsonError as error:
-        raise EnvelopeError(f"{where}: {error}") from error
-    if not isinstance(header, dict):
-        raise EnvelopeError(f"{where}: not a JSON object")
-    return header
-
-
-def _sentry_header_fields(header: str | None) -> dict[str, str] | None:
-    """The fields of `Sentry name=value, name=value`; None for any other scheme, which is somebody else's header."""
-    scheme, _, rest = (header or "").strip().partition(" ")
-    if scheme.lower() != "sentry":
-        return None
-    pairs = (field.partition("=") for field in rest.split(","))
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _basic_user(header: str | None) -> str | None:
-    scheme, _, rest = (header or "").strip().partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, _ = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    return user if colon else None
-
-
-def _check_version(version: str | None) -> None:
-    if version is None:
-        return
-    if not re.fullmatch(r"[0-9]{1,5}", version) or int(version) > PROTOCOL_VERSION_MAX:
-        raise AuthError(
-            f"unsupported protocol version {version[:20]!r}: at most {PROTOCOL_VERSION_MAX} is known", status=400
-        )
-
-
-def _checked_key(key: str) -> str:
-    if not _PUBLIC_KEY.fullmatch(key):
-        raise AuthError(f"malformed public key {key[:40]!r}: a key is 32 lower-case hex digits", status=400)
-    return key
 
 
 _ENVELOPE = Protocol(

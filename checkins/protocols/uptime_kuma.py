@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, Outcome, Problem, Source
-from checkins.parsing import parse_duration_ms, storable
+from checkins.protocols.fields import parse_duration_ms, storable
 from checkins.protocols.pings import (
     GUID,
     RefusedPartError,

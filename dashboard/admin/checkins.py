@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkins.models import CheckIn, CheckInLog
-from checkins.transitions import LIFE_MAX
+from checkins.processing.transitions import LIFE_MAX
 from dashboard.admin.base import InspectionAdmin, duration
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, logs_text, table
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter

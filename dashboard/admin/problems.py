@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 
 from checkins.messages import PROBLEM_MEANINGS, CheckInMessage, ProblemKind
 from checkins.models import ClientLossReport, ProcessingError, WaitingCheckIn
+from checkins.processing.retry import retry_failed
 from checkins.protocols.request import IngestRequest
-from checkins.services import retry_failed
 from dashboard.admin.base import InspectionAdmin, without_addresses
 from dashboard.admin.cells import NOTHING, code, facts, instant, label, link, readable
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from django.db import connection, transaction
 
 from checkins import nodes
-from checkins.intake import is_not_now, take
+from checkins.processing.batch import take
+from checkins.processing.resolving import Hints
 from checkins.protocols.request import IngestRequest
-from checkins.resolving import Hints
 from drills.simulation.interleaving import Actor
 from drills.simulation.rules import CONFIG_KEYS, KEY, MINUTE, START, Changes, Job, crontab
+from lib.pg_errors import is_not_now
 
 if TYPE_CHECKING:
     from drills.simulation.world import World

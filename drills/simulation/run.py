@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 
-from checkins.intake import take
+from checkins.processing.batch import take
 from clocktasks.ledger import write_ticks
 from clocktasks.marking import HANDLERS
 from clocktasks.simulation import APPS, empty_tables

@@ -23,10 +23,10 @@ from unittest import mock
 
 from django.db import InterfaceError, OperationalError
 
-from checkins import intake, resolving
-from checkins import services as checkin_services
-from checkins.intake import is_not_now
 from checkins.messages import CheckInMessage
+from checkins.processing import apply as checkin_services
+from checkins.processing import batch as intake
+from checkins.processing import resolving
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from clocktasks.marking import HANDLERS
@@ -37,6 +37,7 @@ from drills.simulation.rules import MINUTE, SECOND, START, Changes, Job, choose_
 from incidents import outbox, texts, wake
 from incidents.addressees import recipients
 from incidents.attempts import LEASE
+from lib.pg_errors import is_not_now
 
 NODES = 2
 SHARDS = 3

@@ -5,7 +5,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from checkins.services import receive
+from checkins.processing.apply import receive
 from monitors.services import lock_config_of_project
 from tests import factories
 from tests.admin.test_editing import OpenPage, now_in

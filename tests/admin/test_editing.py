@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
-from checkins.services import receive
+from checkins.processing.apply import receive
 from monitors.hot_rows import lock_environments
 from monitors.models import IngestKey
 from monitors.services import set_monitors_status, update_monitor

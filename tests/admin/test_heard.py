@@ -7,8 +7,8 @@ from django.urls import reverse
 
 from checkins.messages import RunLog
 from checkins.models import CheckIn, WaitingCheckIn
+from checkins.processing.waiting import keep_failed, keep_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
-from checkins.waiting import keep_failed, keep_failed_request
 from tests import factories
 from tests.admin.test_history import found, page_of
 from tests.factories import NOW

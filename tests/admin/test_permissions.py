@@ -10,8 +10,8 @@ from django.contrib.auth.models import Permission, User
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from checkins.models import WaitingCheckIn
+from checkins.processing.waiting import keep_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
-from checkins.waiting import keep_failed_request
 from monitors.models import IngestKey, Monitor
 from tests import factories
 from tests.admin.conftest import PASSWORD, client_of

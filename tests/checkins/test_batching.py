@@ -28,13 +28,16 @@ import redis
 from django.conf import settings as django_settings
 from django.db import OperationalError, connection, connections
 
-from checkins import batching, intake, nodes, services
-from checkins.batching import Batcher, Options
+from checkins import nodes, watermarks
+from checkins.ingest import batcher as batching
+from checkins.ingest.batcher import Batcher, Options
+from checkins.ingest.reading import LIGHT_OBJECTS_MAX
+from checkins.ingest.spool import Spool
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
+from checkins.processing import apply as services
+from checkins.processing import batch as intake
+from checkins.processing.resolving import Hints
 from checkins.protocols.request import Answer, IngestRequest
-from checkins.reading import LIGHT_OBJECTS_MAX
-from checkins.resolving import Hints
-from checkins.spool import Spool
 from clocktasks.services import advance_ledger
 from lib.metrics import METERS
 from monitors.models import Monitor
@@ -398,7 +401,7 @@ def test_a_process_starts_while_postgresql_hangs(make_process, monitor, postgres
 def test_the_log_reports_an_absence_of_postgresql_its_end_and_what_a_stop_leaves(
     make_process, monitor, postgres, caplog
 ):
-    caplog.set_level(logging.INFO, "checkins.batching")
+    caplog.set_level(logging.INFO, "checkins.ingest.batcher")
     process = make_process(patience=PATIENCE)
     with postgres.locked("LOCK TABLE checkins_ingestnode"):
         process.start()
@@ -847,8 +850,8 @@ def test_p2_a_process_is_heard_of_while_a_batch_takes_long_and_its_watermark_sta
         clock.now += timedelta(minutes=1)
         later = clock.now
         eventually(lambda: node().seen_at >= later, "the process is heard of")  # noqa: B023 - it is called at once
-        assert nodes.drop_silent_nodes(clock.now, silent_max=timedelta(minutes=2)) == ()
-        assert nodes.settled_until(clock.now).until <= process.sent_at()[0]
+        assert watermarks.drop_silent_nodes(clock.now, silent_max=timedelta(minutes=2)) == ()
+        assert watermarks.settled_until(clock.now).until <= process.sent_at()[0]
     go_on.set()
     assert statuses(answers) == [200]
     later = clock.now
@@ -1132,12 +1135,13 @@ def test_p2_the_clock_does_not_wait_for_a_process_that_died_with_an_empty_spool(
     nodes.register_node(left.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
     monkeypatch.setattr(batching, "ORPHANS_SECONDS", 0.05)
     other = make_process().start()
-    assert len(nodes.settled_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
+    assert len(watermarks.settled_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
 
     left.close()
 
     eventually(lambda: IngestNode.objects.get(id=left.node_id).left_at, "somebody takes leave for it")
-    assert {row.id for row in nodes.settled_until(clock()).live} == {process.batcher.node_id, other.batcher.node_id}
+    live = {row.id for row in watermarks.settled_until(clock()).live}
+    assert live == {process.batcher.node_id, other.batcher.node_id}
 
 
 def test_valkey_away_changes_nothing(process, monitor, monkeypatch):
@@ -1203,13 +1207,13 @@ def test_d43_what_falls_due_in_lost_minutes_is_unknown(make_process, clock, tmp_
     left.append([(request, None) for request in sent])
     left.close()
     damage_entries(left.path, [b"<3>", b"<4>", b"<6>"])
-    assert nodes.settled_until(shards.after(10)).until == NOW, "the clock has waited all the time"
+    assert watermarks.settled_until(shards.after(10)).until == NOW, "the clock has waited all the time"
     clock.now = shards.after(10)
 
     process = make_process().start()
     process.becomes_direct()
 
-    eventually(lambda: nodes.settled_until(clock()).until >= shards.after(10), "the clock may go on")
+    eventually(lambda: watermarks.settled_until(clock()).until >= shards.after(10), "the clock may go on")
     assert stored_at() == [sent[at].received_at for at in (0, 1, 4, 6, 7)]
     for minute in range(1, 10):
         shards.drain(advance_ledger(shards.after(minute), now=shards.after(10)))
@@ -1264,8 +1268,9 @@ import django
 django.setup()
 from pathlib import Path
 from django.db import connections
-from checkins import batching, nodes
-from checkins.spool import Spool
+from checkins import nodes
+from checkins.ingest import batcher as batching
+from checkins.ingest.spool import Spool
 from lib.wallclock import utcnow
 
 owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])

@@ -9,15 +9,15 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from checkins import metrics
-from checkins.budgets import Account as Paying
-from checkins.budgets import Budget, charge, prune_key_uses, room
-from checkins.intake import take
 from checkins.messages import LossReport, RunLog, Source
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, KeyUse, ProcessingError, WaitingCheckIn
-from checkins.parsing import parse_checkin
+from checkins.processing.apply import receive
+from checkins.processing.batch import take
+from checkins.processing.budgets import Account as Paying
+from checkins.processing.budgets import Budget, charge, prune_key_uses, room
+from checkins.processing.problems import PAYLOAD_BYTES_MAX, shortened
+from checkins.protocols.fields import parse_checkin
 from checkins.protocols.request import IngestRequest
-from checkins.refusals import PAYLOAD_BYTES_MAX, shortened
-from checkins.services import receive
 from monitors.models import Monitor, MonitorEnvironment
 from tests import factories
 from tests.factories import NOW

@@ -6,10 +6,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from checkins.configuring import REFUSED_KEPT
 from checkins.models import CheckIn, ProcessingError
-from checkins.resolving import Hints
-from checkins.services import apply, receive
+from checkins.processing.apply import apply, receive
+from checkins.processing.configuring import REFUSED_KEPT
+from checkins.processing.resolving import Hints
 from monitors.models import CONFIG_CHANGES_KEPT, ConfigChange, Monitor
 from monitors.services import lock_config_of_project, update_monitor
 from tests import factories

@@ -16,8 +16,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkins.decoding import decode_body, decode_json, decode_start
 from checkins.exceptions import BodyError, BodyTooLargeError, JsonError
+from checkins.protocols.decoding import decode_body, decode_json, decode_start
 
 PLAIN = b'{"type":"check_in"}\n' * 500
 BOMB_BYTES = 50_000_000

@@ -10,17 +10,14 @@ import psycopg
 import pytest
 from django.db import OperationalError, connection
 
-from checkins import batching, intake
-from checkins.batching import Batcher, Options
-from checkins.intake import is_not_now, use_connection
+from checkins.ingest import batcher as batching
+from checkins.ingest.batcher import Batcher, Options
+from checkins.ingest.spool import ALONE_AFTER_FAILURES, GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES, Spool
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.nodes import register_node
-from checkins.spool import (
-    ALONE_AFTER_FAILURES,
-    GIVEN_UP_AFTER_DEATHS,
-    GIVEN_UP_AFTER_FAILURES,
-    Spool,
-)
+from checkins.processing import batch
+from lib import pg_errors
+from lib.pg_errors import is_not_now, use_connection
 from monitors.models import Monitor
 from tests.checkins.test_batching import make_request, ping
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory
@@ -95,7 +92,8 @@ import asyncio, os, signal, sys, uuid
 import django
 django.setup()
 from pathlib import Path
-from checkins import batching, services
+from checkins.ingest import batcher as batching
+from checkins.processing import apply as services
 from lib.wallclock import utcnow
 
 decide = services.decide_checkin
@@ -153,7 +151,7 @@ class Broken:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
         self.sizes: list[int] = []
-        take = intake.take
+        take = batch.take
 
         def broken(readings, **options):
             self.sizes.append(len(readings))
@@ -171,7 +169,7 @@ def test_d36_a_message_with_which_each_batch_breaks_off_is_taken_alone_and_kept_
     spool = a_spool(tmp_path, monitor, 4)
     register_node(spool.node_id, watermark=NOW, now=NOW, host="web-1", pid=1)
     broken = Broken(monkeypatch, spool.first(2)[1].request.query)
-    monkeypatch.setattr(intake, "is_not_now", lambda _: True)
+    monkeypatch.setattr(pg_errors, "is_not_now", lambda _: True)
     batcher = Batcher(Options(spool_directory=tmp_path, spool_bytes_max=BYTES_MAX), utcnow=lambda: NOW)
     tries = 0
     while spool.count:

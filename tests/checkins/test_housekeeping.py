@@ -111,7 +111,7 @@ def test_one_task_does_it_all_in_as_many_steps_as_it_takes(now, monkeypatch):
 
 
 def test_d17_one_task_settles_what_is_parked_in_as_many_steps_as_it_takes(now, monkeypatch):
-    monkeypatch.setattr("checkins.services.SETTLED_MAX", 1)
+    monkeypatch.setattr("checkins.processing.retry.SETTLED_MAX", 1)
     factories.WaitingCheckInFactory.create_batch(3, received_at=NOW - 200 * SECOND)
     assert settle_parked() == 3
     assert settle_parked() == 0

@@ -6,16 +6,17 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from checkins import services
-from checkins.intake import take
 from checkins.limits import limits
 from checkins.messages import CheckInMessage, Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.models import CheckIn, ClientLossReport, ProcessingError, WaitingCheckIn
+from checkins.processing import apply, retry
+from checkins.processing.apply import receive
+from checkins.processing.batch import take
+from checkins.processing.problems import record_problems
+from checkins.processing.retry import retry_failed, settle_parked
+from checkins.processing.transitions import decide_checkin
+from checkins.processing.waiting import keep_failed, keep_failed_request, restored
 from checkins.protocols.request import IngestRequest, KnownSender
-from checkins.refusals import record_problems
-from checkins.services import receive, retry_failed, settle_parked
-from checkins.transitions import decide_checkin
-from checkins.waiting import keep_failed, keep_failed_request, restored
 from monitors.models import IngestKey, Monitor
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
 from tests.messages import make_config, make_message, run_id
@@ -59,7 +60,7 @@ def broken(*_arguments, **_more):
 def test_d14_a_loss_report_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
     MonitorFactory(project=key.project, slug="nightly")
     with monkeypatch.context() as patch:
-        patch.setattr(services, "keep_loss_reports", lambda reports, **_: reports and broken())
+        patch.setattr(apply, "keep_loss_reports", lambda reports, **_: reports and broken())
         [answer] = take([an_envelope(key, LOSS, GOOD)], now=NOW)
     assert answer.status == 200
     assert CheckIn.objects.count() == 1
@@ -76,7 +77,7 @@ def test_d14_a_refusal_that_meets_an_error_of_ours_is_kept_and_can_be_processed_
         record_problems((report if report.problem.field != "status" else broken() for report in reports), now=now)
 
     with monkeypatch.context() as patch:
-        patch.setattr(services, "record_problems", record)
+        patch.setattr(apply, "record_problems", record)
         [answer] = take([an_envelope(key, REFUSED, GOOD)], now=NOW)
     assert answer.status == 200
     assert CheckIn.objects.count() == 1
@@ -108,13 +109,13 @@ def test_d14_what_postgresql_cannot_store_of_a_message_that_failed_is_replaced(k
 def test_d14_a_request_that_cannot_be_decoded_may_hold_what_postgresql_cannot_store(key, monkeypatch):
     """Neither it nor its neighbours are lost for it."""
     monitor = MonitorFactory(project=key.project, slug="nightly")
-    decode_json = "checkins.protocols.sentry.decode_json"
+    decode = "checkins.protocols.sentry.decode_checked"
     bad = an_envelope(key, GOOD, path=f"/\x00\ud800/api/{key.project_id}/envelope/", user_agent="a\x00\udfff")
     good = IngestRequest(
         method="GET", path=f"/ping/{monitor.guid}", query="", headers={}, body=b"", body_bytes=0, received_at=NOW
     )
     with monkeypatch.context() as patch:
-        patch.setattr(decode_json, broken)
+        patch.setattr(decode, broken)
         answers = take([bad, good], now=NOW)
     assert [answer.status for answer in answers] == [400, 200]
     assert CheckIn.objects.count() == 1
@@ -135,7 +136,7 @@ def test_d14_a_request_is_decoded_again_within_the_limits_of_the_settings(key, m
     [refused] = restored(row, msgspec.structs.replace(limits(), envelope_items_max=2))
     assert isinstance(refused, RefusedCheckIn)
     assert "more than 2 items" in refused.problems[0].message
-    monkeypatch.setattr(services, "limits", lambda: msgspec.structs.replace(limits(), checkin_bytes_max=10))
+    monkeypatch.setattr(retry, "limits", lambda: msgspec.structs.replace(limits(), checkin_bytes_max=10))
     assert retry_failed([row.id], now=NOW) == (1, 0)
     assert not CheckIn.objects.exists()
     assert ProcessingError.objects.get().count == 3
@@ -161,7 +162,7 @@ def test_d14_a_parked_check_in_that_meets_an_error_of_ours_fails_alone_and_its_m
     config = {"schedule": {"type": "crontab", "value": "* * * * *"}}
     creator = {"monitor_slug": "job", "status": "ok", "check_in_id": run_id(2).hex, "monitor_config": config}
     with monkeypatch.context() as patch:
-        patch.setattr(services, "decide_checkin", cannot_decide(1))
+        patch.setattr(apply, "decide_checkin", cannot_decide(1))
         [answer] = take([an_envelope(key, ("check_in", json.dumps(creator)))], now=NOW)
         assert answer.status == 200
         assert Monitor.objects.get().slug == "job"
@@ -210,7 +211,7 @@ def test_d14_a_creator_that_is_processed_again_is_not_held_up_by_what_is_parked_
     creator: CheckInMessage = a_creator(key)
     keep_failed(creator, ValueError("7"))
     failed = WaitingCheckIn.objects.get(reason="failed")
-    monkeypatch.setattr(services, "decide_checkin", cannot_decide(1))
+    monkeypatch.setattr(apply, "decide_checkin", cannot_decide(1))
     assert retry_failed([failed.id], now=NOW) == (1, 0)
     assert [run.guid for run in CheckIn.objects.all()] == [run_id(2)]
     assert WaitingCheckIn.objects.get().reason == "monitor_unknown"

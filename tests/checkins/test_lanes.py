@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from checkins import intake
-from checkins.intake import prepare
-from checkins.lanes import HEAVY_MAX, Lanes, Waiting
+from checkins.ingest.lanes import HEAVY_MAX, Lanes, Waiting
+from checkins.ingest.reading import LIGHT_BYTES_MAX, UNKNOWN_WHILE_AWAY, Reading
+from checkins.processing import batch as intake
+from checkins.processing.batch import prepare
+from checkins.processing.resolving import Hints
 from checkins.protocols.request import IngestRequest
-from checkins.reading import LIGHT_BYTES_MAX, UNKNOWN_WHILE_AWAY, Reading
-from checkins.resolving import Hints
 from tests.factories import NOW, IngestKeyFactory
 
 KEYS = ["a" * 32, "b" * 32]

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from checkins.services import receive
-from checkins.writing import load_running
+from checkins.processing.apply import receive
+from checkins.processing.rows import load_running
 from clocktasks.services import advance_ledger
 from tests.clocktasks.shards import after, make_monitor_in, tick_by_tick
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory

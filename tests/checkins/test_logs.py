@@ -9,7 +9,7 @@ from hypothesis.extra.django import TestCase
 
 from checkins.messages import LogMessage, ProblemKind, RunLog, Source
 from checkins.models import CheckIn, CheckInLog, ProcessingError
-from checkins.services import receive
+from checkins.processing.apply import receive
 from monitors.models import Monitor, MonitorEnvironment
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import LossReport, Source
 from checkins.models import CheckIn, ClientLossReport, ProcessingError
-from checkins.services import receive
+from checkins.processing.apply import receive
 from tests.factories import NOW, MonitorEnvironmentFactory, ProjectFactory
 from tests.messages import make_message
 

@@ -13,17 +13,15 @@ from checkins.nodes import (
     LEFT_KEPT,
     FencedError,
     Registration,
-    Settled,
     UnknownNodeError,
     advance,
     beat,
     deregister,
-    drop_silent_nodes,
     forget_gone_nodes,
     lock_node,
     register_node,
-    settled_until,
 )
+from checkins.watermarks import Settled, drop_silent_nodes, settled_until
 from tests.connections import in_another_connection
 from tests.factories import NOW, IngestNodeFactory
 
@@ -238,7 +236,7 @@ def test_dropping_is_a_warning_that_says_who_since_when_and_what_it_means(caplog
     register(now=-60, watermark=-70, pid=4711)
     beat(NODE, watermark=at(-30), now=at(-20), spooled_count=12)
     look_every_second(0, 200)
-    (record,) = [record for record in caplog.records if record.name == "checkins.nodes"]
+    (record,) = [record for record in caplog.records if record.name == "checkins.watermarks"]
     assert record.levelname == "WARNING"
     assert "web-1 pid 4711" in record.getMessage()
     assert str(NODE) in record.getMessage()

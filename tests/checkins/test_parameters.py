@@ -10,8 +10,9 @@ import pytest
 from django.db import connection
 
 from checkins.models import CheckIn, WaitingCheckIn
-from checkins.services import receive, settle_parked
-from checkins.waiting import take_parked
+from checkins.processing.apply import receive
+from checkins.processing.retry import settle_parked
+from checkins.processing.waiting import take_parked
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import delete_monitors, set_environments_muted, set_monitors_muted, set_monitors_status
 from monitors.state import MonitorStatus
@@ -114,7 +115,8 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/admin/base.py: pk__in": "the rows of one page",
     "dashboard/admin/monitors.py: pk__in": "the rows of one page, or a subquery",
     "dashboard/admin/monitors.py: status__in": "words that stand in the code",
-    "dashboard/admin/incidents.py: in_bulk": "the check-ins of one page",
+    "dashboard/admin/tables.py: pk__in": "the rows of one page",
+    "dashboard/admin/occurrences.py: in_bulk": "the check-ins of one page",
     "dashboard/admin/checkins.py: monitor_environment__in": "a subquery",
     "clocktasks/services.py: bulk_create": "one row for each kind of work",
     "clocktasks/simulation.py: bulk_create": "spans that a story names",

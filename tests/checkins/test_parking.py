@@ -11,8 +11,9 @@ from django.db import IntegrityError, transaction
 
 from checkins.messages import LogMessage, Problem, ProblemKind, RunLog, Source
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
-from checkins.services import receive, retry_failed, settle_parked
-from checkins.transitions import decide_checkin
+from checkins.processing.apply import receive
+from checkins.processing.retry import retry_failed, settle_parked
+from checkins.processing.transitions import decide_checkin
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import delete_monitors
@@ -232,7 +233,7 @@ def test_d14_a_parked_check_in_that_meets_an_error_of_ours_holds_up_no_other(say
             raise ZeroDivisionError("run 2")
         return decide_checkin(message, **facts)
 
-    monkeypatch.setattr("checkins.services.decide_checkin", decide)
+    monkeypatch.setattr("checkins.processing.apply.decide_checkin", decide)
     assert settle_parked(now=NOW + PARKING_TIME) == 4
     assert [guid for guid, *_ in runs()] == [run_id(1), run_id(3)]
     assert told() == [("MONITOR_NOT_FOUND", "other", 1)]

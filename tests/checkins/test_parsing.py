@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkins import parsing
-from checkins.decoding import decode_checked, decode_json
 from checkins.exceptions import JsonError
 from checkins.messages import (
     PROBLEM_MEANINGS,
@@ -24,7 +22,9 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
-from checkins.parsing import parse_checkin, storable, unreadable_checkin
+from checkins.protocols import fields as parsing
+from checkins.protocols.decoding import decode_checked, decode_json
+from checkins.protocols.fields import parse_checkin, storable, unreadable_checkin
 from monitors.schedule import IntervalUnit, Schedule
 from monitors.slugs import slugify
 

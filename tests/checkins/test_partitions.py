@@ -13,7 +13,7 @@ from checkins import partitions
 from checkins.housekeeping import prune_logs, prune_strays
 from checkins.models import Attempt, CheckIn, CheckInLog
 from checkins.partitions import DEFAULT, Partition, ensure_partitions, named, of_day, plan_partitions
-from checkins.services import receive
+from checkins.processing.apply import receive
 from incidents.models import Incident
 from tests import factories
 from tests.connections import in_another_connection
@@ -273,7 +273,7 @@ def test_d5_the_run_of_an_incident_is_complete_however_long_ago_it_began(a_fortn
 
 def test_p7_ingest_looks_into_few_days(a_fortnight):
     """Each statement about check-ins names, in its plan, the days of a week and a day at most."""
-    from checkins.writing import load_by_guid, load_running
+    from checkins.processing.rows import load_by_guid, load_running
 
     plans = []
 

@@ -6,9 +6,10 @@ import pytest
 
 from checkins.messages import CheckInMessage, Source
 from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
-from checkins.parsing import parse_checkin
+from checkins.processing.apply import receive
+from checkins.processing.retry import settle_parked
+from checkins.protocols.fields import parse_checkin
 from checkins.protocols.routes import find_route
-from checkins.services import receive, settle_parked
 from monitors.models import Monitor
 from monitors.slugs import cut_slug, slugify
 from tests.factories import NOW, MonitorFactory, ProjectFactory

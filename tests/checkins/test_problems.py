@@ -6,8 +6,8 @@ import pytest
 
 from checkins.messages import Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
-from checkins.parsing import parse_checkin
-from checkins.services import receive
+from checkins.processing.apply import receive
+from checkins.protocols.fields import parse_checkin
 from tests.factories import NOW, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from checkins import relay
+from checkins.ingest import relay, wire
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, prog
 
     async def start_and_see_it_end():
         edge = relay.Relay(held_bytes_max=1000)
-        with pytest.raises(relay.RelayError, match=says):
+        with pytest.raises(wire.RelayError, match=says):
             await edge.start()
         await edge._ended.wait()
         transport, process = edge._frames._transport, edge._process
@@ -42,7 +42,7 @@ def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, prog
         process.wait(10)
 
     ended: list[int] = []
-    monkeypatch.setattr("checkins.relay.subprocess.Popen", start_program)
-    monkeypatch.setattr("checkins.relay.os._exit", ended.append)
+    monkeypatch.setattr("checkins.ingest.relay.subprocess.Popen", start_program)
+    monkeypatch.setattr("checkins.ingest.relay.os._exit", ended.append)
     asyncio.run(start_and_see_it_end())
     assert ended == [], "the web lives to tell why it does not start"

@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ProcessingError
-from checkins.services import REPEAT_WINDOW, receive
+from checkins.processing.apply import receive
+from checkins.processing.runs import REPEAT_WINDOW
 from incidents.models import Incident, Occurrence
 from monitors.models import MonitorEnvironment
 from tests.factories import NOW, MonitorFactory

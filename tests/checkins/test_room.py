@@ -1,6 +1,6 @@
 """D35 at the edge: a sender has his share of the room for bodies, and small bodies always find room."""
 
-from checkins.room import SMALL_BYTES_MAX, TINY_BYTES_MAX, Place, Room
+from checkins.ingest.room import SMALL_BYTES_MAX, TINY_BYTES_MAX, Place, Room
 
 MEGABYTE = 1 << 20
 SMALL = SMALL_BYTES_MAX

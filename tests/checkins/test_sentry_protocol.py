@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from checkins.exceptions import AuthError, BodyTooLargeError, EnvelopeError, IngestError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, LossReport, Outcome, RefusedCheckIn, Source
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
-from checkins.protocols.sentry import LOSS_REPORTS_MAX, ROUTES, parse_auth, parse_dsn_key, parse_envelope
+from checkins.protocols.sentry import LOSS_REPORTS_MAX, ROUTES
+from checkins.protocols.sentry_envelope import parse_envelope
+from checkins.protocols.sentry_key import parse_auth, parse_dsn_key
 
 KEY = "0123456789abcdef0123456789abcdef"
 HEADER = f"Sentry sentry_key={KEY}, sentry_version=7, sentry_client=sentry.python/2.75.0"

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import CheckInStatus, ProblemKind, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog
-from checkins.services import receive
+from checkins.processing.apply import receive
 from incidents.models import Incident, Issue, Occurrence
 from monitors.models import Environment, Monitor, MonitorEnvironment, ShardLayout
 from monitors.services import delete_environments, set_monitors_status, update_monitor

@@ -20,9 +20,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from checkins import spool as spool_module
+from checkins.ingest import salvage
+from checkins.ingest import spool as spool_module
+from checkins.ingest.salvage import find_damage
+from checkins.ingest.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError
 from checkins.protocols.request import IngestRequest
-from checkins.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError, find_damage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -234,7 +236,7 @@ LIMITED_DISK = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from checkins.spool import Spool, SpoolFullError
+from checkins.ingest.spool import Spool, SpoolFullError
 from tests.checkins.test_spool import make_request, numbers
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A write beyond the limit then fails, as on a full disk.
@@ -389,7 +391,7 @@ APPENDER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from checkins.spool import Spool
+from checkins.ingest.spool import Spool
 from tests.checkins.test_spool import make_request
 spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
 print("node", spool.node_id, flush=True)
@@ -662,7 +664,7 @@ def test_d43_a_page_that_the_disk_cannot_read_is_damage_and_a_full_disk_is_none(
         error.sqlite_errorcode = code
         return error
 
-    is_damage = spool_module._is_damage
+    is_damage = salvage.is_damage
     assert is_damage(error(sqlite3.SQLITE_IOERR_READ))
     assert is_damage(error(sqlite3.SQLITE_CORRUPT_VTAB))
     for code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC):

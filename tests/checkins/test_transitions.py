@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
-from checkins.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
+from checkins.processing.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
 from monitors.schedule import Anchor, Schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
 from tests.messages import make_message, run_id

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from checkins.intake import take
 from checkins.models import CheckIn, ProcessingError
+from checkins.processing.batch import take
 from checkins.protocols.request import IngestRequest
 from monitors.crontab import parse_crontab
 from monitors.models import Monitor, MonitorEnvironment

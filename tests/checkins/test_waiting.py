@@ -9,10 +9,11 @@ from django.db import transaction
 
 from checkins.messages import LogMessage, MonitorConfig, Problem, ProblemKind, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
+from checkins.processing.apply import receive
+from checkins.processing.retry import retry_failed
+from checkins.processing.transitions import decide_checkin
+from checkins.processing.waiting import ERROR_CHARACTERS_MAX, described, keep_failed, restored
 from checkins.protocols.request import Limits
-from checkins.services import receive, retry_failed
-from checkins.transitions import decide_checkin
-from checkins.waiting import ERROR_CHARACTERS_MAX, described, keep_failed, restored
 from incidents.models import Incident, Occurrence
 from monitors.models import Monitor, MonitorEnvironment
 from tests.connections import in_another_connection
@@ -201,7 +202,7 @@ def test_d14_what_comes_again_after_newer_check_ins_changes_history_and_nothing_
 def test_d14_what_fails_again_stays_with_the_new_error_and_the_others_are_applied(monkeypatch):
     monitor = MonitorFactory(slug="job")
     bad, good = (failed(make_message("ok", monitor=monitor, run=run)) for run in (1, 2))
-    monkeypatch.setattr("checkins.services.decide_checkin", _cannot_decide_run_1())
+    monkeypatch.setattr("checkins.processing.apply.decide_checkin", _cannot_decide_run_1())
     assert retry_failed([good, bad], now=LATER) == (1, 1)
     row = WaitingCheckIn.objects.get()
     assert (row.id, row.reason) == (bad, "failed")

@@ -9,11 +9,11 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.test import Client
 
-from checkins.ingest import ingest
-from checkins.intake import take
+from checkins.ingest.edge import ingest
+from checkins.ingest.room import Room
+from checkins.ingest.wire import RawRequest
+from checkins.processing.batch import take
 from checkins.protocols.request import Answer, IngestRequest
-from checkins.relay import RawRequest
-from checkins.room import Room
 from lib.wallclock import utcnow
 
 

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.messages import CheckInMessage, CheckInStatus, Source
 from checkins.models import CheckIn, ListeningSpan
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks import marking, services, tasks
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import UnreadableClockTaskError

@@ -9,7 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import set_monitors_status, update_monitor

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from checkins.models import IngestNode
 from checkins.nodes import advance, beat, deregister, register_node
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks import tasks
 from clocktasks.clock import ClockTask
 from clocktasks.models import HeldTick, Tick

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from checkins.counting import settle_stranded
 from checkins.models import CheckIn, DeferredEnding
-from checkins.services import receive
+from checkins.processing.apply import receive
+from checkins.processing.counting import settle_stranded
 from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Notification, Occurrence
 from monitors.models import MonitorEnvironment

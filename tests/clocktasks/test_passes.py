@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from checkins.models import CheckIn, ListeningSpan
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks import marking, services
 from clocktasks.clock import ClockTask, ShardState, TaskKind, last_in_turn
 from clocktasks.ledger import stretch, write_ticks

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks import services
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import ReplayWindowError, ShardCountError

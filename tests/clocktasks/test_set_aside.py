@@ -7,7 +7,7 @@ from django.db import connection
 from django.urls import reverse
 
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks.ledger import write_ticks
 from clocktasks.services import apply_ticks
 from health.facts import Facts

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from checkins.models import CheckIn, IngestNode, ListeningSpan
-from checkins.nodes import beat, register_node, settled_until
-from checkins.services import receive
+from checkins.nodes import beat, register_node
+from checkins.processing.apply import receive
+from checkins.watermarks import settled_until
 from clocktasks import setback
 from clocktasks.models import ClockIncident, ShardClock, Tick
 from clocktasks.services import advance_ledger

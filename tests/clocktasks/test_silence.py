@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from checkins.messages import CheckInStatus
 from checkins.models import CheckIn, ListeningSpan, LostSpan, MinuteVolume
 from checkins.nodes import advance, beat, keep_losses, register_node
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks.clock import TaskKind
 from clocktasks.ledger import write_ticks
 from clocktasks.models import AppliedTick, ClockIncident, ShardClock, Tick

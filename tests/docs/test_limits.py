@@ -6,15 +6,15 @@ import pytest
 from django.apps import apps
 from django.conf import settings
 
-from checkins.decoding import JSON_VALUES_MAX
-from checkins.intake import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, NEW_MONITOR_MESSAGES
-from checkins.lanes import HEAVY_MAX
+from checkins.ingest.lanes import HEAVY_MAX
+from checkins.ingest.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
+from checkins.ingest.room import SMALL_BYTES_MAX, SMALL_SHARE, TINY_BYTES_MAX
+from checkins.ingest.spool import GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
 from checkins.messages import ProblemKind
+from checkins.processing.batch import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, NEW_MONITOR_MESSAGES
+from checkins.protocols.decoding import JSON_VALUES_MAX
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
-from checkins.protocols.sentry import ITEM_HEADER_BYTES_MAX
-from checkins.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
-from checkins.room import SMALL_BYTES_MAX, SMALL_SHARE, TINY_BYTES_MAX
-from checkins.spool import GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
+from checkins.protocols.sentry_envelope import ITEM_HEADER_BYTES_MAX
 from health.problems import SPOOL_FREE_BYTES_MIN
 from incidents.attempts import ATTEMPTS_MAX, REFUSALS_MAX
 from incidents.delivery import RUN_SECONDS_MAX

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from checkins.messages import CheckInStatus, Source
-from checkins.transitions import CheckInState, decide_checkin
+from checkins.processing.transitions import CheckInState, decide_checkin
 from incidents.models import Issue
 from incidents.thresholds import Decision, Reason, decide_failure, decide_ok
 from monitors.expectation import decide_due_slots

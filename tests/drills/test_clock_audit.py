@@ -8,8 +8,8 @@ from django.db import connection
 
 from checkins.messages import Source
 from checkins.models import CheckIn, ListeningSpan
-from checkins.parsing import parse_checkin
-from checkins.services import receive
+from checkins.processing.apply import receive
+from checkins.protocols.fields import parse_checkin
 from clocktasks.models import ShardClock, Tick
 from clocktasks.services import advance_ledger
 from drills.clock_audit import Silence, audit_clock

@@ -24,13 +24,13 @@ RECEIVED_AT = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 
 
 def _protocols() -> tuple[Callable[[bytes], object], ...]:
-    from checkins.decoding import decode_body, decode_json
     from checkins.exceptions import IngestError
     from checkins.messages import Outcome, Source
-    from checkins.parsing import parse_checkin
+    from checkins.protocols.decoding import decode_body, decode_json
+    from checkins.protocols.fields import parse_checkin
     from checkins.protocols.request import IngestRequest, KnownSender, Limits
     from checkins.protocols.routes import find_route
-    from checkins.protocols.sentry import parse_envelope
+    from checkins.protocols.sentry_envelope import parse_envelope
 
     limits = Limits(body_bytes_max=65_536, checkin_bytes_max=8_192, log_bytes_max=1_000)
 
@@ -152,7 +152,7 @@ def main() -> None:
     if atheris is None:
         sys.stderr.write("atheris has no package for this system: what needs it is left out.\n")
         return
-    with atheris.instrument_imports(include=["checkins.decoding", "checkins.parsing", "checkins.protocols"]):
+    with atheris.instrument_imports(include=["checkins.protocols"]):
         _found.append(_protocols())
     CRASHES.mkdir(exist_ok=True)
     corpus = Path(tempfile.mkdtemp(prefix="watchclock-fuzz-"))  # The search ends the process, which leaves it behind.

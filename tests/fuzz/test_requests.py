@@ -20,16 +20,16 @@ from hypothesis import settings as search
 from hypothesis import strategies as st
 
 from checkins.exceptions import IngestError
-from checkins.intake import take
+from checkins.ingest.reading import Reading
+from checkins.ingest.spool import Spool
 from checkins.limits import limits
 from checkins.messages import Message
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn
+from checkins.processing.batch import take
+from checkins.processing.retry import retry_failed
+from checkins.processing.waiting import keep_failed, restored
 from checkins.protocols.request import Answer, IngestRequest, KnownSender
 from checkins.protocols.routes import find_route
-from checkins.reading import Reading
-from checkins.services import retry_failed
-from checkins.spool import Spool
-from checkins.waiting import keep_failed, restored
 from tests.checkins.web import Batcher, Submitted, run_edge, scope_of
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory, ProjectFactory
 from tests.fuzz.strategies import GUID, KEY, PROJECT_ID, SLUG, Sent, anything

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks.marking import mark_missed, mark_timeouts
 from incidents.models import Incident, Issue, Notification, Occurrence
 from incidents.services import archive_issues, resolve_issues, unarchive_issues

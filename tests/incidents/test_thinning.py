@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from checkins.services import receive
+from checkins.processing.apply import receive
 from incidents.models import Incident, Issue, Occurrence
 from incidents.thinning import OCCURRENCES_FIRST, OCCURRENCES_NEWEST, is_kept
 from tests.factories import NOW, MonitorFactory

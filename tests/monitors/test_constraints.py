@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 
 from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, existing_partitions, guid_index, is_guid_index
-from checkins.writing import OVERDUE_ENVIRONMENTS_SQL, overdue_environments
+from checkins.processing.rows import OVERDUE_ENVIRONMENTS_SQL, overdue_environments
 from incidents.models import Incident
 from monitors.models import FormerRules, Housekeeping, MonitorEnvironment, ShardLayout
 from tests import factories

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from msgspec.structs import replace
 
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
 from clocktasks.marking import mark_timeouts
 from incidents.models import Incident
 from monitors.changes import attach_config_snapshots

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from checkins.counting import settle_stranded
 from checkins.models import CheckIn
-from checkins.services import receive
+from checkins.processing.apply import receive
+from checkins.processing.counting import settle_stranded
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Issue

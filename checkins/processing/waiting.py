@@ -15,10 +15,10 @@ from django.conf import settings
 
 from checkins.messages import CheckInMessage, LogMessage, LossReport, Message, RefusedCheckIn, Source
 from checkins.models import WaitingCheckIn
-from checkins.parsing import ENVIRONMENT_CHARACTERS_MAX, storable
+from checkins.processing.problems import shortened
+from checkins.protocols.fields import ENVIRONMENT_CHARACTERS_MAX, storable
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
-from checkins.refusals import shortened
 from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.slugs import SLUG_CHARACTERS_MAX
 

@@ -14,9 +14,9 @@ import msgspec
 from django.db import transaction
 
 from checkins import metrics
-from checkins.budgets import Account, Budget, account, charge, exceeded, room
 from checkins.messages import LossReport, Problem, ProblemKind, Source
-from checkins.writing import insert_loss_reports
+from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
+from checkins.processing.rows import insert_loss_reports
 from lib.sql import insert_rows
 
 PAYLOAD_BYTES_MAX = 4_000

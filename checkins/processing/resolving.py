@@ -14,8 +14,6 @@ import msgspec
 from django.conf import settings
 from django.db.models import Count
 
-from checkins.budgets import Budget, account, exceeded, grant
-from checkins.configuring import Change, difference, digest, record_changes, refusal, remembered
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -26,11 +24,13 @@ from checkins.messages import (
     ProblemKind,
     Source,
 )
-from checkins.parsing import dropped_part
+from checkins.processing.budgets import Budget, account, exceeded, grant
+from checkins.processing.configuring import Change, difference, digest, record_changes, refusal, remembered
+from checkins.processing.rows import load_by_guid
+from checkins.processing.transitions import CheckInState
+from checkins.processing.waiting import park, take_parked
+from checkins.protocols.fields import dropped_part
 from checkins.protocols.request import KnownSender, Sender
-from checkins.transitions import CheckInState
-from checkins.waiting import park, take_parked
-from checkins.writing import load_by_guid
 from lib.sql import array_literal, fetch_rows
 from monitors.changes import Edit, write_changes
 from monitors.hot_rows import LockedEnvironment, lock_environments, shared_rules

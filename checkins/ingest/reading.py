@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from checkins.decoding import decode_body, decode_start
 from checkins.exceptions import IngestError, UnknownKeyError
 from checkins.limits import limits
 from checkins.messages import Message, Outcome
+from checkins.protocols.decoding import decode_body, decode_start
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Sender
 from checkins.protocols.routes import find_route

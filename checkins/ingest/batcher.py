@@ -42,25 +42,15 @@ from django.conf import settings
 from django.db import DatabaseError, connection, transaction
 
 from checkins import metrics, nodes
-from checkins.intake import (
-    StatementError,
-    find_sender,
-    find_senders,
-    is_not_now,
-    is_suspicious,
-    keep_unread,
-    prepare,
-    read,
-    share_out,
-    take,
-    use_connection,
-)
-from checkins.lanes import Lanes, Waiting
+from checkins.ingest.lanes import Lanes, Waiting
+from checkins.ingest.reading import BUSY, LIGHT_BYTES_MAX, NO_ROOM, Reading, answer_some
+from checkins.ingest.spool import ALONE_AFTER_FAILURES, Spool, SpoolEntry, SpoolError, SpoolFullError
+from checkins.processing.apply import was_overtaken
+from checkins.processing.batch import keep_unread, prepare, read, share_out, take
+from checkins.processing.resolving import Hints
+from checkins.processing.senders import find_sender, find_senders
 from checkins.protocols.request import Answer, IngestRequest
-from checkins.reading import BUSY, LIGHT_BYTES_MAX, NO_ROOM, Reading, answer_some
-from checkins.resolving import Hints
-from checkins.services import was_overtaken
-from checkins.spool import ALONE_AFTER_FAILURES, Spool, SpoolEntry, SpoolError, SpoolFullError
+from lib.pg_errors import StatementError, is_not_now, is_suspicious, use_connection
 from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)

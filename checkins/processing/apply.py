@@ -2,26 +2,22 @@
 
 resolve monitors (creating and updating those that bring a configuration) -> resolve environments (creating new ones)
 -> lock the environments in id order -> decide each message in order with pure code -> write in bulk -> count failures
-and oks, but those for which it is too soon (`checkins.counting`) -> store what could not be used. Source: reference
-section 6.
+and oks, but those for which it is too soon (`checkins.processing.counting`) -> store what could not be used.
+Source: reference section 6.
 """
 
 import os
 import uuid
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import msgspec
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, transaction
 from msgspec.structs import replace
 
-from checkins.budgets import Account, Budget, account, charge, exceeded, room
-from checkins.counting import count, defer, ending, know_deadlines, settle
-from checkins.limits import limits
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -34,10 +30,11 @@ from checkins.messages import (
     RunLog,
     Source,
 )
-from checkins.models import WaitingCheckIn
 from checkins.partitions import is_guid_index
-from checkins.refusals import ProblemReport, keep_loss_reports, record_problems
-from checkins.resolving import (
+from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
+from checkins.processing.counting import count, defer, ending, know_deadlines, settle
+from checkins.processing.problems import ProblemReport, keep_loss_reports, record_problems
+from checkins.processing.resolving import (
     BatchItem,
     Hints,
     OvertakenError,
@@ -45,11 +42,17 @@ from checkins.resolving import (
     is_named_last_word,
     lead_to_runs_being_deleted,
     lock_batch,
-    monitor_not_found,
     refuse_as_disabled,
     resolve,
 )
-from checkins.transitions import (
+from checkins.processing.rows import (
+    insert_attempts,
+    insert_checkins,
+    insert_logs,
+    update_checkins,
+)
+from checkins.processing.runs import Runs, know_rules_of_running, load_runs
+from checkins.processing.transitions import (
     SPARED_TIMES,
     CheckInState,
     EarlierWord,
@@ -57,34 +60,18 @@ from checkins.transitions import (
     causal_order,
     count_towards_limit,
     decide_checkin,
-    is_known,
     is_spared,
     takes_when_disabled,
 )
-from checkins.waiting import described, keep_failed, restored, take_settled
-from checkins.writing import (
-    insert_attempts,
-    insert_checkins,
-    insert_logs,
-    load_by_guid,
-    load_newest_errors,
-    load_repeatable,
-    load_running,
-    update_checkins,
-)
 from incidents.letters import log_tail
 from monitors.expectation import is_behind
-from monitors.hot_rows import LockedEnvironment, know_former_rules, lock_environments, save_environments
+from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
 
 LOG_TAIL_BYTES = 20_000
 """More than the lines of a log that a mail holds (`incidents.letters`)."""
 T = TypeVar("T")
 Log = tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
-SETTLED_MAX = 500
-"""Parked check-ins that are settled in one transaction."""
-REPEAT_WINDOW = timedelta(seconds=45)
-"""How long after a last word without id the same word is taken for a retry: clients try for half a minute."""
 TRIES_MAX = 5
 """Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
@@ -157,131 +144,7 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_par
     return outcomes
 
 
-def settle_parked(*, now: datetime) -> int:
-    """Apply check-ins whose monitor has come, and say of those that waited in vain that nobody knows it (D17).
-
-    Returns how many were settled. Call again until it returns 0.
-    """
-    with transaction.atomic():
-        ready, late = take_settled(now=now, most=SETTLED_MAX)
-        _receive_or_keep(ready, now=now)
-        record_problems(
-            (
-                ProblemReport(
-                    project_id=message.project_id,
-                    monitor_id=None,
-                    slug=message.slug,
-                    environment=message.environment,
-                    source=message.source,
-                    received_at=message.received_at,
-                    problem=monitor_not_found(message),
-                    payload=message.payload,
-                    key_id=message.key_id,
-                )
-                for message in late
-            ),
-            now=now,
-        )
-        return len(ready) + len(late)
-
-
-def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: datetime) -> None:
-    """Apply messages; what meets an unexpected error stays as failed, so that it holds up nothing else (D14)."""
-    try:
-        with transaction.atomic():
-            receive(messages, now=now)
-    except (OperationalError, InterfaceError):
-        raise  # The database cannot do it now; the next sweep may.
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
-        if len(messages) == 1:
-            keep_failed(messages[0], error)
-            return
-        for message in messages:
-            _receive_or_keep([message], now=now)
-
-
-def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
-    """Apply check-ins again that an unexpected error kept from being applied (D14), each by itself.
-
-    Returns how many were applied, and how many failed again; those stay, with the new error.
-    """
-    applied = failed = 0
-    for id_ in sorted(ids):
-        try:
-            with transaction.atomic():
-                row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
-                if row is None:
-                    continue
-                receive(restored(row, limits()), now=now, takes_parked=False)
-                row.delete()
-                applied += 1
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
-            WaitingCheckIn.objects.filter(id=id_).update(error=described(error))
-            failed += 1
-    return applied, failed
-
-
 # --- check-ins ------------------------------------------------------------------------------------------------------
-
-
-DUE_MEANWHILE = 20
-"""Runs of an environment that fall due between the first and the last message of a batch; there are hardly any."""
-
-
-@dataclass(slots=True)
-class _Runs:
-    """The check-ins that the batch touches: as stored, and as decided so far."""
-
-    by_guid: dict[tuple[int, uuid.UUID], CheckInState]
-    running: dict[int, list[CheckInState]]
-    told: dict[tuple[int, uuid.UUID], datetime]
-    newest_errors: dict[int, CheckInState]
-    new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
-    changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
-
-    def find(self, item: BatchItem) -> CheckInState | None:
-        """Return the run that a message is about. Source: reference section 6.3."""
-        message = item.message
-        if message.check_in_id is not None:
-            named = self.by_guid.get((message.project_id, message.check_in_id))
-            return named if named is not None and is_known(named, message.received_at) else None
-        assert item.environment_id is not None, "only open items have runs"
-        known = [self.by_guid.get((message.project_id, run.guid), run) for run in self.running[item.environment_id]]
-        still_running = [
-            run
-            for run in known
-            if run.status is CheckInStatus.IN_PROGRESS
-            and run.timeout_at is not None
-            and run.timeout_at > message.received_at
-        ]
-        return max(still_running, key=lambda run: run.date_added, default=None)
-
-    def was_told(self, environment_id: int, message: CheckInMessage) -> bool:
-        """Tell whether a message without id and without an open run is one that was heard a moment ago."""
-        if message.repeat_key is None:
-            return False
-        # A batch may hold a backlog: of the same words minutes apart, each is a run's own.
-        told_at = self.told.get((environment_id, message.repeat_key))
-        return told_at is not None and abs(message.received_at - told_at) <= REPEAT_WINDOW
-
-    def newest_error(self, run: CheckInState) -> CheckInState | None:
-        """Return the newest error of the environment, if it counted in the minute of this one (D39)."""
-        newest = self.newest_errors.get(run.environment_id)
-        if newest is None or newest.failed_at is None:
-            return None
-        return newest if newest.failed_at >= _minute(run.received_at) else None
-
-    def put(self, project_id: int, run: CheckInState) -> None:
-        key = project_id, run.guid
-        if run.repeat_key is not None:
-            self.told[run.environment_id, run.repeat_key] = run.date_updated
-        self.by_guid[key] = run
-        if run.status is CheckInStatus.ERROR and run.failed_at is not None:
-            self.newest_errors[run.environment_id] = run
-        (self.new if run.id is None else self.changed)[key] = run
-        runs = self.running.setdefault(run.environment_id, [])
-        if run.id is None and all(other.guid != run.guid for other in runs):
-            runs.append(run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,9 +160,9 @@ class _Ended:
 
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
     open_items = [item for item in items if item.environment_id is not None]
-    runs = _load_runs(open_items, environments)
+    runs = load_runs(open_items, environments)
     _lock_what_is_being_deleted(open_items, runs, environments)
-    _know_rules_of_running(runs, environments)
+    know_rules_of_running(runs, environments)
     if open_items:
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
@@ -419,51 +282,8 @@ def _random_ids(count: int) -> Iterator[uuid.UUID]:
     return (msgspec.convert(bytes(random[at : at + 16]), uuid.UUID) for at in range(0, len(random), 16))
 
 
-def _load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> _Runs:
-    """Load the runs that the items may be about: six statements at most, none for what no item needs."""
-    named: set[tuple[int, uuid.UUID]] = set()
-    unnamed: set[int] = set()
-    keys: set[tuple[int, uuid.UUID]] = set()
-    for item in items:
-        assert item.environment_id is not None, "only open items have runs"
-        message = item.message
-        if message.check_in_id is not None:
-            named.add((message.project_id, message.check_in_id))
-            continue
-        unnamed.add(item.environment_id)
-        if isinstance(message, CheckInMessage) and message.repeat_key is not None:
-            keys.add((item.environment_id, message.repeat_key))
-    running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
-    since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
-    # Each message ends at most one run, so that many are enough to find the next one that is still running; and some
-    # more, since a few may fall due while the messages of this batch came.
-    for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
-        running[run.environment_id].append(run)
-    told = load_repeatable(keys, since=since - REPEAT_WINDOW)
-    newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))
-    return _Runs(
-        by_guid=load_by_guid(named, since=since),
-        running=running,
-        told=told,
-        newest_errors={run.environment_id: run for run in newest_errors},
-    )
-
-
-def _know_rules_of_running(runs: _Runs, environments: Mapping[int, LockedEnvironment]) -> None:
-    """Look the rules up that changed since a run without an id began: they say whether a slot has come (D22, D32)."""
-    edited = [
-        environments[id_]
-        for id_, running in runs.running.items()
-        if (since := environments[id_].rules_since) is not None
-        and not environments[id_].former
-        and any(run.date_added < since for run in running)
-    ]
-    if edited:
-        know_former_rules(edited)
-
-
 def _lock_what_is_being_deleted(
-    items: Sequence[BatchItem], runs: _Runs, environments: dict[int, LockedEnvironment]
+    items: Sequence[BatchItem], runs: Runs, environments: dict[int, LockedEnvironment]
 ) -> None:
     """Lock the deleted environments of runs whose end comes when their name is that of a new one (D23). Mostly none."""
     elsewhere = [
@@ -476,19 +296,8 @@ def _lock_what_is_being_deleted(
     environments |= lock_environments(lead_to_runs_being_deleted(elsewhere) - environments.keys())
 
 
-def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:
-    """Return the environments in which this batch may come to errors that get no row of their own (D39)."""
-    most = settings.CHECKINS_PER_MINUTE * SPARED_TIMES
-    coming = Counter(item.environment_id for item in items)
-    return {id_ for id_, it in environments.items() if coming[id_] and it.state.limit_count + coming[id_] > most}
-
-
-def _minute(at: datetime) -> datetime:
-    return at.replace(second=0, microsecond=0)
-
-
 def _write(
-    runs: _Runs,
+    runs: Runs,
     ended: Sequence[_Ended],
     earlier_words: Sequence[tuple[tuple[int, uuid.UUID], EarlierWord]],
     environments: dict[int, LockedEnvironment],

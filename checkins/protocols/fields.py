@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import msgspec
 
-from checkins.decoding import PLAIN_NESTING_MAX
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -26,6 +25,7 @@ from checkins.messages import (
     RefusedCheckIn,
     Source,
 )
+from checkins.protocols.decoding import PLAIN_NESTING_MAX
 from monitors.schedule import (
     CRONTAB_CHARACTERS_MAX,
     Schedule,

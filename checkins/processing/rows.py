@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from checkins.messages import CheckInStatus, LossReport, RunLog, Source
-from checkins.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
+from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
 from lib.sql import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.hot_rows import LockedEnvironment
 

@@ -15,12 +15,13 @@ from typing import Any
 from django.conf import settings
 
 from checkins.exceptions import BodyTooLargeError, IngestError, UnknownKeyError
+from checkins.ingest.reading import BUSY, NO_ADDRESS, UNKNOWN_WHILE_AWAY
+from checkins.ingest.relay import Store
+from checkins.ingest.room import SMALL_BYTES_MAX, Place
+from checkins.ingest.wire import RawRequest, as_request
 from checkins.limits import limits
 from checkins.protocols.request import HEADERS_READ, Answer, Protocol
 from checkins.protocols.routes import find_route
-from checkins.reading import BUSY, NO_ADDRESS, UNKNOWN_WHILE_AWAY
-from checkins.relay import RawRequest, Store, as_request
-from checkins.room import SMALL_BYTES_MAX, Place
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

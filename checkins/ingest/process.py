@@ -1,4 +1,4 @@
-"""The process that stores the check-ins of a web worker, which starts it: `python -m project.batcher FD`."""
+"""The process that stores the check-ins of a web worker, which starts it: `python -m checkins.ingest.process FD`."""
 
 import asyncio
 import gc
@@ -24,8 +24,8 @@ def main() -> None:
     django.setup()
 
     # Models can be imported only now.
-    from checkins.batching import make_batcher
-    from checkins.relay import serve_batcher
+    from checkins.ingest.batcher import make_batcher
+    from checkins.ingest.serving import serve_batcher
 
     threading.Thread(target=push_meters, name="meters", daemon=True).start()
 

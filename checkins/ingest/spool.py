@@ -22,7 +22,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -31,6 +31,23 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from checkins.ingest.salvage import (
+    LOST,
+    SALVAGING,
+    SCHEMA,
+    Losses,
+    begun_in,
+    beside,
+    is_damage,
+    last_number,
+    losses_in,
+    numbers_in,
+    open_damaged,
+    put_back,
+    set_file_aside,
+    sync_directory,
+    tries_in,
+)
 from checkins.protocols.request import IngestRequest
 from lib.wallclock import utcnow
 
@@ -54,42 +71,8 @@ ALONE_AFTER_FAILURES = 3
 """The same for an entry whose batch broke off in a way that the batch may have brought about."""
 GIVEN_UP_AFTER_FAILURES = 20
 """More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
-SALVAGED_MAX = 1_000_000
-"""Numbers that are tried, from the newest back, where a damaged spool cannot say which of them it has."""
-LOST = "-lost"
-"""What the name of a damaged file has behind it for the number of its entries that could not be read."""
-SALVAGING = "-salvaging"
-"""The same for a file that is there until all that can be read is stored elsewhere: until then, nothing is."""
-HEAD = "-head"
-"""The same for the first page of a damaged file, while another one stands in its place."""
-HEAD_BYTES = 4096
-"""The first page of a spool: what is where in it, the same in every spool."""
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-"""How SQLite calls a file that is not as it was written; a page that the disk cannot read is an error of input."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-SCHEMA = """
-    CREATE TABLE IF NOT EXISTS entry (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
-        batch INTEGER,
-        received_us INTEGER NOT NULL,
-        format INTEGER NOT NULL,
-        request BLOB NOT NULL
-    );
-    CREATE INDEX IF NOT EXISTS entry_received ON entry (received_us);
-    CREATE INDEX IF NOT EXISTS entry_uncertain ON entry (batch) WHERE batch IS NOT NULL;
-    CREATE TABLE IF NOT EXISTS damaged (
-        seq INTEGER PRIMARY KEY,
-        batch INTEGER,
-        received_us INTEGER NOT NULL,
-        format INTEGER NOT NULL,
-        request BLOB NOT NULL,
-        error TEXT NOT NULL
-    );
-    CREATE TABLE IF NOT EXISTS begun (id INTEGER PRIMARY KEY CHECK (id = 1), first INTEGER, last INTEGER);
-    CREATE TABLE IF NOT EXISTS tried (seq INTEGER PRIMARY KEY, deaths INTEGER NOT NULL, failures INTEGER NOT NULL);
-    CREATE TABLE IF NOT EXISTS lost (since_us INTEGER NOT NULL, until_us INTEGER NOT NULL);
-"""
 TRIED = """
     INSERT INTO tried (seq, deaths, failures) SELECT seq, ?3, ?4 FROM entry WHERE seq BETWEEN ?1 AND ?2
         ON CONFLICT (seq) DO UPDATE SET deaths = deaths + excluded.deaths, failures = failures + excluded.failures
@@ -145,7 +128,7 @@ def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatena
         try:
             return call(spool, *arguments, **options)
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
             spool.salvage(error)
             return call(spool, *arguments, **options)
@@ -179,7 +162,7 @@ class Spool:
         self._is_begun = False
         self._connection = _connect(self.path, bytes_max=bytes_max)
         try:
-            _sync_directory(directory)
+            sync_directory(directory)
             self.count = self._connection.execute("SELECT count(*) FROM entry").fetchone()[0]
             self._count_death()
             self._load_losses()
@@ -198,7 +181,7 @@ class Spool:
         try:
             if not directory.exists():
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _sync_directory(directory.parent)
+                sync_directory(directory.parent)
             for spool in _unlocked(directory, bytes_max=bytes_max):
                 return spool
             while True:
@@ -298,13 +281,13 @@ class Spool:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
-        kept = _set_file_aside(self.path, error)
+        kept = set_file_aside(self.path, error)
         try:
             self._connection = _connect(self.path, bytes_max=self._bytes_max)
             self.take_over(kept, oldest_us=_microseconds(self.oldest_received_at or utcnow()))
         except BaseException:
             self._connection.close()
-            _put_back(self.path, kept)
+            put_back(self.path, kept)
             # Not read before the next call, which tries it again.
             self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             raise
@@ -315,11 +298,11 @@ class Spool:
         `oldest_us` is the oldest reception time that can have been in it. Raises SpoolFullError.
         """
         read = lost = 0
-        losses = _Losses(oldest_us, _microseconds(utcnow()))
-        with _open_damaged(kept) as damaged, self._transaction():
-            self._number_from(_last_number(damaged))
-            tries, begun = _tries(damaged), _begun(damaged)
-            for seq, received_us in _numbers(damaged):
+        losses = Losses(oldest_us, _microseconds(utcnow()))
+        with open_damaged(kept) as damaged, self._transaction():
+            self._number_from(last_number(damaged))
+            tries, begun = tries_in(damaged), begun_in(damaged)
+            for seq, received_us in numbers_in(damaged):
                 if seq is None:
                     losses.lose(None)
                     continue
@@ -339,7 +322,7 @@ class Spool:
                         self._connection.execute("INSERT INTO tried VALUES (?, ?, ?)", (seq, *tries[seq]))
             if begun is not None:
                 self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", begun)
-            self._note_lost([*losses.end(), *_losses(damaged)])
+            self._note_lost([*losses.end(), *losses_in(damaged)])
         logger.error(
             "the spool %s was damaged: %d entries of it could be read and are stored, %d could not and stay in %s",
             self.path,
@@ -348,8 +331,8 @@ class Spool:
             kept,
         )
         with suppress(OSError):
-            _beside(kept, LOST).write_text(str(lost))
-        _beside(kept, SALVAGING).unlink()
+            beside(kept, LOST).write_text(str(lost))
+        beside(kept, SALVAGING).unlink()
         self.count = read
         if not self._is_begun:
             self._count_death()
@@ -460,7 +443,7 @@ class Spool:
             )
             if is_lost:
                 now = utcnow()
-                losses = _Losses(_microseconds(self.oldest_received_at or now), _microseconds(now))
+                losses = Losses(_microseconds(self.oldest_received_at or now), _microseconds(now))
                 for seq, _ in damaged:
                     query = "SELECT received_us FROM entry WHERE seq = ?"
                     losses.lose(self._connection.execute(query, (seq,)).fetchone()[0])
@@ -482,7 +465,7 @@ class Spool:
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.OperationalError as error:
-            if _is_damage(error):
+            if is_damage(error):
                 raise
             raise SpoolFullError(f"the spool {self.path} cannot be written: {error}") from error
 
@@ -512,49 +495,6 @@ class Spool:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
-
-
-class _Losses:
-    """Between which reception times something was lost (pure): a span for each row of entries that cannot be read.
-
-    It is that of these entries if their times are known, else that of the entries around them. Microseconds since 1970.
-    """
-
-    def __init__(self, oldest: int, now: int) -> None:
-        self._spans: list[tuple[int, int]] = []
-        self._before, self._now = oldest, now
-        self._gap: list[int | None] = []
-
-    def lose(self, at: object) -> None:
-        """Note that an entry, or nobody knows how many, cannot be read; its reception time if that is known."""
-        self._gap.append(self._sound(at))
-
-    def find(self, at: object) -> None:
-        """Note the reception time of the next entry that can be read."""
-        known = self._sound(at)
-        if known is None:
-            return
-        if self._gap:
-            times = [lost for lost in self._gap if lost is not None]
-            if len(times) < len(self._gap):
-                times += [self._before, known]
-            self._spans.append((min(times), max(times)))
-            self._gap = []
-        self._before = known
-
-    def end(self) -> list[tuple[int, int]]:
-        """Return the spans. What is lost behind the last entry was received before now."""
-        self.find(self._now)
-        return self._spans
-
-    def _sound(self, at: object) -> int | None:
-        return at if isinstance(at, int) and 0 <= at <= self._now else None
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether what the file holds cannot be read: it is no database, its pages are torn, or the disk says so."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code == sqlite3.SQLITE_IOERR_READ or (code or 0) & 0xFF in DAMAGE
 
 
 def _microseconds(at: datetime) -> int:
@@ -622,7 +562,7 @@ def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: i
     path = directory / f"{node_id}.spool"
     try:
         for mark in directory.glob(f"{node_id}.*{SALVAGING}"):
-            _put_back(path, mark.with_name(mark.name.removesuffix(SALVAGING)))
+            put_back(path, mark.with_name(mark.name.removesuffix(SALVAGING)))
         is_gone = not is_new and not (path.exists() and path.stat().st_size)
         try:
             spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
@@ -630,9 +570,9 @@ def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: i
                 spool.begin_afresh()
             return spool
         except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
-            kept = _set_file_aside(path, error)
+            kept = set_file_aside(path, error)
             try:
                 spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
                 try:
@@ -641,172 +581,12 @@ def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: i
                     spool._connection.close()
                     raise
             except BaseException:
-                _put_back(path, kept)
+                put_back(path, kept)
                 raise
             return spool
     except BaseException:
         os.close(lock)
         raise
-
-
-@contextmanager
-def _open_damaged(kept: Path) -> Iterator[sqlite3.Connection]:
-    """Open a damaged file, for as long with a new first page if it has none that can be read.
-
-    Without that page nobody knows which tables there are and where they begin. The two that matter begin where they do
-    in every spool; where the indexes are is not certain, so the new page knows none.
-    """
-    head = _beside(kept, HEAD)
-    damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
-    try:
-        damaged.execute("PRAGMA locking_mode = EXCLUSIVE")
-        damaged.execute("SELECT received_us, request FROM entry NOT INDEXED WHERE seq = 0").fetchone()
-    except sqlite3.DatabaseError as error:
-        damaged.close()
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise
-        with kept.open("r+b") as file:
-            head.write_bytes(file.read(HEAD_BYTES))
-            file.seek(0)
-            file.write(_make_head())
-        damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
-    try:
-        yield damaged
-    finally:
-        damaged.close()
-        _restore_head(kept)
-
-
-def _restore_head(kept: Path) -> None:
-    """Give a damaged file its own first page back: it stays as it was found."""
-    head = _beside(kept, HEAD)
-    if head.exists():
-        with kept.open("r+b") as file:
-            file.write(head.read_bytes())
-        head.unlink()
-
-
-def _make_head() -> bytes:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
-        empty.execute(f"PRAGMA page_size = {HEAD_BYTES}")
-        empty.execute(SCHEMA.partition(";")[0])
-        head = bytearray(empty.serialize()[:HEAD_BYTES])
-    head[18:20] = b"\2\2"  # It is in WAL mode.
-    head[28:32] = bytes(4)  # How many pages there are is seen by the size of the file.
-    return bytes(head)
-
-
-def _tries(damaged: sqlite3.Connection) -> dict[int, tuple[int, int]]:
-    """Return how often entries of a damaged file were tried, deaths and failures, as far as that can be read."""
-    tries: dict[int, tuple[int, int]] = {}
-    with suppress(sqlite3.DatabaseError):
-        for seq, deaths, failures in damaged.execute("SELECT seq, deaths, failures FROM tried ORDER BY seq"):
-            tries[seq] = deaths, failures
-    return tries
-
-
-def _begun(damaged: sqlite3.Connection) -> tuple[int, int] | None:
-    """Return the first and the last of the entries that were being tried, if it can be read."""
-    with suppress(sqlite3.DatabaseError):
-        row = damaged.execute("SELECT first, last FROM begun").fetchone()
-        return None if row is None else (row[0], row[1])
-    return None
-
-
-def _losses(damaged: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Return what was lost already and is not told, if it can be read."""
-    losses: list[tuple[int, int]] = []
-    with suppress(sqlite3.DatabaseError):
-        for since, until in damaged.execute("SELECT since_us, until_us FROM lost"):
-            losses.append((since, until))
-    return losses
-
-
-def _last_number(damaged: sqlite3.Connection) -> int | None:
-    """Return the newest number that a damaged file has given; None if it cannot say."""
-    try:
-        row = damaged.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
-    except sqlite3.DatabaseError:
-        return None
-    return row[0] if row is not None and isinstance(row[0], int) else None
-
-
-def _numbers(damaged: sqlite3.Connection) -> list[tuple[int | None, int | None]]:
-    """Return the numbers of the entries of a damaged file, and their reception times as far as they are known.
-
-    By its index, else what is there, and all in between: the table is read from both ends up to the first page that
-    cannot be, and what lies between is tried one by one. None stands where there is more that nobody can count.
-    """
-    with suppress(sqlite3.DatabaseError):
-        return sorted(damaged.execute("SELECT seq, received_us FROM entry INDEXED BY entry_received").fetchall())
-    oldest, is_whole = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq")
-    if is_whole:
-        return [(seq, None) for seq in oldest]
-    newest, _ = _read_until_damage(damaged, "SELECT seq FROM entry NOT INDEXED ORDER BY seq DESC")
-    last = _last_number(damaged)
-    low = oldest[-1] if oldest else 0
-    # The module sqlite3 reads a row ahead, so the last that can be read is not among `oldest`.
-    high = newest[-1] if newest else (last or low + bool(oldest)) + 1
-    tried_from = max(low + 1, high - SALVAGED_MAX)
-    numbers: list[int | None] = [*oldest]
-    if tried_from > low + 1:
-        numbers.append(None)
-    numbers += range(tried_from, high)
-    if not newest and last is None:
-        numbers.append(None)
-    return [(seq, None) for seq in (*numbers, *reversed(newest))]
-
-
-def _read_until_damage(damaged: sqlite3.Connection, query: str) -> tuple[list[int], bool]:
-    """Return what a query gives before it fails, and whether it does not."""
-    numbers = []
-    try:
-        for (number,) in damaged.execute(query):
-            numbers.append(number)
-    except sqlite3.DatabaseError:
-        return numbers, False
-    return numbers, True
-
-
-def _set_file_aside(path: Path, error: Exception) -> Path:
-    """Rename a spool and its write-ahead log so that they are still one to SQLite: the log may hold the newest.
-
-    Until the mark beside it is deleted they are what counts, and not the new spool: `_put_back` has the details.
-    """
-    kept = path.with_name(f"{path.stem}.{uuid.uuid4().hex[:8]}.spool-damaged")
-    _beside(kept, SALVAGING).touch(mode=0o600)
-    for suffix in ("-wal", ""):
-        if _beside(path, suffix).exists():
-            _beside(path, suffix).rename(_beside(kept, suffix))
-            logger.error(
-                "the spool %s cannot be read and is set aside as %s: %s",
-                _beside(path, suffix),
-                _beside(kept, suffix),
-                error,
-            )
-    _sync_directory(path.parent)
-    return kept
-
-
-def _put_back(path: Path, kept: Path) -> None:
-    """Undo `_set_file_aside`, of which the process or the disk may have left any part: nothing is lost by a new try.
-
-    While the file itself is aside, what has its name is a new spool, without anything that is not in the old one. Its
-    log must never be taken for that of the old one, nor the other way round.
-    """
-    if kept.exists():
-        _restore_head(kept)
-        _beside(path, "-wal").unlink(missing_ok=True)
-        kept.rename(path)
-    if _beside(kept, "-wal").exists():
-        _beside(kept, "-wal").rename(_beside(path, "-wal"))
-    for suffix in (LOST, SALVAGING):
-        _beside(kept, suffix).unlink(missing_ok=True)
-    _sync_directory(path.parent)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
@@ -828,23 +608,3 @@ def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def find_damage(directory: Path) -> tuple[int, int]:
-    """Return how many damaged files are kept in the directory, and how many entries of them could not be read (D43)."""
-    files = lost = 0
-    with suppress(OSError):
-        for path in directory.glob("*.spool-damaged"):
-            files += 1
-            with suppress(OSError, ValueError):
-                lost += int(_beside(path, LOST).read_text())
-    return files, lost
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make the names of new files durable: an fsync of a file does not cover its entry in the directory."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

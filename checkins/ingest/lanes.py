@@ -12,8 +12,8 @@ from itertools import islice
 
 import msgspec
 
+from checkins.ingest.reading import LIGHT_BYTES_MAX, Reading
 from checkins.protocols.request import Answer, Sender
-from checkins.reading import LIGHT_BYTES_MAX, Reading
 
 HEAVY_MAX = 8
 """Heavy requests that are looked at for one batch; most often the first of them fill it."""

@@ -5,21 +5,20 @@ what is answered; this module only asks the database who the senders are, and ha
 """
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-import psycopg
-from django.db import Error, InterfaceError, OperationalError, connection, transaction
+from django.db import transaction
 
+from checkins.ingest.reading import Reading
 from checkins.messages import CheckInMessage, LogMessage, Message, Outcome
 from checkins.nodes import NodeError
+from checkins.processing.apply import apply, retried, was_overtaken
+from checkins.processing.resolving import Hints
+from checkins.processing.senders import find_senders, look_up_senders
+from checkins.processing.waiting import keep_failed, keep_failed_request
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
-from checkins.reading import Reading
-from checkins.resolving import Hints
-from checkins.services import apply, retried, was_overtaken
-from checkins.waiting import keep_failed, keep_failed_request
-from lib.sql import array_literal, fetch_rows
+from lib.pg_errors import is_not_now, use_connection
 
 logger = logging.getLogger(__name__)
 
@@ -29,58 +28,6 @@ NEW_MONITOR_MESSAGES = 8
 """For how many of them one counts that may create a monitor: it takes as long."""
 BATCH_BYTES_MAX = 8 << 20
 """Unpacked bytes after which a batch takes no further request."""
-
-RETRYABLE_CLASSES = frozenset({"08", "53", "57", "58"})
-"""Connection, resources, an operator's intervention, the system: the same statement may succeed later."""
-RETRYABLE_STATES = frozenset({"25006", "25P03", "40001", "40P01", "55P03"})
-"""Read-only, silence in a transaction (we were frozen), serialization, deadlock, a lock that was not to be had in time.
-
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
-
-SUSPICIOUS_STATES = frozenset({"25P03", "40001", "40P01", "57014"})
-"""Silence in a transaction, serialization, deadlock, a statement that took too long."""
-
-
-class StatementError(Exception):
-    """An error that psycopg raises as that of a connection, while the connection is sound: it is the statement's."""
-
-
-def is_not_now(error: BaseException) -> bool:
-    """Tell whether the database cannot take anything at this moment, so that the same may succeed later.
-
-    It is away, starting, shutting down, read-only, out of disk or connections, or busy with the rows for too long. An
-    error without a state is the connection's only if that is really gone (D36): to be asked in the thread that has it.
-    """
-    if not isinstance(error, Error):
-        return False
-    state = getattr(error.__cause__, "sqlstate", None)
-    if state is None:
-        return isinstance(error, (OperationalError, InterfaceError)) and not _is_connected()
-    return state[:2] in RETRYABLE_CLASSES or state in RETRYABLE_STATES
-
-
-def is_suspicious(error: BaseException) -> bool:
-    """Tell whether an error that `is_not_now` knows may all the same be what the batch itself brings about (D36).
-
-    The connection broke under it, or it took too long. Not: PostgreSQL was not there, or somebody else held a lock.
-    """
-    state = getattr(error.__cause__, "sqlstate", None)
-    return state in SUSPICIOUS_STATES or (state is None and isinstance(error.__cause__, psycopg.Error))
-
-
-_used = threading.local()
-
-
-def use_connection() -> None:
-    """Remember the connection that the coming statements of this thread use: Django opens another when it is gone."""
-    connection.ensure_connection()
-    _used.connection = connection.connection
-
-
-def _is_connected() -> bool:
-    now = connection.connection
-    return now is not None and not now.closed and now is getattr(_used, "connection", now)
 
 
 def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> list[Reading]:
@@ -93,11 +40,6 @@ def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> lis
     if all(reading.is_prepared for reading in readings):
         return readings
     return read(readings, find_senders(readings, hints=hints), hints=hints)
-
-
-def find_senders(readings: Sequence[Reading], *, hints: Hints) -> Mapping[Sender, KnownSender]:
-    """Return who of the senders of requests is known. Two statements at most."""
-    return _find_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
 
 
 def read(readings: Sequence[Reading], known: Mapping[Sender, KnownSender], *, hints: Hints) -> list[Reading]:
@@ -215,16 +157,10 @@ def _store(
 def keep_unread(request: IngestRequest, error: Exception) -> bool:
     """Keep a request as failed (D14) without looking at what it says; return whether its sender is known at all."""
     reading = Reading(request)
-    sender = None if reading.sender is None else _find_senders({reading.sender}, Hints()).get(reading.sender)
+    sender = None if reading.sender is None else look_up_senders({reading.sender}, Hints()).get(reading.sender)
     if sender is not None:
         keep_failed_request(request, sender, error)
     return sender is not None
-
-
-def find_sender(request: IngestRequest, hints: Hints) -> bool:
-    """Tell whether a request comes from somebody who is known; what it says is not looked at."""
-    sender = Reading(request).sender
-    return sender is not None and sender in _find_senders({sender}, hints)
 
 
 def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
@@ -244,55 +180,3 @@ def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outco
             return [Outcome(accepted=True)]
     half = len(messages) // 2
     return _apply_in_parts(messages[:half], now=now) + _apply_in_parts(messages[half:], now=now)
-
-
-def _find_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSender]:
-    """Return those that exist: active keys, of the project they name if they name one, and monitors.
-
-    Two statements at most. A monitor that is hinted at may not be there any more: that is found out when it is locked.
-    """
-    known: dict[Sender, KnownSender] = {}
-    keys = set()
-    guids = []
-    asked = []
-    for sender in senders:
-        if sender.public_key is not None:
-            keys.add(sender.public_key)
-            asked.append(sender)
-        elif sender.monitor_guid is not None:
-            hinted = hints.senders.get(sender.monitor_guid)
-            if hinted is not None:
-                monitor = hints.monitors.get((hinted[0].project_id, hinted[0].slug or ""))
-                if monitor is not None and monitor.id == hinted[1]:
-                    known[sender] = hinted[0]
-                    continue
-            guids.append(sender.monitor_guid)
-            asked.append(sender)
-    if keys:
-        rows = fetch_rows(
-            """
-            SELECT public_key, id, project_id FROM monitors_ingestkey
-             WHERE public_key = ANY(%s::text[]) AND is_active
-            """,
-            [array_literal("text", sorted(keys))],
-        )
-        active = {public_key: KnownSender(project_id, key_id=id_) for public_key, id_, project_id in rows}
-        for sender in senders:
-            key = active.get(sender.public_key)
-            if key is not None and sender.project_id in (None, key.project_id):
-                known[sender] = key
-    if guids:
-        rows = fetch_rows(
-            """
-            SELECT guid, id, project_id, slug, name FROM monitors_monitor
-             WHERE guid = ANY(%s::uuid[]) AND status <> 'pending_deletion'
-            """,
-            [array_literal("uuid", guids)],
-        )
-        for guid, id_, project_id, slug, name in rows:
-            found = KnownSender(project_id, slug, name, key_id=0)
-            known[Sender(monitor_guid=guid)] = found
-            hints.senders[guid] = found, id_
-    for sender in asked:
-        hints.hear(sender, is_known=sender in known)
-    return known

@@ -19,8 +19,8 @@ import msgspec
 from django.db import transaction
 from msgspec.structs import replace
 
-from checkins.transitions import CheckInState, Verdict
-from checkins.writing import load_first_timeouts, update_failed_at
+from checkins.processing.rows import load_first_timeouts, update_failed_at
+from checkins.processing.transitions import CheckInState, Verdict
 from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
 from incidents.thresholds import FailureKind
 from lib.sql import array_literal, fetch_rows, insert_rows

@@ -1,0 +1,84 @@
+"""Check-ins that waited: their monitor has come, or a person has them tried again (shell)."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from django.db import InterfaceError, OperationalError, transaction
+
+from checkins.limits import limits
+from checkins.messages import (
+    CheckInMessage,
+    LogMessage,
+)
+from checkins.models import WaitingCheckIn
+from checkins.processing.apply import receive
+from checkins.processing.problems import ProblemReport, record_problems
+from checkins.processing.resolving import monitor_not_found
+from checkins.processing.waiting import described, keep_failed, restored, take_settled
+
+SETTLED_MAX = 500
+"""Parked check-ins that are settled in one transaction."""
+
+
+def settle_parked(*, now: datetime) -> int:
+    """Apply check-ins whose monitor has come, and say of those that waited in vain that nobody knows it (D17).
+
+    Returns how many were settled. Call again until it returns 0.
+    """
+    with transaction.atomic():
+        ready, late = take_settled(now=now, most=SETTLED_MAX)
+        _receive_or_keep(ready, now=now)
+        record_problems(
+            (
+                ProblemReport(
+                    project_id=message.project_id,
+                    monitor_id=None,
+                    slug=message.slug,
+                    environment=message.environment,
+                    source=message.source,
+                    received_at=message.received_at,
+                    problem=monitor_not_found(message),
+                    payload=message.payload,
+                    key_id=message.key_id,
+                )
+                for message in late
+            ),
+            now=now,
+        )
+        return len(ready) + len(late)
+
+
+def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: datetime) -> None:
+    """Apply messages; what meets an unexpected error stays as failed, so that it holds up nothing else (D14)."""
+    try:
+        with transaction.atomic():
+            receive(messages, now=now)
+    except (OperationalError, InterfaceError):
+        raise  # The database cannot do it now; the next sweep may.
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+        if len(messages) == 1:
+            keep_failed(messages[0], error)
+            return
+        for message in messages:
+            _receive_or_keep([message], now=now)
+
+
+def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
+    """Apply check-ins again that an unexpected error kept from being applied (D14), each by itself.
+
+    Returns how many were applied, and how many failed again; those stay, with the new error.
+    """
+    applied = failed = 0
+    for id_ in sorted(ids):
+        try:
+            with transaction.atomic():
+                row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
+                if row is None:
+                    continue
+                receive(restored(row, limits()), now=now, takes_parked=False)
+                row.delete()
+                applied += 1
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+            WaitingCheckIn.objects.filter(id=id_).update(error=described(error))
+            failed += 1
+    return applied, failed

@@ -1,0 +1,143 @@
+"""The check-ins that a batch touches: as stored, and as decided so far (shell)."""
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from django.conf import settings
+
+from checkins.messages import (
+    CheckInMessage,
+    CheckInStatus,
+)
+from checkins.processing.resolving import (
+    BatchItem,
+)
+from checkins.processing.rows import (
+    load_by_guid,
+    load_newest_errors,
+    load_repeatable,
+    load_running,
+)
+from checkins.processing.transitions import SPARED_TIMES, CheckInState, is_known
+from monitors.hot_rows import LockedEnvironment, know_former_rules
+
+REPEAT_WINDOW = timedelta(seconds=45)
+"""How long after a last word without id the same word is taken for a retry: clients try for half a minute."""
+
+
+DUE_MEANWHILE = 20
+"""Runs of an environment that fall due between the first and the last message of a batch; there are hardly any."""
+
+
+@dataclass(slots=True)
+class Runs:
+    """The check-ins that the batch touches: as stored, and as decided so far."""
+
+    by_guid: dict[tuple[int, uuid.UUID], CheckInState]
+    running: dict[int, list[CheckInState]]
+    told: dict[tuple[int, uuid.UUID], datetime]
+    newest_errors: dict[int, CheckInState]
+    new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
+    changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
+
+    def find(self, item: BatchItem) -> CheckInState | None:
+        """Return the run that a message is about. Source: reference section 6.3."""
+        message = item.message
+        if message.check_in_id is not None:
+            named = self.by_guid.get((message.project_id, message.check_in_id))
+            return named if named is not None and is_known(named, message.received_at) else None
+        assert item.environment_id is not None, "only open items have runs"
+        known = [self.by_guid.get((message.project_id, run.guid), run) for run in self.running[item.environment_id]]
+        still_running = [
+            run
+            for run in known
+            if run.status is CheckInStatus.IN_PROGRESS
+            and run.timeout_at is not None
+            and run.timeout_at > message.received_at
+        ]
+        return max(still_running, key=lambda run: run.date_added, default=None)
+
+    def was_told(self, environment_id: int, message: CheckInMessage) -> bool:
+        """Tell whether a message without id and without an open run is one that was heard a moment ago."""
+        if message.repeat_key is None:
+            return False
+        # A batch may hold a backlog: of the same words minutes apart, each is a run's own.
+        told_at = self.told.get((environment_id, message.repeat_key))
+        return told_at is not None and abs(message.received_at - told_at) <= REPEAT_WINDOW
+
+    def newest_error(self, run: CheckInState) -> CheckInState | None:
+        """Return the newest error of the environment, if it counted in the minute of this one (D39)."""
+        newest = self.newest_errors.get(run.environment_id)
+        if newest is None or newest.failed_at is None:
+            return None
+        return newest if newest.failed_at >= _minute(run.received_at) else None
+
+    def put(self, project_id: int, run: CheckInState) -> None:
+        """Note a run as it was decided: new, or changed."""
+        key = project_id, run.guid
+        if run.repeat_key is not None:
+            self.told[run.environment_id, run.repeat_key] = run.date_updated
+        self.by_guid[key] = run
+        if run.status is CheckInStatus.ERROR and run.failed_at is not None:
+            self.newest_errors[run.environment_id] = run
+        (self.new if run.id is None else self.changed)[key] = run
+        runs = self.running.setdefault(run.environment_id, [])
+        if run.id is None and all(other.guid != run.guid for other in runs):
+            runs.append(run)
+
+
+def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> Runs:
+    """Load the runs that the items may be about: six statements at most, none for what no item needs."""
+    named: set[tuple[int, uuid.UUID]] = set()
+    unnamed: set[int] = set()
+    keys: set[tuple[int, uuid.UUID]] = set()
+    for item in items:
+        assert item.environment_id is not None, "only open items have runs"
+        message = item.message
+        if message.check_in_id is not None:
+            named.add((message.project_id, message.check_in_id))
+            continue
+        unnamed.add(item.environment_id)
+        if isinstance(message, CheckInMessage) and message.repeat_key is not None:
+            keys.add((item.environment_id, message.repeat_key))
+    running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
+    since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
+    # Each message ends at most one run, so that many are enough to find the next one that is still running; and some
+    # more, since a few may fall due while the messages of this batch came.
+    for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
+        running[run.environment_id].append(run)
+    told = load_repeatable(keys, since=since - REPEAT_WINDOW)
+    newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))
+    return Runs(
+        by_guid=load_by_guid(named, since=since),
+        running=running,
+        told=told,
+        newest_errors={run.environment_id: run for run in newest_errors},
+    )
+
+
+def know_rules_of_running(runs: Runs, environments: Mapping[int, LockedEnvironment]) -> None:
+    """Look the rules up that changed since a run without an id began: they say whether a slot has come (D22, D32)."""
+    edited = [
+        environments[id_]
+        for id_, running in runs.running.items()
+        if (since := environments[id_].rules_since) is not None
+        and not environments[id_].former
+        and any(run.date_added < since for run in running)
+    ]
+    if edited:
+        know_former_rules(edited)
+
+
+def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:
+    """Return the environments in which this batch may come to errors that get no row of their own (D39)."""
+    most = settings.CHECKINS_PER_MINUTE * SPARED_TIMES
+    coming = Counter(item.environment_id for item in items)
+    return {id_ for id_, it in environments.items() if coming[id_] and it.state.limit_count + coming[id_] > most}
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)
