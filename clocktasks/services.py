@@ -14,8 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -31,14 +30,11 @@ from clocktasks.clock import (
     next_task,
     quiet_until,
     tick_window,
-    whole_minute,
 )
-from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import decided_until, finish_ticks, rows_of, stretch, write_ticks
 from clocktasks.marking import HANDLERS, Marked
 from clocktasks.models import HeldTick, ShardClock
 from lib.sql import fetch_rows, insert_rows
-from monitors.sharding import SHARDS_MAX
 
 logger = logging.getLogger(__name__)
 
@@ -183,35 +179,6 @@ def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
 
 
 # --- a clock task ---------------------------------------------------------------------------------------------------
-
-
-def decode_clock_task(message: object) -> ClockTask:
-    """Return the task in a message with `kind`, `shard` and `tick` (ISO 8601, UTC, whole minute).
-
-    There need not be such a shard: the message may be older than the number of shards. Then nothing comes of it.
-    Raises UnreadableClockTaskError, naming the field, its value and what is allowed.
-    """
-    if not isinstance(message, Mapping):
-        raise UnreadableClockTaskError(f"kind, shard and tick are not in {message!r}")
-    try:
-        kind = TaskKind(message.get("kind", ""))
-    except ValueError:
-        raise UnreadableClockTaskError(f"kind {message.get('kind')!r} is not one of {', '.join(TaskKind)}") from None
-    shard = message.get("shard")
-    if type(shard) is not int or not 0 <= shard < SHARDS_MAX:
-        raise UnreadableClockTaskError(f"shard {shard!r} is not a number from 0 to {SHARDS_MAX - 1}")
-    try:
-        tick = datetime.fromisoformat(message.get("tick", ""))
-    except (TypeError, ValueError):
-        raise UnreadableClockTaskError(f"tick {message.get('tick')!r} is not an ISO 8601 instant") from None
-    if tick.tzinfo is None or whole_minute(tick.astimezone(UTC)) != tick:
-        raise UnreadableClockTaskError(f"tick {message.get('tick')!r} is not a whole minute with a time zone")
-    return ClockTask(kind, shard, tick.astimezone(UTC))
-
-
-def encode_clock_task(task: ClockTask) -> dict[str, Any]:
-    """Return the message for a task: what `decode_clock_task` reads."""
-    return {"kind": task.kind.value, "shard": task.shard, "tick": task.tick.isoformat()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import housekeeping, metrics, services, telling
+from clocktasks import housekeeping, messages, metrics, services, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
 from clocktasks.setback import take_back_future
-from incidents.addressees import recipients
+from incidents.notifications.addressees import recipients
 from lib.wallclock import utcnow
 from monitors import pruning
 
@@ -70,7 +70,7 @@ def look_again(waiting_for: str | None) -> None:
 def process_clock_task(message: dict[str, Any]) -> int:
     """Do one kind of work in one shard; returns how many check-ins were marked. An unreadable message is dropped."""
     try:
-        task = services.decode_clock_task(message)
+        task = messages.decode_clock_task(message)
     except UnreadableClockTaskError as error:
         metrics.dropped.inc()
         logger.warning("clock task dropped: %s", error)
@@ -92,7 +92,7 @@ def _process(task: ClockTask) -> int:
 
 def send(task: ClockTask) -> None:
     """Wake a worker for this task."""
-    process_clock_task.delay(services.encode_clock_task(task))
+    process_clock_task.delay(messages.encode_clock_task(task))
 
 
 @shared_task(name="clocktasks.tasks.tell_clock_incidents")

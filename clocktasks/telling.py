@@ -15,7 +15,7 @@ from django.urls import reverse
 from checkins.watermarks import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
-from incidents.outbox import write_message
+from incidents.notifications.outbox import write_message
 from lib.durations import duration
 
 GOES_ON = timedelta(minutes=5)

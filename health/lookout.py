@@ -30,7 +30,7 @@ from kombu.exceptions import KombuError
 from health import liveness
 from health.facts import Facts, Intake, Outage, Rows
 from health.queries import Figures, read_figures, read_rows
-from incidents.addressees import why_nobody
+from incidents.notifications.addressees import why_nobody
 from lib.metrics import stored
 
 logger = logging.getLogger(__name__)

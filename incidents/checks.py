@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from incidents.addressees import why_nobody
+from incidents.notifications.addressees import why_nobody
 
 
 def check_somebody_is_told(**_: Any) -> list[checks.CheckMessage]:

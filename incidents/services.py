@@ -6,16 +6,16 @@ about; the caller writes those rows in the same transaction, so that status and 
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import connection, transaction
+from django.db import connection
 
-from incidents import outbox
-from incidents.evidence import explain, failure_reason, subtitle, title
+from incidents.explanation import explain, failure_reason, subtitle, title
 from incidents.models import Issue
+from incidents.notifications import outbox
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from lib.sql import array_literal, insert_rows
@@ -36,8 +36,8 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
 
     `rules` are those that held then. `started_at` is its date_added. `failed_at` is when it was found to have failed:
     the reception of an error, or the tick. `deadline` is what the clock compared with `tick`; both are empty for an
-    error, `received_at` for the others. `exit_status` and `log_tail` (`incidents.letters.log_tail`) are what its last
-    word brought.
+    error, `received_at` for the others. `exit_status` and `log_tail` are what its last word brought (see
+    `incidents.notifications.letters.log_tail`).
     """
 
     environment: LockedEnvironment
@@ -503,36 +503,3 @@ def _resolve_incidents(recovered: Sequence[OkCheckIn]) -> None:
         )
     told = [ok for ok in recovered if not ok.environment.is_muted]
     outbox.notify_resolved({incidents[ok.environment.id]: ok.received_at for ok in told})
-
-
-@transaction.atomic
-def resolve_issues(issue_ids: Collection[int], *, now: datetime) -> int:
-    """Resolve unresolved issues by hand; returns how many.
-
-    An incident that is still open stays so: its next failure regresses the issue.
-    """
-    return Issue.objects.filter(id__any_of=issue_ids, status=Issue.Status.UNRESOLVED).update(
-        status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now
-    )
-
-
-@transaction.atomic
-def archive_issues(issue_ids: Collection[int]) -> int:
-    """Archive issues: their failures are still recorded, but they stay out of the way. Returns how many changed."""
-    return (
-        Issue.objects.filter(id__any_of=issue_ids)
-        .exclude(status=Issue.Status.ARCHIVED)
-        .update(status=Issue.Status.ARCHIVED, resolved_by=None, resolved_at=None)
-    )
-
-
-@transaction.atomic
-def unarchive_issues(issue_ids: Collection[int], *, now: datetime) -> int:
-    """Take issues out of the archive: unresolved while their environment fails, else resolved.
-
-    Returns how many changed.
-    """
-    archived = Issue.objects.filter(id__any_of=issue_ids, status=Issue.Status.ARCHIVED)
-    failing = archived.filter(monitor_environment__status="error").values_list("id", flat=True)
-    changed = Issue.objects.filter(id__any_of=list(failing)).update(status=Issue.Status.UNRESOLVED)
-    return changed + archived.update(status=Issue.Status.RESOLVED, resolved_by=Issue.ResolvedBy.HAND, resolved_at=now)

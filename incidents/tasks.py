@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from incidents import delivery, wake
+from incidents.notifications import delivery, wake
 from lib.wallclock import utcnow
 
 

@@ -143,7 +143,7 @@ def email(name: str, *, default: str) -> dict[str, Any]:
     settings = {key: value for key, value in configuration.items() if key.startswith("EMAIL")}
     if settings["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend":
         # The same, with an end to every wait.
-        settings["EMAIL_BACKEND"] = "incidents.notifiers.email.EmailBackend"
+        settings["EMAIL_BACKEND"] = "incidents.notifications.channels.email.EmailBackend"
     return settings
 
 

@@ -30,7 +30,7 @@ from checkins.models import (
     WaitingCheckIn,
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
-from incidents import evidence
+from incidents import explanation as evidence
 from incidents.models import Incident, Issue, Message, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots

@@ -9,8 +9,8 @@ from checkins.messages import Source
 from checkins.models import ProcessingError
 from checkins.processing.apply import receive
 from checkins.protocols.fields import parse_checkin
-from clocktasks.scenario import parse_scenarios
-from clocktasks.simulation import run_scenario
+from clocktasks.playback.play import run_scenario
+from clocktasks.playback.scenario import parse_scenarios
 from monitors.models import Monitor, MonitorEnvironment
 from tests.factories import MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 

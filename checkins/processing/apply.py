@@ -63,12 +63,12 @@ from checkins.processing.transitions import (
     is_spared,
     takes_when_disabled,
 )
-from incidents.letters import log_tail
+from incidents.notifications.letters import log_tail
 from monitors.expectation import is_behind
 from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
 
 LOG_TAIL_BYTES = 20_000
-"""More than the lines of a log that a mail holds (`incidents.letters`)."""
+"""More than the lines of a log that a mail holds (`incidents.notifications.letters`)."""
 T = TypeVar("T")
 Log = tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -25,8 +25,8 @@ from dashboard.admin.occurrences import (
 )
 from dashboard.admin.unfold import AutocompleteSelectFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
-from incidents.addressees import NOBODY_WAS_TOLD
 from incidents.models import Incident
+from incidents.notifications.addressees import NOBODY_WAS_TOLD
 from lib.wallclock import utcnow
 
 

@@ -6,8 +6,8 @@ from django.utils.safestring import SafeString
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label, link_to
 from dashboard.admin.unfold import ChoicesDropdownFilter
-from incidents.addressees import NOBODY_WAS_TOLD
 from incidents.models import Message, Notification
+from incidents.notifications.addressees import NOBODY_WAS_TOLD
 
 
 @admin.register(Notification)

@@ -55,7 +55,7 @@ EXPLANATION_TITLES = {
     "exit_status": "Exit status",
     "log_tail": "End of its log",
 }
-"""The words for `incidents.evidence.explain`; a key that is not here is shown as it is."""
+"""The words for `incidents.explanation.explain`; a key that is not here is shown as it is."""
 
 
 def checkins_by_id(ids: Iterable[int | None]) -> dict[int, Any]:

@@ -70,7 +70,7 @@ def _run(seeds: Sequence[int]) -> dict[str, object]:
     import django
 
     django.setup()
-    from clocktasks.simulation import scratch_database
+    from clocktasks.playback.scratch import scratch_database
     from drills.simulation.run import simulate, stage
 
     counts: Counter[str] = Counter()

@@ -13,7 +13,7 @@ from django.test import override_settings
 from checkins.processing.batch import take
 from clocktasks.ledger import write_ticks
 from clocktasks.marking import HANDLERS
-from clocktasks.simulation import APPS, empty_tables
+from clocktasks.playback.scratch import APPS, empty_tables
 from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage
 from drills.simulation.people import Edited, apply_edit
@@ -160,7 +160,7 @@ def _undo_edits() -> None:
 
 
 def _empty(kept: Set[str]) -> None:
-    """Delete all rows but those of the kept tables. Not TRUNCATE, see `clocktasks.simulation.empty_tables`."""
+    """Delete all rows but those of the kept tables. Not TRUNCATE, see `clocktasks.playback.scratch.empty_tables`."""
     tables = [model._meta.db_table for model in apps.get_models() if model._meta.app_label in APPS]
     statements = ";".join(f"DELETE FROM {table}" for table in tables if table not in kept)  # noqa: S608
     with connection.cursor() as cursor:

@@ -34,9 +34,9 @@ from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Node, Word
 from drills.simulation.people import Edited, Person
 from drills.simulation.rules import MINUTE, SECOND, START, Changes, Job, choose_configs, choose_jobs
-from incidents import outbox, texts, wake
-from incidents.addressees import recipients
-from incidents.attempts import LEASE
+from incidents.notifications import outbox, texts, wake
+from incidents.notifications.addressees import recipients
+from incidents.notifications.attempts import LEASE
 from lib.pg_errors import is_not_now
 
 NODES = 2

@@ -208,7 +208,7 @@ def web_answers(port: int) -> bool:
 
 
 def who_is_told(variables: Mapping[str, str]) -> str:
-    """Say who is told of incidents, or that nobody is and what to do about it: `incidents.addressees`, from outside."""
+    """Say who is told of incidents, or that nobody is and what to do about it: as `notifications.addressees`."""
     addresses = [word.strip() for word in variables.get("ALERT_EMAIL_TO", "").split(",") if word.strip()]
     if addresses and not variables.get("EMAIL_URL", "consolemail://").startswith("consolemail:"):
         return ", ".join(addresses)

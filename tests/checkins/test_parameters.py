@@ -119,13 +119,13 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/admin/occurrences.py: in_bulk": "the check-ins of one page",
     "dashboard/admin/checkins.py: monitor_environment__in": "a subquery",
     "clocktasks/services.py: bulk_create": "one row for each kind of work",
-    "clocktasks/simulation.py: bulk_create": "spans that a story names",
+    "clocktasks/playback/play.py: bulk_create": "spans that a story names",
     "clocktasks/ledger.py: kind__in": "words that stand in the code",
     "monitors/services.py: id__in": "a subquery",
     "dashboard/standing.py: monitor__in": "the rows of one page",
     "dashboard/standing.py: monitor_environment__monitor__in": "the rows of one page",
     "dashboard/standing.py: monitor_environment__in": "a subquery",
-    "incidents/outbox.py: transition__in": "words that stand in the code",
+    "incidents/notifications/outbox.py: transition__in": "words that stand in the code",
     "health/queries.py: pk__in": "a subquery, or as many as a page shows",
 }
 

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection
 
 from checkins.partitions import ensure_partitions, existing_partitions
-from clocktasks.simulation import scratch_database
+from clocktasks.playback.scratch import scratch_database
 from lib.wallclock import utcnow
 from tests import factories
 

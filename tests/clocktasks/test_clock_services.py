@@ -14,15 +14,9 @@ from clocktasks import marking, services, tasks
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
+from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.services import (
-    SHARD_STATES_SQL,
-    TaskResult,
-    advance_ledger,
-    decode_clock_task,
-    encode_clock_task,
-    process_clock_task,
-)
+from clocktasks.services import SHARD_STATES_SQL, TaskResult, advance_ledger, process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment
 from monitors.services import delete_environments, delete_monitors, set_monitors_status

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-import clocktasks.scenario
+import clocktasks.playback.scenario
 from checkins.models import CheckIn
-from clocktasks.scenario import Scenario, parse_scenarios, turns
-from clocktasks.simulation import run_scenario
+from clocktasks.playback.play import run_scenario
+from clocktasks.playback.scenario import Scenario, parse_scenarios, turns
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_what_happens_together_ends_as_if_it_had_happened_one_by_one(db, happene
     states = []
     for together_max in (1, 500):
         with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(clocktasks.scenario, "TOGETHER_MAX", together_max)
+            patch.setattr(clocktasks.playback.scenario, "TOGETHER_MAX", together_max)
             states.append(run_scenario(scenario).state)
             transaction.set_rollback(True)
     assert states[0] == states[1]

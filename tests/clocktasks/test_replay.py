@@ -11,7 +11,7 @@ from django.db import transaction
 from checkins.models import CheckIn
 from clocktasks.clock import TaskKind
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.replay import Window, replay
+from clocktasks.playback.replay import Window, replay
 from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident, Occurrence
 from monitors.models import MonitorEnvironment

@@ -18,10 +18,11 @@ from checkins.processing.apply import receive
 from clocktasks import services
 from clocktasks.clock import ClockTask, TaskKind
 from clocktasks.exceptions import ReplayWindowError, ShardCountError
+from clocktasks.messages import decode_clock_task
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.replay import parse_shards
+from clocktasks.playback.replay import parse_shards
 from clocktasks.resharding import change_shards
-from clocktasks.services import TaskResult, advance_ledger, decode_clock_task, process_clock_task
+from clocktasks.services import TaskResult, advance_ledger, process_clock_task
 from incidents.models import Incident
 from monitors.checks import check_shards
 from monitors.models import MonitorEnvironment, ShardLayout

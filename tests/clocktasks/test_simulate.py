@@ -9,7 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from clocktasks.scenario import (
+from clocktasks.playback.compare import align
+from clocktasks.playback.play import run_scenario
+from clocktasks.playback.scenario import (
     CheckInEvent,
     CheckInRow,
     DeafEvent,
@@ -18,10 +20,8 @@ from clocktasks.scenario import (
     Scenario,
     ScenarioError,
     SetEvent,
-    align,
     parse_scenarios,
 )
-from clocktasks.simulation import run_scenario
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
@@ -358,7 +358,7 @@ def test_a_story_that_breaks_the_code_does_not_hide_the_others(command, monkeypa
     def breaks(messages, *, now):
         raise AssertionError("this must not happen")
 
-    monkeypatch.setattr("clocktasks.simulation.receive", breaks)
+    monkeypatch.setattr("clocktasks.playback.play.receive", breaks)
     quiet = told(name="quiet", events=EVENTS[1:])
     output, status = command(RIGHT, quiet, json=True)
     right, quiet = (json.loads(line) for line in output.splitlines())
@@ -374,7 +374,7 @@ def test_an_interrupted_run_leaves_no_database_behind(command, monkeypatch):
         raise KeyboardInterrupt
 
     before = databases()
-    monkeypatch.setattr("clocktasks.simulation.receive", interrupt)
+    monkeypatch.setattr("clocktasks.playback.play.receive", interrupt)
     with pytest.raises(CommandError, match="Interrupted") as caught:
         command(RIGHT)
     assert caught.value.returncode == 130

@@ -16,9 +16,9 @@ from checkins.protocols.decoding import JSON_VALUES_MAX
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.sentry_envelope import ITEM_HEADER_BYTES_MAX
 from health.problems import SPOOL_FREE_BYTES_MIN
-from incidents.attempts import ATTEMPTS_MAX, REFUSALS_MAX
-from incidents.delivery import RUN_SECONDS_MAX
-from incidents.notifiers.email import SECONDS_MAX
+from incidents.notifications.attempts import ATTEMPTS_MAX, REFUSALS_MAX
+from incidents.notifications.channels.email import SECONDS_MAX
+from incidents.notifications.delivery import RUN_SECONDS_MAX
 from project.login import FAILURES_MAX, WINDOW_SECONDS
 from tests.docs.pages import CODE, DOCS, section, tables, text
 

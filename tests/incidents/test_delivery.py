@@ -10,10 +10,10 @@ from django.core import mail
 from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 
-from incidents import delivery, outbox, texts, wake
-from incidents.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.models import Incident, Message, Notification
-from incidents.notifiers import email
+from incidents.notifications import delivery, outbox, texts, wake
+from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
+from incidents.notifications.channels import email
 from incidents.tasks import deliver_notifications
 from project import celery_app
 from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
@@ -35,7 +35,7 @@ def use(settings, monkeypatch):
     """Send to the mail server at a port, with patience for a test."""
 
     def point_at(port):
-        settings.EMAIL_BACKEND = "incidents.notifiers.email.EmailBackend"
+        settings.EMAIL_BACKEND = "incidents.notifications.channels.email.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
         settings.EMAIL_TIMEOUT = 0.5
         monkeypatch.setattr(delivery, "SECONDS_MAX", 1.0)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from incidents.evidence import TITLE_LENGTH_MAX, explain, failure_reason, subtitle, title
+from incidents.explanation import TITLE_LENGTH_MAX, explain, failure_reason, subtitle, title
 from incidents.thresholds import FailureKind, Reason
 from monitors.schedule import IntervalUnit, Schedule
 from monitors.state import EnvironmentState, MonitorRules

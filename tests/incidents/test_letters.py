@@ -8,8 +8,8 @@ from django.core.mail import EmailMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incidents.evidence import explain
-from incidents.letters import (
+from incidents.explanation import explain
+from incidents.notifications.letters import (
     LOG_LINE_LENGTH_MAX,
     LOG_LINES_MAX,
     NAME_LENGTH_MAX,

@@ -8,9 +8,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from clocktasks.simulation import scratch_database
-from incidents import delivery
+from clocktasks.playback.scratch import scratch_database
 from incidents.models import Incident, Message, Notification, Occurrence
+from incidents.notifications import delivery
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]

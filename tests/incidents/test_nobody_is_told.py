@@ -5,8 +5,8 @@ from django.urls import reverse
 
 from health.facts import Facts
 from health.problems import find_problems
-from incidents.addressees import NOBODY_WAS_TOLD, recipients, why_nobody
 from incidents.checks import check_somebody_is_told
+from incidents.notifications.addressees import NOBODY_WAS_TOLD, recipients, why_nobody
 from project.local.supervisor import who_is_told
 from tests.factories import NOW, NotificationFactory
 
@@ -16,9 +16,9 @@ CONSOLE = "django.core.mail.backends.console.EmailBackend"
 @pytest.mark.parametrize(
     ("addresses", "backend", "reason"),
     [
-        ([], "incidents.notifiers.email.EmailBackend", "ALERT_EMAIL_TO is empty"),
+        ([], "incidents.notifications.channels.email.EmailBackend", "ALERT_EMAIL_TO is empty"),
         (["ops@example.com"], CONSOLE, "consolemail:// prints mail to the log"),
-        (["ops@example.com"], "incidents.notifiers.email.EmailBackend", ""),
+        (["ops@example.com"], "incidents.notifications.channels.email.EmailBackend", ""),
     ],
 )
 def test_no_address_and_mail_into_a_log_are_both_nobody(settings, addresses, backend, reason):

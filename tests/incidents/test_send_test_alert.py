@@ -11,7 +11,7 @@ ONE, TWO = "ops@example.com", "night@example.com"
 @pytest.fixture(autouse=True)
 def mail_settings(settings):
     settings.ALERT_EMAIL_TO = [ONE, TWO]
-    settings.EMAIL_BACKEND = "incidents.notifiers.email.EmailBackend"
+    settings.EMAIL_BACKEND = "incidents.notifications.channels.email.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_TIMEOUT = "127.0.0.1", 1
 
 

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from clocktasks.marking import mark_missed, mark_timeouts
+from incidents.handling import archive_issues, resolve_issues, unarchive_issues
 from incidents.models import Incident, Issue, Notification, Occurrence
-from incidents.services import archive_issues, resolve_issues, unarchive_issues
 from monitors.models import MonitorEnvironment
 from monitors.services import set_environments_muted, update_monitor
 from tests.factories import NOW, CheckInFactory, IssueFactory, MonitorEnvironmentFactory, MonitorFactory

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from incidents import outbox, texts
 from incidents.models import Message, Occurrence
+from incidents.notifications import outbox, texts
 from tests.factories import (
     NOW,
     CheckInFactory,

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from clocktasks.clock import MINUTE, TaskKind
 from clocktasks.exceptions import ReplayWindowError
 from clocktasks.marking import Marked
-from clocktasks.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
+from clocktasks.playback.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
 from clocktasks.services import TickEffect, may_apply
 from lib.wallclock import utcnow
 

@@ -16,8 +16,10 @@ from django.db import connection
 from rich.console import Console
 from rich.text import Text
 
-from clocktasks.scenario import Difference, Outcome, Scenario, ScenarioError, parse_scenarios
-from clocktasks.simulation import NoScratchDatabaseError, empty_tables, run_scenario, scratch_database
+from clocktasks.playback.compare import Difference, Outcome
+from clocktasks.playback.play import run_scenario
+from clocktasks.playback.scenario import Scenario, ScenarioError, parse_scenarios
+from clocktasks.playback.scratch import NoScratchDatabaseError, empty_tables, scratch_database
 
 EXIT_DIFFERS = 1
 EXIT_NO_SCENARIO_FILE = 2

@@ -7,8 +7,8 @@ from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.management.base import BaseCommand, CommandError
 
-from incidents.addressees import CONSOLE, recipients, why_nobody
-from incidents.notifiers.email import said
+from incidents.notifications.addressees import CONSOLE, recipients, why_nobody
+from incidents.notifications.channels.email import said
 
 TEXT = """This is a test of Watchclock, sent by hand: no job has failed.
 

@@ -14,9 +14,9 @@ from django.conf import settings
 from django.db import connection
 from django.urls import reverse
 
-from incidents import outbox
-from incidents.letters import Letter, Story, log_tail, tell_opened, tell_passed, tell_resolved
 from incidents.models import Message, Notification
+from incidents.notifications import outbox
+from incidents.notifications.letters import Letter, Story, log_tail, tell_opened, tell_passed, tell_resolved
 
 logger = logging.getLogger(__name__)
 

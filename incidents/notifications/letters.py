@@ -1,7 +1,8 @@
 """The text of an alert, from what was stored when it happened (pure).
 
-The sentence that says why is made of the explanation of an occurrence alone (`incidents.evidence`): what an older one
-does not hold is left out. Names and logs come from strangers: no character of theirs may end a header or move a cursor.
+The sentence that says why is made of the explanation of an occurrence alone (`incidents.explanation`): what an older
+one does not hold is left out. Names and logs come from strangers: no character of theirs may end a header or
+move a cursor.
 """
 
 import unicodedata

@@ -7,12 +7,10 @@ or another task asks for. Only the clock that is read at the edges, and Celery b
 
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Count, Q, Sum
@@ -25,29 +23,23 @@ from checkins.processing.retry import settle_parked
 from checkins.protocols.fields import parse_checkin
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.ledger import finish_ticks, write_ticks
+from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import Tick
-from clocktasks.scenario import (
+from clocktasks.playback.compare import Difference, Outcome, compare
+from clocktasks.playback.scenario import (
     CheckInEvent,
     CheckInRow,
     DeafEvent,
-    Difference,
     Event,
     Expectation,
     MonitorSetup,
-    Outcome,
     Scenario,
     SetEvent,
     TickEvent,
     VolumeSpan,
-    compare,
     turns,
 )
-from clocktasks.services import (
-    advance_ledger,
-    decode_clock_task,
-    encode_clock_task,
-    process_clock_task,
-)
+from clocktasks.services import advance_ledger, process_clock_task
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time
@@ -60,7 +52,6 @@ NONE = (0, 0, 0)
 """Open incidents, resolved ones and occurrences of an environment that has none."""
 ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2200, 1, 1, tzinfo=UTC))
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
-APPS = ("monitors", "checkins", "incidents", "clocktasks")
 
 
 class ImpossibleEventError(Exception):
@@ -295,44 +286,3 @@ def observe(after_event: int) -> Expectation:
 
 
 # --- a place of its own ---------------------------------------------------------------------------------------------
-
-
-class NoScratchDatabaseError(Exception):
-    """No scratch database can be made; what PostgreSQL says about it is on standard error."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"There is no database {name!r} to simulate in: the database user needs the right to make it.")
-
-
-@contextmanager
-def scratch_database(name: str) -> Iterator[None]:
-    """Work in a new, migrated database beside the configured one, and drop it in the end, whatever happens.
-
-    Nothing in it has to survive a crash, so commits do not wait for the disk. Raises NoScratchDatabaseError.
-    """
-    configured = connection.settings_dict["NAME"]
-    test_settings = dict(connection.settings_dict["TEST"])
-    connection.settings_dict["TEST"]["NAME"] = name
-    try:
-        try:
-            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
-        except SystemExit:
-            raise NoScratchDatabaseError(name) from None
-        with connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit = off")
-        yield
-    finally:
-        connection.settings_dict["TEST"] = test_settings
-        if connection.settings_dict["NAME"] == name:  # Otherwise it was not made, and this is the configured one.
-            connection.creation.destroy_test_db(configured, verbosity=0)
-
-
-@transaction.atomic
-def empty_tables() -> None:
-    """Delete every row of every scenario. The foreign keys are checked at the commit, so the order does not matter.
-
-    DELETE takes 2 ms here where TRUNCATE takes 75 ms: it makes new files for every table and index.
-    """
-    tables = [model._meta.db_table for model in apps.get_models() if model._meta.app_label in APPS]
-    with connection.cursor() as cursor:
-        cursor.execute(";".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608 - names of our own tables

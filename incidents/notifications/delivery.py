@@ -17,10 +17,11 @@ from datetime import datetime
 
 from django.conf import settings
 
-from incidents import metrics, outbox, texts
-from incidents.addressees import recipients
+from incidents import metrics
 from incidents.models import Message
-from incidents.notifiers.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, said
+from incidents.notifications import outbox, texts
+from incidents.notifications.addressees import recipients
+from incidents.notifications.channels.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, said
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import uuid
 from datetime import timedelta
 
 LEASE = timedelta(seconds=90)
-"""How long a worker holds a message that it sends: longer than any sending takes (`incidents.notifiers.email`)."""
+"""How long a worker holds a message that it sends: longer than any sending takes (`channels.email`)."""
 _SECONDS = (5, 15, 45, 120, 300, 600, 1_200, 1_800, 1_800)
 _HOURLY = 21
 ATTEMPTS_MAX = 1 + len(_SECONDS) + _HOURLY

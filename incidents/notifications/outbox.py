@@ -2,7 +2,7 @@
 
     incident changes -> Notification (same transaction) -> address: Message for each recipient -> claim -> record
 
-Every step is a short transaction, and none is open while a mail is sent (`incidents.delivery`). A claim ends by itself,
+Every step is a short transaction, and none is open while a mail is sent (`delivery`). A claim ends by itself,
 so what a killed worker held is sent again, under the same key; whoever lost his claim cannot record a result any more.
 """
 
@@ -17,9 +17,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
-from incidents.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE, next_attempt_in
 from incidents.models import Issue, Message, Notification
-from incidents.wake import wake_after_commit
+from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE, next_attempt_in
+from incidents.notifications.wake import wake_after_commit
 from lib.sql import array_literal, insert_rows
 
 MESSAGE_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")

@@ -18,10 +18,10 @@ from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends import smtp
 
 from incidents.models import Message
-from incidents.outbox import message_key
+from incidents.notifications.outbox import message_key
 
 SECONDS_MAX = 30.0
-"""How long one mail may take, connecting included. Far less than a claim lasts (`incidents.attempts.LEASE`)."""
+"""How long one mail may take, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
 
 
 class RefusedError(Exception):

@@ -1,0 +1,1 @@
+"""The clock played back: stories in virtual time, and ticks once more."""

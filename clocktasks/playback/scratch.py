@@ -1,0 +1,50 @@
+"""A database for stories, beside the real one and emptied before each (shell)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.apps import apps
+from django.db import connection, transaction
+
+APPS = ("monitors", "checkins", "incidents", "clocktasks")
+
+
+class NoScratchDatabaseError(Exception):
+    """No scratch database can be made; what PostgreSQL says about it is on standard error."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no database {name!r} to simulate in: the database user needs the right to make it.")
+
+
+@contextmanager
+def scratch_database(name: str) -> Iterator[None]:
+    """Work in a new, migrated database beside the configured one, and drop it in the end, whatever happens.
+
+    Nothing in it has to survive a crash, so commits do not wait for the disk. Raises NoScratchDatabaseError.
+    """
+    configured = connection.settings_dict["NAME"]
+    test_settings = dict(connection.settings_dict["TEST"])
+    connection.settings_dict["TEST"]["NAME"] = name
+    try:
+        try:
+            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        except SystemExit:
+            raise NoScratchDatabaseError(name) from None
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+        yield
+    finally:
+        connection.settings_dict["TEST"] = test_settings
+        if connection.settings_dict["NAME"] == name:  # Otherwise it was not made, and this is the configured one.
+            connection.creation.destroy_test_db(configured, verbosity=0)
+
+
+@transaction.atomic
+def empty_tables() -> None:
+    """Delete every row of every scenario. The foreign keys are checked at the commit, so the order does not matter.
+
+    DELETE takes 2 ms here where TRUNCATE takes 75 ms: it makes new files for every table and index.
+    """
+    tables = [model._meta.db_table for model in apps.get_models() if model._meta.app_label in APPS]
+    with connection.cursor() as cursor:
+        cursor.execute(";".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608 - names of our own tables
