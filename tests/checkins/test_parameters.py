@@ -115,6 +115,7 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/admin/base.py: pk__in": "the rows of one page",
     "dashboard/admin/monitors.py: pk__in": "the rows of one page, or a subquery",
     "dashboard/admin/monitors.py: status__in": "words that stand in the code",
+    "dashboard/admin/filters.py: pk__in": "a subquery",
     "dashboard/admin/tables.py: pk__in": "the rows of one page",
     "dashboard/admin/occurrences.py: in_bulk": "the check-ins of one page",
     "dashboard/admin/checkins.py: monitor_environment__in": "a subquery",

@@ -1,0 +1,41 @@
+"""Who may know whom, where no import says so: `make lint` checks the imports themselves."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLOORS = ("project", "dashboard", "health", "clocktasks", "checkins", "incidents", "monitors", "lib")
+"""From the top to the ground."""
+LOOKED_UP_BY_NAME = {
+    "monitors/changes.py": {"checkins"},
+    "monitors/services.py": {"checkins"},
+}
+"""What an edit does to runs that are on their way; it belongs to the floor of runs."""
+
+
+def sources(app):
+    return [path for path in sorted((ROOT / app).rglob("*.py")) if "migrations" not in path.parts]
+
+
+@pytest.mark.parametrize("app", FLOORS)
+def test_a_model_is_looked_up_by_name_where_it_is_said(app):
+    found = {}
+    for path in sources(app):
+        if named := set(re.findall(r"get_model\(\s*[\"'](\w+)", path.read_text())):
+            found[str(path.relative_to(ROOT))] = named
+    assert found == {path: names for path, names in LOOKED_UP_BY_NAME.items() if path.startswith(f"{app}/")}
+
+
+@pytest.mark.parametrize("app", FLOORS)
+def test_no_program_of_a_higher_floor_is_started_by_name(app):
+    higher = FLOORS[: FLOORS.index(app)]
+    started = re.compile(rf"""["']-m["'], ["']({"|".join(higher) or "nobody"})\.""")
+    assert [str(path) for path in sources(app) if started.search(path.read_text())] == []
+
+
+def test_lib_has_no_word_of_the_domain():
+    words = re.compile(r"\b(monitors?|check-?ins?|incidents?|environments?)\b", re.IGNORECASE)
+    found = {path.name: words.findall(path.read_text()) for path in sources("lib")}
+    assert {name: said for name, said in found.items() if said} == {}
