@@ -79,7 +79,7 @@ class Reading:
         "protocol",
         "request",
         "sender",
-    )  # fmt: skip
+    )
 
     def __init__(self, request: IngestRequest) -> None:
         self.request = request
@@ -142,9 +142,10 @@ class Reading:
             self.answer = self.protocol.refuse(UnknownKeyError("the key is not an active key of this project"))
             return
         try:
-            self.decoded = self.protocol.decode(self._unpacked(), self.address, sender, limits())
-            said = self.decoded.messages[self.request.first : self.request.end]
+            decoded = self.protocol.decode(self._unpacked(), self.address, sender, limits())
+            said = decoded.messages[self.request.first : self.request.end]
             self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in said]
+            self.decoded = decoded  # Last: what fails on the way is answered as a failure.
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error

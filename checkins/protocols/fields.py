@@ -45,7 +45,7 @@ RUNTIME_MINUTES_MAX = 10_080  # 7 days
 THRESHOLD_MAX = 720
 PAYLOAD_DEPTH_MAX = PLAIN_NESTING_MAX  # a check-in needs 4 levels
 KNOWN_CONFIG_BYTES_MAX = 1_000
-"""A configuration with less than this is remembered: 4,096 of them take some megabytes. Clients send some hundred."""
+"""A configuration of up to this size is remembered: 4,096 of them take some megabytes. Clients send some hundred."""
 
 DEFAULT_ENVIRONMENT = "production"
 
