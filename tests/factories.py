@@ -13,6 +13,7 @@ import msgspec
 from django.conf import settings
 from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
+from factory.helpers import post_generation
 
 from checkins.messages import CheckInMessage, LogMessage
 from checkins.models import (
@@ -144,6 +145,7 @@ class CheckInFactory(DjangoModelFactory[CheckIn]):
 
     class Meta:
         model = CheckIn
+        skip_postgeneration_save = True
 
     class Params:
         runtime = LazyAttribute(lambda row: timedelta(minutes=row.monitor_environment.monitor.max_runtime))
@@ -174,6 +176,14 @@ class CheckInFactory(DjangoModelFactory[CheckIn]):
         lambda row: {"error": row.received_at, "missed": row.received_at, "timeout": row.date_updated}.get(row.status)
     )
     source = LazyAttribute(lambda row: "clock" if row.status == "missed" else "sentry_envelope")
+
+    @post_generation
+    def environment_knows_the_deadline(self, create: bool, extracted: object, **kwargs: object) -> None:
+        environment, deadline = self.monitor_environment, self.timeout_at
+        known = environment.first_timeout_at
+        if create and deadline is not None and (known is None or deadline < known):
+            environment.first_timeout_at = deadline
+            environment.save(update_fields=["first_timeout_at"])
 
 
 class AttemptFactory(DjangoModelFactory[Attempt]):

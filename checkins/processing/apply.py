@@ -9,7 +9,6 @@ Source: reference section 6.
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -147,8 +146,7 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_par
 # --- check-ins ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(msgspec.Struct, frozen=True, gc=False):
     """What a message says of the end of a run. `is_deferred`: the clock has first to apply what was due before it."""
 
     verdict: Verdict
@@ -166,7 +164,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
     if open_items:
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
-    earlier_words: list[tuple[tuple[int, uuid.UUID], EarlierWord]] = []
+    earlier_words: list[tuple[CheckInState, EarlierWord]] = []
     logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
@@ -240,7 +238,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             status, source = message.status.value, message.source
             logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
         if effect.earlier_word is not None and not is_crowded:
-            earlier_words.append(((message.project_id, checkin.guid), effect.earlier_word))
+            earlier_words.append((checkin, effect.earlier_word))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
     _write(runs, ended, earlier_words, environments, errors)
     insert_logs(_within_budget(logs, now=now))
@@ -299,26 +297,26 @@ def _lock_what_is_being_deleted(
 def _write(
     runs: Runs,
     ended: Sequence[_Ended],
-    earlier_words: Sequence[tuple[tuple[int, uuid.UUID], EarlierWord]],
+    earlier_words: Sequence[tuple[CheckInState, EarlierWord]],
     environments: dict[int, LockedEnvironment],
     error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
 ) -> None:
     ids = insert_checkins((environments[run.environment_id], run) for run in runs.new.values())
     update_checkins(runs.changed.values())
-    stored = {
-        **{key: ids[run.environment_id, run.guid] for key, run in runs.new.items()},
-        **{key: run.id for key, run in runs.changed.items() if run.id is not None},
-    }
-    insert_attempts((stored[key], word) for key, word in earlier_words)
+
+    def stored(run: CheckInState) -> int:
+        return ids[run.environment_id, run.guid] if run.id is None else run.id
+
+    insert_attempts((stored(run), word) for run, word in earlier_words)
     endings = [
         (
             ending(
                 one.environment,
                 one.verdict,
                 one.run,
-                stored[one.environment.project_id, one.run.guid],
+                stored(one.run),
                 one.received_at,
-                log_tail=_tail(error_logs.get((one.environment.id, one.run.guid))),
+                log_tail=_tail(error_logs.get((one.environment.id, one.run.guid))) if error_logs else None,
             ),
             one.is_deferred,
         )

@@ -100,7 +100,8 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
         if message.check_in_id is not None:
             named.add((message.project_id, message.check_in_id))
             continue
-        unnamed.add(item.environment_id)
+        if environments[item.environment_id].state.first_timeout_at is not None:  # Else none runs.
+            unnamed.add(item.environment_id)
         if isinstance(message, CheckInMessage) and message.repeat_key is not None:
             keys.add((item.environment_id, message.repeat_key))
     running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
