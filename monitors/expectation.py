@@ -16,7 +16,15 @@ import msgspec
 from msgspec.structs import replace
 
 from monitors.coverage import MISSED, UNKNOWN, DeafMinutes, judge_slot
-from monitors.schedule import Anchor, anchor_for, first_slot_at_or_after, next_slot, serves_early, why_unreadable
+from monitors.schedule import (
+    Anchor,
+    anchor_for,
+    first_slot_at_or_after,
+    is_nearly,
+    next_slot,
+    serves_early,
+    why_unreadable,
+)
 from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead
 
 NOTHING_DEAF = DeafMinutes()
@@ -61,11 +69,18 @@ def expect_after_beginning(
         if frontier is None:
             return state
     # Which slot waits only matters to an interval: a crontab says by itself which one comes next.
-    waiting = None if rules.schedule.crontab is not None else expected_slot(state, rules, received_at=received_at)
-    served = serves_early(rules.schedule, received_at, waiting, frontier_anchor, early_tolerance)
-    reference = received_at if served is None else served
-    anchor = anchor_for(rules.schedule, reference, frontier_anchor)
-    slot = next_slot(rules.schedule, reference, anchor)
+    is_interval = rules.schedule.crontab is None
+    slot = (
+        expected_slot(state, rules, received_at=received_at)
+        if is_interval
+        else next_slot(rules.schedule, received_at, None)
+    )
+    is_early = slot is not None and is_nearly(rules.schedule, slot, received_at, frontier_anchor, early_tolerance)
+    anchor = None
+    if is_interval or is_early:
+        reference = slot if slot is not None and is_early else received_at
+        anchor = anchor_for(rules.schedule, reference, frontier_anchor)
+        slot = next_slot(rules.schedule, reference, anchor)
     if frontier is None:
         return _expect(state, rules, slot, anchor=anchor)
     if slot is not None and slot <= frontier:

@@ -44,6 +44,7 @@ __all__ = [
     "anchor_for",
     "describe",
     "first_slot_at_or_after",
+    "is_nearly",
     "next_slot",
     "next_slots",
     "parse_crontab",
@@ -289,13 +290,18 @@ def serves_early(
     that a message always serves the nearer slot.
     """
     slot = pending_slot if schedule.crontab is None else next_slot(schedule, received_at, anchor)
-    if slot is None:
-        return None
+    return slot if slot is not None and is_nearly(schedule, slot, received_at, anchor, tolerance) else None
+
+
+def is_nearly(
+    schedule: Schedule, slot: datetime, received_at: datetime, anchor: Anchor | None, tolerance: timedelta
+) -> bool:
+    """Tell whether a message came so little before its next slot that it serves it: see :func:`serves_early`."""
     early = slot - received_at
     if not timedelta(0) < early <= tolerance:
-        return None
+        return False
     before = previous_slot(schedule, slot, anchor)
-    return slot if before is None or early <= (slot - before) / 2 else None
+    return before is None or early <= (slot - before) / 2
 
 
 @lru_cache(maxsize=4096)

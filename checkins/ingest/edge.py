@@ -21,7 +21,7 @@ from checkins.ingest.room import SMALL_BYTES_MAX, Place
 from checkins.ingest.wire import RawRequest, as_request
 from checkins.limits import limits
 from checkins.protocols.request import HEADERS_READ, Answer, Protocol
-from checkins.protocols.routes import find_route
+from checkins.protocols.routes import find_protocol, find_route
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -48,15 +48,15 @@ async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> No
     """Answer one request of an ingest path."""
     method: str = scope["method"]
     path = _valid_text(scope["path"])
-    found = find_route(path)
+    protocol = find_protocol(path)
     if method == "OPTIONS":
         answer = Answer(HTTPStatus.NO_CONTENT, headers=PREFLIGHT_HEADERS)
-    elif found is None:
+    elif protocol is None:
         answer = NO_ADDRESS
-    elif found[0].methods is not None and method not in found[0].methods:
-        answer = _wrong_method(found[0].methods)
+    elif protocol.methods is not None and method not in protocol.methods:
+        answer = _wrong_method(protocol.methods)
     else:
-        answer = await _take(store, scope, path, receive, found[0])
+        answer = await _take(store, scope, path, receive, protocol)
     body = b"" if method == "HEAD" else answer.body
     headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode()), *CORS_HEADERS]
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})

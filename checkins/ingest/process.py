@@ -1,6 +1,5 @@
 """The process that stores the check-ins of a web worker, which starts it: `python -m checkins.ingest.process FD`."""
 
-import asyncio
 import gc
 import os
 import signal
@@ -11,6 +10,7 @@ import time
 from contextlib import suppress
 
 import django
+import uvloop
 
 PUSH_SECONDS = 5.0
 
@@ -34,7 +34,7 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        asyncio.run(serve_batcher(connection, make_batcher()))
+        uvloop.run(serve_batcher(connection, make_batcher()))
 
 
 def push_meters() -> None:

@@ -63,7 +63,7 @@ class Answer(msgspec.Struct, frozen=True):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Sender(msgspec.Struct, frozen=True):
+class Sender(msgspec.Struct, frozen=True, cache_hash=True):
     """Who a request says it is: a key (of the project in the address, if that names one), or a monitor's own address.
 
     Whether it is true is found out in the database.

@@ -15,7 +15,18 @@ _BY_FIRST_SEGMENT: dict[str, Routes] = {
 }
 
 
+# The last pattern of these takes whatever begins with the segment.
+_ONLY_ONE = {"ping": healthchecks.ROUTES[-1][1], "p": cronitor.ROUTES[-1][1]}
 _SLASHES = re.compile("/{2,}")
+
+
+def find_protocol(path: str) -> Protocol | None:
+    """As `find_route`, for those who need not know what the address says: then no pattern is asked for most."""
+    only_one = _ONLY_ONE.get(path[1:].partition("/")[0])
+    if only_one is not None and path.startswith("/"):
+        return only_one
+    found = find_route(path)
+    return None if found is None else found[0]
 
 
 def find_route(path: str) -> tuple[Protocol, dict[str, str]] | None:

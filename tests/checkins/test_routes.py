@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from checkins.protocols import cronitor, healthchecks, rest, sentry, uptime_kuma
 from checkins.protocols.request import Protocol
-from checkins.protocols.routes import find_route
+from checkins.protocols.routes import find_protocol, find_route
 
 KEY = "0123456789abcdef0123456789abcdef"
 GUID = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
@@ -103,6 +103,14 @@ def test_a_route_is_the_only_protocol_of_its_address_or_the_first_segment_decide
         assert owners <= claims
         # A DSN may have any path before Sentry's own: only that form can look like another's.
         assert len(claims) == 1 or (sentry.__name__ in claims and path.rstrip("/").endswith("/envelope"))
+
+
+@given(st.lists(SEGMENTS, max_size=6).map("/".join) | st.text(max_size=30))
+@example(f"ping/{GUID}")
+@example("xping")
+def test_who_does_not_ask_for_the_address_gets_the_same_protocol(path: str):
+    found = find_route(path)
+    assert find_protocol(path) is (None if found is None else found[0])
 
 
 def test_patterns_name_what_they_capture_and_leave_preflights_alone():
