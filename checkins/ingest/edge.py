@@ -5,9 +5,7 @@ retry, they lose: so no redirect, no 429 and no 5xx for anything that can be kep
 too large is read as far as it came, for its protocol to say what that means.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -94,9 +92,7 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, protoco
         return await store.submit(request)
     body = _Body(store, request, protocol)
     try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(settings.INGEST_BODY_SECONDS):
-                await body.read(receive)
+        await store.patience.wait(body.read(receive), settings.INGEST_BODY_SECONDS)
         body.complete()
         if body.refusal is not None:
             return body.refusal

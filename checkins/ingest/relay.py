@@ -24,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from checkins.ingest.patience import Patience
 from checkins.ingest.room import Room
 from checkins.ingest.wire import BUFFER_BYTES, WHO, BatcherState, Frames, RawRequest, RelayError, answer_decoder
 from checkins.protocols.request import Answer
@@ -37,9 +38,10 @@ SILENT_SECONDS = 15.0
 
 
 class Store(Protocol):
-    """Where the edge has its requests stored. `room` is for the bodies that it holds at the moment."""
+    """Where the edge has its requests stored. `room` is for the bodies that it holds, `patience` for those to come."""
 
     room: Room
+    patience: Patience
 
     def submit(self, request: RawRequest) -> Awaitable[Answer]:
         """Return the answer to a request when it is durable."""
@@ -53,6 +55,7 @@ class Relay:
 
     def __init__(self, *, held_bytes_max: int) -> None:
         self.room = Room(held_bytes_max)
+        self.patience = Patience()
         self._frames = Frames(self._take_frame, self._take_end)
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: dict[int, asyncio.Future[Answer]] = {}

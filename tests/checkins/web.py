@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from checkins.ingest.edge import ingest
+from checkins.ingest.patience import Patience
 from checkins.ingest.room import Room
 from checkins.ingest.wire import RawRequest
 from checkins.processing.batch import take
@@ -30,6 +31,7 @@ class Batcher:
     def __init__(self, answer: Answer | None = None) -> None:
         self.answer = answer
         self.room = Room(settings.INGEST_QUEUE_BYTES_MAX)
+        self.patience = Patience()
         self.is_known: bool | None = True
 
     async def submit(self, raw: RawRequest) -> Answer:
