@@ -22,43 +22,37 @@ have a thread and a connection of their own: a batch that takes minutes must not
 
 import asyncio
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 
 from checkins import metrics, nodes
 from checkins.ingest.lanes import Lanes, Waiting
+from checkins.ingest.node import Node, Parts
 from checkins.ingest.reading import BUSY, LIGHT_BYTES_MAX, NO_ROOM, Reading, answer_some
-from checkins.ingest.spool import ALONE_AFTER_FAILURES, Spool, SpoolEntry, SpoolError, SpoolFullError
-from checkins.processing.apply import was_overtaken
-from checkins.processing.batch import keep_unread, prepare, read, share_out, take
+from checkins.ingest.spool import Spool, SpoolFullError
+from checkins.processing.batch import read
 from checkins.processing.resolving import Hints
 from checkins.processing.senders import find_sender, find_senders
 from checkins.protocols.request import Answer, IngestRequest
-from lib.pg_errors import StatementError, is_not_now, is_suspicious, use_connection
+from lib.pg_errors import StatementError, is_not_now, use_connection
 from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Parts = Sequence[tuple[IngestRequest, int | None]]
-"""A request, or parts of it, each with the number of the batch in which it may be committed already, if any."""
-
 BEAT_SECONDS = 1.0
 """A watermark is at most this old when there is nothing to store; the clock waits for it after each minute."""
 RETRY_SECONDS = 0.5
@@ -115,39 +109,6 @@ def make_batcher() -> "Batcher":
     )
 
 
-class GivenUpError(Exception):
-    """The process ended, or the connection broke, each time that this request was to be stored."""
-
-    def __init__(self, tries: int) -> None:
-        super().__init__(f"it was tried {tries} times, and each time the process or its connection was gone")
-
-
-class AbandonedError(nodes.NodeError):
-    """The batch took too long and is in the spool: it must not be committed any more."""
-
-
-class _Claim:
-    """Who may say what becomes of a batch: its transaction, or the event loop that lost patience with it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_taken = False
-        self.is_abandoned = False
-
-    def commit(self) -> None:
-        """Called by the transaction right before it says that it commits. Raises AbandonedError."""
-        with self._lock:
-            if self.is_abandoned:
-                raise AbandonedError
-            self._is_taken = True
-
-    def abandon(self) -> bool:
-        """Called by the event loop; returns whether the batch can be sure not to be committed."""
-        with self._lock:
-            self.is_abandoned = True
-            return not self._is_taken
-
-
 class Batcher:
     """Takes requests on an event loop, and answers each when it is durable."""
 
@@ -172,13 +133,11 @@ class Batcher:
         self._pulse = ThreadPoolExecutor(1, thread_name_prefix="ingest-beat")
         self._spool_lock = threading.Lock()
         self._spool: Spool | None = None
+        self._node: Node | None = None
         self._session = threading.local()
         self._hints = Hints()
-        self._batch = 0
-        self._fence: int | None = None
         self._refused_count = 0
         self._refused_at = -REFUSING_SECONDS
-        self._is_registered = False
         self._go(direct=False)
 
     # --- for the edge
@@ -270,15 +229,16 @@ class Batcher:
         self._spool = await self._on_disk(
             lambda: Spool.open(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
         )
+        self._node = Node(self._spool, spool_lock=self._spool_lock, hints=self._hints)
         # Threads have contexts of their own.
         bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))
         bind_node()
         pulse = asyncio.get_running_loop().run_in_executor(self._pulse, bind_node)
         await asyncio.gather(self._in_thread(bind_node), self._on_disk(bind_node), pulse)
-        registering = self._in_database(partial(self._register, self._floor(), self.stamp()))
+        registering = self._in_database(self._registering())
         registering.add_done_callback(_forget_result)
         await asyncio.wait([registering], timeout=self.options.patience)
-        if self._is_registered:
+        if self._node.is_registered:
             self._go(direct=not self._spool.count)
         else:
             logger.warning(
@@ -321,9 +281,10 @@ class Batcher:
         resting.add_done_callback(_forget_result)
         await asyncio.wait([resting], timeout=STOP_SECONDS_MAX)
         self._pulse.shutdown(wait=False)
-        if self._is_registered and not self.spooled_count:
+        node = self._node
+        if node is not None and node.is_registered and not self.spooled_count:
             with suppress(Exception):
-                await asyncio.wait_for(self._in_database(partial(self._leave, self.stamp())), STOP_SECONDS_MAX)
+                await asyncio.wait_for(self._in_database(partial(node.leave, self.stamp())), STOP_SECONDS_MAX)
         # Whatever still uses the spool in that thread ends before this, unless it hangs.
         closing = self._in_thread(lambda: connection.close())
         closing.add_done_callback(_forget_result)
@@ -391,7 +352,7 @@ class Batcher:
         since = self._queue.heavy_since
         light_only = since is not None and time.monotonic() - since < HEAVY_PATIENCE_SECONDS
         batch = self._next_batch(10 * self.options.batch_max, light_only=light_only)
-        await self._keep_in_spool([(one, _parts(one.reading, len(one.reading.outcomes), None, None)) for one in batch])
+        await self._keep_in_spool([(one, [(one.reading.part(len(one.reading.outcomes)), None)]) for one in batch])
         if light_only and not batch:
             await self._wait_for_change()
 
@@ -432,42 +393,21 @@ class Batcher:
         requests.
         """
         started = time.monotonic()
-        self._batch += 1
-        number, claim, floor, now = self._batch, _Claim(), self._floor(without=batch), self.stamp()
-        since = self._listening_since
-        begins = [len(one.reading.outcomes) for one in batch]
-        shares: Sequence[int] = ()
-
-        def store() -> list[Answer]:
-            nonlocal shares
-            readings = prepare([one.reading for one in batch], hints=self._hints)
-            if claim.is_abandoned:
-                raise AbandonedError
-            shares = share_out(readings, hints=self._hints)
-            readings = readings[: len(shares)]
-            is_whole = shares[-1] == len(readings[-1].rest)
-            left = batch[len(shares) if is_whole else len(shares) - 1 :]
-            watermark = min([floor, *(one.reading.request.received_at for one in left)])
-
-            def commit(volume: Mapping[datetime, int]) -> None:
-                claim.commit()
-                nodes.advance(
-                    self.node_id,
-                    batch=number,
-                    watermark=watermark,
-                    now=now,
-                    spooled_count=self.spooled_count,
-                    listening_since=since,
-                    volume=volume,
-                )
-
-            return take(readings, now=now, also=commit, hints=self._hints, shares=shares)
-
-        future = self._in_database(store)
+        node = self._open_node()
+        storing = node.begin([one.reading for one in batch])
+        future = self._in_database(
+            partial(
+                node.store,
+                storing,
+                watermark=self._floor(without=batch),
+                now=self.stamp(),
+                listening_since=self._listening_since,
+            )
+        )
         await asyncio.wait([future], timeout=self.options.patience)
         is_over = future.done()
         waited = started - min(one.since for one in batch)
-        metrics.observe_batch(len(shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
+        metrics.observe_batch(len(storing.shares) or len(batch), waited=waited, seconds=time.monotonic() - started)
         if is_over and future.exception() is None:
             answers = future.result()
             metrics.stored.inc(len(answers))
@@ -478,22 +418,10 @@ class Batcher:
             return
         self._go(direct=False)
         self._say_why(future.exception() if is_over else None)
-        # What is heavy goes on while the spool vouches for it: to begin again would cost as much once more. Not if it
-        # is still being read: then nobody knows yet what would be in the batch.
-        goes_on = batch[0].reading.is_heavy and len(shares) > 0
-        is_certain = not goes_on and claim.abandon()
+        in_doubt = node.give_up(storing)
         if not is_over:
             future.add_done_callback(_forget_result)
-        if not is_certain:
-            self._fence = number
-        # Of what may be committed after all the spool knows by which batch; the rest was not in it.
-        in_doubt = () if is_certain else shares
-        await self._keep_in_spool(
-            [
-                (one, _parts(one.reading, begin, share, number))
-                for one, begin, share in zip_longest(batch, begins, in_doubt)
-            ]
-        )
+        await self._keep_in_spool(list(zip(batch, storing.spool_parts(in_doubt), strict=True)))
 
     def _say_why(self, error: BaseException | None) -> None:
         """Log why check-ins go to the spool from now on."""
@@ -543,14 +471,15 @@ class Batcher:
         while True:
             await self._indirect.wait()
             try:
-                if not self._is_registered:
-                    await self._in_database(partial(self._register, self._floor(), self.stamp()))
+                node = self._open_node()
+                if not node.is_registered:
+                    await self._in_database(self._registering())
                 # A batch that was given up has to be in the spool first: whether it was committed is asked once, and
                 # for what comes after that the answer would be wrong.
                 await self._idle.wait()
-                await self._in_database(partial(self._settle, self.stamp()))
+                await self._in_database(partial(node.settle, self.stamp()))
                 while self.spooled_count > self.options.batch_max:
-                    await self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
+                    await self._in_database(self._draining(node))
                 await self._hand_over()
             except (asyncio.CancelledError, SystemExit):
                 raise
@@ -560,7 +489,7 @@ class Batcher:
                 if not is_not_now(error):
                     logger.error("the spool cannot be drained", exc_info=error)
                 if isinstance(error, nodes.UnknownNodeError):
-                    self._is_registered = False
+                    self._open_node().is_registered = False
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _hand_over(self) -> None:
@@ -569,7 +498,7 @@ class Batcher:
         started = time.monotonic()
         await self._idle.wait()  # What is on its way to the spool comes before what is in the queue.
         while self.spooled_count:
-            draining = self._in_database(partial(self._drain_once, self._open_spool(), self.stamp()))
+            draining = self._in_database(self._draining(self._open_node()))
             held_max = self.options.patience / 2 - (time.monotonic() - started)
             done, _ = await asyncio.wait([draining], timeout=max(held_max, 0))
             if not done:
@@ -592,12 +521,13 @@ class Batcher:
             now = self._utcnow()
             to_minute = 60 - (now.second + now.microsecond / 1e6) + 0.01
             await asyncio.sleep(min(BEAT_SECONDS, to_minute))
-            if not self._is_registered:
+            node = self._open_node()
+            if not node.is_registered:
                 continue
             with suppress(Exception):
                 await self._stamped_while(
                     partial(
-                        self._say_there,
+                        node.beat,
                         watermark=self._floor(),
                         now=self.stamp(),
                         spooled_count=self.spooled_count,
@@ -640,24 +570,28 @@ class Batcher:
         logger.warning(
             "taking over %d requests in the spool of node %s, whose process is gone", orphan.count, orphan.node_id
         )
+        node = Node(orphan, spool_lock=self._spool_lock, hints=self._hints)
         try:
-            await self._in_database(partial(self._register_orphan, orphan, self.stamp()))
+            await self._in_database(partial(node.adopt, self.stamp()))
             while orphan.count:
-                await self._in_database(partial(self._drain_once, orphan, self.stamp()))
-            await self._in_database(partial(self._leave_orphan, orphan, self.stamp()))
+                await self._in_database(self._draining(node))
+            await self._in_database(partial(node.leave, self.stamp()))
         finally:
             await self._on_disk(orphan.close)
 
     def _floor(self, *, without: Sequence[Waiting] = ()) -> datetime:
         """Return what the watermark may be once the batch `without` is stored, besides all that is stored now."""
-        floor = self.stamp()
-        queued = self._queue.oldest_received_at
-        if queued is not None:
-            floor = min(floor, queued)
+        waiting = [] if self._queue.oldest_received_at is None else [self._queue.oldest_received_at]
         if self._stored and self._stored is not without:
-            floor = min(floor, *(one.reading.request.received_at for one in self._stored))
-        oldest = None if self._spool is None else self._spool.oldest_received_at
-        return floor if oldest is None else min(floor, oldest)
+            waiting += [one.reading.request.received_at for one in self._stored]
+        return self._open_node().floor(self.stamp(), waiting)
+
+    def _registering(self) -> Callable[[], None]:
+        node = self._open_node()
+        return partial(node.register, self._floor(), self.stamp(), listening_since=self._listening_since)
+
+    def _draining(self, node: Node) -> Callable[[], None]:
+        return partial(node.drain, self.stamp(), count_max=self.options.batch_max)
 
     # --- in the threads
 
@@ -705,171 +639,14 @@ class Batcher:
         assert self._spool is not None, "the spool is opened at the start"
         return self._spool
 
+    def _open_node(self) -> Node:
+        assert self._node is not None, "its spool is opened at the start"
+        return self._node
+
     @property
     def node_id(self) -> uuid.UUID:
         """The node that this process is, as its spool says."""
-        return self._open_spool().node_id
-
-    def _register(self, floor: datetime, now: datetime) -> None:
-        """Enter the node, and forget what its former process has stored and could not forget any more."""
-        spool = self._open_spool()
-        self._tell_losses(spool)  # The row of the process before holds the clock; that of this one may not.
-        registration = _register_node(spool, floor, now, listening_since=self._listening_since)
-        with self._spool_lock:
-            spool.forget(registration.spool_position)
-        self._batch = max(self._batch, registration.batch)
-        self._is_registered = True
-
-    def _tell_losses(self, spool: Spool) -> None:
-        """Have PostgreSQL know when a damaged spool has lost something: until then that holds the watermark (D43)."""
-        lost = spool.lost
-        if lost:
-            nodes.keep_losses(spool.node_id, lost)
-            with self._spool_lock:
-                spool.forget_losses(lost)
-
-    def _register_orphan(self, spool: Spool, now: datetime) -> None:
-        self._tell_losses(spool)
-        registration = _register_node(spool, now, now, listening_since=now)
-        # Its process is dead, and registering has waited for what it had sent: what is not committed never will be.
-        with self._spool_lock:
-            spool.forget(registration.spool_position)
-            if spool.newest_batch is not None:
-                spool.settle(registration.batch)
-
-    def _settle(self, now: datetime) -> None:
-        """Find out which batches whose COMMIT was not answered are stored, and let none of the others be any more."""
-        spool = self._open_spool()
-        if spool.newest_batch is None and self._fence is None:
-            return
-        with transaction.atomic():
-            node = nodes.lock_node(spool.node_id)
-            with self._spool_lock:
-                if spool.newest_batch is not None:
-                    spool.settle(node.batch)
-            if self._fence is not None and node.batch < self._fence:
-                # The transaction that was given up may still be on its way, in a thread that waits for PostgreSQL.
-                nodes.advance(
-                    spool.node_id, batch=self._fence, watermark=node.watermark, now=now, spooled_count=spool.count
-                )
-        self._fence = None
-
-    def _drain_once(self, spool: Spool, now: datetime) -> None:
-        """Store the oldest requests of a spool. What PostgreSQL refuses for good is kept as failed, one by one.
-
-        Before it is begun the spool notes what, and afterwards how it went: a process may end by what it reads (D36).
-        """
-        with self._spool_lock:
-            entries = spool.first(self.options.batch_max)
-            if not entries:
-                return
-            spool.begin(entries)
-        failures = 0
-        try:
-            if entries[0].is_given_up:
-                self._give_up(spool, entries[0], GivenUpError(entries[0].tries), now)
-            else:
-                self._drain_entries(spool, entries, now)
-        except (nodes.NodeError, SpoolError):
-            raise
-        except Exception as error:
-            if is_not_now(error) or was_overtaken(error):
-                failures = int(is_suspicious(error) or was_overtaken(error))
-                raise
-            if len(entries) == 1:
-                logger.exception("a request in the spool cannot be stored")
-                self._give_up(spool, entries[0], error, now)
-            else:
-                logger.warning("requests of the spool failed, and are stored one by one", exc_info=error)
-                failures = ALONE_AFTER_FAILURES
-        finally:
-            with self._spool_lock:
-                spool.end(entries, failures=failures)
-
-    def _drain_entries(self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime) -> None:
-        """Store entries and forget them; of an earlier try only those that it did not commit, if its answer was lost.
-
-        (Then the spool may have grown since, and more of it be read than at the earlier try.)
-        """
-        readings = prepare([entry.request for entry in entries], hints=self._hints)
-        entries = entries[: len(readings)]
-        with transaction.atomic():
-            committed = nodes.lock_node(spool.node_id).spool_position
-            if committed < entries[-1].seq:
-                new = [reading for entry, reading in zip(entries, readings, strict=True) if entry.seq > committed]
-                take(new, now=now, also=partial(self._advance, spool, entries, now), hints=self._hints)
-        with self._spool_lock:
-            spool.forget(entries[-1].seq)
-
-    def _give_up(self, spool: Spool, entry: SpoolEntry, error: Exception, now: datetime) -> None:
-        """Keep a request as failed (D14) without reading what it says; if not even that can be, set it aside."""
-        try:
-            with transaction.atomic():
-                committed = nodes.lock_node(spool.node_id).spool_position
-                if committed < entry.seq:
-                    is_kept = keep_unread(entry.request, error)
-                    self._advance(spool, [entry], now, {})
-                    if not is_kept:
-                        logger.error("entry %d of the spool %s is from nobody known", entry.seq, spool.path)
-            with self._spool_lock:
-                spool.forget(entry.seq)
-        except (nodes.NodeError, SpoolError):
-            raise
-        except Exception as failure:
-            if is_not_now(failure):
-                raise
-            with self._spool_lock:
-                spool.set_aside([(entry.seq, str(failure))])
-
-    def _advance(
-        self, spool: Spool, entries: Sequence[SpoolEntry], now: datetime, volume: Mapping[datetime, int]
-    ) -> None:
-        nodes.advance(
-            spool.node_id,
-            batch=None,
-            spool_position=entries[-1].seq,
-            watermark=spool.oldest_received_at or now,
-            now=now,
-            spooled_count=spool.count - len(entries),
-            volume=volume,
-        )
-
-    def _say_there(self, **what: Any) -> None:
-        nodes.beat(self.node_id, **what)
-        self._tell_losses(self._open_spool())
-
-    def _leave(self, now: datetime) -> None:
-        self._tell_losses(self._open_spool())
-        nodes.beat(self.node_id, watermark=now, now=now, spooled_count=0)
-        nodes.deregister(self.node_id, now=now)
-
-    def _leave_orphan(self, spool: Spool, now: datetime) -> None:
-        self._tell_losses(spool)
-        nodes.beat(spool.node_id, watermark=now, now=now, spooled_count=0)
-        nodes.deregister(spool.node_id, now=now)
-
-
-def _parts(reading: Reading, begin: int, share: int | None, number: int | None) -> Parts:
-    """Return what the spool keeps of a request whose first `begin` messages are stored.
-
-    The next `share` may be too, by the batch of that number; None if that took nothing of the request.
-    """
-    if share is None:
-        return [(reading.part(begin), None)]
-    if begin + share == len(reading.messages):
-        return [(reading.part(begin), number)]
-    return [(reading.part(begin, begin + share), number), (reading.part(begin + share), None)]
-
-
-def _register_node(spool: Spool, floor: datetime, now: datetime, *, listening_since: datetime) -> nodes.Registration:
-    return nodes.register_node(
-        spool.node_id,
-        watermark=min(floor, spool.oldest_received_at or floor),
-        now=now,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        listening_since=listening_since,
-    )
+        return self._open_node().id
 
 
 def _describe_outage(registering: "asyncio.Future[Any]", patience: float) -> str:

@@ -1,18 +1,20 @@
-"""Ingest: what clients say, and the nodes that receive and store it, as the micro-batcher and its spool do."""
+"""Ingest: what clients send, and the processes that receive it and have their nodes store it."""
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
-from django.db import connection, transaction
+from django.db import connection
 
 from checkins import nodes
-from checkins.processing.batch import take
+from checkins.ingest.node import Node, Parts
+from checkins.ingest.reading import Reading
+from checkins.ingest.spool import SpoolEntry
 from checkins.processing.resolving import Hints
 from checkins.protocols.request import IngestRequest
 from drills.simulation.interleaving import Actor
@@ -51,13 +53,62 @@ class Copy:
         return self.request.received_at
 
 
-@dataclass(eq=False)
-class SpoolEntry:
-    """A request on a node's disk, and the number of the batch that may have stored it already."""
+class ListedSpool:
+    """A spool as a node needs it, in a list that outlives the process: whoever asks for the disk is told at once.
 
-    place: int
-    copy: Copy
-    batch: int | None
+    It counts no deaths: no request is to blame for those of a simulation.
+    """
+
+    def __init__(self, node_id: uuid.UUID) -> None:
+        self.node_id = node_id
+        self.entries: list[SpoolEntry] = []
+        self.lost: tuple[tuple[datetime, datetime], ...] = ()
+        self._numbers = count(1)
+
+    @property
+    def count(self) -> int:
+        """Entries that wait."""
+        return len(self.entries)
+
+    @property
+    def oldest_received_at(self) -> datetime | None:
+        """The oldest reception time of an entry."""
+        return min((entry.request.received_at for entry in self.entries), default=None)
+
+    @property
+    def newest_batch(self) -> int | None:
+        """The highest number of a batch in doubt."""
+        return max((entry.batch for entry in self.entries if entry.batch is not None), default=None)
+
+    def append(self, entries: Iterable[tuple[IngestRequest, int | None]]) -> None:
+        """Store requests behind all others, each with the number of the batch that may hold it."""
+        self.entries += [SpoolEntry(next(self._numbers), batch, request) for request, batch in entries]
+
+    def first(self, count_max: int) -> list[SpoolEntry]:
+        """Return the oldest entries."""
+        return self.entries[:count_max]
+
+    def forget(self, until_seq: int) -> None:
+        """Remove the entries up to this number."""
+        self.entries = [entry for entry in self.entries if entry.seq > until_seq]
+
+    def settle(self, committed_batch: int) -> None:
+        """Remove what was in doubt up to this batch; the rest is in doubt no more."""
+        kept = [entry for entry in self.entries if entry.batch is None or entry.batch > committed_batch]
+        self.entries = [replace(entry, batch=None) for entry in kept]
+
+    def begin(self, entries: Sequence[SpoolEntry]) -> None:
+        """A try begins."""
+
+    def end(self, entries: Sequence[SpoolEntry], *, failures: int = 0) -> None:
+        """A try is over."""
+
+    def set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
+        """Nothing that is sent here is such."""
+        raise AssertionError(f"entries are set aside: {damaged}")
+
+    def forget_losses(self, lost: Sequence[tuple[datetime, datetime]]) -> None:
+        """Nothing is lost here."""
 
 
 def request_of(word: Word, at: datetime) -> IngestRequest:
@@ -77,16 +128,19 @@ def request_of(word: Word, at: datetime) -> IngestRequest:
     )
 
 
-class Node:
-    """An ingest process and its spool, as the micro-batcher uses them: what it keeps where, and what it commits."""
+class Process:
+    """An ingest process: its requests and its node, as the micro-batcher has them, and what it does next.
+
+    Everything towards PostgreSQL is the product's own `Node`. Here is only what the event loop decides: what goes
+    where, and when.
+    """
 
     def __init__(self, world: "World", number: int) -> None:
         self.world = world
-        self.id = uuid.UUID(int=number + 1)
         self.name = f"node {number}"
         self.number = number
-        self.spool: list[SpoolEntry] = []
-        self.places = count(1)
+        self.spool = ListedSpool(uuid.UUID(int=number + 1))
+        self.copies: dict[int, Copy] = {}
         self.actor: Actor | None = None
         self.is_up = False
         self.stamped = START
@@ -97,12 +151,9 @@ class Node:
         """Begin a process: it has the spool of the one before and nothing else."""
         self.is_up = True
         self.since = self.world.now
-        self.is_registered = False
         self.memory: list[Copy] = []
         self.batch_in_hand: list[Copy] = []
-        self.batch = 0
-        self.fence: int | None = None
-        self.hints = Hints()
+        self.node = Node(self.spool, spool_lock=nullcontext(), hints=Hints(), claimed=self._claimed)
         self.is_direct = False
         self.heard_of = START - MINUTE
 
@@ -120,12 +171,14 @@ class Node:
 
     def receive(self, word: Word) -> None:
         """Take a request. It has no answer yet."""
-        self.memory.append(Copy(word, request_of(word, self.stamp())))
+        copy = Copy(word, request_of(word, self.stamp()))
+        self.copies[id(copy.request)] = copy
+        self.memory.append(copy)
 
     def floor(self, *, without: list[Copy] | None = None) -> datetime:
         """The watermark: nothing that was received before it is in memory, on its way, or in the spool."""
         waiting = [*self.memory, *(() if self.batch_in_hand is without else self.batch_in_hand)]
-        return min([self.stamp(), *(copy.at for copy in waiting), *(entry.copy.at for entry in self.spool)])
+        return self.node.floor(self.stamp(), [copy.at for copy in waiting])
 
     @property
     def is_away(self) -> bool:
@@ -136,7 +189,7 @@ class Node:
         """What the process would do now."""
         if self.is_away:
             return self._spool_memory if self.memory else None
-        if not self.is_registered:
+        if not self.node.is_registered:
             return self._register
         if not self.is_direct:
             return self._drain
@@ -146,126 +199,63 @@ class Node:
 
     # --- its work, each in an actor of its own
 
+    def _claimed(self, requests: Iterable[IngestRequest]) -> None:
+        self.world.record_batch([self.copies[id(request)] for request in requests])
+
     def _store(self) -> None:
-        batch = self.batch_in_hand = self.memory
+        copies = self.batch_in_hand = self.memory
         self.memory = []
-        self.batch += 1
-        number, floor, now, claimed = self.batch, self.floor(without=batch), self.stamp(), False
-
-        def commit(volume: Mapping[datetime, int]) -> None:
-            nonlocal claimed
-            claimed = True
-            nodes.advance(
-                self.id,
-                batch=number,
-                watermark=floor,
-                now=now,
-                spooled_count=len(self.spool),
-                listening_since=self.since,
-                volume=volume,
-            )
-            self.world.record_batch(batch)
-
+        batch = self.node.begin([Reading(copy.request) for copy in copies])
+        watermark, now = self.floor(without=copies), self.stamp()
         try:
-            answers = take([copy.request for copy in batch], now=now, also=commit, hints=self.hints)
+            answers = self.node.store(batch, watermark=watermark, now=now, listening_since=self.since)
         except Exception as error:  # noqa: BLE001 - what is no outage is a finding
             self.world.pause(f"told of {error!r}")
             if not isinstance(error, nodes.NodeError):
                 self._must_be_an_outage(error)
             self.is_direct = False
-            if claimed:
-                self.fence = number
-            self._to_spool(batch, number if claimed else None)
+            self._to_spool(copies, batch.spool_parts(self.node.give_up(batch)))
             return
         self.heard_of = now
         self.batch_in_hand = []
-        for copy, answer in zip(batch, answers, strict=True):
+        for copy, answer in zip(copies, answers, strict=True):
             assert answer.status == 202, f"refused: {copy.request.query}: {answer}"
             self.world.answer(copy)
 
-    def _to_spool(self, batch: list[Copy], number: int | None) -> None:
+    def _to_spool(self, copies: list[Copy], kept: Iterable[Parts]) -> None:
         """Keep a batch, and answer it when it is safe."""
-        self.spool += [SpoolEntry(next(self.places), copy, number) for copy in batch]
+        self.spool.append(part for parts in kept for part in parts)
         self.world.pause("the batch is in the spool")
         self.batch_in_hand = []
-        for copy in batch:
+        for copy in copies:
             self.world.answer(copy)
 
     def _spool_memory(self) -> None:
         self.is_direct = False
-        batch = self.batch_in_hand = self.memory
+        copies = self.batch_in_hand = self.memory
         self.memory = []
-        self._to_spool(batch, None)
+        self._to_spool(copies, [[(copy.request, None)] for copy in copies])
 
     def _register(self) -> None:
         watermark = self.floor()
         with self._outages():
-            known = nodes.register_node(
-                self.id, watermark=watermark, now=self.stamp(), host="web", pid=1, listening_since=self.since
-            )
-            self._forget(known.spool_position)
-            self.batch = max(self.batch, known.batch)
-            self.is_registered = True
-            self.is_direct = not self.spool
+            self.node.register(watermark, self.stamp(), listening_since=self.since)
+            self.is_direct = not self.spool.count
 
     def _drain(self) -> None:
         with self._outages():
-            self._settle()
-            if not self.spool:
+            self.node.settle(self.stamp())
+            if not self.spool.count:
                 self.is_direct = True
                 return
             # What arrives meanwhile goes to the spool too, or waits until this is stored.
-            entries = self.spool[: self.world.chance.choice([1, 2, 100])]
-            rest = [entry.copy.at for entry in self.spool]
-            watermark, position, now = min(rest), entries[-1].place, self.stamp()
-
-            def commit(volume: Mapping[datetime, int]) -> None:
-                nodes.advance(
-                    self.id,
-                    batch=None,
-                    spool_position=position,
-                    watermark=watermark,
-                    now=now,
-                    spooled_count=len(self.spool) - len(entries),
-                    volume=volume,
-                )
-                self.world.record_batch([entry.copy for entry in new])
-
-            with transaction.atomic():
-                committed = nodes.lock_node(self.id).spool_position
-                new = [entry for entry in entries if entry.place > committed]
-                if new:
-                    take([entry.copy.request for entry in new], now=now, also=commit)
-            self._forget(position)
-
-    def _settle(self) -> None:
-        newest = max((entry.batch for entry in self.spool if entry.batch is not None), default=None)
-        if newest is None and self.fence is None:
-            return
-        with transaction.atomic():
-            node = nodes.lock_node(self.id)
-            # The file is settled at once, also if the connection breaks now: what is not committed never will be.
-            self.spool = [entry for entry in self.spool if entry.batch is None or entry.batch > node.batch]
-            for entry in self.spool:
-                entry.batch = None
-            if self.fence is not None and node.batch < self.fence:
-                nodes.advance(
-                    self.id,
-                    batch=self.fence,
-                    watermark=node.watermark,
-                    now=self.stamp(),
-                    spooled_count=len(self.spool),
-                )
-        self.fence = None
+            self.node.drain(self.stamp(), count_max=self.world.chance.choice([1, 2, 100]))
 
     def _beat(self) -> None:
         floor, now = self.floor(), self.stamp()
         with self._outages():
-            nodes.beat(self.id, watermark=floor, now=now, spooled_count=len(self.spool))
+            self.node.beat(watermark=floor, now=now, spooled_count=self.spool.count, listening_since=self.since)
             self.heard_of = now
-
-    def _forget(self, position: int) -> None:
-        self.spool = [entry for entry in self.spool if entry.place > position]
 
     @contextmanager
     def _outages(self) -> Iterator[None]:

@@ -2,8 +2,8 @@
 
 One seed decides everything: which jobs there are and what they do, who edits what, who goes on next, what is lost,
 doubled, late or killed, and how wrong the clocks of beat and workers are. Code of the product runs unchanged; the edges
-are replaced: its clock (virtual time), Celery's broker (a list), the mail server (another list), and the micro-batcher
-with its asyncio loop and its spool file, whose steps towards PostgreSQL are those of `Node`.
+are replaced: its clock (virtual time), Celery's broker (a list), the mail server (another list), a node's spool file
+(one more list), and the event loop of the micro-batcher, which decides when its node does what.
 
 Two phases: with faults for some minutes; then the faults stop, everything settles, and the clock ticks to the end.
 """
@@ -31,7 +31,7 @@ from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from clocktasks.marking import HANDLERS
 from drills.simulation.interleaving import Actor, Stage, State
-from drills.simulation.node import Copy, Node, Word
+from drills.simulation.node import Copy, Process, Word
 from drills.simulation.people import Edited, Person
 from drills.simulation.rules import MINUTE, SECOND, START, Changes, Job, choose_configs, choose_jobs
 from incidents.notifications import outbox, texts, wake
@@ -167,7 +167,7 @@ class World:
         self.current: Actor | None = None
         self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "outages": 0, "edits": 0}
         stage.committed = self._committed
-        self.nodes = [Node(self, number) for number in range(NODES)]
+        self.nodes = [Process(self, number) for number in range(NODES)]
         self._clients = {job: self.nodes[number % NODES] for number, job in enumerate(self.jobs)}
         self.people = [Person(self, monitor_id) for monitor_id in sorted({job.monitor_id for job in self.jobs})]
         self._plan()
@@ -278,7 +278,7 @@ class World:
         for _ in range(beats):
             self.publish(BrokerMessage(clock_tasks.tick.name, (), {}, self.now))
 
-    def _outage_of(self, node: Node) -> Callable[[], None]:
+    def _outage_of(self, node: Process) -> Callable[[], None]:
         def happen() -> None:
             node.away_until = self.now + self.chance.choice([5, 40, 100]) * SECOND
             self.counts["outages"] += 1
@@ -288,7 +288,7 @@ class World:
 
         return happen
 
-    def _death_of(self, node: Node) -> Callable[[], None]:
+    def _death_of(self, node: Process) -> Callable[[], None]:
         return lambda: self.kill_node(node)
 
     def _all_die(self) -> None:
@@ -301,7 +301,7 @@ class World:
         going_on = [(node.since, self.now) for node in self.nodes if node.is_up]
         return any(since <= at <= until for since, until in (*self.ups, *going_on))
 
-    def kill_node(self, node: Node, seconds: int | None = None) -> None:
+    def kill_node(self, node: Process, seconds: int | None = None) -> None:
         """Kill a process of the web; the next one starts some time later."""
         if not node.is_up:
             return

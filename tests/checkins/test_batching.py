@@ -30,6 +30,7 @@ from django.db import OperationalError, connection, connections
 
 from checkins import nodes, watermarks
 from checkins.ingest import batcher as batching
+from checkins.ingest import node as node_module
 from checkins.ingest.batcher import Batcher, Options
 from checkins.ingest.reading import LIGHT_OBJECTS_MAX
 from checkins.ingest.spool import Spool
@@ -314,8 +315,7 @@ def test_a_batch_goes_to_the_other_thread_and_back_once(process, monitor, monkey
     before = node().batch
     process.ask(*[ping(monitor)] * 50)
     assert node().batch == before + 1
-    beats = [call for call in calls if isinstance(call, partial)]
-    assert len(calls) - len(beats) == 1
+    assert [call.func.__name__ for call in calls if isinstance(call, partial)] == ["store"]
 
 
 def test_a_request_is_not_received_before_an_earlier_one_if_the_hosts_clock_is_set_back(process, monitor, clock):
@@ -821,7 +821,7 @@ def test_p2_the_watermark_does_not_pass_what_is_spooled_while_nothing_else_comes
 ):
     process.ask(ping(monitor))
     with monkeypatch.context() as patch:
-        patch.setattr(batching, "take", refuse_to_take)
+        patch.setattr(node_module, "take", refuse_to_take)
         assert process.ask(ping(monitor), ping(monitor)) == [200, 200]
         clock.now += timedelta(hours=1)
         later = clock.now
@@ -843,7 +843,7 @@ def test_p2_a_process_is_heard_of_while_a_batch_takes_long_and_its_watermark_sta
         assert go_on.wait(SECONDS_MAX)
         return take(*arguments, **options)
 
-    monkeypatch.setattr(batching, "take", take_slowly)
+    monkeypatch.setattr(node_module, "take", take_slowly)
     answers = process.send(ping(monitor))
     eventually(lambda: process.sent_at(), "the batch is on its way")
     for _ in range(5):
@@ -869,7 +869,7 @@ def test_d35_a_heavy_batch_that_takes_long_is_not_begun_again(impatient, monitor
         assert len(taken) > 1 or go_on.wait(SECONDS_MAX)
         return take(requests, **options)
 
-    monkeypatch.setattr(batching, "take", take_slowly)
+    monkeypatch.setattr(node_module, "take", take_slowly)
     key = IngestKeyFactory(project=monitor.project)
     checkins = [{"monitor": monitor.slug, "status": "ok"} for _ in range(LIGHT_OBJECTS_MAX + 1)]
     heavy = impatient.send_body("/api/v1/checkins", json.dumps(checkins).encode(), key)
@@ -963,7 +963,7 @@ def test_d35_a_request_that_registers_many_jobs_lets_others_in_between(process, 
             stored_before.append(len(jobs_stored()))
         return take(readings, **options)
 
-    monkeypatch.setattr(batching, "take", take_and_look)
+    monkeypatch.setattr(node_module, "take", take_and_look)
     many = send_many(process, key, 75)
     assert begun.wait(SECONDS_MAX)
     light = process.send(ping(monitor))
@@ -993,7 +993,7 @@ def test_d35_a_request_of_which_a_part_is_stored_is_stored_once_whatever_became_
             lose_next_commit(moment)
         return take(readings, **options)
 
-    monkeypatch.setattr(batching, "take", take_and_break)
+    monkeypatch.setattr(node_module, "take", take_and_break)
     answer = send_many(process, key).result(SECONDS_MAX)
     process.becomes_direct()
     assert answer.status == 202
@@ -1012,11 +1012,11 @@ def test_d35_the_rest_of_a_request_survives_its_process(make_process, monitor, p
             refuse_to_take()
         return take(readings, **options)
 
-    monkeypatch.setattr(batching, "take", take_once)
+    monkeypatch.setattr(node_module, "take", take_once)
     assert send_many(process, key).result(SECONDS_MAX).status == 202
     assert len(jobs_stored()) == 10
     process.stop()
-    monkeypatch.setattr(batching, "take", take)
+    monkeypatch.setattr(node_module, "take", take)
     make_process().start().becomes_direct()
     assert sorted(jobs_stored()) == sorted(f"job-{number}" for number in range(40))
 
@@ -1055,7 +1055,7 @@ def test_p2_while_a_backlog_is_drained_the_watermark_does_not_pass_what_is_left(
         return take(requests, **options)
 
     postgres.come_back()
-    monkeypatch.setattr(batching, "take", look)
+    monkeypatch.setattr(node_module, "take", look)
     process.becomes_direct()
     sent = process.sent_at()
     assert len(seen) >= 8
@@ -1270,11 +1270,12 @@ from pathlib import Path
 from django.db import connections
 from checkins import nodes
 from checkins.ingest import batcher as batching
+from checkins.ingest import node
 from checkins.ingest.spool import Spool
 from lib.wallclock import utcnow
 
 owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
-owner = {"batching": batching, "nodes": nodes, "Spool": Spool, "connection": type(connections["default"])}[owner]
+owner = {"node": node, "nodes": nodes, "Spool": Spool, "connection": type(connections["default"])}[owner]
 step = getattr(owner, name)
 calls = 0
 
@@ -1306,10 +1307,10 @@ STEPS = [
     ("Spool", "settle", "after", 1),
     ("Spool", "first", "before", 1),
     ("Spool", "first", "after", 1),
-    ("batching", "take", "before", 1),
+    ("node", "take", "before", 1),
     ("nodes", "advance", "before", 1),
     ("nodes", "advance", "after", 1),
-    ("batching", "take", "after", 1),
+    ("node", "take", "after", 1),
     *(("connection", "_commit", moment, count) for count in (1, 2, 3) for moment in ("before", "after")),
     *(("Spool", "forget", moment, count) for count in (1, 2) for moment in ("before", "after")),
 ]

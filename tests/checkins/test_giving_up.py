@@ -4,18 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.db import OperationalError, connection
 
-from checkins.ingest import batcher as batching
-from checkins.ingest.batcher import Batcher, Options
+from checkins.ingest import node as node_module
+from checkins.ingest.node import Node
 from checkins.ingest.spool import ALONE_AFTER_FAILURES, GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES, Spool
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.nodes import register_node
 from checkins.processing import batch
+from checkins.processing.resolving import Hints
 from lib import pg_errors
 from lib.pg_errors import is_not_now, use_connection
 from monitors.models import Monitor
@@ -159,7 +161,7 @@ class Broken:
                 raise OperationalError("gone") from psycopg.errors.QueryCanceled("statement timeout")
             return take(readings, **options)
 
-        monkeypatch.setattr(batching, "take", broken)
+        monkeypatch.setattr(node_module, "take", broken)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -170,13 +172,13 @@ def test_d36_a_message_with_which_each_batch_breaks_off_is_taken_alone_and_kept_
     register_node(spool.node_id, watermark=NOW, now=NOW, host="web-1", pid=1)
     broken = Broken(monkeypatch, spool.first(2)[1].request.query)
     monkeypatch.setattr(pg_errors, "is_not_now", lambda _: True)
-    batcher = Batcher(Options(spool_directory=tmp_path, spool_bytes_max=BYTES_MAX), utcnow=lambda: NOW)
+    node = Node(spool, spool_lock=nullcontext(), hints=Hints())
     tries = 0
     while spool.count:
         tries += 1
         assert tries < 100, "it is tried for ever"
         try:
-            batcher._drain_once(spool, NOW)
+            node.drain(NOW, count_max=500)
         except OperationalError:
             continue
     spool.close()
