@@ -73,7 +73,7 @@ function init(args)
 end
 
 function request()
-   if now() >= ends then return wrk.format("GET", "/api/no-check-in") end
+   if now() >= ends then return wrk.format("GET", "/api/0/no-check-in") end
    local monitor = monitors[math.random(#monitors)]
    return makers[protocol](monitor[1], monitor[2])
 end

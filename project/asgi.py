@@ -12,10 +12,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 django_application = get_asgi_application()
 
 # Models can be imported only now.
-from checkins.ingest.edge import Receive, Scope, Send, ingest, is_ingest_path  # noqa: E402
+from checkins.ingest.edge import Receive, Scope, Send, ingest  # noqa: E402
 from checkins.ingest.relay import Relay  # noqa: E402
 from checkins.ingest.salvage import find_damage  # noqa: E402
 from checkins.ingest.wire import RelayError  # noqa: E402
+from checkins.protocols.routes import is_ingest_path  # noqa: E402
 from health import lookout, probes  # noqa: E402
 from health.facts import Intake  # noqa: E402
 from lib.wallclock import utcnow  # noqa: E402

@@ -46,6 +46,8 @@ REDIS_URL = env.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: redis://:
 PUBLIC_URL = env.web_address("PUBLIC_URL")
 HTTPS_ONLY = env.flag("HTTPS_ONLY", default=not DEBUG)
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# Programs rarely follow redirects, and what they have sent by then was sent in the clear.
+SECURE_REDIRECT_EXEMPT = [r"^api/"]
 SECURE_HSTS_SECONDS = (
     env.whole_number("HSTS_SECONDS", default=31_536_000, least=0, most=63_072_000) if HTTPS_ONLY else 0
 )

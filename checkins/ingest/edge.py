@@ -25,7 +25,6 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
 
-FIRST_SEGMENTS = frozenset({"api", "ping", "p"})
 CORS_HEADERS = ((b"access-control-allow-origin", b"*"),)
 PREFLIGHT_HEADERS = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, OPTIONS"),
@@ -35,11 +34,6 @@ PREFLIGHT_HEADERS = (
 NEVER = datetime.min.replace(tzinfo=UTC)
 """When a request was received that is not there as a whole yet."""
 _NAMES_READ = {name.encode(): name for name in HEADERS_READ}
-
-
-def is_ingest_path(path: str) -> bool:
-    """Tell whether a path belongs to ingest; a DSN may have any path before Sentry's own."""
-    return path[1:].partition("/")[0] in FIRST_SEGMENTS or path.endswith(("/envelope/", "/envelope"))
 
 
 async def ingest(store: Store, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,20 @@ _ONLY_ONE = {"ping": healthchecks.ROUTES[-1][1], "p": cronitor.ROUTES[-1][1]}
 _SLASHES = re.compile("/{2,}")
 
 
+def is_ingest_path(path: str) -> bool:
+    """Tell whether ingest answers a path, if only with 404: all that clients may mean as a check-in.
+
+    All other paths are Django's, also those under `/api/`.
+    """
+    if "//" in path:
+        path = _SLASHES.sub("/", path)
+    first, _, rest = path[1:].partition("/")
+    if first != "api":
+        return first in _ONLY_ONE or path.endswith(("/envelope/", "/envelope"))
+    second = rest.partition("/")[0]
+    return second == "push" or (second.isascii() and second.isdigit()) or find_route(path) is not None
+
+
 def find_protocol(path: str) -> Protocol | None:
     """As `find_route`, for those who need not know what the address says: then no pattern is asked for most."""
     only_one = _ONLY_ONE.get(path[1:].partition("/")[0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from checkins.protocols import cronitor, healthchecks, rest, sentry, uptime_kuma
 from checkins.protocols.request import Protocol
-from checkins.protocols.routes import find_protocol, find_route
+from checkins.protocols.routes import find_protocol, find_route, is_ingest_path
 
 KEY = "0123456789abcdef0123456789abcdef"
 GUID = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
@@ -103,6 +103,47 @@ def test_a_route_is_the_only_protocol_of_its_address_or_the_first_segment_decide
         assert owners <= claims
         # A DSN may have any path before Sentry's own: only that form can look like another's.
         assert len(claims) == 1 or (sentry.__name__ in claims and path.rstrip("/").endswith("/envelope"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/42/store/",
+        "/api/42",
+        "/api/push",
+        "/ping/x/y/z/0",
+        "/p/nowhere",
+        "/prefix/api/x/envelope/",
+        f"//ping/{GUID}",
+        "//api/42/envelope/",
+        f"/api//push/{GUID}",
+    ],
+)
+def test_what_a_client_may_mean_as_a_check_in_is_answered_by_ingest(path: str):
+    assert is_ingest_path(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/admin/",
+        "/api",
+        "/api/",
+        "/api/v1/",
+        "/api/v1/monitors",
+        "/api/v1/checkins/1",
+        "/api/pushed",
+        "/api/\u0664",
+    ],
+)
+def test_the_rest_of_the_api_is_djangos(path: str):
+    assert not is_ingest_path(path)
+
+
+@given(st.lists(SEGMENTS, max_size=6).map("/".join) | st.text(max_size=30))
+def test_ingest_answers_every_address_that_has_a_protocol(path: str):
+    assert is_ingest_path(path) or find_route(path) is None
 
 
 @given(st.lists(SEGMENTS, max_size=6).map("/".join) | st.text(max_size=30))

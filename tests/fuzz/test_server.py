@@ -15,7 +15,7 @@ import psutil
 import pytest
 from django.conf import settings
 
-from checkins.ingest.edge import is_ingest_path
+from checkins.protocols.routes import is_ingest_path
 from tests.clients.web_server import WebServer, running_web_server
 from tests.e2e.waiting import wait_until
 

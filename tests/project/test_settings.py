@@ -141,6 +141,12 @@ def test_a_check_in_is_never_answered_with_a_redirect(settings, path, method):
     assert not 300 <= response.status_code < 400
 
 
+def test_the_rest_of_the_api_is_not_redirected_either(settings):
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert Client().get("/api/v1/monitors").status_code == 404
+
+
 def test_everything_else_is_sent_to_https(settings):
     settings.SECURE_SSL_REDIRECT = True
 
