@@ -1,11 +1,16 @@
-"""Errors of the ingest endpoints: each is a refusal of a whole request, with the HTTP status that its client expects.
+"""Errors of this app. Those of one module are defined there, with the root that is here.
 
-All of them are the client's fault, and sending the same request again does not help. They never say that a check-in was
-lost through our fault: that is what the durable write is for.
+`IngestError` and its kinds are refusals of a whole request, with the HTTP status that its client expects. All of them
+are the client's fault, and sending the same request again does not help. They never say that a check-in was lost
+through our fault: that is what the durable write is for.
 """
 
 
-class IngestError(Exception):
+class CheckInsError(Exception):
+    """Root of the errors of this app."""
+
+
+class IngestError(CheckInsError):
     """The request cannot be taken. The text is one sentence for the person who set up the client."""
 
     status = 400

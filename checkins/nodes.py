@@ -28,6 +28,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
+from checkins.exceptions import CheckInsError
 from checkins.models import IngestNode
 from lib.sql import array_literal
 from monitors.pruning import remove_piece
@@ -63,7 +64,7 @@ NEVER_BACK = """
 minutes, that clock was wrong and is set back: what was said by it about a time that is still to come is void."""
 
 
-class NodeError(Exception):
+class NodeError(CheckInsError):
     """The node may not write what it wanted to write; its transaction has to be rolled back."""
 
 

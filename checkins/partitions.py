@@ -27,6 +27,8 @@ from functools import partial
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
+from checkins.exceptions import CheckInsError
+
 TABLE = "checkins_checkin"
 DEFAULT = f"{TABLE}_default"
 ENVIRONMENTS = "monitors_monitorenvironment"
@@ -142,7 +144,7 @@ class Outcome:
     postponed: dict[str, str] = field(default_factory=dict)
 
 
-class PostponedError(Exception):
+class PostponedError(CheckInsError):
     """Not now; the text says why. The next run tries again."""
 
 

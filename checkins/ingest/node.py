@@ -27,6 +27,7 @@ from typing import Protocol
 from django.db import transaction
 
 from checkins import nodes
+from checkins.exceptions import CheckInsError
 from checkins.ingest.reading import Reading
 from checkins.ingest.spool import ALONE_AFTER_FAILURES, SpoolEntry, SpoolError
 from checkins.processing.apply import was_overtaken
@@ -86,7 +87,7 @@ class NodeSpool(Protocol):
         """Note that PostgreSQL knows of these losses."""
 
 
-class GivenUpError(Exception):
+class GivenUpError(CheckInsError):
     """The process ended, or the connection broke, each time that this request was to be stored."""
 
     def __init__(self, tries: int) -> None:

@@ -31,6 +31,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
+from checkins.exceptions import CheckInsError
 from checkins.ingest.salvage import (
     LOST,
     SALVAGING,
@@ -82,7 +83,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(IngestRequest)
 
 
-class SpoolError(Exception):
+class SpoolError(CheckInsError):
     """The spool cannot do what it was asked to do."""
 
 

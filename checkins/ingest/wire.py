@@ -8,6 +8,7 @@ from typing import cast
 
 import msgspec
 
+from checkins.exceptions import CheckInsError
 from checkins.protocols.request import Answer, IngestRequest
 
 BUFFER_BYTES = 4 << 20
@@ -69,7 +70,7 @@ class Answers(msgspec.Struct, frozen=True, array_like=True):
     state: BatcherState | None = None
 
 
-class RelayError(Exception):
+class RelayError(CheckInsError):
     """The batcher process cannot be started, or is gone."""
 
 

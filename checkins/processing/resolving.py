@@ -14,6 +14,7 @@ import msgspec
 from django.conf import settings
 from django.db.models import Count
 
+from checkins.exceptions import CheckInsError
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
@@ -144,7 +145,7 @@ class Hints:
         self.monitors.pop(key, None)
 
 
-class OvertakenError(Exception):
+class OvertakenError(CheckInsError):
     """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote
 
 import msgspec
 
-from checkins.exceptions import IngestError, UnknownAddressError, UnknownKeyError
+from checkins.exceptions import CheckInsError, IngestError, UnknownAddressError, UnknownKeyError
 from checkins.messages import MonitorConfig, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
 from checkins.protocols.decoding import decode_body
 from checkins.protocols.fields import DEFAULT_ENVIRONMENT, parse_environment, refused_part, storable
@@ -52,7 +52,7 @@ def identify(request: IngestRequest, address: Mapping[str, str], limits: Limits)
     return Sender(public_key=key)
 
 
-class RefusedPartError(Exception):
+class RefusedPartError(CheckInsError):
     """A part without which there is no check-in cannot be used. `answer` says so, if there are set words for it."""
 
     def __init__(self, problem: Problem, answer: Answer | None = None) -> None:

@@ -22,6 +22,7 @@ from checkins.processing.apply import receive
 from checkins.processing.retry import settle_parked
 from checkins.protocols.fields import parse_checkin
 from clocktasks.clock import MINUTE, whole_minute
+from clocktasks.exceptions import ClockError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import Tick
@@ -54,7 +55,7 @@ ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(22
 SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 
 
-class ImpossibleEventError(Exception):
+class ImpossibleEventError(ClockError):
     """An event of the scenario cannot happen; the message says why."""
 
 

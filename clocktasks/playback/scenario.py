@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from clocktasks.exceptions import ClockError
 from clocktasks.volume import VolumeDecision
 from monitors.schedule import Schedule, ScheduleError
 
@@ -27,7 +28,7 @@ RuntimeMinutes = Annotated[int, Meta(ge=0, le=10_080)]
 Threshold = Annotated[int, Meta(ge=0, le=720)]
 
 
-class ScenarioError(Exception):
+class ScenarioError(ClockError):
     """A file is not a scenario file: the message names the file, the line and the field."""
 
 

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from django.apps import apps
 from django.db import connection, transaction
 
+from clocktasks.exceptions import ClockError
+
 APPS = ("monitors", "checkins", "incidents", "clocktasks")
 
 
-class NoScratchDatabaseError(Exception):
+class NoScratchDatabaseError(ClockError):
     """No scratch database can be made; what PostgreSQL says about it is on standard error."""
 
     def __init__(self, name: str) -> None:

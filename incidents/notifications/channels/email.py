@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends import smtp
 
+from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.outbox import message_key
 
@@ -24,11 +25,11 @@ SECONDS_MAX = 30.0
 """How long one mail may take, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
 
 
-class RefusedError(Exception):
+class RefusedError(DeliveryError):
     """The mail server says of this very mail that it will never take it."""
 
 
-class UnreachableError(Exception):
+class UnreachableError(DeliveryError):
     """No talk with the mail server came about, or none that ended: no other mail would fare better now."""
 
 
