@@ -24,8 +24,10 @@ def main() -> None:
     django.setup()
 
     # Models can be imported only now.
-    from checkins.ingest.batcher import make_batcher
+    from checkins.ingest.batcher import Batcher
+    from checkins.ingest.options import options_of_settings
     from checkins.ingest.serving import serve_batcher
+    from lib.wallclock import utcnow
 
     threading.Thread(target=push_meters, name="meters", daemon=True).start()
 
@@ -34,7 +36,7 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(200_000, 20, 50)
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        uvloop.run(serve_batcher(connection, make_batcher()))
+        uvloop.run(serve_batcher(connection, Batcher(options_of_settings(), utcnow=utcnow)))
 
 
 def push_meters() -> None:

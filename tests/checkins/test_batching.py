@@ -30,8 +30,10 @@ from django.db import OperationalError, connection, connections
 
 from checkins import nodes, watermarks
 from checkins.ingest import batcher as batching
+from checkins.ingest import heartbeats, orphans
 from checkins.ingest import node as node_module
-from checkins.ingest.batcher import Batcher, Options
+from checkins.ingest.batcher import Batcher
+from checkins.ingest.options import Options
 from checkins.ingest.reading import LIGHT_OBJECTS_MAX
 from checkins.ingest.spool import Spool
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
@@ -113,7 +115,7 @@ class Process:
             for path, answer in zip(paths, answers, strict=True):
                 request = make_request(path, at=self.batcher.stamp())
                 self.requests.append(request)
-                self.batcher.submit(request).add_done_callback(lambda done, to=answer: to.set_result(done.result()))
+                self.batcher.enqueue(request, answer.set_result)
 
         self.loop.call_soon_threadsafe(submit)
         return answers
@@ -125,7 +127,7 @@ class Process:
         def submit() -> None:
             headers = {"authorization": f"Bearer {key.public_key}"}
             request = make_request(path, at=self.batcher.stamp(), body=body, headers=headers)
-            self.batcher.submit(request).add_done_callback(lambda done: answer.set_result(done.result()))
+            self.batcher.enqueue(request, answer.set_result)
 
         self.loop.call_soon_threadsafe(submit)
         return answer
@@ -305,13 +307,13 @@ def test_what_arrives_while_a_batch_is_stored_is_the_next_batch(make_process, mo
 def test_a_batch_goes_to_the_other_thread_and_back_once(process, monitor, monkeypatch):
     """Each way waits for a turn of the event loop, which is busy with requests."""
     calls: list[Any] = []
-    in_database = process.batcher._in_database
+    in_database = process.batcher._threads.in_database
 
     def counted(call: Any) -> Any:
         calls.append(call)
         return in_database(call)
 
-    monkeypatch.setattr(process.batcher, "_in_database", counted)
+    monkeypatch.setattr(process.batcher._threads, "in_database", counted)
     before = node().batch
     process.ask(*[ping(monitor)] * 50)
     assert node().batch == before + 1
@@ -603,7 +605,9 @@ def test_d35_the_large_bodies_in_the_queue_are_bounded_and_small_ones_find_room(
 
     async def submit(size: int) -> int:
         request = make_request(ping(monitor), at=process.batcher.stamp(), body=b"x" * size)
-        return (await process.batcher.submit(request)).status
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        process.batcher.enqueue(request, answer.set_result)
+        return (await answer).status
 
     with postgres.locked(ENVIRONMENTS):
         on_its_way = process.send(ping(monitor))
@@ -776,7 +780,7 @@ def test_a_spool_that_fails_in_an_unknown_way_refuses_and_ingest_goes_on(process
 @pytest.fixture
 def restless(monkeypatch) -> None:
     """Watermarks are told all the time."""
-    monkeypatch.setattr(batching, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeats, "BEAT_SECONDS", 0.01)
 
 
 def test_p2_the_watermark_of_an_idle_process_follows_the_time(restless, process, postgres, clock):
@@ -1110,7 +1114,7 @@ def test_a_stop_while_postgresql_hangs_takes_seconds_and_loses_nothing(make_proc
 def test_a_live_process_stores_what_another_one_left_in_its_spool(
     process, make_process, monitor, clock, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(batching, "ORPHANS_SECONDS", 0.05)
+    monkeypatch.setattr(orphans, "ORPHANS_SECONDS", 0.05)
     left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
     left.append([(make_request(ping(monitor), at=clock()), None) for _ in range(3)])
     left.close()
@@ -1133,7 +1137,7 @@ def test_p2_the_clock_does_not_wait_for_a_process_that_died_with_an_empty_spool(
 ):
     left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
     nodes.register_node(left.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
-    monkeypatch.setattr(batching, "ORPHANS_SECONDS", 0.05)
+    monkeypatch.setattr(orphans, "ORPHANS_SECONDS", 0.05)
     other = make_process().start()
     assert len(watermarks.settled_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
 
@@ -1257,7 +1261,7 @@ def test_d43_what_a_process_loses_while_it_runs_is_known_before_its_watermark_go
 
 
 async def on_disk(process: Process, call: Any) -> None:
-    await process.batcher._on_disk(call)
+    await process.batcher._threads.on_disk(call)
 
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------------

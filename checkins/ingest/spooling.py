@@ -1,0 +1,78 @@
+"""Answering requests from the spool: as soon as its disk has them, or with a refusal if it has no room (shell)."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from checkins import metrics
+from checkins.ingest.lanes import Waiting
+from checkins.ingest.node import Parts
+from checkins.ingest.reading import NO_ROOM, answer_some
+from checkins.ingest.spool import Spool, SpoolFullError
+from checkins.ingest.threads import Threads
+from checkins.nodes import NodeError
+from checkins.protocols.request import Answer, IngestRequest, Sender
+from lib.pg_errors import is_not_now
+
+logger = logging.getLogger(__name__)
+
+REFUSING_SECONDS = 30.0
+"""How long a refusal counts as "is refusing": by then somebody may have made room, and the next request tells."""
+
+
+class Spooling:
+    """Keeps requests in the spool and answers them; knows whether it had to refuse any."""
+
+    def __init__(self, threads: Threads, *, has_heard: Callable[[Sender], bool]) -> None:
+        self._threads = threads
+        self._has_heard = has_heard
+        self._refused_count = 0
+        self._refused_at = -REFUSING_SECONDS
+
+    @property
+    def is_refusing(self) -> bool:
+        """Whether the spool could not take a request a moment ago."""
+        return time.monotonic() - self._refused_at < REFUSING_SECONDS
+
+    async def keep(self, spool: Spool, entries: Sequence[tuple[Waiting, Parts]]) -> int:
+        """Keep the first of these requests, answer them, and return how many: all light ones, few of the heavy ones.
+
+        So those before a heavy one do not wait for it.
+        """
+        readings = [one.reading for one, _ in entries]
+        said = await self._threads.beside_disk(partial(answer_some, readings, self._has_heard))
+        answers = [answer for _, answer in said]
+        kept = list(_kept(entries, said))
+        try:
+            await self._threads.on_disk(lambda: spool.append(kept))
+            self._refused_count = 0
+            metrics.spooled.inc(len(kept))
+        except SpoolFullError as error:
+            if not self._refused_count:  # And not for each of the batches that follow.
+                logger.error("check-ins are refused from now on: %s", error)
+            self._refused_count += len(kept)
+            self._refused_at = time.monotonic()
+            metrics.refused.inc(len(kept))
+            answers = [NO_ROOM] * len(answers)
+        for (one, _), answer in zip(entries, answers, strict=False):
+            one.reply(answer)
+        return len(said)
+
+
+def _kept(
+    entries: Sequence[tuple[Waiting, Parts]], said: Sequence[tuple[bool, Answer]]
+) -> Iterator[tuple[IngestRequest, int | None]]:
+    for (_, parts), (is_kept, _) in zip(entries, said, strict=False):
+        if is_kept:
+            yield from parts
+
+
+def log_why(error: BaseException | None, *, patience: float) -> None:
+    """Log why check-ins go to the spool from now on; without an error, PostgreSQL took too long."""
+    if error is None:
+        logger.warning("PostgreSQL takes more than %s s: check-ins go to the spool", patience)
+    elif is_not_now(error) or isinstance(error, NodeError):
+        logger.warning("PostgreSQL does not take check-ins, they go to the spool: %s", error)
+    else:
+        logger.error("a batch failed in a way that no single check-in explains", exc_info=error)
