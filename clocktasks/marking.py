@@ -186,10 +186,21 @@ def _rules_of_miss(environment: LockedEnvironment, due: DueSlot, tick: datetime)
 
 
 def _config_of(environment: LockedEnvironment, due: DueSlot, tick: datetime) -> int | None:
-    """Return the snapshot of the rules that a slot was judged by, if these are not the present ones (D32)."""
+    """Return the snapshot of the rules that a slot was judged by, if these are not the present ones (D32).
+
+    What was expected when its monitor was disabled is not touched by edits that came later.
+    """
     if not environment.former:
         return None
-    held = held_until(environment.former, tick if due.former is None else min(tick, due.former.until))
+    ends = [tick]
+    if due.former is not None:
+        ends.append(due.former.until)
+    off_since = environment.off_since
+    if off_since is None and environment.was_off is not None:
+        off_since = environment.was_off.since
+    if off_since is not None and due.slot <= off_since:
+        ends.append(off_since)
+    held = held_until(environment.former, min(ends))
     return None if held is None else held.config_id
 
 

@@ -201,7 +201,8 @@ def lock_environments(
 
     With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock).
     Rows that do not exist any more are left out too. Needs a transaction. Two statements; and one more if any of the
-    monitors was edited at `since` or later, or has an older slot waiting (D32): then its former rules come along.
+    monitors was edited at `since` or later, or since it is disabled, or has an older slot waiting (D32): then its
+    former rules come along.
     """
     if not ids:
         return {}
@@ -219,7 +220,9 @@ def lock_environments(
     edited = {row[1] for row in rows if row[-1] is not None}
     if since is not None:
         edited |= {
-            id_ for id_, *_, edited_at in configurations.values() if edited_at is not None and edited_at >= since
+            row[0]
+            for row in configurations.values()
+            if (edited_at := row[-1]) is not None and edited_at >= min(since, row[8] or since)
         }
     if edited:
         know_former_rules([one for one in environments.values() if one.monitor_id in edited])

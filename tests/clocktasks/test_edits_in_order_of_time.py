@@ -318,3 +318,17 @@ def test_d32_a_configuration_that_is_stored_after_the_monitor_was_enabled_counts
     tick(7)
     missed = CheckIn.objects.filter(status="missed").order_by("date_added")
     assert list(missed.values_list("date_added", flat=True)) == [at(60), at(120), at(240), at(360)]
+
+
+@pytest.mark.parametrize("edited_at", [190, 210, 250])
+@pytest.mark.parametrize("is_enabled_again", [False, True])
+def test_d23_an_edit_of_a_disabled_monitor_is_none_of_what_was_expected_before(edited_at, is_enabled_again):
+    monitor = a_monitor(crontab="*/3 * * * *", checkin_margin=2, recovery_threshold=1)
+    receive([message(monitor, Word("ok", 30, 1))], now=at(30))
+    switch(monitor, 190)
+    Edit(edited_at, (("recovery_threshold", 2),)).happen(monitor)
+    if is_enabled_again:
+        Edit(310, is_active=True).happen(monitor)
+    tick(5)
+    expected = CheckIn.objects.filter(status="unknown").values_list("date_added", "config__config__recovery_threshold")
+    assert list(expected) == [(at(180), 1)]
