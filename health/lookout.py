@@ -23,8 +23,6 @@ import redis
 from celery import current_app
 from django.conf import settings
 from django.db import connection
-from django.db.migrations.loader import MigrationLoader
-from django.db.migrations.recorder import MigrationRecorder
 from kombu.exceptions import KombuError
 
 from health import liveness
@@ -32,6 +30,7 @@ from health.facts import Facts, Intake, Outage, Rows
 from health.queries import Figures, read_figures, read_rows
 from incidents.notifications.addressees import why_nobody
 from lib.metrics import stored
+from lib.migrations import missing_migrations
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +126,7 @@ class Lookout:
 
     def _read(self, now: datetime) -> Rows | None:
         if self._missing_migrations is None or self._missing_migrations:
-            on_disk = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
-            applied = MigrationRecorder(connection).applied_migrations()
-            self._missing_migrations = tuple(f"{app}.{name}" for app, name in sorted(set(on_disk) - set(applied)))
+            self._missing_migrations = tuple(missing_migrations(connection))
         return None if self._missing_migrations else read_rows(now)
 
     def _figures(self, now: datetime) -> Figures | None:
