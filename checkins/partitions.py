@@ -163,7 +163,7 @@ def kept_since(now: datetime) -> datetime | None:
 
 
 def existing_partitions() -> list[Partition] | None:
-    """Return the partitions with bounds, oldest first; None while the table is not partitioned (in a migration)."""
+    """Return the partitions with bounds, oldest first; None while there is no table (before migrations)."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT relkind FROM pg_class WHERE oid = to_regclass(%s)", [TABLE])
         if cursor.fetchone() != ("p",):

@@ -1,6 +1,5 @@
 """Changing the number of shards: nothing is lost, nothing is done twice, and nobody has to stop for it."""
 
-import importlib
 import io
 import json
 import threading
@@ -8,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
@@ -371,16 +369,6 @@ def test_later_the_database_rules_and_says_so(clock, settings):
     assert check_shards(databases=everybody) == []
     environment.refresh_from_db()
     assert environment.shard == environment.monitor_id % 5
-
-
-def test_an_installation_that_has_environments_keeps_the_shards_it_has(db, settings):
-    settings.CLOCK_SHARDS = 5
-    migration = importlib.import_module("monitors.migrations.0009_keep_the_shards_there_are")
-    migration.keep_the_shards_there_are(apps, None)
-    assert shard_count() == 5, "one without environments takes the setting"
-    MonitorEnvironmentFactory()
-    migration.keep_the_shards_there_are(apps, None)
-    assert shard_count() == 16
 
 
 def test_replay_knows_the_shards_there_are(clock):

@@ -174,16 +174,29 @@ def test_valkey_and_the_broker_go_away(looking, monkeypatch):
 
 def test_a_database_without_this_versions_migrations_is_not_read(looking):
     rows = MigrationRecorder.Migration.objects
-    newest = rows.filter(app="clocktasks").order_by("-name").values("app", "name", "applied")[0]
+    newest = rows.filter(app="clocktasks", name="0006_tick_for_many_minutes").values("app", "name", "applied")[0]
     rows.filter(app=newest["app"], name=newest["name"]).delete()
     try:
         facts = look(looking)
     finally:
         rows.create(**newest)
-    assert facts.missing_migrations == (f"clocktasks.{newest['name']}",)
+    assert facts.missing_migrations == ("clocktasks.0001_squashed_0006",)
     assert facts.rows is None
 
     assert look(looking).missing_migrations == ()
+
+
+def test_migrations_that_were_put_together_are_not_missed_where_each_of_them_was_applied(looking):
+    rows = MigrationRecorder.Migration.objects
+    together = rows.filter(name__startswith="0001_squashed_").values("app", "name", "applied")
+    assert len(together) == 4
+    rows.filter(name__startswith="0001_squashed_").delete()
+    try:
+        facts = look(looking)
+    finally:
+        rows.bulk_create(rows.model(**row) for row in together)
+    assert facts.missing_migrations == ()
+    assert facts.rows is not None
 
 
 def test_a_look_that_does_not_come_back_is_a_fact(looking, monkeypatch):
