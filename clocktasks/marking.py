@@ -365,7 +365,8 @@ def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> P
     `last` is the last tick of a time without a listener that begins with `first`, if it is done at once: each row says
     the tick of its own.
     Slots get an unknown check-in, and runs in progress whose deadline has come become unknown: no failure, and no
-    streak ends. At a deaf tick, a slot whose window was not wholly deaf waits instead. Source: reference section 12.3.
+    streak ends. At a deaf tick, a slot whose window was not wholly deaf waits instead.
+    Source: docs/reference/behaviour.md, section 12.3.
     """
     last = last or first
     is_incident = Tick.objects.filter(at=last, decision=VolumeDecision.INCIDENT.value).exists()

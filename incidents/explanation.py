@@ -31,7 +31,7 @@ def subtitle(reason_text: str) -> str:
 
 
 def failure_reason(kinds: Sequence[FailureKind]) -> str:
-    """Return what failed, by kind in the order of first appearance. Source: reference section 9.
+    """Return what failed, by kind in the order of first appearance. Source: docs/reference/behaviour.md, section 9.
 
     >>> failure_reason([FailureKind.MISSED])
     'A missed check-in was detected'

@@ -97,7 +97,7 @@ class _Failing(NamedTuple):
 
 
 def fingerprint(environment_id: int) -> str:
-    """Return the constant fingerprint of an environment's issue. Source: reference section 2.2."""
+    """Return the constant fingerprint of an environment's issue. Source: docs/reference/behaviour.md, section 2.2."""
     return f"crons:{environment_id}"
 
 
@@ -105,7 +105,7 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
     """Count failures, in order; open incidents, and record an occurrence for each failed check-in of an open one (D5).
 
     Opening records the whole run, oldest first. A muted environment gets its incident, but no issue and no occurrence.
-    Returns one decision for each failure. Source: reference section 8.1.
+    Returns one decision for each failure. Source: docs/reference/behaviour.md, section 8.1.
     """
     decisions = []
     failing: list[_Failing] = []
@@ -145,7 +145,7 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
 def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
     """Count oks, in order; resolve the incident and issue of each environment that recovers (D6).
 
-    Returns one decision for each ok. Source: reference section 8.2.
+    Returns one decision for each ok. Source: docs/reference/behaviour.md, section 8.2.
     """
     decisions = []
     recovered: list[OkCheckIn] = []

@@ -6,7 +6,7 @@
     error --Mth ok--> ok               (M consecutive oks since the last failure: the incident is resolved)
 
 Counting is done with two streak counters in the environment's state, so a decision costs the same whatever the history.
-Running and unknown check-ins neither count nor break a streak (D5, D6). Source: reference section 8.
+Running and unknown check-ins neither count nor break a streak (D5, D6). Source: docs/reference/behaviour.md, section 8.
 """
 
 from datetime import datetime

@@ -55,7 +55,7 @@ def expect_after_beginning(
 
     Only a beginning serves slots (D21): every slot before the next expected one whose deadline was still to come, and
     the next one if it comes at most `early_tolerance` before that (D12).
-    Source: reference sections 5.4 and 7.
+    Source: docs/reference/behaviour.md, sections 5.4 and 7.
     """
     if why_unreadable(rules.schedule):
         return state

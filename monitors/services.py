@@ -114,7 +114,8 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
 def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
     """Mute or unmute monitors and all their environments; environments still to come start the same way.
 
-    Returns the number of monitors. Nothing is sent for what happened while muted. Source: reference section 10.
+    Returns the number of monitors. Nothing is sent for what happened while muted.
+    Source: docs/reference/behaviour.md, section 10.
     """
     monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
     Monitor.objects.filter(id__any_of=monitors).update(is_muted=muted)
@@ -157,7 +158,7 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
     """Take monitors out of sight at once; `purge_deleted` removes their rows later. Returns how many were found.
 
     The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
-    Source: reference section 17.
+    Source: docs/reference/behaviour.md, section 17.
     """
     monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}

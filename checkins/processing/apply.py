@@ -3,7 +3,7 @@
 resolve monitors (creating and updating those that bring a configuration) -> resolve environments (creating new ones)
 -> lock the environments in id order -> decide each message in order with pure code -> write in bulk -> count failures
 and oks, but those for which it is too soon (`checkins.processing.counting`) -> store what could not be used.
-Source: reference section 6.
+Source: docs/reference/behaviour.md, section 6.
 """
 
 import os
@@ -339,7 +339,7 @@ def _tail(log: RunLog | None) -> str | None:
 def _store_problems(
     refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Sequence[BatchItem], *, now: datetime
 ) -> None:
-    """Store what was wrong, beside the monitor where it is known. Source: reference section 15."""
+    """Store what was wrong, beside the monitor where it is known. Source: docs/reference/behaviour.md, section 15."""
     monitors = find_monitors({(message.project_id, message.slug) for message, _ in refused if message.slug})
     reports: list[tuple[CheckInMessage | LogMessage | RefusedCheckIn, int | None, Outcome]] = [
         (message, monitors.get((message.project_id, message.slug)), outcome) for message, outcome in refused

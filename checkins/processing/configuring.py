@@ -38,7 +38,8 @@ class Change:
 def difference(config: MonitorConfig, rules: MonitorRules, owner: str) -> Difference:
     """Return what taking a configuration changes of a monitor with these rules and this owner (pure).
 
-    The schedule is always taken, and of the rest what the payload named. Source: reference section 4.3.
+    The schedule is always taken, and of the rest what the payload named.
+    Source: docs/reference/behaviour.md, section 4.3.
     """
     schedule = config.schedule
     if "timezone" not in config.named and rules.schedule.timezone:

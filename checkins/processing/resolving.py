@@ -1,7 +1,7 @@
 """Finding what a batch of messages is about: monitors, created or updated by configurations, and environments (shell).
 
 Whatever has to wait for other transactions is locked here, in the one order: monitors by id, then environments by id.
-Source: reference sections 6.2, 6.5 and 6.6.
+Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
 """
 
 import uuid
@@ -155,7 +155,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
     Check-ins that waited for a monitor that is created here are put before the others (D17), unless they are not to be
     taken: then the next `settle_parked` finds them.
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
-    Source: reference sections 6.2, 6.5 and 6.6.
+    Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
     """
     _keep_old_slugs(items)
     found = _Found(items, hints)
@@ -480,7 +480,10 @@ def _refuse_without_time(item: BatchItem, timezone: str) -> bool:
 
 
 def _merge(monitor: Monitor, config: MonitorConfig) -> None:
-    """Take the schedule always, and of the rest what the payload named. Source: reference section 4.3."""
+    """Take the schedule always, and of the rest what the payload named.
+
+    Source: docs/reference/behaviour.md, section 4.3.
+    """
     schedule = config.schedule
     monitor.schedule_type = schedule.schedule_type.value
     monitor.crontab = schedule.crontab
@@ -633,7 +636,10 @@ def _new_runs_without_config(items: Iterable[tuple[BatchItem, KnownMonitor]]) ->
 def _resolve_environments(
     items: Sequence[BatchItem], found: _Found, growing: Mapping[int, Monitor], hints: Hints, *, now: datetime
 ) -> None:
-    """Give each item its environment's id; create missing ones up to the limit. Source: reference section 6.6."""
+    """Give each item its environment's id; create missing ones up to the limit.
+
+    Source: docs/reference/behaviour.md, section 6.6.
+    """
     missing = {_environment_key(item) for item in items} - found.environments.keys()
     environments: Mapping[tuple[int, str], int] = found.environments
     unpaid: set[tuple[int, str]] = set()

@@ -44,7 +44,7 @@ class Runs:
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
     def find(self, item: BatchItem) -> CheckInState | None:
-        """Return the run that a message is about. Source: reference section 6.3."""
+        """Return the run that a message is about. Source: docs/reference/behaviour.md, section 6.3."""
         message = item.message
         if message.check_in_id is not None:
             named = self.by_guid.get((message.project_id, message.check_in_id))

@@ -9,7 +9,7 @@
                        +-- error, then ok of the same id --> ok, the error is kept as an attempt (D16)
 
 `missed` is made by the clock and takes no message; `unknown` takes messages as `in_progress` does.
-Source: reference sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D16.
+Source: docs/reference/behaviour.md, sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D16.
 """
 
 import uuid
@@ -349,7 +349,7 @@ def _conclude(
     opens_run: bool = False,
     early_tolerance: timedelta = timedelta(0),
 ) -> Effect:
-    """Say what the run's new status means for its environment. Source: reference section 7."""
+    """Say what the run's new status means for its environment. Source: docs/reference/behaviour.md, section 7."""
     if opens_run:
         environment = serve_slots(
             environment,
@@ -388,7 +388,7 @@ def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
 def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
     """The two ends of a run are known now: without a duration of its own it is the time between them.
 
-    Absolute, because the end may overtake the beginning. Source: reference section 6.4.
+    Absolute, because the end may overtake the beginning. Source: docs/reference/behaviour.md, section 6.4.
     """
     run = _told_again(run, message)
     if run.duration_ms is not None:

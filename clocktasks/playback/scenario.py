@@ -22,7 +22,7 @@ DEFAULT_THRESHOLD = 1
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Slug = Annotated[str, Meta(min_length=1, max_length=50)]
-# Zero reads as "not given", as in configurations that come from clients. Source: reference sections 1 and 8.
+# Zero reads as "not given". Ranges: docs/reference/behaviour.md, section 1.
 MarginMinutes = Annotated[int, Meta(ge=0, le=40_320)]
 RuntimeMinutes = Annotated[int, Meta(ge=0, le=10_080)]
 Threshold = Annotated[int, Meta(ge=0, le=720)]

@@ -1,4 +1,4 @@
-"""What could not be used, as rows that people can see (D13, D18; reference section 15)."""
+"""What could not be used, as rows that people can see (D13, D18; docs/reference/behaviour.md, section 15)."""
 
 from datetime import timedelta
 

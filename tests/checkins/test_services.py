@@ -1,4 +1,4 @@
-"""Applying batches of check-ins to PostgreSQL: reference section 6, and what a batch costs."""
+"""Applying batches of check-ins to PostgreSQL: docs/reference/behaviour.md, section 6, and what a batch costs."""
 
 import threading
 import uuid
@@ -216,7 +216,7 @@ def test_d9_an_id_reused_in_another_environment_or_monitor_of_the_project_is_ref
     mismatch = [ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH]
     assert [kinds(outcome) for outcome in outcomes] == [[], mismatch, mismatch]
     assert CheckIn.objects.get().status == "in_progress"
-    # The environment that the message named has been created all the same (reference section 6.3).
+    # The environment that the message named has been created all the same (docs/reference/behaviour.md, section 6.3).
     assert environment_of(first, "staging").next_checkin is None
 
 

@@ -1,4 +1,7 @@
-"""What a message does to its run and environment: reference sections 6.3, 6.4 and 7, with D7, D8, D12, D13, D16."""
+"""What a message does to its run and environment, with D7, D8, D12, D13, D16.
+
+Source: docs/reference/behaviour.md, sections 6.3, 6.4 and 7.
+"""
 
 import dataclasses
 import uuid

@@ -1,4 +1,4 @@
-"""The words and data of an occurrence (reference section 9, P8)."""
+"""The words and data of an occurrence (docs/reference/behaviour.md, section 9, P8)."""
 
 from datetime import UTC, datetime
 

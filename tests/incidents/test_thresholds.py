@@ -1,4 +1,4 @@
-"""When failures open an incident and oks resolve it: reference section 8 with D5 and D6."""
+"""When failures open an incident and oks resolve it: docs/reference/behaviour.md, section 8 with D5 and D6."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,7 +26,7 @@ def outcome(decision):
     return decision.state.status.value, decision.reason, decision.run_length
 
 
-# --- The table of reference section 8.3 -------------------------------------------------------------------------------
+# --- The table of docs/reference/behaviour.md, section 8.3 ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("before", ["active", "ok"])

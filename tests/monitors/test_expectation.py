@@ -1,4 +1,4 @@
-"""How the slot pointer of an environment moves (D1, D10, D12, D20; reference sections 5.4 and 7)."""
+"""How the slot pointer of an environment moves (D1, D10, D12, D20; docs/reference/behaviour.md, sections 5.4 and 7)."""
 
 from datetime import UTC, datetime, timedelta
 

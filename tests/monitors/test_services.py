@@ -1,4 +1,4 @@
-"""Creating, editing, muting and deleting monitors (reference sections 10 and 17; D10, D15)."""
+"""Creating, editing, muting and deleting monitors (docs/reference/behaviour.md, sections 10 and 17; D10, D15)."""
 
 from datetime import timedelta
 

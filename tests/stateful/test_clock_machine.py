@@ -197,7 +197,7 @@ class ClockMachine(RuleBasedStateMachine):
         if place not in self.places:
             if job.disabled_at is not None:
                 return False
-            # A monitor counts as muted when all that it has is muted (reference section 6.6).
+            # A monitor counts as muted when all that it has is muted (docs/reference/behaviour.md, section 6.6).
             muted = bool(job.places) and all(other.muted for other in job.places)
             self.places[place] = Place(job, place[1], muted=muted)
             job.places.append(self.places[place])
