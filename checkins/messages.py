@@ -44,21 +44,15 @@ class ProblemKind(StrEnum):
 
     CHECKIN_ENVIRONMENT_MISMATCH = "CHECKIN_ENVIRONMENT_MISMATCH"
     CHECKIN_FINISHED = "CHECKIN_FINISHED"
-    CHECKIN_GUID_PROJECT_MISMATCH = "CHECKIN_GUID_PROJECT_MISMATCH"
-    CHECKIN_INVALID_DURATION = "CHECKIN_INVALID_DURATION"
     CHECKIN_INVALID_GUID = "CHECKIN_INVALID_GUID"
     CHECKIN_VALIDATION_FAILED = "CHECKIN_VALIDATION_FAILED"
     MONITOR_DISABLED = "MONITOR_DISABLED"
-    MONITOR_DISABLED_NO_QUOTA = "MONITOR_DISABLED_NO_QUOTA"
     MONITOR_INVALID_CONFIG = "MONITOR_INVALID_CONFIG"
     MONITOR_INVALID_ENVIRONMENT = "MONITOR_INVALID_ENVIRONMENT"
     MONITOR_LIMIT_EXCEEDED = "MONITOR_LIMIT_EXCEEDED"
     MONITOR_NOT_FOUND = "MONITOR_NOT_FOUND"
-    MONITOR_OVER_QUOTA = "MONITOR_OVER_QUOTA"
     MONITOR_ENVIRONMENT_LIMIT_EXCEEDED = "MONITOR_ENVIRONMENT_LIMIT_EXCEEDED"
     MONITOR_ENVIRONMENT_RATELIMITED = "MONITOR_ENVIRONMENT_RATELIMITED"
-    ORGANIZATION_KILLSWITCH_ENABLED = "ORGANIZATION_KILLSWITCH_ENABLED"
-    MONITOR_INVALID_OWNER = "MONITOR_INVALID_OWNER"
     KEY_BUDGET_EXCEEDED = "KEY_BUDGET_EXCEEDED"
     MONITOR_CONFIG_LOCKED = "MONITOR_CONFIG_LOCKED"
 
@@ -68,15 +62,12 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
         "The check-in id already belongs to a run of another environment or monitor of the project."
     ),
     ProblemKind.CHECKIN_FINISHED: "The run already ended, timed out, or began more than 7 days before.",
-    ProblemKind.CHECKIN_GUID_PROJECT_MISMATCH: "The check-in id belongs to another project.",
-    ProblemKind.CHECKIN_INVALID_DURATION: "The duration between the run's messages is out of range.",
     ProblemKind.CHECKIN_INVALID_GUID: "The check-in id is not a UUID.",
     ProblemKind.CHECKIN_VALIDATION_FAILED: (
         "A field of the check-in cannot be understood: without slug or status the check-in is refused, "
         "of anything else only the field is dropped."
     ),
     ProblemKind.MONITOR_DISABLED: "The monitor is disabled and takes no check-ins.",
-    ProblemKind.MONITOR_DISABLED_NO_QUOTA: "The monitor was created disabled, since the project has no room for it.",
     ProblemKind.MONITOR_INVALID_CONFIG: "The monitor configuration, or a part of it, cannot be used.",
     ProblemKind.MONITOR_INVALID_ENVIRONMENT: (
         "The environment's name is too long or holds characters that are not allowed."
@@ -85,13 +76,10 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     ProblemKind.MONITOR_NOT_FOUND: (
         "No monitor has this slug, and the check-in brought no usable configuration to create it."
     ),
-    ProblemKind.MONITOR_OVER_QUOTA: "The quota for check-ins is used up.",
     ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED: "The monitor has as many environments as it may have.",
     ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED: (
         "The monitor environment sent more check-ins in a minute than allowed."
     ),
-    ProblemKind.ORGANIZATION_KILLSWITCH_ENABLED: "Taking check-ins is switched off.",
-    ProblemKind.MONITOR_INVALID_OWNER: "The owner named for the monitor does not exist.",
     ProblemKind.KEY_BUDGET_EXCEEDED: (
         "The key has used up what it may create or store in an hour or a day; what exists goes on as before."
     ),

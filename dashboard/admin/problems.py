@@ -66,7 +66,9 @@ class ProcessingErrorAdmin(InspectionAdmin):
 
     @admin.display(description="Meaning")
     def meaning(self, error: ProcessingError) -> str:
-        """Say the kind in a sentence."""
+        """Explain the kind in a sentence. The database keeps kinds that other versions knew."""
+        if error.kind not in set(ProblemKind):
+            return "This version makes no such errors."
         return PROBLEM_MEANINGS[ProblemKind(error.kind)]
 
     @admin.display(description="Monitor", ordering="slug")

@@ -188,6 +188,14 @@ def test_a_processing_error_shows_its_payload_and_links_to_its_monitor(staff_cli
     assert "&quot;deep&quot;: {\n" in text
 
 
+def test_a_processing_error_of_a_kind_that_this_version_does_not_know_is_shown(staff_client):
+    error = factories.ProcessingErrorFactory(kind="MONITOR_OVER_QUOTA", message="What was stored then.")
+    text = staff_client.get(page_of(error)).text
+    assert "monitor over quota" in text
+    assert "This version makes no such errors." in text
+    assert "What was stored then." in staff_client.get(reverse("admin:checkins_processingerror_changelist")).text
+
+
 def test_text_from_clients_is_escaped_everywhere(staff_client):
     script = "<script>alert(1)</script>"
     monitor = factories.MonitorFactory(name=script)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -682,3 +683,16 @@ def test_what_json_can_carry_survives_its_decoder(payload: object):
 def test_every_kind_of_problem_is_documented():
     page = (Path(__file__).parents[2] / "docs/reference/processing-errors.md").read_text()
     assert [kind for kind in ProblemKind if f"| `{kind}` |" not in page] == []
+
+
+def test_every_kind_of_problem_is_made_somewhere_and_no_other_is_documented():
+    root = Path(__file__).parents[2]
+    made = {
+        name
+        for path in (root / "checkins").rglob("*.py")
+        if path.name != "messages.py"
+        for name in re.findall(r"ProblemKind\.([A-Z_]+)", path.read_text())
+    }
+    assert made == {kind.name for kind in ProblemKind}
+    page = (root / "docs/reference/processing-errors.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)) == {kind.value for kind in ProblemKind}
