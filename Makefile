@@ -57,6 +57,14 @@ lint: .venv/.synced ## Check style, types, import directions, migrations and pro
 		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
+format: .venv/.synced ## Mend what ruff can mend, and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+migration: .venv/.synced ## Write the migration of a changed model (APP=checkins NAME=say_what_it_does)
+	@$(NOWHERE) SECRET_KEY=unused PYTHONWARNINGS=ignore::RuntimeWarning \
+		$(BIN)/python manage.py makemigrations $(APP) $(if $(NAME),--name $(NAME))
+
 fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group fuzz
 	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
@@ -111,4 +119,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak
+.PHONY: help install clients run test lint format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak

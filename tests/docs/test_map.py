@@ -81,3 +81,13 @@ def test_the_answers_in_the_second_place_exist_too():
     assert pairs
     for name, file in pairs:
         assert name in names_in(file)
+
+
+@pytest.mark.parametrize(
+    "page", [BASE_DIR / "CONTRIBUTING.md", DOCS / "contributing" / "testing.md"], ids=lambda p: p.name
+)
+def test_every_path_that_helpers_are_sent_to_exists(page):
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.\w+)?)`", text(page)))
+    assert len(named) > 5
+    made_by_fuzzing = {"tests/fuzz/crashes/"}
+    assert {path for path in named - made_by_fuzzing if not (BASE_DIR / path).exists()} == set()
