@@ -44,9 +44,11 @@ run: .venv/.synced ## Start everything on this machine: engines, web, worker, be
 test: .venv/.synced clients ## Run all tests on embedded engines
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
-lint: .venv/.synced ## Check style, types, import directions, migrations and production settings
+lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, migrations and production settings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/vulture
 	$(BIN)/mypy .
 	$(BIN)/lint-imports --no-logo
 	@# Without a database it cannot compare migrations with history, and says so as a warning: that is not the question.

@@ -16,7 +16,3 @@ class CheckInQuerySet(models.QuerySet["CheckIn"]):
     def running(self) -> CheckInQuerySet:
         """Check-ins that started and did not end."""
         return self.filter(status="in_progress")
-
-    def newest_first(self) -> CheckInQuerySet:
-        """By start, newest first. Index: checkin_history, within one monitor environment."""
-        return self.order_by("-date_added", "-id")

@@ -45,7 +45,6 @@ class Copy:
 
     word: Word
     request: IngestRequest
-    is_acknowledged: bool = False
 
     @property
     def at(self) -> datetime:

@@ -265,7 +265,7 @@ class World:
 
     def answer(self, copy: Copy) -> None:
         """A client hears that its message is safe."""
-        copy.is_acknowledged = copy.word.is_answered = True
+        copy.word.is_answered = True
         self.acknowledged.append(copy)
         story = self._waiting.pop(copy.word, None)
         if story is not None:
