@@ -45,6 +45,7 @@ test: .venv/.synced clients ## Run all tests on embedded engines
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, migrations and production settings
+	.ci/subjects
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -58,6 +59,10 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 		ALLOWED_HOSTS=watchclock.example PUBLIC_URL=https://watchclock.example \
 		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+ci: ## Check all that must hold before a change lands: the tests, then lint
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory lint
 
 format: .venv/.synced ## Mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
@@ -121,4 +126,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak
+.PHONY: help install clients run test lint ci format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak
