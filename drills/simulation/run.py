@@ -144,8 +144,8 @@ def _replay(world: World) -> list[str]:
 def _without_slot_ids(rows: Rows) -> dict[str, list[tuple[object, ...]]]:
     """The id of what stands for a slot holds that of its environment's row, which is another one now."""
     return {
-        name: sorted((status, guid if slot is None or status not in ("missed", "unknown") else None, added, *rest)
-                     for status, guid, added, *rest, slot in checkins)
+        name: sorted(((status, guid if slot is None or status not in ("missed", "unknown") else None, added, *rest)
+                      for status, guid, added, *rest, slot in checkins), key=repr)
         for name, checkins in rows.checkins.items()
     }  # fmt: skip
 

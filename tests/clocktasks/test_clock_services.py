@@ -18,6 +18,8 @@ from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.services import SHARD_STATES_SQL, TaskResult, advance_ledger, process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
+from monitors.expectation import expect_nothing
+from monitors.hot_rows import lock_environments, save_environments
 from monitors.models import MonitorEnvironment
 from monitors.services import delete_environments, delete_monitors, set_monitors_status
 from monitors.state import MonitorStatus
@@ -462,6 +464,24 @@ def test_d7_a_check_in_that_comes_between_finding_and_locking_wins_over_its_miss
     assert statuses(environment) == ["ok"]
     environment.refresh_from_db()
     assert (environment.status, environment.pending_slot) == ("ok", after(10))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_d37_what_expects_nothing_any_more_when_it_is_locked_is_no_longer_due():
+    """The statement that locks looks again at what the one before has found."""
+    advance_ledger(NOW, now=NOW)
+    environment = make_environment()
+    advance_ledger(after(6), now=after(6))
+
+    def expects_nothing_any_more():
+        locked = lock_environments([environment.id])
+        locked[environment.id].state = expect_nothing(locked[environment.id].state)
+        save_environments(locked.values())
+
+    with in_another_connection(expects_nothing_any_more) as other:
+        result = process_clock_task(ClockTask(MISSED, SHARD, after(6)))
+    assert other.was_waited_for
+    assert (result.marked_count, statuses(environment)) == (0, [])
 
 
 @pytest.mark.django_db(transaction=True)
