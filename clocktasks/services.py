@@ -239,8 +239,14 @@ def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
 def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, skip_locked: bool = True) -> Step:
     """Apply the next ticks of this kind in this shard, if its turn has come: effects and positions in one transaction.
 
-    `until` bounds the window below the newest decided tick. Locks the shard's first clock row, which keeps other
-    workers out of the whole shard: kinds take turns in it anyway. Then locks environments in id order.
+    `until` bounds the window below the newest decided tick.
+
+    1. Lock the shard's first clock row, which keeps other workers out of the whole shard: kinds take turns anyway.
+       Whoever does not get it leaves the shard to the one that has it.
+    2. Find the oldest work of the shard. If it is of another kind, that kind's turn comes first: go to step 5.
+    3. Let the handler of the kind do its pass: it locks environments in id order, marks what is due and writes it.
+    4. Record what each tick marked.
+    5. Move all clocks of the shard to just before the work that is left, and return what that is.
     """
     gate = ShardClock.objects.select_for_update(skip_locked=skip_locked).filter(shard=shard, kind=TaskKind.MISSED.value)
     decided = decided_until()

@@ -105,6 +105,12 @@ def mark_failed(failures: Sequence[FailedCheckIn]) -> list[Decision]:
     """Count failures, in order; open incidents, and record an occurrence for each failed check-in of an open one (D5).
 
     Opening records the whole run, oldest first. A muted environment gets its incident, but no issue and no occurrence.
+
+    1. Decide for each failure, in order, by the streak in its environment's row (`decide_failure`).
+    2. For those that open an incident, find the earlier failures of the run, which other calls have counted.
+    3. Create or reopen the issues of those that people see, open the incidents, record the occurrences.
+    4. Put into the outbox that incidents opened, in the same transaction.
+
     Returns one decision for each failure. Source: docs/reference/behaviour.md, section 8.1.
     """
     decisions = []

@@ -119,6 +119,12 @@ def write_changes(
     goes on being judged by the rules of then, which are kept (D32). Runs in progress get their new deadline. The number
     of statements does not grow with the monitors.
 
+    1. Find or create the snapshots of the new configurations.
+    2. Put the edits of each monitor in order and say what each changes: rules, whether it is active, expectations.
+    3. Write the monitors, and keep the rules that held until then.
+    4. Give each environment what it expects after each edit, and its new rules.
+    5. Give up runs that fell due while nothing was judged, and move the deadlines of the others.
+
     `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
     being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
     saves them.

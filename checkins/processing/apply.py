@@ -157,6 +157,15 @@ class _Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
+    """Decide what each message does to its run and its environment, and write all of it.
+
+    1. Load the runs that messages may be about, and what else the decisions need (no statement in the loop).
+    2. For each message, in order: refuse it if its monitor is disabled (D23) or its minute is full (D25); keep a log;
+       drop a message that is a repetition; else decide (`decide_checkin`), and note run, end, log and earlier end.
+       An end whose environment has something due first is deferred (D29).
+    3. Write runs, earlier ends and logs; count the ends, or defer them; count what waited and may be counted now.
+    4. Save the environments.
+    """
     open_items = [item for item in items if item.environment_id is not None]
     runs = load_runs(open_items, environments)
     _lock_what_is_being_deleted(open_items, runs, environments)
