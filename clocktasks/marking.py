@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Source
 from checkins.processing.counting import defer, ending, settle
+from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import (
     deadline_after,
     insert_checkins,
@@ -27,7 +28,8 @@ from clocktasks.clock import MINUTE, TaskKind
 from clocktasks.ledger import deaf_spans
 from clocktasks.models import Tick
 from clocktasks.volume import VolumeDecision
-from incidents.services import FailedCheckIn, mark_failed
+from incidents.failures import FailedCheckIn
+from incidents.services import mark_failed
 from incidents.thresholds import FailureKind
 from monitors.coverage import DeafMinutes
 from monitors.expectation import DueSlot, first_tick_at_or_after
@@ -115,7 +117,7 @@ def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pa
             for environment, checkin, due in new
             if checkin.failed_at is not None
         ]
-        mark_failed(failures)
+        mark_failed(failures, past=PAST_RUNS)
         settle(judged.environments.values())
         save_environments(judged.environments.values())
         marked |= {tick: [] for tick in judged.ticks if tick not in marked}
@@ -312,7 +314,7 @@ def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> 
                 )
             )
         update_checkins(timeouts)
-        mark_failed(failures)
+        mark_failed(failures, past=PAST_RUNS)
         judged = [environments[id_] for id_ in sorted({run.environment_id for _, run in due})]
         settle(judged)
         save_environments(judged)

@@ -28,6 +28,23 @@ def test_a_model_is_looked_up_by_name_where_it_is_said(app):
     assert found == {path: names for path, names in LOOKED_UP_BY_NAME.items() if path.startswith(f"{app}/")}
 
 
+READ_BY_TABLE = {
+    "incidents/notifications/texts.py": {"checkins"},
+}
+"""The log of a run that stands in a mail, as it is stored when the mail is written."""
+
+
+@pytest.mark.parametrize("app", FLOORS)
+def test_no_table_of_a_higher_floor_stands_in_a_string(app):
+    higher = "|".join(FLOORS[: FLOORS.index(app)])
+    table = re.compile(rf"\b(?:FROM|JOIN|INTO|UPDATE|TABLE)\s+({higher or 'nobody'})_[a-z]")
+    found = {}
+    for path in sources(app):
+        if named := set(table.findall(path.read_text())):
+            found[str(path.relative_to(ROOT))] = named
+    assert found == {path: names for path, names in READ_BY_TABLE.items() if path.startswith(f"{app}/")}
+
+
 @pytest.mark.parametrize("app", FLOORS)
 def test_no_program_of_a_higher_floor_is_started_by_name(app):
     higher = FLOORS[: FLOORS.index(app)]

@@ -19,9 +19,11 @@ import msgspec
 from django.db import transaction
 from msgspec.structs import replace
 
+from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import load_first_timeouts, update_failed_at
 from checkins.processing.transitions import CheckInState, Verdict
-from incidents.services import FailedCheckIn, OkCheckIn, mark_failed, mark_ok
+from incidents.failures import FailedCheckIn, OkCheckIn
+from incidents.services import mark_failed, mark_ok
 from incidents.thresholds import FailureKind
 from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.expectation import first_due, first_tick_at_or_after
@@ -278,7 +280,8 @@ def count(endings: Sequence[Ending]) -> None:
                     log_tail=one.log_tail,
                 )
                 for one in failed
-            ]
+            ],
+            past=PAST_RUNS,
         )
         # The check-in says that it counted unless it was deferred: then it says so from now on.
         update_failed_at(
