@@ -258,7 +258,7 @@ def do_clock_task(task: "ClockTask") -> Load:
     """What a Celery worker does with a clock task, measured."""
     from django.db import connection
 
-    from clocktasks.services import process_clock_task
+    from clocktasks.shards import process_clock_task
 
     statements: Counter[str] = Counter()
     seconds: defaultdict[str, float] = defaultdict(float)
@@ -354,7 +354,7 @@ def seed(stage: Stage) -> None:
 
 def measure_quiet_ticks() -> float:
     """Apply the ticks before the ones in question, at which nothing is due; returns the median in milliseconds."""
-    from clocktasks.services import advance_ledger
+    from clocktasks.dispatch import advance_ledger
 
     first = TICK - timedelta(minutes=QUIET_TICKS + 1)
     advance_ledger(first, now=first)
@@ -369,8 +369,8 @@ def measure_quiet_ticks() -> float:
 
 def apply_tick(pool: ProcessPoolExecutor, step: Step, tick: datetime) -> tuple[float, list[Load]]:
     """Apply the tick with the workers of the pool; returns how long it took and what each clock task did."""
+    from clocktasks.dispatch import advance_ledger
     from clocktasks.ledger import finish_ticks
-    from clocktasks.services import advance_ledger
 
     loads: list[Load] = []
     with Progress(console=console) as progress:

@@ -27,7 +27,7 @@ from clocktasks.clock import TaskKind
 from clocktasks.exceptions import ShardCountError
 from clocktasks.ledger import decided_until
 from clocktasks.models import ShardClock
-from clocktasks.services import apply_ticks
+from clocktasks.shards import apply_ticks
 from lib.sql import fetch_rows
 from monitors.models import ShardLayout
 from monitors.shard_count import lock_shard_count, shard_count

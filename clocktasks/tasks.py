@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import housekeeping, messages, metrics, services, telling
+from clocktasks import dispatch, housekeeping, messages, metrics, shards, telling
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
@@ -45,8 +45,8 @@ def tick(waiting_for: str | None = None) -> int:
 
 def _tick(waiting_for: str | None, now: datetime) -> int:
     take_back_future(now)
-    window, settled = services.look_around(now)
-    tasks = services.advance_ledger(window.newest, now=now)
+    window, settled = dispatch.look_around(now)
+    tasks = dispatch.advance_ledger(window.newest, now=now)
     for task in tasks:
         send(task)
     if window.held is None:
@@ -54,7 +54,7 @@ def _tick(waiting_for: str | None, now: datetime) -> int:
     minute = window.held.isoformat()
     if not waits_visibly(window):
         look_again(None)
-    elif waiting_for == minute or services.record_wait(window.held, settled, now=now):
+    elif waiting_for == minute or dispatch.record_wait(window.held, settled, now=now):
         look_again(minute)
     return len(tasks)
 
@@ -81,7 +81,7 @@ def process_clock_task(message: dict[str, Any]) -> int:
 
 def _process(task: ClockTask) -> int:
     with metrics.timed(task.kind.value):
-        result = services.process_clock_task(task)
+        result = shards.process_clock_task(task)
     if result.marked_count:
         metrics.marked.labels(task.kind.value).inc(result.marked_count)
     if result.wake is not None and result.wake.kind is not task.kind:

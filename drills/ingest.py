@@ -227,17 +227,17 @@ def ticking_clock() -> Iterator[Ticks]:
     """Do what beat and a worker do, with their code, ten times a second: what may be judged is judged at once."""
     from django.db import DatabaseError, InterfaceError, connection
 
-    from clocktasks import ledger, services
+    from clocktasks import dispatch, ledger, shards
     from lib.wallclock import utcnow
 
     ticks = Ticks()
     over = threading.Event()
 
     def tick() -> None:
-        window, _ = services.look_around(utcnow())
-        waiting = services.advance_ledger(window.newest, now=utcnow())
+        window, _ = dispatch.look_around(utcnow())
+        waiting = dispatch.advance_ledger(window.newest, now=utcnow())
         while waiting:
-            wake = services.process_clock_task(waiting.pop()).wake
+            wake = shards.process_clock_task(waiting.pop()).wake
             if wake is not None:
                 waiting.append(wake)
         ledger.finish_ticks(now=utcnow())

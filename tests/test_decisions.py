@@ -16,7 +16,7 @@ from checkins.processing.transitions import decide_checkin
 from checkins.protocols.fields import parse_checkin
 from checkins.protocols.request import IngestRequest
 from clocktasks.ledger import write_ticks
-from clocktasks.services import apply_ticks
+from clocktasks.shards import apply_ticks
 from dashboard.losses import losses_beside
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment

@@ -17,10 +17,11 @@ from django.db.migrations.recorder import MigrationRecorder
 from checkins.models import CheckIn, DeferredEnding
 from checkins.partitions import existing_partitions
 from checkins.processing.apply import receive
+from clocktasks.dispatch import advance_ledger
 from clocktasks.ledger import finish_ticks
 from clocktasks.models import Tick
 from clocktasks.playback.scratch import scratch_database
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident
 from lib.migrations import half_replaced, missing_migrations
 from monitors.management.commands.migrate import LAST_WITH_ALL

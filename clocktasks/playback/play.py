@@ -22,6 +22,7 @@ from checkins.processing.apply import receive
 from checkins.processing.retry import settle_parked
 from checkins.protocols.fields import parse_checkin
 from clocktasks.clock import MINUTE, whole_minute
+from clocktasks.dispatch import advance_ledger
 from clocktasks.exceptions import ClockError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.messages import decode_clock_task, encode_clock_task
@@ -40,7 +41,7 @@ from clocktasks.playback.scenario import (
     VolumeSpan,
     turns,
 )
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time

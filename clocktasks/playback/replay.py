@@ -1,6 +1,6 @@
 """Applying the ticks of a window by hand: after an outage of the workers, or to see what a window would mark (shell).
 
-The work is that of the workers (`clocktasks.services.apply_ticks`), and where each shard stands is in rows, so a window
+The work is that of the workers (`clocktasks.shards.apply_ticks`), and where each shard stands is in rows, so a window
 may be replayed any number of times: what is applied already is not applied again.
 """
 
@@ -15,7 +15,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.exceptions import ReplayWindowError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.models import ShardClock, Tick
-from clocktasks.services import TickEffect, apply_ticks
+from clocktasks.shards import TickEffect, apply_ticks
 from monitors.shard_count import shard_count
 
 

@@ -11,8 +11,8 @@ from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from checkins.processing.batch import take
+from clocktasks.kinds import HANDLERS
 from clocktasks.ledger import write_ticks
-from clocktasks.marking import HANDLERS
 from clocktasks.playback.scratch import APPS, empty_tables
 from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.interleaving import Stage

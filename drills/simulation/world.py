@@ -29,7 +29,7 @@ from checkins.processing import batch as intake
 from checkins.processing import resolving
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
-from clocktasks.marking import HANDLERS
+from clocktasks.kinds import HANDLERS
 from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Process, Word
 from drills.simulation.people import Edited, Person

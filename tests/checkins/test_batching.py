@@ -41,7 +41,7 @@ from checkins.processing import apply as services
 from checkins.processing import batch as intake
 from checkins.processing.resolving import Hints
 from checkins.protocols.request import Answer, IngestRequest
-from clocktasks.services import advance_ledger
+from clocktasks.dispatch import advance_ledger
 from lib.metrics import METERS
 from monitors.models import Monitor
 from tests.clocktasks import shards

@@ -6,7 +6,7 @@ import pytest
 
 from checkins.processing.apply import receive
 from checkins.processing.rows import load_running
-from clocktasks.services import advance_ledger
+from clocktasks.dispatch import advance_ledger
 from tests.clocktasks.shards import after, make_monitor_in, tick_by_tick
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory
 from tests.messages import make_message

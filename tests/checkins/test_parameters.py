@@ -119,7 +119,7 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/admin/tables.py: pk__in": "the rows of one page",
     "dashboard/admin/occurrences.py: in_bulk": "the check-ins of one page",
     "dashboard/admin/checkins.py: monitor_environment__in": "a subquery",
-    "clocktasks/services.py: bulk_create": "one row for each kind of work",
+    "clocktasks/dispatch.py: bulk_create": "one row for each kind of work",
     "clocktasks/playback/play.py: bulk_create": "spans that a story names",
     "clocktasks/ledger.py: kind__in": "words that stand in the code",
     "monitors/services.py: id__in": "a subquery",

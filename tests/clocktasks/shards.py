@@ -8,9 +8,10 @@ from typing import Any
 from django.db import models, transaction
 
 from checkins.models import CheckIn
+from clocktasks.dispatch import advance_ledger
 from clocktasks.ledger import finish_ticks
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.changes import attach_config_snapshots
 from monitors.models import Environment, Monitor, MonitorEnvironment

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clocktasks.clock import DEADLINES, ClockTask, TaskKind
+from clocktasks.dispatch import advance_ledger
 from clocktasks.ledger import finish_ticks
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from tests.clocktasks.shards import SHARD, after, drain, positions, rows, seed_mixed_shards, tick_by_tick, undone
 from tests.factories import NOW
 

@@ -18,8 +18,8 @@ from django.db import connection
 
 from checkins.models import CheckIn
 from clocktasks.clock import whole_minute
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import AppliedTick, Tick
-from clocktasks.services import advance_ledger
 from incidents.models import Incident
 from lib.wallclock import ClockSpeed, utcnow
 from monitors.changes import attach_config_snapshots

@@ -10,13 +10,15 @@ from django.test.utils import CaptureQueriesContext
 from checkins.messages import CheckInMessage, CheckInStatus, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
-from clocktasks import marking, services, tasks
+from clocktasks import shards, tasks
 from clocktasks.clock import ClockTask, TaskKind
+from clocktasks.dispatch import advance_ledger
 from clocktasks.exceptions import UnreadableClockTaskError
+from clocktasks.kinds import bounds, missed, timeout, unknown
 from clocktasks.ledger import finish_ticks
 from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.services import SHARD_STATES_SQL, TaskResult, advance_ledger, process_clock_task
+from clocktasks.shards import SHARD_STATES_SQL, TaskResult, process_clock_task
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.expectation import expect_nothing
 from monitors.hot_rows import lock_environments, save_environments
@@ -348,7 +350,7 @@ def test_a_tick_of_many_chunks_gives_the_rows_of_one(clock, monkeypatch):
         tick_until(after(40))
         expected = rows()
     for name in ("CHUNK_ROWS_MAX", "PASS_ROWS_MAX"):
-        monkeypatch.setattr(marking, name, 2)
+        monkeypatch.setattr(bounds, name, 2)
     tick_until(after(40))
     assert rows() == expected
 
@@ -411,7 +413,8 @@ def test_p4_effects_and_position_are_one_transaction(clock, monkeypatch, kind, b
     task = ClockTask(kind, SHARD, after(6))
     advance_ledger(after(6), now=after(6))
     before = rows(), positions()
-    module = services if broken == "_move_clocks" else marking
+    handlers = {MISSED: missed, TIMEOUT: timeout, TaskKind.UNKNOWN: unknown}
+    module = shards if broken == "_move_clocks" else handlers[kind]
     done = getattr(module, broken)
 
     def do_and_die(*args, **kwargs):

@@ -5,9 +5,10 @@ from django.db import transaction
 
 from checkins.models import CheckIn, ListeningSpan
 from clocktasks import ledger
+from clocktasks.dispatch import advance_ledger
 from clocktasks.ledger import write_ticks
 from clocktasks.models import AppliedTick, ClockIncident, ShardClock, Tick
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from monitors.coverage import SUMMARISED_AFTER, DeafMinutes, DeafSpan
 from monitors.models import MonitorEnvironment
 from tests.clocktasks.shards import MINUTE, after, make_monitor_in, rows, tick_by_tick, tick_until

@@ -13,8 +13,9 @@ from checkins.nodes import advance, beat, deregister, register_node
 from checkins.processing.apply import receive
 from clocktasks import tasks
 from clocktasks.clock import ClockTask
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import HeldTick, Tick
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from tests.clocktasks.shards import SHARD, make_monitor_in
 from tests.factories import NOW, MonitorEnvironmentFactory
 from tests.messages import make_message
@@ -269,7 +270,7 @@ def test_a_wait_is_logged_and_recorded_once_a_minute(celery, caplog):
     beat(NODE, watermark=at(0, 59), now=at(1), spooled_count=12)
     celery.beats(first=1, last=2, beats=2)
     celery.run_until(at(2, 30))
-    warnings = [record.getMessage() for record in caplog.records if record.name == "clocktasks.services"]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "clocktasks.dispatch"]
     assert len(warnings) == 2
     assert warnings[0] == (
         f"the clock waits with 2026-01-05 10:01 (UTC): ingest node web-1 pid 12 ({NODE}) has stored its check-ins up "

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from checkins.models import CheckIn, DeferredEnding
 from checkins.processing.apply import receive
 from checkins.processing.counting import settle_stranded
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.dispatch import advance_ledger
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Notification, Occurrence
 from monitors.models import MonitorEnvironment
 from monitors.services import delete_monitors

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
-from clocktasks import marking, services
+from clocktasks import shards
 from clocktasks.clock import ClockTask, ShardState, TaskKind, last_in_turn
+from clocktasks.dispatch import advance_ledger
+from clocktasks.kinds import HANDLERS, bounds, missed
 from clocktasks.ledger import stretch, write_ticks
 from clocktasks.models import Tick
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from clocktasks.volume import VolumeDecision
 from monitors.models import MonitorEnvironment
 from monitors.services import update_monitor
@@ -65,8 +67,8 @@ def passes(monkeypatch):
 
         return handle
 
-    for kind, handler in list(marking.HANDLERS.items()):
-        monkeypatch.setitem(marking.HANDLERS, kind, observed(kind, handler))
+    for kind, handler in list(HANDLERS.items()):
+        monkeypatch.setitem(HANDLERS, kind, observed(kind, handler))
     return seen
 
 
@@ -133,10 +135,10 @@ def test_p4_many_ticks_in_one_pass_leave_the_rows_of_tick_by_tick_in_their_order
         monitors = [job(**column).monitor for column in columns]
         tell(monitors, story)
         write_ticks(after(HOURS * 60), now=NOW)
-        patch.setattr(marking, "PASS_ROWS_MAX", rows_max)
+        patch.setattr(bounds, "PASS_ROWS_MAX", rows_max)
         with undone():
             at_once = catch_up()
-        patch.setattr(services, "stretch", lambda tick, **_: tick)
+        patch.setattr(shards, "stretch", lambda tick, **_: tick)
         assert catch_up() == at_once
 
 
@@ -162,7 +164,7 @@ def test_p4_the_same_with_minutes_that_are_deaf_or_have_far_too_few_check_ins(co
         with undone():
             catch_up()
             at_once = rows()
-        patch.setattr(services, "stretch", lambda tick, **_: tick)
+        patch.setattr(shards, "stretch", lambda tick, **_: tick)
         catch_up()
         assert rows() == at_once
 
@@ -216,7 +218,7 @@ def test_a_pass_ends_where_ends_of_runs_wait_to_be_counted(monkeypatch):
 
 @pytest.mark.parametrize(("rows_max", "ends"), [(1, [11, 21, 31, 41]), (2, [21, 41]), (3, [31, 41]), (4, [41])])
 def test_a_pass_ends_with_the_tick_at_which_it_comes_to_much(monkeypatch, rows_max, ends):
-    monkeypatch.setattr(marking, "PASS_ROWS_MAX", rows_max)
+    monkeypatch.setattr(bounds, "PASS_ROWS_MAX", rows_max)
     seen = passes(monkeypatch)
     job()
     tick_until(after(41))
@@ -225,7 +227,7 @@ def test_a_pass_ends_with_the_tick_at_which_it_comes_to_much(monkeypatch, rows_m
 
 @pytest.mark.parametrize(("kind", "ends"), [(MISSED, [10, 20, 30]), (TIMEOUT, [10, 29, 40])])
 def test_a_pass_holds_no_more_environments_than_it_may_but_all_of_its_first_tick(monkeypatch, kind, ends):
-    monkeypatch.setattr(marking, "PASS_ROWS_MAX", 2)
+    monkeypatch.setattr(bounds, "PASS_ROWS_MAX", 2)
     seen = passes(monkeypatch)
     for minutes in (10, 10, 10, 20, 20, 30, 30):
         environment = MonitorEnvironmentFactory(monitor=make_monitor_in(SHARD, crontab="0 12 * * *"))
@@ -243,7 +245,7 @@ def test_what_fails_in_a_pass_leaves_nothing_of_it(monkeypatch):
     job()
     tick_until(after(5))
     (task,) = advance_ledger(after(60), now=NOW)
-    monkeypatch.setattr(marking, "save_environments", lambda _: 1 / 0)
+    monkeypatch.setattr(missed, "save_environments", lambda _: 1 / 0)
     before = rows_in_order()
     with pytest.raises(ZeroDivisionError):
         process_clock_task(task)

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from clocktasks.services import advance_ledger, look_around
+from clocktasks.dispatch import advance_ledger, look_around
 from tests.clocktasks.shards import SHARD, after, make_monitor_in
 from tests.factories import NOW, AppliedTickFactory, CheckInFactory, MinuteVolumeFactory, MonitorEnvironmentFactory
 

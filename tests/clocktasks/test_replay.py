@@ -10,9 +10,10 @@ from django.db import transaction
 
 from checkins.models import CheckIn
 from clocktasks.clock import TaskKind
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.playback.replay import Window, replay
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Occurrence
 from monitors.models import MonitorEnvironment
 from tests.factories import NOW, CheckInFactory, EnvironmentFactory, MonitorEnvironmentFactory, MonitorFactory

@@ -13,14 +13,15 @@ from django.db import DEFAULT_DB_ALIAS, connection, transaction
 
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
-from clocktasks import services
+from clocktasks import dispatch
 from clocktasks.clock import ClockTask, TaskKind
+from clocktasks.dispatch import advance_ledger
 from clocktasks.exceptions import ReplayWindowError, ShardCountError
 from clocktasks.messages import decode_clock_task
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.playback.replay import parse_shards
 from clocktasks.resharding import change_shards
-from clocktasks.services import TaskResult, advance_ledger, process_clock_task
+from clocktasks.shards import TaskResult, process_clock_task, shard_states
 from incidents.models import Incident
 from monitors.checks import check_shards
 from monitors.models import MonitorEnvironment, ShardLayout
@@ -251,7 +252,7 @@ def test_a_beat_that_looks_while_the_change_begins_moves_no_shard_past_what_come
     environment = MonitorEnvironmentFactory(monitor=make_monitor_in(SHARD))
     assert environment.monitor_id % 3 != SHARD, "before the change nothing is due in that shard"
     advance_ledger(after(5), now=NOW)
-    look = services._shard_states
+    look = shard_states
 
     def change_elsewhere():
         try:
@@ -270,7 +271,7 @@ def test_a_beat_that_looks_while_the_change_begins_moves_no_shard_past_what_come
         return states
 
     with monkeypatch.context() as patched:
-        patched.setattr(services, "_shard_states", look_and_be_overtaken)
+        patched.setattr(dispatch, "shard_states", look_and_be_overtaken)
         advance_ledger(after(6), now=NOW)
         changing.join(20)
     drain(advance_ledger(after(7), now=NOW))

@@ -9,7 +9,7 @@ from django.urls import reverse
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from clocktasks.ledger import write_ticks
-from clocktasks.services import apply_ticks
+from clocktasks.shards import apply_ticks
 from health.facts import Facts
 from health.problems import find_problems
 from health.queries import read_rows

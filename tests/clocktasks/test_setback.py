@@ -10,8 +10,8 @@ from checkins.nodes import beat, register_node
 from checkins.processing.apply import receive
 from checkins.watermarks import settled_until
 from clocktasks import setback
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ClockIncident, ShardClock, Tick
-from clocktasks.services import advance_ledger
 from clocktasks.setback import take_back_future
 from tests.clocktasks.shards import MINUTE, after, make_monitor_in, tick_until
 from tests.factories import NOW, ListeningSpanFactory, MonitorEnvironmentFactory

@@ -11,9 +11,9 @@ from checkins.models import CheckIn, ListeningSpan, LostSpan, MinuteVolume
 from checkins.nodes import advance, beat, keep_losses, register_node
 from checkins.processing.apply import receive
 from clocktasks.clock import TaskKind
+from clocktasks.dispatch import advance_ledger
 from clocktasks.ledger import write_ticks
 from clocktasks.models import AppliedTick, ClockIncident, ShardClock, Tick
-from clocktasks.services import advance_ledger
 from clocktasks.volume import VolumeDecision
 from incidents.models import Incident, Occurrence
 from tests.clocktasks.shards import after, drain, make_monitor_in, tick_by_tick, tick_until

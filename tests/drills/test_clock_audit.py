@@ -10,8 +10,8 @@ from checkins.messages import Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
 from checkins.protocols.fields import parse_checkin
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ShardClock, Tick
-from clocktasks.services import advance_ledger
 from drills.clock_audit import Silence, audit_clock
 from drills.jobs import Act, Plan
 from drills.load import Kind, Sent, Watched

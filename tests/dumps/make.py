@@ -27,7 +27,8 @@ def fill() -> None:
 
     from checkins.partitions import ensure_partitions, existing_partitions
     from checkins.processing.apply import receive
-    from clocktasks.services import advance_ledger, process_clock_task
+    from clocktasks.dispatch import advance_ledger
+    from clocktasks.shards import process_clock_task
     from monitors.pruning import time_to_prune
     from monitors.services import delete_environments, update_monitor
     from tests import factories

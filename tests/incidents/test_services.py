@@ -8,7 +8,8 @@ from django.test.utils import CaptureQueriesContext
 
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
-from clocktasks.marking import mark_missed, mark_timeouts
+from clocktasks.kinds.missed import mark_missed
+from clocktasks.kinds.timeout import mark_timeouts
 from incidents.handling import archive_issues, resolve_issues, unarchive_issues
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment

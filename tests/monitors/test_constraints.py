@@ -545,7 +545,7 @@ def test_p7_deadlines_that_have_passed_are_found_by_their_index(many_environment
 
 def test_p7_the_earliest_deadlines_of_the_shards_cost_no_table(many_environments):
     from clocktasks.ledger import write_ticks
-    from clocktasks.services import SHARD_STATES_SQL
+    from clocktasks.shards import SHARD_STATES_SQL
 
     write_ticks(NOW, now=NOW)
     indexes, scanned = plan_of(SHARD_STATES_SQL, {"shard": None})

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
-from clocktasks.marking import mark_timeouts
+from clocktasks.kinds.timeout import mark_timeouts
 from incidents.models import Incident
 from monitors.changes import attach_config_snapshots
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment

@@ -14,7 +14,7 @@ from project import logs
 
 def record(message: str, *arguments: object, error: BaseException | None = None) -> logging.LogRecord:
     exc_info = None if error is None else (type(error), error, error.__traceback__)
-    return logging.LogRecord("clocktasks.services", logging.WARNING, "x.py", 1, message, arguments, exc_info)
+    return logging.LogRecord("clocktasks.dispatch", logging.WARNING, "x.py", 1, message, arguments, exc_info)
 
 
 def line(message: str, *arguments: object, error: BaseException | None = None) -> dict[str, object]:
@@ -26,7 +26,7 @@ def test_a_line_of_any_logger_is_one_object_with_what_is_bound():
     with structlog.contextvars.bound_contextvars(kind="missed", shard=3, tick="2026-01-05T10:00:00+00:00"):
         said = line("tick %s waits", "10:00")
 
-    assert (said["event"], said["level"], said["logger"]) == ("tick 10:00 waits", "warning", "clocktasks.services")
+    assert (said["event"], said["level"], said["logger"]) == ("tick 10:00 waits", "warning", "clocktasks.dispatch")
     assert (said["kind"], said["shard"], said["tick"]) == ("missed", 3, "2026-01-05T10:00:00+00:00")
     assert str(said["timestamp"]).endswith("Z")
     assert {"process", "process_name"} <= said.keys()

@@ -14,8 +14,8 @@ from checkins.models import ProcessingError
 from checkins.partitions import FUTURE_MAX, existing_partitions, of_day
 from clocktasks import setback
 from clocktasks import tasks as clock_tasks
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import Tick
-from clocktasks.services import advance_ledger
 from clocktasks.setback import take_back_future
 from health.facts import Facts, Part
 from health.problems import find_problems

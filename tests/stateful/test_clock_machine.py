@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from checkins.processing.counting import settle_stranded
+from clocktasks.dispatch import advance_ledger
 from clocktasks.models import AppliedTick, ShardClock, Tick
-from clocktasks.services import advance_ledger, process_clock_task
+from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Issue
 from monitors.models import MonitorEnvironment
 from monitors.schedule import Schedule

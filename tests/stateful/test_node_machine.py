@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from checkins.models import IngestNode
 from checkins.nodes import FencedError, advance, beat, deregister, lock_node, register_node
 from clocktasks.clock import whole_minute
+from clocktasks.dispatch import advance_ledger, look_around
 from clocktasks.models import HeldTick, ShardClock, Tick
-from clocktasks.services import advance_ledger, look_around
 from tests.factories import NOW
 
 NODES = 3

@@ -13,10 +13,11 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from clocktasks.clock import MINUTE, TaskKind
+from clocktasks.dispatch import may_apply
 from clocktasks.exceptions import ReplayWindowError
-from clocktasks.marking import Marked
+from clocktasks.kinds.marked import Marked
 from clocktasks.playback.replay import Window, first_open_tick, parse_shards, parse_window, rehearse, replay
-from clocktasks.services import TickEffect, may_apply
+from clocktasks.shards import TickEffect
 from lib.wallclock import utcnow
 
 NAMES_SHOWN_MAX = 5

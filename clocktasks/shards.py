@@ -1,78 +1,44 @@
-"""The clock's work: the ledger of ticks, and applying them to shards (shell).
+"""The shards of the clock: where each stands, and applying the next ticks in one (shell).
 
-`look_around` says which minutes may be applied: those whose check-ins are stored (P2).
-`advance_ledger` writes these minutes and says which shards have something to do. `process_clock_task`
-does one kind of work in one shard: passes over the ticks with something due, in order, each a transaction that marks
-what is due and moves the shard's clock (P4). A clock in time has a pass for each tick; one that catches up does many
-ticks in a pass, which gives the same rows. Where both stand is in rows, so messages between them may be lost, late,
-doubled or out of order without harm (P3).
+`process_clock_task` does one kind of work in one shard: passes over the ticks with something due, in order, each a
+transaction that marks what is due and moves the shard's clock (P4). A clock in time has a pass for each tick; one that
+catches up does many ticks in a pass, which gives the same rows. Where a shard stands is in rows, so messages may be
+lost, late, doubled or out of order without harm (P3).
 """
 
 import contextlib
 import gc
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.watermarks import Settled, drop_silent_nodes, settled_until
 from clocktasks.clock import (
     MINUTE,
     ClockTask,
     ShardState,
     TaskKind,
-    TickWindow,
     last_in_turn,
     next_task,
     quiet_until,
-    tick_window,
 )
-from clocktasks.ledger import decided_until, finish_ticks, rows_of, stretch, write_ticks
-from clocktasks.marking import HANDLERS, Marked
-from clocktasks.models import HeldTick, ShardClock
+from clocktasks.kinds import HANDLERS
+from clocktasks.kinds.marked import Marked
+from clocktasks.ledger import decided_until, rows_of, stretch
+from clocktasks.models import ShardClock
 from lib.sql import fetch_rows, insert_rows
-
-logger = logging.getLogger(__name__)
 
 DEAF_ROWS_MAX = 20_000
 """How much of a time without a listener is done in one pass, in rows (about): nobody is judged there."""
+
+
 PASS_MINUTES = 1440
 """Rows of the ledger that a pass goes over at most."""
 
 
-# --- the ledger -----------------------------------------------------------------------------------------------------
-
-
-def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
-    """Write a tick for every minute after the last one up to `until`, and return the clock tasks worth sending.
-
-    Any number of beats may do this at once, late, or again: the ledger is the same. The first tick ever is `until`.
-    Shards with nothing due are moved in one statement. What the ledger holds beyond `until` stays allowed.
-    The ledger is written in transactions of its own, so that no gap is too long for one.
-    """
-    write_ticks(until, now=now)
-    return _plan_work(now=now)
-
-
-@transaction.atomic
-def _plan_work(*, now: datetime) -> list[ClockTask]:
-    decided = decided_until()
-    if decided is None:
-        return []
-    _plan_for_few_of_many()
-    clocks = _lock_clocks_behind(decided)
-    states = _shard_states()
-    _move_quiet_clocks(clocks, states, until=decided)
-    finish_ticks(now=now)
-    works = _next_works(states, until=decided)
-    return [ClockTask(kind, shard, decided) for shard, (_, kind) in works.items()]
-
-
-def _plan_for_few_of_many() -> None:
+def plan_for_few_of_many() -> None:
     """Have PostgreSQL look rows up one by one, by index, until the end of the transaction.
 
     It does not know how few rows a statement of the clock is about. For a chunk of 10,000 among half a million it
@@ -89,7 +55,7 @@ def _plan_for_few_of_many() -> None:
         )
 
 
-def _next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:
+def next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:
     """Return the next tick and kind of work of each of the shards that has any."""
     works = {shard: work for shard, state in states.items() if (work := next_task(state, until=until)) is not None}
     rows = rows_of({tick for tick, _ in works.values()})
@@ -113,7 +79,7 @@ SHARD_STATES_SQL = """
 """
 
 
-def _shard_states(shard: int | None = None) -> dict[int, ShardState]:
+def shard_states(shard: int | None = None) -> dict[int, ShardState]:
     """Return where each shard (or the given one) stands. Two index look-ups for each: monenv_due, checkin_deadline.
 
     (The second one in each day of check-ins. Planning that anew took ten times as long as doing it.)
@@ -124,61 +90,6 @@ def _shard_states(shard: int | None = None) -> dict[int, ShardState]:
         state.positions[TaskKind(kind)] = position
         state.first_due[TaskKind(kind)] = first_due
     return states
-
-
-def _lock_clocks_behind(until: datetime) -> list[ShardClock]:
-    """Lock the clocks that are not at `until` yet, skipping those that somebody holds.
-
-    To be called before the work of their shards is looked for: a change of the number of shards waits for these locks,
-    or had its own, so that what is found is about the shards that these clocks belong to.
-    """
-    behind = ShardClock.objects.select_for_update(skip_locked=True).filter(position__lt=until)
-    return list(behind.order_by("id"))
-
-
-def _move_quiet_clocks(clocks: Sequence[ShardClock], states: Mapping[int, ShardState], *, until: datetime) -> None:
-    """Move locked clocks to just before the next work of their shards."""
-    moves: dict[datetime, list[int]] = {}
-    for clock in clocks:
-        position = quiet_until(states[clock.shard], TaskKind(clock.kind), until=until)
-        if position > clock.position:
-            moves.setdefault(position, []).append(clock.id)
-    # Nearly all move to the same minute: those with work ahead are few, and what is theirs is at one of few minutes.
-    for position, ids in moves.items():
-        ShardClock.objects.filter(id__any_of=ids).update(position=position)
-
-
-# --- waiting for check-ins to be stored -----------------------------------------------------------------------------
-
-
-def look_around(now: datetime) -> tuple[TickWindow, Settled]:
-    """Return which minutes may be applied now, and the nodes that this depends on. Drops nodes that were silent."""
-    drop_silent_nodes(now, silent_max=timedelta(seconds=settings.INGEST_NODE_SILENT_SECONDS))
-    return may_apply(now)
-
-
-def may_apply(now: datetime) -> tuple[TickWindow, Settled]:
-    """Return which minutes may be applied now, and the nodes that this depends on. Changes nothing."""
-    settled = settled_until(now)
-    grace = timedelta(seconds=settings.CLOCK_GRACE_SECONDS)
-    return tick_window(now, grace=grace, settled_until=settled.until), settled
-
-
-def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
-    """Record and log that this minute waits, and for whom. Returns whether this was the first to do so."""
-    reason = "; ".join(
-        f"ingest node {node} has stored its check-ins up to {node.watermark:%H:%M:%S}, has {node.spooled_count} in its "
-        f"spool and was last heard of at {node.seen_at:%H:%M:%S}"
-        for node in settled.live
-        if node.watermark < minute
-    )
-    held, is_first = HeldTick.objects.get_or_create(at=minute, defaults={"noticed_at": now, "reason": reason})
-    if is_first:
-        logger.warning("the clock waits with %s (UTC): %s", held, reason)
-    return is_first
-
-
-# --- a clock task ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +164,9 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     if not gate or decided is None:
         return Step()
     until = decided if until is None else min(until, decided)
-    _plan_for_few_of_many()
-    state = _shard_states(shard)[shard]
-    work = _next_works({shard: state}, until=until).get(shard)
+    plan_for_few_of_many()
+    state = shard_states(shard)[shard]
+    work = next_works({shard: state}, until=until).get(shard)
     effects: list[TickEffect] = []
     if work is not None and work[1] is kind:
         first = work[0]
@@ -266,9 +177,9 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
         # What is unknown is neither missed nor timed out at the same tick.
         passed = TaskKind if kind is TaskKind.UNKNOWN else (kind,)
         state = ShardState(
-            {**state.positions, **dict.fromkeys(passed, done.until)}, _shard_states(shard)[shard].first_due
+            {**state.positions, **dict.fromkeys(passed, done.until)}, shard_states(shard)[shard].first_due
         )
-        work = _next_works({shard: state}, until=until).get(shard)
+        work = next_works({shard: state}, until=until).get(shard)
     _move_clocks(shard, {each: quiet_until(state, each, until=until) for each in TaskKind})
     return Step(effects, None if work is None else ClockTask(work[1], shard, until))
 

@@ -1,0 +1,82 @@
+"""What ticks make a timeout: runs past their deadline (shell)."""
+
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from checkins.messages import CheckInStatus
+from checkins.processing.counting import settle
+from checkins.processing.past import PAST_RUNS
+from checkins.processing.rows import (
+    deadline_after,
+    load_overdue,
+    overdue_environments,
+    update_checkins,
+)
+from checkins.processing.transitions import CheckInState
+from clocktasks.clock import MINUTE
+from clocktasks.kinds import bounds
+from clocktasks.kinds.marked import Marked, Pass, marked_row, tick_of
+from clocktasks.kinds.runs import without_unjudged
+from incidents.failures import FailedCheckIn
+from incidents.services import mark_failed
+from incidents.thresholds import FailureKind
+from monitors.expectation import first_tick_at_or_after
+from monitors.hot_rows import lock_environments, save_environments
+
+
+def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> Pass:
+    """Give up the runs of the shard whose deadline is at or before `first`, if they are still in progress (D7).
+
+    It is a failure at this tick, also if a newer run has ended meanwhile (D29). With `last`, the ticks up to there
+    follow, in order, as far as they make one pass (`PASS_ROWS_MAX`).
+    """
+    ids, last = _overdue_environments(shard, first, last or first)
+    marked: dict[datetime, list[Marked]] = {}
+    for chunk in bounds.chunks(ids):
+        environments = lock_environments(chunk, since=first)
+        due = [(tick_of(run.timeout_at, first, last), run) for run in load_overdue(chunk, last)]
+        # Ends of runs are counted after the tick for which they wait, and before the next one (D29).
+        last = min((tick for tick, run in due if environments[run.environment_id].state.has_deferred), default=last)
+        due = sorted((one for one in due if one[0] <= last), key=lambda one: one[0])
+        marked |= {tick: [] for tick, _ in due if tick not in marked}
+        overdue, unknown = without_unjudged([run for _, run in due], environments, first, last)
+        failures: list[FailedCheckIn] = []
+        timeouts: list[CheckInState] = []
+        for checkin in overdue:
+            environment = environments[checkin.environment_id]
+            tick = tick_of(checkin.timeout_at, first, last)
+            timeouts.append(replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick))
+            assert checkin.id is not None, "a stored check-in has an id"
+            failures.append(
+                FailedCheckIn(
+                    environment=environment,
+                    id=checkin.id,
+                    guid=checkin.guid,
+                    kind=FailureKind.TIMEOUT,
+                    rules=environment.rules_until(tick),
+                    started_at=checkin.date_added,
+                    failed_at=tick,
+                    expected_time=checkin.expected_time,
+                    deadline=checkin.timeout_at,
+                    tick=tick,
+                    trace_id=checkin.trace_id,
+                )
+            )
+        update_checkins(timeouts)
+        mark_failed(failures, past=PAST_RUNS)
+        judged = [environments[id_] for id_ in sorted({run.environment_id for _, run in due})]
+        settle(judged)
+        save_environments(judged)
+        for one in (*unknown, *(marked_row(environments[run.environment_id], run) for run in timeouts)):
+            marked[one.tick].append(one)
+    return Pass(last, marked)
+
+
+def _overdue_environments(shard: int, first: datetime, last: datetime) -> tuple[list[int], datetime]:
+    """Return the ids of environments with an overdue run, and at which tick: see `due_environments`."""
+    if first < last:
+        beyond = deadline_after(shard, last, bounds.PASS_ROWS_MAX)
+        if beyond is not None:
+            last = max(first, first_tick_at_or_after(beyond) - MINUTE)
+    return overdue_environments(shard, last), last
