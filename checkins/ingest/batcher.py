@@ -27,7 +27,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -50,7 +50,6 @@ from lib.pg_errors import is_not_now
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 RETRY_SECONDS = 0.5
 """How often a PostgreSQL that is away is asked again."""
 STOP_SECONDS_MAX = 3.0

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from checkins import metrics
@@ -12,7 +12,7 @@ from checkins.ingest.reading import NO_ROOM, answer_some
 from checkins.ingest.spool import Spool, SpoolFullError
 from checkins.ingest.threads import Threads
 from checkins.nodes import NodeError
-from checkins.protocols.request import Answer, IngestRequest, Sender
+from checkins.protocols.request import Sender
 from lib.pg_errors import is_not_now
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,9 @@ class Spooling:
         """
         readings = [one.reading for one, _ in entries]
         said = await self._threads.beside_disk(partial(answer_some, readings, self._has_heard))
+        entries = entries[: len(said)]
         answers = [answer for _, answer in said]
-        kept = list(_kept(entries, said))
+        kept = [part for (_, parts), (is_kept, _) in zip(entries, said, strict=True) if is_kept for part in parts]
         try:
             await self._threads.on_disk(lambda: spool.append(kept))
             self._refused_count = 0
@@ -55,17 +56,9 @@ class Spooling:
             self._refused_at = time.monotonic()
             metrics.refused.inc(len(kept))
             answers = [NO_ROOM] * len(answers)
-        for (one, _), answer in zip(entries, answers, strict=False):
+        for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)
         return len(said)
-
-
-def _kept(
-    entries: Sequence[tuple[Waiting, Parts]], said: Sequence[tuple[bool, Answer]]
-) -> Iterator[tuple[IngestRequest, int | None]]:
-    for (_, parts), (is_kept, _) in zip(entries, said, strict=False):
-        if is_kept:
-            yield from parts
 
 
 def log_why(error: BaseException | None, *, patience: float) -> None:

@@ -96,6 +96,17 @@ def test_an_empty_batch_asks_nothing():
 # --- Which run a message is about (6.3) -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_running", [False, True])
+def test_running_runs_are_asked_for_only_where_one_may_run(is_running):
+    row = MonitorEnvironmentFactory()
+    if is_running:
+        receive([make_message("in_progress", monitor=row.monitor, at=NOW, run=None)], now=NOW)
+    with CaptureQueriesContext(connection) as queries:
+        receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=None)], now=NOW + MINUTE)
+    asked = [query["sql"] for query in queries if "status = 'in_progress'" in query["sql"]]
+    assert (bool(asked), history(row.monitor)) == (is_running, ["ok"])
+
+
 def test_the_zero_id_continues_the_newest_running_one():
     row = MonitorEnvironmentFactory()
     say = lambda status, minutes, run=None: make_message(  # noqa: E731

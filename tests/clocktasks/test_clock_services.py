@@ -470,7 +470,7 @@ def test_d7_a_check_in_that_comes_between_finding_and_locking_wins_over_its_miss
 
 
 @pytest.mark.django_db(transaction=True)
-def test_d37_what_expects_nothing_any_more_when_it_is_locked_is_no_longer_due():
+def test_what_expects_nothing_any_more_when_it_is_locked_is_no_longer_due():
     """The statement that locks looks again at what the one before has found."""
     advance_ledger(NOW, now=NOW)
     environment = make_environment()

@@ -1,6 +1,7 @@
 """Make the dump of an instance for `tests/test_upgrade.py`: python -m tests.dumps.make tests/dumps/<commit>.sql.gz
 
-To be run in the commit that the instance is to be of: the tables are made by its migrations, the rows by its code.
+To be run in the commit that the instance is to be of: the tables are made by its migrations, the rows by its code. So
+`e2e8189.sql.gz` was made by this script as it was when it was added, before modules that it imports moved.
 """
 
 import gzip

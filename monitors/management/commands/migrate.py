@@ -9,7 +9,7 @@ from django.db import connections
 from lib.migrations import half_replaced
 
 LAST_WITH_ALL = "e2e8189"
-"""The last commit in which the migrations that were put together into one are there one by one."""
+"""A commit in which the migrations that were put together into one are there one by one; no later one changed them."""
 
 
 class Command(DjangosCommand):
