@@ -14,7 +14,7 @@ import yaml
 from checkins.protocols.request import IngestRequest, Limits, Sender
 from checkins.protocols.routes import find_route
 from monitors.snippets import Address, client_lines, ping_lines
-from tests.checkins.web import IngestClient
+from tests.checkins.ingest.web import IngestClient
 from tests.docs.pages import CODE, DOCS, blocks, code, name, section, tables, text
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
 

@@ -30,7 +30,7 @@ from checkins.processing.retry import retry_failed
 from checkins.processing.waiting import keep_failed, restored
 from checkins.protocols.request import Answer, IngestRequest, KnownSender
 from checkins.protocols.routes import find_route
-from tests.checkins.web import Batcher, Submitted, run_edge, scope_of
+from tests.checkins.ingest.web import Batcher, Submitted, run_edge, scope_of
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory, ProjectFactory
 from tests.fuzz.strategies import GUID, KEY, PROJECT_ID, SLUG, Sent, anything
 

@@ -12,7 +12,7 @@ from django.test import Client
 
 from health import lookout
 from project import logs
-from tests.project.test_probes import DATABASE_AWAY, Seen
+from tests.health.test_probes import DATABASE_AWAY, Seen
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from django.test import Client
 from clocktasks.volume import VolumeRules
 from project import env
 from project.local.children import BASE_DIR
-from tests.checkins.web import IngestClient
+from tests.checkins.ingest.web import IngestClient
 
 PRODUCTION = {
     "SECRET_KEY": "1f8e7ac06fd94d0b8a5c-a key for this test alone-53b0c1d2e3f4a5b6c7d8e9",

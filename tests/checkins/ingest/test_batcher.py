@@ -44,10 +44,10 @@ from checkins.protocols.request import Answer, IngestRequest
 from clocktasks.dispatch import advance_ledger
 from lib.metrics import METERS
 from monitors.models import Monitor
+from project.local.children import BASE_DIR
 from tests.clocktasks import shards
 from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS_MAX = 90.0
 """A process takes half a minute to start on a busy machine; what is awaited is a condition, so this costs nothing."""
 PATIENCE = 0.2
@@ -1340,7 +1340,7 @@ def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(
 
     victim = subprocess.run(
         [sys.executable, "-c", VICTIM, str(tmp_path / "spool"), *map(str, step)],
-        cwd=ROOT,
+        cwd=BASE_DIR,
         env={
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "tests.settings",

@@ -6,7 +6,6 @@ import json
 import re
 import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from checkins.protocols.decoding import decode_checked, decode_json
 from checkins.protocols.fields import parse_checkin, storable, unreadable_checkin
 from monitors.schedule import IntervalUnit, Schedule
 from monitors.slugs import slugify
+from project.local.children import BASE_DIR
 
 NOW = datetime(2026, 11, 23, 10, 44, 9, 200_000, tzinfo=UTC)
 ID_TEXT = "941723b3aef34230b0dda4e899818344"
@@ -681,12 +681,12 @@ def test_what_json_can_carry_survives_its_decoder(payload: object):
 
 
 def test_every_kind_of_problem_is_documented():
-    page = (Path(__file__).parents[2] / "docs/reference/processing-errors.md").read_text()
+    page = (BASE_DIR / "docs/reference/processing-errors.md").read_text()
     assert [kind for kind in ProblemKind if f"| `{kind}` |" not in page] == []
 
 
 def test_every_kind_of_problem_is_made_somewhere_and_no_other_is_documented():
-    root = Path(__file__).parents[2]
+    root = BASE_DIR
     made = {
         name
         for path in (root / "checkins").rglob("*.py")

@@ -8,7 +8,7 @@ from django.urls import reverse
 from checkins.processing.apply import receive
 from monitors.services import lock_config_of_project
 from tests import factories
-from tests.admin.test_editing import OpenPage, now_in
+from tests.dashboard.admin.test_editing import OpenPage, now_in
 from tests.factories import NOW
 from tests.messages import make_config, make_message
 

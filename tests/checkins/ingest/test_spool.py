@@ -25,8 +25,8 @@ from checkins.ingest import spool as spool_module
 from checkins.ingest.salvage import find_damage
 from checkins.ingest.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError
 from checkins.protocols.request import IngestRequest
+from project.local.children import BASE_DIR
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 MEBIBYTE = 1 << 20
 SECONDS_MAX = 180.0
@@ -237,7 +237,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from checkins.ingest.spool import Spool, SpoolFullError
-from tests.checkins.test_spool import make_request, numbers
+from tests.checkins.ingest.test_spool import make_request, numbers
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A write beyond the limit then fails, as on a full disk.
 spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
@@ -258,7 +258,7 @@ print(n)
 
 
 def test_a_full_disk_refuses_the_call_and_the_spool_goes_on_when_there_is_room(tmp_path):
-    script = LIMITED_DISK.format(root=str(ROOT), directory=str(tmp_path / "spool"))
+    script = LIMITED_DISK.format(root=str(BASE_DIR), directory=str(tmp_path / "spool"))
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}, text=True,
         capture_output=True, timeout=SECONDS_MAX, check=False,
@@ -392,7 +392,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from checkins.ingest.spool import Spool
-from tests.checkins.test_spool import make_request
+from tests.checkins.ingest.test_spool import make_request
 spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
 print("node", spool.node_id, flush=True)
 number = int(sys.argv[1])
@@ -410,7 +410,7 @@ def start_appender(tmp_path):
     running = []
 
     def start(first):
-        script = APPENDER.format(root=str(ROOT), directory=str(tmp_path / "spool"))
+        script = APPENDER.format(root=str(BASE_DIR), directory=str(tmp_path / "spool"))
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(first)], stdout=subprocess.PIPE, text=True,
             env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},

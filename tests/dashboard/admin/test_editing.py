@@ -14,9 +14,9 @@ from monitors.models import IngestKey
 from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests import factories
-from tests.admin.browsing import form_of
-from tests.admin.wall import set_clock
 from tests.connections import in_another_connection
+from tests.dashboard.admin.browsing import form_of
+from tests.dashboard.wall import set_clock
 from tests.factories import NOW
 from tests.messages import make_config, make_message
 

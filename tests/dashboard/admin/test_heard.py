@@ -10,7 +10,7 @@ from checkins.models import CheckIn, WaitingCheckIn
 from checkins.processing.waiting import keep_failed, keep_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
 from tests import factories
-from tests.admin.test_history import found, page_of
+from tests.dashboard.admin.test_history import found, page_of
 from tests.factories import NOW
 from tests.messages import make_config, make_message, run_id
 

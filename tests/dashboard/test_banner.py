@@ -13,7 +13,7 @@ from health import lookout
 from health.facts import Rows
 from health.problems import find_problems
 from tests.factories import NOW, MonitorFactory
-from tests.project.test_probes import DATABASE_AWAY, WELL, Seen
+from tests.health.test_probes import DATABASE_AWAY, WELL, Seen
 
 pytestmark = pytest.mark.django_db
 

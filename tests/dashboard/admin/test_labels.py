@@ -12,7 +12,7 @@ from dashboard.admin.tables import environment_status
 from dashboard.standing import why_of
 from monitors.models import Monitor
 from tests import factories
-from tests.admin.wall import set_clock
+from tests.dashboard.wall import set_clock
 from tests.factories import NOW
 
 LIST = reverse("admin:monitors_monitor_changelist")

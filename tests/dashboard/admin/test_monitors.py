@@ -14,7 +14,7 @@ from lib.wallclock import utcnow
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.snippets import client_lines, ping_lines
 from tests import factories
-from tests.admin.wall import set_clock
+from tests.dashboard.wall import set_clock
 from tests.factories import NOW
 
 LIST = reverse("admin:monitors_monitor_changelist")
@@ -450,7 +450,7 @@ class TestActions:
 
 
 class TestConnecting:
-    """What stands in the lines, and that they work: tests/monitors/test_connecting.py."""
+    """What stands in the lines, and that they work: tests/monitors/test_snippets.py."""
 
     def shown(self, client, monitor, host="watchclock.example.com:8123"):
         return html.unescape(client.get(page_of(monitor), headers={"host": host}).text)

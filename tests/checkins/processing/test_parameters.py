@@ -16,10 +16,10 @@ from checkins.processing.waiting import take_parked
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import delete_monitors, set_environments_muted, set_monitors_muted, set_monitors_status
 from monitors.state import MonitorStatus
+from project.local.children import BASE_DIR
 from tests.factories import NOW, ProjectFactory
 from tests.messages import make_config, make_message
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 FEW, MANY = 3, 40
 PARAMETERS_MAX = 65_535
 
@@ -145,9 +145,9 @@ def parameters_for_each(path: Path) -> Iterator[str]:
 
 def test_d36_values_that_come_from_data_go_to_the_database_as_one_array():
     found = {
-        f"{path.relative_to(ROOT)}: {what}"
+        f"{path.relative_to(BASE_DIR)}: {what}"
         for app in ("dashboard", "health", "lib", "monitors", "incidents", "checkins", "clocktasks", "project")
-        for path in sorted((ROOT / app).rglob("*.py"))
+        for path in sorted((BASE_DIR / app).rglob("*.py"))
         if "migrations" not in path.parts
         for what in parameters_for_each(path)
     }

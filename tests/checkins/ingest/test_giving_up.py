@@ -21,7 +21,7 @@ from checkins.processing.resolving import Hints
 from lib import pg_errors
 from lib.pg_errors import is_not_now, use_connection
 from monitors.models import Monitor
-from tests.checkins.test_batching import make_request, ping
+from tests.checkins.ingest.test_batcher import make_request, ping
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory
 
 BYTES_MAX = 64 << 20

@@ -14,7 +14,7 @@ from checkins.processing.waiting import keep_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
 from monitors.models import IngestKey, Monitor
 from tests import factories
-from tests.admin.conftest import PASSWORD, client_of
+from tests.dashboard.conftest import PASSWORD, client_of
 from tests.factories import NOW
 
 FOR_EVERY_MEMBER_OF_STAFF = {"index", "login", "logout", "password_change", "password_change_done", "jsi18n", "search"}

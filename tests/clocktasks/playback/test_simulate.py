@@ -22,8 +22,9 @@ from clocktasks.playback.scenario import (
     SetEvent,
     parse_scenarios,
 )
+from project.local.children import BASE_DIR
 
-SCENARIOS = Path(__file__).parent.parent / "scenarios"
+SCENARIOS = BASE_DIR / "tests" / "scenarios"
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from checkins.ingest.room import Place, Room
 from checkins.limits import limits
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
 from monitors.models import IngestKey, Monitor
-from tests.checkins.web import Batcher, IngestClient, Submitted, run_edge, scope_of, send
+from tests.checkins.ingest.web import Batcher, IngestClient, Submitted, run_edge, scope_of, send
 from tests.factories import IngestKeyFactory, MonitorFactory
 
 pytestmark = pytest.mark.django_db
