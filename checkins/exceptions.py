@@ -56,3 +56,15 @@ class JsonError(IngestError):
 
 class EnvelopeError(IngestError):
     """The body does not follow the envelope grammar."""
+
+
+class SpoolError(CheckInsError):
+    """The spool cannot do what it was asked to do."""
+
+
+class SpoolFullError(SpoolError):
+    """The spool has reached its size bound, or the disk is full or broken; nothing of the call is stored."""
+
+
+class SpoolUnusableError(SpoolError):
+    """No spool can be opened in the directory."""

@@ -40,6 +40,7 @@ from checkins.ingest.orphans import adopt_orphans
 from checkins.ingest.reading import BUSY, LIGHT_BYTES_MAX, Reading
 from checkins.ingest.reception import ReceptionClock
 from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from checkins.ingest.spooling import Spooling, log_why
 from checkins.ingest.threads import Threads, forget_result
 from checkins.processing.batch import read
@@ -143,7 +144,7 @@ class Batcher:
         Raises SpoolError if there is no spool to be had.
         """
         self._spool = await self._threads.on_disk(
-            lambda: Spool.open(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
+            lambda: open_spool(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
         )
         self._node = Node(self._spool, spool_lock=self._threads.spool_lock, hints=self._hints)
         bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))

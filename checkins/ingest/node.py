@@ -27,9 +27,9 @@ from typing import Protocol
 from django.db import transaction
 
 from checkins import nodes
-from checkins.exceptions import CheckInsError
+from checkins.exceptions import CheckInsError, SpoolError
 from checkins.ingest.reading import Reading
-from checkins.ingest.spool import ALONE_AFTER_FAILURES, SpoolEntry, SpoolError
+from checkins.ingest.spool_entries import ALONE_AFTER_FAILURES, SpoolEntry
 from checkins.processing.apply import was_overtaken
 from checkins.processing.batch import keep_unread, prepare, share_out, take
 from checkins.processing.resolving import Hints

@@ -11,6 +11,7 @@ from uuid import UUID
 from checkins import nodes
 from checkins.ingest.node import Node
 from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_orphan
 from checkins.ingest.threads import Threads
 from checkins.processing.resolving import Hints
 from lib.pg_errors import is_not_now
@@ -68,4 +69,4 @@ async def _drain(
 
 
 def _open(directory: Path, bytes_max: int, live: Collection[UUID]) -> Spool | None:
-    return Spool.open_orphan(directory, bytes_max=bytes_max, waited_for=live)
+    return open_orphan(directory, bytes_max=bytes_max, waited_for=live)

@@ -1,10 +1,7 @@
 """The place for check-ins while PostgreSQL cannot take them: a local SQLite file that survives `kill -9` (shell).
 
-One file for each ingest process, which holds it by a lock that the kernel takes back when the process dies; the next
-process then adopts the file, and with it the node that its name stands for.
-
-    <node id>.spool   SQLite in WAL mode with synchronous=FULL: `append` returns when the disk has it (P1)
-    <node id>.lock    locked by flock(2) for as long as somebody uses the file; never deleted, or two could lock "it"
+The file is in SQLite's WAL mode with synchronous=FULL: `append` returns when the disk has it (P1). One process holds it
+(`checkins.ingest.spool_directory`).
 
 The spool knows requests, not what they mean: they are kept as they came and decoded when they are applied. Entries are
 numbered for ever (`seq`), also across restarts, so that PostgreSQL can remember the newest one that it has.
@@ -16,22 +13,20 @@ All calls come from one thread at a time. The attributes `count`, `bytes`, `olde
 `lost` are kept in memory and may be read from any thread.
 """
 
-import fcntl
 import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from checkins.exceptions import CheckInsError
+from checkins.exceptions import SpoolFullError
 from checkins.ingest.salvage import (
     LOST,
     SALVAGING,
@@ -49,6 +44,7 @@ from checkins.ingest.salvage import (
     sync_directory,
     tries_in,
 )
+from checkins.ingest.spool_entries import EPOCH, FORMAT, MICROSECOND, SpoolEntry, decode, encode, microseconds
 from checkins.protocols.request import IngestRequest
 from lib.wallclock import utcnow
 
@@ -57,68 +53,14 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-FORMAT = 1
-"""How a request is written: a msgpack map of its fields. A number of its own for each entry, since a file outlives the
-version of Watchclock that wrote it."""
 READ_BYTES_MAX = 16 << 20
 """Requests read at once, in bytes: one body may be as large as this, and a thousand of them would not fit in memory."""
 SHRINK_BYTES_MIN = 1 << 20
 """An empty spool gives its disk space back if it has at least this much."""
-ALONE_AFTER_DEATHS = 2
-"""An entry with which the process ended so often is taken alone the next time."""
-GIVEN_UP_AFTER_DEATHS = 3
-"""An entry with which the process ended so often is not tried again, but kept as failed (D14, D36)."""
-ALONE_AFTER_FAILURES = 3
-"""The same for an entry whose batch broke off in a way that the batch may have brought about."""
-GIVEN_UP_AFTER_FAILURES = 20
-"""More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 TRIED = """
     INSERT INTO tried (seq, deaths, failures) SELECT seq, ?3, ?4 FROM entry WHERE seq BETWEEN ?1 AND ?2
         ON CONFLICT (seq) DO UPDATE SET deaths = deaths + excluded.deaths, failures = failures + excluded.failures
 """
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(IngestRequest)
-
-
-class SpoolError(CheckInsError):
-    """The spool cannot do what it was asked to do."""
-
-
-class SpoolFullError(SpoolError):
-    """The spool has reached its size bound, or the disk is full or broken; nothing of the call is stored."""
-
-
-class SpoolUnusableError(SpoolError):
-    """No spool can be opened in the directory."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolEntry:
-    """A request that waits. `batch` is the number of the batch in which it may be committed already, if any."""
-
-    seq: int
-    batch: int | None
-    request: IngestRequest
-    deaths: int = 0
-    failures: int = 0
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether it is to be taken alone (D36)."""
-        return self.deaths >= ALONE_AFTER_DEATHS or self.failures >= ALONE_AFTER_FAILURES
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether it is not to be tried any more."""
-        return self.deaths >= GIVEN_UP_AFTER_DEATHS or self.failures >= GIVEN_UP_AFTER_FAILURES
-
-    @property
-    def tries(self) -> int:
-        """How often it was tried in vain."""
-        return self.deaths + self.failures
 
 
 def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatenate["Spool", P], T]:
@@ -138,7 +80,7 @@ def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatena
 
 
 class Spool:
-    """An open spool file, locked for this process. Made by `open` and `open_orphan`."""
+    """An open spool file, locked for this process. Made by `spool_directory.open_spool` and `open_orphan`."""
 
     count: int
     """Entries that wait."""
@@ -172,42 +114,6 @@ class Spool:
             self._connection.close()  # Or what is left of it would lock the file for who reads what can be read.
             raise
 
-    @classmethod
-    def open(cls, directory: Path, *, bytes_max: int) -> "Spool":
-        """Adopt the first spool of the directory that nobody uses, or start a new one under a new node id.
-
-        Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
-        Raises SpoolUnusableError.
-        """
-        try:
-            if not directory.exists():
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-                sync_directory(directory.parent)
-            for spool in _unlocked(directory, bytes_max=bytes_max):
-                return spool
-            while True:
-                node_id = uuid.uuid4()
-                lock = _try_lock(_lock_path(directory, node_id), create=True)
-                if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
-                    return _open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True)
-        except (OSError, sqlite3.Error) as error:
-            raise SpoolUnusableError(f"no spool can be kept in {directory} (SPOOL_DIRECTORY): {error}") from error
-
-    @classmethod
-    def open_orphan(cls, directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> "Spool | None":
-        """Return a spool of a process that died, if it holds entries that wait; None if there is none.
-
-        Also an empty one that has lost something, or if its node is among those that the clock waits for: somebody has
-        to take leave for it.
-        For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
-        any other, before its entries are applied.
-        """
-        for spool in _unlocked(directory, bytes_max=bytes_max):
-            if spool.count or spool.lost or spool.node_id in waited_for:
-                return spool
-            spool.close()
-        return None
-
     @_repairing
     def append(self, entries: Sequence[tuple[IngestRequest, int | None]]) -> None:
         """Store requests behind all others, all or nothing; they are on the disk when this returns.
@@ -217,7 +123,7 @@ class Spool:
         """
         if not entries:
             return
-        rows = [(batch, _microseconds(request.received_at), FORMAT, _encode(request)) for request, batch in entries]
+        rows = [(batch, microseconds(request.received_at), FORMAT, encode(request)) for request, batch in entries]
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO entry (batch, received_us, format, request) VALUES (?, ?, ?, ?)", rows
@@ -244,7 +150,7 @@ class Spool:
             )
             for seq, batch, format_number, request, deaths, failures in rows:
                 try:
-                    entry = SpoolEntry(seq, batch, _decode(format_number, request), deaths or 0, failures or 0)
+                    entry = SpoolEntry(seq, batch, decode(format_number, request), deaths or 0, failures or 0)
                 except (msgspec.DecodeError, ValueError) as error:
                     damaged.append((seq, str(error)))
                     continue
@@ -285,7 +191,7 @@ class Spool:
         kept = set_file_aside(self.path, error)
         try:
             self._connection = _connect(self.path, bytes_max=self._bytes_max)
-            self.take_over(kept, oldest_us=_microseconds(self.oldest_received_at or utcnow()))
+            self.take_over(kept, oldest_us=microseconds(self.oldest_received_at or utcnow()))
         except BaseException:
             self._connection.close()
             put_back(self.path, kept)
@@ -299,7 +205,7 @@ class Spool:
         `oldest_us` is the oldest reception time that can have been in it. Raises SpoolFullError.
         """
         read = lost = 0
-        losses = Losses(oldest_us, _microseconds(utcnow()))
+        losses = Losses(oldest_us, microseconds(utcnow()))
         with open_damaged(kept) as damaged, self._transaction():
             self._number_from(last_number(damaged))
             tries, begun = tries_in(damaged), begun_in(damaged)
@@ -344,7 +250,7 @@ class Spool:
         """Go on in a new file, of which nobody knows what was in the one before, with numbers that none there had."""
         with self._transaction():
             self._number_from(None)
-            self._note_lost([(0, _microseconds(utcnow()))])
+            self._note_lost([(0, microseconds(utcnow()))])
         self._load_losses()
 
     @_repairing
@@ -353,7 +259,7 @@ class Spool:
         with self._transaction():
             self._connection.executemany(
                 "DELETE FROM lost WHERE since_us = ? AND until_us = ?",
-                [(_microseconds(since), _microseconds(until)) for since, until in lost],
+                [(microseconds(since), microseconds(until)) for since, until in lost],
             )
         self._load_losses()
         self._refresh()
@@ -371,7 +277,7 @@ class Spool:
         PostgreSQL knows the newest number that it has, and takes what comes under an older one for stored. Numbers
         count single entries, so no node has ever had as many as there are microseconds since 1970.
         """
-        number = _microseconds(utcnow()) if last is None else last
+        number = microseconds(utcnow()) if last is None else last
         self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
         self._connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('entry', ?)", (number,))
 
@@ -444,7 +350,7 @@ class Spool:
             )
             if is_lost:
                 now = utcnow()
-                losses = Losses(_microseconds(self.oldest_received_at or now), _microseconds(now))
+                losses = Losses(microseconds(self.oldest_received_at or now), microseconds(now))
                 for seq, _ in damaged:
                     query = "SELECT received_us FROM entry WHERE seq = ?"
                     losses.lose(self._connection.execute(query, (seq,)).fetchone()[0])
@@ -496,98 +402,6 @@ class Spool:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
-
-
-def _microseconds(at: datetime) -> int:
-    return (at - EPOCH) // MICROSECOND
-
-
-def _encode(request: IngestRequest) -> bytes:
-    try:
-        return _encoder.encode(request)
-    except UnicodeEncodeError:  # A lone surrogate. The edge makes none, but one request may not cost the others.
-        return _encoder.encode(
-            msgspec.structs.replace(
-                request,
-                method=_valid(request.method),
-                path=_valid(request.path),
-                query=_valid(request.query),
-                headers={_valid(name): _valid(value) for name, value in request.headers.items()},
-            )
-        )
-
-
-def _valid(text: str) -> str:
-    return text.encode(errors="replace").decode()
-
-
-def _decode(format_number: int, request: bytes) -> IngestRequest:
-    if format_number != FORMAT:
-        raise msgspec.DecodeError(f"format {format_number} is not known, only {FORMAT}")
-    return _decoder.decode(request)
-
-
-def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
-    """Lock and open the spools of the directory that nobody uses, one after the other; the caller closes them."""
-    for path in sorted(directory.glob("*.lock")):
-        try:
-            node_id = uuid.UUID(path.stem)
-        except ValueError:
-            continue
-        try:
-            lock = _try_lock(path, create=False)
-            spool = None if lock is None else _open_locked(directory, node_id, lock, bytes_max=bytes_max)
-        except (OSError, sqlite3.Error, SpoolError) as error:
-            logger.error("the spool of %s cannot be opened, and what it may hold is not stored: %s", path, error)
-            continue
-        if spool is not None:
-            yield spool
-
-
-def _lock_path(directory: Path, node_id: uuid.UUID) -> Path:
-    return directory / f"{node_id}.lock"
-
-
-def _try_lock(path: Path, *, create: bool) -> int | None:
-    """Return a descriptor that holds the lock, or None if another one holds it, of this process or any other."""
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int, is_new: bool = False) -> Spool:
-    path = directory / f"{node_id}.spool"
-    try:
-        for mark in directory.glob(f"{node_id}.*{SALVAGING}"):
-            put_back(path, mark.with_name(mark.name.removesuffix(SALVAGING)))
-        is_gone = not is_new and not (path.exists() and path.stat().st_size)
-        try:
-            spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
-            if is_gone:  # Its node may have stored more than this file knows, or less than the one before had.
-                spool.begin_afresh()
-            return spool
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            kept = set_file_aside(path, error)
-            try:
-                spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
-                try:
-                    spool.take_over(kept)
-                except BaseException:
-                    spool._connection.close()
-                    raise
-            except BaseException:
-                put_back(path, kept)
-                raise
-            return spool
-    except BaseException:
-        os.close(lock)
-        raise
 
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from checkins import metrics
+from checkins.exceptions import SpoolFullError
 from checkins.ingest.lanes import Waiting
 from checkins.ingest.node import Parts
 from checkins.ingest.reading import NO_ROOM, answer_some
-from checkins.ingest.spool import Spool, SpoolFullError
+from checkins.ingest.spool import Spool
 from checkins.ingest.threads import Threads
 from checkins.nodes import NodeError
 from checkins.protocols.request import Sender

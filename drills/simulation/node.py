@@ -14,7 +14,7 @@ from django.db import connection
 from checkins import nodes
 from checkins.ingest.node import Node, Parts
 from checkins.ingest.reading import Reading
-from checkins.ingest.spool import SpoolEntry
+from checkins.ingest.spool_entries import SpoolEntry
 from checkins.processing.resolving import Hints
 from checkins.protocols.request import IngestRequest
 from drills.simulation.interleaving import Actor

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from checkins.exceptions import IngestError
 from checkins.ingest.reading import Reading
-from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from checkins.limits import limits
 from checkins.messages import Message
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn
@@ -192,7 +192,7 @@ def test_batches_are_applied_whole_whatever_is_in_them():
 
 
 def test_the_spool_gives_back_what_the_edge_made(tmp_path):
-    spool = Spool.open(tmp_path, bytes_max=1 << 30)
+    spool = open_spool(tmp_path, bytes_max=1 << 30)
 
     @given(st.lists(anything, min_size=1, max_size=4))
     def prove(requests: list[Sent]) -> None:

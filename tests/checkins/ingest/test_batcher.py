@@ -36,6 +36,7 @@ from checkins.ingest.batcher import Batcher
 from checkins.ingest.options import Options
 from checkins.ingest.reading import LIGHT_OBJECTS_MAX
 from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
 from checkins.processing import apply as services
 from checkins.processing import batch as intake
@@ -1115,14 +1116,14 @@ def test_a_live_process_stores_what_another_one_left_in_its_spool(
     process, make_process, monitor, clock, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(orphans, "ORPHANS_SECONDS", 0.05)
-    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    left = open_spool(tmp_path / "spool", bytes_max=64 << 20)
     left.append([(make_request(ping(monitor), at=clock()), None) for _ in range(3)])
     left.close()
     successor = make_process().start()  # It adopts that spool; the first process keeps its own.
     successor.becomes_direct()
     assert len(stored_at()) == 3
 
-    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    left = open_spool(tmp_path / "spool", bytes_max=64 << 20)
     at = [clock() for _ in range(1200)]
     left.append([(make_request(ping(monitor), at=one), None) for one in at])
     left.close()
@@ -1135,7 +1136,7 @@ def test_a_live_process_stores_what_another_one_left_in_its_spool(
 def test_p2_the_clock_does_not_wait_for_a_process_that_died_with_an_empty_spool(
     process, make_process, tmp_path, clock, monkeypatch
 ):
-    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    left = open_spool(tmp_path / "spool", bytes_max=64 << 20)
     nodes.register_node(left.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
     monkeypatch.setattr(orphans, "ORPHANS_SECONDS", 0.05)
     other = make_process().start()
@@ -1202,7 +1203,7 @@ def test_d43_what_falls_due_in_lost_minutes_is_unknown(make_process, clock, tmp_
         MonitorEnvironmentFactory(monitor=shards.make_monitor_in(shards.SHARD, crontab="* * * * *")) for _ in range(2)
     )
     advance_ledger(NOW, now=NOW)
-    left = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    left = open_spool(tmp_path / "spool", bytes_max=64 << 20)
     nodes.register_node(left.node_id, watermark=NOW, now=NOW, host="web-1", pid=1)
     sent = [
         make_request(ping(ran.monitor), at=shards.after(minute + 0.5), body=b"<%d>" % minute * 1000)
@@ -1276,6 +1277,7 @@ from checkins import nodes
 from checkins.ingest import batcher as batching
 from checkins.ingest import node
 from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from lib.wallclock import utcnow
 
 owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
@@ -1328,7 +1330,7 @@ def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(
 ):
     """The spool holds an uncertain batch, committed or not, and then entries for two drains and more."""
     assert stored_at() == [], "a run that was killed left rows in the database: once with --create-db"
-    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    spool = open_spool(tmp_path / "spool", bytes_max=64 << 20)
     nodes.register_node(spool.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
     uncertain = [make_request(ping(monitor), at=clock()) for _ in range(3)]
     certain = [make_request(ping(monitor), at=clock()) for _ in range(12)]

@@ -13,7 +13,9 @@ from django.db import OperationalError, connection
 
 from checkins.ingest import node as node_module
 from checkins.ingest.node import Node
-from checkins.ingest.spool import ALONE_AFTER_FAILURES, GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES, Spool
+from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
+from checkins.ingest.spool_entries import ALONE_AFTER_FAILURES, GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.nodes import register_node
 from checkins.processing import batch
@@ -35,7 +37,7 @@ def monitor(db) -> Monitor:
 
 
 def a_spool(directory: Path, monitor: Monitor, count: int) -> Spool:
-    spool = Spool.open(directory, bytes_max=BYTES_MAX)
+    spool = open_spool(directory, bytes_max=BYTES_MAX)
     spool.append([(make_request(ping(monitor, run=number), at=NOW), None) for number in range(1, count + 1)])
     return spool
 
@@ -61,13 +63,13 @@ def test_d36_an_error_of_a_connection_that_is_gone_is_not_the_messages():
 
 def test_d36_what_was_begun_when_a_process_ended_is_remembered_by_the_next_one(tmp_path, monitor):
     for deaths in range(GIVEN_UP_AFTER_DEATHS):
-        spool = a_spool(tmp_path, monitor, 3) if deaths == 0 else Spool.open(tmp_path, bytes_max=BYTES_MAX)
+        spool = a_spool(tmp_path, monitor, 3) if deaths == 0 else open_spool(tmp_path, bytes_max=BYTES_MAX)
         entries = spool.first(500)
         assert [entry.deaths for entry in entries] == [deaths] * len(entries)
         assert len(entries) == (3 if deaths < 2 else 1), "with two deaths it is taken alone"
         spool.begin(entries)
         spool.close()  # as a process that is gone: nothing says how it ended
-    spool = Spool.open(tmp_path, bytes_max=BYTES_MAX)
+    spool = open_spool(tmp_path, bytes_max=BYTES_MAX)
     [first] = spool.first(500)
     assert first.is_given_up
     spool.forget(first.seq)
@@ -84,7 +86,7 @@ def test_d36_a_try_that_ends_in_any_way_is_no_death(tmp_path, monitor):
     spool.begin(entries)
     spool.forget(entries[0].seq)
     spool.close()
-    spool = Spool.open(tmp_path, bytes_max=BYTES_MAX)
+    spool = open_spool(tmp_path, bytes_max=BYTES_MAX)
     assert [(entry.deaths, entry.failures) for entry in spool.first(500)] == [(0, 1)] * 2
     spool.close()
 

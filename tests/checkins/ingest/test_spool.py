@@ -20,10 +20,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from checkins.ingest import salvage
+from checkins.exceptions import SpoolFullError, SpoolUnusableError
+from checkins.ingest import salvage, spool_directory
 from checkins.ingest import spool as spool_module
 from checkins.ingest.salvage import find_damage
-from checkins.ingest.spool import Spool, SpoolEntry, SpoolFullError, SpoolUnusableError
+from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_orphan
+from checkins.ingest.spool_entries import SpoolEntry
 from checkins.protocols.request import IngestRequest
 from project.local.children import BASE_DIR
 
@@ -54,7 +57,7 @@ def open_spool(tmp_path):
     opened = []
 
     def open_one(bytes_max=64 * MEBIBYTE):
-        opened.append(Spool.open(tmp_path / "spool", bytes_max=bytes_max))
+        opened.append(spool_directory.open_spool(tmp_path / "spool", bytes_max=bytes_max))
         return opened[-1]
 
     yield open_one
@@ -236,11 +239,13 @@ LIMITED_DISK = """
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from checkins.ingest.spool import Spool, SpoolFullError
+from checkins.exceptions import SpoolFullError
+from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from tests.checkins.ingest.test_spool import make_request, numbers
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # A write beyond the limit then fails, as on a full disk.
-spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
+spool = open_spool(Path({directory!r}), bytes_max=1 << 30)
 spool.append([(make_request(1), None)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 for n in range(2, 1000):
@@ -342,7 +347,7 @@ def test_a_file_that_is_no_spool_is_set_aside_and_replaced(open_spool, caplog):
 def test_a_place_where_nothing_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     with pytest.raises(SpoolUnusableError, match="no spool can be kept in"):
-        Spool.open(tmp_path / "file" / "spool", bytes_max=MEBIBYTE)
+        spool_directory.open_spool(tmp_path / "file" / "spool", bytes_max=MEBIBYTE)
 
 
 def test_a_spool_that_cannot_be_opened_does_not_keep_a_process_from_starting(open_spool, caplog):
@@ -369,7 +374,7 @@ def test_two_never_share_a_file_and_who_comes_after_one_adopts_it(open_spool):
 
 def test_an_orphan_is_a_spool_with_entries_that_nobody_uses(open_spool, tmp_path):
     def orphan():
-        return Spool.open_orphan(tmp_path / "spool", bytes_max=MEBIBYTE)
+        return open_orphan(tmp_path / "spool", bytes_max=MEBIBYTE)
 
     mine, dead, empty = open_spool(), open_spool(), open_spool()
     mine.append([(make_request(1), None)])
@@ -392,8 +397,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from checkins.ingest.spool import Spool
+from checkins.ingest.spool_directory import open_spool
 from tests.checkins.ingest.test_spool import make_request
-spool = Spool.open(Path({directory!r}), bytes_max=1 << 30)
+spool = open_spool(Path({directory!r}), bytes_max=1 << 30)
 print("node", spool.node_id, flush=True)
 number = int(sys.argv[1])
 while True:
@@ -502,7 +508,7 @@ def test_it_is_what_sqlite_itself_calls_sound(open_spool):
 
 
 def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path, caplog):
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     body = b"x" * 3000
     sent = [make_request(n, body=body) for n in range(400)]
     spool.append([(request, None) for request in sent])
@@ -517,7 +523,7 @@ def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path,
         for at in leaves[50:250:10]:
             file.seek(at)
             file.write(os.urandom(4096))
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     with caplog.at_level(logging.ERROR):
         entries = drained(spool)
     assert 360 <= len(entries) < 400
@@ -531,13 +537,13 @@ def test_d43_a_damaged_spool_gives_up_what_is_damaged_and_nothing_else(tmp_path,
 
 
 def test_d43_without_its_first_page_a_spool_still_gives_up_what_it_has(tmp_path, caplog):
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     sent = [make_request(n, body=b"x" * 3000) for n in range(100)]
     spool.append([(request, None) for request in sent])
     spool.forget(40)
     spool.close()
     overwrite(spool.path, 0)
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     assert [entry.seq for entry in spool.first(100)] == list(range(41, 101))
     assert drained(spool) == sent[40:]
     assert "60 entries of it could be read and are stored, 0 could not" in caplog.text
@@ -546,12 +552,12 @@ def test_d43_without_its_first_page_a_spool_still_gives_up_what_it_has(tmp_path,
 
 def test_d43_a_spool_that_is_damaged_where_a_try_had_begun_gives_up_nothing_else(tmp_path, caplog):
     """The note of the try is read while the file is opened, and so is the damage: no connection of that holds it."""
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(n, body=b"n%02d" % n * 1000, at=second(n)), None) for n in range(1, 61)])
     spool.begin(spool.first(60))
     spool.close()  # as a process that is gone
     overwrite(spool.path, page_of(spool.path.read_bytes(), 30))
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     assert "59 entries of it could be read and are stored, 1 could not" in caplog.text
     assert [entry.seq for entry in spool.first(99)] == [*range(1, 30), *range(31, 61)]
     assert spool.lost == ((second(30), second(30)),)
@@ -561,7 +567,7 @@ def test_d43_a_spool_that_is_damaged_where_a_try_had_begun_gives_up_nothing_else
 
 def test_d43_what_a_full_disk_keeps_from_being_salvaged_is_salvaged_when_there_is_room(tmp_path, monkeypatch):
     a_damaged_spool(tmp_path, "leaf 30")
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "_number_from", full_disk)
         for _ in range(2):
@@ -576,9 +582,9 @@ def test_d43_a_start_that_a_full_disk_keeps_from_salvaging_goes_on_with_another_
     a_damaged_spool(tmp_path, 0)
     with monkeypatch.context() as patch:
         patch.setattr(Spool, "_number_from", full_disk)
-        other = Spool.open(tmp_path, bytes_max=64 << 20)
-        assert (other.count, Spool.open_orphan(tmp_path, bytes_max=64 << 20)) == (0, None)
-    spool = Spool.open_orphan(tmp_path, bytes_max=64 << 20)
+        other = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
+        assert (other.count, open_orphan(tmp_path, bytes_max=64 << 20)) == (0, None)
+    spool = open_orphan(tmp_path, bytes_max=64 << 20)
     assert spool is not None
     assert [entry.seq for entry in spool.first(99)] == list(range(21, 61))
     spool.close()
@@ -612,7 +618,7 @@ def test_d43_whenever_a_process_is_killed_while_it_salvages_the_next_one_does_it
 
 
 def assert_nothing_else_is_lost(directory):
-    spool = Spool.open(directory, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(directory, bytes_max=64 << 20)
     assert [entry.seq for entry in spool.first(99)] == [*range(21, 30), *range(31, 62)], directory.name
     spool.close()
     assert not list(directory.glob("*-salvaging")) + list(directory.glob("*-head"))
@@ -623,7 +629,7 @@ def salvage_and_die_before(step, directory):
     child = os.fork()
     if not child:
         die_before(step)
-        Spool.open(directory, bytes_max=64 << 20)
+        spool_directory.open_spool(directory, bytes_max=64 << 20)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -632,7 +638,7 @@ def leave_a_damaged_spool_with_a_log(directory):
     """Its newest entry, number 61, is in the log only; the first page and that of entry 30 are damaged."""
     used = directory.with_name(f"{directory.name}-used")
     a_damaged_spool(used)
-    spool = Spool.open(used, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(used, bytes_max=64 << 20)
     spool.append([(make_request(61), None)])
     shutil.copytree(used, directory)
     spool.close()
@@ -674,17 +680,17 @@ def test_d43_a_page_that_the_disk_cannot_read_is_damage_and_a_full_disk_is_none(
 
 def test_d43_what_only_the_log_of_a_damaged_spool_has_is_not_lost(tmp_path):
     """As after a `kill -9`: the newest entries are in the write-ahead log, and the log belongs to the file."""
-    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path / "spool", bytes_max=64 << 20)
     spool.append([(make_request(n, body=b"x" * 3000), None) for n in range(20)])
     spool.close()
-    spool = Spool.open(tmp_path / "spool", bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path / "spool", bytes_max=64 << 20)
     spool.append([(make_request(20), None)])
     (tmp_path / "left").mkdir()
     for path in (tmp_path / "spool").iterdir():
         shutil.copy(path, tmp_path / "left")
     spool.close()
     overwrite(tmp_path / "left" / spool.path.name, 0)
-    left = Spool.open(tmp_path / "left", bytes_max=64 << 20)
+    left = spool_directory.open_spool(tmp_path / "left", bytes_max=64 << 20)
     assert len(drained(left)) == 21
     left.close()
 
@@ -694,7 +700,7 @@ def a_damaged_spool(directory, *pages):
 
     Those up to 20 are stored and forgotten. Page 0 is the first of the file, "leaf 30" that of entry 30.
     """
-    spool = Spool.open(directory, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(directory, bytes_max=64 << 20)
     spool.append([(make_request(n, body=b"n%02d" % n * 1000, at=second(n)), None) for n in range(1, 61)])
     spool.forget(20)
     spool.close()
@@ -737,13 +743,13 @@ def second(n):
 def test_d43_a_damaged_spool_says_in_which_time_something_was_lost(tmp_path, monkeypatch, pages, lost):
     monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
     a_damaged_spool(tmp_path, *pages)
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     drained(spool)
     begin, end = datetime(1970, 1, 1, tzinfo=UTC), second(100)
     expected = [(begin if a is None else second(a), end if b is None else second(b)) for a, b in lost]
     assert sorted(spool.lost) == expected
     spool.close()
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     assert sorted(spool.lost) == expected, "until somebody knows it"
     spool.forget_losses(spool.lost)
     assert (spool.lost, spool.oldest_received_at) == ((), None)
@@ -752,7 +758,7 @@ def test_d43_a_damaged_spool_says_in_which_time_something_was_lost(tmp_path, mon
 
 def test_d43_what_was_lost_holds_the_watermark_until_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(at=second(5)), None)])
     spool._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     overwrite(spool.path, 1)
@@ -766,18 +772,18 @@ def test_d43_what_was_lost_holds_the_watermark_until_it_is_told(tmp_path, monkey
 def test_d43_a_spool_that_is_gone_may_have_had_anything(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "utcnow", lambda: second(100))
     for make_go in (Path.unlink, lambda path: path.write_bytes(b"")):
-        spool = Spool.open(tmp_path, bytes_max=64 << 20)
+        spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
         spool.forget_losses(spool.lost)
         spool.close()
         make_go(spool.path)
-        again = Spool.open(tmp_path, bytes_max=64 << 20)
+        again = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
         assert again.lost == ((datetime(1970, 1, 1, tzinfo=UTC), second(100)),)
         again.close()
 
 
 def test_d43_a_sender_cannot_make_a_minute_count_as_lost(tmp_path):
     """What ends the process each time is set aside too, if it cannot even be kept (D36)."""
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(), None)])
     spool.set_aside([(1, "it ends the process")])
     assert spool.lost == ()
@@ -787,7 +793,7 @@ def test_d43_a_sender_cannot_make_a_minute_count_as_lost(tmp_path):
 @pytest.mark.parametrize("is_lost", ["all", "sequence", "file"])
 def test_d43_no_number_is_given_again_after_damage(tmp_path, is_lost):
     """PostgreSQL takes an entry for stored whose number is not above the newest that it knows: it would be lost."""
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(n), None) for n in range(60)])
     spool.forget(60)
     spool.close()
@@ -799,7 +805,7 @@ def test_d43_no_number_is_given_again_after_damage(tmp_path, is_lost):
             overwrite(spool.path, 2)
         case "file":
             spool.path.unlink()
-    again = Spool.open(tmp_path, bytes_max=64 << 20)
+    again = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     assert again.node_id == spool.node_id
     again.append([(make_request(60), None)])
     (entry,) = again.first(9)
@@ -808,7 +814,7 @@ def test_d43_no_number_is_given_again_after_damage(tmp_path, is_lost):
 
 
 def test_d43_a_spool_that_is_damaged_while_it_is_used_goes_on_with_its_numbers(tmp_path):
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(n), None) for n in range(60)])
     spool.forget(60)
     spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
@@ -818,19 +824,19 @@ def test_d43_a_spool_that_is_damaged_while_it_is_used_goes_on_with_its_numbers(t
 
 
 def test_d36_what_was_tried_in_vain_stays_so_when_the_spool_moves_into_a_new_file(tmp_path):
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.append([(make_request(n), None) for n in range(3)])
     for _ in range(2):
         spool.begin(spool.first(1))
         spool.close()  # as a process that is gone
-        spool = Spool.open(tmp_path, bytes_max=64 << 20)
+        spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
     assert [entry.deaths for entry in spool.first(9)] == [2]
     spool.begin(spool.first(9))
     spool.salvage(sqlite3.DatabaseError("database disk image is malformed"))
     assert [entry.deaths for entry in spool.first(9)] == [2], "this process lives"
     spool.close()
-    spool = Spool.open(tmp_path, bytes_max=64 << 20)
+    spool = spool_directory.open_spool(tmp_path, bytes_max=64 << 20)
     assert [entry.is_given_up for entry in spool.first(9)] == [True]
     spool.close()
 

@@ -1,0 +1,121 @@
+"""The spools of one directory: which are free, and who holds which (shell).
+
+Each file is held by a lock that the kernel takes back when the process dies; the next process then adopts the file, and
+with it the node that its name stands for.
+
+    <node id>.spool   the entries: see `checkins.ingest.spool`
+    <node id>.lock    locked by flock(2) for as long as somebody uses the file; never deleted, or two could lock "it"
+"""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import uuid
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from checkins.exceptions import SpoolError, SpoolUnusableError
+from checkins.ingest.salvage import SALVAGING, is_damage, put_back, set_file_aside, sync_directory
+from checkins.ingest.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+
+def open_spool(directory: Path, *, bytes_max: int) -> Spool:
+    """Adopt the first spool of the directory that nobody uses, or start a new one under a new node id.
+
+    Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
+    Raises SpoolUnusableError.
+    """
+    try:
+        if not directory.exists():
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            sync_directory(directory.parent)
+        for spool in _unlocked(directory, bytes_max=bytes_max):
+            return spool
+        while True:
+            node_id = uuid.uuid4()
+            lock = _try_lock(_lock_path(directory, node_id), create=True)
+            if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
+                return _open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True)
+    except (OSError, sqlite3.Error) as error:
+        raise SpoolUnusableError(f"no spool can be kept in {directory} (SPOOL_DIRECTORY): {error}") from error
+
+
+def open_orphan(directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> Spool | None:
+    """Return a spool of a process that died, if it holds entries that wait; None if there is none.
+
+    Also an empty one that has lost something, or if its node is among those that the clock waits for: somebody has
+    to take leave for it.
+    For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
+    any other, before its entries are applied.
+    """
+    for spool in _unlocked(directory, bytes_max=bytes_max):
+        if spool.count or spool.lost or spool.node_id in waited_for:
+            return spool
+        spool.close()
+    return None
+
+
+def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
+    """Lock and open the spools of the directory that nobody uses, one after the other; the caller closes them."""
+    for path in sorted(directory.glob("*.lock")):
+        try:
+            node_id = uuid.UUID(path.stem)
+        except ValueError:
+            continue
+        try:
+            lock = _try_lock(path, create=False)
+            spool = None if lock is None else _open_locked(directory, node_id, lock, bytes_max=bytes_max)
+        except (OSError, sqlite3.Error, SpoolError) as error:
+            logger.error("the spool of %s cannot be opened, and what it may hold is not stored: %s", path, error)
+            continue
+        if spool is not None:
+            yield spool
+
+
+def _lock_path(directory: Path, node_id: uuid.UUID) -> Path:
+    return directory / f"{node_id}.lock"
+
+
+def _try_lock(path: Path, *, create: bool) -> int | None:
+    """Return a descriptor that holds the lock, or None if another one holds it, of this process or any other."""
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _open_locked(directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int, is_new: bool = False) -> Spool:
+    path = directory / f"{node_id}.spool"
+    try:
+        for mark in directory.glob(f"{node_id}.*{SALVAGING}"):
+            put_back(path, mark.with_name(mark.name.removesuffix(SALVAGING)))
+        is_gone = not is_new and not (path.exists() and path.stat().st_size)
+        try:
+            spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
+            if is_gone:  # Its node may have stored more than this file knows, or less than the one before had.
+                spool.begin_afresh()
+            return spool
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            kept = set_file_aside(path, error)
+            try:
+                spool = Spool(directory, node_id, lock, bytes_max=bytes_max)
+                try:
+                    spool.take_over(kept)
+                except BaseException:
+                    spool._connection.close()
+                    raise
+            except BaseException:
+                put_back(path, kept)
+                raise
+            return spool
+    except BaseException:
+        os.close(lock)
+        raise
