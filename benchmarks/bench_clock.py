@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import floor
 from project.local import engines
 
 if TYPE_CHECKING:
@@ -189,7 +190,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a tick took. `database_cpu_seconds` is of all processes of an embedded PostgreSQL, else None."""
+    """What a tick took. `database_cpu_seconds` is of all processes of an embedded PostgreSQL, else None.
+
+    `floor_per_s` is how many were due a second if their rows are only written (`benchmarks.floor`); 0 if not measured.
+    """
 
     stage: Stage
     step: Step
@@ -198,6 +202,7 @@ class Measured:
     loads: list[Load]
     database_cpu_seconds: float | None
     wal_mb: float
+    floor_per_s: float
 
     @property
     def worker_cpu_seconds(self) -> float:
@@ -437,7 +442,8 @@ def run_stage(server: Server, stage: Stage, *, workers: int) -> list[Measured]:
                     database_cpu = None if cpu_seconds is None or cpu_after is None else cpu_after - cpu_seconds
                     wal_mb = (wal_bytes() - wal) / 2**20
                     verify(step, tick, so_far=sum(one.due for one in stage.steps[: number + 1]))
-                    measured.append(Measured(stage, step, quiet_tick_ms, seconds, loads, database_cpu, wal_mb))
+                    bare = floor.bare_tick(database_url, tick, sessions=workers) if step is stage.steps[-1] else 0.0
+                    measured.append(Measured(stage, step, quiet_tick_ms, seconds, loads, database_cpu, wal_mb, bare))
             return measured
         finally:
             connection.close()
@@ -546,6 +552,8 @@ def main() -> None:
         "workers": workers,
         "seconds": round(main_tick.seconds, 2),
         "due_per_s": round(due / main_tick.seconds),
+        "floor_due_per_s": round(main_tick.floor_per_s),
+        "floor_share": round(due / main_tick.seconds / main_tick.floor_per_s, 2),
         "worker_cpu_s": round(main_tick.worker_cpu_seconds, 1),
         "database_cpu_s": main_tick.database_cpu_seconds and round(main_tick.database_cpu_seconds, 1),
         "statements": sum(load.statements.total() for load in main_tick.loads),

@@ -8,10 +8,13 @@ check-in has to be a row. One JSON line for each protocol; `--burst` sends that 
     acknowledged, stored, spooled                  stored must equal acknowledged; spooled went through the spool
     server_cpu_s, database_cpu_s                   CPU time of the web process and of PostgreSQL, at full speed
     peak_mb                                        most memory of one process of the web
+    floor_answers_per_s, floor_database_per_s      empty answers; bare transactions: benchmarks.floor
+    floor_share                                    checkins_per_s as a share of the lower one of these
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -36,12 +39,14 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks import floor
 from project.local import engines
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOLS = ("ping", "sentry_envelope", "sentry_http", "cronitor", "uptime_kuma", "rest")
 DATABASE = "watchclock_bench_ingest"
 SETTLE_SECONDS_MAX = 60.0
+START_SECONDS_MAX = 60.0
 
 console = Console(stderr=True)
 
@@ -96,8 +101,11 @@ def main() -> None:
             if options.burst:
                 print(json.dumps(measure_burst(target, options.burst)))
                 return
-            for protocol in options.protocols.split(","):
-                print(json.dumps(measure(target, protocol, options)), flush=True)
+            measured = [measure(target, protocol, options) for protocol in options.protocols.split(",")]
+        floors = measure_floors(target, options)
+        for figures in measured:
+            share = figures["checkins_per_s"] / min(floors.values())
+            print(json.dumps({**figures, **floors, "floor_share": round(share, 2)}))
 
 
 @contextlib.contextmanager
@@ -148,10 +156,18 @@ def stop(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
 
 
 def wait_for_answer(port: int) -> None:
-    """Wait until the web answers; the listening socket is there before it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-        connection.sendall(b"GET /ping/none HTTP/1.0\r\n\r\n")
-        connection.recv(100)
+    """Wait until the server answers."""
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as connection:
+                connection.sendall(b"GET /ping/none HTTP/1.0\r\n\r\n")
+                connection.recv(100)
+                return
+        except ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def seed(target: Installation, count: int) -> None:
@@ -239,6 +255,20 @@ def measure(target: Installation, protocol: str, options: argparse.Namespace) ->
         "peak_mb": round(target.peak_bytes / 1e6),
         "connections": options.connections,
         "web_processes": options.processes,
+    }
+
+
+def measure_floors(target: Installation, options: argparse.Namespace) -> dict[str, int]:
+    """Measure what this machine can do at best with the same load: see `benchmarks.floor`."""
+    console.print(f"the floor: an empty answer, then bare transactions, {options.seconds} s each")
+    port = engines.free_port()
+    with floor.empty_answers(options.processes, port):
+        wait_for_answer(port)
+        answers = run_wrk(dataclasses.replace(target, port=port), "ping", options.seconds, options.connections, rate=0)
+    stored = floor.bare_ingest(target.database_url, sessions=options.processes, seconds=options.seconds)
+    return {
+        "floor_answers_per_s": round(answers["acknowledged"] / options.seconds),
+        "floor_database_per_s": round(stored),
     }
 
 
