@@ -1,8 +1,8 @@
 """Which minutes the clock applies, and in which order the work of a shard is done (pure).
 
-A tick is a whole minute in UTC. What is due at tick T is due at or before T (D20). Within a shard everything happens in
-one order, whatever order messages arrive in: tick by tick, and at one tick misses before timeouts. At a tick that says
-nothing about jobs, because nobody listened or far too little was heard, all that is due becomes unknown instead.
+A tick is a whole minute in UTC. Work of tick T is due at or before T (D20). Within a shard work is done in one order,
+whatever order messages arrive in: tick by tick, and at one tick misses before timeouts. At a tick at which nothing
+could be received, or far too little was, all that is due becomes unknown instead.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from monitors.expectation import first_tick_at_or_after
 
 MINUTE = timedelta(minutes=1)
 WAIT_UNRECORDED_MAX = timedelta(seconds=5)
-"""A node at rest says every second or so how far it is; what takes longer has a cause that people may want to know."""
+"""An idle node reports its position about every second; a longer wait has a cause that people may want to know."""
 
 
 class TaskKind(StrEnum):
     """Kinds of clock tasks, in the order in which they are applied at one tick.
 
-    At a tick whose minute was deaf, or whose volume of check-ins was an incident, what is due becomes unknown instead
-    of missed or timed out (D2, D4): one kind does the work of the other two.
+    At a tick whose minute was deaf, or whose volume of check-ins was an incident, due work becomes unknown instead of
+    missed or timed out (D2, D4): one kind does the work of the other two.
     """
 
     MISSED = "missed"
@@ -34,7 +34,7 @@ DEADLINES = (TaskKind.MISSED, TaskKind.TIMEOUT)
 
 @dataclass(frozen=True, slots=True)
 class ClockTask:
-    """One wake-up: "look at this kind of work in this shard, up to this tick". It may be lost, late or repeated."""
+    """One wake-up: "do this kind of work in this shard, up to this tick". It may be lost, late or repeated."""
 
     kind: TaskKind
     shard: int
@@ -81,15 +81,14 @@ def tick_window(now: datetime, *, grace: timedelta, settled_until: datetime) -> 
 
 
 def waits_visibly(window: TickWindow) -> bool:
-    """Tell whether the wait for a held minute is longer than nodes at rest make the clock wait, and worth a record."""
+    """Return whether the wait for a held minute is longer than idle nodes cause, and worth a record."""
     return window.held is not None and window.late >= WAIT_UNRECORDED_MAX
 
 
 def next_due_tick(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime | None:
     """Return the next tick up to `until` at which a deadline of this kind (missed or timeout) is due, or None.
 
-    Something that became due before the position was passed (a message that was processed late) is done at the
-    first tick after it.
+    Work that became due before the position (its message was processed late) is done at the first tick after it.
     """
     first_due = state.first_due[kind]
     if first_due is None:
@@ -108,7 +107,7 @@ def next_task(state: ShardState, *, until: datetime) -> tuple[datetime, TaskKind
 
 
 def last_in_turn(state: ShardState, kind: TaskKind, *, until: datetime) -> datetime:
-    """Return the last tick up to `until` before which no other kind with deadlines has to take its turn."""
+    """Return the last tick up to `until` before which no other kind with deadlines has work."""
     for other in DEADLINES:
         tick = None if other is kind else next_due_tick(state, other, until=until)
         if tick is not None:

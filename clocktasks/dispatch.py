@@ -1,8 +1,8 @@
-"""Beat's part: which minutes may be applied, the ledger of them, and which shards have something to do (shell).
+"""Beat's part: which minutes may be applied, the ledger of them, and which shards have work (shell).
 
-`look_around` says which minutes may be applied: those whose check-ins are stored (P2). `advance_ledger` writes these
-minutes and says which shards have something to do. What the ledger holds is in rows, so any number of beats may do this
-at once, late, or again (P3).
+`poll_nodes` returns which minutes may be applied: those whose check-ins are stored (P2). `advance_ledger` writes these
+minutes and returns which shards have work. The ledger is in rows, so any number of beats may do this at once, late, or
+again (P3).
 """
 
 import logging
@@ -32,8 +32,8 @@ def advance_ledger(until: datetime, *, now: datetime) -> list[ClockTask]:
     """Write a tick for every minute after the last one up to `until`, and return the clock tasks worth sending.
 
     Any number of beats may do this at once, late, or again: the ledger is the same. The first tick ever is `until`.
-    Shards with nothing due are moved in one statement. What the ledger holds beyond `until` stays allowed.
-    The ledger is written in transactions of its own, so that no gap is too long for one.
+    Shards with nothing due are moved in one statement. Ticks of the ledger beyond `until` stay allowed.
+    The ledger is written in separate transactions, so that no gap is too long.
     """
     write_ticks(until, now=now)
     return _plan_work(now=now)
@@ -54,10 +54,10 @@ def _plan_work(*, now: datetime) -> list[ClockTask]:
 
 
 def _lock_clocks_behind(until: datetime) -> list[ShardClock]:
-    """Lock the clocks that are not at `until` yet, skipping those that somebody holds.
+    """Lock the clocks that are not at `until` yet, skipping locked ones.
 
-    To be called before the work of their shards is looked for: a change of the number of shards waits for these locks,
-    or had its own, so that what is found is about the shards that these clocks belong to.
+    Call it before reading the work of their shards: a change of the number of shards waits for these locks, or has
+    finished, so that the work belongs to the shards of these clocks.
     """
     behind = ShardClock.objects.select_for_update(skip_locked=True).filter(position__lt=until)
     return list(behind.order_by("id"))
@@ -70,13 +70,13 @@ def _move_quiet_clocks(clocks: Sequence[ShardClock], states: Mapping[int, ShardS
         position = quiet_until(states[clock.shard], TaskKind(clock.kind), until=until)
         if position > clock.position:
             moves.setdefault(position, []).append(clock.id)
-    # Nearly all move to the same minute: those with work ahead are few, and what is theirs is at one of few minutes.
+    # Nearly all move to the same minute; the few with work ahead share a few minutes.
     for position, ids in moves.items():
         ShardClock.objects.filter(id__any_of=ids).update(position=position)
 
 
-def look_around(now: datetime) -> tuple[TickWindow, Settled]:
-    """Return which minutes may be applied now, and the nodes that this depends on. Drops nodes that were silent."""
+def poll_nodes(now: datetime) -> tuple[TickWindow, Settled]:
+    """Return which minutes may be applied now, and the nodes that this depends on. Drops silent nodes."""
     drop_silent_nodes(now, silent_max=timedelta(seconds=settings.INGEST_NODE_SILENT_SECONDS))
     return may_apply(now)
 
@@ -89,10 +89,10 @@ def may_apply(now: datetime) -> tuple[TickWindow, Settled]:
 
 
 def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
-    """Record and log that this minute waits, and for whom. Returns whether this was the first to do so."""
+    """Record and log that this minute waits, and for which nodes. Returns whether this was the first to do so."""
     reason = "; ".join(
         f"ingest node {node} has stored its check-ins up to {node.watermark:%H:%M:%S}, has {node.spooled_count} in its "
-        f"spool and was last heard of at {node.seen_at:%H:%M:%S}"
+        f"spool and was last seen at {node.seen_at:%H:%M:%S}"
         for node in settled.live
         if node.watermark < minute
     )

@@ -2,7 +2,7 @@
 
 
 class ClockError(Exception):
-    """The clock cannot do what was asked; the message says why."""
+    """The clock cannot do what was asked; the message gives the reason."""
 
 
 class UnreadableClockTaskError(ClockError):

@@ -1,8 +1,9 @@
-"""The ledger: one row for every minute, with what was heard in it and what the clock makes of that (shell).
+"""The ledger: one row for every minute, with the volume received in it and the decision about it (shell).
 
-A minute is written when all check-ins received in it are stored. Its row says whether anybody listened (D2), how many
-messages came, and the decision about that volume (D3, D4). Later the row holds what the minute led to.
-Times in which we were deaf, or heard far too little, are summed up in one clock incident each.
+A minute is written when all check-ins received in it are stored. Its row records whether check-ins could be received
+(D2), how many messages came, and the decision about that volume (D3, D4). Later it also counts what the minute marked.
+Times in which nothing could be received, or far too little was, are one clock incident each
+(`clocktasks.clock_incidents`).
 """
 
 import logging
@@ -16,6 +17,7 @@ from django.db import connection, transaction
 
 from checkins.watermarks import heard_next, listening_spans, lost_spans, volumes
 from clocktasks.clock import MINUTE, TaskKind, whole_minute
+from clocktasks.clock_incidents import summarise_incidents, update_incidents
 from clocktasks.models import ClockIncident, ShardClock
 from clocktasks.volume import (
     VolumeClass,
@@ -33,19 +35,19 @@ from monitors.shard_count import hold_shard_count, shard_count
 logger = logging.getLogger(__name__)
 
 LEDGER_LOCK = 7_014_010_001
-"""Who writes the ledger holds this advisory lock until the end of its transaction: decisions follow one another."""
+"""Advisory lock of the writer of the ledger, until the end of its transaction: each decision needs the one before."""
 
 
 STEP_MINUTES = 1440
-"""Minutes that are written in one transaction: a second or so, whatever time the clock has to make up for. PostgreSQL
-ends a transaction after 30 s, and whoever writes all of a year in one begins anew for ever."""
+"""Minutes written in one transaction, which takes about a second however far behind the clock is. PostgreSQL ends a
+transaction after 30 s, so a whole year in one transaction would never finish."""
 
 FINISHED_MAX = 5_000
-"""Ticks that are marked as finished in one statement."""
+"""Ticks marked as finished in one statement."""
 
 
 class RecentTick(NamedTuple):
-    """What the decisions about the next ticks are made from, of one that is in the ledger."""
+    """The part of a tick in the ledger that decisions about the next ticks need."""
 
     at: datetime
     volume_class: VolumeClass
@@ -55,10 +57,10 @@ class RecentTick(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What was heard in a minute: its volume (None: nobody listened), how that looks, and how far it is off.
+class Received:
+    """What was received in a minute: its volume (None: nothing could be), the class of that, and the deviation.
 
-    `covers_from` is set if it is about more minutes than one, or nobody had listened for long: see `Tick`.
+    `covers_from` is set if it stands for several minutes, or nothing could be received for a long time: see `Tick`.
     """
 
     volume: int | None
@@ -72,10 +74,10 @@ def write_ticks(
 ) -> None:
     """Write ticks for all minutes after the last one up to `until`, and the clocks of shards that have none.
 
-    The first tick ever is `until`. A transaction for each `STEP_MINUTES`: what is interrupted goes on where it was.
-    `decide_as` gives the decisions about volume instead of the volumes: for stories.
+    The first tick ever is `until`. Each `STEP_MINUTES` are one transaction; an interrupted call is resumed by the next.
+    `decide_as` replaces the decisions about volume: for stories.
     """
-    # Most who ask find the minute written, and need not wait for one another.
+    # Most callers find the minute written, and need not wait for each other.
     while not fetch_rows("SELECT FROM clocktasks_tick WHERE at >= %s LIMIT 1", [until]):
         _write_step(until, now=now, decide_as=decide_as)
 
@@ -90,13 +92,13 @@ def _write_step(
     first = until if not recent else recent[-1].at + MINUTE
     if first > until:
         return
-    heard = _heard_between(first - MINUTE, until - MINUTE, rules, deaf_since=_deaf_since(recent), now=now)
+    received = _received_between(first - MINUTE, until - MINUTE, rules, deaf_since=_deaf_since(recent), now=now)
     decisions = {tick.at: tick.decision for tick in recent}
     classes = [tick.volume_class for tick in reversed(recent)]
     pending = [tick.at for tick in recent if not tick.is_decided]
     settled: dict[datetime, VolumeDecision] = {}
     previous = recent[-1].decision if recent else VolumeDecision.NORMAL
-    for minute, what in heard.items():
+    for minute, what in received.items():
         tick = minute + MINUTE
         classes = [what.volume_class, *classes[: rules.decision_window - 1]]
         previous = decide(previous, classes, rules=rules) if decide_as is None else decide_as(tick)
@@ -105,14 +107,14 @@ def _write_step(
         settled |= final
         pending = [at for at in (*pending, tick) if at not in final]
     decisions |= settled
-    _insert_ticks(heard, decisions, settled, now=now)
+    _insert_ticks(received, decisions, settled, now=now)
     _settle_ticks({at: settled[at] for tick in recent if (at := tick.at) in settled}, now=now)
     _make_clocks()
     was_listened = {tick.at: tick.is_listened for tick in recent}
-    was_listened |= {minute + MINUTE: what.volume is not None for minute, what in heard.items()}
-    begins = {minute + MINUTE: what.covers_from or minute for minute, what in heard.items()}
+    was_listened |= {minute + MINUTE: what.volume is not None for minute, what in received.items()}
+    begins = {minute + MINUTE: what.covers_from or minute for minute, what in received.items()}
     if recent:
-        _keep_incidents(
+        update_incidents(
             (
                 begins.get(tick, tick - MINUTE),
                 (ClockIncident.Cause.VOLUME if decision is VolumeDecision.INCIDENT else None)
@@ -137,7 +139,7 @@ def decided_until() -> datetime | None:
 
 
 def rows_of(ticks: Collection[datetime]) -> dict[datetime, tuple[datetime, bool]]:
-    """Return at which tick what is due at each of these is judged, and whether all of it becomes unknown there.
+    """Return for each tick the tick at which its work is judged, and whether that work becomes unknown.
 
     That is the tick itself, or the end of the time without a listener that one row stands for.
     """
@@ -156,10 +158,10 @@ def rows_of(ticks: Collection[datetime]) -> dict[datetime, tuple[datetime, bool]
 
 
 def stretch(tick: datetime, *, until: datetime, rows_max: int) -> datetime:
-    """Return the last of the ticks in a row from `tick` on, up to `until`, that ask for the same kind of work.
+    """Return the last of the consecutive ticks from `tick` on, up to `until`, that need the same kind of work.
 
-    That is: somebody had listened at all of them, and what is due is judged; or at none of them. It is `tick` itself
-    if its volume was an incident. Looks at `rows_max` rows at most.
+    Check-ins could be received at all of them, so work is judged; or at none of them. It is `tick` itself if its volume
+    was an incident. Reads at most `rows_max` rows.
     """
     rows = fetch_rows(
         """
@@ -177,7 +179,7 @@ def stretch(tick: datetime, *, until: datetime, rows_max: int) -> datetime:
 
 
 def deaf_spans(since: datetime, until: datetime) -> list[DeafSpan]:
-    """Return when nobody listened, of the ticks after `since` and up to `until`, in order: a span for each row."""
+    """Return the times without a listener after `since` and up to `until`, in order: a span for each row."""
     rows = fetch_rows(
         """
         SELECT coalesce(covers_from, at - interval '1 minute'), at, covers_from IS NOT NULL FROM clocktasks_tick
@@ -189,9 +191,9 @@ def deaf_spans(since: datetime, until: datetime) -> list[DeafSpan]:
 
 
 def finish_ticks(*, now: datetime) -> int:
-    """Mark the ticks that every shard has applied as finished, with what they marked. Returns how many.
+    """Mark the ticks that every shard has applied as finished, with their counts. Returns how many.
 
-    A statement for each `FINISHED_MAX` of them.
+    One statement for each `FINISHED_MAX` of them.
     """
     finished = 0
     while step := _finish_step(now=now):
@@ -199,7 +201,7 @@ def finish_ticks(*, now: datetime) -> int:
         if step < FINISHED_MAX:
             break
     if finished:
-        _summarise_incidents(now=now)
+        summarise_incidents(now=now)
     return finished
 
 
@@ -250,30 +252,30 @@ def _recent_ticks(count: int) -> list[RecentTick]:
 
 
 def _deaf_since(recent: Sequence[RecentTick]) -> datetime | None:
-    """Return since when nobody has listened up to the newest tick; None if somebody did."""
+    """Return since when there has been no listener up to the newest tick; None if there was one."""
     if not recent or recent[-1].is_listened:
         return None
     going_on = ClockIncident.objects.filter(ended_at__isnull=True, cause=ClockIncident.Cause.DEAF).first()
     return recent[-1].at - MINUTE if going_on is None else going_on.started_at
 
 
-def _heard_between(
+def _received_between(
     first: datetime, last: datetime, rules: VolumeRules, *, deaf_since: datetime | None, now: datetime
-) -> dict[datetime, Heard]:
-    """Return what was heard from the minute `first` on, up to `last` or as far as one step goes, by minute, in order.
+) -> dict[datetime, Received]:
+    """Return what was received in the minutes from `first` up to `last`, or as far as one step goes, in order.
 
     A time without any listener that began at `deaf_since`, long ago, is one step, however long it is: as its last
     minute, with the first one in `covers_from`.
     """
     if deaf_since is not None and first - deaf_since >= SUMMARISED_AFTER:
-        heard_at = heard_next(first)
-        end = last if heard_at is None else min(last, whole_minute(heard_at) - MINUTE)
+        received_at = heard_next(first)
+        end = last if received_at is None else min(last, whole_minute(received_at) - MINUTE)
         if end >= first:
-            return {end: Heard(None, VolumeClass.NORMAL, None, covers_from=first)}
+            return {end: Received(None, VolumeClass.NORMAL, None, covers_from=first)}
     elif deaf_since is not None:
         last = min(last, deaf_since + SUMMARISED_AFTER - MINUTE)
     judged = {}
-    for minute, what in _listen_back(first, min(last, first + (STEP_MINUTES - 1) * MINUTE), rules, now=now).items():
+    for minute, what in _received_each(first, min(last, first + (STEP_MINUTES - 1) * MINUTE), rules, now=now).items():
         if what.volume is not None:
             deaf_since = None
         elif deaf_since is None:
@@ -283,29 +285,29 @@ def _heard_between(
     return judged
 
 
-def _listen_back(first: datetime, last: datetime, rules: VolumeRules, *, now: datetime) -> dict[datetime, Heard]:
-    """Return what was heard in each of the minutes from `first` to `last`, in order."""
+def _received_each(first: datetime, last: datetime, rules: VolumeRules, *, now: datetime) -> dict[datetime, Received]:
+    """Return what was received in each of the minutes from `first` to `last`, in order."""
     spans, lost = listening_spans(first, last + MINUTE), lost_spans(first, last + MINUTE, now=now)
     deaf = set(deaf_minutes(spans, first=first, last=last, lost=lost))
     counts = volumes(first, last + MINUTE)
     minutes = [first + number * MINUTE for number in range((last - first) // MINUTE + 1)]
-    # D3: silence in a minute in which somebody listened is a volume of 0.
-    heard = {minute: None if minute in deaf else counts.get(minute, 0) for minute in minutes}
+    # D3: silence in a minute with a listener is a volume of 0.
+    counted = {minute: None if minute in deaf else counts.get(minute, 0) for minute in minutes}
     history = _earlier_volumes(
         {earlier for minute in minutes if minute not in deaf for earlier in compared_minutes(minute)}
     )
     judged = {}
-    for minute, volume in heard.items():
-        judged[minute] = Heard(volume, *classify(volume, minute, history, rules))
+    for minute, volume in counted.items():
+        judged[minute] = Received(volume, *classify(volume, minute, history, rules))
         if volume is not None:
             history[minute] = volume  # After a day without a worker, the minutes of today follow those of yesterday.
     return judged
 
 
 def _earlier_volumes(minutes: Iterable[datetime]) -> dict[datetime, int]:
-    """Return the volumes of those of the minutes that were listened to. Looks each up by the ledger's key.
+    """Return the volumes of those of the minutes that had a listener. One look-up each by the ledger's key.
 
-    Also those of incidents: a volume that stays low for hours is the new usual, or no alarm would ever come again.
+    Minutes of incidents count too: a volume that stays low for hours becomes the usual one, or alarms would never end.
     """
     rows = fetch_rows(
         """
@@ -318,7 +320,7 @@ def _earlier_volumes(minutes: Iterable[datetime]) -> dict[datetime, int]:
 
 
 def _insert_ticks(
-    heard: Mapping[datetime, Heard],
+    received: Mapping[datetime, Received],
     decisions: Mapping[datetime, VolumeDecision],
     settled: Mapping[datetime, VolumeDecision],
     *,
@@ -355,14 +357,14 @@ def _insert_ticks(
                 0,
                 0,
             )
-            for minute, what in heard.items()
+            for minute, what in received.items()
             for tick in (minute + MINUTE,)
         ],
     )
 
 
 def _settle_ticks(decisions: Mapping[datetime, VolumeDecision], *, now: datetime) -> None:
-    """Write what became of ticks that waited."""
+    """Write the final decisions of ticks that were undecided."""
     if not decisions:
         return
     with connection.cursor() as cursor:
@@ -377,9 +379,9 @@ def _settle_ticks(decisions: Mapping[datetime, VolumeDecision], *, now: datetime
 
 
 def _make_clocks() -> None:
-    """Give every shard a clock for every kind, which stands where its other clocks do, or before the first tick.
+    """Create the missing clocks of every shard and kind, at the position of its other clocks or before the first tick.
 
-    All but the first time there is nothing to do, and nobody waits for a change of the number of shards.
+    Usually there is none, and the lock on the number of shards is not needed.
     """
     kinds = [kind.value for kind in TaskKind]
     if ShardClock.objects.filter(kind__in=kinds).count() >= shard_count() * len(kinds):
@@ -395,41 +397,4 @@ def _make_clocks() -> None:
                 ON CONFLICT DO NOTHING
             """,
             [count - 1, kinds],
-        )
-
-
-# --- clock incidents ------------------------------------------------------------------------------------------------
-
-
-def _keep_incidents(causes: Iterable[tuple[datetime, ClockIncident.Cause | None]]) -> None:
-    """Open and close clock incidents, from the causes of the minutes that have just been decided, in order."""
-    going_on = ClockIncident.objects.filter(ended_at__isnull=True).first()
-    for minute, cause in causes:
-        if going_on is not None and going_on.cause != cause:
-            going_on.ended_at = minute
-            going_on.save(update_fields=["ended_at"])
-            logger.warning("we hear again (%s), since %s", going_on.get_cause_display(), minute.isoformat())
-            going_on = None
-        if cause is not None and going_on is None:
-            going_on = ClockIncident.objects.create(cause=cause, started_at=minute)
-            logger.warning("what falls due is unknown: %s, since %s", cause.label, minute.isoformat())
-
-
-def _summarise_incidents(*, now: datetime) -> None:
-    """Count what each ended clock incident made unknown, once all its ticks are finished. Index: checkin_unknown."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE clocktasks_clockincident AS incident
-               SET summarised_at = %(now)s, unknown_count = counted.checkins, environment_count = counted.environments
-              FROM clocktasks_clockincident AS over
-             CROSS JOIN LATERAL (
-                   SELECT count(*) AS checkins, count(DISTINCT monitor_environment_id) AS environments
-                     FROM checkins_checkin
-                    WHERE status = 'unknown' AND date_updated > over.started_at AND date_updated <= over.ended_at
-                   ) AS counted
-             WHERE incident.id = over.id AND over.ended_at IS NOT NULL AND over.summarised_at IS NULL
-               AND NOT EXISTS (SELECT FROM clocktasks_tick WHERE at <= over.ended_at AND finished_at IS NULL)
-            """,
-            {"now": now},
         )

@@ -1,4 +1,4 @@
-"""What time does: the ledger of ticks and how far each shard has come."""
+"""The ledger of ticks, and how far each shard has come."""
 
 from django.db import models
 from django.db.models import Func, Q, Value
@@ -11,17 +11,17 @@ class Tick(models.Model):
     """One minute of the clock. The ledger has no gaps: every minute between two rows has a row.
 
     A row may stand for many minutes that are alike: all from `covers_from`, the beginning of the first one, to `at`
-    (empty: the one minute before `at`). It is set once nobody has listened for a week (`SUMMARISED_AFTER`), so that
-    years in which the machine was off or its clock wrong are one row.
+    (empty: the one minute before `at`). It is set once nothing could be received for a week (`SUMMARISED_AFTER`), so
+    that years in which the machine was off or its clock wrong are one row.
 
     1. written (`dispatched_at`): all check-ins received before it are stored.
     2. decided (`decided_at`): the minute may be applied. Until then the decision about the volume of check-ins is
        `abnormal` or `recovering`, and shards stop before it (D4).
     3. finished: every shard has applied it (`finished_at`; the counts are final).
 
-    What was heard in the minute that ends at `at`: `is_listened` says whether somebody listened (D2), `volume` how many
-    messages came (empty if nobody listened), `deviation_percent` how far that is from what was expected (empty if
-    too little is known to expect anything), and `volume_class` what that alone would mean.
+    About the minute that ends at `at`: `is_listened` is whether check-ins could be received (D2), `volume` how many
+    messages came (empty if none could), `deviation_percent` how far that is from the expected volume (empty if too
+    little is known to expect one), and `volume_class` the class of that minute alone.
     """
 
     at = models.DateTimeField(primary_key=True)
@@ -65,7 +65,7 @@ class Tick(models.Model):
             models.CheckConstraint(
                 condition=Q(volume_class__in=["normal", "abnormal", "incident"]), name="tick_volume_class_is_known"
             ),
-            # What nobody counted is not zero.
+            # A volume that was not counted is not zero.
             models.CheckConstraint(
                 condition=Q(is_listened=True) | Q(volume__isnull=True, deviation_percent__isnull=True),
                 name="tick_deaf_has_no_volume",
@@ -83,10 +83,10 @@ class Tick(models.Model):
 
 
 class HeldTick(models.Model):
-    """A minute that waited for ingest nodes longer than usual: since when that is known, and what the reason was then.
+    """A minute that waited for ingest nodes longer than usual: since when that is known, and the reason at that time.
 
-    Its tick is written when all of them have passed it, or were dropped. One row for each minute: whoever writes it
-    says so in the log, and goes on looking.
+    Its tick is written when all of them have passed it, or were dropped. One row for each minute: the tick task that
+    writes it logs the wait and goes on polling.
     """
 
     at = models.DateTimeField(primary_key=True)
@@ -143,12 +143,12 @@ class AppliedTick(models.Model):
 
 
 class ClockIncident(models.Model):
-    """A time in which we heard nobody, or far too few: one summary instead of a flood of false alarms (D2, D4).
+    """A time in which nothing, or far too little, was received: one summary instead of many false alarms (D2, D4).
 
     From the beginning of its first minute (`started_at`) to the end of its last one (`ended_at`; empty while it goes
     on). `unknown_count` check-ins of `environment_count` monitor environments became unknown; both are empty until the
-    last of its ticks is finished (`summarised_at`). `told_at` is when people were told, once: after the summary, or
-    while it goes on if that takes long. Empty if it touched nobody's environment, or nobody is to be told.
+    last of its ticks is finished (`summarised_at`). `told_at` is when people were notified, once: after the summary, or
+    while it is ongoing if that takes long. Empty if it made nothing unknown, or there are no recipients.
     """
 
     class Cause(models.TextChoices):

@@ -12,7 +12,7 @@
 
 A tick is applied once (P4): what was due at or before the common position is applied in the old shards, all that comes
 later in the new ones, and a row is in one shard at a time. Messages about old shards are hints that find another shard
-of that number, or none. Rows of finished check-ins keep the shard that they had: nobody asks for it any more.
+of that number, or none. Rows of finished check-ins keep their old shard: it is not read any more.
 """
 
 import logging
@@ -36,7 +36,7 @@ from monitors.sharding import SHARDS_MAX
 logger = logging.getLogger(__name__)
 
 MOVED_ROWS_MAX = 10_000
-"""Environments moved by one statement, so that people see how far it is. All of them are one transaction."""
+"""Environments moved by one statement, so that progress can be shown. All of them are one transaction."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -46,8 +46,8 @@ Progress = Callable[[str, int, int], None]
 class ShardChange:
     """What a change did. `position` is the tick at which all shards stood (None: the clock has never ticked).
 
-    `waited_seconds` passed until nobody else was at work, `locked_seconds` from then on until it was committed: as long
-    no tick was applied.
+    `waited_seconds` passed until no worker was active, `locked_seconds` from then until the commit: no tick was applied
+    in that time.
     """
 
     before: int
@@ -59,26 +59,26 @@ class ShardChange:
     locked_seconds: float
 
 
-def change_shards(count: int, *, tell: Progress) -> ShardChange:
+def change_shards(count: int, *, report: Progress) -> ShardChange:
     """Spread all monitors over `count` shards. Raises ShardCountError if there cannot be so many.
 
     Waits for workers that are in the middle of a tick. Interrupted at any time, nothing has changed.
     """
     if not 1 <= count <= SHARDS_MAX:
         raise ShardCountError(f"{count} is not a number of shards from 1 to {SHARDS_MAX}.")
-    _catch_up(tell)  # Each tick in a transaction of its own: afterwards there is little left to do under the locks.
+    _catch_up(report)  # Each tick in a transaction of its own: afterwards there is little left to do under the locks.
     began_at = time.monotonic()
     with transaction.atomic():
         before = lock_shard_count()
-        tell("waiting for workers", 0, 1)
+        report("waiting for workers", 0, 1)
         _lock_clocks()
         locked_at = time.monotonic()
         position = None
         environments = runs = 0
         if count != before:
-            position = _common_position(tell)
-            environments = _move_environments(count, tell)
-            tell("moving runs in progress", 0, 1)
+            position = _common_position(report)
+            environments = _move_environments(count, report)
+            report("moving runs in progress", 0, 1)
             runs = _move_runs(count)
             if position is not None:
                 _replace_clocks(count, position)
@@ -108,34 +108,34 @@ def _lock_clocks() -> None:
     fetch_rows("SELECT FROM clocktasks_shardclock ORDER BY id FOR UPDATE", [])
 
 
-def _catch_up(tell: Progress) -> datetime | None:
+def _catch_up(report: Progress) -> datetime | None:
     """Apply every decided tick in every shard, and return the last one of them."""
     until = decided_until()
     if until is not None:
         count = shard_count()
         for shard in range(count):
-            tell("applying what is due", shard, count)
+            report("applying what is due", shard, count)
             for _ in apply_ticks(shard, until=until):
                 pass
     return until
 
 
-def _common_position(tell: Progress) -> datetime | None:
+def _common_position(report: Progress) -> datetime | None:
     """Bring all shards, whose clocks are locked, to the same position, and return it (None: there are no clocks)."""
-    until = _catch_up(tell)
+    until = _catch_up(report)
     positions = list(ShardClock.objects.order_by("position").values_list("position", flat=True).distinct())
     assert positions in ([], [until]), f"shards stand apart after {until}: {positions}"
     return positions[0] if positions else None
 
 
-def _move_environments(count: int, tell: Progress) -> int:
+def _move_environments(count: int, report: Progress) -> int:
     """Give environments their new shard, locking those that change in id order. Returns how many there were."""
     ((total,),) = fetch_rows(
         "SELECT count(*) FROM monitors_monitorenvironment WHERE shard <> monitor_id %% %s", [count]
     )
     moved, last = 0, 0
     while True:
-        tell("moving environments", moved, total)
+        report("moving environments", moved, total)
         ((rows, newest),) = fetch_rows(
             """
             WITH moving AS MATERIALIZED (
@@ -174,7 +174,7 @@ def _move_runs(count: int) -> int:
 def _replace_clocks(count: int, position: datetime) -> None:
     """Have a clock at the common position for each kind in each of `count` shards, and no other clocks.
 
-    New rows for all: whoever knows a clock by its old row does not move the new one.
+    New rows for all: a worker that knows a clock by its old row does not move the new one.
     """
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM clocktasks_shardclock")

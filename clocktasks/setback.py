@@ -1,7 +1,7 @@
-"""A machine whose clock ran ahead and has the right time again: taking back what is still to come (shell).
+"""A machine whose clock ran ahead and is right again: undoing what was done for times still to come (shell).
 
-While it was ahead the ledger was written up to then, and shards and slot pointers went with it. Without this the clock
-would stand until that time comes. What was received meanwhile keeps the time that it got: it is acknowledged (P1).
+While it was ahead the ledger was written up to that time, and shards and slot pointers with it. Without this the clock
+would stand until that time comes. Check-ins received meanwhile keep the time that they got: they are acknowledged (P1).
 """
 
 import logging
@@ -25,15 +25,15 @@ AHEAD_MAX = timedelta(minutes=10)
 catches up by itself."""
 CHUNK = 5_000
 REMEMBERED = ("last_checkin", "last_ok_at", "last_ok_received_at", "failure_streak_started_at")
-"""When something was, in an environment's state: never after now."""
+"""Instants of the past in an environment's state: never after now."""
 
 
 def take_back_future(now: datetime) -> timedelta | None:
-    """Take back what the clock did for a time that is still to come; returns how far it was ahead, None if it was not.
+    """Undo what the clock did for a time still to come; returns how far it was ahead, None if it was not.
 
     The clock of PostgreSQL has to agree that this time is still to come: one worker whose own clock is behind changes
     nothing. If both are far behind the time that housekeeping has come to, it is this clock that is wrong, unless it
-    goes on for an hour (`monitors.housetime`): the ledger waits. One transaction. Says in the log what happened.
+    goes on for an hour (`monitors.housetime`): the ledger waits. One transaction. Logs what happened.
     """
     newest = _newest_tick()
     if newest is None or newest - now <= AHEAD_MAX or newest - database_now(now) <= AHEAD_MAX:
@@ -41,7 +41,7 @@ def take_back_future(now: datetime) -> timedelta | None:
     house = house_time()
     if house is not None and house.apart(now) < timedelta() and house.apart_for < SET_BACK_AFTER:
         logger.error(
-            "the clock says %s, and housekeeping had come to %s: nothing is judged and nothing taken back until the "
+            "the clock is at %s, and housekeeping had come to %s: nothing is judged or taken back until the "
             "clock is right, or has gone on without a jump for an hour",
             now.isoformat(timespec="seconds"),
             house.reached.isoformat(timespec="seconds"),
@@ -74,7 +74,7 @@ def _newest_tick() -> datetime | None:
 
 
 def _forget_future(now: datetime) -> int:
-    """Remove ticks after `now`, and what says that they were applied; returns how many there were.
+    """Remove ticks after `now`, and the records that they were applied; returns how many there were.
 
     A row that stands for many minutes ends where it is now. Unknown slots go with their ticks: they have not been yet.
     """

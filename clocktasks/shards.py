@@ -31,7 +31,7 @@ from clocktasks.models import ShardClock
 from lib.sql import fetch_rows, insert_rows
 
 DEAF_ROWS_MAX = 20_000
-"""How much of a time without a listener is done in one pass, in rows (about): nobody is judged there."""
+"""How much of a time without a listener is done in one pass, in rows (about): nothing is judged there."""
 
 
 PASS_MINUTES = 1440
@@ -39,7 +39,7 @@ PASS_MINUTES = 1440
 
 
 def plan_for_few_of_many() -> None:
-    """Have PostgreSQL look rows up one by one, by index, until the end of the transaction.
+    """Make PostgreSQL find rows one by one, by index, until the end of the transaction.
 
     It does not know how few rows a statement of the clock is about. For a chunk of 10,000 among half a million it
     would read the whole table into a hash, for each chunk anew; and a plan that is kept for a day without check-ins
@@ -104,7 +104,7 @@ class TickEffect:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a shard's clock: what each tick did that was applied, and whose turn it is now (None: nobody's)."""
+    """One step of a shard's clock: what each applied tick did, and the next task of the shard (None: none)."""
 
     effects: Sequence[TickEffect] = ()
     wake: ClockTask | None = None
@@ -122,7 +122,7 @@ class TaskResult:
 def process_clock_task(task: ClockTask) -> TaskResult:
     """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each pass.
 
-    Stops where another kind's work comes first in the shard's order, and says so in `wake`. Does nothing if another
+    Stops where another kind's work comes first in the shard's order, and returns it in `wake`. Does nothing if another
     worker holds the shard's clock: that worker does it. Calls the handler of the task's kind.
     """
     marked_count = tick_count = 0

@@ -1,6 +1,6 @@
-"""Celery's doors to the clock. Each parses its arguments, calls a service and returns a count.
+"""Celery tasks of the clock. Each parses its arguments, calls a service and returns a count.
 
-Messages are wake-ups: all of them may be lost, late, doubled or out of order.
+Messages are wake-ups: any of them may be lost, late, duplicated or out of order.
 """
 
 import logging
@@ -12,7 +12,7 @@ from celery import shared_task
 from django.conf import settings
 from structlog.contextvars import bound_contextvars
 
-from clocktasks import dispatch, housekeeping, messages, metrics, shards, telling
+from clocktasks import clock_incidents, dispatch, housekeeping, messages, metrics, shards
 from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
@@ -23,20 +23,20 @@ from monitors import pruning
 
 logger = logging.getLogger(__name__)
 
-LOOK_SOON_SECONDS = 0.25
-"""Nodes at rest say right after the minute that they have passed it, busy ones with their next batch."""
-LOOK_AGAIN_SECONDS = 1.0
-"""As often for a wait that has a cause, and may last."""
-LOOK_AGAIN_EXPIRES_SECONDS = 60.0
-"""By then beat has sent the next tick, which looks as well."""
+POLL_SOON_SECONDS = 0.25
+"""Idle nodes report right after the minute that they have passed it, busy ones with their next batch."""
+POLL_SECONDS = 1.0
+"""For a wait that has a cause and may last."""
+POLL_EXPIRES_SECONDS = 60.0
+"""By then beat has sent the next tick, which polls too."""
 
 
 @shared_task(name="clocktasks.tasks.tick")
 def tick(waiting_for: str | None = None) -> int:
     """Apply every minute that has become due since the last tick; returns how many shards have work.
 
-    If a minute has to wait for an ingest node, the message sends itself again. After a few seconds only one of all such
-    messages goes on: that which recorded the wait, and which from then on says so in `waiting_for`.
+    If a minute has to wait for an ingest node, the message sends itself again. After a few seconds only the message
+    that recorded the wait does so; its `waiting_for` names the minute.
     """
     now = utcnow()
     with metrics.timed("dispatch"):
@@ -45,7 +45,7 @@ def tick(waiting_for: str | None = None) -> int:
 
 def _tick(waiting_for: str | None, now: datetime) -> int:
     take_back_future(now)
-    window, settled = dispatch.look_around(now)
+    window, settled = dispatch.poll_nodes(now)
     tasks = dispatch.advance_ledger(window.newest, now=now)
     for task in tasks:
         send(task)
@@ -53,17 +53,17 @@ def _tick(waiting_for: str | None, now: datetime) -> int:
         return len(tasks)
     minute = window.held.isoformat()
     if not waits_visibly(window):
-        look_again(None)
+        poll_again(None)
     elif waiting_for == minute or dispatch.record_wait(window.held, settled, now=now):
-        look_again(minute)
+        poll_again(minute)
     return len(tasks)
 
 
-def look_again(waiting_for: str | None) -> None:
+def poll_again(waiting_for: str | None) -> None:
     """Send the tick once more, in a moment."""
     speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
-    seconds = LOOK_SOON_SECONDS if waiting_for is None else LOOK_AGAIN_SECONDS
-    tick.apply_async(kwargs={"waiting_for": waiting_for}, countdown=seconds / speed, expires=LOOK_AGAIN_EXPIRES_SECONDS)
+    seconds = POLL_SOON_SECONDS if waiting_for is None else POLL_SECONDS
+    tick.apply_async(kwargs={"waiting_for": waiting_for}, countdown=seconds / speed, expires=POLL_EXPIRES_SECONDS)
 
 
 @shared_task(name="clocktasks.tasks.process_clock_task")
@@ -97,13 +97,13 @@ def send(task: ClockTask) -> None:
 
 @shared_task(name="clocktasks.tasks.tell_clock_incidents")
 def tell_clock_incidents() -> int:
-    """Tell people of clock incidents that they should know of; returns of how many they were told."""
-    return telling.tell(recipients=recipients(), now=utcnow())
+    """Notify people about clock incidents; returns about how many."""
+    return clock_incidents.notify(recipients=recipients(), now=utcnow())
 
 
 @shared_task(name="clocktasks.tasks.keep_house")
 def keep_house() -> int:
-    """Remove what is past keeping of the clock's own records; returns the rows removed."""
+    """Remove the clock's own records that are past their retention; returns how many rows."""
     now = pruning.time_to_prune(utcnow())
     return pruning.keep_house(
         [

@@ -8,7 +8,7 @@ which gives it a class. The classes of the last minutes and the decision at the 
     incident -> recovering -> normal    a whole window of good minutes ends an incident
     recovering -> incident              anything else renews it
 
-`abnormal` and `recovering` are not final: nobody is judged at such a tick until it has become normal or an incident
+`abnormal` and `recovering` are not final: no job is judged at such a tick until it has become normal or an incident
 (D4), at most a decision window later. Only drops matter; more check-ins than expected are a joy.
 """
 
@@ -28,11 +28,11 @@ SAME_WEEKDAYS = [day * DAY for day in (7, 14, 21, 28)]
 LAST_HOURS = [hour * HOUR for hour in range(1, 7)]
 NOW = timedelta()
 DAYS_LEAST = 2
-"""What one single day had says little about the next."""
+"""The volume of a single day predicts little about the next."""
 DAY_OFF_SHARE = 0.25
 """A weekday that was never seen may be a day off, with at least this share of what other days have."""
 SILENCE_SHARE = 0.2
-"""Fewer check-ins than this share of the usual do not become usual within hours: that is how a fault looks."""
+"""Volumes below this share of the usual do not become usual within hours: they are more likely a fault."""
 CHANCE_SPREADS = 5.0
 """A drop counts from this many standard deviations on. In a normal distribution that is one minute in 3.5 million."""
 SPREAD_PER_DEVIATION = 1.4826
@@ -40,7 +40,7 @@ SPREAD_PER_DEVIATION = 1.4826
 
 
 class VolumeClass(StrEnum):
-    """How the volume of one minute looks by itself."""
+    """The class of one minute's volume by itself."""
 
     NORMAL = "normal"
     ABNORMAL = "abnormal"
@@ -48,7 +48,7 @@ class VolumeClass(StrEnum):
 
 
 class VolumeDecision(StrEnum):
-    """What the clock makes of a tick: judge as ever, wait (abnormal, recovering), or blame nobody (incident)."""
+    """The decision about a tick: judge as usual, wait (abnormal, recovering), or judge no job (incident)."""
 
     NORMAL = "normal"
     ABNORMAL = "abnormal"
@@ -66,8 +66,8 @@ class VolumeRules:
     """From which deviation on, in percent of the expected volume, a minute is abnormal or an incident.
 
     `decision_window` is how many good ticks in a row end a suspicion, and how many ticks one may last.
-    `minimum_expected` is the usual volume below which a minute says nothing: where one host that is down makes a large
-    part of the traffic, its jobs shall be missed.
+    `minimum_expected` is the usual volume below which a minute proves nothing: if one host makes a large part of the
+    traffic and is down, its jobs have to be missed.
     """
 
     anomaly_percent: float = -10.0
@@ -82,7 +82,7 @@ class VolumeRules:
 
 
 def compared_minutes(minute: datetime) -> Sequence[datetime]:
-    """Return the earlier minutes whose volumes tell what to expect in this one.
+    """Return the earlier minutes whose volumes predict that of this one.
 
     There are 76: the same minute of this hour and of the six before it, today and on earlier days, the oldest 28 days
     and six hours ago. Jobs run on the hour and its quarters, so the minute next to it would be no comparison.
@@ -96,7 +96,7 @@ def expected_volume(minute: datetime, history: Mapping[datetime, int], rules: Vo
 
     `history` holds the volumes of the `compared_minutes` that were listened to. Minutes of incidents belong in it:
     medians do not mind a bad day, and a drop that lasts has to become the usual volume some time, see
-    `_recent_share`; without them a smaller installation would be an incident for ever.
+    `_recent_share`; without them a smaller installation would be an incident forever.
     """
     usual = _usual_volume(minute, history)
     if usual is None or usual < rules.minimum_expected:
@@ -154,10 +154,10 @@ def deviation_percent(volume: int, expected: float) -> float:
 def classify(
     volume: int | None, minute: datetime, history: Mapping[datetime, int], rules: VolumeRules
 ) -> tuple[VolumeClass, float | None]:
-    """Return how a minute's volume looks, and its deviation in percent (None: it could not be compared).
+    """Return the class of a minute's volume, and its deviation in percent (None: it could not be compared).
 
     A deviation beyond a threshold is normal all the same if it is no more than chance.
-    A volume of None is a minute in which nobody listened. Its silence proves nothing about volume; coverage judges it.
+    A volume of None is a minute without a listener. Its silence proves nothing about volume; coverage judges it.
     """
     expected = expected_volume(minute, history, rules)
     if volume is None or expected is None:
@@ -203,7 +203,7 @@ def next_decisions(
 
     `pending` are the ticks right before `tick` that wait, oldest first, without a gap. A final decision settles them
     all. Without one, those that have waited for a whole window become normal: a suspicion that nothing confirmed may
-    not keep the clock waiting for ever.
+    not make the clock wait forever.
     """
     waiting = [*pending, tick]
     final = settled(decision)

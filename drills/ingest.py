@@ -234,7 +234,7 @@ def ticking_clock() -> Iterator[Ticks]:
     over = threading.Event()
 
     def tick() -> None:
-        window, _ = dispatch.look_around(utcnow())
+        window, _ = dispatch.poll_nodes(utcnow())
         waiting = dispatch.advance_ledger(window.newest, now=utcnow())
         while waiting:
             wake = shards.process_clock_task(waiting.pop()).wake

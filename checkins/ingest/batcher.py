@@ -1,6 +1,6 @@
 """The micro-batcher: from single requests to batches in PostgreSQL, or in the spool while that cannot be (shell).
 
-                     PostgreSQL takes them               it does not, or not soon enough
+                     PostgreSQL stores them              it does not, or not in time
     enqueue -> queue ---------------------> answers     ------------------------------> spool -> answers
                                                                                           |
                                                                   PostgreSQL <- drained --+
@@ -9,14 +9,14 @@ Requests wait in the queue while the batch before theirs is stored; what has arr
 idle server answers at once, and a busy one stores hundreds of check-ins with a dozen statements.
 
 Two states:
-1. direct: batches go to PostgreSQL, one at a time. A batch that PostgreSQL does not take, or has not taken after
-   `patience`, goes to the spool, and the state with it.
-2. spooling: batches go to the spool, while another coroutine drains it in order. When next to nothing is left, the
-   queue is held until that is stored too; then batches go to PostgreSQL again.
+1. direct: batches go to PostgreSQL, one at a time. A batch that PostgreSQL does not store, or not within `patience`,
+   goes to the spool, and the state becomes spooling.
+2. spooling: batches go to the spool, while another coroutine drains it in order. When it is nearly empty, the queue is
+   held until the rest is stored too; then batches go to PostgreSQL again.
 If both are unavailable a request gets 503: it was never acknowledged.
 
-All coroutines run on one event loop, so their state needs no locks. Whatever would keep the loop waiting runs in the
-threads of `checkins.ingest.threads`; what a batch and the spool do in PostgreSQL is `checkins.ingest.node`.
+All coroutines run on one event loop, so their state needs no locks. Blocking calls run in the threads of
+`checkins.ingest.threads`; the transactions of a batch and of the spool are in `checkins.ingest.node`.
 """
 
 import asyncio
@@ -52,15 +52,15 @@ from lib.pg_errors import is_not_now
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
-"""How often a PostgreSQL that is away is asked again."""
+"""How often a connection to a PostgreSQL that is away is tried."""
 STOP_SECONDS_MAX = 3.0
-"""How long a stop waits for PostgreSQL to take what is left in the spool; the next process goes on with it."""
+"""How long a stop waits for the spool to be drained; the next process drains the rest."""
 HEAVY_PATIENCE_SECONDS = 2.0
-"""How long heavy requests wait for PostgreSQL to take batches again before they go to the spool."""
+"""How long heavy requests wait for PostgreSQL to return before they go to the spool."""
 
 
 class Batcher:
-    """Takes requests on an event loop, and answers each when it is durable."""
+    """Queues requests on an event loop, and answers each when it is durable."""
 
     def __init__(self, options: Options, *, utcnow: Callable[[], datetime]) -> None:
         self.options = options
@@ -105,7 +105,7 @@ class Batcher:
         self._wake.set()
 
     async def knows(self, request: IngestRequest) -> bool | None:
-        """Tell whether a request's sender is known; None if nobody can say. What is in its body is not looked at."""
+        """Return whether a request's sender is known, without its body; None while PostgreSQL is away."""
         sender = Reading(request).sender
         if sender is None:
             return False
@@ -130,7 +130,7 @@ class Batcher:
 
     @property
     def is_refusing(self) -> bool:
-        """Whether the spool could not take a request a moment ago, and nothing goes to PostgreSQL."""
+        """Whether the spool refused a request recently, and nothing goes to PostgreSQL."""
         return not self.is_direct and self._spooling.is_refusing
 
     @property
@@ -172,7 +172,7 @@ class Batcher:
         ]
 
     async def stop(self) -> None:
-        """Answer what waits, drain the spool if that is quick, and take leave of the clock."""
+        """Answer queued requests, drain the spool if that is quick, and deregister the node."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 while self._queue or self._stored or not self.is_direct:
@@ -191,7 +191,7 @@ class Batcher:
                 self.spooled_count,
                 self.options.spool_directory,
             )
-        # A sign of life that is still on its way could say that something waits in the spool.
+        # A heartbeat that is still in flight could report entries in the spool.
         await self._threads.end_beat(STOP_SECONDS_MAX)
         node = self._node
         if node is not None and node.is_registered and not self.spooled_count:
@@ -205,7 +205,7 @@ class Batcher:
     # --- the two states
 
     async def _serve(self) -> None:
-        """Take what is in the queue, a batch at a time, to where the state says."""
+        """Move the queue, a batch at a time, to PostgreSQL or the spool."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -225,7 +225,7 @@ class Batcher:
                     else:
                         await self._spool_next()
                 except Exception:
-                    logger.exception("a batch could be neither stored nor kept, and is refused")
+                    logger.exception("a batch could be neither stored nor spooled, and is refused")
                     self._refuse(self._stored)
                     self._end_batch()
 
@@ -237,7 +237,7 @@ class Batcher:
                 self._read = asyncio.create_task(self._read_heavy([one.reading for one in heavy]))
 
     async def _read_heavy(self, readings: Sequence[Reading]) -> None:
-        """Read requests beside the batches: it may take a second, for which nobody else waits."""
+        """Read heavy requests beside the batches: it may need a second, and other requests do not wait for it."""
         finding = self._threads.in_database(partial(find_senders, readings, hints=self._hints))
         finding.add_done_callback(forget_result)
         try:
@@ -252,9 +252,9 @@ class Batcher:
             self._wake.set()
 
     async def _spool_next(self) -> None:
-        """Keep what waits in the spool, heavy requests only if PostgreSQL stays away.
+        """Spool what is queued; heavy requests only if PostgreSQL stays away.
 
-        Most often it was one of them that took long, and what follows it in the spool would wait for all of them.
+        Usually a heavy request caused the delay, and the entries behind it in the spool would wait for all of them.
         """
         since = self._queue.heavy_since
         light_only = since is not None and time.monotonic() - since < HEAVY_PATIENCE_SECONDS
@@ -264,7 +264,7 @@ class Batcher:
             await self._wait_for_change()
 
     async def _wait_for_change(self) -> None:
-        """Return when something comes into the queue, batches go to PostgreSQL again, or after a moment."""
+        """Return when a request is queued, when batches go to PostgreSQL again, or after a moment."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._direct)]
         await asyncio.wait(waits, timeout=self.options.patience / 5, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -293,11 +293,10 @@ class Batcher:
         clear_one.clear()
 
     async def _store(self, batch: Sequence[Waiting]) -> None:
-        """Have a batch committed in PostgreSQL and answer it; if that fails or takes too long, use the spool.
+        """Commit a batch in PostgreSQL and answer it; if that fails or is too slow, use the spool.
 
-        What it has no room for is left to the next one, also the rest of a request that stands for many check-ins. All
-        of it is one call of the other thread: each way there and back waits for a turn of this one, which is busy with
-        requests.
+        The next batch gets what does not fit, including the rest of a request that stands for many check-ins. The
+        database thread is called once: each way there and back waits for a turn of this busy loop.
         """
         started = time.monotonic()
         node = self._open_node()
@@ -331,12 +330,12 @@ class Batcher:
         await self._keep_in_spool(list(zip(batch, storing.spool_parts(in_doubt), strict=True)))
 
     async def _keep_in_spool(self, entries: Sequence[tuple[Waiting, Parts]]) -> None:
-        """Answer requests as soon as the spool has them on its disk; if that cannot be, refuse them.
+        """Answer requests as soon as the spool has them on disk; refuse them if it has no room.
 
-        Heavy ones a few at a time, so that those before them do not wait for them.
+        A few heavy ones at a time, so that requests before them do not wait for them.
         """
         while entries:
-            count = await self._spooling.keep(self._open_spool(), entries)
+            count = await self._spooling.store(self._open_spool(), entries)
             entries = entries[count:]
             self._stored = [one for one, _ in entries]
         self._end_batch()
@@ -349,8 +348,8 @@ class Batcher:
                 node = self._open_node()
                 if not node.is_registered:
                     await self._threads.in_database(self._registering())
-                # A batch that was given up has to be in the spool first: whether it was committed is asked once, and
-                # for what comes after that the answer would be wrong.
+                # A batch that was given up has to be in the spool first: `settle` checks once which batches were
+                # committed, and a batch spooled later would miss that check.
                 await self._idle.wait()
                 await self._threads.in_database(partial(node.settle, self.stamp()))
                 while self.spooled_count > self.options.batch_max:
@@ -368,27 +367,27 @@ class Batcher:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _hand_over(self) -> None:
-        """Hold the queue, store the rest of the spool, and then let the queue go to PostgreSQL."""
+        """Hold the queue, store the rest of the spool, then send the queue to PostgreSQL."""
         self._hold = True
         started = time.monotonic()
-        await self._idle.wait()  # What is on its way to the spool comes before what is in the queue.
+        await self._idle.wait()  # Requests on their way to the spool come before queued ones.
         while self.spooled_count:
             draining = self._threads.in_database(self._draining(self._open_node()))
             held_max = self.options.patience / 2 - (time.monotonic() - started)
             done, _ = await asyncio.wait([draining], timeout=max(held_max, 0))
             if not done:
-                self._hold = False  # Nobody waits for longer than this: on with the spool.
+                self._hold = False  # The hold is limited: go on spooling.
                 self._wake.set()
             await draining
             if not done:
                 return
-        logger.warning("PostgreSQL takes check-ins again; all of the spool is stored")
+        logger.warning("PostgreSQL is back; all of the spool is stored")
         self._go(direct=True)
         self._hold = False
         self._wake.set()
 
     def _heartbeat(self) -> Callable[[], None] | None:
-        """Return what is to be called for a heartbeat: what is on its way, queued or spooled holds its watermark."""
+        """Return the call that sends a heartbeat, or None; requests in flight, queued or spooled hold its watermark."""
         node = self._open_node()
         if not node.is_registered:
             return None
@@ -401,7 +400,7 @@ class Batcher:
         )
 
     def _floor(self, *, without: Sequence[Waiting] = ()) -> datetime:
-        """Return what the watermark may be once the batch `without` is stored, besides all that is stored now."""
+        """Return the highest safe watermark, as if the batch `without` were stored already."""
         waiting = [] if self._queue.oldest_received_at is None else [self._queue.oldest_received_at]
         if self._stored and self._stored is not without:
             waiting += [one.reading.request.received_at for one in self._stored]
@@ -435,12 +434,12 @@ class Batcher:
 
     @property
     def node_id(self) -> uuid.UUID:
-        """The node that this process is, as its spool says."""
+        """The id of this process as a node, from its spool."""
         return self._open_node().id
 
 
 def _describe_outage(registering: "asyncio.Future[Any]", patience: float) -> str:
-    """Say in one line why a process could not be registered at its start."""
+    """Return in one line why the process could not be registered at its start."""
     error = registering.exception() if registering.done() and not registering.cancelled() else None
     if error is None:
         return f"it has not answered for {patience:g} s"

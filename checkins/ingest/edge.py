@@ -1,8 +1,8 @@
 """The edge of ingest: a thin ASGI application that reads a request within limits, queues it, and sends the answer.
 
 Nothing of Django's request handling runs here: it would cost more than all the rest of a check-in. Clients do not
-retry, they lose: so no redirect, no 429 and no 5xx for anything that can be kept, and a body that is late, cut off or
-too large is read as far as it came, for its protocol to say what that means.
+retry, they lose: so no redirect, no 429 and no 5xx for anything that can be stored, and a body that is late, cut off or
+too large is used as far as it was received, as its protocol defines.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -64,7 +64,7 @@ def _valid_text(text: str) -> str:
 
 
 async def _take(store: Store, scope: Scope, path: str, receive: Receive, protocol: Protocol) -> Answer:
-    """Read a request as far as it comes, within the limits, and have it stored."""
+    """Read a request as far as it is sent, within the limits, and submit it."""
     headers: dict[str, str] = {}
     has_body = False
     for name, value in scope["headers"]:
@@ -96,11 +96,11 @@ async def _take(store: Store, scope: Scope, path: str, receive: Receive, protoco
 
 
 class _Body:
-    """A body on its way in: its size, and of one that is too large the last part or nothing, as the protocol has it.
+    """A body being received: its size, and its bytes. If it is too large, its last part or nothing, by protocol.
 
-    Before more than `SMALL_BYTES_MAX` of it are kept it has to be known who sends it, without looking into it (D35).
-    `refusal`: there is no room for it, or nobody knows its sender. It is read on to the end all the same: a client that
-    cannot finish sending does not listen.
+    Before more than `SMALL_BYTES_MAX` of it are held its sender has to be known, without reading the body (D35).
+    `refusal`: there is no room for it, or its sender is not known. It is read to the end all the same: a client that
+    cannot finish sending does not read the answer.
     """
 
     def __init__(self, store: Store, request: RawRequest, protocol: Protocol) -> None:
@@ -114,31 +114,31 @@ class _Body:
         self._size = 0
 
     async def read(self, receive: Receive) -> None:
-        """Read on to the end, or until the client is gone: what it has said still counts."""
+        """Read to the end, or until the client is gone: what it sent still counts."""
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return
             self._add(message.get("body", b""))
             if self.refusal is None and len(self._place.kept) > SMALL_BYTES_MAX and self._place.sender is None:
-                await self._ask_who()
+                await self._look_up_sender()
             if not message.get("more_body", False):
                 return
 
     def complete(self) -> None:
-        """Put what is kept into the request, unless it has lost its place since its last part came."""
+        """Put the body into the request, unless it has lost its place since its last part."""
         if self._place.is_lost and self.refusal is None:
             self._refuse(BUSY)
         if self.refusal is not None:
             return
         self._place.is_complete = True
-        kept, self._place.kept = self._place.kept, bytearray()  # It is not kept twice while it waits to be stored.
+        kept, self._place.kept = self._place.kept, bytearray()  # Not held twice while it waits to be stored.
         if self._tail and self._size > self._kept_max:
             kept = kept[-self._kept_max :]
         self._request.body, self._request.body_bytes = bytes(kept), self._size
 
     def release(self) -> None:
-        """Say that it is not held any more."""
+        """Release its room."""
         self._store.room.release(self._place)
 
     def _add(self, chunk: bytes) -> None:
@@ -149,15 +149,15 @@ class _Body:
             self._place.kept += chunk
             if len(self._place.kept) > 2 * self._kept_max:
                 del self._place.kept[: -self._kept_max or None]
-        # What is above the small size has no place before its sender is known, which is asked next.
+        # More than a small body has no place before its sender is known, which is looked up next.
         held = len(self._place.kept)
         if self._place.sender is None:
             held = min(held, SMALL_BYTES_MAX)
         if not self._store.room.resize(self._place, held) and self.refusal is None:
             self._refuse(BUSY)
 
-    async def _ask_who(self) -> None:
-        """Find out whether the sender of a body that is not small is known; what is in the body does not tell."""
+    async def _look_up_sender(self) -> None:
+        """Look up the sender of a body that is not small, without reading the body."""
         try:
             sender = self._protocol.identify(as_request(self._request, NEVER), self._address(), limits())
         except IngestError as error:
@@ -171,7 +171,7 @@ class _Body:
         elif is_known is False:
             self._refuse(self._protocol.refuse(UnknownKeyError("the key is not an active key of this project")))
         elif self._tail:
-            self._kept_max = SMALL_BYTES_MAX // 2  # The ping counts; of what it says the last part is kept.
+            self._kept_max = SMALL_BYTES_MAX // 2  # The ping counts; the last part of its body is stored.
             del self._place.kept[: -self._kept_max]
             self._place.sender = None
             self._store.room.resize(self._place, len(self._place.kept))
@@ -185,8 +185,7 @@ class _Body:
     def _too_large(self, why: str) -> Answer:
         return self._protocol.refuse(
             BodyTooLargeError(
-                f"of a request that does not say outside of its body who sends it, at most "
-                f"{SMALL_BYTES_MAX} bytes are taken ({why})"
+                f"a request whose sender is named only in its body may have at most {SMALL_BYTES_MAX} bytes ({why})"
             )
         )
 

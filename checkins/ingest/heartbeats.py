@@ -1,4 +1,4 @@
-"""The heartbeats of a batcher: its watermark goes on when no batch moves it (shell)."""
+"""The heartbeats of a batcher: they advance its watermark when no batch does (shell)."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ async def send_heartbeats(
 
 
 async def _stamped_while(call: Callable[[], None], threads: Threads, clock: ReceptionClock) -> None:
-    """Make a call and stamp meanwhile: else a PostgreSQL that is silent for long made a process look frozen."""
+    """Make a call and stamp meanwhile: else a slow PostgreSQL would make the process look frozen."""
     calling = threads.in_beat(call)
     calling.add_done_callback(forget_result)
     while not calling.done():

@@ -1,8 +1,8 @@
-"""What waits for the batcher, in two lines: light requests in order, heavy ones by turns of their senders (pure).
+"""The queue of the batcher, in two lines: light requests in order, heavy ones by turns of their senders (pure).
 
-A batch takes light requests or heavy ones, by turns while both wait, and of the heavy ones one of each sender before a
-second of any. So who sends much, or little that stands for much, delays his own: light requests wait for one batch of
-heavy ones at most, and share its fate never (D35).
+A batch has light requests or heavy ones, by turns while both wait, and of the heavy ones one of each sender before a
+second of any. So a sender of many or heavy requests delays only his own: light requests wait for at most one batch of
+heavy ones, and are never in it (D35).
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from checkins.ingest.reading import LIGHT_BYTES_MAX, Reading
 from checkins.protocols.request import Answer, Sender
 
 HEAVY_MAX = 8
-"""Heavy requests that are looked at for one batch; most often the first of them fill it."""
+"""Heavy requests considered for one batch; usually the first few fill it."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -62,10 +62,10 @@ class Lanes:
         return [] if not firsts or firsts[0].reading.is_prepared else firsts
 
     def next(self, count_max: int, *, light_only: bool = False, read_only: bool = False) -> list[Waiting]:
-        """Remove and return what a batch may take: up to `count_max` light requests, or up to `HEAVY_MAX` heavy ones.
+        """Remove and return the requests of a batch: up to `count_max` light ones, or up to `HEAVY_MAX` heavy ones.
 
-        It may take less, from the first on: the rest goes back (`put_back`). `light_only`: heavy ones wait;
-        `read_only`: those do that are not read yet.
+        The batch may use only the first of them: the rest goes back (`put_back`). `light_only`: heavy ones wait;
+        `read_only`: those that are not read yet wait.
         """
         waits = light_only or not self._heavy_count or (read_only and bool(self.unread()))
         is_heavy = not waits and (self._is_turn_of_heavy or not self._light)
@@ -85,7 +85,7 @@ class Lanes:
         return batch
 
     def put_back(self, rest: Sequence[Waiting]) -> None:
-        """Put what a batch did not take to where it was: before all others of its kind."""
+        """Return unused requests of a batch to their place: before all others of their kind."""
         heavy = [one for one in rest if one.reading.is_heavy]
         self._light.extendleft(reversed([one for one in rest if not one.reading.is_heavy]))
         first: dict[Sender | None, deque[Waiting]] = {}

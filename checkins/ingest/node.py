@@ -1,15 +1,15 @@
-"""A node: its transactions in PostgreSQL, and what it keeps in its spool meanwhile (shell).
+"""A node: its transactions in PostgreSQL, and the spool entries that belong to them (shell).
 
     register -> [ store | settle -> drain, drain, ... | beat ]... -> leave
     adopt    -> [ drain ]... -> leave                                   for the spool of a process that is gone
 
-What a node vouches for is in `checkins.nodes`; this is the order in which it asks for it, and what its spool knows at
-every step. No thread, no event loop and no clock are in here: who calls decides when, in which thread, and what happens
-when PostgreSQL does not answer. So the simulation calls these very functions, in every order that there is.
+The guarantees of a node are in `checkins.nodes`; this module has the order of the calls, and the state of the spool at
+each step. It has no thread, no event loop and no clock: the caller decides when, in which thread, and what happens when
+PostgreSQL does not answer. So the simulation calls these same functions, in every order.
 
 Batches have numbers, and the row of the node says which one is committed. A batch whose COMMIT was not answered is *in
-doubt*: its requests are in the spool with its number, until `settle` asks the row which of the two it is. No other
-batch may be committed before that (`fence`).
+doubt*: its requests are in the spool with its number, until `settle` reads from the row whether it is committed. No
+other batch may be committed before that (`fence`).
 """
 
 import logging
@@ -47,7 +47,7 @@ class NodeSpool(Protocol):
 
     @property
     def node_id(self) -> uuid.UUID:
-        """The node that whoever holds the spool is."""
+        """The id of the node that this spool belongs to."""
 
     @property
     def count(self) -> int:
@@ -81,7 +81,7 @@ class NodeSpool(Protocol):
         """Note that the try is over, and how often it failed in a way that the entries may have brought about."""
 
     def set_aside(self, damaged: Sequence[tuple[int, str]]) -> None:
-        """Move entries, each with a reason, to where nobody tries them."""
+        """Move entries, each with a reason, to where they are not tried again."""
 
     def forget_losses(self, lost: Sequence[tuple[datetime, datetime]]) -> None:
         """Note that PostgreSQL knows of these losses."""
@@ -99,10 +99,10 @@ class AbandonedError(nodes.NodeError):
 
 
 class Batch:
-    """Requests on their way to PostgreSQL, which either its transaction or whoever lost patience with it decides on.
+    """Requests on their way to PostgreSQL. Either the transaction claims them, or the caller abandons them.
 
-    `begins` is how many messages of each were stored by earlier batches, `shares` how many this one takes of each, of
-    requests from the first on: none before that is known. The rest is left to the next batch.
+    `begins` is how many messages of each request earlier batches stored, `shares` how many this batch stores of each,
+    from the first request on; empty until that is known. The next batch gets the rest.
     """
 
     def __init__(self, number: int, readings: Sequence[Reading]) -> None:
@@ -115,20 +115,20 @@ class Batch:
         self._is_claimed = False
 
     def claim(self) -> None:
-        """Called by the transaction right before it says that it commits. Raises AbandonedError."""
+        """Called by the transaction right before its COMMIT. Raises AbandonedError."""
         with self._lock:
             if self.is_abandoned:
                 raise AbandonedError
             self._is_claimed = True
 
     def abandon(self) -> bool:
-        """Called by who has no patience any more; returns whether the batch can be sure not to be committed."""
+        """Called when patience ran out; returns whether the batch is certain not to be committed."""
         with self._lock:
             self.is_abandoned = True
             return not self._is_claimed
 
     def spool_parts(self, in_doubt: Sequence[int]) -> list[Parts]:
-        """Return what the spool is to keep of each request; `in_doubt` as `Node.give_up` returned it."""
+        """Return the parts of each request to spool; `in_doubt` is what `Node.give_up` returned."""
         return [
             _parts(reading, begin, share, self.number)
             for reading, begin, share in zip_longest(self.readings, self.begins, in_doubt)
@@ -136,10 +136,10 @@ class Batch:
 
 
 class Node:
-    """The node that the holder of a spool is. Calls that reach PostgreSQL come from one thread at a time, but `beat`.
+    """The node of one spool. Calls that reach PostgreSQL come from one thread at a time, except `beat`.
 
-    `spool_lock` is held for each use of the spool; who adds to the spool meanwhile holds it too. `claimed` is called
-    with the requests that a transaction stores, before its last statement.
+    `spool_lock` is held for each use of the spool, and by those who append to it. `claimed` is called with the requests
+    that a transaction stores, before its last statement.
     """
 
     def __init__(
@@ -160,13 +160,13 @@ class Node:
 
     @property
     def id(self) -> uuid.UUID:
-        """The node's id, as its spool says."""
+        """The node's id, from its spool."""
         return self.spool.node_id
 
     def floor(self, now: datetime, waiting: Iterable[datetime]) -> datetime:
-        """Return what the watermark may be: nothing received before it waits, by these reception times, or is spooled.
+        """Return the highest safe watermark: nothing received before it is waiting (these reception times) or spooled.
 
-        What a batch takes is covered by its own transaction, and does not wait.
+        Requests of a batch are covered by its own transaction, and do not count as waiting.
         """
         oldest = self.spool.oldest_received_at
         return min([now, *waiting, *([] if oldest is None else [oldest])])
@@ -174,23 +174,23 @@ class Node:
     # --- its own row
 
     def register(self, watermark: datetime, now: datetime, *, listening_since: datetime) -> None:
-        """Enter the node, and forget what its former process has stored and could not forget any more."""
-        self._report_losses()  # The row of the process before holds the clock; that of this one may not.
+        """Register the node, and forget the entries that its former process stored but did not forget."""
+        self._report_losses()  # The row of the former process holds the clock; that of this one may not.
         registration = self._enter(watermark, now, listening_since=listening_since)
         self._number = max(self._number, registration.batch)
         self.is_registered = True
 
     def adopt(self, now: datetime) -> None:
-        """Enter the node of a process that is gone, whose spool is to be drained."""
+        """Register the node of a process that is gone, to drain its spool."""
         self._report_losses()
         registration = self._enter(now, now, listening_since=now)
-        # Registering has waited for what the process had sent: what is not committed never will be.
+        # Registering waited for the transactions of the process: what is not committed now never will be.
         with self._spool_lock:
             if self.spool.newest_batch is not None:
                 self.spool.settle(registration.batch)
 
     def beat(self, *, watermark: datetime, now: datetime, spooled_count: int, listening_since: datetime) -> None:
-        """Say that the node is there, and how far it is."""
+        """Send a heartbeat with the watermark."""
         nodes.beat(self.id, watermark=watermark, now=now, spooled_count=spooled_count, listening_since=listening_since)
         self._report_losses()
 
@@ -214,7 +214,7 @@ class Node:
         return registration
 
     def _report_losses(self) -> None:
-        """Have PostgreSQL know when a damaged spool has lost something: until then that holds the watermark (D43)."""
+        """Record in PostgreSQL when a damaged spool lost entries: until then that holds the watermark (D43)."""
         lost = self.spool.lost
         if lost:
             nodes.keep_losses(self.id, lost)
@@ -229,10 +229,9 @@ class Node:
         return Batch(self._number, readings)
 
     def store(self, batch: Batch, *, watermark: datetime, now: datetime, listening_since: datetime) -> list[Answer]:
-        """Commit a batch, and return the answers to as many of its requests, from the first on, as it took as a whole.
+        """Commit a batch, and return the answers to its first requests: those that it stored completely.
 
-        `watermark` is the node's floor without this batch. Raises AbandonedError if it was given up before it said that
-        it commits.
+        `watermark` is the node's floor without this batch. Raises AbandonedError if it was given up before its COMMIT.
         """
         readings = prepare(batch.readings, hints=self._hints)
         if batch.is_abandoned:
@@ -259,19 +258,19 @@ class Node:
         return take(readings, now=now, also=commit, hints=self._hints, shares=shares)
 
     def give_up(self, batch: Batch) -> Sequence[int]:
-        """Give up a batch that failed or takes too long; returns how many messages of each request are in doubt.
+        """Give up a batch that failed or is too slow; returns how many messages of each request are in doubt.
 
-        None are if it surely will not be committed. What is heavy goes on while the spool vouches for it: to begin
-        again would cost as much once more. Not if it is still being read: then nobody knows yet what would be in it.
+        None are if it is certain not to be committed. A heavy batch goes on while its requests are in the spool, since
+        starting again would cost as much once more; unless it is still being read, when its contents are not known.
         """
-        goes_on = batch.readings[0].is_heavy and len(batch.shares) > 0
-        if not goes_on and batch.abandon():
+        continues = batch.readings[0].is_heavy and len(batch.shares) > 0
+        if not continues and batch.abandon():
             return ()
         self._fence = batch.number
         return batch.shares
 
     def settle(self, now: datetime) -> None:
-        """Find out which batches whose COMMIT was not answered are stored, and let none of the others be any more."""
+        """Find out which batches in doubt are committed, and make sure that the others never will be."""
         if self.spool.newest_batch is None and self._fence is None:
             return
         with transaction.atomic():
@@ -293,9 +292,9 @@ class Node:
     # --- the spool
 
     def drain(self, now: datetime, *, count_max: int) -> None:
-        """Store the oldest requests of the spool. What PostgreSQL refuses for good is kept as failed, one by one.
+        """Store the oldest requests of the spool. Requests that PostgreSQL always refuses are stored as failed.
 
-        Before it is begun the spool notes what, and afterwards how it went: a process may end by what it reads (D36).
+        The spool notes the try before it begins, and its result: a request may kill the process that reads it (D36).
         """
         with self._spool_lock:
             entries = self.spool.first(count_max)
@@ -325,9 +324,9 @@ class Node:
                 self.spool.end(entries, failures=failures)
 
     def _drain_entries(self, entries: Sequence[SpoolEntry], now: datetime) -> None:
-        """Store entries and forget them; of an earlier try only those that it did not commit, if its answer was lost.
+        """Store entries and forget them, without those that an earlier try committed and could not forget.
 
-        (Then the spool may have grown since, and more of it be read than at the earlier try.)
+        (The spool may have grown since that try, so more of it may be read now.)
         """
         readings = prepare([entry.request for entry in entries], hints=self._hints)
         entries = entries[: len(readings)]
@@ -341,7 +340,7 @@ class Node:
             self.spool.forget(entries[-1].seq)
 
     def _keep_as_failed(self, entry: SpoolEntry, error: Exception, now: datetime) -> None:
-        """Keep a request as failed (D14) without reading what it says; if not even that can be, set it aside."""
+        """Store a request as failed (D14) without decoding it; if even that fails, set it aside."""
         try:
             with transaction.atomic():
                 committed = nodes.lock_node(self.id).spool_position
@@ -349,7 +348,7 @@ class Node:
                     is_kept = keep_unread(entry.request, error)
                     self._advance([entry], [entry.request], now, {})
                     if not is_kept:
-                        logger.error("entry %d of the spool of node %s is from nobody known", entry.seq, self.id)
+                        logger.error("entry %d of the spool of node %s is from an unknown sender", entry.seq, self.id)
             with self._spool_lock:
                 self.spool.forget(entry.seq)
         except (nodes.NodeError, SpoolError):
@@ -380,9 +379,9 @@ class Node:
 
 
 def _parts(reading: Reading, begin: int, share: int | None, number: int) -> Parts:
-    """Return what the spool keeps of a request whose first `begin` messages are stored.
+    """Return the parts to spool of a request whose first `begin` messages are stored.
 
-    The next `share` may be too, by the batch of that number; None if that took nothing of the request.
+    The next `share` may be stored too, by the batch of that number; None if that batch had nothing of the request.
     """
     if share is None:
         return [(reading.part(begin), None)]

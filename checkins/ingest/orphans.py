@@ -1,4 +1,4 @@
-"""Spools of processes that are gone, which a live one drains (shell)."""
+"""Spools of processes that are gone, drained by a live one (shell)."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from lib.pg_errors import is_not_now
 logger = logging.getLogger(__name__)
 
 ORPHANS_SECONDS = 10.0
-"""How often spools of processes that are gone are looked for."""
+"""How often the directory is searched for spools of processes that are gone."""
 
 
 async def adopt_orphans(
@@ -32,9 +32,9 @@ async def adopt_orphans(
     stamp: Callable[[], datetime],
     is_direct: Callable[[], bool],
 ) -> None:
-    """Drain the spools of processes that are gone, a batch at a time, while this one has nothing spooled itself.
+    """Drain the spools of processes that are gone, a batch at a time, while this process has nothing spooled.
 
-    Also deregister one that left nothing in its spool: the clock would wait for it until it is dropped. Never returns.
+    Also deregister nodes with an empty spool: the clock would wait for them until they are dropped. Never returns.
     """
     while True:
         await asyncio.sleep(ORPHANS_SECONDS)
@@ -49,7 +49,7 @@ async def adopt_orphans(
             raise
         except BaseException as error:
             if not is_not_now(error):
-                logger.error("a spool that another process left cannot be drained", exc_info=error)
+                logger.error("the spool of another process cannot be drained", exc_info=error)
 
 
 async def _drain(

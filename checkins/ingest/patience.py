@@ -11,7 +11,7 @@ LATE_BY = 0.1
 
 
 class Patience:
-    """Ends waits of tasks of one event loop that take too long."""
+    """Ends waits of tasks of one event loop that last too long."""
 
     def __init__(self) -> None:
         self._until: dict[asyncio.Task[object], float] = {}

@@ -1,9 +1,9 @@
-"""A request on its way to its answer: who speaks, what it costs to read, what it says. Each is found out once (shell).
+"""A request on its way to its answer: its sender, its cost, its messages. Each is determined once (shell).
 
-What a request costs is not what it has in bytes: a few of them can unpack to megabytes, or stand for thousands of
-check-ins. So before anything else the first `LIGHT_BYTES_MAX` bytes are unpacked. What is all there then, and holds few
-JSON objects, is *light*: nearly every check-in is. The rest is *heavy*, and waits in a line of its own, so that it
-delays nobody but its own kind (D35).
+The size of a request is not its cost: a few bytes can unpack to megabytes, or stand for thousands of check-ins. So the
+first `LIGHT_BYTES_MAX` bytes are unpacked before anything else. A request that is complete then, and has few JSON
+objects, is *light*: nearly every check-in is. Others are *heavy*, and wait in a line of their own, so that they delay
+only each other (D35).
 """
 
 import logging
@@ -23,23 +23,22 @@ from checkins.protocols.routes import find_route
 logger = logging.getLogger(__name__)
 
 LIGHT_BYTES_MAX = 64 << 10
-"""Unpacked bytes of a request that is read at once. It is also all that a sender may send whom nobody knows."""
+"""Most unpacked bytes of a request that is read at once, and of any request of an unknown sender."""
 LIGHT_OBJECTS_MAX = 200
 """Opening braces in a light request: some fifty check-ins with their configurations."""
-UNHEARD_BYTES_MAX = 8 << 20
-"""Unpacked bytes of heavy requests that are read at once for their answers while they go to the spool."""
+UNVERIFIED_BYTES_MAX = 8 << 20
+"""Unpacked bytes of heavy requests that are read at once, for their answers, while they are spooled."""
 
 _JSON = ((b"content-type", b"application/json"),)
 NO_ADDRESS = Answer(404, b'{"detail": "nothing is at this address"}', _JSON)
 BUSY = Answer(
     503,
-    b'{"detail": "the server has as much waiting as it can keep: nothing was stored, send it again later"}',
+    b'{"detail": "the queue of the server is full: nothing was stored, send it again later"}',
     _JSON,
 )
 NO_ROOM = Answer(
     503,
-    b'{"detail": "PostgreSQL does not take check-ins, and the spool has no room left or its disk is full: '
-    b'nothing was stored, send it again later"}',
+    b'{"detail": "PostgreSQL is away, and the spool is full or its disk is: nothing was stored, send it again later"}',
     _JSON,
 )
 FAILED = Answer(
@@ -49,8 +48,8 @@ FAILED = Answer(
 )
 UNKNOWN_WHILE_AWAY = Answer(
     503,
-    f'{{"detail": "PostgreSQL is away, and until it is back at most {LIGHT_BYTES_MAX} unpacked bytes are taken of a '
-    'key that was not heard of before: nothing was stored, send it again later"}'.encode(),
+    f'{{"detail": "PostgreSQL is away, and until it is back at most {LIGHT_BYTES_MAX} unpacked bytes are accepted from '
+    'a key that was not used before: nothing was stored, send it again later"}'.encode(),
     _JSON,
 )
 
@@ -58,9 +57,9 @@ UNKNOWN_WHILE_AWAY = Answer(
 class Reading:
     """One request on its way through a batch.
 
-    `sender` is None for what is refused without asking who it is. `answer` is what it gets if it is not decoded.
-    `is_prepared`: its sender was looked for in the database, and what it says is read. `messages` is what it says, and
-    `outcomes` what became of the first of these: a request that stands for many is stored in several batches.
+    `sender` is None for a request that is refused without one. `answer` is the answer to a request that is not decoded.
+    `is_prepared`: its sender was looked up in the database, and it is decoded. `messages` is what was decoded, and
+    `outcomes` the results of the first of these: a request that stands for many is stored in several batches.
     """
 
     __slots__ = (
@@ -105,7 +104,7 @@ class Reading:
         except IngestError as error:
             self.answer = self.protocol.refuse(error)
         except Exception:
-            logger.exception("nobody could find out who sent %s %a", request.method, request.path)
+            logger.exception("the sender of %s %a could not be determined", request.method, request.path)
             self.answer = FAILED
         if request.body and self.sender is not None:
             self._weigh()
@@ -117,7 +116,7 @@ class Reading:
             try:
                 body = decode_start(body, encoding, LIGHT_BYTES_MAX + 1)
             except IngestError:
-                return  # What is wrong with it is said when it is decoded.
+                return  # The error is reported when it is decoded.
             if len(body) > LIGHT_BYTES_MAX:
                 self.is_heavy = True
                 return
@@ -128,7 +127,7 @@ class Reading:
             self.is_heavy = len(body) > LIGHT_BYTES_MAX or body.count(b"{") > LIGHT_OBJECTS_MAX
 
     def decode(self, sender: KnownSender | None) -> None:
-        """Read what is said, once for each sender; refuse it if the sender is not known."""
+        """Decode the request, once for each sender; refuse it if the sender is not known."""
         with self._lock:
             self._decode(sender)
 
@@ -143,18 +142,18 @@ class Reading:
             return
         try:
             decoded = self.protocol.decode(self._unpacked(), self.address, sender, limits())
-            said = decoded.messages[self.request.first : self.request.end]
-            self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in said]
-            self.decoded = decoded  # Last: what fails on the way is answered as a failure.
+            part = decoded.messages[self.request.first : self.request.end]
+            self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in part]
+            self.decoded = decoded  # Last: an error before is answered as a failure.
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error
             self.answer = FAILED
 
     def _unpacked(self) -> IngestRequest:
-        """Return the request without its Content-Encoding; as it is if that cannot be undone, which its protocol says.
+        """Return the request without its Content-Encoding; unchanged if it cannot be unpacked, which decoding reports.
 
-        What was heavy to unpack is not kept.
+        Unpacked bytes of heavy requests are not cached.
         """
         request, encoding = self._plain, self._plain.headers.get("content-encoding", "")
         if not (self.is_heavy and encoding and request.body_bytes == len(request.body)):
@@ -170,7 +169,7 @@ class Reading:
 
     @property
     def rest(self) -> Sequence[Message]:
-        """What it says and is not stored yet."""
+        """The messages that are not stored yet."""
         return self.messages[len(self.outcomes) :] if self.outcomes else self.messages
 
     def part(self, begin: int, end: int | None = None) -> IngestRequest:
@@ -183,7 +182,7 @@ class Reading:
         )
 
     def conclude(self) -> Answer:
-        """Return the answer that fits the outcomes; what has none yet, or is not meant, counts as taken."""
+        """Return the answer for the outcomes; messages without one yet, or of other parts, count as accepted."""
         if self.decoded is not None:
             if len(self.outcomes) == len(self.decoded.messages):
                 return self.decoded.answer(self.outcomes)
@@ -193,17 +192,17 @@ class Reading:
         assert self.answer is not None, "what is not decoded was refused"
         return self.answer
 
-    def answer_unheard(self, *, is_known: bool = True) -> tuple[bool, Answer]:
-        """Return whether the request has to be kept, and its answer, while nobody can be asked who its sender is.
+    def answer_unverified(self, *, is_known: bool = True) -> tuple[bool, Answer]:
+        """Return whether the request has to be spooled, and its answer, while its sender cannot be looked up.
 
-        What needs no database to be refused is refused as ever. Everything else gets the answer that it gets when its
-        sender is known and its check-ins are taken, and must be durable before that. `is_known`: the sender was heard
-        of before; of others nothing heavy is read.
+        Requests that can be refused without the database are refused as usual. Others get the answer for a known sender
+        whose check-ins are accepted, and must be durable first. `is_known`: the sender was seen before; heavy requests
+        of other senders are not read.
         """
         if self.sender is not None:
             if self.is_heavy and not is_known:
                 return False, UNKNOWN_WHILE_AWAY
-            with self._lock:  # It may be in another thread's hands, for a batch that took too long.
+            with self._lock:  # Another thread may be decoding it, for a batch that was too slow.
                 if self._decoded_for is None:
                     self._decode(
                         KnownSender(
@@ -216,18 +215,18 @@ class Reading:
 
 
 def answer_some(readings: Sequence[Reading], is_known: Callable[[Sender], bool]) -> list[tuple[bool, Answer]]:
-    """Return what `answer_unheard` says of requests, from the first on, while the heavy ones among them fit a batch."""
+    """Return the result of `answer_unverified` for requests, from the first on, while the heavy ones fit a batch."""
     answers = []
     size = 0
     for reading in readings:
         try:
             known = not reading.is_heavy or reading.sender is None or is_known(reading.sender)
-            answers.append(reading.answer_unheard(is_known=known))
+            answers.append(reading.answer_unverified(is_known=known))
         except Exception:
             logger.exception("%s %a could not be answered", reading.request.method, reading.request.path)
             answers.append((True, FAILED))
         size += reading.plain_bytes if reading.is_heavy else 0
-        if size >= UNHEARD_BYTES_MAX:
+        if size >= UNVERIFIED_BYTES_MAX:
             break
     return answers
 

@@ -1,8 +1,8 @@
-"""Room for the bodies that a process holds at once, so that no sender takes it from the others (pure, D35).
+"""Memory for the bodies that a process holds at once, shared fairly between senders (pure, D35).
 
-Small bodies have room of their own, whoever sends them. Large ones have the rest, and are only let in when it is known
-who sends them. When either is full, what has to give way is an upload that is not complete: of the sender that holds
-most, the oldest. So one that stalls costs nothing but itself, and a small body that is sent at once always finds room.
+Small bodies have a part of the room, whatever their sender. Large ones have the rest, and are accepted only from known
+senders. When a part is full, an incomplete upload loses its place: the oldest of the sender that holds most. So a
+stalled upload costs only itself, and a small body that is sent at once always finds room.
 """
 
 from collections.abc import Hashable
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from itertools import count
 
 SMALL_BYTES_MAX = 64 << 10
-"""Bytes of a body that is small, and all that is taken of a sender whom nobody knows, or whose key is in the body."""
+"""Most bytes of a small body, and of any body whose sender is not known or has its key in the body."""
 SMALL_SHARE = 4
-"""One of so many parts of the room is for small bodies."""
+"""Small bodies have one of so many parts of the room."""
 TINY_BYTES_MAX = 4 << 10
-"""A body of at most so many bytes is let in even if all others are complete and wait for their answers."""
+"""A body of at most so many bytes is accepted even if all others are complete and wait for their answers."""
 
 _numbers = count()
 
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """What one body takes. `sender` is None until it is known who sends it; then the body may be large.
+    """The room of one body. `sender` is None until the sender is known; only then the body may be large.
 
-    `kept` is what there is of the body. `is_lost`: the room was needed for others, or there is none; then it is empty,
-    at once: an upload that stalls would keep it for as long as it stalls.
+    `kept` is the part received so far. `is_lost`: the room was needed for others, or there was none; then `kept` is
+    emptied at once, since a stalled upload would hold it as long as it stalls.
     """
 
     sender: Hashable = None
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def whose(self) -> Hashable:
-        """Who holds it; among strangers each is his own."""
+        """The sender; unknown senders count as one each."""
         return self.number if self.sender is None else self.sender
 
     @property
@@ -46,7 +46,7 @@ class Place:
 
 
 class Room:
-    """All places that are taken at the moment. `bytes_max` is for all of them together."""
+    """All places in use. `bytes_max` is for all of them together."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -59,7 +59,7 @@ class Room:
         return self._held[True] + self._held[False]
 
     def resize(self, place: Place, size: int) -> bool:
-        """Let a body take so many bytes; return False if it has lost its place, now or before."""
+        """Give a body so many bytes; return False if it has lost its place, now or before."""
         if place.is_lost:
             return False
         self._places.add(place)

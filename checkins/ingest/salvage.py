@@ -1,4 +1,4 @@
-"""What can be read of a damaged spool, and how its file is set aside meanwhile (D43; shell)."""
+"""Reading a damaged spool, and setting its file aside meanwhile (D43; shell)."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 SALVAGED_MAX = 1_000_000
-"""Numbers that are tried, from the newest back, where a damaged spool cannot say which of them it has."""
+"""Numbers to try, from the newest back, where a damaged spool does not show which of them it has."""
 
 
 LOST = "-lost"
@@ -71,7 +71,7 @@ class Losses:
         self._gap: list[int | None] = []
 
     def lose(self, at: object) -> None:
-        """Note that an entry, or nobody knows how many, cannot be read; its reception time if that is known."""
+        """Note that an entry, or an unknown number of them, cannot be read; its reception time if that is known."""
         self._gap.append(self._sound(at))
 
     def find(self, at: object) -> None:
@@ -97,17 +97,17 @@ class Losses:
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Whether what the file holds cannot be read: it is no database, its pages are torn, or the disk says so."""
+    """Whether the contents cannot be read: no database, torn pages, or a read error of the disk."""
     code = getattr(error, "sqlite_errorcode", None)
     return code == sqlite3.SQLITE_IOERR_READ or (code or 0) & 0xFF in DAMAGE
 
 
 @contextmanager
 def open_damaged(kept: Path) -> Iterator[sqlite3.Connection]:
-    """Open a damaged file, for as long with a new first page if it has none that can be read.
+    """Open a damaged file, with a temporary new first page if its own cannot be read.
 
-    Without that page nobody knows which tables there are and where they begin. The two that matter begin where they do
-    in every spool; where the indexes are is not certain, so the new page knows none.
+    That page lists the tables and where they begin. The two important ones begin at the same place in every spool; the
+    place of the indexes is not certain, so the new page lists none.
     """
     head = beside(kept, HEAD)
     damaged = sqlite3.connect(kept, isolation_level=None, check_same_thread=False)
@@ -167,7 +167,7 @@ def begun_in(damaged: sqlite3.Connection) -> tuple[int, int] | None:
 
 
 def losses_in(damaged: sqlite3.Connection) -> list[tuple[int, int]]:
-    """Return what was lost already and is not told, if it can be read."""
+    """Return the earlier losses that PostgreSQL does not know of, if they can be read."""
     losses: list[tuple[int, int]] = []
     with suppress(sqlite3.DatabaseError):
         for since, until in damaged.execute("SELECT since_us, until_us FROM lost"):
@@ -176,7 +176,7 @@ def losses_in(damaged: sqlite3.Connection) -> list[tuple[int, int]]:
 
 
 def last_number(damaged: sqlite3.Connection) -> int | None:
-    """Return the newest number that a damaged file has given; None if it cannot say."""
+    """Return the newest number that a damaged file has used; None if that cannot be read."""
     try:
         row = damaged.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
     except sqlite3.DatabaseError:
@@ -188,7 +188,7 @@ def numbers_in(damaged: sqlite3.Connection) -> list[tuple[int | None, int | None
     """Return the numbers of the entries of a damaged file, and their reception times as far as they are known.
 
     By its index, else what is there, and all in between: the table is read from both ends up to the first page that
-    cannot be, and what lies between is tried one by one. None stands where there is more that nobody can count.
+    cannot be, and what lies between is tried one by one. None stands for an unknown number of further entries.
     """
     with suppress(sqlite3.DatabaseError):
         return sorted(damaged.execute("SELECT seq, received_us FROM entry INDEXED BY entry_received").fetchall())
@@ -245,7 +245,7 @@ def put_back(path: Path, kept: Path) -> None:
     """Undo `set_file_aside`, of which the process or the disk may have left any part: nothing is lost by a new try.
 
     While the file itself is aside, what has its name is a new spool, without anything that is not in the old one. Its
-    log must never be taken for that of the old one, nor the other way round.
+    log must never be used for the old one, or the other way round.
     """
     if kept.exists():
         _restore_head(kept)
@@ -264,7 +264,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def find_damage(directory: Path) -> tuple[int, int]:
-    """Return how many damaged files are kept in the directory, and how many entries of them could not be read (D43)."""
+    """Return how many damaged files are in the directory, and how many entries of them could not be read (D43)."""
     files = lost = 0
     with suppress(OSError):
         for path in directory.glob("*.spool-damaged"):

@@ -1,16 +1,16 @@
-"""The place for check-ins while PostgreSQL cannot take them: a local SQLite file that survives `kill -9` (shell).
+"""Storage for check-ins while PostgreSQL is away: a local SQLite file that survives `kill -9` (shell).
 
 The file is in SQLite's WAL mode with synchronous=FULL: `append` returns when the disk has it (P1). One process holds it
 (`checkins.ingest.spool_directory`).
 
-The spool knows requests, not what they mean: they are kept as they came and decoded when they are applied. Entries are
-numbered for ever (`seq`), also across restarts, so that PostgreSQL can remember the newest one that it has.
+The spool stores requests as they were received; they are decoded when they are applied. Entries are numbered across
+restarts (`seq`), so that PostgreSQL can record the newest one that it has.
 
 An entry carries the number of a batch if that batch's COMMIT was sent and never answered. Whether it is stored is known
 when the node's row can be locked; `settle` then either forgets the entry or makes it an ordinary one.
 
 All calls come from one thread at a time. The attributes `count`, `bytes`, `oldest_received_at`, `newest_batch` and
-`lost` are kept in memory and may be read from any thread.
+`lost` are cached in memory and may be read from any thread.
 """
 
 import logging
@@ -64,7 +64,7 @@ TRIED = """
 
 
 def _repairing(call: Callable[Concatenate["Spool", P], T]) -> Callable[Concatenate["Spool", P], T]:
-    """Do it again, once, with what can be read of a file that turns out to be damaged (D43)."""
+    """Repeat the call once, on what can be read of a file that turns out to be damaged (D43)."""
 
     @wraps(call)
     def repaired(spool: "Spool", *arguments: P.args, **options: P.kwargs) -> T:
@@ -93,7 +93,7 @@ class Spool:
     lost: tuple[tuple[datetime, datetime], ...]
     """Between which reception times entries were lost that PostgreSQL is to know of (D43), until `forget_losses`.
 
-    A begin that the file cannot tell is 1970. That does not hold the watermark: it is told before the node registers.
+    An unknown begin is 1970. It does not hold the watermark: PostgreSQL learns of it before the node registers.
     """
 
     def __init__(self, directory: Path, node_id: uuid.UUID, lock: int, *, bytes_max: int) -> None:
@@ -181,9 +181,9 @@ class Spool:
         self._refresh()
 
     def salvage(self, error: Exception) -> None:
-        """Go on in a new file with what can be read, in order and under its numbers; the damaged one stays beside it.
+        """Continue in a new file with the readable entries, in order and with their numbers; the damaged file stays.
 
-        What is lost is counted in the log (D43).
+        The log has the number of lost entries (D43).
         """
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -200,7 +200,7 @@ class Spool:
             raise
 
     def take_over(self, kept: Path, *, oldest_us: int = 0) -> None:
-        """Store what can be read of a damaged file, under its numbers, and note in which time something was lost.
+        """Store the readable entries of a damaged file with their numbers, and note in which time entries were lost.
 
         `oldest_us` is the oldest reception time that can have been in it. Raises SpoolFullError.
         """
@@ -225,7 +225,7 @@ class Spool:
                     losses.find(row[2])
                     self._connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
                     read += 1
-                    if seq in tries:  # Or what ends the process would be tried as often once more (D36).
+                    if seq in tries:  # Else an entry that kills the process would be tried as often again (D36).
                         self._connection.execute("INSERT INTO tried VALUES (?, ?, ?)", (seq, *tries[seq]))
             if begun is not None:
                 self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", begun)
@@ -247,7 +247,7 @@ class Spool:
         self._refresh()
 
     def begin_afresh(self) -> None:
-        """Go on in a new file, of which nobody knows what was in the one before, with numbers that none there had."""
+        """Continue in a new file, after one with unknown contents, with numbers that it cannot have used."""
         with self._transaction():
             self._number_from(None)
             self._note_lost([(0, microseconds(utcnow()))])
@@ -272,10 +272,10 @@ class Spool:
         self.lost = tuple((EPOCH + since * MICROSECOND, EPOCH + until * MICROSECOND) for since, until in rows)
 
     def _number_from(self, last: int | None) -> None:
-        """Go on behind this number; behind all that there can have been if it is None.
+        """Continue after this number; after every number that can have been used if it is None.
 
-        PostgreSQL knows the newest number that it has, and takes what comes under an older one for stored. Numbers
-        count single entries, so no node has ever had as many as there are microseconds since 1970.
+        PostgreSQL records the newest number that it has, and counts entries with older numbers as stored. A node never
+        has as many entries as there are microseconds since 1970.
         """
         number = microseconds(utcnow()) if last is None else last
         self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
@@ -284,16 +284,16 @@ class Spool:
     def begin(self, entries: Sequence[SpoolEntry]) -> None:
         """Note that these entries are being tried: a process that opens the spool with such a note counts a death."""
         self._is_begun = True
-        self._connection.execute("PRAGMA synchronous = NORMAL")  # It has to outlive the process, not the machine.
+        self._connection.execute("PRAGMA synchronous = NORMAL")  # The note has to survive the process, not the machine.
         try:
-            with suppress(SpoolFullError), self._transaction():  # A full disk keeps nobody from making room.
+            with suppress(SpoolFullError), self._transaction():  # A full disk must not stop the draining.
                 first_and_last = entries[0].seq, entries[-1].seq
                 self._connection.execute("INSERT OR REPLACE INTO begun VALUES (1, ?, ?)", first_and_last)
         finally:
             self._connection.execute("PRAGMA synchronous = FULL")
 
     def end(self, entries: Sequence[SpoolEntry], *, failures: int = 0) -> None:
-        """Note that the try is over, and how many failures those of the entries have more that are still there."""
+        """Note that the try is over, and add failures to the entries that are still there."""
         if not self._is_begun and not failures:
             return
         self._is_begun = False
@@ -377,7 +377,7 @@ class Spool:
             raise SpoolFullError(f"the spool {self.path} cannot be written: {error}") from error
 
     def _refresh(self) -> None:
-        """Read again what is kept in memory, by index, and give disk space back if nothing waits any more."""
+        """Reload the cached attributes, by index, and return disk space if the spool is empty."""
         oldest, self.newest_batch = self._connection.execute(
             "SELECT (SELECT min(received_us) FROM entry), (SELECT max(batch) FROM entry WHERE batch IS NOT NULL)"
         ).fetchone()
@@ -394,7 +394,7 @@ class Spool:
             self._connection.execute("VACUUM")  # It copies what is left, which is next to nothing.
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.OperationalError as error:
-            logger.warning("the empty spool %s keeps its disk space for now: %s", self.path, error)
+            logger.warning("the empty spool %s does not return its disk space for now: %s", self.path, error)
 
     def _used_bytes(self) -> int:
         pages, free, size = (
@@ -406,12 +406,12 @@ class Spool:
 
 def _connect(path: Path, *, bytes_max: int) -> sqlite3.Connection:
     """Open or create a spool file, in autocommit mode: transactions are written out."""
-    # SQLite would make it readable for everybody; its write-ahead log takes after it.
+    # SQLite would make it readable for all users; its write-ahead log gets the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         # Only this process uses the file, so the index of the log can live in its memory: no third file, and no page of
-        # a shared mapping that a full disk cannot provide. It has to be said before the log is opened.
+        # a shared mapping that a full disk cannot provide. It has to be set before the log is opened.
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

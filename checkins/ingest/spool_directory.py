@@ -1,10 +1,10 @@
-"""The spools of one directory: which are free, and who holds which (shell).
+"""The spools of one directory: which are free, and locking one for a process (shell).
 
-Each file is held by a lock that the kernel takes back when the process dies; the next process then adopts the file, and
+Each file is held by a lock that the kernel releases when the process dies; the next process then adopts the file, and
 with it the node that its name stands for.
 
     <node id>.spool   the entries: see `checkins.ingest.spool`
-    <node id>.lock    locked by flock(2) for as long as somebody uses the file; never deleted, or two could lock "it"
+    <node id>.lock    locked by flock(2) while a process uses the file; never deleted, or two processes could lock "it"
 """
 
 import fcntl
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def open_spool(directory: Path, *, bytes_max: int) -> Spool:
-    """Adopt the first spool of the directory that nobody uses, or start a new one under a new node id.
+    """Adopt the first free spool of the directory, or create one with a new node id.
 
     Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
     Raises SpoolUnusableError.
@@ -37,18 +37,17 @@ def open_spool(directory: Path, *, bytes_max: int) -> Spool:
         while True:
             node_id = uuid.uuid4()
             lock = _try_lock(_lock_path(directory, node_id), create=True)
-            if lock is not None:  # Else a process that looks for a spool was faster, and has this one.
+            if lock is not None:  # Else another process that was looking for a spool has adopted this one.
                 return _open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True)
     except (OSError, sqlite3.Error) as error:
-        raise SpoolUnusableError(f"no spool can be kept in {directory} (SPOOL_DIRECTORY): {error}") from error
+        raise SpoolUnusableError(f"no spool can be opened in {directory} (SPOOL_DIRECTORY): {error}") from error
 
 
 def open_orphan(directory: Path, *, bytes_max: int, waited_for: Collection[uuid.UUID] = ()) -> Spool | None:
     """Return a spool of a process that died, if it holds entries that wait; None if there is none.
 
-    Also an empty one that has lost something, or if its node is among those that the clock waits for: somebody has
-    to take leave for it.
-    For a live process that drains it, closes it and asks again. The node of that spool has to be registered, like
+    Also an empty one that has lost entries, or whose node the clock waits for and which has to be deregistered.
+    For a live process that drains it, closes it and calls again. The node of that spool has to be registered, like
     any other, before its entries are applied.
     """
     for spool in _unlocked(directory, bytes_max=bytes_max):
@@ -59,7 +58,7 @@ def open_orphan(directory: Path, *, bytes_max: int, waited_for: Collection[uuid.
 
 
 def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
-    """Lock and open the spools of the directory that nobody uses, one after the other; the caller closes them."""
+    """Lock and open the free spools of the directory, one after the other; the caller closes them."""
     for path in sorted(directory.glob("*.lock")):
         try:
             node_id = uuid.UUID(path.stem)

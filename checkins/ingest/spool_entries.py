@@ -1,4 +1,4 @@
-"""What the spool keeps of a request: its bytes, its number, and how often it was tried (pure)."""
+"""Entries of the spool: the bytes of a request, its number, and how often it was tried (pure)."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,11 +11,11 @@ FORMAT = 1
 """How a request is written: a msgpack map of its fields. A number of its own for each entry, since a file outlives the
 version of Watchclock that wrote it."""
 ALONE_AFTER_DEATHS = 2
-"""An entry with which the process ended so often is taken alone the next time."""
+"""After so many deaths of the process an entry is tried alone."""
 GIVEN_UP_AFTER_DEATHS = 3
-"""An entry with which the process ended so often is not tried again, but kept as failed (D14, D36)."""
+"""After so many deaths of the process an entry is not tried again, but stored as failed (D14, D36)."""
 ALONE_AFTER_FAILURES = 3
-"""The same for an entry whose batch broke off in a way that the batch may have brought about."""
+"""The same for an entry whose batch failed in a way that the batch may have caused."""
 GIVEN_UP_AFTER_FAILURES = 20
 """More than by deaths: it may well be PostgreSQL, which is slow, or is restarted again and again."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,17 +37,17 @@ class SpoolEntry:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it is to be taken alone (D36)."""
+        """Whether it is to be tried alone (D36)."""
         return self.deaths >= ALONE_AFTER_DEATHS or self.failures >= ALONE_AFTER_FAILURES
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it is not to be tried any more."""
+        """Whether it is not to be tried again."""
         return self.deaths >= GIVEN_UP_AFTER_DEATHS or self.failures >= GIVEN_UP_AFTER_FAILURES
 
     @property
     def tries(self) -> int:
-        """How often it was tried in vain."""
+        """How often it was tried without success."""
         return self.deaths + self.failures
 
 

@@ -19,11 +19,11 @@ from lib.pg_errors import is_not_now
 logger = logging.getLogger(__name__)
 
 REFUSING_SECONDS = 30.0
-"""How long a refusal counts as "is refusing": by then somebody may have made room, and the next request tells."""
+"""How long a refusal counts as "is refusing": by then there may be room again, and the next request will show."""
 
 
 class Spooling:
-    """Keeps requests in the spool and answers them; knows whether it had to refuse any."""
+    """Stores requests in the spool and answers them; records whether it had to refuse any."""
 
     def __init__(self, threads: Threads, *, has_heard: Callable[[Sender], bool]) -> None:
         self._threads = threads
@@ -33,19 +33,19 @@ class Spooling:
 
     @property
     def is_refusing(self) -> bool:
-        """Whether the spool could not take a request a moment ago."""
+        """Whether the spool refused a request recently."""
         return time.monotonic() - self._refused_at < REFUSING_SECONDS
 
-    async def keep(self, spool: Spool, entries: Sequence[tuple[Waiting, Parts]]) -> int:
-        """Keep the first of these requests, answer them, and return how many: all light ones, few of the heavy ones.
+    async def store(self, spool: Spool, entries: Sequence[tuple[Waiting, Parts]]) -> int:
+        """Spool the first of these requests, answer them, and return how many: all light ones, few heavy ones.
 
-        So those before a heavy one do not wait for it.
+        So requests before a heavy one do not wait for it.
         """
         readings = [one.reading for one, _ in entries]
-        said = await self._threads.beside_disk(partial(answer_some, readings, self._has_heard))
-        entries = entries[: len(said)]
-        answers = [answer for _, answer in said]
-        kept = [part for (_, parts), (is_kept, _) in zip(entries, said, strict=True) if is_kept for part in parts]
+        decided = await self._threads.beside_disk(partial(answer_some, readings, self._has_heard))
+        entries = entries[: len(decided)]
+        answers = [answer for _, answer in decided]
+        kept = [part for (_, parts), (is_kept, _) in zip(entries, decided, strict=True) if is_kept for part in parts]
         try:
             await self._threads.on_disk(lambda: spool.append(kept))
             self._refused_count = 0
@@ -59,14 +59,14 @@ class Spooling:
             answers = [NO_ROOM] * len(answers)
         for (one, _), answer in zip(entries, answers, strict=True):
             one.reply(answer)
-        return len(said)
+        return len(decided)
 
 
 def log_why(error: BaseException | None, *, patience: float) -> None:
     """Log why check-ins go to the spool from now on; without an error, PostgreSQL took too long."""
     if error is None:
-        logger.warning("PostgreSQL takes more than %s s: check-ins go to the spool", patience)
+        logger.warning("PostgreSQL needs more than %s s: check-ins go to the spool", patience)
     elif is_not_now(error) or isinstance(error, NodeError):
-        logger.warning("PostgreSQL does not take check-ins, they go to the spool: %s", error)
+        logger.warning("PostgreSQL does not store check-ins, they go to the spool: %s", error)
     else:
         logger.error("a batch failed in a way that no single check-in explains", exc_info=error)

@@ -1,9 +1,9 @@
-"""The threads beside the event loop of a batcher, each for what would keep the loop waiting (shell).
+"""The threads beside the event loop of a batcher, each for one kind of blocking call (shell).
 
-database   everything that waits for PostgreSQL, one call after the other
+database   calls that wait for PostgreSQL, one after the other
 disk       the spool
-reading    what is heavy to read
-beat       heartbeats, on a connection of their own: a batch that takes minutes must not look like a lost process
+reading    decoding of heavy requests
+beat       heartbeats, on a separate connection: a batch of some minutes must not look like a lost process
 """
 
 import asyncio
@@ -25,12 +25,12 @@ SESSION = """
 """
 """Longer batches have already been spooled, so they must release their locks.
 
-Plans are kept: PostgreSQL expects a plan for all days to cost more than a new one for the few that a batch looks into,
-and would plan each statement anew each time. A kept plan was made while the coming days were empty, where reading all
-of a table is the quickest; it would do so still when the day has a million check-ins.
+Plans are reused: PostgreSQL estimates that a generic plan for all days costs more than a new plan for the few days of a
+batch, and would plan each statement every time. A reused plan was made while the coming days were empty, where a
+sequential scan is fastest; it would scan still when the day has a million check-ins.
 """
 PREPARE_AFTER = 5
-"""How often a statement is planned anew before its plan is kept."""
+"""How often a statement is planned before its plan is reused."""
 
 
 class Threads:
@@ -61,7 +61,7 @@ class Threads:
         return _run(self._disk, call)
 
     def in_reading(self, call: Callable[[], T]) -> "asyncio.Future[T]":
-        """Make a call that may compute for long."""
+        """Make a call that may need much CPU time."""
         return _run(self._reading, call)
 
     async def in_all(self, call: Callable[[], object]) -> None:
@@ -69,16 +69,16 @@ class Threads:
         await asyncio.gather(*(_run(pool, call) for pool in (self._database, self._disk, self._beat)))
 
     async def end_beat(self, seconds: float) -> None:
-        """Close the connection for heartbeats, after the one that is on its way, but wait no longer than this."""
+        """Close the connection for heartbeats, after a call in flight, but wait no longer than this."""
         await self._close(self._beat, seconds)
         self._beat.shutdown(wait=False)
 
     async def end_database(self, seconds: float) -> None:
-        """Close the connection for batches, after whatever still uses the spool in its thread, unless that hangs."""
+        """Close the connection for batches, after calls that still use the spool in its thread, unless they hang."""
         await self._close(self._database, seconds)
 
     def shutdown(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         for pool in (self._database, self._disk, self._reading):
             pool.shutdown(wait=False)
 
@@ -106,7 +106,7 @@ class Threads:
                 with suppress(Exception):
                     connection.close()
             elif isinstance(error, DatabaseError) and getattr(error.__cause__, "sqlstate", None) is None:
-                # Elsewhere nobody can see any more that the connection is sound.
+                # In other threads it cannot be checked any more whether the connection works.
                 raise StatementError(str(error)) from error
             raise
 
@@ -120,9 +120,9 @@ def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> "asyncio.Future[T]"
 
 
 def forget_result(future: "asyncio.Future[Any]") -> None:
-    """Ignore how a call ends that nobody waits for any more; asyncio would log it as an error.
+    """Ignore the result of a call that is not awaited any more; asyncio would log it as an error.
 
-    A batch that was given up cannot have been committed, or `Node.settle` asks; a registration is tried again.
+    `Node.settle` decides about a batch that was given up; a registration is tried again.
     """
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""What the web and its batcher say to each other: frames over a socket pair (shell)."""
+"""The protocol between the web and its batcher: frames over a socket pair (shell)."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def as_request(raw: RawRequest, received_at: datetime) -> IngestRequest:
 
 
 class BatcherState(msgspec.Struct, frozen=True, array_like=True):
-    """How the batcher takes requests: see `Batcher`'s properties of the same names."""
+    """State of the batcher: see `Batcher`'s properties of the same names."""
 
     is_direct: bool
     spooled_count: int
@@ -62,7 +62,7 @@ class BatcherState(msgspec.Struct, frozen=True, array_like=True):
 class Answers(msgspec.Struct, frozen=True, array_like=True):
     """Answers on their way back: few different ones, and for each request its number and which one it gets.
 
-    Now and then the batcher says how it is, with answers or without.
+    The batcher reports its state now and then, with answers or without.
     """
 
     different: list[Answer]
@@ -84,7 +84,7 @@ answer_decoder = msgspec.msgpack.Decoder(Answers)
 
 
 class Frames(asyncio.Protocol):
-    """Cuts what arrives into frames, and sends what is said in one turn of the event loop as one frame."""
+    """Cuts arriving bytes into frames, and sends the messages of one turn of the event loop as one frame."""
 
     def __init__(self, on_frame: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
         self._on_frame = on_frame
@@ -110,7 +110,7 @@ class Frames(asyncio.Protocol):
         del buffer[:at]
 
     def eof_received(self) -> bool:
-        """Tell that the other process says no more; what this one still has to say can be sent."""
+        """Handle the end of the other process's messages; this one can still send."""
         self._on_end()
         return True
 
@@ -120,7 +120,7 @@ class Frames(asyncio.Protocol):
         self._on_end()
 
     def send(self, value: object) -> None:
-        """Send one frame; nobody is there any more to read it after the end."""
+        """Send one frame; after the end it has no reader."""
         if self._transport is not None:
             frame = _encoder.encode(value)
             self._transport.write(len(frame).to_bytes(4, "big") + frame)

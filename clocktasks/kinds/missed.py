@@ -122,5 +122,5 @@ def _judge_slots(environments: Mapping[int, LockedEnvironment], first: datetime,
 
 def _next_tick(environment: LockedEnvironment, first: datetime) -> datetime:
     """Return the tick, `first` or later, that finds the oldest slot of an environment which has one."""
-    assert environment.state.next_checkin_latest is not None, "it was looked for by its deadline"
+    assert environment.state.next_checkin_latest is not None, "it was selected by its deadline"
     return max(first, first_tick_at_or_after(environment.state.next_checkin_latest))

@@ -62,7 +62,7 @@ def ended_run(run: CheckInState) -> CheckInState:
 
 
 def end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[CheckInState]) -> None:
-    """End runs whose end was received after their deadline, and before the clock came to say that they are unknown.
+    """End runs whose end was received after their deadline, and before the clock marked them as unknown.
 
     In the order of time they were unknown first, and an unknown run ends with all that an end means (D2, P6): it is
     counted among what else was received meanwhile.

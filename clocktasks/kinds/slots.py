@@ -1,4 +1,4 @@
-"""Slots that nobody served: which are due, by which rules, and the check-ins that stand for them (shell)."""
+"""Slots without a check-in: which are due, by which rules, and the check-ins that stand for them (shell)."""
 
 import dataclasses
 import uuid
@@ -115,7 +115,7 @@ def missed_slot(environment: LockedEnvironment, due: DueSlot, *, tick: datetime)
 
 
 def unknown_slot(environment: LockedEnvironment, due: DueSlot, *, tick: datetime, because: str | None) -> CheckInState:
-    """Return the check-in of a slot that a tick finds, and of which nobody can say that it was missed."""
+    """Return the check-in of a due slot of which it cannot be known whether it was missed."""
     return replace(
         missed_slot(environment, due, tick=tick),
         status=CheckInStatus.UNKNOWN,

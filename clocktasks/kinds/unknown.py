@@ -1,4 +1,4 @@
-"""What ticks make unknown: what was due while nobody listened, or far too little was received (shell)."""
+"""Unknown check-ins: due while nothing could be received, or far too little was (shell)."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ from monitors.spans import decide_due
 
 
 def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> Pass:
-    """Make unknown what is due in the shard at a tick at which we were deaf, or heard far too little (D2, D4).
+    """Mark what is due in the shard as unknown at a tick at which nothing, or far too little, was received (D2, D4).
 
     `last` is the last tick of a time without a listener that begins with `first`, if it is done at once: each row says
     the tick of its own.

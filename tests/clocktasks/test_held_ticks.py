@@ -274,7 +274,7 @@ def test_a_wait_is_logged_and_recorded_once_a_minute(celery, caplog):
     assert len(warnings) == 2
     assert warnings[0] == (
         f"the clock waits with 2026-01-05 10:01 (UTC): ingest node web-1 pid 12 ({NODE}) has stored its check-ins up "
-        "to 10:00:59, has 12 in its spool and was last heard of at 10:01:00"
+        "to 10:00:59, has 12 in its spool and was last seen at 10:01:00"
     )
     assert list(HeldTick.objects.order_by("at").values_list("at", "noticed_at")) == [
         (at(1), at(1, 6)),

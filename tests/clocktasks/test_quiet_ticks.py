@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from clocktasks.dispatch import advance_ledger, look_around
+from clocktasks.dispatch import advance_ledger, poll_nodes
 from tests.clocktasks.shards import SHARD, after, make_monitor_in
 from tests.factories import NOW, AppliedTickFactory, CheckInFactory, MinuteVolumeFactory, MonitorEnvironmentFactory
 
@@ -61,7 +61,7 @@ def much(db):
 
 def test_p7_no_statement_of_a_quiet_tick_scans_a_table_that_grows(much):
     with CaptureQueriesContext(connection) as queries:
-        look_around(after(1))
+        poll_nodes(after(1))
         assert advance_ledger(after(1), now=after(1)) == []
     statements = [
         query["sql"] for query in queries if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", query["sql"])

@@ -57,7 +57,7 @@ def say_nothing(what, done, total):
 
 
 def change(count):
-    return change_shards(count, tell=say_nothing)
+    return change_shards(count, report=say_nothing)
 
 
 def without_shards(tables):
@@ -125,7 +125,7 @@ def test_a_change_says_what_it_moved(clock):
         for status in ("in_progress", "ok"):
             CheckInFactory(monitor_environment=environment, status=status)
     told = []
-    changed = change_shards(8, tell=lambda *what: told.append(what))
+    changed = change_shards(8, report=lambda *what: told.append(what))
     assert (changed.before, changed.after) == (16, 8)
     assert (changed.environment_count, changed.run_count) == (1, 1)
     assert dict(stays.checkins.values_list("status", "shard")) == {"in_progress": 3, "ok": 3}
@@ -152,7 +152,7 @@ def test_a_change_that_breaks_off_changes_nothing(clock):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), transaction.atomic():
-        change_shards(3, tell=break_off)
+        change_shards(3, report=break_off)
     assert (rows(), positions()) == before
     assert shard_count() == 16
     in_order(16)
@@ -419,7 +419,7 @@ def test_the_command_refuses_what_cannot_be(clock):
 
 
 def test_an_interrupted_command_says_that_nothing_has_changed(clock, monkeypatch):
-    def interrupted(count, *, tell):
+    def interrupted(count, *, report):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("clocktasks.management.commands.change_shards.change_shards", interrupted)

@@ -168,7 +168,7 @@ def test_every_request_gets_an_answer_and_what_was_taken_is_stored():
                 assert status < 300 or (400 <= status < 500 and status != 429)
                 if status < 300 and messages_in(request) and before == 0:
                     assert rows() > 0
-                is_kept, unheard = Reading(request).answer_unheard()
+                is_kept, unheard = Reading(request).answer_unverified()
                 if status < 300:  # Spooled, it would have got its success too.
                     assert unheard.status < 300
                     assert is_kept == bool(messages_in(request))

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from checkins.models import IngestNode
 from checkins.nodes import FencedError, advance, beat, deregister, lock_node, register_node
 from clocktasks.clock import whole_minute
-from clocktasks.dispatch import advance_ledger, look_around
+from clocktasks.dispatch import advance_ledger, poll_nodes
 from clocktasks.models import HeldTick, ShardClock, Tick
 from tests.factories import NOW
 
@@ -230,7 +230,7 @@ class NodeMachine(RuleBasedStateMachine):
     def look(self):
         before = Tick.objects.order_by("-at").values_list("at", flat=True).first()
         marks = dict(IngestNode.objects.values_list("id", "watermark"))
-        window, settled = look_around(self.now)
+        window, settled = poll_nodes(self.now)
         advance_ledger(window.newest, now=self.now)
         newest = Tick.objects.latest("at").at
         assert before is None or newest >= before

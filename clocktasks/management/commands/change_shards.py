@@ -33,7 +33,7 @@ class Command(BaseCommand):
                 def tell(what: str, done: int, total: int) -> None:
                     progress.update(task, description=what, completed=done, total=total)
 
-                change = change_shards(count, tell=tell)
+                change = change_shards(count, report=tell)
         except ShardCountError as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:

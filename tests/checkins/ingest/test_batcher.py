@@ -414,7 +414,7 @@ def test_the_log_reports_an_absence_of_postgresql_its_end_and_what_a_stop_leaves
         )
         assert process.ask(ping(monitor)) == [200]
     process.becomes_direct()
-    eventually(lambda: "PostgreSQL takes check-ins again" in caplog.text, "the end of it is reported")
+    eventually(lambda: "PostgreSQL is back" in caplog.text, "the end of it is reported")
     with postgres.locked("LOCK TABLE checkins_ingestnode"):
         assert process.ask(ping(monitor)) == [200]
         process.stop()

@@ -118,13 +118,13 @@ def test_d35_a_request_is_decoded_once_also_on_its_way_to_the_spool(monkeypatch)
     reading = Reading(a_request(key, 300, encoding="gzip"))
     [prepared] = prepare([reading], hints=Hints())
     decoded = prepared.decoded
-    assert reading.answer_unheard()[0]
+    assert reading.answer_unverified()[0]
     assert reading.decoded is decoded
 
 
 def test_d35_while_postgresql_is_away_nothing_heavy_is_read_of_a_key_that_was_never_heard_of():
     reading = Reading(a_request(KEYS[0], 300, encoding="gzip"))
-    assert reading.answer_unheard(is_known=False) == (False, UNKNOWN_WHILE_AWAY)
+    assert reading.answer_unverified(is_known=False) == (False, UNKNOWN_WHILE_AWAY)
     assert reading.decoded is None
-    is_kept, answer = Reading(a_request(KEYS[0])).answer_unheard(is_known=False)
+    is_kept, answer = Reading(a_request(KEYS[0])).answer_unverified(is_known=False)
     assert (is_kept, answer.status) == (True, 202)

@@ -142,7 +142,7 @@ def test_the_clock_waits_for_a_silent_node_and_says_until_when():
 
     assert answer.headline == (
         "The clock waits at 10:41, one minute behind: ingest node web-1 pid 12 has stored its check-ins only up to "
-        "10:41:10 and was last heard of at 10:41:10."
+        "10:41:10 and was last seen at 10:41:10."
     )
     assert "goes on without it from about 10:43 on" in answer.reasons[0].todo
     assert answer.reasons[0].is_bad
