@@ -91,7 +91,7 @@ def test_of_a_drop_that_is_over_both_explanations_are_told():
     [message] = written()
     assert message.subject == "[Watchclock] Far fewer check-ins than usual were received for 5 min"
     assert "1 check-in of 1 monitor environment." in message.body
-    assert "Either Watchclock was deaf in front of its listeners" in message.body
+    assert "Either check-ins were stopped before they reached Watchclock" in message.body
     assert "many jobs had really stopped at once" in message.body
     assert message.body.endswith("See Clock incidents in the admin.\n")
 
