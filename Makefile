@@ -7,20 +7,31 @@ FUZZ_SECONDS ?= 120
 NOWHERE := DATABASE_URL=postgres://nobody@127.0.0.1:1/nowhere REDIS_URL=redis://127.0.0.1:1/0
 
 help: ## Print what there is
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
 
-# The stamp is newer than the lock file unless something changed: a second start costs nothing here.
-.venv/.synced: pyproject.toml uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-		{ echo "Watchclock needs Python 3.11, 3.12 or 3.13. Choose one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -e $@ || echo "Installing, about a minute, once ..."
+# Installs what the lock file says, with other groups than uv's if told. What is there already stays (--inexact).
+# Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
+define sync
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
+		{ echo "Watchclock needs Python 3.11 to 3.14. Choose one: make PYTHON=python3.14 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@# Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
-	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active
+	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active $(1)
+endef
+
+# The stamps are newer than the lock file unless something changed: a second start costs nothing here. Running needs no
+# development tools, which are more than half of all that is installed.
+.venv/.runtime: pyproject.toml uv.lock
+	@test -e $@ || echo "Installing, less than a minute, once ..."
+	$(call sync,--no-dev)
 	@touch $@
 
-install: .venv/.synced ## Create .venv and install what the lock file says
+.venv/.synced: pyproject.toml uv.lock
+	@test -e $@ || echo "Installing with the development tools, about a minute, once ..."
+	$(call sync)
+	@touch .venv/.runtime $@
+
+install: .venv/.synced ## Create .venv and install what the lock file says, with the development tools
 
 # Other people's clients, which tests/clients runs. What they need contradicts what our tools need: each in its own place.
 .venv/clients/python/.synced: .venv/.synced tests/clients/python/pyproject.toml tests/clients/python/uv.lock
@@ -38,7 +49,7 @@ install: .venv/.synced ## Create .venv and install what the lock file says
 
 clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests run
 
-run: .venv/.synced ## Start everything on this machine: engines, web, worker, beat
+run: .venv/.runtime ## Start everything on this machine: engines, web, worker, beat
 	@exec $(BIN)/python -m project.local.supervisor
 
 test: .venv/.synced clients ## Run all tests on embedded engines
@@ -78,6 +89,7 @@ fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=
 	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))
 
 mutate: .venv/.synced ## Change schedules, transitions, thresholds and volume here and there, and list what no pure test notices
+	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group mutate
 	@# CI=1 gives every mutant the same random examples; in a zone other than UTC a forgotten zone is noticed.
 	@CI=1 TZ=America/St_Johns $(BIN)/mutmut run --max-children 2
 	@$(BIN)/mutmut results
