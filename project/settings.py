@@ -14,6 +14,7 @@ from clocktasks.volume import VolumeRules
 from lib.wallclock import ClockSpeed
 from monitors.sharding import SHARDS_MAX
 from project import env, logs
+from project.assets import fingerprint
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -79,6 +80,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "project.middleware.SecurityMiddleware",
+    "project.assets.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -105,8 +107,11 @@ TEMPLATES = [
         },
     }
 ]
-STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
+_OWN_FILES = [*STATICFILES_DIRS, BASE_DIR / "dashboard" / "static"]
+# All static files lie below one hash of them all: their relative links hold, and browsers keep them for years.
+STATIC_URL = f"static/{fingerprint(packages=('django', 'django-unfold'), directories=_OWN_FILES)}/"
+WHITENOISE_IMMUTABLE_FILE_TEST = None if DEBUG else "^/static/"
 # Static files are served from the packages that bring them: there is no collectstatic step that could be forgotten.
 WHITENOISE_USE_FINDERS = True
 AUTH_PASSWORD_VALIDATORS = [
