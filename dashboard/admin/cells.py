@@ -125,7 +125,7 @@ def times_in(timezone: str) -> str:
 
 
 def from_now(at: datetime, *, now: datetime) -> str:
-    """Return how far `at` is from `now`: "in 5 min", "2 h 3 min ago"."""
+    """Return how far `at` is from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
     seconds = int(abs((at - now).total_seconds()))
     if seconds < 1:
         return "now"

@@ -16,6 +16,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.volume import VolumeDecision
 from health.facts import Facts, Finding, NodeFacts, Part, Rows
 from health.problems import HEARD_MAX, NODE_SILENT_MAX, find_clock_incident, find_problems
+from lib.durations import duration
 
 SECOND = timedelta(seconds=1)
 TICK_MAX = timedelta(seconds=14)
@@ -88,15 +89,17 @@ def explain(standing: Standing) -> Answer:
 
     at = min(standing.positions.values(), default=rows.newest.at)
     behind = facts.now - at
+    whole = MINUTE if abs(behind) >= MINUTE else SECOND
+    apart = duration(abs(behind) // whole * whole)
     reasons = list(_reasons(standing, rows, rows.newest.at, at))
     if behind < -MINUTE:
-        words = f"The clock is at {_when(at, facts.now)}, {_length(-behind)} ahead of now: this host's time went back."
+        words = f"The clock is at {_when(at, facts.now)}, {apart} ahead of now: this host's time went back."
         return Answer(at, behind, False, words, reasons, _besides(found, rows, reasons))
     if behind <= standing.normal_max:
-        words = f"The clock is at {at:%H:%M}, {_length(behind)} behind now, which is normal."
+        words = f"The clock is at {at:%H:%M}, {apart} behind now, which is normal."
         return Answer(at, behind, True, words, reasons, _besides(found, rows, reasons))
     reasons = [*before, *reasons]
-    words = f"The clock waits at {_when(at, facts.now)}, {_length(behind)} behind: {_clause(reasons)}"
+    words = f"The clock waits at {_when(at, facts.now)}, {apart} behind: {_clause(reasons)}"
     return Answer(at, behind, False, words, reasons, _besides(found, rows, reasons))
 
 
@@ -250,21 +253,3 @@ def _when(at: datetime, now: datetime, *, seconds: bool = False) -> str:
     """Return the time of day, with the date if that is not today."""
     text = f"{at:%H:%M:%S}" if seconds else f"{at:%H:%M}"
     return text if at.date() == now.date() else f"{at:%Y-%m-%d} {text}"
-
-
-def _length(length: timedelta) -> str:
-    """Return about how long that is.
-
-    >>> [_length(timedelta(seconds=seconds)) for seconds in (1, 59, 60, 150, 7_500, 100_000)]
-    ['1 second', '59 seconds', 'one minute', '2 minutes', '2 hours 5 minutes', '1 day 3 hours']
-    """
-    seconds = int(length.total_seconds())
-    if 60 <= seconds < 120:
-        return "one minute"
-    sizes = ((86_400, "day"), (3_600, "hour"), (60, "minute")) if seconds >= 60 else ((1, "second"),)
-    parts = []
-    for size, unit in sizes:
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count} {unit}{'' if count == 1 else 's'}")
-    return " ".join(parts[:2]) or "less than a second"

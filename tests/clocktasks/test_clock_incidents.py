@@ -51,9 +51,9 @@ def test_an_outage_that_is_over_is_told_with_what_it_made_unknown(public_url):
 
     [message] = written()
     assert [other.recipient for other in Message.objects.order_by("id")] == PEOPLE
-    assert message.subject == "[Watchclock] No check-ins could be received for 13 min"
+    assert message.subject == "[Watchclock] No check-ins could be received for 13 minutes"
     assert message.body == (
-        "From 2026-01-05 10:00 UTC to 2026-01-05 10:13 UTC (13 min) no check-ins could be received.\n\n"
+        "From 2026-01-05 10:00 UTC to 2026-01-05 10:13 UTC (13 minutes) no check-ins could be received.\n\n"
         "What fell due meanwhile is unknown: 1,204 check-ins of 37 monitor environments. Whether these jobs ran is not "
         "known; none of it counts as a failure.\n\n"
         "See Clock incidents: https://clock.example.com/admin/clocktasks/clockincident/\n"
@@ -69,7 +69,7 @@ def test_d43_of_minutes_whose_check_ins_a_spool_has_lost_that_is_told():
     notify(recipients=PEOPLE, now=NOW + 14 * MINUTE)
 
     [message] = written()
-    assert message.subject == "[Watchclock] Check-ins were lost, or could not be received for 13 min"
+    assert message.subject == "[Watchclock] Check-ins were lost, or could not be received for 13 minutes"
     assert "A spool of a web process was damaged, and check-ins that it had acknowledged are gone." in message.body
 
 
@@ -80,7 +80,7 @@ def test_d43_a_loss_at_another_time_is_not_told():
     notify(recipients=PEOPLE, now=NOW + 14 * MINUTE)
 
     [message] = written()
-    assert message.subject == "[Watchclock] No check-ins could be received for 13 min"
+    assert message.subject == "[Watchclock] No check-ins could be received for 13 minutes"
 
 
 def test_of_a_drop_that_is_over_both_explanations_are_told():
@@ -89,7 +89,7 @@ def test_of_a_drop_that_is_over_both_explanations_are_told():
     notify(recipients=PEOPLE, now=NOW + 10 * MINUTE)
 
     [message] = written()
-    assert message.subject == "[Watchclock] Far fewer check-ins than usual were received for 5 min"
+    assert message.subject == "[Watchclock] Far fewer check-ins than usual were received for 5 minutes"
     assert "1 check-in of 1 monitor environment." in message.body
     assert "Either check-ins were stopped before they reached Watchclock" in message.body
     assert "many jobs had really stopped at once" in message.body
@@ -114,7 +114,7 @@ def test_a_drop_that_goes_on_says_plainly_what_it_may_be_and_where_to_look(publi
     [message] = written()
     assert message.subject == "[Watchclock] Far fewer check-ins than usual since 2026-01-05 10:00 UTC"
     assert message.body == (
-        "Since 2026-01-05 10:00 UTC (8 min) far fewer check-ins than usual are received.\n\n"
+        "Since 2026-01-05 10:00 UTC (8 minutes) far fewer check-ins than usual are received.\n\n"
         "Either check-ins are stopped before they reach Watchclock (a network, a proxy, a name server), or that many "
         "jobs have really stopped at once. Watchclock cannot distinguish the two.\n\n"
         "Until this ends, nothing that falls due is reported as missed or timed out: it becomes unknown.\n\n"

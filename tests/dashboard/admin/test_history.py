@@ -101,8 +101,8 @@ class TestReadingACheckIn:
         text = staff_client.get(page_of(checkin)).text
         assert "timeout, then ok" in text
         assert "2026-01-05 12:00" in text
-        assert "2 h" in text
-        assert "1 min 1 s" in text
+        assert "2 hours" in text
+        assert "1 minute and 1 second" in text
 
     def test_the_configuration_is_the_one_in_force_then(self, staff_client):
         checkin = factories.CheckInFactory(monitor_environment__monitor__crontab="7 3 * * *")

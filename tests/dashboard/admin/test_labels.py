@@ -173,7 +173,7 @@ class TestList:
         row = factories.MonitorEnvironmentFactory()
         for minutes in (20, 5):
             factories.CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW - minutes * MINUTE)
-        assert "2, longest 20 min" in read(staff_client, LIST)
+        assert "2, longest 20 minutes" in read(staff_client, LIST)
 
 
 class TestNewMonitor:

@@ -55,7 +55,7 @@ def whats(findings):
     [
         ("10:42:01", "The clock is at 10:42, 1 second behind now, which is normal."),
         ("10:42:30", "The clock is at 10:42, 30 seconds behind now, which is normal."),
-        ("10:43:00", "The clock is at 10:42, one minute behind now, which is normal."),
+        ("10:43:00", "The clock is at 10:42, 1 minute behind now, which is normal."),
     ],
 )
 def test_at_rest_the_clock_is_up_to_a_minute_behind(now, words):
@@ -141,8 +141,8 @@ def test_the_clock_waits_for_a_silent_node_and_says_until_when():
     answer = explain(standing("10:41", now="10:42:40", nodes=(silent,)))
 
     assert answer.headline == (
-        "The clock waits at 10:41, one minute behind: ingest node web-1 pid 12 has stored its check-ins only up to "
-        "10:41:10 and was last seen at 10:41:10."
+        "The clock waits at 10:41, 1 minute behind: ingest node web-1 pid 12 has stored its check-ins only up to "
+        "10:41:10 and was last heard of at 10:41:10."
     )
     assert "goes on without it from about 10:43 on" in answer.reasons[0].todo
     assert answer.reasons[0].is_bad

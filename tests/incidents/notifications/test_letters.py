@@ -94,7 +94,8 @@ def test_the_subject_of_both_says_both():
 def test_a_miss():
     last_ok_at = HALF_PAST_TWO - timedelta(days=1) + MINUTE
     assert why(explained(last_ok_at=last_ok_at, last_ok_duration_ms=41_000)) == (
-        "Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. Last ok yesterday 02:31, took 41 s."
+        "Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. "
+        "Last ok yesterday 02:31, took 41 seconds."
     )
 
 
@@ -106,7 +107,7 @@ def test_a_timeout():
 
 def test_an_error():
     assert why(explained("error", last_ok_at=HALF_PAST_TWO - 90 * MINUTE)) == (
-        "Said at 02:40 Europe/Vienna that it failed, 10 min after its start. Last ok today 01:00."
+        "Said at 02:40 Europe/Vienna that it failed, 10 minutes after its start. Last ok today 01:00."
     )
 
 
@@ -168,13 +169,16 @@ def test_without_an_occurrence_it_says_since_when():
 
 
 def test_an_end_says_after_how_long():
-    assert "It works again since 2026-01-05 04:10 Europe/Vienna, after 1 h 40 min." in tell_resolved(story()).body
+    assert (
+        "It works again since 2026-01-05 04:10 Europe/Vienna, after 1 hour and 40 minutes."
+        in tell_resolved(story()).body
+    )
 
 
 def test_what_is_over_already_is_told_in_one_sentence_and_why():
     body = tell_passed(story(recovered_at=HALF_PAST_TWO + 11 * MINUTE)).body
 
-    assert "Missed at 02:40, recovered at 02:41 Europe/Vienna after 11 min." in body
+    assert "Missed at 02:40, recovered at 02:41 Europe/Vienna after 11 minutes." in body
     assert "nothing by 02:40." in body
 
 

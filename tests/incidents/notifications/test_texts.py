@@ -137,7 +137,7 @@ def test_an_end_says_after_how_long():
     NotificationFactory(incident=incident, transition="resolved", created_at=NOW + 90 * MINUTE)
     MessageFactory(incident=incident, kind="resolved")
 
-    assert "It works again since 2026-01-05 11:30 UTC, after 1 h 30 min." in body()
+    assert "It works again since 2026-01-05 11:30 UTC, after 1 hour and 30 minutes." in body()
 
 
 def test_many_texts_take_as_many_statements_as_one():
