@@ -55,7 +55,7 @@ run: .venv/.runtime ## Start everything on this machine: engines, web, worker, b
 test: .venv/.synced clients ## Run all tests on embedded engines
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
-lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, migrations and production settings
+lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, changelog, migrations and production settings
 	.ci/subjects
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,6 +63,7 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 	$(BIN)/vulture
 	$(BIN)/mypy .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/towncrier build --draft --version Unreleased >/dev/null
 	@# Without a database it cannot compare migrations with history, and says so as a warning: that is not the question.
 	$(NOWHERE) SECRET_KEY=unused PYTHONWARNINGS=ignore::RuntimeWarning \
 		$(BIN)/python manage.py makemigrations --check --dry-run
@@ -74,6 +75,9 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 ci: ## Check all that must hold before a change lands: the tests, then lint
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory lint
+
+changelog: .venv/.synced ## Show what the next version changes, from the files in changelog.d
+	@$(BIN)/towncrier build --draft --version Unreleased
 
 format: .venv/.synced ## Mend what ruff can mend, and format
 	$(BIN)/ruff check --fix .
@@ -138,4 +142,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak

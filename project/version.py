@@ -1,3 +1,3 @@
 """Which Watchclock this is. A test holds it to pyproject.toml, which no installation has."""
 
-VERSION = "0.1.0"
+VERSION = "0.2.0.dev0"
