@@ -1,10 +1,11 @@
 """Pages and static files: short on the way, and asked for once."""
 
 import gzip
-import importlib.util
 from pathlib import Path
 
+import django
 import pytest
+import unfold
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.templatetags.static import static
@@ -55,7 +56,7 @@ def test_another_package_changes_the_hash(own):
 
 def test_the_hash_covers_all_that_is_served():
     """A new app with static files has to be named in the settings, or browsers would keep its old ones."""
-    packages = [Path(importlib.util.find_spec(name).origin).parent for name in ("django", "unfold")]
+    packages = [Path(package.__path__[0]) for package in (django, unfold)]
     covered = [*packages, settings.BASE_DIR / "project" / "static", settings.BASE_DIR / "dashboard" / "static"]
     served = [Path(storage.path(name)) for finder in finders.get_finders() for name, storage in finder.list(None)]
     assert served
