@@ -52,8 +52,8 @@ clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install t
 run: .venv/.runtime ## Start everything on this machine: engines, web, worker, beat
 	@exec $(BIN)/python -m project.local.supervisor
 
-test: .venv/.synced clients ## Run all tests on embedded engines
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+test: .venv/.synced ## Run the tests in minutes, or those that you name (ARGS="tests/monitors -k dst")
+	@$(BIN)/python -m pytest $(if $(ARGS),-n 0 $(ARGS),-n 3 --dist loadgroup -m "not long")
 
 lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, changelog, migrations and production settings
 	.ci/subjects
@@ -72,8 +72,8 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
-ci: ## Check all that must hold before a change lands: the tests, then lint
-	@$(MAKE) --no-print-directory test
+ci: .venv/.synced clients ## Check all that must hold before a change lands: every test, also the long ones, then lint
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 	@$(MAKE) --no-print-directory lint
 
 changelog: .venv/.synced ## Show what the next version changes, from the files in changelog.d

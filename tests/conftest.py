@@ -1,5 +1,6 @@
 """One pair of real engines for the whole test run; a database and a broker number for every xdist worker.
 
+The engines start only if a test needs them: one that has a database, or asks for the fixture `engines`.
 Set DATABASE_URL and REDIS_URL to run the tests on engines of your own instead.
 """
 
@@ -12,7 +13,7 @@ import hypothesis
 import pytest
 from django.conf import settings
 
-from project.local import engines
+from project.local import engines as embedded
 
 # The same examples at every run, so that a failure in CI is a failure here. New ones: --hypothesis-profile=default.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -23,34 +24,62 @@ ENGINES = pytest.StashKey[contextlib.ExitStack]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the engines in the controlling process; xdist workers inherit their addresses through the environment."""
-    if not hasattr(config, "workerinput") and ":1/" in os.environ["DATABASE_URL"] and not config.option.collectonly:
-        stack = config.stash[ENGINES] = contextlib.ExitStack()
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="watchclock-tests-")))
-        directory.chmod(0o711)  # The engines run as another user if we are root.
-        postgres = engines.prepare_postgres(directory / "postgres", port=engines.free_port(), durable=False)
-        valkey = engines.prepare_valkey(directory / "valkey", port=engines.free_port())
-        stack.enter_context(engines.running(postgres, directory / "postgres.log"))
-        stack.enter_context(engines.running(valkey, directory / "valkey.log"))
-        os.environ["DATABASE_URL"] = postgres.url
-        os.environ["REDIS_URL"] = valkey.url
+    """Start the engines for xdist workers, which inherit their addresses through the environment.
+
+    Which tests they will run is not known yet.
+    """
+    if config.getoption("numprocesses", None) and not config.option.collectonly:
+        _start_engines(config)
     _point_settings_at_the_engines()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the engines for a run in one process, which knows by now whether a test needs them."""
+    needs_engines = any(wants_database(item) or "engines" in item.fixturenames for item in session.items)
+    if needs_engines and not session.config.option.collectonly:
+        _start_engines(session.config)
+        _point_settings_at_the_engines()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop what `pytest_configure` started."""
+    """Stop what was started."""
     if ENGINES in config.stash:
         config.stash[ENGINES].close()
 
 
+@pytest.fixture(scope="session")
+def engines() -> None:
+    """PostgreSQL and Valkey run: for tests that talk to them without a database of Django's."""
+
+
 @pytest.fixture(autouse=True)
-def always_listening(request: pytest.FixtureRequest, _django_db_helper: None) -> None:
+def always_listening(request: pytest.FixtureRequest) -> None:
     """In tests somebody has always listened, unless a test deletes this span: otherwise all that is due is unknown."""
-    wants_database = {"db", "transactional_db", "django_db_reset_sequences"} & set(request.fixturenames)
-    if wants_database or request.node.get_closest_marker("django_db"):
+    if wants_database(request.node):
+        request.getfixturevalue("_django_db_helper")
         from tests.factories import ListeningSpanFactory
 
         ListeningSpanFactory()
+
+
+def wants_database(item: pytest.Item) -> bool:
+    """Whether a test has Django's database, by its mark or by a fixture."""
+    asked_for = {"db", "transactional_db", "django_db_reset_sequences"} & set(item.fixturenames)
+    return bool(asked_for) or item.get_closest_marker("django_db") is not None
+
+
+def _start_engines(config: pytest.Config) -> None:
+    if ":1/" not in os.environ["DATABASE_URL"]:
+        return  # They run already, or are the user's own.
+    stack = config.stash[ENGINES] = contextlib.ExitStack()
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="watchclock-tests-")))
+    directory.chmod(0o711)  # The engines run as another user if we are root.
+    postgres = embedded.prepare_postgres(directory / "postgres", port=embedded.free_port(), durable=False)
+    valkey = embedded.prepare_valkey(directory / "valkey", port=embedded.free_port())
+    stack.enter_context(embedded.running(postgres, directory / "postgres.log"))
+    stack.enter_context(embedded.running(valkey, directory / "valkey.log"))
+    os.environ["DATABASE_URL"] = postgres.url
+    os.environ["REDIS_URL"] = valkey.url
 
 
 def _point_settings_at_the_engines() -> None:

@@ -4,12 +4,17 @@ The database and broker addresses are placeholders until `tests/conftest.py` has
 """
 
 import os
+import sys
+
+# Each worker of the tests, and each of the hundreds of processes that they start, would compile all of it anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 os.environ.setdefault("SECRET_KEY", "the tests' own key, which protects nothing: 5b1d9f0c7a3e48d2")
 os.environ.setdefault("DATABASE_URL", "postgres://nobody@127.0.0.1:1/started-by-conftest")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 os.environ.setdefault("HTTPS_ONLY", "false")
 
-from project.settings import *  # noqa: F403
+from project.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

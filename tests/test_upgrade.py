@@ -29,7 +29,7 @@ from monitors.models import Monitor, MonitorEnvironment
 from tests.factories import NOW
 from tests.messages import make_message, run_id
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 DUMP = Path(__file__).parent / "dumps" / "e2e8189.sql.gz"
 MINUTE = timedelta(minutes=1)

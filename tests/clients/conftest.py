@@ -10,7 +10,7 @@ from tests.clients.web_server import WebServer, running_web_server
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, engines: None) -> Iterator[WebServer]:
     """One web for all of them. Each test has monitors of its own."""
     home = tmp_path_factory.mktemp("clients-web")
     with running_web_server(home, os.environ["DATABASE_URL"], settings.REDIS_URL) as running:

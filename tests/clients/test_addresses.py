@@ -14,7 +14,7 @@ from project.local.engines import free_port
 from tests.clients.web_server import PATIENCE_SECONDS
 from tests.docs.pages import DOCS, blocks
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 PAGE = DOCS / "how-to" / "run-in-production.md"
 MODULE = Path("/usr/lib/nginx/modules/ngx_http_js_module.so")

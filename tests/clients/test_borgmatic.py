@@ -6,7 +6,7 @@ import pytest
 
 from tests.clients.web_server import python_clients, run_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 BORG = """#!/bin/sh
 case "$*" in

@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients.web_server import python_client, run_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 
 def test_decorated_functions_and_heartbeats_make_their_monitors_and_report_runs_with_their_words(server):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients.web_server import PATIENCE_SECONDS, run_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 CURL = "curl -fsS -m 30 --retry 5"
 WGET = "wget -q -T 30 -t 5"

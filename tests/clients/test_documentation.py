@@ -10,7 +10,7 @@ import pytest
 from tests.clients.web_server import NODE_CLIENTS, WebServer, own_python, python_client, python_clients, run_client
 from tests.docs.pages import DOCS, FENCE, text
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 GUID = "5b0a2f3c-9a41-4b7e-8d0f-3f6f1c2d4e5a"
 

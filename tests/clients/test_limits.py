@@ -7,7 +7,7 @@ import pytest
 
 from tests.clients.web_server import PATIENCE_SECONDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 HEADER_BYTES_MAX = 64 * 1024  # the default of INGEST_HEADER_BYTES_MAX
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients.web_server import python_clients, run_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 OPTIONS = (
     *("--schedule", "*/10 * * * *", "--timezone", "Europe/Vienna", "--check-in-margin", "3", "--max-runtime", "15"),

@@ -8,7 +8,7 @@ import pytest
 from tests.clients.overtaking import overtaking
 from tests.clients.web_server import CLIENTS, NODE_CLIENTS, PATIENCE_SECONDS, Ended, run_client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 
 def jobs(dsn: str, prefix: str, *, failing: int) -> Ended:

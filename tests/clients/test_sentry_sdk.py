@@ -22,7 +22,7 @@ from tests.clients.web_server import (
 )
 from tests.e2e.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
 
 @pytest.mark.parametrize(

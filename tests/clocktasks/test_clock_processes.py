@@ -37,7 +37,7 @@ ENVIRONMENTS = 320
 TICKS = 7
 SECONDS_MAX = 90.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes"), pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes"), pytest.mark.django_db(transaction=True)]
 
 
 def seed(origin):

@@ -11,7 +11,7 @@ from drills.abuse_inputs import STREAMS, Sender
 from project.local.children import BASE_DIR
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("processes")
 def test_p10_what_one_sender_sends_costs_the_others_nothing():
     seed = random.SystemRandom().randrange(10**6)

@@ -1,7 +1,6 @@
 """P2, P3, P4, P5: short fault drills of the clock, and of worker hosts that are cut off."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import pytest
 
 from project.local.children import BASE_DIR
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
 
 SECONDS = 15
 JOBS = 24
@@ -46,7 +45,6 @@ def test_p3_p4_p5_every_miss_timeout_incident_and_issue_is_there_once_while_ever
     assert figures["misses"] + figures["timeouts"] + figures["unknown"] > 0
 
 
-@pytest.mark.skipif(not os.environ.get("WATCHCLOCK_LONG_TESTS"), reason="takes a minute; set WATCHCLOCK_LONG_TESTS=1")
 @pytest.mark.parametrize("seed", FOUND)
 def test_what_was_found_once_stays_mended(seed):
     kinds = [word for kind in FOUND[seed] for word in ("--only", kind)]

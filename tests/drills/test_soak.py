@@ -1,7 +1,6 @@
 """P2, P3: the soak in its short form, and its arithmetic."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -70,8 +69,7 @@ def test_jobs_cannot_be_more_frequent_than_every_minute():
         make_jobs(1000, rate=100, minutes=10, chance=CHANCE)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("WATCHCLOCK_LONG_TESTS"), reason="takes a minute; set WATCHCLOCK_LONG_TESTS=1")
+@pytest.mark.long
 @pytest.mark.xdist_group("processes")
 def test_every_expected_miss_timeout_error_and_incident_of_2000_jobs_is_found_and_no_other():
     arguments = ["--environments", "2000", "--rate", "25", "--duration", "120", "--speed", "10"]

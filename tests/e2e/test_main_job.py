@@ -32,7 +32,7 @@ from tests.e2e.watchclock import (
 )
 
 # One worker runs them all and starts the shared instance once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("main_job")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("main_job")]
 
 DAILY = {"schedule": {"type": "interval", "value": 1, "unit": "day"}}
 EVERY_FIVE_MINUTES = {

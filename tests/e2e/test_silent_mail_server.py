@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.watchclock import SPEED, running_watchclock
 from tests.mailserver import HangError, running_mail_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("silent_mail_server")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("silent_mail_server")]
 
 DEAF, AWAKE = "deaf@example.com", "awake@example.com"
 EVERY_MINUTE = {"schedule": {"type": "crontab", "value": "* * * * *"}, "checkin_margin": 1}

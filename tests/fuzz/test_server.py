@@ -19,7 +19,7 @@ from checkins.protocols.routes import is_ingest_path
 from tests.clients.web_server import WebServer, running_web_server
 from tests.e2e.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fuzzed-web")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("fuzzed-web")]
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 DAMAGED_MIN = 300
@@ -34,7 +34,7 @@ OF_US = re.compile('"level": "(error|critical)"|panicked')
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, engines: None) -> Iterator[WebServer]:
     home = tmp_path_factory.mktemp("fuzzed-web")
     with running_web_server(
         home,

@@ -148,9 +148,9 @@ def work(instance: WebServer, *what: str, other: str) -> str:
     return ended.stdout.strip()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("processes")
-def test_two_instances_watch_each_other(tmp_path):
+def test_two_instances_watch_each_other(tmp_path, engines):
     with contextlib.ExitStack() as running:
         for name in ("a", "b"):
             (tmp_path / name).mkdir()

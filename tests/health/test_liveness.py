@@ -9,7 +9,7 @@ from tests.factories import NOW
 
 
 @pytest.fixture(autouse=True)
-def nobody_was_heard():
+def nobody_was_heard(engines):
     valkey.valkey.cache_clear()
     valkey.valkey().delete(KEY)
     yield

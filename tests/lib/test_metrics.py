@@ -9,7 +9,7 @@ from lib import metrics, valkey
 
 
 @pytest.fixture
-def counting(monkeypatch):
+def counting(monkeypatch, engines):
     """Meters of a test, and no sums yet."""
     registry = CollectorRegistry()
     monkeypatch.setattr(metrics, "METERS", registry)

@@ -15,7 +15,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 
 
 @pytest.fixture
-def queue() -> Iterator[str]:
+def queue(engines: None) -> Iterator[str]:
     name = f"test-{uuid.uuid4()}"
     yield name
     with redis.Redis.from_url(settings.REDIS_URL) as client:

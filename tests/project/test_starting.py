@@ -28,7 +28,7 @@ def outcome(*arguments: str, seconds: float = 120, **variables: str | None) -> t
     return ended.returncode, ended.stderr.splitlines()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "program",
     [
@@ -45,7 +45,7 @@ def test_a_missing_key_is_one_line(program):
     assert lines[0].startswith("Watchclock cannot start: SECRET_KEY is not set.")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wrong_database_host_is_one_line_without_the_password():
     code, [line] = outcome("manage.py", "bootstrap", DATABASE_URL=f"postgres://me:secret@{NO_HOST}/name")
 
@@ -55,7 +55,7 @@ def test_a_wrong_database_host_is_one_line_without_the_password():
     assert "secret" not in line
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_or_beat_names_the_setting_of_an_engine_that_is_away():
     # What both call when they start; they go on after that, since an engine may come back.
     ask = (

@@ -22,10 +22,9 @@ import urllib3
 from project.local.children import BASE_DIR, Child, web_child
 from project.local.engines import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
 
 PATIENCE_SECONDS = 120  # for a loaded machine
-LONG = bool(os.environ.get("WATCHCLOCK_LONG_TESTS"))
 PATH = "/admin/"
 ANSWER = 302
 """From Django, which asks no database about a visitor without a session."""
@@ -183,7 +182,7 @@ def clients_of(port: int) -> Iterator[Clients]:
 
 def test_deploys_under_load_refuse_no_connection_and_answer_every_request(web):
     with clients_of(web.port) as clients:
-        for _ in range(10 if LONG else 3):
+        for _ in range(3):
             before, answered = web.workers(), clients.answers.total()
             web.process.send_signal(signal.SIGHUP)
             eventually(lambda: web.workers() and not web.workers() & before, "another worker serves")  # noqa: B023
@@ -284,7 +283,7 @@ def worker_pids(child: Child) -> set[int]:
 
 def test_a_web_that_is_killed_again_and_again_refuses_no_connection(supervised, listener):
     with clients_of(listener.getsockname()[1]) as clients:
-        for pids in (worker_pids, main_pid) * (3 if LONG else 1):
+        for pids in (worker_pids, main_pid):
             answered = clients.answers.total()
             eventually(lambda: clients.answers.total() > answered + 20, "it answers")  # noqa: B023
             kill(pids, supervised)

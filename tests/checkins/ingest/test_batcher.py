@@ -1322,7 +1322,7 @@ STEPS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("is_committed", [True, False], ids=["batch-committed", "batch-not-committed"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step[2]}-{step[1]}-{step[3]}")
 def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(

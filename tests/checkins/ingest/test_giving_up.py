@@ -123,7 +123,7 @@ asyncio.run(live())
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.django_db(transaction=True)
 def test_d36_a_message_that_takes_the_process_with_it_is_kept_as_failed_the_third_time(tmp_path, monitor):
     spool = a_spool(tmp_path, monitor, 3)

@@ -18,6 +18,7 @@ def test_the_tests_run_on_a_real_postgresql():
         assert int(cursor.fetchone()[0]) >= 150000
 
 
+@pytest.mark.usefixtures("engines")
 def test_the_tests_run_on_a_real_valkey():
     with redis.Redis.from_url(settings.REDIS_URL) as client:
         assert client.ping()

@@ -26,7 +26,7 @@ from project.local.children import BASE_DIR
 from project.local.engines import free_port
 
 # One worker runs them all and starts the shared instance once.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("supervisor")]
 
 GREETING_ENDS = "Ctrl-C stops it."
 STOP_SECONDS_MAX = 10
