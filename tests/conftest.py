@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engines for a run in one process, which knows by now whether a test needs them."""
-    needs_engines = any(wants_database(item) or "engines" in item.fixturenames for item in session.items)
+    needs_engines = any(wants_database(item) or "engines" in fixtures(item) for item in session.items)
     if needs_engines and not session.config.option.collectonly:
         _start_engines(session.config)
         _point_settings_at_the_engines()
@@ -64,8 +64,13 @@ def always_listening(request: pytest.FixtureRequest) -> None:
 
 def wants_database(item: pytest.Item) -> bool:
     """Whether a test has Django's database, by its mark or by a fixture."""
-    asked_for = {"db", "transactional_db", "django_db_reset_sequences"} & set(item.fixturenames)
+    asked_for = {"db", "transactional_db", "django_db_reset_sequences"} & fixtures(item)
     return bool(asked_for) or item.get_closest_marker("django_db") is not None
+
+
+def fixtures(item: pytest.Item) -> set[str]:
+    """The fixtures that a test asks for, also through others."""
+    return set(getattr(item, "fixturenames", ()))
 
 
 def _start_engines(config: pytest.Config) -> None:

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 from django.db import connection, transaction
 
+from tests.waiting import PATIENCE_SECONDS, wait_until
+
 
 def is_waited_for():
     """Whether somebody waits for a lock of this connection."""
@@ -19,8 +21,11 @@ def is_waited_for():
 
 @contextlib.contextmanager
 def in_another_connection(work, *, commits=True):
-    """`work` has been done in a transaction of another connection, which ends when somebody waits for its locks."""
-    ready = threading.Event()
+    """`work` has been done in a transaction of another connection.
+
+    It ends when somebody waits for its locks, or with the block.
+    """
+    ready, stopped = threading.Event(), threading.Event()
     outcome = SimpleNamespace(error=None, was_waited_for=False)
 
     def run():
@@ -28,12 +33,8 @@ def in_another_connection(work, *, commits=True):
             with transaction.atomic():
                 work()
                 ready.set()
-                deadline = threading.Event()
-                for _ in range(1000):  # 10 s
-                    if is_waited_for():
-                        outcome.was_waited_for = True
-                        break
-                    deadline.wait(0.01)
+                wait_until(lambda: is_waited_for() or stopped.is_set(), "somebody waits for our locks")
+                outcome.was_waited_for = not stopped.is_set()
                 transaction.set_rollback(not commits)
         except BaseException as error:  # noqa: BLE001 - told to the test, whatever it is
             outcome.error = error
@@ -44,9 +45,10 @@ def in_another_connection(work, *, commits=True):
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_SECONDS)
         yield outcome
     finally:
-        thread.join(20)
+        stopped.set()
+        thread.join(PATIENCE_SECONDS)
     if outcome.error is not None:
         raise outcome.error

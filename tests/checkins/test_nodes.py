@@ -24,6 +24,7 @@ from checkins.nodes import (
 from checkins.watermarks import Settled, drop_silent_nodes, settled_until
 from tests.connections import in_another_connection
 from tests.factories import NOW, IngestNodeFactory
+from tests.waiting import PATIENCE_SECONDS
 
 SILENT_MAX = timedelta(seconds=120)
 NODE = uuid.UUID(int=1)
@@ -344,14 +345,14 @@ def in_a_thread(work):
     def run():
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SET lock_timeout = '5s'")
+                cursor.execute("SET lock_timeout = '60s'")
             found.append(work())
         finally:
             connection.close()
 
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join(20)
+    thread.join(PATIENCE_SECONDS)
     (result,) = found
     return result
 

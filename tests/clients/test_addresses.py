@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from project.local.engines import free_port
-from tests.clients.web_server import PATIENCE_SECONDS
 from tests.docs.pages import DOCS, blocks
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 

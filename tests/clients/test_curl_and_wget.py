@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.clients.web_server import PATIENCE_SECONDS, run_client
+from tests.clients.web_server import run_client
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 

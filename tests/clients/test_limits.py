@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.clients.web_server import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 

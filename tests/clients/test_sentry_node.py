@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.clients.overtaking import overtaking
-from tests.clients.web_server import CLIENTS, NODE_CLIENTS, PATIENCE_SECONDS, Ended, run_client
+from tests.clients.web_server import CLIENTS, NODE_CLIENTS, Ended, run_client
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 

@@ -14,13 +14,12 @@ from django.conf import settings
 
 from tests.clients.web_server import (
     CLIENTS,
-    PATIENCE_SECONDS,
     client_environment,
     own_python,
     python_client,
     run_client,
 )
-from tests.e2e.waiting import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("clients")]
 
@@ -99,7 +98,6 @@ def test_d16_a_task_of_celery_that_is_retried_and_succeeds_is_one_run_that_is_ok
         lambda: [
             run for run in server.runs("import-orders") if run["status"] == "ok" and run["date_in_progress"] is not None
         ],
-        PATIENCE_SECONDS,
         "the task has succeeded",
     )[0]
 
@@ -108,5 +106,5 @@ def test_d16_a_task_of_celery_that_is_retried_and_succeeds_is_one_run_that_is_ok
     assert run["duration_ms"] is not None
     monitor = server.monitor("import-orders")
     assert (monitor["name"], monitor["crontab"], monitor["timezone"]) == ("import orders", "0 4 * * *", "Europe/Vienna")
-    wait_until(lambda: "imported at last" in celery["worker"].read_text(), PATIENCE_SECONDS, "the worker says so too")
+    wait_until(lambda: "imported at last" in celery["worker"].read_text(), "the worker says so too")
     assert celery["worker"].read_text().count("Retry in 0s") == 2

@@ -21,12 +21,11 @@ from psycopg.rows import dict_row
 
 from project.local.children import BASE_DIR, start_python
 from project.local.supervisor import manage
-from tests.e2e.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 CLIENTS = Path(__file__).parent
 PYTHON_CLIENTS = BASE_DIR / ".venv" / "clients" / "python"
 NODE_CLIENTS = BASE_DIR / ".venv" / "clients" / "node"
-PATIENCE_SECONDS = 120.0
 """For a loaded machine; every client here is done within seconds on an idle one."""
 
 RUNS = """
@@ -121,9 +120,7 @@ class WebServer:
 
     def wait_for_run(self, slug: str, status: str) -> dict[str, Any]:
         """A monitor's only check-in, as soon as it has this status: for clients that go on by themselves."""
-        wait_until(
-            lambda: [run for run in self.runs(slug) if run["status"] == status], PATIENCE_SECONDS, f"{slug} is {status}"
-        )
+        wait_until(lambda: [run for run in self.runs(slug) if run["status"] == status], f"{slug} is {status}")
         return self.run(slug)
 
     def notes(self, slug: str) -> list[bytes]:

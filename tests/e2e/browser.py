@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
-ANSWER_SECONDS_MAX = 120.0
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -53,7 +52,7 @@ class Browser:
 
     def _wait_for_another_page(self) -> None:
         arrived = "!window.isLeft && document.readyState === 'complete'"
-        wait_until(lambda: self.evaluate(arrived), ANSWER_SECONDS_MAX, "another page is there")
+        wait_until(lambda: self.evaluate(arrived), "another page is there")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; None while the page is being replaced by another."""
@@ -84,7 +83,7 @@ class Browser:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\0")
         self.process.stdin.flush()
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while (message := self._receive(deadline)).get("id") != command["id"]:
             self._look_at(message)
         return message

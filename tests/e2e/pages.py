@@ -6,6 +6,8 @@ import urllib.request
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
+from tests.waiting import PATIENCE_SECONDS
+
 REQUEST_SECONDS_MAX = 60
 
 
@@ -54,7 +56,7 @@ class AdminReader:
         return self.get(urllib.parse.urljoin(page.url, page.address_of(words, under=under)))
 
     def _open(self, request: urllib.request.Request) -> Page:
-        with self.opener.open(request, timeout=REQUEST_SECONDS_MAX) as response:
+        with self.opener.open(request, timeout=PATIENCE_SECONDS) as response:
             reader = _Reader()
             reader.feed(response.read().decode())
             return Page(response.url, " ".join(" ".join(reader.words).split()), tuple(reader.links))

@@ -21,14 +21,13 @@ from psycopg.rows import dict_row
 from lib.wallclock import utcnow
 from project.local.children import BASE_DIR
 from project.local.engines import free_port
-from tests.e2e.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 CLIENTS = Path(__file__).parent / "clients"
 SPEED = 60
 """A minute of the instance passes in a second."""
 VIRTUAL_START = datetime(2026, 3, 2, 9, 0, 30, tzinfo=UTC)
 """What the clock of an instance shows when it starts: the same in every run, and not the time outside."""
-PATIENCE_SECONDS = 120.0
 """For a loaded machine; nothing here takes longer than a few seconds on an idle one."""
 TAIL_LINES = 40
 
@@ -125,7 +124,7 @@ class Watchclock:
             assert self.process.poll() is None, f"the supervisor ended while waiting until {what}:\n{self.said()}"
             return condition()
 
-        return wait_until(found, seconds, what)
+        return wait_until(found, what, seconds=seconds)
 
     def wait_for_rows(self, what: str, sql: str, **values: object) -> list[dict[str, Any]]:
         """Wait until a query finds something, and return it."""

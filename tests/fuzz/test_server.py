@@ -17,7 +17,7 @@ from django.conf import settings
 
 from checkins.protocols.routes import is_ingest_path
 from tests.clients.web_server import WebServer, running_web_server
-from tests.e2e.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("fuzzed-web")]
 
@@ -25,7 +25,6 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 DAMAGED_MIN = 300
 """Damaged requests in `make test`; `make fuzz` sends as many as fit into its time."""
 BODY_SECONDS = 1
-PATIENCE_SECONDS = 90.0
 RESIDENT_BYTES_MAX = {"web": 400 << 20, "batcher": 400 << 20}
 """What a worker and its batcher may take at any moment of this. They begin with some 70 and 80 MB; bodies that arrive
 may take INGEST_QUEUE_BYTES_MAX together, which is set to 64 MiB here."""
@@ -209,7 +208,7 @@ def test_many_large_bodies_that_never_end_stay_within_bounds(server):
                 most[kind] = max(most[kind], process.memory_info().rss)
             return all(one.done() for one in sending)
 
-        wait_until(are_answered, 2 * PATIENCE_SECONDS, "all bodies are answered")
+        wait_until(are_answered, "all bodies are answered")
     for kind, resident in most.items():
         assert resident < RESIDENT_BYTES_MAX[kind], kind
     answers = [status for one in sending for status in statuses(one.result())]

@@ -21,10 +21,10 @@ import urllib3
 
 from project.local.children import BASE_DIR, Child, web_child
 from project.local.engines import free_port
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
 
-PATIENCE_SECONDS = 120  # for a loaded machine
 PATH = "/admin/"
 ANSWER = 302
 """From Django, which asks no database about a visitor without a session."""

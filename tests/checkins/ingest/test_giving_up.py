@@ -25,6 +25,7 @@ from lib.pg_errors import is_not_now, use_connection
 from monitors.models import Monitor
 from tests.checkins.ingest.test_batcher import make_request, ping
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory
+from tests.waiting import PATIENCE_SECONDS
 
 BYTES_MAX = 64 << 20
 
@@ -113,7 +114,7 @@ async def live():
     options = batching.Options(spool_directory=Path(sys.argv[1]), spool_bytes_max=64 << 20, patience=20.0)
     batcher = batching.Batcher(options, utcnow=utcnow)
     await batcher.start()
-    for _ in range(1200):
+    for _ in range(3600):
         if batcher.is_direct:
             break
         await asyncio.sleep(0.05)
@@ -138,7 +139,7 @@ def test_d36_a_message_that_takes_the_process_with_it_is_kept_as_failed_the_thir
             env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "DATABASE_URL": url},
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         ends.append(victim.returncode)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from checkins.ingest import relay, wire
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_a_batcher_that_cannot_start_is_an_error_that_says_why(monkeypatch, prog
         for _ in range(3):  # The end of the connection is told in the next turns of the loop.
             await asyncio.sleep(0)
         assert edge._frames._transport is None
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
     ended: list[int] = []
     monkeypatch.setattr("checkins.ingest.relay.subprocess.Popen", start_program)

@@ -29,10 +29,10 @@ from checkins.ingest.spool_directory import open_orphan
 from checkins.ingest.spool_entries import SpoolEntry
 from checkins.protocols.request import IngestRequest
 from project.local.children import BASE_DIR
+from tests.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 MEBIBYTE = 1 << 20
-SECONDS_MAX = 180.0
 
 
 def make_request(number=0, *, body=b"", at=NOW):
@@ -161,7 +161,7 @@ def test_another_thread_may_use_it(open_spool):
     spool = open_spool()
     thread = threading.Thread(target=spool.append, args=([(make_request(5), None)],))
     thread.start()
-    thread.join(10)
+    thread.join(PATIENCE_SECONDS)
     assert numbers(spool.first(1)) == [5]
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_refuses_the_call_and_the_spool_goes_on_when_there_is_room(t
     script = LIMITED_DISK.format(root=str(BASE_DIR), directory=str(tmp_path / "spool"))
     done = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}, text=True,
-        capture_output=True, timeout=SECONDS_MAX, check=False,
+        capture_output=True, timeout=PATIENCE_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 5 < int(done.stdout) < 100
@@ -427,7 +427,7 @@ def start_appender(tmp_path):
     yield start
     for process in running:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -451,7 +451,7 @@ def test_p1_whatever_was_acknowledged_is_there_after_kill_9_once_and_in_order(st
         process.send_signal(signal.SIGKILL)
         rest = process.stdout.read().split("\n")  # What it said before it died. The last line may be half a number.
         acknowledged = max([acknowledged, *(int(line) for line in rest[:-1])])
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
         spool = open_spool()
         stored = numbers(spool.first(100_000))
         while len(stored) < spool.count:  # `first` reads a bounded number of bytes.

@@ -18,6 +18,7 @@ from monitors.services import delete_environments, set_monitors_status, update_m
 from monitors.state import MonitorStatus
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -698,8 +699,8 @@ def in_threads(*jobs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "still waiting after a minute: a deadlock that nobody resolves"
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive(), "still waiting: a deadlock that nobody resolves"
     if errors:
         raise errors[0]
 
@@ -715,7 +716,7 @@ def test_two_processes_that_bring_the_same_new_id_at_once_make_one_check_in():
     start = threading.Barrier(2)
 
     def bring(number, run):
-        start.wait(10)
+        start.wait(PATIENCE_SECONDS)
         [outcomes[run, number]] = receive([make_message("in_progress", monitor=monitors[number], run=run)], now=NOW)
 
     for run in range(1, 6):
@@ -731,7 +732,7 @@ def test_two_processes_that_bring_the_same_new_id_of_one_environment_continue_on
     start = threading.Barrier(2)
 
     def bring(status):
-        start.wait(10)
+        start.wait(PATIENCE_SECONDS)
         receive([make_message(status, monitor=monitor, run=1)], now=NOW)
 
     in_threads(lambda: bring("in_progress"), lambda: bring("ok"))
@@ -745,7 +746,7 @@ def test_two_processes_that_create_the_same_monitors_at_once_share_them():
     outcomes = []
 
     def bring(slugs, environment):
-        start.wait(10)
+        start.wait(PATIENCE_SECONDS)
         outcomes.extend(
             receive(
                 [
@@ -779,7 +780,7 @@ def test_batches_in_different_orders_and_an_editor_do_not_block_each_other():
     accepted: list[bool] = []
 
     def batches(number, order):
-        start.wait(10)
+        start.wait(PATIENCE_SECONDS)
         for n in range(rounds):
             messages = [
                 make_message(
@@ -796,7 +797,7 @@ def test_batches_in_different_orders_and_an_editor_do_not_block_each_other():
             accepted.extend(outcome.accepted for outcome in receive(messages, now=NOW))
 
     def editor():
-        start.wait(10)
+        start.wait(PATIENCE_SECONDS)
         for n in range(rounds):
             for monitor in monitors[n % 3 :: 3]:
                 update_monitor(monitor.id, {"checkin_margin": 1 + n, "max_runtime": 20 + n}, now=NOW + n * MINUTE)
@@ -820,7 +821,7 @@ def while_another_holds(row, change):
         with transaction.atomic():
             change()
             row["changed"].set()
-            assert wait_until(somebody_waits), "nobody came to wait"
+            wait_until(somebody_waits, "somebody waits")
 
     return run
 
@@ -829,10 +830,6 @@ def somebody_waits():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return cursor.fetchone()[0] > 0
-
-
-def wait_until(condition, tries=2000):
-    return any(condition() or threading.Event().wait(0.005) for _ in range(tries))
 
 
 @pytest.mark.django_db(transaction=True)
@@ -845,7 +842,7 @@ def test_a_check_in_that_waited_while_its_monitor_was_disabled_is_refused():
     )
 
     def check_in():
-        assert story["changed"].wait(10)
+        assert story["changed"].wait(PATIENCE_SECONDS)
         outcomes.extend(receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=1)], now=NOW))
 
     in_threads(disable, check_in)
@@ -865,7 +862,7 @@ def test_a_check_in_that_waited_while_its_environment_was_deleted_starts_a_new_o
     delete = while_another_holds(story, lambda: delete_environments(row.monitor_id, ["production"]))
 
     def check_in():
-        assert story["changed"].wait(10)
+        assert story["changed"].wait(PATIENCE_SECONDS)
         outcomes.extend(receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=1)], now=NOW))
 
     in_threads(delete, check_in)
