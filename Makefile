@@ -132,6 +132,10 @@ drill-abuse: .venv/.synced ## Send what may cost others something, and look whet
 	@$(BIN)/python -m drills.abuse $(foreach option,DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
+drill-upgrade: .venv/.synced ## Replace an old version by this one under load, process by process (OLD=e2e8189 DURATION=120 SEED=1)
+	@$(BIN)/python -m drills.upgrade $(foreach option,OLD DURATION SEED,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 simulate: .venv/.synced ## Let stories happen in virtual time and compare (FILES="tests/scenarios/silence.jsonl ...")
 	@$(BIN)/python manage.py simulate $(or $(FILES),tests/scenarios/*.jsonl)
 
@@ -142,4 +146,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse simulate sim soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak

@@ -35,8 +35,9 @@ from rich.console import Console
 from rich.table import Table
 
 from drills.broker import Broker
+from drills.pace import fitting_speed
 from drills.stepped import write_step
-from drills.world import World, fitting_speed, running_world
+from drills.world import World, running_world
 from project.local import children
 
 if TYPE_CHECKING:

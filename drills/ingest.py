@@ -31,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from drills.world import World, fitting_speed, running_world
+from drills.pace import fitting_speed
+from drills.world import World, running_world
 
 if TYPE_CHECKING:
     from drills.audit import Account

@@ -122,13 +122,17 @@ def main() -> int:
 
 def run(soak: Soak, directory: Path) -> Outcome:
     """Run a soak in an empty directory."""
-    variables = {"MONITORS_PER_PROJECT": "10000000"}
-    if soak.speed != 1:
-        variables["CLOCK_GRACE_SECONDS"] = f"{soak.speed / 10:g}"
+    grace = 1.0 if soak.speed == 1 else soak.speed / 10
     chance = random.Random(soak.seed)  # noqa: S311 - repeatable, and no secret
     when = SECONDS if soak.speed == 1 else SECONDS_FAST
     jobs = make_jobs(soak.environments, rate=soak.rate, minutes=soak.minutes, chance=chance, seconds=when)
-    with running_world(directory, seed=soak.seed, speed=soak.speed, **variables) as world:
+    with running_world(
+        directory,
+        seed=soak.seed,
+        speed=soak.speed,
+        MONITORS_PER_PROJECT="10000000",
+        CLOCK_GRACE_SECONDS=f"{grace:g}",
+    ) as world:
         record_commits(world)
         os.environ |= world.variables
         import django

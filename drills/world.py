@@ -22,6 +22,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from drills.pace import clock_setting
 from project.local import children, engines
 
 STOP_SECONDS_MAX = 30.0
@@ -31,8 +32,6 @@ RESTART_SECONDS = 0.2
 FROZEN_SECONDS_MIN = 11.0
 """A web that was frozen for longer than ten seconds knows that it was, however fast the time goes."""
 WATCH_SECONDS = 0.05
-IMPORT_SECONDS_USUAL = 2.0
-"""What a process needs to import everything on the machine that the drills' speeds were chosen on, when it is quiet."""
 
 
 @dataclass
@@ -87,7 +86,7 @@ class World:
     postgres: Server
     valkey: Server
     web: children.Child
-    port: int
+    listener: socket.socket
     variables: dict[str, str]
     random: random.Random
     away: list[tuple[float, float]] = field(default_factory=list)
@@ -101,6 +100,11 @@ class World:
     logs: Path = Path("logs")
     told: Callable[[str], None] = print
     _is_web_kept_away: bool = False
+
+    @property
+    def port(self) -> int:
+        """Where the web listens."""
+        return int(self.listener.getsockname()[1])
 
     def live(self, seconds: float) -> None:
         """Let time pass; what has ended is started again, as its supervisor does."""
@@ -188,12 +192,18 @@ class World:
     def stop_postgres(self, seconds: float, *, kills: int = 0) -> None:
         """Stop PostgreSQL for a while, in which the web is killed a few times."""
         self.told(f"PostgreSQL is stopped for {seconds:g} s" + (f", and the web killed {kills} times" if kills else ""))
-        with self._database_away():
-            self.postgres.stop()
+        with self.without_postgres():
             for _ in range(kills):
                 self.live(seconds / (kills + 1))
                 self.kill_web()
             self.live(seconds / (kills + 1))
+
+    @contextlib.contextmanager
+    def without_postgres(self) -> Iterator[None]:
+        """Have PostgreSQL stopped while this lasts."""
+        with self._database_away():
+            self.postgres.stop()
+            yield
             self.postgres.start()
 
     def make_postgres_read_only(self, seconds: float) -> None:
@@ -343,24 +353,6 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def fitting_speed(fastest: float) -> float:
-    """Return how fast an installation's clock may go here: as asked for, or slower where the machine is slow or busy.
-
-    Limits in the clock's minutes come sooner by as much. A web that is killed has to be back before the clock takes it
-    for dead, which is two minutes in the life of an installation whose clock goes at its usual pace.
-    """
-    nowhere = {
-        "DJANGO_SETTINGS_MODULE": "project.settings",
-        "SECRET_KEY": "unused",
-        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nowhere",
-        "REDIS_URL": "redis://127.0.0.1:1/0",
-    }
-    arguments = [sys.executable, "-c", "import project.asgi"]
-    started = time.monotonic()
-    subprocess.run(arguments, cwd=children.BASE_DIR, env=os.environ | nowhere, check=True, capture_output=True)
-    return round(fastest * min(1.0, IMPORT_SECONDS_USUAL / (time.monotonic() - started)), 1)
-
-
 def answers(port: int) -> bool:
     """Whether the web answers a request within a second; connections alone are taken by the kernel."""
     try:
@@ -372,10 +364,18 @@ def answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_world(directory: Path, *, seed: int, speed: float, **variables: str) -> Iterator[World]:
+def running_world(
+    directory: Path,
+    *,
+    seed: int,
+    speed: float,
+    tree: Path = children.BASE_DIR,
+    make_web: Callable[[socket.socket, dict[str, str], Path], children.Child] = children.web_child,
+    **variables: str,
+) -> Iterator[World]:
     """Start engines, durable as in production, and a web on them whose clock runs `speed` times as fast.
 
-    Programs that are started in it are ended with it.
+    Programs that are started in it are ended with it. `tree` is the version that makes the tables.
     """
     logs = directory / "logs"
     logs.mkdir(parents=True)
@@ -406,27 +406,24 @@ def running_world(directory: Path, *, seed: int, speed: float, **variables: str)
                 "INGEST_NODE_SILENT_SECONDS": str(round(120 * speed)),
             }
         subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-            cwd=children.BASE_DIR, env=environment, check=True,
+            [python_of(tree), "manage.py", "migrate", "--verbosity", "0"],
+            cwd=tree, env=environment, check=True,
         )  # fmt: skip
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        web = children.web_child(listener, environment, logs)
+        web = make_web(listener, environment, logs)
         web.launch()
-        stack.callback(_end, web)
         chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-        world = World(postgres, valkey, web, listener.getsockname()[1], environment, chance, logs=logs)
+        world = World(postgres, valkey, web, listener, environment, chance, logs=logs)
+        stack.callback(lambda: _end(world.web))
         stack.callback(world.end_programs)
         while not answers(world.port):
             world.live(WATCH_SECONDS)
         yield world
 
 
-def clock_setting(database_url: str, speed: float) -> str:
-    """WATCHCLOCK_TEST_CLOCK for a clock that agrees with the database's now and runs `speed` times as fast."""
-    with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT now()").fetchone()
-    assert row is not None, "a SELECT without FROM has a row"
-    return f"{row[0].isoformat()}@{speed:g}"
+def python_of(tree: Path) -> str:
+    """Return the Python that runs a version: this one's is the one that runs now."""
+    return sys.executable if tree == children.BASE_DIR else str(tree / ".venv" / "bin" / "python")
 
 
 def _end(child: children.Child) -> None:
