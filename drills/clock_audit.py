@@ -1,7 +1,7 @@
 """What must hold after a drill of the clock: the ledger, and all that was judged, against what jobs did by their plans.
 
-Expectations come from `truth`, which knows only when messages were received: each acknowledged one is looked up, and
-must have been received while it was on its way. What became of it, and of silence, is compared with that.
+Expectations come from `drills.oracle`, which knows only when messages were received: each acknowledged one is looked
+up, and must have been received while it was on its way. What became of it, and of silence, is compared with that.
 """
 
 import itertools
@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from drills.jobs import MINUTE, Plan
+from drills.jobs import Plan
 from drills.load import Sent
-from drills.truth import Due, Event, Ledger, Message, Run, Story, due_runs, due_slots, incidents
+from drills.oracle.due import Due, KnownRun, Ledger, Message, due_runs, due_slots
+from drills.oracle.rules import MINUTE
+from drills.oracle.verdicts import Event, Story, incidents
 from incidents.thinning import OCCURRENCES_FIRST, OCCURRENCES_NEWEST
 
 FINDINGS_SHOWN_MAX = 10
@@ -240,12 +242,12 @@ class _Job:
         """Compare what the job said, what it did not say, and the runs that it left open."""
         messages, runs = self._what_was_heard()
         first_at = min(message.at for message in messages)
-        self._compare_slots({due.at: due for due in due_slots(self.plan, first_at, messages, self.ledger)})
-        self._compare_runs({due.guid: due for due in due_runs(self.plan, runs, self.ledger)})
+        self._compare_slots({due.at: due for due in due_slots(self.plan.rules, first_at, messages, self.ledger)})
+        self._compare_runs({due.guid: due for due in due_runs(self.plan.rules, runs, self.ledger)})
 
-    def _what_was_heard(self) -> tuple[list[Message], list[Run]]:
+    def _what_was_heard(self) -> tuple[list[Message], list[KnownRun]]:
         """Look up every acknowledged message; return what began runs, and the runs that said that they began."""
-        runs: dict[Any, Run] = {}
+        runs: dict[Any, KnownRun] = {}
         told = {one.guid for one in self.sent}
         # One was said to make the monitor, before the job began.
         others = [row for row in self.heard.values() if row.guid not in told]
@@ -280,7 +282,7 @@ class _Job:
             message = Message(at, max(at, again))
             messages.append(message)
             if one.status == "in_progress":
-                runs[one.guid] = Run(str(one.guid), message, None, None)
+                runs[one.guid] = KnownRun(str(one.guid), message, None, None)
         return sorted(messages), list(runs.values())
 
     def _is_excused(self, since: datetime, until: datetime) -> bool:
@@ -351,7 +353,7 @@ class _Job:
             occurrences[occurrence.incident_id].append(occurrence.checkin_id)
         told = Counter((row.incident_id, row.transition) for row in self.facts["notifications"])
         if self.is_exact:
-            stories = incidents(self.plan, self._events())
+            stories = incidents(self._events(), self.plan.failure_threshold, self.plan.recovery_threshold)
             for story in stories[len(stored) :]:
                 self.account.expect(False, f"{self.plan}: no incident for {story}")
             for row in stored[len(stories) :]:

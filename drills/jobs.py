@@ -1,17 +1,19 @@
-"""Jobs whose plan is known: when each says what, and when it says nothing on purpose. `truth` says what comes of it."""
+"""Jobs whose plan is known: when each says what, and when it says nothing on purpose. `oracle` tells the rest."""
 
 import asyncio
 import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from drills.load import Clients, Kind, Sent, Watched
+from drills.oracle.rules import MINUTE, Every, Rules
 from lib.wallclock import utcnow
 
-MINUTE = timedelta(minutes=1)
+EARLY = timedelta(seconds=5)
+"""So little before a slot a run may begin that serves it, by default."""
 WITH_RUNS = (Kind.ENVELOPE, Kind.CRON, Kind.REST)
 """How a run can say that it begins and that it failed, under an id of its own."""
 
@@ -49,6 +51,12 @@ class Plan:
     recovery_threshold: int = 1
     is_muted: bool = False
     second: float = 10.0
+
+    @property
+    def rules(self) -> Rules:
+        """What its monitor expects."""
+        slots = Every(self.every, EARLY)
+        return Rules(slots, self.margin, self.runtime, self.failure_threshold, self.recovery_threshold)
 
 
 def make_plans(count: int, chance: random.Random) -> list[Plan]:
@@ -94,12 +102,13 @@ class Jobs(Clients):
 
     async def _live(self, plan: Plan, monitor: Watched) -> None:
         number = 0
-        slot = slot_after(utcnow(), plan.every)
+        slots = Every(plan.every)
+        slot = slots.after(utcnow())
         while not await self._is_stopped_at(slot + timedelta(seconds=plan.second)):
             await self._act(plan, monitor, plan.acts[number % len(plan.acts)])
             number += 1
             # Whoever has to wait for an answer longer than until the next slot misses that one.
-            slot = slot_after(max(utcnow(), slot), plan.every)
+            slot = slots.after(max(utcnow(), slot))
 
     async def _act(self, plan: Plan, monitor: Watched, act: Act) -> None:
         guid = uuid.UUID(int=self.random.getrandbits(128), version=4)
@@ -127,9 +136,3 @@ class Jobs(Clients):
     async def _is_stopped_at(self, at: datetime) -> bool:
         seconds = (at - utcnow()).total_seconds()
         return self.is_stopped if seconds <= 0 else await self.is_stopped_after(seconds / self.speed)
-
-
-def slot_after(at: datetime, every: int) -> datetime:
-    """Return the first slot after an instant; slots are the minutes of an hour that `every` divides."""
-    hour = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    return hour + ((at - hour) // (every * MINUTE) + 1) * every * MINUTE

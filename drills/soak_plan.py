@@ -10,8 +10,12 @@ numbered from the first one of the soak.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
+
+from drills.oracle.rules import MINUTE
+from drills.oracle.verdicts import Event, incidents
 
 PERIODS = (1, 2, 3, 5)
 """Minutes between slots; all of them divide an hour."""
@@ -22,6 +26,7 @@ SECONDS_FAST = (20.0, 35.0)
 SHORTEST_RUN_SECONDS, LONGEST_RUN_SECONDS = 1.0, 5.0
 BAD_SHARE = 0.01
 """Of all jobs, for each way to be bad."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 GUID_MIDDLE = "0000-4000-8000"
 
 
@@ -111,23 +116,16 @@ def expected_incidents(job: Job, first_epoch_minute: int, minutes: int) -> list[
 
     Failures and oks count in the order of time: a run that hangs is found after the next minute's ok.
     """
-    incidents: list[Incident] = []
-    failures: list[int] = []
-    counted = (
-        (minute + COUNTS_AFTER[job.does_at(minute)], minute) for minute in slots(job, first_epoch_minute, minutes)
-    )
-    for at, minute in sorted(counted):
-        if at > minutes:
-            continue
-        if job.does_at(minute) is not Habit.GOOD:
-            failures.append(minute)
-            continue
-        if len(failures) >= job.failure_threshold:
-            incidents.append(Incident(failures[0], minute, len(failures)))
-        failures = []
-    if len(failures) >= job.failure_threshold:
-        incidents.append(Incident(failures[0], None, len(failures)))
-    return incidents
+    events = []
+    for minute in slots(job, first_epoch_minute, minutes):
+        does = job.does_at(minute)
+        after = minute + COUNTS_AFTER[does]
+        if after <= minutes:
+            events.append(Event(EPOCH + after * MINUTE, 0, COMES_TO[does], minute, EPOCH + minute * MINUTE))
+    return [
+        Incident(failures[0].checkin, None if ok is None else ok.checkin, len(failures))
+        for failures, _, ok in incidents(events, job.failure_threshold)
+    ]
 
 
 def guid(epoch_minute: int, number: int) -> str:

@@ -1,4 +1,4 @@
-"""What should be true after a simulation: the places of `drills.simulation.places`, in one order or the other.
+"""What should be true after a simulation: the places of `drills.oracle`, in one order or the other.
 
 The account knows the messages that were received and stored, when each was received, and what was edited when.
 """
@@ -9,10 +9,11 @@ from datetime import datetime
 from itertools import product
 
 from clocktasks.clock import TaskKind
-from drills.simulation.node import Copy
+from drills.oracle.place import Place
+from drills.oracle.rules import MINUTE, Monitor, Rules
+from drills.simulation.node import Copy, Word
 from drills.simulation.people import Edited
-from drills.simulation.places import Monitor, Place, RulesEnded
-from drills.simulation.rules import MINUTE, START, Changes, Rules
+from drills.simulation.rules import START, Changes, Job, expected_by
 from drills.simulation.world import SHARDS, BatchStored, Committed, TickApplied, World, edited, switched
 
 
@@ -34,16 +35,22 @@ class Account:
     """Everything that happened, in one order or the other."""
 
     def __init__(self, world: World, deaf: frozenset[datetime]) -> None:
-        self.monitors = {job.monitor_id: Monitor(job.rules) for job in world.jobs}
-        self.places = {job: Place(job, self.monitors[job.monitor_id], deaf) for job in world.jobs}
+        self.rules = {job.monitor_id: job.rules for job in world.jobs}
+        self.monitors = {number: Monitor(expected_by(rules)) for number, rules in self.rules.items()}
+        self.places = {job: Place(self.monitors[job.monitor_id], START - MINUTE, deaf) for job in world.jobs}
         self.number = 0
+        self.unsure: set[int] = set()
+        """Monitors of which a batch with a configuration may have seen what was before another edit, or after it."""
+        self.told_late: set[Job] = set()
+        """Of whom a message waited while the monitor was disabled, and was stored when it was enabled."""
         self.edits: list[Edit] = []
         self.fates: dict[int, str] = {}  # of copies, by their `id()`
 
     def change(self, monitor_id: int, at: datetime, changes: Changes, is_active: bool | None = None) -> None:
         """An edit is stored: of two the one holds that was stored last, whatever the clocks of hosts say."""
         monitor = self.monitors[monitor_id]
-        rules = monitor.rules._replace(**dict(changes))
+        self.rules[monitor_id] = self.rules[monitor_id]._replace(**dict(changes))
+        rules = expected_by(self.rules[monitor_id])
         before = [ended.at for ended in monitor.former] + [switched for switched in sum(monitor.off, ()) if switched]
         edit = Edit(
             self.number,
@@ -58,25 +65,31 @@ class Account:
 
     def apply(self, edit: Edit) -> None:
         """Have a monitor and its environments as an edit leaves them."""
-        monitor = self.monitors[edit.monitor_id]
-        before, was_active = monitor.rules, monitor.is_active
-        if edit.rules is not None:
-            monitor.rules = edit.rules
-            monitor.former.append(RulesEnded(edit.at, before, edit.rules))
-        if edit.is_active is not None:
-            monitor.is_active = edit.is_active
-            if edit.is_active:
-                monitor.off[-1] = (monitor.off[-1][0], edit.at)
-            else:
-                monitor.off.append((edit.at, None))
+        before, was_active = self.monitors[edit.monitor_id].edit(edit.at, edit.rules, edit.is_active)
         for job, place in self.places.items():
             if job.monitor_id == edit.monitor_id:
                 place.is_edited(edit.at, before, was_active=was_active)
 
+    def is_comparable(self, job: Job) -> bool:
+        """Whether it is known what should become of it, and no earlier time of being disabled matters than the last."""
+        is_off_twice = len(self.monitors[job.monitor_id].off) > 1
+        return job.monitor_id not in self.unsure and not (job in self.told_late and is_off_twice)
+
+    def fate_of(self, word: Word) -> str:
+        """What becomes of a message that is stored now: of a disabled monitor's only the ends of known runs (D23)."""
+        if self.monitors[word.job.monitor_id].is_active:
+            return "counted"
+        is_known = word.run.hex in self.places[word.job].runs
+        return "uncounted" if is_known and word.status != "in_progress" else "refused"
+
     def hear(self, copy: Copy, fate: str) -> None:
         """Have a message's environment hear it."""
         self.fates[id(copy)] = fate
-        self.places[copy.word.job].hears(copy.word.run.hex, copy.word.status, copy.at, fate)
+        place = self.places[copy.word.job]
+        if fate == "refused":
+            place.is_in_order = place.is_in_order and copy.at >= place.newest
+        else:
+            place.hears(copy.word.run.hex, copy.word.status, copy.at, counts=fate == "counted")
 
     def store(self, batch: BatchStored, meanwhile: Iterable[Committed]) -> None:
         """A batch: each configuration is an edit at its own reception.
@@ -87,23 +100,23 @@ class Account:
         overtaken = edited(meanwhile)
         for copy in batch.copies:
             if copy.word.config is not None and copy.word.job.monitor_id in overtaken:
-                for place in self.places.values():
-                    place.is_unsure |= place.job.monitor_id == copy.word.job.monitor_id
+                self.unsure.add(copy.word.job.monitor_id)
         for copy in batch.copies:
             if copy.word.config is not None:
                 self.change(copy.word.job.monitor_id, copy.at, copy.word.config)
         unsure = switched(meanwhile)
         for number, copy in enumerate(batch.copies):
-            place, word = self.places[copy.word.job], copy.word
-            place.is_told_late |= any(until is not None and copy.at <= until for _, until in place.monitor.off)
+            word = copy.word
+            if any(until is not None and copy.at <= until for _, until in self.monitors[word.job.monitor_id].off):
+                self.told_late.add(word.job)
+            # A batch refuses by the monitor as it was a moment ago.
             was_refused = number in batch.refused and word.job.monitor_id in unsure
-            self.hear(copy, place.takes(word.run.hex, word.status, was_refused=was_refused))
+            self.hear(copy, "refused" if was_refused else self.fate_of(word))
 
     def tick(self, tick: datetime) -> None:
         """The clock comes to a tick, everywhere."""
         for place in self.places.values():
-            place.slots(tick)
-            place.timeouts(tick)
+            place.tick(tick)
 
 
 def account_in_order_of_commits(world: World, deaf: frozenset[datetime]) -> Account:

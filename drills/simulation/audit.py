@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db import connection
 
+from drills.oracle.place import Place
+from drills.oracle.rules import MINUTE, Every, Rules
 from drills.simulation.account import Account, account_in_order_of_commits, account_in_order_of_time, stored
-from drills.simulation.places import Place
-from drills.simulation.rules import MINUTE, Rules, crontab
+from drills.simulation.rules import crontab
 from drills.simulation.world import World
 
 UNHEARD_MAX = timedelta(seconds=10)
@@ -57,7 +58,7 @@ CLOCK_SQL = """
            (SELECT min(position) FROM clocktasks_shardclock), (SELECT max(position) FROM clocktasks_shardclock),
            (SELECT coalesce(sum(missed_count + timeout_count), 0) FROM clocktasks_tick),
            (SELECT count(*) FROM checkins_checkin WHERE status IN ('missed', 'timeout')),
-           (SELECT array_agg(at - interval '1 minute') FROM clocktasks_tick WHERE NOT is_listened),
+           (SELECT array_agg(at) FROM clocktasks_tick WHERE NOT is_listened),
            (SELECT count(*) FROM checkins_processingerror WHERE kind NOT IN ('CHECKIN_FINISHED', 'MONITOR_DISABLED')),
            (SELECT count(*) FROM checkins_waitingcheckin)
 """
@@ -102,7 +103,7 @@ def audit(world: World) -> list[str]:
         if name not in rows.environments:
             findings.append(f"P1: {name} was heard of and has no row")
             continue
-        if in_commits.places[job].is_comparable:
+        if in_commits.is_comparable(job):
             findings += _audit_place(name, in_time.places[job], in_commits.places[job], rows)
     findings += _audit_mails(world, rows)
     return findings
@@ -133,7 +134,7 @@ def _audit_listening(world: World, deaf: frozenset[datetime], clock: dict[str, A
     while minute < clock["last"]:
         second = timedelta(seconds=1)
         unheard = sum(not world.was_up(minute + number * second) for number in range(60)) * second
-        if unheard > UNHEARD_MAX and minute not in deaf:
+        if unheard > UNHEARD_MAX and minute + MINUTE not in deaf:
             findings.append(f"D2: {minute:%H:%M} counts as listened to, and nobody was there for {unheard}")
         minute += MINUTE
     return findings
@@ -165,23 +166,24 @@ def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> li
     status, failures, oks, latest, issues, issue_occurrences = rows.environments[name]
     findings += _compare(
         f"P5: status and streaks of {name}",
-        (in_commits.status, in_commits.streak("failed"), in_commits.streak("ok")),
+        _status(in_commits),
         (status, failures, oks),
     )
     if in_commits.is_in_order and not in_time.given_up_unheard | in_commits.given_up_unheard:
         findings += _compare(
             f"P9: status, streaks, incidents and occurrences of {name}",
-            (in_time.status, in_time.streak("failed"), in_time.streak("ok"), in_time.incidents, in_time.occurrences),
+            (*_status(in_time), len(in_time.verdicts.stories), in_time.verdicts.occurrences),
             (status, failures, oks, len(rows.incidents.get(name, [])), int(issue_occurrences)),
         )
     incidents = rows.incidents.get(name, [])
+    stories, shown = len(in_commits.verdicts.stories), in_commits.verdicts.occurrences
     occurrences = sum(row[1] for row in incidents)
     findings += _compare(
         f"P5: incidents, open ones, occurrences, issues of {name}",
-        (in_commits.incidents, int(in_commits.is_failing), in_commits.occurrences, min(in_commits.incidents, 1)),
+        (stories, int(in_commits.verdicts.is_failing), shown, min(stories, 1)),
         (len(incidents), sum(row[0] for row in incidents), occurrences, issues),
     )
-    findings += _compare(f"P5: occurrences of the issue of {name}", in_commits.occurrences, int(issue_occurrences))
+    findings += _compare(f"P5: occurrences of the issue of {name}", shown, int(issue_occurrences))
     for is_open, _, notifications, _ in incidents:
         findings += _compare(
             f"P5: notifications of {name}", ["opened"] if is_open else ["opened", "resolved"], notifications
@@ -192,7 +194,7 @@ def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> li
 
 
 def _runs(place: Place) -> list[tuple[object, ...]]:
-    runs = sorted(place.runs.values(), key=lambda run: (run.start, run.id))
+    runs = sorted(place.runs.values(), key=lambda run: (run.start, str(run.id)))
     return [(run.status, run.id, run.start, run.deadline, run.finished, *_columns(run.rules)) for run in runs]
 
 
@@ -201,7 +203,13 @@ def _slots(place: Place) -> list[tuple[object, ...]]:
 
 
 def _columns(rules: Rules) -> tuple[object, ...]:
-    return (crontab(rules.every), *rules[1:])
+    assert isinstance(rules.slots, Every), "all schedules are of this kind"
+    return (crontab(rules.slots.minutes), *rules[1:])
+
+
+def _status(place: Place) -> tuple[str, int, int]:
+    verdicts = place.verdicts
+    return verdicts.status, len(verdicts.failures), verdicts.oks
 
 
 def _audit_mails(world: World, rows: Rows) -> list[str]:

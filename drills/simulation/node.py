@@ -17,8 +17,9 @@ from checkins.ingest.reading import Reading
 from checkins.ingest.spool_entries import SpoolEntry
 from checkins.processing.resolving import Hints
 from checkins.protocols.request import IngestRequest
+from drills.oracle.rules import MINUTE
 from drills.simulation.interleaving import Actor
-from drills.simulation.rules import CONFIG_KEYS, KEY, MINUTE, START, Changes, Job, crontab
+from drills.simulation.rules import CONFIG_KEYS, KEY, START, Changes, Job, crontab
 from lib.pg_errors import is_not_now
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from drills.oracle import rules as oracle
+
 START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 KEY = "5" * 32
 
@@ -20,6 +21,11 @@ class Rules(NamedTuple):
     runtime: int
     failures_to_open: int
     oks_to_recover: int
+
+
+def expected_by(rules: Rules) -> oracle.Rules:
+    """The same rules, as the account has them."""
+    return oracle.Rules(oracle.Every(rules.every), *rules[1:])
 
 
 Changes = tuple[tuple[str, int], ...]

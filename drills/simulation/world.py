@@ -30,10 +30,11 @@ from checkins.processing import resolving
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from clocktasks.kinds import HANDLERS
+from drills.oracle.rules import MINUTE
 from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Process, Word
 from drills.simulation.people import Edited, Person
-from drills.simulation.rules import MINUTE, SECOND, START, Changes, Job, choose_configs, choose_jobs
+from drills.simulation.rules import SECOND, START, Changes, Job, choose_configs, choose_jobs
 from incidents.notifications import outbox, texts, wake
 from incidents.notifications.addressees import recipients
 from incidents.notifications.attempts import LEASE

@@ -1,11 +1,13 @@
-"""What a drill of the clock expects, by plain arithmetic: the judge is judged on slots that a reader can count."""
+"""What all drills expect, by plain arithmetic: the judge is judged on slots that a reader can count."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from drills.jobs import Act, Plan, slot_after
-from drills.truth import Event, Ledger, Message, Run, due_runs, due_slots, incidents
+from drills.jobs import EARLY
+from drills.oracle.due import KnownRun, Ledger, Message, due_runs, due_slots
+from drills.oracle.rules import Every, Rules
+from drills.oracle.verdicts import Event, incidents
 
 TEN = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
@@ -14,8 +16,8 @@ def at(minutes):
     return TEN + timedelta(minutes=minutes)
 
 
-def plan(**fields):
-    return Plan(slug="job", acts=(Act.OK,), **fields)
+def rules(*, every=1, margin=1, runtime=2):
+    return Rules(Every(every, EARLY), margin, runtime)
 
 
 def heard(minutes, *, again=None):
@@ -28,13 +30,13 @@ def slots(messages, *, until=5, deaf=(), first=0.1, **fields):
     return [
         ((due.at - TEN) / timedelta(minutes=1), *((tick - TEN) / timedelta(minutes=1) for tick in sorted(due.ticks)),
          sorted(map(str, due.outcomes)))
-        for due in due_slots(plan(**fields), at(first), messages, ledger)
+        for due in due_slots(rules(**fields), at(first), messages, ledger)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("every", "minutes", "slot"), [(1, 0, 1), (1, 0.5, 1), (5, 4.9, 5), (5, 5, 10), (3, 59.5, 60)])
 def test_slots_are_the_minutes_that_every_divides(every, minutes, slot):
-    assert slot_after(at(minutes), every) == at(slot)
+    assert Every(every).after(at(minutes)) == at(slot)
 
 
 def test_a_slot_that_nothing_served_is_missed_at_the_end_of_its_margin():
@@ -65,27 +67,27 @@ def test_a_slot_that_waits_keeps_later_ones_back_and_who_serves_it_serves_them_t
 
 def runs(*runs, until=9, deaf=(), **fields):
     ledger = Ledger(at(until), frozenset(map(at, deaf)))
-    return [sorted(map(str, due.outcomes)) for due in due_runs(plan(**fields), runs, ledger)]
+    return [sorted(map(str, due.outcomes)) for due in due_runs(rules(**fields), runs, ledger)]
 
 
 @pytest.mark.parametrize(("ended", "outcome"), [(3.49, []), (3.5, [["timeout"]]), (3.51, [["timeout"]])])
 def test_a_run_times_out_at_its_beginning_and_the_longest_runtime(ended, outcome):
-    assert runs(Run("a", heard(1.5), at(ended), "ok"), runtime=2) == outcome
+    assert runs(KnownRun("a", heard(1.5), at(ended), "ok"), runtime=2) == outcome
 
 
 def test_a_run_that_never_ended_times_out_once_its_deadline_was_judged():
-    assert runs(Run("a", heard(1.5), None, None), runtime=2, until=3) == []
-    assert runs(Run("a", heard(1.5), None, None), runtime=2, until=4) == [["timeout"]]
-    assert runs(Run("a", heard(1), None, None), runtime=2, until=3) == [["timeout"]]
+    assert runs(KnownRun("a", heard(1.5), None, None), runtime=2, until=3) == []
+    assert runs(KnownRun("a", heard(1.5), None, None), runtime=2, until=4) == [["timeout"]]
+    assert runs(KnownRun("a", heard(1), None, None), runtime=2, until=3) == [["timeout"]]
 
 
 def test_a_deadline_in_a_deaf_minute_is_unknown_or_how_the_run_ended_later():
-    assert runs(Run("a", heard(1.5), None, None), deaf=[4]) == [["unknown"]]
-    assert runs(Run("a", heard(1.5), at(4), "ok"), deaf=[4]) == [["ok", "unknown"]]
+    assert runs(KnownRun("a", heard(1.5), None, None), deaf=[4]) == [["unknown"]]
+    assert runs(KnownRun("a", heard(1.5), at(4), "ok"), deaf=[4]) == [["ok", "unknown"]]
 
 
 def test_a_beginning_that_was_said_again_may_have_moved_the_deadline():
-    assert runs(Run("a", heard(1.5, again=2.5), at(3.5), "ok")) == [["None", "timeout"]]
+    assert runs(KnownRun("a", heard(1.5, again=2.5), at(3.5), "ok")) == [["None", "timeout"]]
 
 
 def stories(text, **fields):
@@ -94,13 +96,13 @@ def stories(text, **fields):
     events = [Event(at(n), kinds[one][1], kinds[one][0], n, at(n)) for n, one in enumerate(text)]
     return [
         ([one.checkin for one in failures], opened_by.checkin, resolved_by and resolved_by.checkin)
-        for failures, opened_by, resolved_by in incidents(plan(**fields), events)
+        for failures, opened_by, resolved_by in incidents(events, **fields)
     ]
 
 
 def test_so_many_failures_in_a_row_open_an_incident_and_so_many_oks_resolve_it():
     assert stories("omto") == [([1, 2], 1, 3)]
-    assert stories("omoemmo", failure_threshold=2) == [([3, 4, 5], 4, 6)]
-    assert stories("meomoo", recovery_threshold=2) == [([0, 1, 3], 0, 5)]
+    assert stories("omoemmo", failures_to_open=2) == [([3, 4, 5], 4, 6)]
+    assert stories("meomoo", oks_to_recover=2) == [([0, 1, 3], 0, 5)]
     assert stories("omt") == [([1, 2], 1, None)]
     assert stories("omom") == [([1], 1, 2), ([3], 3, None)]
