@@ -268,6 +268,7 @@ def run(drill: Drill, tree: Path, directory: Path) -> tuple[dict[str, Any], list
             url,
             [(plan, clients.told.get(plan.slug, [])) for plan in plans],
             silences=silences_of(world, drill.speed, clients.sent),
+            nodes=2,
         )
         late, tick_max = find_late_ticks(drill, url, rolled)
     findings = [

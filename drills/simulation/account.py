@@ -11,10 +11,11 @@ from itertools import product
 from clocktasks.clock import TaskKind
 from drills.oracle.place import Place
 from drills.oracle.rules import MINUTE, Monitor, Rules
+from drills.simulation.history import BatchStored, Committed, TickApplied, edited, switched
 from drills.simulation.node import Copy, Word
 from drills.simulation.people import Edited
 from drills.simulation.rules import START, Changes, Job, expected_by
-from drills.simulation.world import SHARDS, BatchStored, Committed, TickApplied, World, edited, switched
+from drills.simulation.world import SHARDS, World
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class Process:
         unanswered = [*self.batch_in_hand, *self.memory]
         self.world.ups.append((self.since, self.world.now))
         self.is_up, self.memory, self.batch_in_hand = False, [], []
-        self.world.forget_clients(unanswered)
+        self.world.clients.forget(unanswered)
 
     def stamp(self) -> datetime:
         """Return a reception time: now, and never before an earlier one."""
@@ -220,7 +220,7 @@ class Process:
         self.batch_in_hand = []
         for copy, answer in zip(copies, answers, strict=True):
             assert answer.status == 202, f"refused: {copy.request.query}: {answer}"
-            self.world.answer(copy)
+            self.world.clients.answer(copy)
 
     def _to_spool(self, copies: list[Copy], kept: Iterable[Parts]) -> None:
         """Keep a batch, and answer it when it is safe."""
@@ -228,7 +228,7 @@ class Process:
         self.world.pause("the batch is in the spool")
         self.batch_in_hand = []
         for copy in copies:
-            self.world.answer(copy)
+            self.world.clients.answer(copy)
 
     def _spool_memory(self) -> None:
         self.is_direct = False

@@ -15,10 +15,11 @@ from clocktasks.kinds import HANDLERS
 from clocktasks.ledger import write_ticks
 from clocktasks.playback.scratch import APPS, empty_tables
 from drills.simulation.audit import Rows, audit, read_rows
+from drills.simulation.history import BatchStored, TickApplied, edited
 from drills.simulation.interleaving import Stage
 from drills.simulation.people import Edited, apply_edit
 from drills.simulation.rules import KEY, MONITORS, START, columns_of
-from drills.simulation.world import SHARDS, BatchStored, TickApplied, World, edited
+from drills.simulation.world import SHARDS, World
 from lib.sql import update_rows
 from monitors.apps import set_up_session
 from monitors.changes import CHANGEABLE_COLUMNS, attach_config_snapshots

@@ -10,32 +10,27 @@ Two phases: with faults for some minutes; then the faults stop, everything settl
 
 import random
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any
-from unittest import mock
 
 from django.db import InterfaceError, OperationalError
 
-from checkins.messages import CheckInMessage
-from checkins.processing import apply as checkin_services
-from checkins.processing import batch as intake
-from checkins.processing import resolving
 from clocktasks import tasks as clock_tasks
-from clocktasks.clock import TaskKind
-from clocktasks.kinds import HANDLERS
 from drills.oracle.rules import MINUTE
+from drills.simulation.clients import Clients
+from drills.simulation.edges import DELIVER, TASKS, BrokerMessage, edges
+from drills.simulation.faults import AROUND_COMMIT, SKEW_MAX, Faults, choose_faults
+from drills.simulation.history import BatchStored, Committed, TickApplied
 from drills.simulation.interleaving import Actor, Stage, State
-from drills.simulation.node import Copy, Process, Word
+from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
-from drills.simulation.rules import SECOND, START, Changes, Job, choose_configs, choose_jobs
-from incidents.notifications import outbox, texts, wake
+from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs
+from incidents.notifications import outbox, texts
 from incidents.notifications.addressees import recipients
 from incidents.notifications.attempts import LEASE
 from lib.pg_errors import is_not_now
@@ -45,88 +40,12 @@ SHARDS = 3
 QUIET_MINUTES = 2
 """No job begins a run any more, while the clock finds out about those that did, and everything still fails."""
 WORKERS = 3
-AROUND_COMMIT = 4
-"""How much likelier a fault is just before a COMMIT and just after it: that is where most can go wrong."""
 STEPS_MAX = 3_000
 """A world that is not settled after so many steps goes round in circles."""
 
 
 class StuckError(Exception):
     """The world does not come to rest."""
-
-
-@dataclass(frozen=True)
-class BatchStored:
-    """A transaction of check-ins was committed. It began when the history had `begun` entries.
-
-    `refused` are those of its copies, by their numbers, that were refused since their monitor was disabled.
-    """
-
-    copies: tuple[Copy, ...]
-    begun: int
-    refused: frozenset[int]
-
-
-@dataclass(frozen=True)
-class TickApplied:
-    """A transaction with what the ticks of a pass marked in a shard was committed."""
-
-    kind: TaskKind
-    shard: int
-    first: datetime
-    last: datetime
-
-    def ticks(self) -> list[datetime]:
-        """Return all ticks of the pass; of a time without a listener, the last one, which stands for all."""
-        minutes = 0 if self.kind is TaskKind.UNKNOWN else (self.last - self.first) // MINUTE
-        return [self.last - number * MINUTE for number in reversed(range(minutes + 1))]
-
-
-Committed = BatchStored | TickApplied | Edited
-
-
-def switched(committed: Iterable[Committed]) -> set[int]:
-    """Return the monitors that were disabled or enabled in these transactions."""
-    return {one.monitor_id for one in committed if isinstance(one, Edited) and one.is_active is not None}
-
-
-def edited(committed: Iterable[Committed]) -> set[int]:
-    """Return the monitors that were edited in these transactions, or may have been."""
-    found: set[int] = set()
-    for one in committed:
-        if isinstance(one, Edited):
-            found.add(one.monitor_id)
-        elif isinstance(one, BatchStored):
-            found |= {copy.word.job.monitor_id for copy in one.copies if copy.word.config is not None}
-    return found
-
-
-@dataclass(frozen=True)
-class BrokerMessage:
-    """A Celery message: the task by its name, what it is called with, and not before when."""
-
-    name: str
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    not_before: datetime
-
-
-@dataclass
-class Faults:
-    """What can go wrong, as chances: of an actor to be killed or to lose its connection at a pause, and so on."""
-
-    kill: float
-    lost_connection: float
-    unnoticed_death: float
-    lost_message: float
-    doubled_message: float
-    late_message: float
-    lost_beat: float
-    second_beat: float
-    outage: float
-    skew: float
-    deafness: float
-    edits: float
 
 
 @dataclass(order=True)
@@ -163,13 +82,12 @@ class World:
         self.skew = timedelta(0)
         self._events: list[Event] = []
         self._numbers = count()
-        self._waiting: dict[Word, deque[tuple[str, timedelta]]] = {}
-        self._tries: dict[Actor | None, tuple[int, set[tuple[uuid.UUID | None, str, datetime]]]] = {}
+        self.tries: dict[Actor | None, tuple[int, set[tuple[uuid.UUID | None, str, datetime]]]] = {}
         self.current: Actor | None = None
         self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "outages": 0, "edits": 0}
         stage.committed = self._committed
         self.nodes = [Process(self, number) for number in range(NODES)]
-        self._clients = {job: self.nodes[number % NODES] for number, job in enumerate(self.jobs)}
+        self.clients = Clients(self)
         self.people = [Person(self, monitor_id) for monitor_id in sorted({job.monitor_id for job in self.jobs})]
         self._plan()
 
@@ -182,95 +100,24 @@ class World:
 
     def _plan(self) -> None:
         for job in self.jobs:
-            self._plan_runs(job)
+            self.clients.plan(job)
         for person in self.people:
             person.plan()
         for number in range(1, self.minutes + QUIET_MINUTES + 1):
-            self._at(START + number * MINUTE + SECOND, self._beat)
+            self.at(START + number * MINUTE + SECOND, self._beat)
             if self.chance.random() < 0.3:
                 message = BrokerMessage(DELIVER, (), {}, START)
-                self._at(START + number * MINUTE + 5 * SECOND, partial(self.publish, message))
+                self.at(START + number * MINUTE + 5 * SECOND, partial(self.publish, message))
         for node in self.nodes:
             if self.chance.random() < self.faults.outage:
-                self._at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._outage_of(node))
+                self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._outage_of(node))
             if self.chance.random() < self.faults.outage:
-                self._at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._death_of(node))
+                self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._death_of(node))
         if self.chance.random() < self.faults.deafness:
-            self._at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._all_die)
+            self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._all_die)
         if self.chance.random() < self.faults.skew:
-            self._at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._skew)
-            self._at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._skew)
-
-    def _plan_runs(self, job: Job) -> None:
-        chance = self.chance
-        minutes = [minute for minute in range(self.minutes) if minute % job.rules.every == 0]
-        for number in minutes:
-            begin = START + number * MINUTE + timedelta(seconds=chance.choice([0, 0, 2, 20, 45, 59]))
-            second = timedelta(seconds=chance.choice([1, 20, 58, 60, 75]))
-            late = job.rules.runtime * MINUTE + timedelta(seconds=chance.choice([0, 5, 70]))
-            story: list[tuple[str, timedelta]] = chance.choice(
-                [
-                    [("in_progress", begin - begin), ("ok", second)],
-                    [("in_progress", begin - begin), ("ok", second)],
-                    [("in_progress", begin - begin), ("error", second)],
-                    [("in_progress", begin - begin), ("in_progress", second), ("ok", second)],
-                    [("in_progress", begin - begin), ("ok", late)],
-                    [("in_progress", begin - begin)],
-                    [("in_progress", begin - begin), ("error", second), ("ok", second)],
-                    [("ok", begin - begin)],
-                    [("ok", timedelta(minutes=job.rules.margin, seconds=chance.choice([0, 1, 61])))],
-                    [("error", begin - begin)],
-                    [],
-                    [],
-                ]
-            )
-            if story:
-                run = uuid.UUID(int=chance.getrandbits(128), version=4)
-                self._continue_run(job, run, deque(story), begin)
-
-    def _continue_run(self, job: Job, run: uuid.UUID, story: deque[tuple[str, timedelta]], now: datetime) -> None:
-        """The job's next word, some time after the last one was answered."""
-        if story:
-            status, pause = story.popleft()
-            word = Word(job, run, status, self._config_of(job, status))
-            self._waiting[word] = story
-            self._at(now + pause, lambda: self._send(word))
-
-    def _config_of(self, job: Job, status: str) -> Changes | None:
-        """What an SDK sends along: with a start mostly, and from one deploy to the next it may be something else."""
-        configs = self.configs[job.monitor_id]
-        if not configs or self.chance.random() < (0.3 if status == "in_progress" else 0.8):
-            return None
-        return self.chance.choice(configs)
-
-    def _send(self, word: Word) -> None:
-        node = self._clients[word.job]
-        if node.is_up:
-            node.receive(word)
-            self._note(f"{word.job} says {word.status} of {word.run.hex[:4]} to {node.name}")
-        elif self.is_settling or self.chance.random() < 0.7:
-            self._at(self.now + 8 * SECOND, lambda: self._send(word))
-        else:
-            self._waiting.pop(word)
-
-    def forget_clients(self, copies: list[Copy]) -> None:
-        """These clients get no answer. Some try again, some do not."""
-        for copy in copies:
-            if copy.word.is_answered:
-                continue
-            if self.chance.random() < 0.7:
-                word = copy.word
-                self._at(self.now + self.chance.choice([1, 10, 40]) * SECOND, partial(self._send, word))
-            else:
-                self._waiting.pop(copy.word, None)
-
-    def answer(self, copy: Copy) -> None:
-        """A client hears that its message is safe."""
-        copy.word.is_answered = True
-        self.acknowledged.append(copy)
-        story = self._waiting.pop(copy.word, None)
-        if story is not None:
-            self._continue_run(copy.word.job, copy.word.run, story, self.now)
+            self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._skew)
+            self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._skew)
 
     def _beat(self) -> None:
         if not self.is_settling and self.chance.random() < self.faults.lost_beat:
@@ -283,7 +130,7 @@ class World:
         def happen() -> None:
             node.away_until = self.now + self.chance.choice([5, 40, 100]) * SECOND
             self.counts["outages"] += 1
-            self._note(f"{node.name} cannot reach PostgreSQL until {node.away_until:%H:%M:%S}")
+            self.note(f"{node.name} cannot reach PostgreSQL until {node.away_until:%H:%M:%S}")
             if node.actor is not None and node.actor.state is State.READY:
                 self._let(node.actor, node.actor.lose_connection)
 
@@ -307,23 +154,24 @@ class World:
         if not node.is_up:
             return
         self.counts["kills"] += 1
-        self._note(f"{node.name} is killed" + (f" at {node.actor.at}" if node.actor else ""))
+        self.note(f"{node.name} is killed" + (f" at {node.actor.at}" if node.actor else ""))
         if node.actor is not None:
             self._kill(node.actor)
         node.die()
 
         def restart() -> None:
             node.start()
-            self._note(f"{node.name} starts")
+            self.note(f"{node.name} starts")
 
-        self._at(self.now + (seconds or self.chance.choice([1, 15, 70])) * SECOND, restart)
+        self.at(self.now + (seconds or self.chance.choice([1, 15, 70])) * SECOND, restart)
 
     def _skew(self) -> None:
         most = SKEW_MAX // SECOND
         self.skew = self.chance.choice([-most, -30, 0, 30, most]) * SECOND
-        self._note(f"the clock of beat and workers is {self.skew.total_seconds():+g} s wrong")
+        self.note(f"the clock of beat and workers is {self.skew.total_seconds():+g} s wrong")
 
-    def _at(self, at: datetime, happen: Callable[[], None]) -> None:
+    def at(self, at: datetime, happen: Callable[[], None]) -> None:
+        """Have something happen at a time."""
         heappush(self._events, Event(at, next(self._numbers), happen))
 
     # --- the broker and the workers
@@ -367,7 +215,7 @@ class World:
 
     def run(self) -> None:
         """Let everything happen, to the end."""
-        with self._edges():
+        with edges(self):
             try:
                 self._run_until_settled(lambda: self.now >= self.until)
                 self._settle()
@@ -379,7 +227,7 @@ class World:
     def _settle(self) -> None:
         """No more faults: everything starts that is down, every client gets its answer, and the clock ticks on."""
         self.is_settling = True
-        self._note("the faults stop")
+        self.note("the faults stop")
         self.skew = timedelta(0)
         self.stage.notice()
         for node in self.nodes:
@@ -467,11 +315,11 @@ class World:
 
     def plan(self, second: int, happen: Callable[[], None]) -> None:
         """Have something happen so many seconds after the beginning."""
-        self._at(START + second * SECOND, happen)
+        self.at(START + second * SECOND, happen)
 
     def plan_in(self, seconds: int, happen: Callable[[], None]) -> None:
         """Have something happen in so many seconds."""
-        self._at(self.now + seconds * SECOND, happen)
+        self.at(self.now + seconds * SECOND, happen)
 
     def start(self, name: str, work: Callable[[], object]) -> Actor:
         """Have a piece of work begin."""
@@ -489,15 +337,15 @@ class World:
             if node is not None:
                 self.kill_node(node)
             else:
-                self._note(f"{actor.name} is killed at {actor.at}")
+                self.note(f"{actor.name} is killed at {actor.at}")
                 self.counts["kills"] += 1
                 self._kill(actor)
         elif fate < self.faults.kill + self.faults.lost_connection:
-            self._note(f"{actor.name} loses its connection at {actor.at}")
+            self.note(f"{actor.name} loses its connection at {actor.at}")
             self.counts["lost_connections"] += 1
             self._let(actor, actor.lose_connection)
         else:
-            self._note(f"{actor.name}: {actor.at}")
+            self.note(f"{actor.name}: {actor.at}")
             self._let(actor, actor.go_on)
 
     def _kill(self, actor: Actor) -> None:
@@ -511,7 +359,7 @@ class World:
         self.current = before
         if actor.state is State.BLOCKED:
             self.counts["blocked"] += 1
-            self._note(f"{actor.name} waits for a lock")
+            self.note(f"{actor.name} waits for a lock")
         if actor.state is State.DONE:
             self._end(actor)
 
@@ -541,7 +389,7 @@ class World:
 
     def record_batch(self, copies: list[Copy]) -> None:
         """Have a batch in the history if it commits, with what its last try to apply it refused."""
-        begun, refused = self._tries[self.current]
+        begun, refused = self.tries[self.current]
         names = [(copy.word.run, copy.word.status, copy.at) for copy in copies]
         numbers = frozenset(number for number, name in enumerate(names) if name in refused)
         self.record(BatchStored(tuple(copies), begun, numbers))
@@ -555,96 +403,16 @@ class World:
         if isinstance(actor.pending, (BatchStored, TickApplied, Edited)):
             self.counts["edits"] += isinstance(actor.pending, Edited)
             self.history.append(actor.pending)
-            self._note(f"{actor.name} has committed {type(actor.pending).__name__}")
+            self.note(f"{actor.name} has committed {type(actor.pending).__name__}")
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Put a sentence into the story."""
         self.trace.append(f"{self.now:%H:%M:%S} {' '.join(what[:400].split())[:150]}")
 
     # --- the edges
-
-    @contextmanager
-    def _edges(self) -> Iterator[None]:
-        def publish(name: str) -> Callable[..., None]:
-            def apply_async(
-                args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, countdown: float = 0, **_: object
-            ) -> None:
-                at = self.now + timedelta(seconds=countdown)
-                self.publish(BrokerMessage(name, tuple(args), kwargs or {}, at))
-
-            return apply_async
-
-        def observed(kind: TaskKind) -> Callable[[int, datetime, datetime], Any]:
-            handler = HANDLERS[kind]
-
-            def handle(shard: int, first: datetime, last: datetime) -> Any:
-                done = handler(shard, first, last)
-                self.record(TickApplied(kind, shard, first, done.until))
-                return done
-
-            return handle
-
-        apply, refuse_as_disabled = checkin_services.apply, resolving.refuse_as_disabled
-
-        def try_to_apply(*messages: Any, **more: Any) -> Any:
-            self._tries[self.current] = len(self.history), set()
-            return apply(*messages, **more)
-
-        def refuse(item: resolving.BatchItem) -> None:
-            message = item.message
-            assert isinstance(message, CheckInMessage), "nobody sends logs here"
-            self._tries[self.current][1].add((message.check_in_id, message.status.value, message.received_at))
-            refuse_as_disabled(item)
-
-        def wish() -> None:
-            self.publish(BrokerMessage(DELIVER, (), {}, self.now))
-
-        with (
-            mock.patch.object(clock_tasks, "utcnow", self.worker_now),
-            mock.patch.object(clock_tasks.tick, "apply_async", publish(clock_tasks.tick.name)),
-            mock.patch.object(
-                clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)
-            ),
-            mock.patch.dict(HANDLERS, {kind: observed(kind) for kind in HANDLERS}),
-            mock.patch.object(intake, "apply", try_to_apply),
-            mock.patch.object(resolving, "refuse_as_disabled", refuse),
-            mock.patch.object(checkin_services, "refuse_as_disabled", refuse),
-            mock.patch.object(wake, "wake", wish),
-        ):
-            yield
 
 
 def _is_of_connection(error: BaseException) -> bool:
     """Tell whether an error may be that of a connection that broke; the product can only ask whoever has it (D36)."""
     has_state = getattr(error.__cause__, "sqlstate", None) is not None
     return is_not_now(error) or (isinstance(error, (OperationalError, InterfaceError)) and not has_state)
-
-
-DELIVER = "deliver"
-SKEW_MAX = timedelta(seconds=90)
-"""How wrong the clock of beat and workers may be."""
-TASKS: dict[str, Callable[..., object]] = {
-    clock_tasks.tick.name: clock_tasks.tick.run,
-    clock_tasks.process_clock_task.name: clock_tasks.process_clock_task.run,
-}
-
-
-def choose_faults(chance: random.Random) -> Faults:
-    """How bad it is: some worlds are quiet but for one kind of fault, some have all of them."""
-
-    def often(most: float) -> float:
-        return chance.choice([0, 0, most / 4, most])
-
-    return Faults(
-        kill=often(0.04),
-        lost_connection=often(0.04),
-        unnoticed_death=often(0.8),
-        lost_message=often(0.4),
-        doubled_message=often(0.5),
-        late_message=often(0.4),
-        lost_beat=often(0.5),
-        second_beat=often(0.5),
-        outage=often(0.9),
-        skew=often(0.8),
-        deafness=often(0.6),
-        edits=often(1.0),
-    )

@@ -1,0 +1,88 @@
+"""Where a world takes the place of what is outside: Celery's broker, the clock, and whoever looks at what is done."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from checkins.messages import CheckInMessage
+from checkins.processing import apply as checkin_services
+from checkins.processing import batch as intake
+from checkins.processing import resolving
+from clocktasks import tasks as clock_tasks
+from clocktasks.clock import TaskKind
+from clocktasks.kinds import HANDLERS
+from drills.simulation.history import TickApplied
+from incidents.notifications import wake
+
+if TYPE_CHECKING:
+    from drills.simulation.world import World
+
+DELIVER = "deliver"
+TASKS: dict[str, Callable[..., object]] = {
+    clock_tasks.tick.name: clock_tasks.tick.run,
+    clock_tasks.process_clock_task.name: clock_tasks.process_clock_task.run,
+}
+
+
+@dataclass(frozen=True)
+class BrokerMessage:
+    """A Celery message: the task by its name, what it is called with, and not before when."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    not_before: datetime
+
+
+@contextmanager
+def edges(world: "World") -> Iterator[None]:
+    """Put the world in the place of what is outside of the product."""
+
+    def publish(name: str) -> Callable[..., None]:
+        def apply_async(
+            args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None, countdown: float = 0, **_: object
+        ) -> None:
+            at = world.now + timedelta(seconds=countdown)
+            world.publish(BrokerMessage(name, tuple(args), kwargs or {}, at))
+
+        return apply_async
+
+    def observed(kind: TaskKind) -> Callable[[int, datetime, datetime], Any]:
+        handler = HANDLERS[kind]
+
+        def handle(shard: int, first: datetime, last: datetime) -> Any:
+            done = handler(shard, first, last)
+            world.record(TickApplied(kind, shard, first, done.until))
+            return done
+
+        return handle
+
+    apply, refuse_as_disabled = checkin_services.apply, resolving.refuse_as_disabled
+
+    def try_to_apply(*messages: Any, **more: Any) -> Any:
+        world.tries[world.current] = len(world.history), set()
+        return apply(*messages, **more)
+
+    def refuse(item: resolving.BatchItem) -> None:
+        message = item.message
+        assert isinstance(message, CheckInMessage), "nobody sends logs here"
+        world.tries[world.current][1].add((message.check_in_id, message.status.value, message.received_at))
+        refuse_as_disabled(item)
+
+    def wish() -> None:
+        world.publish(BrokerMessage(DELIVER, (), {}, world.now))
+
+    with (
+        mock.patch.object(clock_tasks, "utcnow", world.worker_now),
+        mock.patch.object(clock_tasks.tick, "apply_async", publish(clock_tasks.tick.name)),
+        mock.patch.object(clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)),
+        mock.patch.dict(HANDLERS, {kind: observed(kind) for kind in HANDLERS}),
+        mock.patch.object(intake, "apply", try_to_apply),
+        mock.patch.object(resolving, "refuse_as_disabled", refuse),
+        mock.patch.object(checkin_services, "refuse_as_disabled", refuse),
+        mock.patch.object(wake, "wake", wish),
+    ):
+        yield
