@@ -24,7 +24,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import sys
 import tempfile
 import threading
@@ -54,6 +53,7 @@ from drills.abuse_watch import (
     wait_for_a_tick,
     watching,
 )
+from drills.damage import damage
 from drills.stepped import write_step
 from drills.world import World, running_world
 from lib.wallclock import utcnow
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
 INNOCENT_JOBS = 30
 """Each checks in twice a minute: together once a second."""
 
-PAGE, TABLE_LEAF = 4096, 0x0D
-"""How SQLite writes a page of a table."""
 STANDING_SECONDS = 35.0
 """For how long a watermark stands: longer than a node may be silent here (INGEST_NODE_SILENT_SECONDS)."""
 STANDING_FROM = 120.0
@@ -423,33 +421,10 @@ def _damage_spool(world: World, record: Record, abuser: "Sender", until: float) 
             children.end_group(world.web.process.pid, signal.SIGKILL)
             world.web.process.wait()
         for path in Path(world.variables["SPOOL_DIRECTORY"]).glob("*.spool"):
-            record.damaged_pages += _damage(path, world.random)
+            record.damaged_pages += damage(path, world.random)
     world.live(2.0)
     record.apart.append((since, time.monotonic()))
     world.live(max(0.0, until - time.monotonic()))
-
-
-def _damage(path: Path, chance: random.Random) -> int:
-    """Overwrite up to twenty pages that hold nothing but the abuser's; returns how many."""
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size:
-        # What is in the log only is brought into the file first, as by the next start.
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    pages = path.read_bytes()
-    ours = [
-        at
-        for at in range(PAGE, len(pages), PAGE)
-        if pages[at] == TABLE_LEAF
-        and b"spooled-abuse" in pages[at : at + PAGE]
-        and b"job-" not in pages[at : at + PAGE]
-    ]
-    chosen = chance.sample(ours, min(20, len(ours)))
-    with path.open("r+b") as file:
-        for at in chosen:
-            file.seek(at)
-            file.write(chance.randbytes(PAGE))
-    return len(chosen)
 
 
 def _let_the_watermark_stand(world: World, record: Record, until: float) -> None:
