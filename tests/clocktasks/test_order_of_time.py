@@ -228,7 +228,7 @@ def told(monitor, story, *, ticks, batches):
     batches=st.lists(st.integers(0, 4), min_size=1, max_size=3),
     thresholds=st.tuples(st.integers(1, 2), st.integers(1, 2)),
 )
-def test_d29_the_same_history_gives_the_same_rows_whatever_the_lag(story, lag, batches, thresholds):
+def test_d29_p9_the_same_history_gives_the_same_rows_whatever_the_lag(story, lag, batches, thresholds):
     story = sorted(((status, half / 2, run) for status, half, run in story), key=lambda word: word[1])
     seen = []
     for ticks, sizes in ((None, [0]), (lag, batches)):

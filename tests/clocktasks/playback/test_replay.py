@@ -107,7 +107,7 @@ def test_people_get_a_table_and_a_sentence(silent, command):
     assert "Marked: 2 missed, 1 timeout, 0 unknown." in output
 
 
-def test_replay_does_what_the_workers_do(silent, command):
+def test_p6_replay_does_what_the_workers_do(silent, command):
     before = everything()
     with transaction.atomic():
         tick_by_workers(TEN_PAST)
