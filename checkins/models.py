@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Func, Q
 
 from checkins.messages import CheckInStatus, ProblemKind, Source
+from checkins.node_facts import NodeFacts
 from checkins.querysets import CheckInQuerySet
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment, Project
 
@@ -429,7 +430,12 @@ class IngestNode(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.host} pid {self.pid}"
+        return str(self.facts())
+
+    def facts(self) -> NodeFacts:
+        """Return what others than the node itself need of this row."""
+        signs = self.seen_at, self.watermark, self.spooled_count, self.dropped_at, self.left_at
+        return NodeFacts(self.id, self.host, self.pid, *signs)
 
 
 class ListeningSpan(models.Model):

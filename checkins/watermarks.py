@@ -1,7 +1,6 @@
-"""What the clock asks of the nodes: up to when all is stored, when nobody listened, how much came (shell)."""
+"""What the clock reads about the nodes: up to when all is stored, when nobody listened, how much came (shell)."""
 
 import logging
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,40 +9,26 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from checkins.models import IngestNode
+from checkins.node_facts import NodeFacts
 from lib.sql import fetch_rows
 
 logger = logging.getLogger(__name__)
 
 
-LOOK_GAP_MAX = timedelta(seconds=10)
-"""How much silence may be counted between two looks of the clock. A waiting clock looks every second. If it could not
-look for longer, the database was away or no worker ran: the node may have been as helpless, and that drops nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node as the clock sees it."""
-
-    id: uuid.UUID
-    host: str
-    pid: int
-    seen_at: datetime
-    watermark: datetime
-    spooled_count: int
-
-    def __str__(self) -> str:
-        return f"{self.host} pid {self.pid} ({self.id})"
+POLL_GAP_MAX = timedelta(seconds=10)
+"""How much silence may be counted between two polls of the clock. A waiting clock polls every second. If it could not
+poll for longer, the database was away or no worker ran: the node may have been as helpless, and that drops nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What the clock may rely on: every check-in that a live node received before `until` is committed.
 
-    `live` are the nodes that it waits for, those that are furthest behind first.
+    `live`: the nodes that it waits for, those that are furthest behind first.
     """
 
     until: datetime
-    live: tuple[Node, ...]
+    live: tuple[NodeFacts, ...]
 
 
 def settled_until(now: datetime) -> Settled:
@@ -70,7 +55,7 @@ def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, da
 def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple[datetime, datetime]]:
     """Return in which times acknowledged check-ins were lost (D43), as pairs of begin and end, as `listening_spans`.
 
-    A loss is known when it is over. One that ends after `now` was told by a clock that was wrong, and counts for
+    A loss is known when it is over. One that ends after `now` was reported by a clock that was wrong, and counts for
     nothing: all that falls due until then would be unknown.
     """
     return [
@@ -113,18 +98,19 @@ def volumes(since: datetime, until: datetime) -> dict[datetime, int]:
     )
 
 
-def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
-    """Take a look at all live nodes, drop those that were silent for `silent_max` of observed time, and return these.
+def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[NodeFacts, ...]:
+    """Poll all live nodes, drop those that were silent for `silent_max` of observed time, and return these.
 
-    Each is a warning in the log, once, also if several clocks look at the same time.
+    Each is a warning in the log, once, also if several clocks poll at the same time.
     """
     dropped = _drop_silent_nodes(now, silent_max=silent_max)
     for node in dropped:
         logger.warning(
-            "ingest node %s is dropped: it was last heard of at %s, and the clock no longer waits for it. Its "
+            "ingest node %s (%s) is dropped: it was last seen at %s, and the clock no longer waits for it. Its "
             "check-ins were stored up to %s, with %d in its spool. What it has acknowledged and not stored "
             "is safe on its disk; when it is back, that may already be judged as missed",
             node,
+            node.id,
             node.seen_at.isoformat(timespec="seconds"),
             node.watermark.isoformat(timespec="seconds"),
             node.spooled_count,
@@ -133,17 +119,17 @@ def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ..
 
 
 @transaction.atomic
-def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, ...]:
-    """Note which live nodes are silent at this look, and drop those that were so for too long.
+def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[NodeFacts, ...]:
+    """Record which live nodes are silent at this poll, and drop those that were so for too long.
 
-    Every node counts as silent until it is heard of next, which deletes the note: nobody has to know how often nodes
-    report, nor to compare clocks. A node whose row is locked is just being heard of, so nobody waits for it here.
+    Every node counts as silent until its next report, which deletes the record: nobody has to know how often nodes
+    report, nor to compare clocks. A node whose row is locked is just reporting, so nobody waits for it here.
     """
-    parameters: dict[str, Any] = {"now": now, "gap": LOOK_GAP_MAX, "silent_max": silent_max}
+    parameters: dict[str, Any] = {"now": now, "gap": POLL_GAP_MAX, "silent_max": silent_max}
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            WITH looked_at AS (
+            WITH polled AS (
                  SELECT id, greatest(silence_seen_at, %(now)s) AS until,
                         coalesce(silent_since + greatest(%(now)s - silence_seen_at - %(gap)s, interval '0'),
                                  %(now)s) AS since
@@ -153,7 +139,7 @@ def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, .
             UPDATE checkins_ingestnode AS node
                SET silent_since = since, silence_seen_at = until,
                    dropped_at = CASE WHEN until - since >= %(silent_max)s THEN %(now)s END
-              FROM looked_at WHERE looked_at.id = node.id
+              FROM polled WHERE polled.id = node.id
             RETURNING node.id, node.dropped_at
             """,
             parameters,
@@ -162,6 +148,5 @@ def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[Node, .
     return _nodes(IngestNode.objects.filter(id__any_of=ids)) if ids else ()
 
 
-def _nodes(rows: QuerySet[IngestNode]) -> tuple[Node, ...]:
-    columns = ("id", "host", "pid", "seen_at", "watermark", "spooled_count")
-    return tuple(Node(*row) for row in rows.order_by("watermark", "id").values_list(*columns))
+def _nodes(rows: QuerySet[IngestNode]) -> tuple[NodeFacts, ...]:
+    return tuple(row.facts() for row in rows.order_by("watermark", "id"))

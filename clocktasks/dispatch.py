@@ -91,8 +91,8 @@ def may_apply(now: datetime) -> tuple[TickWindow, Settled]:
 def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:
     """Record and log that this minute waits, and for which nodes. Returns whether this was the first to do so."""
     reason = "; ".join(
-        f"ingest node {node} has stored its check-ins up to {node.watermark:%H:%M:%S}, has {node.spooled_count} in its "
-        f"spool and was last seen at {node.seen_at:%H:%M:%S}"
+        f"ingest node {node} ({node.id}) has stored its check-ins up to {node.watermark:%H:%M:%S}, has "
+        f"{node.spooled_count} in its spool and was last seen at {node.seen_at:%H:%M:%S}"
         for node in settled.live
         if node.watermark < minute
     )

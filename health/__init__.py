@@ -1,1 +1,1 @@
-"""How Watchclock itself is: what is known, what is wrong with it, and who is told so. Nothing here changes anything."""
+"""How Watchclock itself is: what is known, what is wrong with it, who is notified. Nothing here changes anything."""

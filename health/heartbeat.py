@@ -1,8 +1,8 @@
-"""The heartbeat: Watchclock's own check-in with somebody else, once a minute, while it is on time (shell).
+"""The heartbeat: Watchclock's own check-in with another service, once a minute, while it is on time (shell).
 
-If it stops, then Watchclock has: whichever part of it. So it is not sent while the newest finished tick is old, while
-people cannot be told, or while anything else is bad. Whoever gets it (another Watchclock, Healthchecks, whatever takes
-a ping) has to miss it by himself; nothing is ever sent to say that something is wrong.
+If it stops, some part of Watchclock has stopped. So it is not sent while the newest finished tick is old, while people
+cannot be notified, or while anything else is bad. The receiver (another Watchclock, Healthchecks, any service for
+pings) has to notice that it is missing; a failure is never reported.
 """
 
 import http.client
@@ -23,7 +23,7 @@ ANSWER_SECONDS_MAX = 5.0
 """There is another one in a minute, and the worker has other things to do."""
 
 
-class Outcome(StrEnum):
+class HeartbeatResult(StrEnum):
     """What became of a heartbeat."""
 
     SENT = "sent"
@@ -31,17 +31,17 @@ class Outcome(StrEnum):
     WITHHELD = "withheld"
 
 
-def send_if_on_time(url: str, *, now: datetime) -> Outcome:
-    """Ask for the URL if the clock is on time at `now`. A failure is logged; the next minute tries again."""
+def send_if_on_time(url: str, *, now: datetime) -> HeartbeatResult:
+    """Request the URL if the clock is on time at `now`. A failure is logged; the next minute tries again."""
     # A worker does this, woken by beat through the broker: these three are known to work.
-    facts = Facts(now=now, watched_since=now, rows=read_rows(now), heard={"beat": now, "worker": now})
+    facts = Facts(now=now, watched_since=now, rows=read_rows(now), last_seen={"beat": now, "worker": now})
     if not is_on_time(facts):
         reasons = [finding.what for finding in find_problems(facts) if finding.is_bad]
         logger.warning(
             "heartbeat withheld: %s", " ".join(reasons) or "the newest finished tick is old, or there is none"
         )
-        return Outcome.WITHHELD
-    host = urlsplit(url).hostname  # Whoever has the whole URL can send heartbeats: it does not go into the log.
+        return HeartbeatResult.WITHHELD
+    host = urlsplit(url).hostname  # The whole URL is a secret: it allows to send heartbeats.
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "Watchclock"})  # noqa: S310 - the settings check it
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS_MAX) as answer:  # noqa: S310
@@ -49,8 +49,8 @@ def send_if_on_time(url: str, *, now: datetime) -> Outcome:
     except urllib.error.HTTPError as error:
         logger.warning("heartbeat to %s failed: it answers %d", host, error.code)
         error.close()
-        return Outcome.FAILED
+        return HeartbeatResult.FAILED
     except (OSError, http.client.HTTPException) as error:
         logger.warning("heartbeat to %s failed: %s", host, error)
-        return Outcome.FAILED
-    return Outcome.SENT
+        return HeartbeatResult.FAILED
+    return HeartbeatResult.SENT

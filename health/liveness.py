@@ -1,7 +1,7 @@
-"""Beat and workers say that they are there, so that "no tick" can be told from "nobody works" (shell).
+"""Beat and workers mark themselves as alive, which tells "no tick" from "nothing runs" (shell).
 
-Each has a field in one hash in Valkey with the instant at which it last said so. It is a hint for people: whether
-anything is wrong at all is in the ledger. So it does not matter that Valkey may lose it.
+Each has a field in one hash in Valkey with the instant of its newest mark. It is a hint for people: the ledger shows
+whether anything is wrong at all. So Valkey may lose it.
 """
 
 import socket
@@ -15,22 +15,22 @@ from lib.valkey import valkey
 
 KEY = "watchclock:alive"
 WRITABLE_KEY = "watchclock:writable"
-SAY_SECONDS = 10.0
-"""How often a worker says so. Beat does whenever it has sent something, which is every 20 seconds and more often."""
+MARK_SECONDS = 10.0
+"""How often a worker marks itself. Beat does whenever it has sent something: every 20 seconds and more often."""
 FORGET_SECONDS = 86_400
-"""What has been silent for a day does not come back under the same name."""
+"""A process that was silent for a day does not come back under the same name."""
 
 
 class Kind(StrEnum):
-    """Who says so."""
+    """The kinds of processes."""
 
     BEAT = "beat"
     WORKER = "worker"
     DELIVERY = "delivery"
 
 
-def say_alive(kind: Kind, now: datetime, *, host: str | None = None) -> None:
-    """Say that a process of this kind does its work on this host. Does nothing if Valkey is away: Celery says that."""
+def mark_alive(kind: Kind, now: datetime, *, host: str | None = None) -> None:
+    """Record that a process of this kind works on this host. Does nothing if Valkey is away: Celery logs that."""
     with suppress(redis.RedisError):
         pipeline = valkey().pipeline(transaction=False)
         pipeline.hset(KEY, f"{kind.value}@{host or socket.gethostname()}", now.isoformat())
@@ -39,15 +39,15 @@ def say_alive(kind: Kind, now: datetime, *, host: str | None = None) -> None:
 
 
 def check_writable(now: datetime) -> None:
-    """Write to Valkey, which answers questions also when it has no memory left. Raises redis.RedisError."""
+    """Write to Valkey, which still answers reads when it has no memory left. Raises redis.RedisError."""
     valkey().set(WRITABLE_KEY, now.isoformat(), ex=60)
 
 
-def last_heard() -> dict[tuple[Kind, str], datetime]:
-    """Return when each was last heard of, by kind and host. Raises redis.RedisError."""
-    heard: dict[tuple[Kind, str], datetime] = {}
+def last_seen() -> dict[str, datetime]:
+    """Return when each kind of process was last seen on any host. Raises redis.RedisError."""
+    seen: dict[str, datetime] = {}
     stored: dict[str, str] = valkey().hgetall(KEY)  # type: ignore[assignment]  # its types know of futures
-    for field, at in stored.items():
-        kind, _, host = field.partition("@")
-        heard[Kind(kind), host] = datetime.fromisoformat(at)
-    return heard
+    for field, text in stored.items():
+        kind, at = field.partition("@")[0], datetime.fromisoformat(text)
+        seen[kind] = max(at, seen.get(kind, at))
+    return seen

@@ -1,7 +1,7 @@
-"""What `/metrics` says: the state of the whole installation from rows, and what all processes have counted (pure).
+"""What `/metrics` reports: the state of the whole installation from rows, and what all processes have counted (pure).
 
-Whichever web process is asked gives the same answer, but for its own spool. What cannot be known, since what would tell
-it is away, is left out, and `watchclock_up` says so. Names and meanings: docs/reference/metrics.md, held to this.
+Every web process gives the same answer, but for its own spool. What cannot be known, since the engine that holds it is
+away, is left out, and `watchclock_up` shows that. Names and meanings: docs/reference/metrics.md, held to this.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ def _samples(facts: Facts, now: datetime) -> Iterator[Sample]:
     yield "watchclock_up", ("broker",), float(facts.broker is None)
     counts: dict[tuple[str, str], int] = {}
     for finding in find_problems(facts):
-        key = finding.part.value, "bad" if finding.is_bad else "note"
+        key = finding.part.value, finding.severity.value
         counts[key] = counts.get(key, 0) + 1
     for labels, count in counts.items():
         yield "watchclock_findings", labels, count
@@ -110,7 +110,7 @@ def _samples(facts: Facts, now: datetime) -> Iterator[Sample]:
             yield "watchclock_spool_disk_free_bytes", (), intake.free_bytes
     for queue, count in facts.queues.items():
         yield "watchclock_queue_messages", (queue,), count
-    for process, at in facts.heard.items():
+    for process, at in facts.last_seen.items():
         yield "watchclock_heard_seconds", (process,), _age(at, now)
     if facts.rows is not None:
         yield from _row_samples(facts.rows, now)
@@ -123,17 +123,19 @@ def _row_samples(rows: Rows, now: datetime) -> Iterator[Sample]:
         yield "watchclock_ledger_lag_seconds", (), _age(rows.newest.at, now)
     unfinished = rows.oldest_unfinished
     yield "watchclock_unfinished_tick_seconds", (), 0 if unfinished is None else _age(unfinished.dispatched_at, now)
-    is_held = rows.held is not None and (rows.newest is None or rows.held.at > rows.newest.at)
-    yield "watchclock_held_tick_seconds", (), _age(rows.held.at, now) if rows.held is not None and is_held else 0
+    held_at = rows.held_at
+    is_held = held_at is not None and (rows.newest is None or held_at > rows.newest.at)
+    yield "watchclock_held_tick_seconds", (), _age(held_at, now) if held_at is not None and is_held else 0
     yield "watchclock_undecided_ticks", (), rows.undecided_count
     yield "watchclock_clock_incident", (), float(rows.clock_incident is not None)
     for kind, count in rows.shards_behind.items():
         yield "watchclock_shards_behind", (kind,), count
     for node in rows.nodes:
+        labels = (str(node.id), node.host)
         if node.dropped_at is None:
-            yield "watchclock_watermark_age_seconds", (node.id, node.host), _age(node.watermark, now)
-            yield "watchclock_node_silence_seconds", (node.id, node.host), _age(node.seen_at, now)
-        yield "watchclock_spooled_requests", (node.id, node.host), node.spooled_count
+            yield "watchclock_watermark_age_seconds", labels, _age(node.watermark, now)
+            yield "watchclock_node_silence_seconds", labels, _age(node.seen_at, now)
+        yield "watchclock_spooled_requests", labels, node.spooled_count
     dropped = [node for node in rows.nodes if node.dropped_at is not None and node.spooled_count]
     yield "watchclock_dropped_nodes", (), len(dropped)
     yield "watchclock_outbox_unsent", (), rows.unsent_count

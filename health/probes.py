@@ -1,12 +1,12 @@
-"""What machines ask the web: `/healthz`, `/readyz`, `/readyz/all` and `/metrics` (shell).
+"""What machines request of the web: `/healthz`, `/readyz`, `/readyz/all` and `/metrics` (shell).
 
     /healthz      200: the process is alive. Touches nothing
-    /readyz       200 while this process takes check-ins, else 503: for load balancers, which must not take a web out of
-                  service that keeps check-ins in its spool while PostgreSQL is away
-    /readyz/all   200 while nothing bad is found anywhere, else 503: for people, and for whoever watches Watchclock
+    /readyz       200 while this process accepts check-ins, else 503: for load balancers, which must not take a web out
+                  of service that stores check-ins in its spool while PostgreSQL is away
+    /readyz/all   200 while nothing bad is found anywhere, else 503: for people, and for another monitoring system
 
-Both say what is wrong, in plain words. They are outside Django: a probe comes under any host name, without a session,
-and has to be answered when Django cannot.
+Both list what is wrong, in plain words. They are outside Django: a probe arrives under any host name, without a
+session, and has to be answered when Django cannot.
 """
 
 import hmac
@@ -21,8 +21,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from checkins.ingest.edge import Scope, Send
 from health.facts import Facts
-from health.lookout import Lookout
 from health.metrics import render
+from health.poller import Poller
 from health.problems import find_problems
 from lib.wallclock import utcnow
 
@@ -30,9 +30,9 @@ PATHS = frozenset({"/healthz", "/readyz", "/readyz/all", "/metrics"})
 JSON = "application/json"
 
 
-async def answer_probe(lookout: Lookout | None, scope: Scope, send: Send) -> None:
+async def answer_probe(poller: Poller | None, scope: Scope, send: Send) -> None:
     """Answer a request for one of `PATHS`."""
-    status, kind, body = await _answer(lookout, scope)
+    status, kind, body = await _answer(poller, scope)
     headers = [
         (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
@@ -42,7 +42,7 @@ async def answer_probe(lookout: Lookout | None, scope: Scope, send: Send) -> Non
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-async def _answer(lookout: Lookout | None, scope: Scope) -> tuple[HTTPStatus, str, bytes]:
+async def _answer(poller: Poller | None, scope: Scope) -> tuple[HTTPStatus, str, bytes]:
     path = scope["path"]
     if scope["method"] not in {"GET", "HEAD"}:
         return HTTPStatus.METHOD_NOT_ALLOWED, JSON, b'{"detail": "use GET, HEAD"}'
@@ -50,25 +50,25 @@ async def _answer(lookout: Lookout | None, scope: Scope) -> tuple[HTTPStatus, st
         return HTTPStatus.OK, JSON, b'{"status": "alive"}'
     if path == "/metrics" and not _may_see_metrics(scope):
         return HTTPStatus.FORBIDDEN, JSON, b'{"detail": "send METRICS_TOKEN as a bearer token"}'
-    facts = None if lookout is None else lookout.facts()
-    if lookout is None or facts is None:
+    facts = None if poller is None else poller.facts()
+    if poller is None or facts is None:
         return HTTPStatus.SERVICE_UNAVAILABLE, JSON, b'{"status": "starting"}'
     if path == "/metrics":
         now = utcnow()
-        figures = await lookout.figures(now) if facts.postgres is None else None
-        sums = await lookout.sums() if facts.valkey is None else None
+        figures = await poller.figures(now) if facts.postgres is None else None
+        sums = await poller.sums() if facts.valkey is None else None
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, render(facts, figures, sums, now=now)
-    said = readiness(facts)
-    is_ready = said["takes_check_ins"] if path == "/readyz" else said["status"] == "ok"
+    payload = readiness(facts)
+    is_ready = payload["takes_check_ins"] if path == "/readyz" else payload["status"] == "ok"
     return (
         HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
         JSON,
-        msgspec.json.format(msgspec.json.encode(said), indent=2),
+        msgspec.json.format(msgspec.json.encode(payload), indent=2),
     )
 
 
 def readiness(facts: Facts) -> dict[str, Any]:
-    """Return what `/readyz` says: `status` is failing if check-ins are refused, degraded if something else is bad."""
+    """Return the JSON of `/readyz`: `status` is failing if check-ins are refused, degraded if something else is bad."""
     findings = find_problems(facts)
     takes_check_ins = facts.intake is not None and facts.intake.can_take
     is_bad = any(finding.is_bad for finding in findings)
@@ -79,7 +79,7 @@ def readiness(facts: Facts) -> dict[str, Any]:
         "findings": [
             {
                 "part": finding.part.value,
-                "severity": "bad" if finding.is_bad else "note",
+                "severity": finding.severity.value,
                 "what": finding.what,
                 "since": None if finding.since is None else _text(finding.since),
                 "todo": finding.todo,
@@ -90,12 +90,12 @@ def readiness(facts: Facts) -> dict[str, Any]:
 
 
 def _may_see_metrics(scope: Mapping[str, Any]) -> bool:
-    """Tell whether a request brings METRICS_TOKEN, or everybody may see the metrics."""
+    """Return whether a request carries METRICS_TOKEN, or everybody may see the metrics."""
     if settings.METRICS_OPEN:
         return True
-    said = dict(scope["headers"]).get(b"authorization", b"")
+    given = dict(scope["headers"]).get(b"authorization", b"")
     wanted = b"Bearer " + settings.METRICS_TOKEN.encode()
-    return bool(settings.METRICS_TOKEN) and hmac.compare_digest(said, wanted)
+    return bool(settings.METRICS_TOKEN) and hmac.compare_digest(given, wanted)
 
 
 def _text(at: datetime) -> str:

@@ -1,7 +1,7 @@
-"""What the database says about the clock, the ingest and the outbox: a few short statements by index (shell).
+"""What the database holds about the clock, the ingest and the outbox: a few short statements by index (shell).
 
-`read_rows` is what findings are made of (`health.problems`), `read_figures` what only the metrics want to know
-besides. Neither locks anything or grows with what is watched. Whoever calls bounds them with a statement_timeout.
+`read_rows` is what findings are made of (`health.problems`), `read_figures` what only the metrics need besides.
+Neither locks anything or grows with what is watched. Callers bound them with a statement_timeout.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import QuerySet, Sum
 
 from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
-from health.facts import Held, NodeFacts, Rows, TickFacts
+from health.facts import Rows, Rules, TickFacts
 from incidents.models import Message, Notification
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
@@ -25,20 +26,17 @@ from monitors.schedule import why_unreadable
 COUNTED_MAX = 10_000
 """What may be many (the outbox after a large outage) is counted up to here: more is simply "a lot"."""
 UNJUDGED_MAX = 100
+NODES_MAX = 1_000
 QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
-TICK_COLUMNS = ("at", "dispatched_at", "decided_at", "finished_at")
-
-
 GIVEN_UP_SHOWN = timedelta(days=1)
-"""For so long a mail that was given up is news."""
+"""For so long a mail that was given up is counted."""
 
 
 def read_rows(now: datetime) -> Rows:
     """Return what findings are made of."""
     ticks = Tick.objects.order_by("at")
     newest = _first_tick(ticks.reverse())
-    held = HeldTick.objects.order_by("-at").values_list("at", "reason").first()
     undecided = ticks.filter(decided_at__isnull=True)
     oldest_undecided = _first_tick(undecided)
     waiting = Message.objects.filter(status=Message.Status.WAITING).order_by("created_at", "id")
@@ -54,14 +52,17 @@ def read_rows(now: datetime) -> Rows:
         oldest_unfinished=_first_tick(ticks.filter(finished_at__isnull=True)),
         oldest_undecided=oldest_undecided,
         undecided_count=_bounded_count(undecided) if oldest_undecided else 0,
-        shards_behind={} if newest is None else _shards_behind(newest.at),
-        held=None if held is None else Held(*held),
+        clocks=tuple(ShardClock.objects.order_by("shard", "kind").values_list("shard", "kind", "position")),
+        held_at=HeldTick.objects.order_by("-at").values_list("at", flat=True).first(),
         clock_incident=None if incident is None else (incident.get_cause_display(), incident.started_at),
-        nodes=_nodes(),
+        nodes=tuple(
+            node.facts()
+            for node in IngestNode.objects.filter(left_at__isnull=True).order_by("watermark", "id")[:NODES_MAX]
+        ),
         unsent_count=_bounded_count(waiting) + _bounded_count(fresh) if unsent else 0,
         oldest_unsent_at=min(unsent, default=None),
         unsent_error=(failing.first() or "") if unsent else "",
-        untold_count=_bounded_count(unaddressed.exclude(nobody_since=None)),
+        unnotified_count=_bounded_count(unaddressed.exclude(nobody_since=None)),
         given_up_count=_bounded_count(
             Message.objects.filter(status=Message.Status.FAILED, finished_at__gt=now - GIVEN_UP_SHOWN)
         ),
@@ -71,6 +72,11 @@ def read_rows(now: datetime) -> Rows:
         },
         unjudged=_unjudged(),
         house=house_time(),
+        rules=Rules(
+            grace=timedelta(seconds=settings.CLOCK_GRACE_SECONDS),
+            decision_window=settings.VOLUME_RULES.decision_window,
+            dropped_after=timedelta(seconds=settings.INGEST_NODE_SILENT_SECONDS),
+        ),
     )
 
 
@@ -86,7 +92,7 @@ def _unjudged() -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What only the metrics want to know.
+    """What only the metrics need.
 
     `tick_seconds`: of the ticks of the last hour, by part and quantile. `newest_marked`: what the newest finished tick
     marked, by status. `due_count`: monitor environments that are due at the newest tick and not judged yet, bounded.
@@ -124,20 +130,8 @@ def read_figures(now: datetime) -> Figures:
 
 
 def _first_tick(ticks: QuerySet[Tick]) -> TickFacts | None:
-    row = ticks.values_list(*TICK_COLUMNS).first()
+    row = ticks.values_list(*TickFacts._fields).first()
     return None if row is None else TickFacts(*row)
-
-
-def _shards_behind(newest: datetime) -> dict[str, int]:
-    behind = dict.fromkeys(ShardClock.objects.order_by("kind").values_list("kind", flat=True).distinct(), 0)
-    rows = ShardClock.objects.filter(position__lt=newest).order_by().values_list("kind").annotate(Count("id"))
-    return behind | dict(rows)
-
-
-def _nodes() -> tuple[NodeFacts, ...]:
-    rows = IngestNode.objects.filter(left_at__isnull=True).order_by("watermark", "id")
-    columns = ("host", "pid", "seen_at", "watermark", "spooled_count", "dropped_at")
-    return tuple(NodeFacts(str(node_id), *row) for node_id, *row in rows.values_list("id", *columns)[:1000])
 
 
 def _bounded_count(rows: "QuerySet[Any, Any]") -> int:

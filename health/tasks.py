@@ -8,12 +8,12 @@ from health import heartbeat
 from lib.wallclock import utcnow
 
 
-# Its name of old: a message may be on its way while another version of beat runs.
+# Its former name: another version of beat may have sent the message.
 @shared_task(name="clocktasks.tasks.send_heartbeat")
 def send_heartbeat() -> int:
-    """Tell HEARTBEAT_URL, if there is one, that the clock is on time; returns how many heartbeats were sent."""
+    """Send a heartbeat to HEARTBEAT_URL, if there is one and the clock is on time; return how many were sent."""
     if not settings.HEARTBEAT_URL:
         return 0
-    outcome = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
-    metrics.heartbeats.labels(outcome.value).inc()
-    return int(outcome is heartbeat.Outcome.SENT)
+    result = heartbeat.send_if_on_time(settings.HEARTBEAT_URL, now=utcnow())
+    metrics.heartbeats.labels(result.value).inc()
+    return int(result is heartbeat.HeartbeatResult.SENT)

@@ -17,7 +17,7 @@ from checkins.ingest.relay import Relay  # noqa: E402
 from checkins.ingest.salvage import find_damage  # noqa: E402
 from checkins.ingest.wire import RelayError  # noqa: E402
 from checkins.protocols.routes import is_ingest_path  # noqa: E402
-from health import lookout, probes  # noqa: E402
+from health import poller, probes  # noqa: E402
 from health.facts import Intake  # noqa: E402
 from lib.wallclock import utcnow  # noqa: E402
 
@@ -31,7 +31,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http" and is_ingest_path(scope["path"]):
         await ingest(_running[0], scope, receive, send)
     elif scope["type"] == "http" and scope["path"] in probes.PATHS:
-        await probes.answer_probe(lookout.running, scope, send)
+        await probes.answer_probe(poller.running, scope, send)
     elif scope["type"] == "lifespan":
         await _live(receive, send)
     else:
@@ -49,12 +49,12 @@ async def _live(receive: Receive, send: Send) -> None:
         return
     gc.freeze()  # What is there now stays: no need to look through it again and again.
     _running.append(relay)
-    lookout.running = lookout.Lookout(intake=lambda: _intake(relay), utcnow=utcnow)
-    watching = asyncio.create_task(lookout.running.watch())
+    poller.running = poller.Poller(intake=lambda: _intake(relay), utcnow=utcnow)
+    polling = asyncio.create_task(poller.running.run())
     await send({"type": "lifespan.startup.complete"})
     await receive()
-    watching.cancel()
-    lookout.running.stop()
+    polling.cancel()
+    poller.running.stop()
     await relay.stop()
     _running.remove(relay)
     await send({"type": "lifespan.shutdown.complete"})
@@ -68,6 +68,6 @@ def _intake(relay: Relay) -> Intake:
         spool_bytes_max=settings.SPOOL_BYTES_MAX,
         is_refusing=relay.state.is_refusing,
         is_silent=relay.is_silent,
-        free_bytes=lookout.free_bytes(),
+        free_bytes=poller.free_bytes(),
         damage=find_damage(settings.SPOOL_DIRECTORY),
     )

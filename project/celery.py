@@ -89,19 +89,19 @@ def say_if_a_setting_is_ignored(**_: Any) -> None:
 
 @signals.beat_init.connect
 def watch_beat(**_: Any) -> None:
-    """Let beat say that it is there whenever it has sent something: that is its work."""
-    signals.after_task_publish.connect(_say_that_beat_is_alive)
+    """Let beat mark itself as alive whenever it has sent something: that is its work."""
+    signals.after_task_publish.connect(_mark_beat_alive)
 
 
-def _say_that_beat_is_alive(**_: Any) -> None:
+def _mark_beat_alive(**_: Any) -> None:
     from health import liveness
     from lib.wallclock import utcnow
 
-    liveness.say_alive(liveness.Kind.BEAT, utcnow())
+    liveness.mark_alive(liveness.Kind.BEAT, utcnow())
 
 
-class SayAlive(bootsteps.StartStopStep):
-    """Lets a worker say that it is there, for as long as it has its broker and its event loop turns."""
+class MarkAlive(bootsteps.StartStopStep):
+    """Lets a worker mark itself as alive, for as long as it has its broker and its event loop turns."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -112,19 +112,19 @@ class SayAlive(bootsteps.StartStopStep):
         from health import liveness
 
         self._queues = set(parent.app.amqp.queues.consume_from)
-        self._say()
+        self._mark()
         speed = settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0
-        parent.timer.call_repeatedly(liveness.SAY_SECONDS / speed, self._say)
+        parent.timer.call_repeatedly(liveness.MARK_SECONDS / speed, self._mark)
 
-    def _say(self) -> None:
+    def _mark(self) -> None:
         from health import liveness
         from lib.wallclock import utcnow
 
         now = utcnow()
         if "clock" in self._queues:
-            liveness.say_alive(liveness.Kind.WORKER, now)
+            liveness.mark_alive(liveness.Kind.WORKER, now)
         if "delivery" in self._queues:
-            liveness.say_alive(liveness.Kind.DELIVERY, now)
+            liveness.mark_alive(liveness.Kind.DELIVERY, now)
 
 
-app.steps["consumer"].add(SayAlive)
+app.steps["consumer"].add(MarkAlive)

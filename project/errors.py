@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template import loader
 from django.views import defaults
 
-from health import lookout
+from health import poller
 from project import starting
 
 
@@ -18,7 +18,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     error = sys.exc_info()[1]
     if error is None or not starting.is_unreachable(error):
         return defaults.server_error(request)
-    facts = None if lookout.running is None else lookout.running.facts()
+    facts = poller.running.facts() if poller.running else None
     page = loader.get_template("database_away.html").render(
         {"since": facts.postgres.since if facts and facts.postgres else None, "path": request.path}
     )

@@ -9,7 +9,7 @@ from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, 
 from dashboard.admin.base import InspectionAdmin, duration
 from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.unfold import ChoicesDropdownFilter, DropdownFilter
-from dashboard.clock.page import percent, state_of, told_label
+from dashboard.clock.page import notified_label, percent, tick_label
 from lib.wallclock import utcnow
 
 
@@ -95,7 +95,7 @@ class TickAdmin(InspectionAdmin):
     @admin.display(description="State")
     def state_label(self, tick: Tick) -> SafeString:
         """Show whether every shard has applied it, or why it blames nobody."""
-        return state_of(tick)
+        return tick_label(tick)
 
     @admin.display(description="Dispatched")
     def dispatched(self, tick: Tick) -> SafeString:
@@ -241,4 +241,4 @@ class ClockIncidentAdmin(InspectionAdmin):
     @admin.display(description="Told")
     def told(self, incident: ClockIncident) -> SafeString:
         """Show when people were told, or why not."""
-        return told_label(incident)
+        return notified_label(incident)

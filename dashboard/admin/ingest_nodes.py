@@ -1,22 +1,18 @@
 """Pages of ingest nodes."""
 
-from datetime import timedelta
-
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
 from checkins.models import IngestNode
 from dashboard.admin.base import InspectionAdmin, duration
-from dashboard.admin.cells import instant, label
+from dashboard.admin.cells import instant
+from dashboard.clock.page import node_label
 from lib.wallclock import utcnow
-
-SILENCE_SHOWN_MIN = timedelta(seconds=5)
-"""Between two signs of life every node is silent for a moment."""
 
 
 @admin.register(IngestNode)
 class IngestNodeAdmin(InspectionAdmin):
-    """The processes that take check-ins, and for which of them the clock waits."""
+    """The processes that receive check-ins, and for which of them the clock waits."""
 
     list_display = (
         "name",
@@ -54,13 +50,7 @@ class IngestNodeAdmin(InspectionAdmin):
     @admin.display(description="State")
     def state_label(self, node: IngestNode) -> SafeString:
         """Show whether the clock waits for it."""
-        if node.left_at is not None:
-            return label("left", "quiet", title="It stored everything and went away.")
-        if node.dropped_at is not None:
-            return label("dropped", "bad", title="It was silent for too long: the clock does not wait for it.")
-        if (silence := _silence(node)) is not None and silence >= SILENCE_SHOWN_MIN:
-            return label("silent", "doubtful", title=f"Not heard of for {duration(silence)}; the clock waits for it.")
-        return label("live", "good", title="The clock applies no minute that it has not passed.")
+        return node_label(node.facts(), now=utcnow())
 
     @admin.display(description="Stored up to", ordering="watermark")
     def watermark_text(self, node: IngestNode) -> SafeString:
@@ -69,36 +59,32 @@ class IngestNodeAdmin(InspectionAdmin):
 
     @admin.display(description="Behind by")
     def lag(self, node: IngestNode) -> str:
-        """Show how far the watermark is behind what the node saw last."""
+        """Show how far the watermark is behind the newest report of the node."""
         return duration(node.seen_at - node.watermark)
 
-    @admin.display(description="Last heard of", ordering="seen_at")
+    @admin.display(description="Last seen", ordering="seen_at")
     def seen(self, node: IngestNode) -> SafeString:
-        """Show when it was last heard of."""
+        """Show when it last reported."""
         return instant(node.seen_at, now=utcnow())
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, node: IngestNode) -> SafeString:
-        """Show when the process took the node over."""
+        """Show when the process adopted the node."""
         return instant(node.started_at)
 
-    @admin.display(description="Silent for")
+    @admin.display(description="Counted silence")
     def silent(self, node: IngestNode) -> str:
-        """Show how long the clock has seen it silent."""
-        return duration(_silence(node))
+        """Show how much of its silence the clock has counted, by which it drops the node."""
+        if node.silent_since is None or node.silence_seen_at is None:
+            return duration(None)
+        return duration(node.silence_seen_at - node.silent_since)
 
     @admin.display(description="Dropped")
     def dropped(self, node: IngestNode) -> SafeString:
-        """Show when the clock gave it up."""
+        """Show when the clock stopped waiting for it."""
         return instant(node.dropped_at)
 
     @admin.display(description="Left")
     def left(self, node: IngestNode) -> SafeString:
-        """Show when it went away."""
+        """Show when it stopped."""
         return instant(node.left_at)
-
-
-def _silence(node: IngestNode) -> timedelta | None:
-    if node.silent_since is None or node.silence_seen_at is None:
-        return None
-    return node.silence_seen_at - node.silent_since

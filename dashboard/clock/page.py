@@ -7,21 +7,28 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from checkins.node_facts import NodeFacts, NodeStanding, node_standing
 from clocktasks.models import ClockIncident
 from dashboard.admin.base import duration
 from dashboard.admin.cells import LABEL_CLASSES, NOTHING, instant, label, link
 from health.clock.overview import Overview
-from health.clock.timeline import TickRow, legend_of, look_of, plot_of, rows_of
-from health.facts import Finding, NodeFacts
-from health.problems import NODE_SILENT_MAX
+from health.clock.timeline import legend_of, plot_of, rows_of, state_of
+from health.facts import Finding, Severity, TickFacts
 
 TICKS_IN_TABLE = 15
 COLUMN_MINUTES = 5
+SEVERITY_TONES = {Severity.BAD: "bad", Severity.NOTE: "doubtful", Severity.NORMAL: "quiet"}
+NODE_TONES = {
+    NodeStanding.LIVE: "good",
+    NodeStanding.SILENT: "doubtful",
+    NodeStanding.DROPPED: "bad",
+    NodeStanding.LEFT: "quiet",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PageTable:
-    """A table with a caption; `empty` is said if it has no rows."""
+    """A table with a caption; `empty` is shown if it has no rows."""
 
     caption: str
     headers: Sequence[str]
@@ -31,49 +38,49 @@ class PageTable:
 
 def clock_context(overview: Overview) -> dict[str, Any]:
     """Return the variables of the page's template."""
-    now, answer = overview.now, overview.answer
+    now, status = overview.now, overview.status
     strip = rows_of(overview.ticks, now=now)
     return {
         "now": now,
-        "headline": answer.headline,
-        "is_normal": answer.is_normal,
-        "reasons": [_finding(finding) for finding in answer.reasons],
-        "besides": [_finding(finding) for finding in answer.besides],
+        "headline": status.headline,
+        "is_normal": status.is_normal,
+        "reasons": [_finding(finding) for finding in status.reasons],
+        "besides": [_finding(finding) for finding in status.besides],
         "strip": [
-            (begin, [(cell.title, cell.look.sign, LABEL_CLASSES[cell.look.tone]) for cell in cells])
+            (begin, [(cell.title, cell.state.sign, LABEL_CLASSES[cell.state.tone]) for cell in cells])
             for begin, cells in strip
         ],
         "strip_columns": [number * COLUMN_MINUTES for number in range(30 // COLUMN_MINUTES)],
         "strip_column_minutes": COLUMN_MINUTES,
         "legend": [
-            (look.sign, LABEL_CLASSES[look.tone], look.meaning, count) for look, count in legend_of(strip).items()
+            (state.sign, LABEL_CLASSES[state.tone], state.meaning, count) for state, count in legend_of(strip).items()
         ],
         "plot": plot_of(overview.ticks),
         "ticks_table": _ticks_table(overview.ticks[:TICKS_IN_TABLE]),
         "clocks_text": _clocks_text(overview),
         "clocks_table": _clocks_table(overview) if overview.clocks_behind else None,
-        "nodes_table": _nodes_table(overview.nodes, now=now),
+        "nodes_table": _nodes_table(overview.rows.nodes, now=now),
         "left_table": _left_table(overview.left, now=now) if overview.left else None,
         "incidents_table": _incidents_table(overview.incidents, now=now),
     }
 
 
-def told_label(incident: ClockIncident) -> SafeString:
-    """Say whether people were told of a clock incident, and when; or why not."""
+def notified_label(incident: ClockIncident) -> SafeString:
+    """Return when people were notified about a clock incident, or why not."""
     if incident.told_at is not None:
         return instant(incident.told_at)
     if incident.ended_at is None or incident.summarised_at is None:
         return label("not yet", "running", title="When it is over, or has gone on for five minutes.")
     if incident.environment_count == 0:
         return label("nobody", "quiet", title="It made nothing unknown.")
-    return label("not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not take it yet.")
+    return label("not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not accept it yet.")
 
 
-def state_of(tick: Any) -> SafeString:
-    """Return the label of a tick: how far it is, or why it says nothing about jobs."""
+def tick_label(tick: Any) -> SafeString:
+    """Return the label of a tick: how far it is, or why no job is judged by it."""
     words = {"FINISHED": "finished", "RUNNING": "running", "WAITING": tick.decision, "INCIDENT": "incident"}
-    look = look_of(tick)
-    return label(words.get(look.name, "deaf"), look.tone, title=look.meaning)
+    state = state_of(tick)
+    return label(words.get(state.name, "deaf"), state.tone, title=state.meaning)
 
 
 def percent(deviation: float | None) -> str:
@@ -83,14 +90,14 @@ def percent(deviation: float | None) -> str:
 
 def _finding(finding: Finding) -> dict[str, Any]:
     return {
-        "label": label("bad", "bad") if finding.is_bad else label("note", "doubtful"),
-        "what": finding.what[:1].upper() + finding.what[1:],
+        "label": label(finding.severity.value, SEVERITY_TONES[finding.severity]),
+        "what": finding.what,
         "since": None if finding.since is None else instant(finding.since),
         "todo": finding.todo,
     }
 
 
-def _ticks_table(ticks: Sequence[TickRow]) -> PageTable:
+def _ticks_table(ticks: Sequence[TickFacts]) -> PageTable:
     return PageTable(
         f"The newest {TICKS_IN_TABLE} ticks of the ledger",
         (
@@ -125,21 +132,21 @@ def _ticks_table(ticks: Sequence[TickRow]) -> PageTable:
 
 
 def _clocks_text(overview: Overview) -> str:
-    behind, limit = overview.clocks_behind, overview.decided_until
-    if not overview.clocks or limit is None:
+    behind, limit = overview.clocks_behind, overview.rows.decided_until
+    if not overview.rows.clocks or limit is None:
         return "There are no shard clocks yet: the first tick makes them."
-    shards = {shard for shard, _, _ in overview.clocks}
-    kinds = {kind for _, kind, _ in overview.clocks}
+    shards = {shard for shard, _, _ in overview.rows.clocks}
+    kinds = {kind for _, kind, _ in overview.rows.clocks}
     if behind:
         return (
-            f"{len(behind)} of {len(overview.clocks)} clocks are behind {limit:%H:%M} UTC, the newest tick that may be "
-            "applied. A shard with nothing due moves with its tick; the others when a worker has applied it."
+            f"{len(behind)} of {len(overview.rows.clocks)} clocks are behind {limit:%H:%M} UTC, the newest tick that "
+            "may be applied. A shard with nothing due moves with its tick; the others when a worker has applied it."
         )
     return f"All {len(shards)} shards x {len(kinds)} kinds of clocks stand at {limit:%H:%M} UTC."
 
 
 def _clocks_table(overview: Overview) -> PageTable:
-    limit = overview.decided_until
+    limit = overview.rows.decided_until
     assert limit is not None, "something is behind it"
     return PageTable(
         "Clocks that are behind",
@@ -154,12 +161,12 @@ def _clocks_table(overview: Overview) -> PageTable:
 
 def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
     return PageTable(
-        "Ingest nodes: processes that take check-ins",
-        ("Process", "State", "Stored up to", "Behind now by", "In its spool", "Last heard of"),
+        "Ingest nodes: processes that receive check-ins",
+        ("Process", "State", "Stored up to", "Behind now by", "In its spool", "Last seen"),
         [
             (
                 str(node),
-                _node_label(node, now=now),
+                node_label(node, now=now),
                 instant(node.watermark),
                 duration(max(now - node.watermark, timedelta())),
                 f"{node.spooled_count:,}",
@@ -167,23 +174,21 @@ def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
             )
             for node in nodes
         ],
-        "No process takes check-ins.",
+        "No process receives check-ins.",
     )
 
 
-def _node_label(node: NodeFacts, *, now: datetime) -> SafeString:
-    if node.dropped_at is not None:
-        return label("dropped", "bad", title="It was silent for too long: the clock does not wait for it.")
-    if now - node.seen_at > NODE_SILENT_MAX:
-        return label("silent", "doubtful", title="The clock waits for it.")
-    return label("live", "good", title="The clock applies no minute that it has not passed.")
+def node_label(node: NodeFacts, *, now: datetime) -> SafeString:
+    """Return the label of an ingest node: whether the clock waits for it."""
+    standing = node_standing(node, now)
+    return label(standing.word, NODE_TONES[standing], title=standing.meaning)
 
 
-def _left_table(left: Sequence[tuple[str, datetime]], *, now: datetime) -> PageTable:
+def _left_table(left: Sequence[NodeFacts], *, now: datetime) -> PageTable:
     return PageTable(
         "Nodes that left in the last hour, with everything stored",
         ("Process", "Left"),
-        [(name, instant(left_at, now=now)) for name, left_at in left],
+        [(str(node), instant(node.left_at, now=now)) for node in left],
         "",
     )
 
@@ -200,7 +205,7 @@ def _incidents_table(incidents: Sequence[ClockIncident], *, now: datetime) -> Pa
                 duration((incident.ended_at or now) - incident.started_at),
                 NOTHING if incident.unknown_count is None else f"{incident.unknown_count:,}",
                 NOTHING if incident.environment_count is None else f"{incident.environment_count:,}",
-                told_label(incident),
+                notified_label(incident),
             )
             for incident in incidents
         ],

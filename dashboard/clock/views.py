@@ -8,14 +8,16 @@ from django.template.response import TemplateResponse
 from clocktasks.models import Tick
 from dashboard.admin.cells import READER_ZONE
 from dashboard.clock.page import clock_context
+from health import poller
 from health.clock.overview import read_overview
 from lib.wallclock import utcnow
 
 
 def clock(request: HttpRequest) -> HttpResponse:
-    """Show where the clock is and why, with all that this depends on, to whoever may look at its ticks."""
+    """Show where the clock is and why, with all that this depends on, to people who may view its ticks."""
     if not admin.site.get_model_admin(Tick).has_view_permission(request):
         raise PermissionDenied
     READER_ZONE.set(None)  # Everything here is UTC, as the ledger is.
-    context = admin.site.each_context(request) | {"title": "The clock"} | clock_context(read_overview(utcnow()))
+    overview = read_overview(utcnow(), known=poller.running.facts() if poller.running else None)
+    context = admin.site.each_context(request) | {"title": "The clock"} | clock_context(overview)
     return TemplateResponse(request, "admin/clocktasks/clock.html", context)

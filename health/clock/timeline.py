@@ -1,13 +1,13 @@
-"""The last two hours of the clock as a picture: a sign for every minute, and a bar for what was heard in it (pure)."""
+"""The last two hours of the clock as a picture: a sign for every minute, and a bar for its check-ins (pure)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import NamedTuple
 
 from clocktasks.clock import MINUTE
 from clocktasks.volume import VolumeDecision
+from health.facts import TickFacts
 
 ROW_MINUTES = 30
 ROWS = 4
@@ -15,29 +15,13 @@ BAR_WIDTH = 6
 PLOT_HEIGHT = 60
 
 
-class TickRow(NamedTuple):
-    """A row of the ledger; see `clocktasks.models.Tick`."""
-
-    at: datetime
-    dispatched_at: datetime
-    decided_at: datetime | None
-    finished_at: datetime | None
-    is_listened: bool
-    volume: int | None
-    deviation_percent: float | None
-    decision: str
-    missed_count: int
-    timeout_count: int
-    unknown_count: int
-
-
-class Look(Enum):
-    """How a minute looks: its sign, its colour (as in `dashboard.admin.base`), and what that means."""
+class TickState(Enum):
+    """The state of a minute: its sign, its colour (as in `dashboard.admin.cells`), and what that means."""
 
     FINISHED = ("✓", "good", "finished")
     RUNNING = ("…", "running", "written, being applied")
     WAITING = ("?", "doubtful", "waits for the decision about its volume")
-    INCIDENT = ("!", "bad", "too little was heard: what fell due is unknown")
+    INCIDENT = ("!", "bad", "too few check-ins were received: what fell due is unknown")
     DEAF = ("×", "bad", "nobody listened: what fell due is unknown")  # noqa: RUF001 - a sign, not a letter
     UNWRITTEN = ("-", "quiet", "not in the ledger")
 
@@ -47,10 +31,10 @@ class Look(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A minute of the strip: the tick at its end, how it looks, and all about it in a sentence."""
+    """A minute of the strip: the tick at its end, its state, and all about it in a sentence."""
 
     at: datetime
-    look: Look
+    state: TickState
     title: str
 
 
@@ -58,7 +42,7 @@ class Cell:
 class Bar:
     """A minute of the plot, in its coordinates: y grows downwards. `expected_y` is None if nothing was expected.
 
-    `is_low`: so little was heard that it is suspicious, or nobody listened.
+    `is_low`: so few check-ins were received that it is suspicious, or nobody listened.
     """
 
     x: int
@@ -71,7 +55,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What was heard in each minute, from the oldest to the newest, up to `volume_max` messages a minute."""
+    """What was received in each minute, from the oldest to the newest, up to `volume_max` messages a minute."""
 
     bars: Sequence[Bar]
     width: int
@@ -79,18 +63,18 @@ class Plot:
     volume_max: int
 
 
-def look_of(tick: TickRow) -> Look:
-    """Return how a tick looks: the worst of what is to be said about it."""
+def state_of(tick: TickFacts) -> TickState:
+    """Return the state of a tick: the worst one that applies."""
     if not tick.is_listened:
-        return Look.DEAF
+        return TickState.DEAF
     if tick.decision == VolumeDecision.INCIDENT.value:
-        return Look.INCIDENT
+        return TickState.INCIDENT
     if tick.decided_at is None:
-        return Look.WAITING
-    return Look.RUNNING if tick.finished_at is None else Look.FINISHED
+        return TickState.WAITING
+    return TickState.RUNNING if tick.finished_at is None else TickState.FINISHED
 
 
-def rows_of(ticks: Iterable[TickRow], *, now: datetime) -> list[tuple[datetime, list[Cell]]]:
+def rows_of(ticks: Iterable[TickFacts], *, now: datetime) -> list[tuple[datetime, list[Cell]]]:
     """Return the strip: a row for each of the last four half hours, with the cells of its minutes up to `now`."""
     by_minute = {tick.at: tick for tick in ticks}
     newest = now.replace(minute=now.minute // ROW_MINUTES * ROW_MINUTES, second=0, microsecond=0)
@@ -102,14 +86,14 @@ def rows_of(ticks: Iterable[TickRow], *, now: datetime) -> list[tuple[datetime, 
     return rows
 
 
-def legend_of(rows: Iterable[tuple[datetime, Sequence[Cell]]]) -> Mapping[Look, int]:
-    """Return how many minutes of the strip look like each of the looks that occur."""
-    looks = [cell.look for _, cells in rows for cell in cells]
-    return {look: count for look in Look if (count := looks.count(look))}
+def legend_of(rows: Iterable[tuple[datetime, Sequence[Cell]]]) -> Mapping[TickState, int]:
+    """Return how many minutes of the strip are in each of the states that occur."""
+    states = [cell.state for _, cells in rows for cell in cells]
+    return {state: count for state in TickState if (count := states.count(state))}
 
 
-def plot_of(ticks: Sequence[TickRow]) -> Plot | None:
-    """Return the plot of these ticks, given newest first, or None if nothing at all was heard."""
+def plot_of(ticks: Sequence[TickFacts]) -> Plot | None:
+    """Return the plot of these ticks, given newest first, or None if nothing at all was received."""
     oldest_first = list(reversed(ticks))
     expected = [_expected(tick) for tick in oldest_first]
     highest = max([tick.volume or 0 for tick in ticks] + [value or 0 for value in expected], default=0)
@@ -125,26 +109,26 @@ def plot_of(ticks: Sequence[TickRow]) -> Plot | None:
                 round(PLOT_HEIGHT - height, 1),
                 height,
                 None if usual is None else round(PLOT_HEIGHT - usual * scale, 1),
-                look_of(tick) in {Look.DEAF, Look.INCIDENT, Look.WAITING},
+                state_of(tick) in {TickState.DEAF, TickState.INCIDENT, TickState.WAITING},
                 _title(tick),
             )
         )
     return Plot(bars, len(bars) * BAR_WIDTH, PLOT_HEIGHT, round(highest))
 
 
-def _cell(at: datetime, tick: TickRow | None) -> Cell:
+def _cell(at: datetime, tick: TickFacts | None) -> Cell:
     if tick is None:
-        return Cell(at, Look.UNWRITTEN, f"{at:%H:%M}: {Look.UNWRITTEN.meaning}")
-    return Cell(at, look_of(tick), _title(tick))
+        return Cell(at, TickState.UNWRITTEN, f"{at:%H:%M}: {TickState.UNWRITTEN.meaning}")
+    return Cell(at, state_of(tick), _title(tick))
 
 
-def _title(tick: TickRow) -> str:
+def _title(tick: TickFacts) -> str:
     """Return all about a tick: "10:39: 912 check-ins (-24 %); waits for the decision about its volume"."""
     if tick.volume is None:
-        heard = ""
+        volume = ""
     else:
         off = "" if tick.deviation_percent is None else f" ({round(tick.deviation_percent):+d} %)"
-        heard = f"{tick.volume:,} check-ins{off}; "
+        volume = f"{tick.volume:,} check-ins{off}; "
     marked = ", ".join(
         f"{count:,} {status}"
         for status, count in (
@@ -154,16 +138,16 @@ def _title(tick: TickRow) -> str:
         )
         if count
     )
-    unfinished = look_of(tick) in {Look.DEAF, Look.INCIDENT} and tick.finished_at is None
+    unfinished = state_of(tick) in {TickState.DEAF, TickState.INCIDENT} and tick.finished_at is None
     return (
-        f"{tick.at:%H:%M}: {heard}{look_of(tick).meaning}"
+        f"{tick.at:%H:%M}: {volume}{state_of(tick).meaning}"
         + ("; not finished" if unfinished else "")
         + (f"; {marked}" if marked else "")
     )
 
 
-def _expected(tick: TickRow) -> float | None:
-    """Return the volume that was expected, as far as the deviation tells it: not if there was silence."""
+def _expected(tick: TickFacts) -> float | None:
+    """Return the volume that was expected, as far as the deviation shows it: not if there was silence."""
     if tick.volume is None or tick.deviation_percent is None or tick.deviation_percent <= -100:
         return None
     return tick.volume / (1 + tick.deviation_percent / 100)

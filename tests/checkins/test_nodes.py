@@ -241,7 +241,7 @@ def test_dropping_is_a_warning_that_says_who_since_when_and_what_it_means(caplog
     assert record.levelname == "WARNING"
     assert "web-1 pid 4711" in record.getMessage()
     assert str(NODE) in record.getMessage()
-    assert "last heard of at 2026-01-05T09:59:40+00:00" in record.getMessage()
+    assert "last seen at 2026-01-05T09:59:40+00:00" in record.getMessage()
     assert "stored up to 2026-01-05T09:59:30+00:00" in record.getMessage()
     assert "12 in its spool" in record.getMessage()
 

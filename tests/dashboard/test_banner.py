@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from health import lookout
+from health import poller
 from health.facts import Rows
 from health.problems import find_problems
 from tests.factories import NOW, MonitorFactory
@@ -17,7 +17,7 @@ from tests.health.test_probes import DATABASE_AWAY, WELL, Seen
 
 pytestmark = pytest.mark.django_db
 
-NO_BEAT = replace(WELL, heard={"beat": NOW - timedelta(minutes=2), "worker": NOW, "delivery": NOW})
+NO_BEAT = replace(WELL, last_seen={"beat": NOW - timedelta(minutes=2), "worker": NOW, "delivery": NOW})
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def pages() -> list[str]:
 
 
 def test_every_page_says_what_is_wrong_since_when_and_what_to_do(staff, monkeypatch):
-    monkeypatch.setattr(lookout, "running", Seen(NO_BEAT))
+    monkeypatch.setattr(poller, "running", Seen(NO_BEAT))
 
     for page in pages():
         text = staff.get(page).content.decode()
@@ -56,19 +56,19 @@ def test_it_costs_no_statement(staff, monkeypatch):
         return len(captured)
 
     without = queries()
-    monkeypatch.setattr(lookout, "running", Seen(replace(WELL, rows=Rows(), heard={})))
+    monkeypatch.setattr(poller, "running", Seen(replace(WELL, rows=Rows(), last_seen={})))
     assert queries() == without
 
 
 @pytest.mark.parametrize("facts", [WELL, None])
 def test_there_is_none_while_all_is_well_or_nothing_is_known(staff, monkeypatch, facts):
-    monkeypatch.setattr(lookout, "running", Seen(facts))
+    monkeypatch.setattr(poller, "running", Seen(facts))
 
     assert b"watchclock-findings" not in staff.get("/admin/").content
 
 
 def test_strangers_learn_nothing(monkeypatch):
-    monkeypatch.setattr(lookout, "running", Seen(DATABASE_AWAY))
+    monkeypatch.setattr(poller, "running", Seen(DATABASE_AWAY))
 
     text = Client().get("/admin/login/").content.decode()
 

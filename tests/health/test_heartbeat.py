@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 
 from health import heartbeat, tasks
-from health.heartbeat import Outcome, send_if_on_time
+from health.heartbeat import HeartbeatResult, send_if_on_time
 from project.local.children import BASE_DIR
 from project.local.engines import free_port
 from tests.clients.web_server import WebServer, client_environment, running_web_server
@@ -59,20 +59,20 @@ def somebody() -> Iterator[Somebody]:
 def test_a_clock_on_time_says_so(somebody):
     TickFactory(at=NOW - MINUTE)
 
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.SENT
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.SENT
     assert somebody.asked == ["/ping/5b0a2f3c?from=here"]
 
 
 @pytest.mark.django_db
 def test_a_clock_that_is_late_or_has_never_ticked_says_nothing(somebody, caplog):
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.WITHHELD
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.WITHHELD
     TickFactory(at=NOW - 10 * MINUTE)
     TickFactory(at=NOW - 9 * MINUTE, finished_at=None)
 
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.WITHHELD
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.WITHHELD
     assert somebody.asked == []
     assert "heartbeat withheld: " in caplog.text
-    assert "Tick 09:51 UTC is not finished" in caplog.text
+    assert "No tick was written since 09:51 UTC" in caplog.text
 
 
 @pytest.mark.django_db
@@ -80,7 +80,7 @@ def test_a_watchclock_that_cannot_tell_people_says_nothing(somebody):
     TickFactory(at=NOW - MINUTE)
     MessageFactory(created_at=NOW - 10 * MINUTE, last_error="no route to host")
 
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.WITHHELD
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.WITHHELD
     assert somebody.asked == []
 
 
@@ -88,11 +88,11 @@ def test_a_watchclock_that_cannot_tell_people_says_nothing(somebody):
 def test_a_failure_is_logged_without_the_address_and_the_next_one_is_sent(somebody, caplog):
     TickFactory(at=NOW - MINUTE)
     somebody.status = 503
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.FAILED
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.FAILED
     nobody = f"http://127.0.0.1:{free_port()}/ping/5b0a2f3c"
-    assert send_if_on_time(nobody, now=NOW) is Outcome.FAILED
+    assert send_if_on_time(nobody, now=NOW) is HeartbeatResult.FAILED
     somebody.status = 200
-    assert send_if_on_time(somebody.url, now=NOW) is Outcome.SENT
+    assert send_if_on_time(somebody.url, now=NOW) is HeartbeatResult.SENT
 
     assert "it answers 503" in caplog.text
     assert "refused" in caplog.text
@@ -104,7 +104,7 @@ def test_somebody_who_does_not_answer_is_not_waited_for(monkeypatch):
     TickFactory(at=NOW - MINUTE)
     monkeypatch.setattr(heartbeat, "ANSWER_SECONDS_MAX", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        assert send_if_on_time(f"http://127.0.0.1:{mute.getsockname()[1]}/", now=NOW) is Outcome.FAILED
+        assert send_if_on_time(f"http://127.0.0.1:{mute.getsockname()[1]}/", now=NOW) is HeartbeatResult.FAILED
 
 
 def test_without_an_address_nothing_is_sent(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +11,8 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from health.facts import Facts, Held, Intake, NodeFacts, Outage, Rows, TickFacts
+from checkins.node_facts import NodeFacts
+from health.facts import Facts, Intake, Outage, Rows, TickFacts
 from health.metrics import GAUGES, render
 from health.queries import Figures
 from lib.metrics import METERS
@@ -23,14 +25,20 @@ DASHBOARD = json.loads((BASE_DIR / "deploy" / "grafana" / "watchclock.json").rea
 RULES = yaml.safe_load((BASE_DIR / "deploy" / "prometheus" / "watchclock.rules.yml").read_text())
 REFERENCE = DOCS / "reference" / "metrics.md"
 TICK = TickFacts(NOW - 61 * SECOND, NOW - 60 * SECOND, NOW - 60 * SECOND, None)
-NODE = NodeFacts("4711", "web-1", 7, NOW - 2 * SECOND, NOW - 3 * SECOND, 5, None)
+HERE, GONE = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
+NODE = NodeFacts(uuid.UUID(HERE), "web-1", 7, NOW - 2 * SECOND, NOW - 3 * SECOND, 5)
 ROWS = Rows(
     newest=TICK,
     newest_finished_at=NOW - 121 * SECOND,
     oldest_unfinished=TICK,
-    shards_behind={"missed": 2, "timeout": 0},
-    held=Held(NOW - 10 * SECOND, "web-1 is slow"),
-    nodes=(NODE, replace(NODE, id="gone", dropped_at=NOW)),
+    clocks=(
+        (0, "missed", NOW - 121 * SECOND),
+        (1, "missed", NOW - 121 * SECOND),
+        (0, "timeout", NOW - 61 * SECOND),
+        (1, "timeout", NOW - 61 * SECOND),
+    ),
+    held_at=NOW - 10 * SECOND,
+    nodes=(NODE, replace(NODE, id=uuid.UUID(GONE), dropped_at=NOW)),
     unsent_count=3,
     oldest_unsent_at=NOW - 30 * SECOND,
     waiting={"failed": 1, "monitor_unknown": 0},
@@ -40,7 +48,7 @@ FACTS = Facts(
     now=NOW,
     watched_since=NOW,
     rows=ROWS,
-    heard={"beat": NOW - 4 * SECOND, "worker": NOW, "delivery": NOW},
+    last_seen={"beat": NOW - 4 * SECOND, "worker": NOW, "delivery": NOW},
     queues={"clock": 2, "notifications": 0},
     intake=INTAKE,
 )
@@ -86,10 +94,10 @@ def test_the_state_is_told_as_of_now():
     assert values["watchclock_unfinished_tick_seconds",] == 60
     assert values["watchclock_held_tick_seconds",] == 10
     assert values["watchclock_shards_behind", "missed"] == 2
-    assert values["watchclock_watermark_age_seconds", "web-1", "4711"] == 3
-    assert values["watchclock_node_silence_seconds", "web-1", "4711"] == 2
-    assert ("watchclock_node_silence_seconds", "web-1", "gone") not in values
-    assert values["watchclock_spooled_requests", "web-1", "gone"] == 5
+    assert values["watchclock_watermark_age_seconds", "web-1", HERE] == 3
+    assert values["watchclock_node_silence_seconds", "web-1", HERE] == 2
+    assert ("watchclock_node_silence_seconds", "web-1", GONE) not in values
+    assert values["watchclock_spooled_requests", "web-1", GONE] == 5
     assert values["watchclock_dropped_nodes",] == 1
     assert (values["watchclock_outbox_unsent",], values["watchclock_outbox_oldest_seconds",]) == (3, 30)
     assert values["watchclock_heard_seconds", "beat"] == 4

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 
 from health.facts import Facts, Intake, Outage, Rows, TickFacts
-from health.lookout import Lookout
+from health.poller import Poller
 from health.probes import PATHS, answer_probe
 from health.queries import Figures
 from tests.factories import NOW
@@ -21,7 +21,7 @@ WELL = Facts(
     now=NOW,
     watched_since=NOW - timedelta(hours=1),
     rows=ROWS,
-    heard={"beat": NOW, "worker": NOW, "delivery": NOW},
+    last_seen={"beat": NOW, "worker": NOW, "delivery": NOW},
     intake=INTAKE,
 )
 DATABASE_AWAY = replace(
@@ -30,8 +30,8 @@ DATABASE_AWAY = replace(
 REFUSING = replace(DATABASE_AWAY, intake=replace(INTAKE, is_direct=False, is_refusing=True))
 
 
-class Seen(Lookout):
-    """A lookout that has seen what a test says, and looks at nothing."""
+class Seen(Poller):
+    """A poller with the facts of a test, which polls nothing."""
 
     def __init__(self, facts: Facts | None) -> None:
         self.seen = facts
@@ -74,7 +74,7 @@ def test_a_process_that_answers_is_alive_whatever_is_away(facts):
         (DATABASE_AWAY, 200, 503, "degraded"),
         (REFUSING, 503, 503, "failing"),
         (
-            replace(WELL, heard={"beat": NOW, "worker": NOW - timedelta(minutes=2), "delivery": NOW}),
+            replace(WELL, last_seen={"beat": NOW, "worker": NOW - timedelta(minutes=2), "delivery": NOW}),
             200,
             503,
             "degraded",
@@ -96,16 +96,16 @@ def test_what_is_wrong_is_said_in_words():
     assert said["findings"][0] == {
         "part": "postgres",
         "severity": "bad",
-        "what": "PostgreSQL cannot be used (connection refused). Check-ins are kept in the spool; nothing is judged "
-        "and nobody is told until it is back.",
+        "what": "PostgreSQL cannot be used (connection refused). Check-ins are stored in the spool; nothing is judged "
+        "and nobody is notified until it is back.",
         "since": "2026-01-05T10:00:00Z",
-        "todo": "Bring PostgreSQL back; what was kept is stored by itself.",
+        "todo": "Bring PostgreSQL back; the spool is emptied into it without your help.",
     }
     assert [finding["severity"] for finding in said["findings"]] == ["bad", "note"]
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/readyz/all"])
-def test_before_the_first_look_it_is_not_ready(path):
+def test_before_the_first_poll_it_is_not_ready(path):
     assert ask(path, None)[0] == 503
 
 

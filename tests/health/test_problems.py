@@ -1,22 +1,15 @@
 """What is found wrong, from facts alone: each limit just before, at and after it, and who is blamed."""
 
+import uuid
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from health.facts import Facts, Held, Intake, NodeFacts, Outage, Part, Rows, TickFacts
-from health.problems import (
-    FINISH_MAX,
-    HEARD_MAX,
-    LAG_MAX,
-    LEDGER_SILENT_MAX,
-    NODE_SILENT_MAX,
-    OUTBOX_WAIT_MAX,
-    SPOOL_FREE_BYTES_MIN,
-    find_problems,
-    is_on_time,
-)
+from checkins.node_facts import NODE_SILENT_MAX, NodeFacts, NodeStanding, node_standing
+from health.clock.reasons import LATE_MAX, PROCESS_SILENT_MAX
+from health.facts import Facts, Intake, Outage, Part, Rows, Severity, TickFacts
+from health.problems import OUTBOX_WAIT_MAX, SPOOL_FREE_BYTES_MIN, find_problems, is_on_time
 from tests.factories import NOW
 
 SECOND = timedelta(seconds=1)
@@ -30,7 +23,7 @@ INTAKE = Intake(
     is_silent=False,
     free_bytes=1 << 40,
 )
-NODE = NodeFacts(id="n", host="web-1", pid=7, seen_at=NOW, watermark=NOW, spooled_count=0, dropped_at=None)
+NODE = NodeFacts(id=uuid.UUID(int=1), host="web-1", pid=7, seen_at=NOW, watermark=NOW, spooled_count=0)
 
 
 def tick(age, *, finished=True, decided=True):
@@ -39,12 +32,13 @@ def tick(age, *, finished=True, decided=True):
     return TickFacts(at, written, written if decided else None, written + SECOND if finished else None)
 
 
-ROWS = Rows(newest=tick(MINUTE), newest_finished_at=NOW - MINUTE, nodes=(NODE,))
+NEWEST = tick(MINUTE)
+ROWS = Rows(newest=NEWEST, newest_finished_at=NOW - MINUTE, nodes=(NODE,))
 WELL = Facts(
     now=NOW,
     watched_since=NOW - timedelta(hours=1),
     rows=ROWS,
-    heard={"beat": NOW, "worker": NOW, "delivery": NOW},
+    last_seen={"beat": NOW, "worker": NOW, "delivery": NOW},
     queues={"clock": 0, "delivery": 0},
     intake=INTAKE,
 )
@@ -67,21 +61,21 @@ def test_nothing_is_found_while_all_is_well():
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-def test_a_ledger_that_stands_still_is_found(over):
-    silence = LEDGER_SILENT_MAX + over * SECOND
+def test_a_ledger_that_stands_still_is_bad_after_a_while(over):
+    silence = LATE_MAX + over * SECOND
 
-    found = find_problems(with_rows(newest=tick(silence + SECOND)))
+    [found] = find_problems(with_rows(newest=tick(silence + SECOND)))
 
-    assert [finding.since for finding in found] == ([NOW - silence] if over > 0 else [])
-    assert all(finding.part is Part.CLOCK and finding.is_bad for finding in found)
+    assert (found.part, found.since) == (Part.CLOCK, NOW - silence)
+    assert found.severity is (Severity.BAD if over > 0 else Severity.NOTE)
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
 @pytest.mark.parametrize(("kind", "part"), [("beat", Part.BEAT), ("worker", Part.WORKER), ("delivery", Part.DELIVERY)])
 def test_a_kind_of_process_that_falls_silent_is_named_before_the_ledger_shows_it(kind, part, over):
-    heard_at = NOW - HEARD_MAX - over * SECOND
+    heard_at = NOW - PROCESS_SILENT_MAX - over * SECOND
 
-    found = find_problems(replace(WELL, heard={**WELL.heard, kind: heard_at}))
+    found = find_problems(replace(WELL, last_seen={**WELL.last_seen, kind: heard_at}))
 
     assert [(finding.part, finding.is_bad, finding.since) for finding in found] == (
         [(part, True, heard_at)] if over > 0 else []
@@ -89,27 +83,28 @@ def test_a_kind_of_process_that_falls_silent_is_named_before_the_ledger_shows_it
 
 
 def test_who_was_never_heard_of_is_missed_only_if_the_clock_stands_still():
-    forgetful = replace(WELL, heard={})  # Valkey was emptied a moment ago
+    forgetful = replace(WELL, last_seen={})  # Valkey was emptied a moment ago
     still = replace(ROWS, newest=tick(timedelta(minutes=5)))
 
     assert parts(forgetful) == []
-    assert parts(replace(forgetful, rows=still)) == [(Part.CLOCK, True), (Part.BEAT, True), (Part.WORKER, True)]
+    assert parts(replace(forgetful, rows=still)) == [(Part.BEAT, True), (Part.WORKER, True), (Part.CLOCK, True)]
 
 
 @pytest.mark.parametrize(("heard", "is_named"), [({"worker": NOW}, True), ({}, False)])
 def test_a_worker_that_reads_no_delivery_since_an_upgrade_is_named(heard, is_named):
-    watching = replace(WELL, heard={"beat": NOW, **heard}, watched_since=NOW - LEDGER_SILENT_MAX - SECOND)
+    watching = replace(WELL, last_seen={"beat": NOW, **heard}, watched_since=NOW - LATE_MAX - SECOND)
 
     assert parts(watching) == ([(Part.DELIVERY, True)] if is_named else [])
 
 
 def test_a_new_installation_has_its_time_until_the_first_tick():
-    fresh = replace(WELL, rows=Rows(), heard={}, watched_since=NOW - LEDGER_SILENT_MAX)
+    fresh = replace(WELL, rows=Rows(), last_seen={}, watched_since=NOW - LATE_MAX)
 
     assert parts(fresh) == []
-    late = find_problems(replace(fresh, watched_since=NOW - LEDGER_SILENT_MAX - SECOND))
-    assert "No tick was ever written" in late[0].what
-    assert late[0].since is None
+    late = find_problems(replace(fresh, watched_since=NOW - LATE_MAX - SECOND))
+    [clock] = [finding for finding in late if finding.part is Part.CLOCK]
+    assert "No tick was ever written" in clock.what
+    assert clock.since is None
 
 
 def test_a_worker_that_reads_another_queue_is_pointed_at():
@@ -124,7 +119,7 @@ def test_a_worker_that_reads_another_queue_is_pointed_at():
 def test_nobody_is_blamed_for_silence_while_valkey_is_away():
     away = Outage(NOW, "Connection refused")
 
-    assert parts(replace(WELL, valkey=away, heard={})) == [(Part.VALKEY, True)]
+    assert parts(replace(WELL, valkey=away, last_seen={})) == [(Part.VALKEY, True)]
     assert parts(replace(WELL, broker=away)) == [(Part.BROKER, True)]
 
 
@@ -132,14 +127,38 @@ def test_nobody_is_blamed_for_silence_while_valkey_is_away():
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-def test_a_tick_that_is_not_finished_in_time_is_found(over):
-    written_at = NOW - FINISH_MAX - over * SECOND
+def test_shards_that_are_behind_for_long_are_bad(over):
+    written_at = NOW - LATE_MAX - over * SECOND
     slow = TickFacts(written_at - SECOND, written_at, written_at, None)
+    behind = [(shard, "missed", slow.at - MINUTE) for shard in range(3)]
 
-    found = find_problems(with_rows(oldest_unfinished=slow, shards_behind={"missed": 3, "timeout": 1}))
+    [found] = find_problems(with_rows(oldest_unfinished=slow, clocks=[*behind, (3, "missed", NEWEST.at)]))
 
-    assert [(finding.part, finding.since) for finding in found] == ([(Part.CLOCK, written_at)] if over > 0 else [])
-    assert all("3 shards are behind" in finding.what for finding in found)
+    assert (found.part, found.since) == (Part.CLOCK, slow.at - MINUTE)
+    assert found.severity is (Severity.BAD if over > 0 else Severity.NOTE)
+    assert found.what == "Shards 0, 1 and 2 are behind: workers are busy."
+
+
+def test_shards_that_could_only_begin_a_moment_ago_are_not_bad():
+    """A node kept the clock from going on for ten minutes: the ledger has just been written up to now."""
+    written = [TickFacts(NOW - age * MINUTE, NOW - SECOND, NOW - SECOND, None) for age in (10, 1)]
+
+    found = find_problems(
+        with_rows(newest=written[1], oldest_unfinished=written[0], clocks=[(0, "missed", NOW - 11 * MINUTE)])
+    )
+
+    assert [finding.severity for finding in found] == [Severity.NOTE]
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_tick_that_nobody_marks_as_finished_is_found(over):
+    written_at = NOW - LATE_MAX - over * SECOND
+    forgotten = TickFacts(written_at - SECOND, written_at, written_at, None)
+
+    found = find_problems(with_rows(oldest_unfinished=forgotten, clocks=[(0, "missed", NEWEST.at)]))
+
+    assert [finding.is_bad for finding in found] == [True] * over
+    assert all("although no shard is behind" in finding.what for finding in found)
 
 
 def test_a_tick_that_waits_for_a_decision_is_not_called_slow():
@@ -151,21 +170,33 @@ def test_a_tick_that_waits_for_a_decision_is_not_called_slow():
     assert "volume" in found[0].what
 
 
-@pytest.mark.parametrize(("age", "is_bad"), [(20, False), (150, False), (151, True)])
-def test_a_minute_that_waits_for_ingest_nodes_says_for_whom(age, is_bad):
-    held = Held(NOW - timedelta(seconds=age), "ingest node web-1 has 3 in its spool")
+@pytest.mark.parametrize(
+    ("age", "severity"),
+    [(20, None), (75, None), (76, Severity.NOTE), (151, Severity.NOTE), (152, Severity.BAD)],
+)
+@pytest.mark.parametrize("spooled_count", [0, 3])
+def test_the_node_that_a_minute_waits_for_is_named(age, severity, spooled_count):
+    newest = tick(age * SECOND)
+    slow = replace(NODE, watermark=newest.at + 10 * SECOND, spooled_count=spooled_count)
 
-    [found] = find_problems(with_rows(newest=tick(timedelta(seconds=age + 60)), held=held))
+    found = find_problems(with_rows(newest=newest, nodes=(slow,)))
 
-    assert (found.part, found.is_bad) == (Part.CLOCK, is_bad)
-    assert "web-1 has 3 in its spool" in found.what
+    if spooled_count:
+        severity = severity or Severity.NOTE
+    assert [(finding.part, finding.severity) for finding in found] == (
+        [(Part.SPOOL if spooled_count else Part.INGEST, severity)] if severity else []
+    )
+    assert all(finding.what.startswith("Ingest node web-1 pid 7 has stored") for finding in found)
 
 
-def test_a_wait_that_is_over_is_not_mentioned():
-    assert parts(with_rows(held=Held(NOW - MINUTE, "ingest node web-1 ..."))) == []
+@pytest.mark.parametrize(("ahead", "severity"), [(60, None), (61, Severity.NOTE), (151, Severity.BAD)])
+def test_a_clock_that_is_ahead_of_now_is_found(ahead, severity):
+    found = find_problems(with_rows(newest=tick(-ahead * SECOND)))
+
+    assert [finding.severity for finding in found] == ([severity] if severity else [])
 
 
-def test_a_clock_incident_is_told():
+def test_a_clock_incident_is_found():
     [found] = find_problems(with_rows(clock_incident=("nobody listened", NOW - MINUTE)))
 
     assert (found.part, found.is_bad, found.since) == (Part.CLOCK, True, NOW - MINUTE)
@@ -173,7 +204,7 @@ def test_a_clock_incident_is_told():
 
 @pytest.mark.parametrize(("over", "on_time"), [(-1, True), (0, True), (1, False)])
 def test_the_clock_is_on_time_while_its_newest_finished_tick_is_young(over, on_time):
-    assert is_on_time(with_rows(newest_finished_at=NOW - LAG_MAX - over * SECOND)) is on_time
+    assert is_on_time(with_rows(newest_finished_at=NOW - LATE_MAX - over * SECOND)) is on_time
 
 
 def test_the_clock_is_not_on_time_without_a_finished_tick_or_while_people_cannot_be_told():
@@ -186,12 +217,26 @@ def test_the_clock_is_not_on_time_without_a_finished_tick_or_while_people_cannot
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1])
-def test_a_silent_node_is_found(over):
+def test_a_silent_node_is_found_before_the_clock_waits_for_it(over):
     seen_at = NOW - NODE_SILENT_MAX - over * SECOND
 
     found = find_problems(with_rows(nodes=(replace(NODE, seen_at=seen_at),)))
 
     assert [(finding.part, finding.since) for finding in found] == ([(Part.INGEST, seen_at)] if over > 0 else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "standing"),
+    [
+        ({}, NodeStanding.LIVE),
+        ({"seen_at": NOW - NODE_SILENT_MAX}, NodeStanding.LIVE),
+        ({"seen_at": NOW - NODE_SILENT_MAX - SECOND}, NodeStanding.SILENT),
+        ({"seen_at": NOW - MINUTE, "dropped_at": NOW}, NodeStanding.DROPPED),
+        ({"seen_at": NOW - MINUTE, "left_at": NOW}, NodeStanding.LEFT),
+    ],
+)
+def test_the_standing_of_a_node(changes, standing):
+    assert node_standing(replace(NODE, **changes), NOW) is standing
 
 
 def test_a_dropped_node_matters_as_long_as_its_spool_holds_something():

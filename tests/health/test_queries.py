@@ -30,7 +30,7 @@ SECOND = timedelta(seconds=1)
 def test_an_empty_database_has_nothing_to_say():
     rows, figures = read_rows(NOW), read_figures(NOW)
 
-    assert (rows.newest, rows.newest_finished_at, rows.held, rows.clock_incident) == (None, None, None, None)
+    assert (rows.newest, rows.newest_finished_at, rows.held_at, rows.clock_incident) == (None, None, None, None)
     assert (rows.nodes, rows.unsent_count, rows.waiting) == ((), 0, {"monitor_unknown": 0, "failed": 0})
     assert (figures.due_count, figures.tick_seconds, figures.newest_marked, figures.processing_errors) == (
         0,
@@ -60,8 +60,8 @@ def test_the_ledger_is_read_from_both_ends():
     assert rows.oldest_unfinished.at == NOW - MINUTE
     assert (rows.oldest_undecided.at, rows.undecided_count) == (NOW, 1)
     assert rows.shards_behind == {"missed": 1, "timeout": 0}
-    assert rows.held is not None
-    assert (rows.held.at, rows.held.reason) == (NOW + MINUTE, "ingest node web-1 is slow")
+    assert (rows.positions, rows.applied_until) == ({1: NOW - 2 * MINUTE, 2: NOW}, NOW - 2 * MINUTE)
+    assert rows.held_at == NOW + MINUTE
     assert rows.clock_incident == ("far fewer check-ins than usual", NOW)
 
 
@@ -70,9 +70,15 @@ def test_nodes_that_left_are_of_no_interest():
     dropped = IngestNodeFactory(state="dropped")
 
     assert {node.id: node.dropped_at is not None for node in read_rows(NOW).nodes} == {
-        str(live.id): False,
-        str(dropped.id): True,
+        live.id: False,
+        dropped.id: True,
     }
+
+
+def test_the_node_furthest_behind_comes_first():
+    seen = [IngestNodeFactory(watermark=NOW - minutes * MINUTE) for minutes in (1, 3, 2)]
+
+    assert [node.id for node in read_rows(NOW).nodes] == [seen[1].id, seen[2].id, seen[0].id]
 
 
 def test_the_outbox_is_judged_by_the_oldest_that_is_not_sent():
@@ -100,7 +106,7 @@ def test_what_reached_nobody_and_what_was_given_up_is_counted_apart():
 
     rows = read_rows(NOW)
 
-    assert (rows.unsent_count, rows.untold_count, rows.given_up_count) == (0, 1, 1)
+    assert (rows.unsent_count, rows.unnotified_count, rows.given_up_count) == (0, 1, 1)
 
 
 def test_waiting_check_ins_are_counted_by_reason():

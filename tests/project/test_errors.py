@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
-from health import lookout
+from health import poller
 from project import logs
 from tests.health.test_probes import DATABASE_AWAY, Seen
 
@@ -20,7 +20,7 @@ def away(db, monkeypatch) -> Iterator[Client]:
     """A person whose browser has a session, and no PostgreSQL."""
     client = Client(raise_request_exception=False)
     client.force_login(User.objects.create_superuser("looker"))
-    monkeypatch.setattr(lookout, "running", Seen(DATABASE_AWAY))
+    monkeypatch.setattr(poller, "running", Seen(DATABASE_AWAY))
 
     def refuse(*_, **__):
         raise OperationalError('connection to server at "db.example" failed')

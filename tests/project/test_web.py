@@ -345,7 +345,7 @@ def test_a_web_whose_engines_are_away_takes_check_ins_and_says_what_is_wrong(web
             return response.status, json.loads(response.read())
 
     assert probe("/healthz") == (200, {"status": "alive"})
-    eventually(lambda: probe("/readyz")[0] == 200, "the lookout has looked")
+    eventually(lambda: probe("/readyz")[0] == 200, "the poller has polled")
     _, said = probe("/readyz")
     assert (said["status"], said["takes_check_ins"]) == ("degraded", True)
     bad = {finding["part"] for finding in said["findings"] if finding["severity"] == "bad"}

@@ -92,8 +92,8 @@ def test_d42_a_clock_that_says_2040_for_hours_removes_nothing_of_today(machine, 
     assert an_old_day.name in days()
     assert (Incident.objects.count(), ProcessingError.objects.count(), Tick.objects.count()) == (1, 1, 1)
     assert caplog.text.count("nothing is removed by this clock") == 1
-    assert [text[:60] for text in finding(machine.now)] == [
-        "The clock of this machine says 2040-01-01 16:00 UTC, 5,108 d"
+    assert [text[:61] for text in finding(machine.now)] == [
+        "The clock of this machine is at 2040-01-01 16:00 UTC, 5,108 d"
     ]
 
 

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from checkins.node_facts import node_standing
 from health.clock.overview import Overview, read_overview
-from health.clock.timeline import look_of, rows_of
+from health.clock.timeline import rows_of, state_of
 from health.facts import Finding
 from lib.durations import duration
 from lib.wallclock import utcnow
@@ -23,9 +24,9 @@ STYLES = {"good": "green", "bad": "bold red", "doubtful": "yellow", "running": "
 
 
 class Command(BaseCommand):
-    """Says what the clock's page of the admin says. Changes nothing."""
+    """Shows what the clock's page of the admin shows. Changes nothing."""
 
-    help = "Say where the clock is, and what holds it up. The exit status is 1 if it is not where it should be."
+    help = "Show where the clock is, and what holds it up. The exit status is 1 if it is not where it should be."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -41,19 +42,19 @@ class Command(BaseCommand):
             self.stdout.write(json_format.dumps(_as_json(overview)))
         else:
             _print(overview, Console(file=cast(TextIO, self.stdout)))
-        if not overview.answer.is_normal:
+        if not overview.status.is_normal:
             raise SystemExit(1)
 
 
 def _print(overview: Overview, console: Console) -> None:
-    answer = overview.answer
-    console.print(escape(answer.headline), style="green" if answer.is_normal else "yellow", highlight=False)
-    for finding in (*answer.reasons, *answer.besides):
+    status = overview.status
+    console.print(escape(status.headline), style="green" if status.is_normal else "yellow", highlight=False)
+    for finding in (*status.reasons, *status.besides):
         console.print(f"  - {escape(finding.what)} {escape(finding.todo)}", highlight=False)
     if not overview.ticks:
         return
     for begin, cells in rows_of(overview.ticks, now=overview.now):
-        signs = "".join(f"[{STYLES[cell.look.tone]}]{cell.look.sign}[/]" for cell in cells)
+        signs = "".join(f"[{STYLES[cell.state.tone]}]{cell.state.sign}[/]" for cell in cells)
         console.print(f"{begin:%H:%M} UTC {signs}", highlight=False)
     ticks = Table(
         "Tick (UTC)", Column("State", overflow="fold"), "Finished after", "Volume", "Missed", "Timeout", "Unknown"
@@ -61,7 +62,7 @@ def _print(overview: Overview, console: Console) -> None:
     for tick in overview.ticks[:TICKS_SHOWN]:
         ticks.add_row(
             f"{tick.at:%H:%M}",
-            look_of(tick).meaning,
+            state_of(tick).meaning,
             duration(None if tick.finished_at is None else tick.finished_at - tick.at),
             "-" if tick.volume is None else f"{tick.volume:,}",
             f"{tick.missed_count:,}",
@@ -69,27 +70,30 @@ def _print(overview: Overview, console: Console) -> None:
             f"{tick.unknown_count:,}",
         )
     console.print(ticks)
-    nodes = Table("Ingest node", "Stored up to (UTC)", "In its spool", "Heard of before")
-    for node in overview.nodes:
-        name = f"{node} (dropped)" if node.dropped_at else str(node)
+    nodes = Table("Ingest node", "State", "Stored up to (UTC)", "In its spool", "Last seen before")
+    for node in overview.rows.nodes:
         nodes.add_row(
-            escape(name), f"{node.watermark:%H:%M:%S}", f"{node.spooled_count:,}", duration(overview.now - node.seen_at)
+            escape(str(node)),
+            node_standing(node, overview.now).word,
+            f"{node.watermark:%H:%M:%S}",
+            f"{node.spooled_count:,}",
+            duration(overview.now - node.seen_at),
         )
     console.print(nodes)
 
 
 def _as_json(overview: Overview) -> dict[str, Any]:
-    answer = overview.answer
+    status = overview.status
     going_on = next((incident for incident in overview.incidents if incident.ended_at is None), None)
     return {
         "now": _instant(overview.now),
-        "at": _instant(answer.at),
-        "behind_seconds": None if answer.behind is None else answer.behind.total_seconds(),
-        "is_normal": answer.is_normal,
-        "headline": answer.headline,
-        "reasons": _findings_as_json(answer.reasons),
-        "besides": _findings_as_json(answer.besides),
-        "decided_until": _instant(overview.decided_until),
+        "at": _instant(status.at),
+        "behind_seconds": None if status.behind is None else status.behind.total_seconds(),
+        "is_normal": status.is_normal,
+        "headline": status.headline,
+        "reasons": _findings_as_json(status.reasons),
+        "besides": _findings_as_json(status.besides),
+        "decided_until": _instant(overview.rows.decided_until),
         "ticks": [
             {
                 "at": _instant(tick.at),
@@ -106,7 +110,7 @@ def _as_json(overview: Overview) -> dict[str, Any]:
             }
             for tick in overview.ticks[:TICKS_SHOWN]
         ],
-        "clocks": len(overview.clocks),
+        "clocks": len(overview.rows.clocks),
         "clocks_behind": [
             {"shard": shard, "kind": kind, "position": _instant(position)}
             for shard, kind, position in overview.clocks_behind
@@ -119,8 +123,9 @@ def _as_json(overview: Overview) -> dict[str, Any]:
                 "seen_at": _instant(node.seen_at),
                 "spooled": node.spooled_count,
                 "dropped_at": _instant(node.dropped_at),
+                "state": node_standing(node, overview.now).word,
             }
-            for node in overview.nodes
+            for node in overview.rows.nodes
         ],
         "clock_incident": None
         if going_on is None
@@ -132,6 +137,7 @@ def _findings_as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
     return [
         {
             "part": finding.part.value,
+            "severity": finding.severity.value,
             "is_bad": finding.is_bad,
             "what": finding.what,
             "since": _instant(finding.since),

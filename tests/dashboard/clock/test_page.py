@@ -13,7 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from health import liveness
-from health.clock.timeline import Look, TickRow, legend_of, plot_of, rows_of
+from health.clock.timeline import TickState, legend_of, plot_of, rows_of
+from health.facts import TickFacts
 from health.management.commands import clock as command
 from tests import factories
 from tests.factories import NOW
@@ -48,7 +49,7 @@ def clock(now):
             factories.ShardClockFactory(shard=shard, kind=kind, position=NOW)
     factories.IngestNodeFactory(seen_at=now, pid=12)
     for kind in liveness.Kind:
-        liveness.say_alive(kind, now)
+        liveness.mark_alive(kind, now)
 
 
 def ask(*arguments):
@@ -109,14 +110,14 @@ def test_empty_tables_have_a_page(url, staff_client, now):
     assert "The clock has no minute yet" in page
     assert "No tick was written yet." in page
     assert "There are no shard clocks yet" in page
-    assert "No process takes check-ins." in page
+    assert "No process receives check-ins." in page
     assert "<svg" not in page.partition('id="clock"')[2]
 
 
 def test_a_clock_at_rest_says_so(url, staff_client, clock):
     page = staff_client.get(url).text
 
-    assert "The clock is at 10:00, 30 seconds behind now, which is normal." in page
+    assert "The clock is at 10:00 UTC, 30 seconds behind now, which is normal." in page
     assert "All 2 shards x 3 kinds of clocks stand at 10:00 UTC." in page
     assert "web-1 pid 12" in page
     assert 'id="reasons"' not in page
@@ -130,7 +131,9 @@ def test_a_clock_that_waits_says_for_what(url, staff_client, clock):
     with time_machine.travel(later, tick=False):
         page = staff_client.get(url).text
 
-    assert "Ingest node web-1 pid 13 has stored its check-ins only up to 09:58:20 and has 1,204 in its spool" in page
+    assert (
+        "Ingest node web-1 pid 13 has stored its check-ins only up to 09:58:20 UTC and has 1,204 in its spool" in page
+    )
     assert page.count('id="reasons"') == 1
 
 
@@ -139,7 +142,7 @@ def test_shards_that_are_behind_are_listed(url, staff_client, clock):
 
     page = staff_client.get(url).text
 
-    assert "The clock waits at 09:57, 3 minutes behind: shard 1 is behind: workers are busy." in page
+    assert "The clock waits at 09:57 UTC, 3 minutes behind: shard 1 is behind: workers are busy." in page
     assert "1 of 6 clocks are behind 10:00 UTC" in page
     assert "<td" in page.partition("Clocks that are behind")[2].partition("</table>")[0]
 
@@ -212,35 +215,35 @@ def row(minutes=0, **columns):
     usual = {"volume": 100, "deviation_percent": 0.0, "decision": "normal", "is_listened": True}
     counts = {"missed_count": 0, "timeout_count": 0, "unknown_count": 0}
     stamps = {"dispatched_at": at, "decided_at": at, "finished_at": at}
-    return TickRow(**{"at": at} | stamps | usual | counts | columns)
+    return TickFacts(**{"at": at} | stamps | usual | counts | columns)
 
 
 @pytest.mark.parametrize(
-    ("columns", "look", "title"),
+    ("columns", "state", "title"),
     [
-        ({"missed_count": 3}, Look.FINISHED, "10:00: 100 check-ins (+0 %); finished; 3 missed"),
-        ({"finished_at": None}, Look.RUNNING, "10:00: 100 check-ins (+0 %); written, being applied"),
+        ({"missed_count": 3}, TickState.FINISHED, "10:00: 100 check-ins (+0 %); finished; 3 missed"),
+        ({"finished_at": None}, TickState.RUNNING, "10:00: 100 check-ins (+0 %); written, being applied"),
         (
             {"finished_at": None, "decided_at": None, "decision": "abnormal", "deviation_percent": -24.0},
-            Look.WAITING,
+            TickState.WAITING,
             "10:00: 100 check-ins (-24 %); waits for the decision about its volume",
         ),
         (
             {"decision": "incident", "unknown_count": 1204, "deviation_percent": None},
-            Look.INCIDENT,
-            "10:00: 100 check-ins; too little was heard: what fell due is unknown; 1,204 unknown",
+            TickState.INCIDENT,
+            "10:00: 100 check-ins; too few check-ins were received: what fell due is unknown; 1,204 unknown",
         ),
         (
             {"is_listened": False, "volume": None, "deviation_percent": None, "finished_at": None},
-            Look.DEAF,
+            TickState.DEAF,
             "10:00: nobody listened: what fell due is unknown; not finished",
         ),
     ],
 )
-def test_a_minute_says_how_it_was(columns, look, title):
+def test_a_minute_says_how_it_was(columns, state, title):
     cells = rows_of([row(**columns)], now=NOW)[-1][1]
 
-    assert [(cell.look, cell.title) for cell in cells] == [(look, title)]
+    assert [(cell.state, cell.title) for cell in cells] == [(state, title)]
 
 
 def test_the_strip_has_the_last_four_half_hours_up_to_now():
@@ -248,11 +251,11 @@ def test_the_strip_has_the_last_four_half_hours_up_to_now():
 
     assert [f"{begin:%H:%M}" for begin, _ in rows] == ["08:30", "09:00", "09:30", "10:00"]
     assert [len(cells) for _, cells in rows] == [30, 30, 30, 13]
-    assert legend_of(rows) == {Look.FINISHED: 2, Look.UNWRITTEN: 101}
+    assert legend_of(rows) == {TickState.FINISHED: 2, TickState.UNWRITTEN: 101}
 
 
 def test_the_signs_differ_without_their_colours():
-    assert len({look.sign for look in Look}) == len(Look)
+    assert len({state.sign for state in TickState}) == len(TickState)
 
 
 def test_the_plot_shows_what_was_heard_and_what_was_expected():
@@ -286,7 +289,7 @@ def test_the_command_says_the_same_for_people(clock):
     status, text = ask()
 
     assert status == 0
-    assert text.startswith("The clock is at 10:00, 30 seconds behind now, which is normal.")
+    assert text.startswith("The clock is at 10:00 UTC, 30 seconds behind now, which is normal.")
     assert "web-1 pid 12" in text
     assert f"09:30 UTC {'✓' * 30}" in text
 
@@ -299,10 +302,10 @@ def test_the_command_says_it_for_machines_and_by_its_exit_status(clock):
     answer = json.loads(text)
     assert status == 1
     assert (answer["at"], answer["behind_seconds"], answer["is_normal"]) == ("2026-01-05T10:00:00Z", 200.0, False)
-    assert answer["reasons"][0].keys() == {"part", "is_bad", "what", "since", "todo"}
+    assert answer["reasons"][0].keys() == {"part", "severity", "is_bad", "what", "since", "todo"}
     assert answer["ticks"][0]["at"] == answer["decided_until"] == "2026-01-05T10:00:00Z"
     assert (answer["clocks"], answer["clocks_behind"]) == (6, [])
-    assert answer["nodes"][0] | {"pid": 12, "spooled": 0} == answer["nodes"][0]
+    assert answer["nodes"][0] | {"pid": 12, "spooled": 0, "state": "silent"} == answer["nodes"][0]
     assert answer["clock_incident"] is None
 
 
@@ -322,7 +325,7 @@ def test_before_the_first_tick_the_command_says_what_is_missing(now):
 
 
 def test_without_postgres_the_command_says_so_in_a_line(monkeypatch, now):
-    def away(now):
+    def away(now, **_):
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(command, "read_overview", away)

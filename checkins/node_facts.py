@@ -1,0 +1,47 @@
+"""An ingest node as the clock, the pages and the probes see it, and what state it is in (pure)."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+NODE_SILENT_MAX = timedelta(seconds=30)
+"""An ingest node reports every second."""
+
+
+class NodeStanding(Enum):
+    """The state of a node, and what that means for the clock."""
+
+    LIVE = ("live", "The clock applies no minute that it has not passed.")
+    SILENT = ("silent", "The clock waits for it.")
+    DROPPED = ("dropped", "It was silent for too long: the clock does not wait for it.")
+    LEFT = ("left", "It stored everything and stopped.")
+
+    def __init__(self, word: str, meaning: str) -> None:
+        self.word, self.meaning = word, meaning
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A row of `checkins.models.IngestNode`, without what only the node itself needs."""
+
+    id: uuid.UUID
+    host: str
+    pid: int
+    seen_at: datetime
+    watermark: datetime
+    spooled_count: int
+    dropped_at: datetime | None = None
+    left_at: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host} pid {self.pid}"
+
+
+def node_standing(node: NodeFacts, now: datetime) -> NodeStanding:
+    """Return the state of a node at `now`: the one answer for every page, probe and command."""
+    if node.left_at is not None:
+        return NodeStanding.LEFT
+    if node.dropped_at is not None:
+        return NodeStanding.DROPPED
+    return NodeStanding.SILENT if now - node.seen_at > NODE_SILENT_MAX else NodeStanding.LIVE
