@@ -44,8 +44,8 @@ def store(environment, sent=None, *, seconds=0.5, source="healthchecks", **field
     )
 
 
-def found(sent):
-    account = audit(database_url(), sent, margin=MARGIN, runtime=RUNTIME)
+def found(sent, **options):
+    account = audit(database_url(), sent, margin=MARGIN, runtime=RUNTIME, **options)
     assert account.is_clean == (account.findings == {})
     return {figure: count for figure in FIGURES if (count := getattr(account, figure))}
 
@@ -119,6 +119,14 @@ def test_a_time_at_which_the_request_was_not_on_its_way_is_wrong(environment, se
     environment.save()
     store(environment, sent, seconds=seconds)
     assert found([sent]) == ({} if is_right else {"misdated": 1})
+
+
+@pytest.mark.parametrize(("nodes", "figures"), [(1, {"misdated": 1}), (2, {})])
+def test_with_several_nodes_a_run_may_be_dated_by_its_end(environment, nodes, figures):
+    start = told(environment, status="in_progress", begin=-3, end=-2)
+    end = told(environment, guid=start.guid)
+    store(environment, start, status="ok")
+    assert found([start, end], nodes=nodes) == figures
 
 
 def test_an_environment_that_does_not_show_its_newest_check_in_is_out_of_order(environment):

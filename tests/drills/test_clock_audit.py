@@ -1,6 +1,7 @@
 """The audit of the drill of the clock notices what it is there for: each row that is lost, doubled, false or wrong."""
 
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -150,3 +151,10 @@ def test_around_a_wrong_clock_of_the_web_only_doubles_are_wrong(told):
     CheckIn.objects.filter(date_added=after(2)).delete()
     Tick.objects.filter(at=after(3)).update(missed_count=0)
     assert "lost" not in found(told, wrong_times=[(after(1) + timedelta(seconds=30), after(3))])
+
+
+@pytest.mark.parametrize(("nodes", "figures"), [(1, {"wrong"}), (2, set())])
+def test_with_several_nodes_a_run_may_be_dated_by_its_end(told, nodes, figures):
+    end = told[2]
+    start = replace(end, status="in_progress", sent_at=after(5.1), answered_at=after(5.12))
+    assert found([*told[:2], start, *told[2:]], nodes=nodes) == figures

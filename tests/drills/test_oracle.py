@@ -1,9 +1,13 @@
 """What all drills expect, by plain arithmetic: the judge is judged on slots that a reader can count."""
 
+import ast
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+import drills.oracle
 from drills.jobs import EARLY
 from drills.oracle.due import KnownRun, Ledger, Message, due_runs, due_slots
 from drills.oracle.rules import Every, Rules
@@ -14,6 +18,17 @@ TEN = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
 def at(minutes):
     return TEN + timedelta(minutes=minutes)
+
+
+def test_the_account_imports_nothing_of_what_it_judges():
+    modules = set()
+    for path in Path(drills.oracle.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            modules |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+    own = {module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names}
+    assert own
+    assert all(module.startswith("drills.oracle.") for module in own), own
 
 
 def rules(*, every=1, margin=1, runtime=2):

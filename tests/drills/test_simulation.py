@@ -30,7 +30,7 @@ def findings(seeds):
     "first",
     [pytest.param(first, marks=[pytest.mark.long] if first > SHORT else []) for first in range(1, SEEDS + 1, CHUNK)],
 )
-def test_every_world_ends_as_a_naive_account_says(first):
+def test_every_world_ends_as_the_account_says(first):
     assert findings(range(first, first + CHUNK)) == []
 
 
