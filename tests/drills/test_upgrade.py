@@ -25,7 +25,7 @@ def test_p1_p2_p3_a_rolling_upgrade_loses_nothing_and_each_version_understands_t
         cwd=BASE_DIR,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert outcome.returncode == 0, f"python -m drills.upgrade --duration 15 --patient\n{outcome.stderr[-5000:]}"
