@@ -15,7 +15,7 @@ def has_history():
     return subprocess.run(command, cwd=BASE_DIR, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("processes")
 def test_p1_p2_p3_a_rolling_upgrade_loses_nothing_and_each_version_understands_the_other():
     if not has_history():
