@@ -206,9 +206,9 @@ def checked_out(commit: str, directory: Path) -> Iterator[Path]:
 
 
 def packages(tree: Path) -> set[tuple[str, str]]:
-    """What a version's lock asks for, by name and version."""
+    """What a version's lock asks for, by name and version, besides itself."""
     locked = tomllib.loads((tree / "uv.lock").read_text())["package"]
-    return {(package["name"], package.get("version", "")) for package in locked}
+    return {(package["name"], package["version"]) for package in locked if "virtual" not in package["source"]}
 
 
 def run(drill: Drill, tree: Path, directory: Path) -> tuple[dict[str, Any], list[str]]:
