@@ -336,6 +336,10 @@ def make_monitors(world: World, key: str, plans: "Sequence[Plan]") -> "list[Watc
     )
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         assert json.load(answer)["accepted"] == len(plans), "each makes a monitor"
+    # A busy web answers from its spool, and stores them a moment later.
+    there = "SELECT count(*) FROM monitors_monitorenvironment"
+    if not wait_until(world, lambda: figure(world.postgres.engine.url, there) == len(plans)):
+        raise RuntimeError(f"the old web does not make its monitors; logs are in {world.logs}")
     with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
         muted = [plan.slug for plan in plans if plan.is_muted]
         connection.execute(
