@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.long, pytest.mark.xdist_group("silent_mail_server")]
 
 DEAF, AWAKE = "deaf@example.com", "awake@example.com"
 EVERY_MINUTE = {"schedule": {"type": "crontab", "value": "* * * * *"}, "checkin_margin": 1}
-SECONDS_LATE_MAX = 10
-"""How late a tick may be outside: on a machine with much to do, and far less than a mail may take."""
+SECONDS_LATE_MAX = 20
+"""How late a tick may be outside: on a machine with much to do, and less than the 25 s that a mail may take."""
 FINISHED = "SELECT at, finished_at FROM clocktasks_tick WHERE finished_at IS NOT NULL AND at > %(after)s ORDER BY at"
 
 

@@ -39,6 +39,8 @@ pytestmark = pytest.mark.django_db
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 """How long all properties of this file look together; 0 for a few hundred examples."""
 PROPERTIES = 4
+SHARES = [1.0] if SECONDS else [0.2, pytest.param(1.0, marks=pytest.mark.long)]
+"""Which part of its examples a property is tried with: some of them at each change."""
 KEPT_IN = (CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn)
 
 
@@ -157,7 +159,8 @@ def rows() -> int:
     return sum(model._default_manager.count() for model in KEPT_IN)
 
 
-def test_every_request_gets_an_answer_and_what_was_taken_is_stored():
+@pytest.mark.parametrize("share", SHARES)
+def test_every_request_gets_an_answer_and_what_was_taken_is_stored(share):
     @given(st.lists(anything, min_size=1, max_size=4))
     def prove(requests: list[Sent]) -> None:
         with undone(), nothing_is_logged():
@@ -174,10 +177,11 @@ def test_every_request_gets_an_answer_and_what_was_taken_is_stored():
                     assert is_kept == bool(messages_in(request))
             assert not WaitingCheckIn.objects.filter(reason="failed").exists()
 
-    look_for(200, prove)
+    look_for(int(200 * share), prove)
 
 
-def test_batches_are_applied_whole_whatever_is_in_them():
+@pytest.mark.parametrize("share", SHARES)
+def test_batches_are_applied_whole_whatever_is_in_them(share):
     @given(st.lists(anything, min_size=2, max_size=6))
     def prove(requests: list[Sent]) -> None:
         with undone(), nothing_is_logged():
@@ -188,10 +192,11 @@ def test_batches_are_applied_whole_whatever_is_in_them():
                     assert answer.status < 300 or (400 <= answer.status < 500 and answer.status != 429)
                 read = read[len(answers) :]
 
-    look_for(80, prove)
+    look_for(int(80 * share), prove)
 
 
-def test_the_spool_gives_back_what_the_edge_made(tmp_path):
+@pytest.mark.parametrize("share", SHARES)
+def test_the_spool_gives_back_what_the_edge_made(tmp_path, share):
     spool = open_spool(tmp_path, bytes_max=1 << 30)
 
     @given(st.lists(anything, min_size=1, max_size=4))
@@ -203,11 +208,12 @@ def test_the_spool_gives_back_what_the_edge_made(tmp_path):
         if entries:
             spool.forget(entries[-1].seq)
 
-    look_for(60, prove)
+    look_for(int(60 * share), prove)
     spool.close()
 
 
-def test_what_is_stored_can_be_read_back_and_shown():
+@pytest.mark.parametrize("share", SHARES)
+def test_what_is_stored_can_be_read_back_and_shown(share):
     client = Client()
     client.force_login(User.objects.create_superuser("looker"))
 
@@ -228,7 +234,7 @@ def test_what_is_stored_can_be_read_back_and_shown():
                 if newest is not None and model is not CheckInLog:  # It is shown with its run.
                     is_shown(client, model.__name__.lower(), newest)
 
-    look_for(40, prove)
+    look_for(int(40 * share), prove)
 
 
 def is_shown(client: Client, model: str, key: int) -> None:

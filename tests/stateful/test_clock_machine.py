@@ -378,12 +378,13 @@ class ClockMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db
-def test_random_stories_end_as_the_account_says():
+@pytest.mark.parametrize("count", [6, pytest.param(30, marks=pytest.mark.long)])
+def test_random_stories_end_as_the_account_says(count):
     examples = os.environ.get("STATEFUL_EXAMPLES")
     run_state_machine_as_test(
         ClockMachine,
         settings=settings(
-            max_examples=int(examples or 30),
+            max_examples=int(examples or count),
             stateful_step_count=40,
             deadline=None,
             # The same stories at every run, so that a failure in CI is a failure here.

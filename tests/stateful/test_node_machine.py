@@ -255,13 +255,14 @@ class NodeMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_p2_random_stories_of_processes_never_let_the_clock_pass_a_watermark(settings):
+@pytest.mark.parametrize("count", [20, pytest.param(80, marks=pytest.mark.long)])
+def test_p2_random_stories_of_processes_never_let_the_clock_pass_a_watermark(settings, count):
     settings.INGEST_NODE_SILENT_SECONDS = 20
     examples = os.environ.get("STATEFUL_EXAMPLES")
     run_state_machine_as_test(
         NodeMachine,
         settings=search(
-            max_examples=int(examples or 80),
+            max_examples=int(examples or count),
             stateful_step_count=30,
             deadline=None,
             derandomize=examples is None,

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
@@ -219,6 +220,7 @@ def test_a_log_is_kept_byte_by_byte(body):
 class AnyBytes(TestCase):
     """Hypothesis needs a transaction for each of its examples."""
 
+    @search(max_examples=25)
     @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5))
     def test_a_batch_of_logs_comes_back_as_it_was(self, bodies):
         monitor = MonitorFactory()
