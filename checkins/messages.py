@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from monitors.schedule import Schedule
+from monitors.configuration import Configuration
 
 
 class CheckInStatus(StrEnum):
@@ -103,26 +103,6 @@ class Problem:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorConfig:
-    """A monitor configuration sent with a check-in, for creating or updating its monitor.
-
-    The schedule is always taken. Of the rest only what is in `named` is: those keys were sent, not null, and usable;
-    all others keep what the monitor has. `ignored` is told once, when the configuration makes or changes a monitor
-    (D28). `named` holds attribute names of this class, and "timezone" if the zone in
-    `schedule` was sent rather than assumed to be UTC.
-    """
-
-    schedule: Schedule
-    named: frozenset[str] = frozenset()
-    checkin_margin_minutes: int | None = None
-    max_runtime_minutes: int | None = None
-    failure_threshold: int | None = None
-    recovery_threshold: int | None = None
-    owner: str | None = None
-    ignored: tuple[Problem, ...] = ()
-
-
 class RunLog(msgspec.Struct, frozen=True):
     """What a run said about itself: the last part of its output, any bytes, and how many bytes there were in all."""
 
@@ -136,7 +116,8 @@ class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     `check_in_id` is None for "the newest run in progress of this monitor and environment, else a new one" (clients say
     so with the all-zero id or none). `sent_at` is the client's clock, the only causal order between processes; all
     arithmetic on schedules uses `received_at`. Both are aware UTC.
-    `config` creates or updates the monitor; `config_if_new` only creates it, where it is not known yet.
+    `config` creates or updates the monitor; `config_if_new` only creates it, where it is not known yet. What of it
+    nobody knows is `config_ignored`, which is told once, when the configuration makes or changes a monitor (D28).
     `problems` are parts that were dropped while the check-in still counts (D18). If a configuration was sent but none
     of it can be used, `config` is None and `config_problem` says why; it is not repeated in `problems`.
     `repeat_key` is equal for messages that a client sends again because it missed the answer, and for no others; it
@@ -157,8 +138,9 @@ class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int | None = None
     trace_id: uuid.UUID | None = None
     sent_at: datetime | None = None
-    config: MonitorConfig | None = None
-    config_if_new: MonitorConfig | None = None
+    config: Configuration | None = None
+    config_if_new: Configuration | None = None
+    config_ignored: tuple[Problem, ...] = ()
     config_problem: Problem | None = None
     repeat_key: uuid.UUID | None = None
     exit_status: int | None = None
@@ -182,7 +164,7 @@ class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
     received_at: datetime
     source: Source
     log: RunLog
-    config_if_new: MonitorConfig | None = None
+    config_if_new: Configuration | None = None
     payload: Mapping[str, object]
     key_id: int | None = None
 

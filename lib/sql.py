@@ -109,6 +109,12 @@ def column_kind(field: "Field[Any, Any]") -> str:
     return re.sub(r"^varchar(\([0-9]+\))?", "text", kind)
 
 
+def kinds_of(model: type[Model], *columns: str) -> dict[str, str]:
+    """Return the PostgreSQL types of columns of a model."""
+    fields = {field.column: field for field in model._meta.concrete_fields}
+    return {column: column_kind(fields[column]) for column in columns}
+
+
 class _Rows:
     """Rows as parts of a statement: an expression for each column, the table `new` it refers to, and the parameters."""
 

@@ -14,10 +14,11 @@ from django.apps import apps
 from django.conf import settings
 from django.db import connection
 
-from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, update_rows
+from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, kinds_of, update_rows
+from monitors.configuration import CONFIGURATION_COLUMNS, RUNTIME_MINUTES_MAX
 from monitors.expectation import expect_nothing
 from monitors.hot_rows import ALWAYS, LockedEnvironment, know_former_rules
-from monitors.models import RUNTIME_MINUTES_MAX, ConfigSnapshot, Monitor
+from monitors.models import ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
 from monitors.spans import counts_alike, expect_after_edit, expect_no_more
 from monitors.state import (
@@ -29,40 +30,22 @@ from monitors.state import (
     was_off_between,
 )
 
-CONFIGURATION_FIELDS = (
-    "schedule_type",
-    "crontab",
-    "interval",
-    "interval_unit",
-    "timezone",
-    "checkin_margin",
-    "max_runtime",
-    "failure_threshold",
-    "recovery_threshold",
+CHANGEABLE_COLUMNS = kinds_of(
+    Monitor,
+    "slug",
+    "name",
+    "status",
+    *CONFIGURATION_COLUMNS,
+    "is_upserting",
+    "is_config_locked",
+    "refused_changes",
+    "owner",
+    "config_id",
+    "disabled_at",
+    "was_disabled_at",
+    "was_enabled_at",
+    "rules_since",
 )
-CHANGEABLE_COLUMNS = {
-    "slug": "text",
-    "name": "text",
-    "status": "text",
-    "schedule_type": "text",
-    "crontab": "text",
-    "interval": "integer",
-    "interval_unit": "text",
-    "timezone": "text",
-    "checkin_margin": "integer",
-    "max_runtime": "integer",
-    "failure_threshold": "smallint",
-    "recovery_threshold": "smallint",
-    "is_upserting": "boolean",
-    "is_config_locked": "boolean",
-    "refused_changes": "jsonb",
-    "owner": "text",
-    "config_id": "bigint",
-    "disabled_at": "timestamptz",
-    "was_disabled_at": "timestamptz",
-    "was_enabled_at": "timestamptz",
-    "rules_since": "timestamptz",
-}
 
 
 def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
@@ -73,7 +56,7 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
     configs: dict[str, dict[str, Any]] = {}
     by_digest: dict[str, list[Monitor]] = {}
     for monitor in monitors:
-        config = {field: getattr(monitor, field) for field in CONFIGURATION_FIELDS}
+        config = {field: getattr(monitor, field) for field in CONFIGURATION_COLUMNS}
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         configs[digest] = config
         by_digest.setdefault(digest, []).append(monitor)

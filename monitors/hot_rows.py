@@ -6,14 +6,14 @@ the configuration of their monitors. Read before the locks, it could be older th
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from lib.sql import array_literal, fetch_rows, update_rows
-from monitors.schedule import Anchor, read_schedule
+from monitors.configuration import CONFIGURATION_COLUMNS, shared_rules
+from monitors.schedule import Anchor
 from monitors.spans import held_at, held_until
 from monitors.state import (
     EnvironmentState,
@@ -120,31 +120,6 @@ class LockedEnvironment(msgspec.Struct, gc=False):
         return self.unjudged_because(deadline)
 
 
-@lru_cache(maxsize=4096)
-def shared_rules(
-    schedule_type: str,
-    crontab: str | None,
-    interval: int | None,
-    interval_unit: str | None,
-    timezone: str,
-    margin_minutes: int,
-    max_runtime_minutes: int,
-    failure_threshold: int,
-    recovery_threshold: int,
-) -> MonitorRules:
-    """Return the rules in these columns of a monitor.
-
-    Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
-    """
-    return MonitorRules(
-        schedule=read_schedule(schedule_type, crontab, interval, interval_unit, timezone),
-        margin_minutes=margin_minutes,
-        max_runtime_minutes=max_runtime_minutes,
-        failure_threshold=failure_threshold,
-        recovery_threshold=recovery_threshold,
-    )
-
-
 LOCK_SQL = """
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
            me.status, me.last_checkin, me.last_ok_at, me.last_ok_received_at,
@@ -157,14 +132,13 @@ LOCK_SQL = """
      ORDER BY me.id
        FOR UPDATE OF me
 """
-CONFIGURATION_SQL = """
+CONFIGURATION_SQL = f"""
     SELECT id, project_id, name, slug, status, is_upserting, owner, config_id, disabled_at,
-           schedule_type, crontab, interval, interval_unit, timezone,
-           checkin_margin, max_runtime, failure_threshold, recovery_threshold,
+           {", ".join(CONFIGURATION_COLUMNS)},
            was_disabled_at, was_enabled_at, rules_since
       FROM monitors_monitor
      WHERE id = ANY(%s::bigint[])
-"""
+"""  # noqa: S608 - names of columns
 FORMER_SQL = """
     SELECT f.monitor_id, f.until, f.config_id, s.config
       FROM monitors_formerrules f JOIN monitors_configsnapshot s ON s.id = f.config_id
@@ -306,17 +280,7 @@ def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:
 
 
 def _rules_in(config: Mapping[str, Any]) -> MonitorRules:
-    return shared_rules(
-        schedule_type=config["schedule_type"],
-        crontab=config["crontab"],
-        interval=config["interval"],
-        interval_unit=config["interval_unit"],
-        timezone=config["timezone"],
-        margin_minutes=config["checkin_margin"],
-        max_runtime_minutes=config["max_runtime"],
-        failure_threshold=config["failure_threshold"],
-        recovery_threshold=config["recovery_threshold"],
-    )
+    return shared_rules(*(config[column] for column in CONFIGURATION_COLUMNS))
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:

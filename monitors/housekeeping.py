@@ -7,7 +7,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from monitors.changes import JUDGES_SQL
-from monitors.models import MARGIN_MINUTES_MAX, ConfigSnapshot
+from monitors.configuration import MARGIN_MINUTES_MAX
+from monitors.models import ConfigSnapshot
 from monitors.pruning import PIECE_ROWS_MAX, kept_since, remove_piece
 
 LATE = timedelta(days=10)

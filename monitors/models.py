@@ -12,14 +12,20 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from monitors.configuration import (
+    CONFIGURATION_COLUMNS,
+    MARGIN_MINUTES_MAX,
+    NUMBERS,
+    OWNER_CHARACTERS_MAX,
+    RUNTIME_MINUTES_MAX,
+    THRESHOLD_MAX,
+    shared_rules,
+)
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
-from monitors.schedule import Anchor, IntervalUnit, Schedule, ScheduleType, read_schedule
+from monitors.schedule import CRONTAB_CHARACTERS_MAX, Anchor, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.sharding import SHARDS_MAX
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead, Span
 
-MARGIN_MINUTES_MAX = 40_320  # 28 days
-RUNTIME_MINUTES_MAX = 10_080  # 7 days
-THRESHOLD_MAX = 720
 CONFIG_CHANGES_KEPT = 50
 """Changes by check-ins that are kept of a monitor, the newest (D40)."""
 
@@ -108,23 +114,27 @@ class Monitor(models.Model):
     )
     schedule_type = models.CharField(max_length=10, choices={t.value: t.value for t in ScheduleType})
     # Null, not empty: crontab xor interval is a constraint.
-    crontab = models.CharField(max_length=255, blank=True, null=True)  # noqa: DJ001
+    crontab = models.CharField(max_length=CRONTAB_CHARACTERS_MAX, blank=True, null=True)  # noqa: DJ001
     interval = models.PositiveIntegerField(blank=True, null=True)
     interval_unit = models.CharField(  # noqa: DJ001
         max_length=10, choices={u.value: u.value for u in IntervalUnit}, blank=True, null=True
     )
     timezone = models.CharField(max_length=64, default="UTC")
     checkin_margin = models.PositiveIntegerField(
-        default=1, help_text="Minutes of grace after an expected time before it is a miss (1 to 40320)."
+        default=NUMBERS["checkin_margin"].default,
+        help_text=f"Minutes of grace after an expected time before it is a miss (1 to {MARGIN_MINUTES_MAX}).",
     )
     max_runtime = models.PositiveIntegerField(
-        default=30, help_text="Minutes that a check-in may stay in progress (1 to 10080)."
+        default=NUMBERS["max_runtime"].default,
+        help_text=f"Minutes that a check-in may stay in progress (1 to {RUNTIME_MINUTES_MAX}).",
     )
     failure_threshold = models.PositiveSmallIntegerField(
-        default=1, help_text="Consecutive failures that open an incident (1 to 720)."
+        default=NUMBERS["failure_threshold"].default,
+        help_text=f"Consecutive failures that open an incident (1 to {THRESHOLD_MAX}).",
     )
     recovery_threshold = models.PositiveSmallIntegerField(
-        default=1, help_text="Consecutive ok check-ins that resolve it (1 to 720)."
+        default=NUMBERS["recovery_threshold"].default,
+        help_text=f"Consecutive ok check-ins that resolve it (1 to {THRESHOLD_MAX}).",
     )
     disabled_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when it judges nothing; empty while it is active."
@@ -148,7 +158,7 @@ class Monitor(models.Model):
     refused_changes = models.JSONField(
         null=True, blank=True, editable=False, help_text="What was refused and told since the lock was set (D40)."
     )
-    owner = models.CharField(max_length=200, blank=True, help_text="user:<name> or team:<name>")
+    owner = models.CharField(max_length=OWNER_CHARACTERS_MAX, blank=True, help_text="user:<name> or team:<name>")
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
@@ -212,13 +222,7 @@ class Monitor(models.Model):
 
     def rules(self) -> MonitorRules:
         """Return the configuration as the value that decisions take."""
-        return MonitorRules(
-            schedule=self.schedule(),
-            margin_minutes=self.checkin_margin,
-            max_runtime_minutes=self.max_runtime,
-            failure_threshold=self.failure_threshold,
-            recovery_threshold=self.recovery_threshold,
-        )
+        return shared_rules(*(getattr(self, column) for column in CONFIGURATION_COLUMNS))
 
     def schedule(self) -> Schedule:
         """Return the schedule columns as a value. Every write path checks them; a hand in the database does not."""

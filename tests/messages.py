@@ -4,7 +4,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from checkins.messages import CheckInMessage, CheckInStatus, MonitorConfig, Source
+from checkins.messages import CheckInMessage, CheckInStatus, Source
+from monitors.configuration import Configuration
 from monitors.schedule import Schedule
 
 if TYPE_CHECKING:  # Tests of pure modules use messages too, and load no models.
@@ -50,7 +51,6 @@ def make_message(
     return CheckInMessage(**{**values, **fields})
 
 
-def make_config(crontab: str = "*/5 * * * *", *, timezone: str | None = None, **fields: Any) -> MonitorConfig:
-    """Return a configuration with the fields given; those, and no others, count as named."""
-    named = frozenset(fields) | ({"timezone"} if timezone else frozenset())
-    return MonitorConfig(schedule=Schedule.from_crontab(crontab, timezone or "UTC"), named=named, **fields)
+def make_config(crontab: str = "*/5 * * * *", *, timezone: str | None = None, **fields: Any) -> Configuration:
+    """Return a configuration that names the fields given, and no others."""
+    return Configuration(schedule=Schedule.from_crontab(crontab, timezone or "UTC"), timezone=timezone, **fields)

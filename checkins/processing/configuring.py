@@ -1,28 +1,23 @@
-"""Configurations that check-ins bring: what each would change, whether it may, and who changed what (D40).
+"""Configurations that check-ins bring: what is told where they change nothing, and who changed what (D40).
 
 What people set can be locked. Nothing here is asked while a configuration is as its monitor is.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
-from checkins.messages import MonitorConfig, Problem, ProblemKind
+from checkins.messages import Problem, ProblemKind
 from lib.sql import array_literal, fetch_rows, insert_rows
+from monitors.configuration import Difference
 from monitors.models import CONFIG_CHANGES_KEPT, IngestKey
-from monitors.schedule import Schedule
-from monitors.state import MonitorRules
 
 REFUSED_KEPT = 10
 """Refused changes that a monitor remembers: so many jobs may want different things, and each is told once."""
 VALUE_CHARACTERS_MAX = 200
-
-Value = str | int | None
-Difference = dict[str, tuple[Value, Value]]
-"""Columns of a monitor with what they hold and what they would hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +28,6 @@ class Change:
     at: datetime
     key_id: int | None
     difference: Difference
-
-
-def difference(config: MonitorConfig, rules: MonitorRules, owner: str) -> Difference:
-    """Return what taking a configuration changes of a monitor with these rules and this owner (pure).
-
-    The schedule is always taken, and of the rest what the payload named.
-    Source: docs/reference/behaviour.md, section 4.3.
-    """
-    schedule = config.schedule
-    if "timezone" not in config.named and rules.schedule.timezone:
-        schedule = replace(schedule, timezone=rules.schedule.timezone)
-    named: dict[str, tuple[Value, Value]] = {
-        "checkin_margin": (rules.margin_minutes, config.checkin_margin_minutes),
-        "max_runtime": (rules.max_runtime_minutes, config.max_runtime_minutes),
-        "failure_threshold": (rules.failure_threshold, config.failure_threshold),
-        "recovery_threshold": (rules.recovery_threshold, config.recovery_threshold),
-        "owner": (owner, config.owner),
-    }
-    old, new = _columns(rules.schedule), _columns(schedule)
-    return {column: (old[column], new[column]) for column in new if old[column] != new[column]} | {
-        column: (before, after) for column, (before, after) in named.items() if after not in (None, before)
-    }
-
-
-def _columns(schedule: Schedule) -> dict[str, Value]:
-    unit = schedule.interval_unit
-    return {
-        "schedule_type": schedule.schedule_type.value,
-        "crontab": schedule.crontab,
-        "interval": schedule.interval,
-        "interval_unit": None if unit is None else unit.value,
-        "timezone": schedule.timezone,
-    }
 
 
 def digest(wanted: Difference) -> str:

@@ -7,7 +7,7 @@ Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -19,14 +19,13 @@ from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
     LogMessage,
-    MonitorConfig,
     Outcome,
     Problem,
     ProblemKind,
     Source,
 )
 from checkins.processing.budgets import Budget, account, exceeded, grant
-from checkins.processing.configuring import Change, difference, digest, record_changes, refusal, remembered
+from checkins.processing.configuring import Change, digest, record_changes, refusal, remembered
 from checkins.processing.rows import load_by_guid
 from checkins.processing.transitions import CheckInState
 from checkins.processing.waiting import park, take_parked
@@ -34,7 +33,8 @@ from checkins.protocols.fields import dropped_part
 from checkins.protocols.request import KnownSender, Sender
 from lib.sql import array_literal, fetch_rows
 from monitors.changes import Edit, write_changes
-from monitors.hot_rows import LockedEnvironment, lock_environments, shared_rules
+from monitors.configuration import CONFIGURATION_COLUMNS, Configuration, rule_columns, shared_rules
+from monitors.hot_rows import LockedEnvironment, lock_environments
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitors
@@ -76,7 +76,7 @@ class BatchItem:
         return self.message.project_id, self.message.slug
 
     @property
-    def config(self) -> MonitorConfig | None:
+    def config(self) -> Configuration | None:
         """The configuration that updates the monitor, or creates it."""
         return self.message.config if isinstance(self.message, CheckInMessage) else None
 
@@ -236,13 +236,11 @@ class _Found:
         # OFFSET 0 and no joins: each is found by its pair. A plan that was kept from the time when there were no
         # monitors went through all of the project's, or of the environment's, for each that is wanted.
         rows = fetch_rows(
-            """
+            f"""
             SELECT m.project_id, m.slug, wanted.name,
                    (SELECT me.id FROM monitors_monitorenvironment AS me
                      WHERE me.monitor_id = m.id AND me.environment_id = e.id),
-                   m.id, m.status, m.is_upserting, m.owner,
-                   m.schedule_type, m.crontab, m.interval, m.interval_unit, m.timezone,
-                   m.checkin_margin, m.max_runtime, m.failure_threshold, m.recovery_threshold,
+                   m.id, m.status, m.is_upserting, m.owner, {", ".join(CONFIGURATION_COLUMNS)},
                    coalesce(m.is_config_locked,
                             (SELECT is_config_locked FROM monitors_project p WHERE p.id = m.project_id)),
                    m.refused_changes::text
@@ -251,7 +249,7 @@ class _Found:
                                   WHERE found.project_id = wanted.project_id AND found.slug = wanted.slug
                                     AND found.status <> 'pending_deletion' OFFSET 0) AS m
               LEFT JOIN monitors_environment e ON e.project_id = wanted.project_id AND e.name = wanted.name
-            """,
+            """,  # noqa: S608 - names of columns
             [array_literal("bigint", projects), array_literal("text", slugs), array_literal("text", names)],
         )
         looked_up: dict[tuple[int, str], KnownMonitor] = {}
@@ -274,9 +272,13 @@ def _meets_lock(item: BatchItem, monitor: KnownMonitor) -> bool:
     return monitor.is_locked and item.config is not None and not _is_in_force(item.config, monitor)
 
 
-def _first_config(item: BatchItem) -> MonitorConfig | None:
+def _first_config(item: BatchItem) -> Configuration | None:
     """The configuration that the item's monitor gets if it is not there yet."""
     return item.config or item.message.config_if_new
+
+
+def _ignored(item: BatchItem) -> tuple[Problem, ...]:
+    return item.message.config_ignored if isinstance(item.message, CheckInMessage) else ()
 
 
 def _waits_for_its_monitor(item: BatchItem) -> bool:
@@ -454,23 +456,23 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> dict[tuple[
         )
         config = _first_config(item)
         assert config is not None, "only a configuration creates a monitor"
-        item.outcome.problems += config.ignored
+        item.outcome.problems += _ignored(item)
         _merge(new[key], config)
     # In one order, so that two batches that create the same monitors wait for each other instead of deadlocking.
     create_monitors([new[key] for key in sorted(new)])
     return dict.fromkeys(new)
 
 
-def _refuse_without_time(item: BatchItem, timezone: str) -> bool:
+def _refuse_without_time(item: BatchItem, rules: MonitorRules) -> bool:
     """Tell whether the item's crontab has no time in the zone that the monitor keeps: then it changes nothing (D34).
 
     Its own zone, or UTC, was asked when it was read.
     """
     message, config = item.message, item.config
-    if not isinstance(message, CheckInMessage) or config is None or "timezone" in config.named:
+    if not isinstance(message, CheckInMessage) or config is None or config.timezone is not None:
         return False
     try:
-        refuse_without_time(replace(config.schedule, timezone=timezone), now=message.received_at)
+        refuse_without_time(config.applied_to(rules).schedule, now=message.received_at)
     except ScheduleError as error:
         kind, field = ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.schedule"
         item.outcome.problems.append(dropped_part(kind, field, error.value, error.allowed))
@@ -479,44 +481,16 @@ def _refuse_without_time(item: BatchItem, timezone: str) -> bool:
     return False
 
 
-def _merge(monitor: Monitor, config: MonitorConfig) -> None:
-    """Take the schedule always, and of the rest what the payload named.
-
-    Source: docs/reference/behaviour.md, section 4.3.
-    """
-    schedule = config.schedule
-    monitor.schedule_type = schedule.schedule_type.value
-    monitor.crontab = schedule.crontab
-    monitor.interval = schedule.interval
-    monitor.interval_unit = None if schedule.interval_unit is None else schedule.interval_unit.value
-    if "timezone" in config.named or not monitor.timezone:
-        monitor.timezone = schedule.timezone
-    if config.checkin_margin_minutes is not None:
-        monitor.checkin_margin = config.checkin_margin_minutes
-    if config.max_runtime_minutes is not None:
-        monitor.max_runtime = config.max_runtime_minutes
-    if config.failure_threshold is not None:
-        monitor.failure_threshold = config.failure_threshold
-    if config.recovery_threshold is not None:
-        monitor.recovery_threshold = config.recovery_threshold
+def _merge(monitor: Monitor, config: Configuration) -> None:
+    for column, value in rule_columns(config.applied_to(monitor.rules())).items():
+        setattr(monitor, column, value)
     if config.owner is not None:
         monitor.owner = config.owner
 
 
-def _is_in_force(config: MonitorConfig, monitor: KnownMonitor) -> bool:
-    """Tell whether merging the configuration would leave the monitor as it is."""
-    rules, schedule = monitor.rules, config.schedule
-    if "timezone" not in config.named:
-        schedule = replace(schedule, timezone=rules.schedule.timezone)
-    return (
-        monitor.is_upserting
-        and schedule == rules.schedule
-        and config.checkin_margin_minutes in (None, rules.margin_minutes)
-        and config.max_runtime_minutes in (None, rules.max_runtime_minutes)
-        and config.failure_threshold in (None, rules.failure_threshold)
-        and config.recovery_threshold in (None, rules.recovery_threshold)
-        and config.owner in (None, monitor.owner)
-    )
+def _is_in_force(config: Configuration, monitor: KnownMonitor) -> bool:
+    """Tell whether a monitor would stay as it is."""
+    return monitor.is_upserting and not config.differs_from(monitor.rules, monitor.owner)
 
 
 def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes, dict[int, Monitor]]:
@@ -557,11 +531,11 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
             continue  # What it wants was told before.
         if item.config is not None and known.id not in told and not _is_in_force(item.config, known):
             told.add(known.id)
-            item.outcome.problems += item.config.ignored
-        if changing_one is not None and _refuse_without_time(item, changing_one.timezone):
+            item.outcome.problems += _ignored(item)
+        if changing_one is not None and _refuse_without_time(item, changing_one.rules()):
             continue
         if changing_one is not None and item.config is not None:
-            if wanted := difference(item.config, changing_one.rules(), changing_one.owner):
+            if wanted := item.config.differs_from(changing_one.rules(), changing_one.owner):
                 recorded.append(Change(known.id, item.message.received_at, item.message.key_id, wanted))
                 earlier = edits[known.id]
                 if earlier:
@@ -579,13 +553,13 @@ def _change_monitors(items: Sequence[BatchItem], found: _Found) -> tuple[Changes
     return Changes([edit for own in edits.values() for edit in own], before), locked
 
 
-def _has_news(config: MonitorConfig, known: KnownMonitor) -> bool:
+def _has_news(config: Configuration, known: KnownMonitor) -> bool:
     """Tell whether a configuration changes its monitor, or wants what a locked one has not refused yet (D40)."""
     if _is_in_force(config, known):
         return False
     if not (known.is_locked and known.is_upserting):
         return True
-    wanted = difference(config, known.rules, known.owner)
+    wanted = config.differs_from(known.rules, known.owner)
     return bool(wanted) and digest(wanted) not in known.refused
 
 
@@ -599,10 +573,10 @@ def _is_locked(monitor: Monitor, locking: Collection[int]) -> bool:
     return monitor.project_id in locking if monitor.is_config_locked is None else monitor.is_config_locked
 
 
-def _refuse_config(item: BatchItem, config: MonitorConfig, monitor: Monitor) -> None:
+def _refuse_config(item: BatchItem, config: Configuration, monitor: Monitor) -> None:
     """Keep a locked monitor as it is; what the check-in wanted is told once (D40)."""
     monitor.is_upserting = True
-    wanted = difference(config, monitor.rules(), monitor.owner)
+    wanted = config.differs_from(monitor.rules(), monitor.owner)
     if wanted and digest(wanted) not in (monitor.refused_changes or ()):
         item.outcome.problems.append(refusal(wanted))
         monitor.refused_changes = remembered(monitor.refused_changes, digest(wanted))

@@ -23,10 +23,11 @@ import msgspec
 from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
+from monitors.configuration import RUNTIME_MINUTES_MAX
 from monitors.spans import has_slot_come, longest_deadline, serve_slots, slot_of_run
 from monitors.state import EnvironmentState, FormerRules, MonitorRules, WasOff
 
-LIFE_MAX = timedelta(minutes=10_080)
+LIFE_MAX = timedelta(minutes=RUNTIME_MINUTES_MAX)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
 
 

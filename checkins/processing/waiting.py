@@ -9,6 +9,7 @@ import re
 import traceback
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from django.conf import settings
@@ -125,8 +126,13 @@ def restored(row: WaitingCheckIn, limits: Limits) -> list[Message]:
     return list(protocol.decode(request, address, sender, limits).messages)
 
 
-def _restored(kept: dict[str, object]) -> Message:
-    return msgspec.convert(kept["fields"], _TYPES[str(kept["type"])])
+def _restored(kept: dict[str, Any]) -> Message:
+    fields = dict(kept["fields"])
+    for name in ("config", "config_if_new"):
+        config = fields.get(name) or {}
+        if "timezone" in config.get("named", ()):  # A version of before named the zone like this.
+            fields[name] = {**config, "timezone": config["schedule"]["timezone"]}
+    return msgspec.convert(fields, _TYPES[str(kept["type"])])
 
 
 def take_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:

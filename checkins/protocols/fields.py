@@ -5,44 +5,25 @@ environment, status or id cannot be understood; a bad duration, trace id, owner 
 beside a check-in that counts. A part whose meaning is plain is taken even where stricter servers refuse it.
 """
 
-import difflib
 import re
 import reprlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from checkins.messages import (
-    CheckInMessage,
-    CheckInStatus,
-    MonitorConfig,
-    Problem,
-    ProblemKind,
-    RefusedCheckIn,
-    Source,
-)
+from checkins.messages import CheckInMessage, CheckInStatus, Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.protocols.decoding import PLAIN_NESTING_MAX
-from monitors.schedule import (
-    CRONTAB_CHARACTERS_MAX,
-    Schedule,
-    ScheduleError,
-    parse_timezone,
-    refuse_without_time,
-    split_timezone,
-    whole_number,
-)
+from monitors.configuration import Configuration, Fault
+from monitors.configuration import parse as parse_configuration
+from monitors.schedule import whole_number
 from monitors.slugs import slugify
 
 ENVIRONMENT_CHARACTERS_MAX = 64
-OWNER_CHARACTERS_MAX = 200
 DURATION_MS_MAX = 2_147_483_647  # about 24.8 days, a signed 32-bit number
-MARGIN_MINUTES_MAX = 40_320  # 28 days
-RUNTIME_MINUTES_MAX = 10_080  # 7 days
-THRESHOLD_MAX = 720
 PAYLOAD_DEPTH_MAX = PLAIN_NESTING_MAX  # a check-in needs 4 levels
 KNOWN_CONFIG_BYTES_MAX = 1_000
 """A configuration of up to this size is remembered: 4,096 of them take some megabytes. Clients send some hundred."""
@@ -54,7 +35,6 @@ T = TypeVar("T")
 _JOB_STATUSES = {status.value: status for status in (CheckInStatus.IN_PROGRESS, CheckInStatus.OK, CheckInStatus.ERROR)}
 _UUID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?")
-_OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
 _NOT_IN_ENVIRONMENTS = re.compile(r"[\n\r\f/\ufffd]")
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -108,7 +88,7 @@ def parse_checkin(
     problems: list[Problem] = []
     duration_ms = _unless_problem(parse_duration_ms(fields.get("duration")), problems)
     trace_id = _unless_problem(_parse_trace_id(fields.get("contexts")), problems)
-    config = _parse_config(fields.get("monitor_config"), problems, received_at=received_at)
+    config = _parse_config(fields.get("monitor_config"), received_at=received_at)
     return CheckInMessage(
         project_id=project_id,
         slug=monitor_slug,
@@ -121,9 +101,10 @@ def parse_checkin(
         sent_at=parse_instant(fields.get("timestamp")),
         received_at=received_at,
         source=source,
-        config=None if isinstance(config, Problem) else config,
-        config_problem=config if isinstance(config, Problem) else None,
-        problems=tuple(problems),
+        config=config.told,
+        config_ignored=config.ignored,
+        config_problem=config.problem,
+        problems=(*problems, *config.dropped),
         payload=fields,
     )
 
@@ -314,183 +295,51 @@ def parse_instant(raw: object) -> datetime | None:
     return None
 
 
-def _parse_config(raw: object, problems: list[Problem], *, received_at: datetime) -> MonitorConfig | Problem | None:
-    """The configuration; None if none was sent; the Problem if none of it can be used.
+class _Config(NamedTuple):
+    """What a message says of its monitor, or why none of it can be used; as in `CheckInMessage`."""
 
-    Without a usable schedule nothing of it is used. Any other bad part is left out and added to `problems`.
-    """
+    told: Configuration | None = None
+    problem: Problem | None = None
+    ignored: tuple[Problem, ...] = ()
+    dropped: tuple[Problem, ...] = ()
+
+
+_NO_CONFIG = _Config()
+
+
+def _parse_config(raw: object, *, received_at: datetime) -> _Config:
+    """The configuration. Without a usable schedule nothing of it is used; any other bad part is dropped."""
     if raw is None or raw == {}:
-        return None
+        return _NO_CONFIG
     if not isinstance(raw, dict):
-        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, "it takes a JSON object")
+        allowed = "it takes a JSON object"
+        return _Config(problem=dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config", raw, allowed))
     text = msgspec.json.encode(raw)
     if len(text) > KNOWN_CONFIG_BYTES_MAX:
-        return _read_config(raw, problems, received_at=received_at)
+        return _read_config(raw, received_at=received_at)
     # Whether a crontab has a time in the next ten years is asked as of the day.
-    config, found = _known_config(text, received_at.replace(hour=0, minute=0, second=0, microsecond=0))
-    problems += found
-    return config
+    return _known_config(text, received_at.replace(hour=0, minute=0, second=0, microsecond=0))
 
 
 @lru_cache(maxsize=4096)
-def _known_config(text: bytes, day: datetime) -> tuple[MonitorConfig | Problem, tuple[Problem, ...]]:
+def _known_config(text: bytes, day: datetime) -> _Config:
     """Read a configuration once: jobs send theirs with every check-in, and to read it takes as long as all the rest."""
-    problems: list[Problem] = []
-    return _read_config(msgspec.json.decode(text), problems, received_at=day), tuple(problems)
+    return _read_config(msgspec.json.decode(text), received_at=day)
 
 
-def _read_config(raw: dict[str, object], problems: list[Problem], *, received_at: datetime) -> MonitorConfig | Problem:
-    ignored = _ignored_keys(raw, _CONFIG_KEYS, "monitor_config")
-    timezone = _unless_problem(_parse_timezone(raw.get("timezone"), "timezone"), problems)
-    inside = raw.get("schedule")
-    value = inside
-    if isinstance(inside, dict):
-        ignored += _ignored_keys(inside, _SCHEDULE_KEYS, "monitor_config.schedule")
-        value = inside.get("value")
-        inner = _unless_problem(_parse_timezone(inside.get("timezone"), "schedule.timezone"), problems)
-        timezone = _innermost(inner, timezone, ignored)
-    schedule = _parse_schedule(raw, timezone, received_at=received_at)
-    if isinstance(schedule, Problem):
-        return schedule
-    if schedule.crontab is not None and split_timezone(value)[1] is not None:
-        timezone = _innermost(schedule.timezone, timezone, ignored)
-    margin = _parse_whole_number(raw, "checkin_margin", problems, most=MARGIN_MINUTES_MAX, clamp=True, zero_means=1)
-    runtime = _parse_whole_number(raw, "max_runtime", problems, most=RUNTIME_MINUTES_MAX, clamp=True)
-    failures = _parse_whole_number(raw, "failure_issue_threshold", problems, most=THRESHOLD_MAX)
-    recoveries = _parse_whole_number(raw, "recovery_threshold", problems, most=THRESHOLD_MAX)
-    owner = _unless_problem(_parse_owner(raw.get("owner")), problems)
-    optional = {
-        "timezone": timezone,
-        "checkin_margin_minutes": margin,
-        "max_runtime_minutes": runtime,
-        "failure_threshold": failures,
-        "recovery_threshold": recoveries,
-        "owner": owner,
-    }
-    return MonitorConfig(
-        schedule=schedule,
-        named=frozenset(name for name, value in optional.items() if value is not None),
-        checkin_margin_minutes=margin,
-        max_runtime_minutes=runtime,
-        failure_threshold=failures,
-        recovery_threshold=recoveries,
-        owner=owner,
-        ignored=tuple(ignored),
-    )
+def _read_config(raw: dict[str, object], *, received_at: datetime) -> _Config:
+    reading = parse_configuration(raw, now=received_at)
+    found = reading.configuration
+    dropped, ignored = (tuple(map(_config_problem, faults)) for faults in (reading.dropped, reading.ignored))
+    if isinstance(found, Fault):
+        return _Config(problem=_config_problem(found), dropped=dropped)
+    return _Config(found, ignored=ignored, dropped=dropped)
 
 
-_CONFIG_KEYS = (
-    "schedule",
-    "schedule_type",
-    "timezone",
-    "checkin_margin",
-    "max_runtime",
-    "failure_issue_threshold",
-    "recovery_threshold",
-    "owner",
-)
-_SCHEDULE_KEYS = ("type", "value", "unit", "timezone")
-_IGNORED_TOLD_MAX = 5
-
-
-def _ignored_keys(config: Mapping[str, object], known: Sequence[str], field: str) -> list[Problem]:
-    """Say of each key that nobody knows that it is ignored, and which one is probably meant (D28)."""
-    unknown = [key for key in config if key not in known][:_IGNORED_TOLD_MAX]
-    told = []
-    for key in unknown:
-        meant = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.75)
-        allowed = f"it is not known, {meant[0]} is" if meant else "it is not known, these are: " + ", ".join(known)
-        kind = ProblemKind.MONITOR_INVALID_CONFIG
-        told.append(dropped_part(kind, f"{field}.{key[:100]}", config[key], allowed))
-    return told
-
-
-def _innermost(inner: str | None, outer: str | None, ignored: list[Problem]) -> str | None:
-    """The zone that stands nearer to the times; of another one further out it is told that it is ignored (D28)."""
-    if inner is not None and outer is not None and inner != outer:
-        allowed = f"the schedule names {inner}"
-        ignored.append(dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone", outer, allowed))
-    return inner or outer
-
-
-def _parse_timezone(raw: object, field: str) -> str | Problem | None:
-    """The zone, or None where none was sent: then a monitor keeps the one that it has, and a new one gets UTC."""
-    if raw is None or raw == "":
-        return None
-    try:
-        return parse_timezone(raw)
-    except ScheduleError as error:
-        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{field}", error.value, error.allowed)
-
-
-def _parse_schedule(config: Mapping[str, object], timezone: str | None, *, received_at: datetime) -> Schedule | Problem:
-    """Read `schedule` as an object with its own type, or as text or [count, unit] beside a `schedule_type`."""
-    raw = config.get("schedule")
-    schedule_type, value, unit = config.get("schedule_type"), raw, None
-    if isinstance(raw, dict):
-        schedule_type, value, unit = raw.get("type") or schedule_type, raw.get("value"), raw.get("unit")
-    elif schedule_type == "interval" and isinstance(raw, list) and len(raw) == 2:
-        value, unit = raw
-    field = "monitor_config.schedule"
-    try:
-        if schedule_type == "crontab":
-            if isinstance(value, str) and len(value) <= CRONTAB_CHARACTERS_MAX:
-                schedule = _crontab_schedule(value, timezone)
-                refuse_without_time(schedule, now=received_at)
-                return schedule
-            return Schedule.from_crontab(value, timezone)
-        if schedule_type == "interval":
-            return Schedule.from_interval(value, unit, timezone)
-    except ScheduleError as error:
-        return dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, field, error.value, error.allowed)
-    return dropped_part(
-        ProblemKind.MONITOR_INVALID_CONFIG,
-        field,
-        raw,
-        "it takes the type crontab or interval, with a value (and a unit)",
-    )
-
-
-@lru_cache(maxsize=8192)
-def _crontab_schedule(crontab: str, timezone: str | None) -> Schedule:
-    # SDKs send the configuration with every message, and reading a crontab takes longer than all the rest of it.
-    return Schedule.from_crontab(crontab, timezone)
-
-
-def _parse_whole_number(
-    config: Mapping[str, object],
-    key: str,
-    problems: list[Problem],
-    *,
-    most: int,
-    clamp: bool = False,
-    zero_means: int | None = None,
-) -> int | None:
-    """An optional whole number from 1 to `most`, above which it is clamped or dropped. None: not sent, or dropped."""
-    raw = config.get(key)
-    if raw is None:
-        return None
-    number = whole_number(raw)
-    if number is not None:
-        if number == 0 and zero_means is not None:
-            return zero_means
-        if number > most and clamp:
-            return most
-        if 1 <= number <= most:
-            return number
-    allowed = f"it takes a whole number from 1 to {most}"
-    problems.append(dropped_part(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}", raw, allowed))
-    return None
-
-
-def _parse_owner(raw: object) -> str | Problem | None:
-    """The owner as sent. Whether that user or team exists is not for the border to know."""
-    if raw is None or raw == "":
-        return None
-    if isinstance(raw, str) and len(raw) <= OWNER_CHARACTERS_MAX and _OWNER.fullmatch(raw):
-        return raw
-    allowed = "it takes user:<id or mail> or team:<id or slug>"
-    return dropped_part(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_config.owner", raw, allowed)
+def _config_problem(fault: Fault) -> Problem:
+    is_owner = fault.field == "owner"
+    kind = ProblemKind.CHECKIN_VALIDATION_FAILED if is_owner else ProblemKind.MONITOR_INVALID_CONFIG
+    return dropped_part(kind, f"monitor_config.{fault.field}", fault.value, fault.allowed)
 
 
 def refused_part(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:

@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 
 from checkins.exceptions import CheckInsError, IngestError, UnknownAddressError, UnknownKeyError
-from checkins.messages import MonitorConfig, Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
+from checkins.messages import Outcome, Problem, ProblemKind, RefusedCheckIn, RunLog, Source
 from checkins.protocols.decoding import decode_body
 from checkins.protocols.fields import DEFAULT_ENVIRONMENT, parse_environment, refused_part, storable
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
+from monitors.configuration import Configuration
 from monitors.schedule import Schedule
 from monitors.slugs import slugify
 
@@ -160,16 +161,12 @@ def derived_id(*parts: str | int | None) -> uuid.UUID:
 
 
 @cache
-def first_config() -> MonitorConfig:
+def first_config() -> Configuration:
     """Return what a monitor that a ping creates expects, until a person says more: a sign of life a day, give or take.
 
     A day and an hour are what Healthchecks gives to a check that a ping creates.
     """
-    return MonitorConfig(
-        schedule=Schedule.from_interval(1, "day"),
-        named=frozenset({"checkin_margin_minutes"}),
-        checkin_margin_minutes=60,
-    )
+    return Configuration(schedule=Schedule.from_interval(1, "day"), checkin_margin_minutes=60)
 
 
 def shown(request: IngestRequest, action: str | None) -> Mapping[str, object]:

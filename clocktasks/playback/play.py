@@ -43,6 +43,7 @@ from clocktasks.playback.scenario import (
 )
 from clocktasks.shards import process_clock_task
 from incidents.models import Incident
+from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitor, set_monitors_muted, update_monitor
@@ -53,7 +54,6 @@ NODE_ID = uuid.UUID("6c6f9c1b-2c6b-4f1f-9d0e-4f5f6f6a2b11")
 NONE = (0, 0, 0)
 """Open incidents, resolved ones and occurrences of an environment that has none."""
 ALWAYS = ListeningSpan(since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2200, 1, 1, tzinfo=UTC))
-SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
 
 
 class ImpossibleEventError(ClockError):
@@ -115,7 +115,7 @@ def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
 
 def _refuse_without_time(monitor: Monitor, changes: Mapping[str, Any], *, now: datetime) -> None:
     """Raise ImpossibleEventError where a form would refuse the schedule: it has no time in ten years (D34)."""
-    columns = {name: changes.get(name, getattr(monitor, name)) for name in SCHEDULE_FIELDS}
+    columns = {name: changes.get(name, getattr(monitor, name)) for name in SCHEDULE_COLUMNS}
     try:
         refuse_without_time(Schedule(**columns), now=now)
     except ScheduleError as error:

@@ -14,25 +14,22 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from clocktasks.exceptions import ClockError
 from clocktasks.volume import VolumeDecision
+from monitors.configuration import MARGIN_MINUTES_MAX, NUMBERS, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Configuration
 from monitors.schedule import Schedule, ScheduleError
-
-DEFAULT_MARGIN_MINUTES = 1
-DEFAULT_RUNTIME_MINUTES = 30
-DEFAULT_THRESHOLD = 1
 
 Instant = Annotated[datetime, Meta(tz=True)]
 Slug = Annotated[str, Meta(min_length=1, max_length=50)]
-# Zero reads as "not given". Ranges: docs/reference/behaviour.md, section 1.
-MarginMinutes = Annotated[int, Meta(ge=0, le=40_320)]
-RuntimeMinutes = Annotated[int, Meta(ge=0, le=10_080)]
-Threshold = Annotated[int, Meta(ge=0, le=720)]
+# Zero reads as "not given".
+MarginMinutes = Annotated[int, Meta(ge=0, le=MARGIN_MINUTES_MAX)]
+RuntimeMinutes = Annotated[int, Meta(ge=0, le=RUNTIME_MINUTES_MAX)]
+Threshold = Annotated[int, Meta(ge=0, le=THRESHOLD_MAX)]
 
 
 class ScenarioError(ClockError):
     """A file is not a scenario file: the message names the file, the line and the field."""
 
 
-class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class MonitorFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a monitor can be told, all of it optional. `schedule` is a crontab text or [count, unit]."""
 
     schedule_type: Literal["crontab", "interval"] | UnsetType = UNSET
@@ -47,39 +44,30 @@ class Configuration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def columns(self) -> dict[str, Any]:
         """Return the monitor columns that are given here, checked. Raises ValueError."""
-        columns: dict[str, Any] = {}
-        if self.schedule is not UNSET:
-            columns |= self._schedule_columns(self.schedule)
-        elif self.schedule_type is not UNSET:
-            raise ValueError("schedule_type needs a schedule beside it")
-        elif self.timezone is not UNSET:
-            # The zone is checked together with any schedule; only the zone is kept.
-            columns["timezone"] = _schedule("* * * * *", self.timezone).timezone
-        optional = (
-            ("checkin_margin", self.checkin_margin, DEFAULT_MARGIN_MINUTES),
-            ("max_runtime", self.max_runtime, DEFAULT_RUNTIME_MINUTES),
-            ("failure_threshold", self.failure_issue_threshold, DEFAULT_THRESHOLD),
-            ("recovery_threshold", self.recovery_threshold, DEFAULT_THRESHOLD),
-        )
-        columns |= {column: value or default for column, value, default in optional if value is not UNSET}
-        if self.status is not UNSET:
-            columns["status"] = self.status
-        return columns
+        status = {} if self.status is UNSET else {"status": self.status}
+        return {**self._configuration().columns(), **status}
 
-    def _schedule_columns(self, given: str | list[Any]) -> dict[str, Any]:
-        shape = "crontab" if isinstance(given, str) else "interval"
-        if self.schedule_type not in (UNSET, shape):
-            raise ValueError(f"schedule_type {self.schedule_type!r} does not fit schedule {given!r}")
-        schedule = _schedule(given, None if self.timezone is UNSET else self.timezone)
-        columns: dict[str, Any] = {
-            "schedule_type": schedule.schedule_type.value,
-            "crontab": schedule.crontab,
-            "interval": schedule.interval,
-            "interval_unit": None if schedule.interval_unit is None else schedule.interval_unit.value,
-        }
-        if self.timezone is not UNSET:
-            columns["timezone"] = schedule.timezone
-        return columns
+    def _configuration(self) -> Configuration:
+        shape = "crontab" if isinstance(self.schedule, str) else "interval"
+        if self.schedule is UNSET and self.schedule_type is not UNSET:
+            raise ValueError("schedule_type needs a schedule beside it")
+        if self.schedule is not UNSET and self.schedule_type not in (UNSET, shape):
+            raise ValueError(f"schedule_type {self.schedule_type!r} does not fit schedule {self.schedule!r}")
+        timezone = None if self.timezone is UNSET else self.timezone
+        # The zone is checked together with any schedule.
+        schedule = _schedule("* * * * *" if self.schedule is UNSET else self.schedule, timezone)
+        return Configuration(
+            schedule=None if self.schedule is UNSET else schedule,
+            timezone=None if self.timezone is UNSET else schedule.timezone,
+            checkin_margin_minutes=_given(self.checkin_margin, "checkin_margin"),
+            max_runtime_minutes=_given(self.max_runtime, "max_runtime"),
+            failure_threshold=_given(self.failure_issue_threshold, "failure_threshold"),
+            recovery_threshold=_given(self.recovery_threshold, "recovery_threshold"),
+        )
+
+
+def _given(value: int | UnsetType | None, column: str) -> int | None:
+    return None if value is UNSET else value or NUMBERS[column].default
 
 
 def _schedule(given: str | list[Any], timezone: str | None) -> Schedule:
@@ -93,7 +81,7 @@ def _schedule(given: str | list[Any], timezone: str | None) -> Schedule:
         raise ValueError(str(error)) from None
 
 
-class MonitorSetup(Configuration, frozen=True, kw_only=True):
+class MonitorSetup(MonitorFields, frozen=True, kw_only=True):
     """A monitor that exists when the story begins, with environments that never heard from their job."""
 
     slug: Slug
@@ -130,7 +118,7 @@ class TicksUntilEvent(TickEvent, frozen=True, kw_only=True, tag_field="action", 
     """The same as a tick, for the reader of the story."""
 
 
-class SetEvent(Configuration, frozen=True, kw_only=True, tag_field="action", tag="set"):
+class SetEvent(MonitorFields, frozen=True, kw_only=True, tag_field="action", tag="set"):
     """A person edits a monitor."""
 
     at: Instant

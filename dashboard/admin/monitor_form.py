@@ -20,15 +20,14 @@ from dashboard.admin.unfold import (
     UnfoldAdminTextInputWidget,
 )
 from lib.wallclock import utcnow
-from monitors.models import MARGIN_MINUTES_MAX, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Monitor
+from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS
+from monitors.models import Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
 
-SCHEDULE_FIELDS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
-
 
 def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
-    """Return the schedule that the form fields `SCHEDULE_FIELDS` say. Raises ScheduleError, which names the field.
+    """Return the schedule that the form fields `SCHEDULE_COLUMNS` say. Raises ScheduleError, which names the field.
 
     A crontab without a time in the ten years after `now` is refused (D34).
     """
@@ -51,9 +50,10 @@ class TimezoneWidget(UnfoldAdminTextInputWidget):
         return {**super().get_context(name, value, attrs), "zones": sorted(zoneinfo.available_timezones())}
 
 
-def _whole_number(name: str, label: str, most: int) -> forms.IntegerField:
+def _whole_number(name: str, label: str) -> forms.IntegerField:
     field = Monitor._meta.get_field(name)
     assert isinstance(field, Field)
+    most = NUMBERS[name].most
     message = f"This takes a whole number from 1 to {most}."
     return forms.IntegerField(
         label=label,
@@ -91,10 +91,10 @@ class MonitorForm(EditForm):
         widget=TimezoneWidget(),
         help_text="A name of the tz database, such as Europe/Vienna. Empty: UTC.",
     )
-    checkin_margin = _whole_number("checkin_margin", "Margin in minutes", MARGIN_MINUTES_MAX)
-    max_runtime = _whole_number("max_runtime", "Maximum runtime in minutes", RUNTIME_MINUTES_MAX)
-    failure_threshold = _whole_number("failure_threshold", "Failure threshold", THRESHOLD_MAX)
-    recovery_threshold = _whole_number("recovery_threshold", "Recovery threshold", THRESHOLD_MAX)
+    checkin_margin = _whole_number("checkin_margin", "Margin in minutes")
+    max_runtime = _whole_number("max_runtime", "Maximum runtime in minutes")
+    failure_threshold = _whole_number("failure_threshold", "Failure threshold")
+    recovery_threshold = _whole_number("recovery_threshold", "Recovery threshold")
 
     is_config_locked = forms.NullBooleanField(
         label="Configuration from check-ins",
@@ -111,11 +111,8 @@ class MonitorForm(EditForm):
             "name",
             "status",
             "is_muted",
-            *SCHEDULE_FIELDS,
-            "checkin_margin",
-            "max_runtime",
-            "failure_threshold",
-            "recovery_threshold",
+            *SCHEDULE_COLUMNS,
+            *NUMBERS,
             "owner",
             "tags",
             "is_config_locked",
@@ -155,12 +152,12 @@ class MonitorForm(EditForm):
         data = self.cleaned_data
         if self._is_schedule_typed():
             try:
-                typed = {name: self._typed(name) for name in SCHEDULE_FIELDS}
+                typed = {name: self._typed(name) for name in SCHEDULE_COLUMNS}
                 schedule = parse_schedule(typed, now=utcnow())
             except ScheduleError as error:
                 self.add_error(error.field, str(error))
             else:
-                data.update({name: getattr(schedule, name) for name in SCHEDULE_FIELDS})
+                data.update({name: getattr(schedule, name) for name in SCHEDULE_COLUMNS})
         project = data.get("project") or getattr(self.instance, "project", None)
         if "slug" in data and project is not None:
             others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
@@ -171,10 +168,10 @@ class MonitorForm(EditForm):
     def written(self) -> set[str]:
         """Return what is to be written; a schedule is written as a whole."""
         changed = super().written()
-        return changed | set(SCHEDULE_FIELDS) if self._is_schedule_typed() else changed
+        return changed | set(SCHEDULE_COLUMNS) if self._is_schedule_typed() else changed
 
     def _is_schedule_typed(self) -> bool:
-        return self.instance.pk is None or not set(SCHEDULE_FIELDS).isdisjoint(self.changed_data)
+        return self.instance.pk is None or not set(SCHEDULE_COLUMNS).isdisjoint(self.changed_data)
 
     def _typed(self, name: str) -> Any:
         """Return what a field of the schedule is to hold: what was typed, or what the row holds by now (D41)."""
@@ -185,4 +182,4 @@ class MonitorForm(EditForm):
     def _get_validation_exclusions(self) -> set[str]:
         # A constraint over the whole schedule has nothing to add to the error of one of its fields.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]  # not in its stubs
-        return excluded | set(SCHEDULE_FIELDS) if excluded & set(SCHEDULE_FIELDS) else excluded
+        return excluded | set(SCHEDULE_COLUMNS) if excluded & set(SCHEDULE_COLUMNS) else excluded

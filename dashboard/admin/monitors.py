@@ -34,7 +34,7 @@ from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
 from dashboard.admin.keys import address_of, base_url, to_copy
-from dashboard.admin.monitor_form import SCHEDULE_FIELDS, MonitorForm, parse_schedule
+from dashboard.admin.monitor_form import MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.tables import (
     CHECKINS_SHOWN,
@@ -59,6 +59,7 @@ from dashboard.standing import attach_failures, attach_runs, failing_first
 from incidents.models import Incident
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
+from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.hot_rows import load_former_rules
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
@@ -389,7 +390,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             return JsonResponse({"error": "You may not look at monitors."}, status=403)
         now = utcnow()
         try:
-            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_FIELDS}, now=now)
+            schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_COLUMNS}, now=now)
         except ScheduleError as error:
             return JsonResponse({"field": error.field, "error": str(error)}, status=400)
         return JsonResponse({"text": describe(schedule), "times": next_times(schedule, now=now)})

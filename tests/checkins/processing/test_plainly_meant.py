@@ -149,5 +149,5 @@ def test_the_configuration_of_a_message_can_be_parked_with_what_was_ignored():
     message = parse_checkin(payload, project_id=1, received_at=NOW, source=Source.REST)
     assert isinstance(message, CheckInMessage)
     assert message.config is not None
-    assert [problem.field for problem in message.config.ignored] == ["monitor_config.x"]
+    assert [problem.field for problem in message.config_ignored] == ["monitor_config.x"]
     assert json.dumps(payload)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from checkins.messages import LogMessage, MonitorConfig, Problem, ProblemKind, RunLog, Source
+from checkins.messages import LogMessage, Problem, ProblemKind, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
 from checkins.processing.apply import receive
 from checkins.processing.retry import retry_failed
@@ -15,6 +15,7 @@ from checkins.processing.transitions import decide_checkin
 from checkins.processing.waiting import ERROR_CHARACTERS_MAX, described, keep_failed, restored
 from checkins.protocols.request import Limits
 from incidents.models import Incident, Occurrence
+from monitors.configuration import Configuration
 from monitors.models import Monitor, MonitorEnvironment
 from tests.connections import in_another_connection
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory, WaitingCheckInFactory
@@ -88,7 +89,7 @@ def test_d14_what_failed_is_kept_with_the_error_and_where_it_happened():
             lambda project: make_message(
                 "ok",
                 project_id=project.id,
-                config_if_new=MonitorConfig(schedule=make_config().schedule),
+                config_if_new=Configuration(schedule=make_config().schedule),
                 config_problem=BAD_DURATION,
             ),
             id="a configuration for a new monitor",
@@ -101,6 +102,17 @@ def test_d14_a_message_is_kept_whole(make):
     message = make(ProjectFactory())
     failed(message)
     assert restored(WaitingCheckIn.objects.get(), Limits()) == [message]
+
+
+def test_a_message_that_an_older_version_kept_names_the_same_zone():
+    named, assumed = make_config(timezone="Europe/Vienna"), make_config()
+    for config, names in ((named, ["timezone"]), (assumed, [])):
+        message = make_message("ok", project_id=ProjectFactory().id, config=config)
+        failed(message)
+        row = WaitingCheckIn.objects.latest("id")
+        row.message["fields"]["config"] |= {"named": names, "ignored": []}
+        del row.message["fields"]["config"]["timezone"]
+        assert restored(row, Limits()) == [message]
 
 
 def test_an_error_that_postgresql_cannot_store_is_kept_as_far_as_it_can():

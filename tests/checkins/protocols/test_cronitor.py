@@ -11,7 +11,8 @@ from checkins.exceptions import BodyError
 from checkins.messages import CheckInMessage, ProblemKind, RunLog, Source
 from checkins.protocols import cronitor, healthchecks
 from checkins.protocols.request import Limits
-from monitors.schedule import IntervalUnit
+from monitors.configuration import Configuration
+from monitors.schedule import Schedule
 from tests.pings import (
     CREATED,
     GUID,
@@ -128,10 +129,8 @@ def test_a_monitor_key_is_taken_raw(raw, name, slug, state):
 
 def test_an_unknown_monitor_key_creates_the_monitor():
     exchange = tell(f"{BY_P}?state=run", outcome=CREATED)
-    config = exchange.checkin.config_if_new
-    assert config is not None
-    assert (config.schedule.interval, config.schedule.interval_unit) == (1, IntervalUnit.DAY)
-    assert config.checkin_margin_minutes == 60
+    daily = Schedule.from_interval(1, "day")
+    assert exchange.checkin.config_if_new == Configuration(schedule=daily, checkin_margin_minutes=60)
     assert exchange.said == (200, "OK")
 
 

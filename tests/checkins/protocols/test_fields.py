@@ -17,7 +17,6 @@ from checkins.messages import (
     PROBLEM_MEANINGS,
     CheckInMessage,
     CheckInStatus,
-    MonitorConfig,
     ProblemKind,
     RefusedCheckIn,
     Source,
@@ -25,6 +24,7 @@ from checkins.messages import (
 from checkins.protocols import fields as parsing
 from checkins.protocols.decoding import decode_checked, decode_json
 from checkins.protocols.fields import parse_checkin, storable, unreadable_checkin
+from monitors.configuration import Configuration
 from monitors.schedule import IntervalUnit, Schedule
 from monitors.slugs import slugify
 from project.local.children import BASE_DIR
@@ -99,18 +99,9 @@ def test_the_python_sdk_s_check_in_is_read_whole():
         sent_at=datetime(2026, 11, 23, 10, 44, 9, 193_834, tzinfo=UTC),
         received_at=NOW,
         source=Source.SENTRY_ENVELOPE,
-        config=MonitorConfig(
+        config=Configuration(
             schedule=Schedule.from_crontab("*/5 * * * *", "Europe/Vienna"),
-            named=frozenset(
-                {
-                    "timezone",
-                    "checkin_margin_minutes",
-                    "max_runtime_minutes",
-                    "failure_threshold",
-                    "recovery_threshold",
-                    "owner",
-                }
-            ),
+            timezone="Europe/Vienna",
             checkin_margin_minutes=2,
             max_runtime_minutes=10,
             failure_threshold=2,
@@ -137,7 +128,7 @@ def test_sentry_cli_s_pair_is_one_id_with_configuration_first_and_duration_last(
 def test_the_node_sdk_s_interval_names_nothing_but_the_schedule():
     message = parse(json.loads(NODE_SDK))
     assert isinstance(message, CheckInMessage)
-    assert message.config == MonitorConfig(schedule=Schedule.from_interval(90, "minute"))
+    assert message.config == Configuration(schedule=Schedule.from_interval(90, "minute"))
     assert message.sent_at is None
 
 
@@ -384,7 +375,7 @@ def test_the_client_s_timestamp_is_read_or_left_out(raw: object, sent_at: dateti
 )
 def test_a_schedule_is_read_in_both_shapes(config: dict[str, object], schedule: Schedule):
     message = accepted(monitor_config=config)
-    assert message.config == MonitorConfig(schedule=schedule)
+    assert message.config == Configuration(schedule=schedule)
     assert message.problems == ()
 
 
@@ -423,7 +414,7 @@ def test_d18_without_usable_schedule_the_configuration_is_left_out_and_the_check
 @pytest.mark.parametrize("zone", ["Mars/Phobos", "posix/UTC", 5, ["UTC"], "\x00"])
 def test_d18_an_unknown_time_zone_is_dropped_and_the_schedule_is_kept(zone: object):
     message = with_config(timezone=zone)
-    assert message.config == MonitorConfig(schedule=Schedule.from_crontab("0 * * * *"))
+    assert message.config == Configuration(schedule=Schedule.from_crontab("0 * * * *"))
     (problem,) = message.problems
     assert (problem.kind, problem.field) == (ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.timezone")
 
@@ -444,11 +435,11 @@ def test_no_configuration_is_no_problem():
 def test_null_and_absent_keys_are_not_named(nothing: object):
     keys = ("timezone", "checkin_margin", "max_runtime", "failure_issue_threshold", "recovery_threshold", "owner")
     message = with_config(**dict.fromkeys(keys, nothing))
-    assert message.config == MonitorConfig(schedule=Schedule.from_crontab("0 * * * *"))
+    assert message.config == Configuration(schedule=Schedule.from_crontab("0 * * * *"))
 
 
 def test_an_empty_time_zone_and_owner_are_not_named():
-    assert with_config(timezone="", owner="").config == MonitorConfig(schedule=Schedule.from_crontab("0 * * * *"))
+    assert with_config(timezone="", owner="").config == Configuration(schedule=Schedule.from_crontab("0 * * * *"))
 
 
 @pytest.mark.parametrize(
@@ -469,7 +460,8 @@ def test_an_empty_time_zone_and_owner_are_not_named():
 def test_margin_and_runtime_are_clamped(key: str, attribute: str, raw: int, minutes: int):
     message = with_config(**{key: raw})
     assert message.config is not None
-    assert (getattr(message.config, attribute), message.config.named) == (minutes, frozenset({attribute}))
+    named: dict[str, Any] = {attribute: minutes}
+    assert message.config == Configuration(Schedule.from_crontab("0 * * * *"), **named)
     assert message.problems == ()
 
 
@@ -491,8 +483,8 @@ def test_margin_and_runtime_are_clamped(key: str, attribute: str, raw: int, minu
 )
 def test_d18_a_bad_key_of_the_configuration_is_dropped_and_the_rest_is_taken(key: str, raw: object):
     message = with_config(timezone="Europe/Vienna", **{key: raw})
-    assert message.config == MonitorConfig(
-        schedule=Schedule.from_crontab("0 * * * *", "Europe/Vienna"), named=frozenset({"timezone"})
+    assert message.config == Configuration(
+        schedule=Schedule.from_crontab("0 * * * *", "Europe/Vienna"), timezone="Europe/Vienna"
     )
     assert kinds_and_fields(message) == [(ProblemKind.MONITOR_INVALID_CONFIG, f"monitor_config.{key}")]
     assert message.config_problem is None
@@ -500,9 +492,7 @@ def test_d18_a_bad_key_of_the_configuration_is_dropped_and_the_rest_is_taken(key
 
 @pytest.mark.parametrize("owner", ["user:1", "team:backend", "user:ada@example.com"])
 def test_an_owner_is_kept_as_text(owner: str):
-    config = with_config(owner=owner).config
-    assert config is not None
-    assert (config.owner, config.named) == (owner, frozenset({"owner"}))
+    assert with_config(owner=owner).config == Configuration(schedule=Schedule.from_crontab("0 * * * *"), owner=owner)
 
 
 @pytest.mark.parametrize(
@@ -510,7 +500,7 @@ def test_an_owner_is_kept_as_text(owner: str):
 )
 def test_d18_a_bad_owner_is_dropped_and_the_rest_is_taken(owner: object):
     message = with_config(owner=owner)
-    assert message.config == MonitorConfig(schedule=Schedule.from_crontab("0 * * * *"))
+    assert message.config == Configuration(schedule=Schedule.from_crontab("0 * * * *"))
     assert kinds_and_fields(message) == [(ProblemKind.CHECKIN_VALIDATION_FAILED, "monitor_config.owner")]
 
 
@@ -522,8 +512,7 @@ def test_unknown_keys_are_ignored():
 
 def test_an_interval_unit_is_one_of_the_domain_s():
     config = with_config(schedule={"type": "interval", "value": 3, "unit": "week"}).config
-    assert config is not None
-    assert config.schedule.interval_unit is IntervalUnit.WEEK
+    assert config == Configuration(schedule=Schedule.from_interval(3, IntervalUnit.WEEK))
 
 
 # Problems are for people

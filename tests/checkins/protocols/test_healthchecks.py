@@ -13,7 +13,8 @@ from checkins.exceptions import BodyError
 from checkins.messages import CheckInMessage, LogMessage, ProblemKind, RunLog, Source
 from checkins.protocols.healthchecks import ROUTES
 from checkins.protocols.request import Limits
-from monitors.schedule import IntervalUnit, ScheduleType
+from monitors.configuration import Configuration
+from monitors.schedule import Schedule
 from tests.pings import (
     CREATED,
     GUID,
@@ -213,12 +214,8 @@ def test_without_create_no_monitor_is_created(query):
 
 def test_create_makes_a_monitor_that_expects_one_ping_a_day_with_an_hour_of_margin():
     exchange = ping(f"{BY_SLUG}?create=1", outcome=CREATED)
-    config = exchange.checkin.config_if_new
-    assert config is not None
-    assert config.schedule.schedule_type is ScheduleType.INTERVAL
-    assert (config.schedule.interval, config.schedule.interval_unit) == (1, IntervalUnit.DAY)
-    assert config.checkin_margin_minutes == 60
-    assert config.named == {"checkin_margin_minutes"}
+    daily = Schedule.from_interval(1, "day")
+    assert exchange.checkin.config_if_new == Configuration(schedule=daily, checkin_margin_minutes=60)
     assert exchange.checkin.config is None
     assert exchange.said == (201, "Created")
 

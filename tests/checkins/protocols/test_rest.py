@@ -15,7 +15,6 @@ from checkins.exceptions import IngestError, UnknownKeyError
 from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
-    MonitorConfig,
     Outcome,
     Problem,
     ProblemKind,
@@ -25,6 +24,7 @@ from checkins.messages import (
 )
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
 from checkins.protocols.rest import ROUTES
+from monitors.configuration import Configuration
 from monitors.schedule import Schedule
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -153,9 +153,7 @@ def test_every_field_is_read():
         duration_ms=1500,
         trace_id=uuid.UUID("037e995f57474b6198fa76ef24b8599f"),
         sent_at=datetime(2026, 11, 23, 10, 44, tzinfo=UTC),
-        config=MonitorConfig(
-            schedule=Schedule.from_crontab("0 3 * * *", "Europe/Vienna"), named=frozenset({"timezone"})
-        ),
+        config=Configuration(schedule=Schedule.from_crontab("0 3 * * *", "Europe/Vienna"), timezone="Europe/Vienna"),
         exit_status=3,
         log=RunLog(b"no space left", 13),
         payload={name: value for name, value in item.items() if name != "log"},
