@@ -5,16 +5,19 @@ The callers have locked the environments, and decided.
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 
+import msgspec
 from django.db import connection
 
 from incidents.explanation import explain, failure_reason, subtitle, title
 from incidents.failures import Failing, OkCheckIn, PastRuns, fingerprint
-from incidents.models import Issue
+from incidents.models import Incident, Issue, Occurrence
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import FailureKind
-from lib.sql import array_literal, insert_rows
+from lib.records import Record
+from lib.sql import array_literal
 from monitors.expectation import first_tick_at_or_after
 from monitors.ids import derive_from
 
@@ -36,6 +39,50 @@ class ShownIssue(NamedTuple):
     is_archived: bool
 
 
+class _Issue(msgspec.Struct, gc=False):
+    project_id: int
+    monitor_environment_id: int
+    fingerprint: str
+    title: str
+    status: Issue.Status
+    first_seen_at: datetime
+    last_seen_at: datetime
+    occurrence_count: int
+    regression_count: int = 0
+
+
+class _Incident(msgspec.Struct, gc=False):
+    guid: uuid.UUID
+    monitor_environment_id: int
+    issue_id: int | None
+    starting_checkin_id: int
+    started_at: datetime
+    opened_at: datetime
+    occurrence_count: int
+
+
+class _Occurrence(msgspec.Struct, gc=False):
+    issue_id: int
+    incident_id: int
+    number: int
+    checkin_id: int
+    title: str
+    subtitle: str
+    failure_reason: str
+    environment: str
+    detected_at: datetime
+    occurred_at: datetime
+    last_ok_at: datetime | None
+    run_checkin_guids: list[uuid.UUID]
+    trace_id: uuid.UUID | None
+    explanation: Mapping[str, object]
+
+
+_ISSUES = Record(_Issue, Issue)
+_INCIDENTS = Record(_Incident, Incident)
+_OCCURRENCES = Record(_Occurrence, Occurrence)
+
+
 def show_issues(shown: Sequence[Failing]) -> dict[int, ShownIssue]:
     """Open, regress or renew the issue of each environment, and return issues by environment id. One statement.
 
@@ -44,34 +91,20 @@ def show_issues(shown: Sequence[Failing]) -> dict[int, ShownIssue]:
     grouped: dict[int, list[Failing]] = {}
     for item in shown:
         grouped.setdefault(item.failure.environment.id, []).append(item)
-    rows = [
+    written = _ISSUES.insert(
         (
-            items[0].failure.environment.project_id,
-            environment_id,
-            fingerprint(environment_id),
-            title(items[0].failure.environment.monitor_name),
-            Issue.Status.UNRESOLVED.value,
-            items[0].failure.failed_at,
-            items[-1].failure.failed_at,
-            sum(len(item.run) for item in items),
-            0,
-        )
-        for environment_id, items in grouped.items()
-    ]
-    written = insert_rows(
-        "incidents_issue",
-        {
-            "project_id": "bigint",
-            "monitor_environment_id": "bigint",
-            "fingerprint": "text",
-            "title": "text",
-            "status": "text",
-            "first_seen_at": "timestamptz",
-            "last_seen_at": "timestamptz",
-            "occurrence_count": "integer",
-            "regression_count": "integer",
-        },
-        rows,
+            _Issue(
+                project_id=items[0].failure.environment.project_id,
+                monitor_environment_id=environment_id,
+                fingerprint=fingerprint(environment_id),
+                title=title(items[0].failure.environment.monitor_name),
+                status=Issue.Status.UNRESOLVED,
+                first_seen_at=items[0].failure.failed_at,
+                last_seen_at=items[-1].failure.failed_at,
+                occurrence_count=sum(len(item.run) for item in items),
+            )
+            for environment_id, items in grouped.items()
+        ),
         tail="""
         ON CONFLICT (project_id, fingerprint) DO UPDATE SET
             title = excluded.title,
@@ -100,32 +133,22 @@ def open_incidents(failing: Sequence[Failing], issues: Mapping[int, ShownIssue])
     for item in failing:
         if not item.failure.environment.is_muted:
             added[item.failure.environment.id] += len(item.run)
-    opened = insert_rows(
-        "incidents_incident",
-        {
-            "guid": "uuid",
-            "monitor_environment_id": "bigint",
-            "issue_id": "bigint",
-            "starting_checkin_id": "bigint",
-            "started_at": "timestamptz",
-            "opened_at": "timestamptz",
-            "occurrence_count": "integer",
-        },
-        [
-            (
+    opened = _INCIDENTS.insert(
+        (
+            _Incident(
                 # Derived from what opened it, so that the same opening cannot be written twice.
-                _incident_id(f"{environment.id}:{item.failure.guid}"),
-                environment.id,
-                issue_ids.get(environment.id),
-                item.run[0].id,
-                item.run[0].started_at,
-                item.failure.failed_at,
-                added[environment.id],
+                guid=_incident_id(f"{environment.id}:{item.failure.guid}"),
+                monitor_environment_id=environment.id,
+                issue_id=issue_ids.get(environment.id),
+                starting_checkin_id=item.run[0].id,
+                started_at=item.run[0].started_at,
+                opened_at=item.failure.failed_at,
+                occurrence_count=added[environment.id],
             )
             for item in failing
             if item.opens
             for environment in (item.failure.environment,)
-        ],
+        ),
         returning="monitor_environment_id, id, occurrence_count",
     )
     incidents = {environment_id: OpenIncident(id_, 0, count) for environment_id, id_, count in opened}
@@ -165,7 +188,7 @@ def record_occurrences(
     last_ok_at = {item.failure.environment.id: item.decision.state.last_ok_at for item in shown if item.opens}
     known = {id_: at for id_, at in last_ok_at.items() if at is not None}
     took = past.last_ok_durations(known) if known else {}
-    rows: list[tuple[Any, ...]] = []
+    rows: list[_Occurrence] = []
     for item in shown:
         id_ = item.failure.environment.id
         # What follows the opening in the same call has the rows that it would have had in a later one.
@@ -173,24 +196,7 @@ def record_occurrences(
         rows += _occurrence_rows(item, issues[id_].id, incidents[id_], numbered_from=numbers[id_] + 1, took=last_took)
         numbers[id_] += len(item.run)
     all_missed = all(item.failure.kind is FailureKind.MISSED for item in shown)
-    insert_rows(
-        "incidents_occurrence",
-        {
-            "issue_id": "bigint",
-            "incident_id": "bigint",
-            "number": "integer",
-            "checkin_id": "bigint",
-            "title": "text",
-            "subtitle": "text",
-            "failure_reason": "text",
-            "environment": "text",
-            "detected_at": "timestamptz",
-            "occurred_at": "timestamptz",
-            "last_ok_at": "timestamptz",
-            "run_checkin_guids": "uuid[]",
-            "trace_id": "uuid",
-            "explanation": "jsonb",
-        },
+    _OCCURRENCES.insert(
         rows,
         # A run can fail twice, a miss cannot: its check-in is new. To be ready for a conflict takes PostgreSQL a fifth
         # of the time of the statement.
@@ -201,7 +207,7 @@ def record_occurrences(
 
 def _occurrence_rows(
     item: Failing, issue_id: int, incident: OpenIncident, *, numbered_from: int, took: int | None
-) -> Iterable[tuple[Any, ...]]:
+) -> Iterable[_Occurrence]:
     """Yield the rows of a failing run, but those that its own end overtakes: a threshold may be 720."""
     environment = item.failure.environment
     reason_text = failure_reason([failure.kind for failure in item.run])
@@ -227,21 +233,21 @@ def _occurrence_rows(
             log_tail=failure.log_tail if is_newest else None,
             last_ok_duration_ms=took,
         )
-        yield (
-            issue_id,
-            incident.id,
-            number,
-            failure.id,
-            title(environment.monitor_name),
-            subtitle(reason_text),
-            reason_text,
-            environment.name,
-            item.failure.failed_at,
-            failure.started_at,
-            item.decision.state.last_ok_at,
-            guids,
-            failure.trace_id,
-            explanation,
+        yield _Occurrence(
+            issue_id=issue_id,
+            incident_id=incident.id,
+            number=number,
+            checkin_id=failure.id,
+            title=title(environment.monitor_name),
+            subtitle=subtitle(reason_text),
+            failure_reason=reason_text,
+            environment=environment.name,
+            detected_at=item.failure.failed_at,
+            occurred_at=failure.started_at,
+            last_ok_at=item.decision.state.last_ok_at,
+            run_checkin_guids=guids,
+            trace_id=failure.trace_id,
+            explanation=explanation,
         )
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS, shared_rules
+from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import Anchor
 from monitors.spans import held_at, held_until
 from monitors.state import (
@@ -31,24 +33,30 @@ _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
 _decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
 
 
-def read_served_ahead(text: bytes | str) -> tuple[ServedAhead, ...]:
+def read_served_ahead(text: bytes | str | None) -> tuple[ServedAhead, ...]:
     """Return what a row says was served ahead; nothing if a hand wrote what cannot be read (D37)."""
     try:
-        return _decode_served_ahead(text)
+        return () if text is None else _decode_served_ahead(text)
     except msgspec.DecodeError:
         return ()
 
 
-def read_spans(text: bytes | str) -> tuple[Span, ...]:
+def read_spans(text: bytes | str | None) -> tuple[Span, ...]:
     """Return the spans in a row; none if a hand wrote what cannot be read (D37)."""
     try:
-        return _decode_spans(text)
+        return () if text is None else _decode_spans(text)
     except msgspec.DecodeError:
         return ()
 
 
-_MONITOR_STATUSES = {status.value: status for status in MonitorStatus}
-_STATUSES = {status.value: status for status in EnvironmentStatus}
+def _anchor(at: datetime | None, day: int | None) -> Anchor | None:
+    return None if at is None or day is None else Anchor(at, day)
+
+
+def _anchor_columns(anchor: Anchor | None) -> tuple[datetime | None, int | None]:
+    return (None, None) if anchor is None else (anchor.at, anchor.day)
+
+
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
@@ -120,52 +128,56 @@ class LockedEnvironment(msgspec.Struct, gc=False):
         return self.unjudged_because(deadline)
 
 
-LOCK_SQL = """
-    SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted,
-           me.status, me.last_checkin, me.last_ok_at, me.last_ok_received_at,
-           me.pending_slot, me.next_checkin, me.next_checkin_latest, me.anchor_at, me.anchor_day, me.served_ahead,
-           me.unjudged_until, me.failure_streak, me.failure_streak_started_at, me.ok_streak,
-           me.limit_minute, me.limit_count, me.first_timeout_at, me.has_deferred, me.spans
+class _Configured(msgspec.Struct, frozen=True, gc=False):
+    """What the row of a monitor says to those of its environments."""
+
+    id: int
+    project_id: int
+    name: str
+    slug: str
+    status: MonitorStatus
+    is_upserting: bool
+    owner: str
+    config_id: int
+    disabled_at: datetime | None
+    rules: MonitorRules
+    was_off: WasOff | None
+    rules_since: datetime | None
+
+
+STATES = Record(
+    EnvironmentState,
+    MonitorEnvironment,
+    stored={
+        "anchor": Stored(("anchor_at", "anchor_day"), _anchor, _anchor_columns),
+        "served_ahead": Stored(("served_ahead",), read_served_ahead, lambda listed: listed or None),
+        "spans": Stored(("spans",), read_spans, lambda listed: listed or None),
+    },
+)
+_CONFIGURED = Record(
+    _Configured,
+    Monitor,
+    stored={
+        "rules": Stored(CONFIGURATION_COLUMNS, shared_rules),
+        "was_off": Stored(("was_disabled_at", "was_enabled_at"), was_off_between),
+    },
+)
+_SERVED_AHEAD, _SPANS = (list(STATES.kinds).index(column) for column in ("served_ahead", "spans"))
+LOCK_SQL = f"""
+    SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted, {STATES.select("me")}
       FROM monitors_monitorenvironment me
       JOIN monitors_environment e ON e.id = me.environment_id
-     WHERE me.id = ANY(%s::bigint[]) {condition}
+     WHERE me.id = ANY(%s::bigint[]) {{condition}}
      ORDER BY me.id
        FOR UPDATE OF me
-"""
-CONFIGURATION_SQL = f"""
-    SELECT id, project_id, name, slug, status, is_upserting, owner, config_id, disabled_at,
-           {", ".join(CONFIGURATION_COLUMNS)},
-           was_disabled_at, was_enabled_at, rules_since
-      FROM monitors_monitor
-     WHERE id = ANY(%s::bigint[])
 """  # noqa: S608 - names of columns
+CONFIGURATION_SQL = f"SELECT {_CONFIGURED.select()} FROM monitors_monitor WHERE id = ANY(%s::bigint[])"  # noqa: S608
 FORMER_SQL = """
     SELECT f.monitor_id, f.until, f.config_id, s.config
       FROM monitors_formerrules f JOIN monitors_configsnapshot s ON s.id = f.config_id
      WHERE f.monitor_id = ANY(%s::bigint[])
      ORDER BY f.monitor_id, f.until
 """
-STATE_COLUMNS = {
-    "status": "text",
-    "last_checkin": "timestamptz",
-    "last_ok_at": "timestamptz",
-    "last_ok_received_at": "timestamptz",
-    "pending_slot": "timestamptz",
-    "next_checkin": "timestamptz",
-    "next_checkin_latest": "timestamptz",
-    "anchor_at": "timestamptz",
-    "anchor_day": "smallint",
-    "served_ahead": "jsonb",
-    "unjudged_until": "timestamptz",
-    "failure_streak": "integer",
-    "failure_streak_started_at": "timestamptz",
-    "ok_streak": "integer",
-    "limit_minute": "timestamptz",
-    "limit_count": "integer",
-    "first_timeout_at": "timestamptz",
-    "has_deferred": "boolean",
-    "spans": "jsonb",
-}
 
 
 def lock_environments(
@@ -186,17 +198,19 @@ def lock_environments(
         condition = "AND me.next_checkin_latest <= %s"
         parameters.append(due_at)
     rows = fetch_rows(LOCK_SQL.format(condition=condition), parameters)
-    configurations = {
-        row[0]: row
-        for row in fetch_rows(CONFIGURATION_SQL, [array_literal("bigint", sorted({row[1] for row in rows}))])
-    }
-    environments = {row[0]: _locked(row, configurations[row[1]]) for row in rows}
-    edited = {row[1] for row in rows if row[-1] is not None}
+    monitor_ids = array_literal("bigint", sorted({row[1] for row in rows}))
+    configured = {one.id: one for one in map(_CONFIGURED.load, fetch_rows(CONFIGURATION_SQL, [monitor_ids]))}
+    environments = {}
+    edited = set()
+    for id_, monitor_id, name, shard, is_muted, *stored in rows:
+        environments[id_] = _locked(id_, name, shard, is_muted, stored, configured[monitor_id])
+        if stored[_SPANS] is not None:
+            edited.add(monitor_id)
     if since is not None:
         edited |= {
-            row[0]
-            for row in configurations.values()
-            if (edited_at := row[-1]) is not None and edited_at >= min(since, row[8] or since)
+            one.id
+            for one in configured.values()
+            if one.rules_since is not None and one.rules_since >= min(since, one.disabled_at or since)
         }
     if edited:
         know_former_rules([one for one in environments.values() if one.monitor_id in edited])
@@ -219,55 +233,39 @@ def load_former_rules(monitor_ids: Collection[int]) -> dict[int, tuple[FormerRul
     return former
 
 
-def _locked(row: Sequence[Any], configuration: Sequence[Any]) -> LockedEnvironment:
-    id_, monitor_id, name, shard, is_muted, status, *clock, anchor_at, anchor_day, served_ahead = row[:15]
-    last_checkin, last_ok_at, last_ok_received_at = clock[:3]
-    pending_slot, next_checkin, next_checkin_latest = clock[3:]
-    unjudged_until, failure_streak, failure_streak_started_at, ok_streak, limit_minute, limit_count = row[15:21]
-    first_timeout_at, has_deferred, spans_text = row[21:]
-    ahead = () if served_ahead is None else read_served_ahead(served_ahead)
-    spans = () if spans_text is None else read_spans(spans_text)
-    is_readable = bool(ahead) == (served_ahead is not None) and bool(spans) == (spans_text is not None)
-    state = EnvironmentState(
-        status=_STATUSES[status],
-        last_checkin=last_checkin,
-        last_ok_at=last_ok_at,
-        last_ok_received_at=last_ok_received_at,
-        pending_slot=pending_slot,
-        next_checkin=next_checkin,
-        next_checkin_latest=next_checkin_latest,
-        anchor=None if anchor_at is None else Anchor(anchor_at, anchor_day),
-        served_ahead=ahead,
-        unjudged_until=unjudged_until,
-        failure_streak=failure_streak,
-        failure_streak_started_at=failure_streak_started_at,
-        ok_streak=ok_streak,
-        limit_minute=limit_minute,
-        limit_count=limit_count,
-        first_timeout_at=first_timeout_at,
-        has_deferred=has_deferred,
-        spans=spans,
+def _locked(
+    id_: int, name: str, shard: int, is_muted: bool, stored: Sequence[Any], monitor: _Configured
+) -> LockedEnvironment:
+    state = STATES.load(stored)
+    is_readable = bool(state.served_ahead) == (stored[_SERVED_AHEAD] is not None) and bool(state.spans) == (
+        stored[_SPANS] is not None
     )
     return LockedEnvironment(
         id=id_,
-        monitor_id=monitor_id,
-        project_id=configuration[1],
+        monitor_id=monitor.id,
+        project_id=monitor.project_id,
         name=name,
-        monitor_name=configuration[2],
-        monitor_slug=configuration[3],
-        monitor_status=_MONITOR_STATUSES[configuration[4]],
-        monitor_is_upserting=configuration[5],
-        monitor_owner=configuration[6],
-        config_id=configuration[7],
-        disabled_at=configuration[8],
+        monitor_name=monitor.name,
+        monitor_slug=monitor.slug,
+        monitor_status=monitor.status,
+        monitor_is_upserting=monitor.is_upserting,
+        monitor_owner=monitor.owner,
+        config_id=monitor.config_id,
+        disabled_at=monitor.disabled_at,
         shard=shard,
         is_muted=is_muted,
-        rules=shared_rules(*configuration[9:18]),
-        was_off=was_off_between(*configuration[18:20]),
-        rules_since=configuration[20],
+        rules=monitor.rules,
+        was_off=monitor.was_off,
+        rules_since=monitor.rules_since,
         state=state,
         stored=state if is_readable else None,
     )
+
+
+def state_of(row: MonitorEnvironment) -> EnvironmentState:
+    """Return a row of the model as the value that decisions take."""
+    columns = [getattr(row, column) for column in STATES.kinds]
+    return STATES.load([msgspec.json.encode(held) if isinstance(held, list) else held for held in columns])
 
 
 def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:
@@ -297,26 +295,10 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
     columns: dict[str, Iterable[Any]] = {}
     for name, old, new in zip(EnvironmentState.__struct_fields__, before, after, strict=True):
         if write_all or old != new:
-            columns |= _columns_of(name, new)
+            columns |= STATES.columns(name, new)
     if columns:
-        kinds = {name: STATE_COLUMNS[name] for name in columns}
+        kinds = {name: STATES.kinds[name] for name in columns}
         rows = list(zip((one.id for one in changed), *columns.values(), strict=True))
-        update_rows("monitors_monitorenvironment", kinds, rows)
+        update_rows(STATES.table, kinds, rows)
     for one in changed:
         one.stored = one.state
-
-
-def _columns_of(field: str, values: Iterable[Any]) -> dict[str, Iterable[Any]]:
-    """Return what the columns hold that a field of `EnvironmentState` is stored in."""
-    match field:
-        case "status":
-            return {field: [status.value for status in values]}
-        case "anchor":
-            anchors = list(values)
-            return {
-                "anchor_at": [None if anchor is None else anchor.at for anchor in anchors],
-                "anchor_day": [None if anchor is None else anchor.day for anchor in anchors],
-            }
-        case "served_ahead" | "spans":
-            return {field: [listed or None for listed in values]}
-    return {field: values}

@@ -7,7 +7,6 @@ No column sets itself from the clock: every instant is given by the caller, so t
 import secrets
 import uuid
 
-import msgspec
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
@@ -22,9 +21,9 @@ from monitors.configuration import (
     shared_rules,
 )
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
-from monitors.schedule import CRONTAB_CHARACTERS_MAX, Anchor, IntervalUnit, Schedule, ScheduleType, read_schedule
+from monitors.schedule import CRONTAB_CHARACTERS_MAX, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.sharding import SHARDS_MAX
-from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus, ServedAhead, Span
+from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus
 
 CONFIG_CHANGES_KEPT = 50
 """Changes by check-ins that are kept of a monitor, the newest (D40)."""
@@ -426,29 +425,3 @@ class MonitorEnvironment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.monitor} / {self.environment}"
-
-    def state(self) -> EnvironmentState:
-        """Return the row as the value that decisions take."""
-        anchor = None
-        if self.anchor_at is not None and self.anchor_day is not None:
-            anchor = Anchor(at=self.anchor_at, day=self.anchor_day)
-        return EnvironmentState(
-            status=EnvironmentStatus(self.status),
-            last_checkin=self.last_checkin,
-            last_ok_at=self.last_ok_at,
-            last_ok_received_at=self.last_ok_received_at,
-            pending_slot=self.pending_slot,
-            next_checkin=self.next_checkin,
-            next_checkin_latest=self.next_checkin_latest,
-            anchor=anchor,
-            served_ahead=msgspec.convert(self.served_ahead or (), tuple[ServedAhead, ...]),
-            unjudged_until=self.unjudged_until,
-            failure_streak=self.failure_streak,
-            failure_streak_started_at=self.failure_streak_started_at,
-            ok_streak=self.ok_streak,
-            limit_minute=self.limit_minute,
-            limit_count=self.limit_count,
-            first_timeout_at=self.first_timeout_at,
-            has_deferred=self.has_deferred,
-            spans=msgspec.convert(self.spans or (), tuple[Span, ...]),
-        )

@@ -101,7 +101,7 @@ class Span:
     off_since: datetime | None = None
 
 
-class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class EnvironmentState(msgspec.Struct, frozen=True, gc=False):
     """The live state of one monitor environment, as its row holds it.
 
     `pending_slot` is the slot pointer of decision D1: the oldest slot that is not yet served, missed or unknown. It is

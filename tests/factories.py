@@ -36,6 +36,7 @@ from incidents.models import Incident, Issue, Message, Notification, Occurrence
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
+from monitors.hot_rows import state_of
 from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.sharding import shard_of
 from tests.messages import make_message
@@ -121,7 +122,7 @@ class MonitorEnvironmentFactory(DjangoModelFactory[MonitorEnvironment]):
     @classmethod
     def _create(cls, model_class: type[MonitorEnvironment], **kwargs: Any) -> MonitorEnvironment:
         row = model_class(**kwargs)
-        state = row.state()
+        state = state_of(row)
         if row.monitor.status == "active" and row.last_checkin is not None:
             state = expect_from_now(state, row.monitor.rules(), now=row.last_checkin)
         else:
@@ -387,7 +388,7 @@ class OccurrenceFactory(DjangoModelFactory[Occurrence]):
             kind=FailureKind(row.checkin.status),
             reason=Reason.THRESHOLD_REACHED,
             rules=row.incident.monitor_environment.monitor.rules(),
-            state=row.incident.monitor_environment.state(),
+            state=state_of(row.incident.monitor_environment),
             started_at=row.checkin.date_added,
             expected_time=row.checkin.expected_time,
             deadline=None,

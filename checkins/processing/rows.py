@@ -11,66 +11,15 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from checkins.messages import CheckInStatus, LossReport, RunLog, Source
+from checkins.messages import LossReport, RunLog, Source
+from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
 from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
-from lib.sql import array_literal, fetch_rows, insert_rows, update_rows
+from lib.records import Record, Stored
+from lib.sql import array_literal, fetch_rows, insert_rows, kinds_of, update_rows
 from monitors.hot_rows import LockedEnvironment
 
 NEWEST = timedelta(days=1)
 """How long before a message, at least, most runs began that it may be about; whole days are looked at."""
-
-STATE_COLUMNS = (
-    "id, guid, monitor_environment_id, status, date_added, date_updated, received_at, source,"
-    " date_in_progress, expected_time, timeout_at, duration_ms, trace_id,"
-    " COALESCE(wide_exit_status, exit_status), repeat_key, failed_at, finished_status, finished_at, folded_count,"
-    " unknown_because"
-)
-INSERTED_COLUMNS = {
-    "guid": "uuid",
-    "project_id": "bigint",
-    "monitor_id": "bigint",
-    "monitor_environment_id": "bigint",
-    "shard": "smallint",
-    "status": "text",
-    "date_added": "timestamptz",
-    "date_updated": "timestamptz",
-    "date_in_progress": "timestamptz",
-    "received_at": "timestamptz",
-    "expected_time": "timestamptz",
-    "timeout_at": "timestamptz",
-    "duration_ms": "bigint",
-    "trace_id": "uuid",
-    "source": "text",
-    "config_id": "bigint",
-    "exit_status": "smallint",
-    "wide_exit_status": "bigint",
-    "repeat_key": "uuid",
-    "failed_at": "timestamptz",
-    "finished_status": "text",
-    "finished_at": "timestamptz",
-    "folded_count": "integer",
-    "unknown_because": "text",
-}
-UPDATED_COLUMNS = {
-    "status": "text",
-    "date_updated": "timestamptz",
-    "date_in_progress": "timestamptz",
-    "timeout_at": "timestamptz",
-    "duration_ms": "bigint",
-    "trace_id": "uuid",
-    "exit_status": "smallint",
-    "wide_exit_status": "bigint",
-    "repeat_key": "uuid",
-    "failed_at": "timestamptz",
-    "finished_status": "text",
-    "finished_at": "timestamptz",
-    "folded_count": "integer",
-    "unknown_because": "text",
-}
-
-
-_STATUSES = {status.value: status for status in CheckInStatus}
-_SOURCES = {source.value: source for source in Source}
 
 
 def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
@@ -79,32 +28,24 @@ def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
     return (exit_status, None) if is_usual else (None, exit_status)
 
 
-def _state(row: Sequence[Any]) -> CheckInState:
-    id_, guid, environment_id, status, date_added, date_updated, received_at, source = row[:8]
-    date_in_progress, expected_time, timeout_at, duration_ms, trace_id, exit_status, repeat_key = row[8:15]
-    failed_at, finished_status, finished_at, folded_count, unknown_because = row[15:]
-    return CheckInState(
-        id=id_,
-        guid=guid,
-        environment_id=environment_id,
-        status=_STATUSES[status],
-        date_added=date_added,
-        date_updated=date_updated,
-        received_at=received_at,
-        source=_SOURCES[source],
-        date_in_progress=date_in_progress,
-        expected_time=expected_time,
-        timeout_at=timeout_at,
-        duration_ms=duration_ms,
-        trace_id=trace_id,
-        exit_status=exit_status,
-        repeat_key=repeat_key,
-        failed_at=failed_at,
-        finished_status=None if finished_status is None else _STATUSES[finished_status],
-        finished_at=finished_at,
-        folded_count=folded_count,
-        unknown_because=unknown_because,
-    )
+def _exit_status(usual: int | None, wide: int | None) -> int | None:
+    return usual if wide is None else wide
+
+
+RUNS = Record(
+    CheckInState,
+    CheckIn,
+    stored={
+        "environment_id": Stored(("monitor_environment_id",)),
+        "exit_status": Stored(("exit_status", "wide_exit_status"), _exit_status, _exit_columns),
+    },
+    without=("config_id",),
+)
+COLUMNS = RUNS.select()
+_NEW = RUNS.except_for("id")
+_NEW_KINDS = {**_NEW.kinds, **kinds_of(CheckIn, "project_id", "monitor_id", "shard", "config_id")}
+_CHANGED = _NEW.except_for("guid", "environment_id", "date_added", "received_at", "source", "expected_time")
+_LOSS_REPORTS = Record(LossReport, ClientLossReport, without=("key_id",))
 
 
 def _columns(kinds: Sequence[str], rows: Collection[Sequence[Any]]) -> list[str]:
@@ -123,7 +64,7 @@ def load_by_guid(
         return {}
     rows = fetch_rows(
         f"""
-        SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
+        SELECT project_id, {COLUMNS} FROM checkins_checkin
          WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
         """,  # noqa: S608
         [*_columns(("bigint", "uuid"), wanted), _midnight(since - NEWEST)],
@@ -133,7 +74,7 @@ def load_by_guid(
     if missing:
         rows = fetch_rows(
             f"""
-            SELECT project_id, {STATE_COLUMNS} FROM checkins_checkin
+            SELECT project_id, {COLUMNS} FROM checkins_checkin
              WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
                AND date_added >= %s AND date_added < %s
             """,  # noqa: S608
@@ -149,7 +90,7 @@ def load_by_guid(
 
 def _by_guid(rows: Iterable[Sequence[Any]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
     """Return runs by project and id. Where an id stands on two days, the later run is meant."""
-    runs = ((row[0], _state(row[1:])) for row in rows)
+    runs = ((row[0], RUNS.load(row[1:])) for row in rows)
     return {(project_id, run.guid): run for project_id, run in sorted(runs, key=lambda pair: pair[1].date_added)}
 
 
@@ -171,7 +112,7 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
                  WHERE monitor_environment_id = ANY(%(ids)s::bigint[]) AND status = 'in_progress'
                    AND date_added >= %(since)s) AS busy
          CROSS JOIN LATERAL (
-               SELECT {STATE_COLUMNS} FROM checkins_checkin
+               SELECT {COLUMNS} FROM checkins_checkin
                 WHERE monitor_environment_id = busy.monitor_environment_id AND status = 'in_progress'
                   AND date_added >= %(since)s AND timeout_at > %(due_after)s
                 ORDER BY date_added DESC, id DESC LIMIT %(each_max)s
@@ -184,7 +125,7 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
             "each_max": each_max,
         },
     )
-    return [_state(row) for row in rows]
+    return [RUNS.load(row) for row in rows]
 
 
 def load_newest_errors(environment_ids: Collection[int], *, since: datetime) -> list[CheckInState]:
@@ -196,13 +137,13 @@ def load_newest_errors(environment_ids: Collection[int], *, since: datetime) -> 
         SELECT newest.*
           FROM unnest(%s::bigint[]) AS crowded (id)
          CROSS JOIN LATERAL (
-               SELECT {STATE_COLUMNS} FROM checkins_checkin
+               SELECT {COLUMNS} FROM checkins_checkin
                 WHERE monitor_environment_id = crowded.id AND status = 'error' AND failed_at >= %s AND date_added >= %s
                 ORDER BY failed_at DESC, id DESC LIMIT 1) AS newest
         """,  # noqa: S608
         [array_literal("bigint", sorted(environment_ids)), since, _midnight(since - LIFE_MAX)],
     )
-    return [_state(row) for row in rows]
+    return [RUNS.load(row) for row in rows]
 
 
 def load_repeatable(
@@ -287,14 +228,14 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
     """
     rows = fetch_rows(
         f"""
-        SELECT {STATE_COLUMNS} FROM checkins_checkin
+        SELECT {COLUMNS} FROM checkins_checkin
          WHERE monitor_environment_id = ANY(%s::bigint[]) AND status = 'in_progress' AND timeout_at <= %s
          ORDER BY date_added, id
         """,  # noqa: S608
         [array_literal("bigint", list(environment_ids)), tick],
         is_prepared=True,
     )
-    return [_state(row) for row in rows]
+    return [RUNS.load(row) for row in rows]
 
 
 def insert_checkins(
@@ -303,35 +244,15 @@ def insert_checkins(
     """Insert new check-ins and return ids by (environment id, guid) of those that were written. One statement."""
     rows = [
         (
-            checkin.guid,
+            *_NEW.values(checkin),
             environment.project_id,
             environment.monitor_id,
-            environment.id,
             environment.shard,
-            checkin.status.value,
-            checkin.date_added,
-            checkin.date_updated,
-            checkin.date_in_progress,
-            checkin.received_at,
-            checkin.expected_time,
-            checkin.timeout_at,
-            checkin.duration_ms,
-            checkin.trace_id,
-            checkin.source.value,
             environment.config_id if checkin.config_id is None else checkin.config_id,
-            *_exit_columns(checkin.exit_status),
-            checkin.repeat_key,
-            checkin.failed_at,
-            None if checkin.finished_status is None else checkin.finished_status.value,
-            checkin.finished_at,
-            checkin.folded_count,
-            checkin.unknown_because,
         )
         for environment, checkin in checkins
     ]
-    written = insert_rows(
-        "checkins_checkin", INSERTED_COLUMNS, rows, tail=tail, returning="monitor_environment_id, guid, id"
-    )
+    written = insert_rows(RUNS.table, _NEW_KINDS, rows, tail=tail, returning="monitor_environment_id, guid, id")
     return {(environment_id, guid): id_ for environment_id, guid, id_ in written}
 
 
@@ -341,29 +262,10 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
     Index: the primary key, which holds the start, so that each row is looked for in its own day.
     """
     update_rows(
-        "checkins_checkin",
-        UPDATED_COLUMNS,
-        [
-            (
-                checkin.id,
-                checkin.date_added,
-                checkin.status.value,
-                checkin.date_updated,
-                checkin.date_in_progress,
-                checkin.timeout_at,
-                checkin.duration_ms,
-                checkin.trace_id,
-                *_exit_columns(checkin.exit_status),
-                checkin.repeat_key,
-                checkin.failed_at,
-                None if checkin.finished_status is None else checkin.finished_status.value,
-                checkin.finished_at,
-                checkin.folded_count,
-                checkin.unknown_because,
-            )
-            for checkin in checkins
-        ],
-        partitioned_by={"date_added": "timestamptz"},
+        RUNS.table,
+        _CHANGED.kinds,
+        [(checkin.id, checkin.date_added, *_CHANGED.values(checkin)) for checkin in checkins],
+        partitioned_by=kinds_of(CheckIn, "date_added"),
     )
 
 
@@ -398,53 +300,21 @@ def update_failed_at(rows: Iterable[tuple[int, datetime, datetime, bool]]) -> No
 def insert_attempts(words: Iterable[tuple[int, EarlierWord]]) -> None:
     """Keep earlier final words of runs, given with the check-in's id. One statement."""
     insert_rows(
-        "checkins_attempt",
-        {"checkin_id": "bigint", "status": "text", "received_at": "timestamptz", "duration_ms": "bigint"},
-        [(checkin_id, word.status.value, word.received_at, word.duration_ms) for checkin_id, word in words],
+        Attempt._meta.db_table,
+        kinds_of(Attempt, "checkin_id", "status", "received_at", "duration_ms"),
+        [(checkin_id, word.status, word.received_at, word.duration_ms) for checkin_id, word in words],
     )
 
 
 def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]]) -> None:
     """Keep what jobs sent along: environment, run (None: a note), status, reception, source, log. One statement."""
     insert_rows(
-        "checkins_checkinlog",
-        {
-            "monitor_environment_id": "bigint",
-            "guid": "uuid",
-            "status": "text",
-            "received_at": "timestamptz",
-            "source": "text",
-            "body": "bytea",
-            "size_bytes": "bigint",
-        },
-        [
-            (environment_id, guid, status, received_at, source.value, log.body, log.size_bytes)
-            for environment_id, guid, status, received_at, source, log in logs
-        ],
+        CheckInLog._meta.db_table,
+        kinds_of(CheckInLog, "monitor_environment_id", "guid", "status", "received_at", "source", "body", "size_bytes"),
+        [(*told, log.body, log.size_bytes) for *told, log in logs],
     )
 
 
 def insert_loss_reports(reports: Iterable[LossReport]) -> None:
     """Keep clients' own reports of lost check-ins (D19). One statement."""
-    insert_rows(
-        "checkins_clientlossreport",
-        {
-            "project_id": "bigint",
-            "reason": "text",
-            "quantity": "integer",
-            "reported_at": "timestamptz",
-            "received_at": "timestamptz",
-            "source": "text",
-        },
-        [
-            (
-                report.project_id,
-                report.reason,
-                report.quantity,
-                report.reported_at,
-                report.received_at,
-                report.source.value,
-            )
-            for report in reports
-        ],
-    )
+    _LOSS_REPORTS.insert(reports)

@@ -35,7 +35,7 @@ KNOWN_AFTER_END = timedelta(days=1)
 """How long after its end, at least, the id of a run is known: a message may be sent again (D30)."""
 
 
-class CheckInState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class CheckInState(msgspec.Struct, frozen=True, gc=False):
     """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored.
 
     `config_id` is the configuration of its rules until then, if that is not the present one (D32).

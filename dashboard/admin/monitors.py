@@ -60,7 +60,7 @@ from incidents.models import Incident
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.configuration import SCHEDULE_COLUMNS
-from monitors.hot_rows import load_former_rules
+from monitors.hot_rows import load_former_rules, state_of
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
     Monitor,
@@ -138,7 +138,7 @@ def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *,
     """Say which rules of before an edit are still to judge a slot, until when (D32). One statement, or none."""
     waiting: dict[datetime, datetime] = {}
     for environment in environments:
-        for span in environment.state().spans:
+        for span in state_of(environment).spans:
             if span.until is not None and span.next_checkin_latest is not None:
                 latest = waiting.get(span.until, span.next_checkin_latest)
                 waiting[span.until] = max(latest, span.next_checkin_latest)

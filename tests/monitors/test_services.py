@@ -12,6 +12,7 @@ from checkins.processing.apply import receive
 from clocktasks.kinds.timeout import mark_timeouts
 from incidents.models import Incident
 from monitors.changes import attach_config_snapshots
+from monitors.hot_rows import state_of
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment
 from monitors.services import (
     create_monitor,
@@ -102,7 +103,7 @@ def test_d10_changing_what_is_expected_counts_from_now_in_every_environment(chan
     assert [times(row) for row in rows] == [expected] * 2
     # What came before is still judged by the rules of then (D32): three days ago at 11:00, with a margin of 2.
     assert times(overdue) == ["11:00", expected[1], "11:02"]
-    newest = overdue.state().spans[-1]
+    newest = state_of(overdue).spans[-1]
     assert [f"{at:%H:%M}" for at in (newest.pending_slot, newest.next_checkin, newest.next_checkin_latest)] == expected
 
 
@@ -132,7 +133,7 @@ def test_d32_slots_that_the_clock_has_not_judged_yet_wait_with_the_rules_of_then
     assert (times(row), len(row.served_ahead)) == (["10:05", "10:15", "10:06"], 1)
     update_monitor(row.monitor_id, {"checkin_margin": 3}, now=NOW + 13 * MINUTE)
     assert (times(row), row.served_ahead) == (["10:05", "10:15", "10:06"], None)
-    older, newest = row.state().spans
+    older, newest = state_of(row).spans
     assert (older.until, len(older.served_ahead), newest.pending_slot) == (NOW + 13 * MINUTE, 1, NOW + 15 * MINUTE)
 
 
@@ -297,10 +298,10 @@ def test_an_environment_starts_muted_when_all_others_of_its_monitor_are(names, s
 
 def test_muting_changes_nothing_else():
     row = MonitorEnvironmentFactory()
-    before = row.state()
+    before = state_of(row)
     set_environments_muted([row.id], True)
     row.refresh_from_db()
-    assert (row.state(), row.is_muted) == (before, True)
+    assert (state_of(row), row.is_muted) == (before, True)
 
 
 # --- Deleting (17, D15) -----------------------------------------------------------------------------------------------

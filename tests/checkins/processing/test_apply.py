@@ -13,6 +13,7 @@ from checkins.messages import CheckInStatus, ProblemKind, RunLog
 from checkins.models import Attempt, CheckIn, CheckInLog
 from checkins.processing.apply import receive
 from incidents.models import Incident, Issue, Occurrence
+from monitors.hot_rows import state_of
 from monitors.models import Monitor, MonitorEnvironment, ShardLayout
 from monitors.services import delete_environments, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
@@ -357,7 +358,7 @@ def test_a_batch_gives_the_rows_that_its_messages_give_one_by_one():
             incidents = Incident.objects.filter(monitor_environment=row).order_by("opened_at")
             told.append(
                 (
-                    row.state(),
+                    state_of(row),
                     list(incidents.values_list("started_at", "opened_at", "resolved_at", "resolving_checkin__guid")),
                     list(Issue.objects.filter(monitor_environment=row).values_list("status", "occurrence_count")),
                     list(Issue.objects.filter(monitor_environment=row).values_list("resolved_at", "first_seen_at")),

@@ -7,6 +7,7 @@ import pytest
 from checkins.messages import ProblemKind, Source
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
+from monitors.hot_rows import state_of
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import delete_environments
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
@@ -172,7 +173,7 @@ def test_d10_a_changed_configuration_recomputes_every_environment_from_now(confi
     new.refresh_from_db()
     own = environment_of(monitor)
     assert long_ago.next_checkin == own.next_checkin > at
-    assert long_ago.state().spans[-1].next_checkin_latest == own.next_checkin_latest
+    assert state_of(long_ago).spans[-1].next_checkin_latest == own.next_checkin_latest
     assert long_ago.next_checkin_latest == NOW + timedelta(days=-3, minutes=6), "what came before waits for the clock"
     assert new.next_checkin is None
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from dashboard.admin.keys import address_of
 from dashboard.admin.monitors import MonitorAdmin
 from lib.wallclock import utcnow
+from monitors.hot_rows import state_of
 from monitors.models import IngestKey, Monitor, MonitorEnvironment, Project
 from monitors.snippets import client_lines, ping_lines
 from tests import factories
@@ -136,7 +137,9 @@ class TestEditing:
         row.monitor.refresh_from_db()
         save(admin_client, row.monitor, status="active")
         assert deadline_of(row) < NOW, "it still is the clock's, beside what is expected now (D32)"
-        assert row.state().spans[-1].next_checkin_latest > NOW
+        latest = state_of(row).spans[-1].next_checkin_latest
+        assert latest is not None
+        assert latest > NOW
 
     def test_a_monitor_stays_in_its_project(self, admin_client):
         monitor = factories.MonitorFactory()
@@ -397,7 +400,9 @@ class TestActions:
         assert deadline_of(row) < NOW, "what had come is left to the clock, which records it as unknown (D23)"
         assert "Enabled 1 monitor." in run(operator_client, LIST, "enable", [row.monitor]).text
         assert deadline_of(row) < NOW, "it still is the clock's, beside what is expected now (D32)"
-        assert row.state().spans[-1].next_checkin_latest > NOW
+        latest = state_of(row).spans[-1].next_checkin_latest
+        assert latest is not None
+        assert latest > NOW
 
     def test_delete_goes_through_the_service_and_frees_the_slug(self, operator_client):
         row = factories.MonitorEnvironmentFactory(monitor__slug="nightly")
