@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from incidents.thresholds import FailureKind, Reason
-from monitors.schedule import describe, zone_to_show
+from monitors.describing import describe
+from monitors.schedule import zone_to_show
 from monitors.state import EnvironmentState, MonitorRules
 
 TITLE_LENGTH_MAX = 200

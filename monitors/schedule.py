@@ -20,8 +20,6 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import cron_descriptor  # type: ignore[import-untyped]
-
 from monitors.crontab import (
     CRONTAB_CHARACTERS_MAX,
     HORIZON,
@@ -42,7 +40,6 @@ __all__ = [
     "ScheduleError",
     "ScheduleType",
     "anchor_for",
-    "describe",
     "first_slot_at_or_after",
     "is_nearly",
     "next_slot",
@@ -91,7 +88,6 @@ INTERVAL_MAX = {
 """Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
 
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,18}(?:\.0*)? *")
-_STEP = re.compile(r"\*/([0-9]+)")
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
 _ELAPSED_STEP = {IntervalUnit.MINUTE: timedelta(minutes=1), IntervalUnit.HOUR: timedelta(hours=1)}
@@ -304,51 +300,6 @@ def is_nearly(
     return before is None or early <= (slot - before) / 2
 
 
-@lru_cache(maxsize=4096)
-def describe(schedule: Schedule) -> str:
-    """The schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
-    if reason := why_unreadable(schedule):
-        return reason
-    if schedule.crontab is not None:
-        text = _describe_crontab(schedule.crontab)
-    else:
-        count, unit = schedule.interval, schedule.interval_unit
-        text = f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
-    return f"{text} ({schedule.timezone})"
-
-
-def _describe_crontab(crontab: str) -> str:
-    options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
-    minute, hour, day_of_month, month, day_of_week = crontab.split()
-    if "," in day_of_week and ("#" in day_of_week or "L" in day_of_week.upper()):
-        return f"Crontab {crontab}"  # The library leaves out which of the month's Mondays is meant.
-    plain = " ".join(
-        (
-            _counted_out(minute, range(60)),
-            _counted_out(hour, range(24)),
-            _counted_out(day_of_month, range(1, 32), is_even=True),
-            _counted_out(month, range(1, 13)),
-            _counted_out(day_of_week, range(7), is_even=True),
-        )
-    )
-    try:
-        text = str(cron_descriptor.get_description(plain.upper(), options))
-    except cron_descriptor.FormatError:
-        # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
-        return f"Crontab {crontab}"
-    if "," in day_of_month:
-        text = re.sub(r"\bL\b", "the last day", re.sub(r"\bLW\b", "the last weekday", text)).replace(
-            "day the last", "the last"
-        )
-    if "*" in (day_of_month, day_of_week):
-        return text
-    # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
-    # says "or" for some forms and nothing for others.
-    if day_of_month.startswith("*") or day_of_week.startswith("*"):
-        return text.replace(", or on ", ", on ") + ", on days that match both"
-    return text if ", or on " in text else text + ", on days that match either"
-
-
 def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
     """Check an interval: a whole number (also as digits in a text) and a unit. Raises ScheduleError."""
     try:
@@ -420,19 +371,6 @@ def _ceil_to_minute(at: datetime) -> datetime:
 
 def _last_day(year: int, month: int) -> int:
     return calendar.monthrange(year, month)[1]
-
-
-def _counted_out(field: str, numbers: range, *, is_even: bool = False) -> str:
-    """Write a step out that does not come at even distances: */90 in the minute field is every hour, */45 at 0 and 45.
-
-    `is_even`: the field has no length of its own, and its steps read well enough as long as there are two.
-    """
-    found = _STEP.fullmatch(field)
-    if found is None or (step := int(found[1])) < 1:
-        return field
-    if step >= len(numbers) or (len(numbers) % step and not is_even):
-        return ",".join(str(number) for number in numbers[::step])
-    return field
 
 
 # Crontabs. A million environments share a few hundred of them, and within a tick all ask for the same minutes: one

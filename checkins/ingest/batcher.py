@@ -44,7 +44,7 @@ from checkins.ingest.spool_directory import open_spool
 from checkins.ingest.spooling import Spooling, log_why
 from checkins.ingest.threads import Threads, forget_result
 from checkins.processing.batch import read
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from checkins.processing.senders import find_sender, find_senders
 from checkins.protocols.request import Answer, IngestRequest
 from lib.pg_errors import is_not_now

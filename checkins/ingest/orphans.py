@@ -13,7 +13,7 @@ from checkins.ingest.node import Node
 from checkins.ingest.spool import Spool
 from checkins.ingest.spool_directory import open_orphan
 from checkins.ingest.threads import Threads
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from lib.pg_errors import is_not_now
 
 logger = logging.getLogger(__name__)

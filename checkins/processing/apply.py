@@ -32,18 +32,11 @@ from checkins.messages import (
 from checkins.partitions import is_guid_index
 from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
 from checkins.processing.counting import count, defer, ending, know_deadlines, settle
+from checkins.processing.environments import is_named_last_word, lead_to_runs_being_deleted
+from checkins.processing.finding import Hints, find_monitors
+from checkins.processing.items import BatchItem, refuse_as_disabled
 from checkins.processing.problems import ProblemReport, keep_loss_reports, record_problems
-from checkins.processing.resolving import (
-    BatchItem,
-    Hints,
-    OvertakenError,
-    find_monitors,
-    is_named_last_word,
-    lead_to_runs_being_deleted,
-    lock_batch,
-    refuse_as_disabled,
-    resolve,
-)
+from checkins.processing.resolving import OvertakenError, lock_batch, resolve
 from checkins.processing.rows import (
     insert_attempts,
     insert_checkins,

@@ -12,8 +12,8 @@ from checkins.messages import (
 )
 from checkins.models import WaitingCheckIn
 from checkins.processing.apply import receive
+from checkins.processing.items import monitor_not_found
 from checkins.processing.problems import ProblemReport, record_problems
-from checkins.processing.resolving import monitor_not_found
 from checkins.processing.waiting import described, keep_failed, restored, take_settled
 
 SETTLED_MAX = 500

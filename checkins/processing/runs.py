@@ -12,9 +12,7 @@ from checkins.messages import (
     CheckInMessage,
     CheckInStatus,
 )
-from checkins.processing.resolving import (
-    BatchItem,
-)
+from checkins.processing.items import BatchItem
 from checkins.processing.rows import (
     load_by_guid,
     load_newest_errors,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from checkins.ingest.reading import Reading
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from checkins.protocols.request import IngestRequest, KnownSender, Sender
 from lib.sql import array_literal, fetch_rows
 

@@ -5,16 +5,14 @@ that an edit in the admin has the same effects as any other (D10). Check-ins, in
 apps; they are reached by model name or through their relations, never by import.
 """
 
-from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
-from django.db.models import Case, Count, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, When
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Model, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -34,40 +32,30 @@ from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
 from dashboard.admin.keys import address_of, base_url, to_copy
+from dashboard.admin.monitor_facts import history, next_times, older_rules, with_environment_summary
 from dashboard.admin.monitor_form import MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.tables import (
-    CHECKINS_SHOWN,
-    ERRORS_SHOWN,
-    INCIDENTS_SHOWN,
-    changes_table,
-    checkins_table,
     counted,
     environments_table,
-    errors_table,
-    incidents_table,
     keys_of,
-    newest_checkins,
 )
 from dashboard.admin.unfold import (
     AutocompleteSelectFilter,
     ChoicesDropdownFilter,
     FieldTextFilter,
 )
-from dashboard.losses import losses_beside, losses_text
 from dashboard.standing import attach_failures, attach_runs, failing_first
-from incidents.models import Incident
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.configuration import SCHEDULE_COLUMNS
-from monitors.hot_rows import load_former_rules, state_of
+from monitors.describing import describe
 from monitors.models import (
-    CONFIG_CHANGES_KEPT,
     Monitor,
     MonitorEnvironment,
     Project,
 )
-from monitors.schedule import Schedule, ScheduleError, anchor_for, describe, next_slots, why_unreadable
+from monitors.schedule import ScheduleError, why_unreadable
 from monitors.services import (
     create_monitor,
     delete_monitors,
@@ -77,11 +65,8 @@ from monitors.services import (
     update_monitor,
 )
 from monitors.snippets import client_lines, ping_lines
-from monitors.spans import held_until
 from monitors.state import MonitorStatus
 
-PREVIEW_COUNT = 10
-NO_TIME = "No time in the next ten years: nothing is expected."
 SHOWN_BESIDE_A_MONITOR = (
     "monitors.monitorenvironment",
     "monitors.configchange",
@@ -94,71 +79,6 @@ WRAPPED = "display: inline-block; white-space: normal; overflow-wrap: anywhere; 
 """For long names in a list: 1,440 pixels hold all columns."""
 ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
-
-
-def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
-    """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone.
-
-    If there are no ten in the next ten years, the last line says that nothing is expected then (D34).
-    """
-    if why_unreadable(schedule):
-        return []
-    zone = ZoneInfo(schedule.timezone)
-    slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEW_COUNT)
-    lines = [f"{slot.astimezone(zone):%a %Y-%m-%d %H:%M %Z}" for slot in slots]
-    if not lines:
-        lines.append(NO_TIME)
-    elif len(lines) < PREVIEW_COUNT:
-        lines.append("No further time in the ten years after that: nothing is expected then.")
-    return lines
-
-
-# --- Monitors ---------------------------------------------------------------------------------------------------------
-
-
-def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
-    """Annotate monitors with what their environments say together; computed only for rows that are shown or sorted."""
-    live = MonitorEnvironment.objects.filter(monitor=OuterRef("pk")).exclude(status="pending_deletion")
-    rows = live.order_by().values("monitor")
-
-    def number(condition: Q) -> Coalesce:
-        return Coalesce(Subquery(rows.annotate(n=Count("pk", filter=condition)).values("n")), 0)
-
-    return monitors.annotate(
-        environment_count=number(Q()),
-        failing_count=number(Q(status="error")),
-        concluded_count=number(~Q(status="active")),
-        muted_count=number(Q(is_muted=True)),
-        next_expected=Subquery(rows.annotate(at=Min("next_checkin")).values("at")),
-        last_heard=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
-    )
-
-
-def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *, now: datetime) -> list[SafeString]:
-    """Say which rules of before an edit are still to judge a slot, until when (D32). One statement, or none."""
-    waiting: dict[datetime, datetime] = {}
-    for environment in environments:
-        for span in state_of(environment).spans:
-            if span.until is not None and span.next_checkin_latest is not None:
-                latest = waiting.get(span.until, span.next_checkin_latest)
-                waiting[span.until] = max(latest, span.next_checkin_latest)
-    if not waiting:
-        return []
-    former, zone = load_former_rules([monitor.pk]).get(monitor.pk, ()), monitor.timezone
-    lines = []
-    for until, latest in sorted(waiting.items()):
-        held = held_until(former, until)
-        rules = monitor.rules() if held is None else held.rules
-        lines.append(
-            format_html(
-                "Slots of before {} are still judged by the rules of then: {}, margin {}, until {} at least.",
-                instant(until, zone),
-                why_unreadable(rules.schedule) or describe(rules.schedule),
-                counted(rules.margin_minutes, "minute"),
-                instant(max(latest, until + timedelta(minutes=rules.margin_minutes)), zone, now=now),
-            )
-        )
-    return lines
 
 
 @admin.register(Monitor)
@@ -406,9 +326,6 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         for environment in shown:
             environment.monitor = monitor
         keys = live.filter(pk__in=[row.pk for row in shown])
-        incidents = Incident.objects.filter(monitor_environment__monitor=monitor, resolved_at__isnull=True)
-        related = ("monitor_environment__environment", "issue")
-        checkins = newest_checkins(keys, CHECKINS_SHOWN)
         address = address_of(monitor, base_url(request), shows_key=may_see_keys(request))
         locked_here = monitor.is_config_locked
         is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
@@ -420,8 +337,6 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             "last_heard": instant(monitor.last_heard, zone, now=now),
             "may_be_overwritten": monitor.is_upserting and not is_locked,
             "refuses_config": monitor.is_upserting and is_locked,
-            "changes_table": sees["monitors.configchange"]
-            and changes_table(monitor.config_changes.order_by("-id")[:CONFIG_CHANGES_KEPT], timezone=zone),
             "environments_table": sees["monitors.monitorenvironment"]
             and environments_table(shown, timezone=zone, now=now),
             "older_rules": older_rules(monitor, shown, now=now),
@@ -429,22 +344,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
             ),
-            "open_incidents_table": sees["incidents.incident"]
-            and incidents_table(
-                incidents.select_related(*related).order_by("-opened_at")[:INCIDENTS_SHOWN],
-                timezone=zone,
-                title="Open incidents",
-            ),
-            "checkins_table": sees["checkins.checkin"]
-            and checkins_table(checkins, timezone=zone, title=f"Last {CHECKINS_SHOWN} check-ins"),
-            "losses": sees["checkins.clientlossreport"]
-            and losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
-            "all_checkins": sees["checkins.checkin"]
-            and link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
-            "errors_table": sees["checkins.processingerror"]
-            and errors_table(
-                monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"
-            ),
+            **history(monitor, keys, sees=sees),
             "shows_address": self.has_change_permission(request),
             "ping_url": code(address.ping_url),
             "has_reported": monitor.environment_count > 0,

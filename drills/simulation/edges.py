@@ -10,7 +10,7 @@ from unittest import mock
 from checkins.messages import CheckInMessage
 from checkins.processing import apply as checkin_services
 from checkins.processing import batch as intake
-from checkins.processing import resolving
+from checkins.processing import environments, items
 from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from clocktasks.kinds import HANDLERS
@@ -60,13 +60,13 @@ def edges(world: "World") -> Iterator[None]:
 
         return handle
 
-    apply, refuse_as_disabled = checkin_services.apply, resolving.refuse_as_disabled
+    apply, refuse_as_disabled = checkin_services.apply, items.refuse_as_disabled
 
     def try_to_apply(*messages: Any, **more: Any) -> Any:
         world.tries[world.current] = len(world.history), set()
         return apply(*messages, **more)
 
-    def refuse(item: resolving.BatchItem) -> None:
+    def refuse(item: items.BatchItem) -> None:
         message = item.message
         assert isinstance(message, CheckInMessage), "nobody sends logs here"
         world.tries[world.current][1].add((message.check_in_id, message.status.value, message.received_at))
@@ -81,7 +81,7 @@ def edges(world: "World") -> Iterator[None]:
         mock.patch.object(clock_tasks.process_clock_task, "apply_async", publish(clock_tasks.process_clock_task.name)),
         mock.patch.dict(HANDLERS, {kind: observed(kind) for kind in HANDLERS}),
         mock.patch.object(intake, "apply", try_to_apply),
-        mock.patch.object(resolving, "refuse_as_disabled", refuse),
+        mock.patch.object(environments, "refuse_as_disabled", refuse),
         mock.patch.object(checkin_services, "refuse_as_disabled", refuse),
         mock.patch.object(wake, "wake", wish),
     ):

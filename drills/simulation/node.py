@@ -15,7 +15,7 @@ from checkins import nodes
 from checkins.ingest.node import Node, Parts
 from checkins.ingest.reading import Reading
 from checkins.ingest.spool_entries import SpoolEntry
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from checkins.protocols.request import IngestRequest
 from drills.oracle.rules import MINUTE
 from drills.simulation.interleaving import Actor

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from monitors import schedule as schedule_module
+from monitors.describing import describe
 from monitors.schedule import (
     Anchor,
     IntervalUnit,
@@ -16,7 +17,6 @@ from monitors.schedule import (
     ScheduleError,
     ScheduleType,
     anchor_for,
-    describe,
     next_slots,
     parse_crontab,
     serves_early,

@@ -12,12 +12,12 @@ from hypothesis import assume, example, given, reject, settings
 from hypothesis import strategies as st
 
 from monitors import schedule as schedule_module
+from monitors.describing import describe
 from monitors.schedule import (
     IntervalUnit,
     Schedule,
     ScheduleError,
     anchor_for,
-    describe,
     next_slots,
     parse_crontab,
     serves_early,

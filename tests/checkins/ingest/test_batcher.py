@@ -40,7 +40,7 @@ from checkins.ingest.spool_directory import open_spool
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
 from checkins.processing import apply as services
 from checkins.processing import batch as intake
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from checkins.protocols.request import Answer, IngestRequest
 from clocktasks.dispatch import advance_ledger
 from lib.metrics import METERS

@@ -19,7 +19,7 @@ from checkins.ingest.spool_entries import ALONE_AFTER_FAILURES, GIVEN_UP_AFTER_D
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.nodes import register_node
 from checkins.processing import batch
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from lib import pg_errors
 from lib.pg_errors import is_not_now, use_connection
 from monitors.models import Monitor

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from checkins.models import CheckIn, ProcessingError
 from checkins.processing.apply import apply, receive
 from checkins.processing.configuring import REFUSED_KEPT
-from checkins.processing.resolving import Hints
+from checkins.processing.finding import Hints
 from monitors.models import CONFIG_CHANGES_KEPT, ConfigChange, Monitor
 from monitors.services import lock_config_of_project, update_monitor
 from tests import factories

@@ -13,8 +13,9 @@ from clocktasks.shards import apply_ticks
 from health.facts import Facts
 from health.problems import find_problems
 from health.queries import read_rows
+from monitors.describing import describe
 from monitors.models import Monitor, MonitorEnvironment
-from monitors.schedule import Schedule, ScheduleType, describe, read_schedule, why_unreadable, zone_to_show
+from monitors.schedule import Schedule, ScheduleType, read_schedule, why_unreadable, zone_to_show
 from monitors.services import update_monitor
 from tests.factories import MonitorFactory, ProjectFactory
 from tests.messages import make_message

@@ -1,0 +1,68 @@
+"""Schedules in words, for people (pure)."""
+
+import re
+from functools import lru_cache
+
+import cron_descriptor  # type: ignore[import-untyped]
+
+from monitors.schedule import Schedule, why_unreadable
+
+_STEP = re.compile(r"\*/([0-9]+)")
+
+
+@lru_cache(maxsize=4096)
+def describe(schedule: Schedule) -> str:
+    """The schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
+    if reason := why_unreadable(schedule):
+        return reason
+    if schedule.crontab is not None:
+        text = _describe_crontab(schedule.crontab)
+    else:
+        count, unit = schedule.interval, schedule.interval_unit
+        text = f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+    return f"{text} ({schedule.timezone})"
+
+
+def _describe_crontab(crontab: str) -> str:
+    options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
+    minute, hour, day_of_month, month, day_of_week = crontab.split()
+    if "," in day_of_week and ("#" in day_of_week or "L" in day_of_week.upper()):
+        return f"Crontab {crontab}"  # The library leaves out which of the month's Mondays is meant.
+    plain = " ".join(
+        (
+            _counted_out(minute, range(60)),
+            _counted_out(hour, range(24)),
+            _counted_out(day_of_month, range(1, 32), is_even=True),
+            _counted_out(month, range(1, 13)),
+            _counted_out(day_of_week, range(7), is_even=True),
+        )
+    )
+    try:
+        text = str(cron_descriptor.get_description(plain.upper(), options))
+    except cron_descriptor.FormatError:
+        # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
+        return f"Crontab {crontab}"
+    if "," in day_of_month:
+        text = re.sub(r"\bL\b", "the last day", re.sub(r"\bLW\b", "the last weekday", text)).replace(
+            "day the last", "the last"
+        )
+    if "*" in (day_of_month, day_of_week):
+        return text
+    # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
+    # says "or" for some forms and nothing for others.
+    if day_of_month.startswith("*") or day_of_week.startswith("*"):
+        return text.replace(", or on ", ", on ") + ", on days that match both"
+    return text if ", or on " in text else text + ", on days that match either"
+
+
+def _counted_out(field: str, numbers: range, *, is_even: bool = False) -> str:
+    """Write a step out that does not come at even distances: */90 in the minute field is every hour, */45 at 0 and 45.
+
+    `is_even`: the field has no length of its own, and its steps read well enough as long as there are two.
+    """
+    found = _STEP.fullmatch(field)
+    if found is None or (step := int(found[1])) < 1:
+        return field
+    if step >= len(numbers) or (len(numbers) % step and not is_even):
+        return ",".join(str(number) for number in numbers[::step])
+    return field
