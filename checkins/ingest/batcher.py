@@ -37,7 +37,6 @@ from checkins.ingest.lanes import Lanes, Waiting
 from checkins.ingest.node import Node, Parts
 from checkins.ingest.options import Options
 from checkins.ingest.orphans import adopt_orphans
-from checkins.ingest.reading import BUSY, LIGHT_BYTES_MAX, Reading
 from checkins.ingest.reception import ReceptionClock
 from checkins.ingest.spool import Spool
 from checkins.ingest.spool_directory import open_spool
@@ -45,6 +44,7 @@ from checkins.ingest.spooling import Spooling, log_why
 from checkins.ingest.threads import Threads, forget_result
 from checkins.processing.batch import read
 from checkins.processing.finding import Hints
+from checkins.processing.reading import BUSY, LIGHT_BYTES_MAX, Reading
 from checkins.processing.senders import find_sender, find_senders
 from checkins.protocols.request import Answer, IngestRequest
 from lib.pg_errors import is_not_now

@@ -12,7 +12,7 @@ from itertools import islice
 
 import msgspec
 
-from checkins.ingest.reading import LIGHT_BYTES_MAX, Reading
+from checkins.processing.reading import LIGHT_BYTES_MAX, Reading
 from checkins.protocols.request import Answer, Sender
 
 HEAVY_MAX = 8

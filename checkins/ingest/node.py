@@ -28,11 +28,11 @@ from django.db import transaction
 
 from checkins import nodes
 from checkins.exceptions import CheckInsError, SpoolError
-from checkins.ingest.reading import Reading
 from checkins.ingest.spool_entries import ALONE_AFTER_FAILURES, SpoolEntry
 from checkins.processing.apply import was_overtaken
 from checkins.processing.batch import keep_unread, prepare, share_out, take
 from checkins.processing.finding import Hints
+from checkins.processing.reading import Reading
 from checkins.protocols.request import Answer, IngestRequest
 from lib.pg_errors import is_not_now, is_suspicious
 

@@ -9,10 +9,10 @@ from checkins import metrics
 from checkins.exceptions import SpoolFullError
 from checkins.ingest.lanes import Waiting
 from checkins.ingest.node import Parts
-from checkins.ingest.reading import NO_ROOM, answer_some
 from checkins.ingest.spool import Spool
 from checkins.ingest.threads import Threads
 from checkins.nodes import NodeError
+from checkins.processing.reading import NO_ROOM, answer_some
 from checkins.protocols.request import Sender
 from lib.pg_errors import is_not_now
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
-from checkins.ingest.reading import Reading
 from checkins.messages import CheckInMessage, LogMessage, Message, Outcome
 from checkins.nodes import NodeError
 from checkins.processing.apply import apply, retried, was_overtaken
 from checkins.processing.finding import Hints
+from checkins.processing.reading import Reading
 from checkins.processing.senders import find_senders, look_up_senders
 from checkins.processing.waiting import keep_failed, keep_failed_request
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from checkins.ingest.reading import Reading
 from checkins.processing.finding import Hints
+from checkins.processing.reading import Reading
 from checkins.protocols.request import IngestRequest, KnownSender, Sender
 from lib.sql import array_literal, fetch_rows
 

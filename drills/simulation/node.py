@@ -13,9 +13,9 @@ from django.db import connection
 
 from checkins import nodes
 from checkins.ingest.node import Node, Parts
-from checkins.ingest.reading import Reading
 from checkins.ingest.spool_entries import SpoolEntry
 from checkins.processing.finding import Hints
+from checkins.processing.reading import Reading
 from checkins.protocols.request import IngestRequest
 from drills.oracle.rules import MINUTE
 from drills.simulation.interleaving import Actor

@@ -7,11 +7,11 @@ from django.apps import apps
 from django.conf import settings
 
 from checkins.ingest.lanes import HEAVY_MAX
-from checkins.ingest.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
 from checkins.ingest.room import SMALL_BYTES_MAX, SMALL_SHARE, TINY_BYTES_MAX
 from checkins.ingest.spool_entries import GIVEN_UP_AFTER_DEATHS, GIVEN_UP_AFTER_FAILURES
 from checkins.messages import ProblemKind
 from checkins.processing.batch import BATCH_BYTES_MAX, BATCH_MESSAGES_MAX, NEW_MONITOR_MESSAGES
+from checkins.processing.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
 from checkins.protocols.decoding import JSON_VALUES_MAX
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.sentry_envelope import ITEM_HEADER_BYTES_MAX

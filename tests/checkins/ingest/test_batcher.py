@@ -34,13 +34,13 @@ from checkins.ingest import heartbeats, orphans
 from checkins.ingest import node as node_module
 from checkins.ingest.batcher import Batcher
 from checkins.ingest.options import Options
-from checkins.ingest.reading import LIGHT_OBJECTS_MAX
 from checkins.ingest.spool import Spool
 from checkins.ingest.spool_directory import open_spool
 from checkins.models import CheckIn, IngestNode, LostSpan, WaitingCheckIn
 from checkins.processing import apply as services
 from checkins.processing import batch as intake
 from checkins.processing.finding import Hints
+from checkins.processing.reading import LIGHT_OBJECTS_MAX
 from checkins.protocols.request import Answer, IngestRequest
 from clocktasks.dispatch import advance_ledger
 from lib.metrics import METERS

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from checkins.ingest.lanes import HEAVY_MAX, Lanes, Waiting
-from checkins.ingest.reading import LIGHT_BYTES_MAX, UNKNOWN_WHILE_AWAY, Reading
 from checkins.processing import batch as intake
 from checkins.processing.batch import prepare
 from checkins.processing.finding import Hints
+from checkins.processing.reading import LIGHT_BYTES_MAX, UNKNOWN_WHILE_AWAY, Reading
 from checkins.protocols.request import IngestRequest
 from tests.factories import NOW, IngestKeyFactory
 
