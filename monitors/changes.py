@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.db import connection
 
 from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, kinds_of, update_rows
-from monitors.configuration import CONFIGURATION_COLUMNS, RUNTIME_MINUTES_MAX
+from monitors.configuration import CONFIGURATION_COLUMNS
 from monitors.expectation import expect_nothing
 from monitors.hot_rows import ALWAYS, LockedEnvironment, know_former_rules
 from monitors.models import ConfigSnapshot, Monitor
@@ -88,32 +87,47 @@ class Edit:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An edit with what it changes: the rules `before`, and since when the monitor was disabled until then, if it was.
+
+    `former` are the rules before with their end, if the edit changes any.
+    """
+
+    monitor: Monitor
+    at: datetime
+    before: MonitorRules
+    rules: MonitorRules
+    off_since: datetime | None
+    expects_anew: bool
+    former: FormerRules | None
+
+
 def write_changes(
     edits: Sequence[Edit],
     *,
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
     environments: Collection[LockedEnvironment],
-) -> None:
+) -> list[Change]:
     """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
 
     `edits` of one monitor come in order; its row is written as the last one leaves it. `before` holds status and rules
     as they were. A changed schedule, time zone, margin or runtime and a re-enabled monitor expect their next check-in
     counted from the edit in every environment; a disabled or deleted one expects nothing. What came before the edit
-    goes on being judged by the rules of then, which are kept (D32). Runs in progress get their new deadline. The number
-    of statements does not grow with the monitors.
+    goes on being judged by the rules of then, which are kept (D32). Returns what each edit changes, for the runs that
+    are on their way (`checkins.editing`). The number of statements does not grow with the monitors.
 
     1. Find or create the snapshots of the new configurations.
     2. Put the edits of each monitor in order and say what each changes: rules, whether it is active, expectations.
     3. Write the monitors, and keep the rules that held until then.
     4. Give each environment what it expects after each edit, and its new rules.
-    5. Give up runs that fell due while nothing was judged, and move the deadlines of the others.
 
     `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
     being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
     saves them.
     """
     if not edits:
-        return
+        return []
     config_ids = {edit.monitor.id: edit.monitor.config_id for edit in reversed(edits)}
     attach_config_snapshots(edit.monitor for edit in edits)
     changes = _in_order(edits, before, config_ids)
@@ -129,7 +143,7 @@ def write_changes(
     if edited_before:  # What is judged by older rules than these edits has to know when they began.
         know_former_rules(edited_before)
     _keep_former_rules(changes)
-    by_monitor: dict[int, list[_Change]] = {}
+    by_monitor: dict[int, list[Change]] = {}
     for change in changes:
         by_monitor.setdefault(change.monitor.id, []).append(change)
     for environment in environments:
@@ -147,31 +161,14 @@ def write_changes(
         environment.config_id, environment.rules = monitor.config_id, monitor.rules()
         environment.disabled_at = monitor.disabled_at
         environment.was_off = was_off_between(monitor.was_disabled_at, monitor.was_enabled_at)
-    _end_what_fell_due_unjudged(changes)
-    _move_deadlines(changes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """An edit with what it changes: the rules `before`, and since when the monitor was disabled until then, if it was.
-
-    `former` are the rules before with their end, if the edit changes any.
-    """
-
-    monitor: Monitor
-    at: datetime
-    before: MonitorRules
-    rules: MonitorRules
-    off_since: datetime | None
-    expects_anew: bool
-    former: FormerRules | None
+    return changes
 
 
 def _in_order(
     edits: Sequence[Edit],
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
     config_ids: Mapping[int, int],
-) -> list[_Change]:
+) -> list[Change]:
     """Say what each edit changes; `config_ids` are the snapshots of the rules before the first of each monitor.
 
     An edit that comes later counts from no earlier instant than the one before it, whatever the clocks of hosts say.
@@ -197,7 +194,7 @@ def _in_order(
         former = None if new == rules else FormerRules(at, config_id, rules)
         monitor.disabled_at, monitor.rules_since = disabled_at, rules_since if former is None else at
         expects_anew = status != monitor.status or not counts_alike(rules, new)
-        changes.append(_Change(monitor, at, rules, new, off_since, expects_anew, former))
+        changes.append(Change(monitor, at, rules, new, off_since, expects_anew, former))
         known[monitor.id] = (MonitorStatus(monitor.status), new, monitor.config_id)
         since[monitor.id] = monitor.rules_since, disabled_at
     return changes
@@ -217,7 +214,7 @@ JUDGES_SQL = """
 """Whether a slot is still to be judged by the former rules `f` (`monitors.spans`)."""
 
 
-def _keep_former_rules(changes: Iterable[_Change]) -> None:
+def _keep_former_rules(changes: Iterable[Change]) -> None:
     """Keep the rules that held until these edits, and forget the oldest ones of who edits again and again."""
     rows = [
         (change.monitor.id, change.former.until, change.former.config_id)
@@ -241,7 +238,7 @@ def _keep_former_rules(changes: Iterable[_Change]) -> None:
         )
 
 
-def _expected_anew(state: EnvironmentState, change: _Change, former: Sequence[FormerRules]) -> EnvironmentState:
+def _expected_anew(state: EnvironmentState, change: Change, former: Sequence[FormerRules]) -> EnvironmentState:
     monitor = change.monitor
     if state.status is EnvironmentStatus.PENDING_DELETION or monitor.status == MonitorStatus.PENDING_DELETION:
         return expect_nothing(state)
@@ -259,74 +256,3 @@ def _expected_anew(state: EnvironmentState, change: _Change, former: Sequence[Fo
         off_since=change.off_since,
         is_active=is_active,
     )
-
-
-def _end_what_fell_due_unjudged(changes: Iterable[_Change]) -> None:
-    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
-
-    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
-    """
-    enabled = {
-        change.monitor.id: (change.off_since, change.at)
-        for change in changes
-        if change.off_since is not None and change.monitor.status == MonitorStatus.ACTIVE
-    }
-    if not enabled:
-        return
-    checkins = apps.get_model("checkins", "CheckIn")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE {checkins._meta.db_table} AS c
-               SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
-                   unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
-                   finished_status = NULL, finished_at = NULL,
-                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
-              FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[])
-                   AS enabled (monitor_id, disabled_at, enabled_at),
-                   monitors_monitorenvironment me
-             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
-               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= enabled.enabled_at
-            """,  # noqa: S608 - the table name comes from the model
-            [list(enabled), [since for since, _ in enabled.values()], [at for _, at in enabled.values()]],
-        )
-
-
-def _move_deadlines(changes: Iterable[_Change]) -> None:
-    """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
-
-    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
-    One statement, or as many as one monitor is given longer runtimes, since what one leaves alone stays so.
-    """
-    longer: dict[int, list[_Change]] = {}
-    for change in changes:
-        if change.before.max_runtime_minutes < change.rules.max_runtime_minutes:
-            longer.setdefault(change.monitor.id, []).append(change)
-    while longer:
-        _move_deadlines_once([own.pop(0) for own in longer.values()])
-        longer = {id_: own for id_, own in longer.items() if own}
-
-
-def _move_deadlines_once(changes: Sequence[_Change]) -> None:
-    # Check-ins live in a higher app; the model is found by name, as relations do.
-    checkins = apps.get_model("checkins", "CheckIn")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE {checkins._meta.db_table} AS c
-               SET timeout_at = greatest(
-                       c.timeout_at,
-                       least(c.date_updated + make_interval(mins => new.max_runtime),
-                             c.date_added + make_interval(mins => %s)))
-              FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS new (monitor_id, max_runtime, at),
-                   monitors_monitorenvironment me
-             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
-               AND c.timeout_at > new.at
-            """,  # noqa: S608 - the table name comes from the model
-            [
-                RUNTIME_MINUTES_MAX,
-                [change.monitor.id for change in changes],
-                [change.rules.max_runtime_minutes for change in changes],
-                [change.at for change in changes],
-            ],
-        )

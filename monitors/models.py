@@ -1,6 +1,6 @@
 """What is watched: projects and their keys, monitors, and the live state of each monitor environment.
 
-Rows are changed through `monitors.services`; these classes hold columns, constraints and indexes only.
+Rows are changed through services; these classes hold columns, constraints and indexes only.
 No column sets itself from the clock: every instant is given by the caller, so that all rows of one operation agree.
 """
 

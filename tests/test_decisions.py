@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from checkins.editing import delete_environments, delete_monitors, set_monitors_status, update_monitor
 from checkins.messages import LossReport, Source
 from checkins.models import CheckIn, ProcessingError, WaitingCheckIn
 from checkins.processing.apply import receive
@@ -20,7 +21,6 @@ from clocktasks.shards import apply_ticks
 from dashboard.losses import losses_beside
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment
-from monitors.services import delete_environments, delete_monitors, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests.factories import MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id

@@ -8,11 +8,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("project", "dashboard", "health", "clocktasks", "checkins", "incidents", "monitors", "lib")
 """From the top to the ground."""
-LOOKED_UP_BY_NAME = {
-    "monitors/changes.py": {"checkins"},
-    "monitors/services.py": {"checkins"},
-}
-"""What an edit does to runs that are on their way; it belongs to the floor of runs."""
 
 
 def sources(app):
@@ -20,12 +15,9 @@ def sources(app):
 
 
 @pytest.mark.parametrize("app", FLOORS)
-def test_a_model_is_looked_up_by_name_where_it_is_said(app):
-    found = {}
-    for path in sources(app):
-        if named := set(re.findall(r"get_model\(\s*[\"'](\w+)", path.read_text())):
-            found[str(path.relative_to(ROOT))] = named
-    assert found == {path: names for path, names in LOOKED_UP_BY_NAME.items() if path.startswith(f"{app}/")}
+def test_no_model_is_looked_up_by_name(app):
+    found = [str(path) for path in sources(app) if re.search(r"\bget_model\(", path.read_text())]
+    assert found == []
 
 
 READ_BY_TABLE = {

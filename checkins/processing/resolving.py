@@ -11,6 +11,7 @@ import msgspec
 from django.conf import settings
 from django.db.models import Count
 
+from checkins.editing import write_edits
 from checkins.exceptions import CheckInsError
 from checkins.messages import CheckInMessage, LogMessage, Outcome, ProblemKind, Source
 from checkins.processing.budgets import Budget, account, exceeded, grant
@@ -23,7 +24,6 @@ from checkins.processing.environments import (
 from checkins.processing.finding import Found, Hints
 from checkins.processing.items import BatchItem, KnownMonitor, monitor_not_found
 from checkins.processing.waiting import park, take_parked
-from monitors.changes import write_changes
 from monitors.hot_rows import LockedEnvironment, lock_environments
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import create_monitors
@@ -200,7 +200,7 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> di
         also = set(MonitorEnvironment.objects.filter(monitor_id__any_of=changes.before).values_list("id", flat=True))
     since = min((item.message.received_at for item in items if item.environment_id is not None), default=None)
     environments = lock_environments(ids | also, since=since)
-    write_changes(changes.edits, before=changes.before, environments=environments.values())
+    write_edits(changes.edits, before=changes.before, environments=environments.values())
     for item in items:
         if item.environment_id is None or item.monitor is None:
             continue

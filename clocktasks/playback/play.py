@@ -1,7 +1,7 @@
 """Letting a scenario happen: the real processing and clock code on PostgreSQL, with time from the story (shell).
 
 Check-ins take the way of every message (`checkins.protocols.fields`, then `checkins.processing.apply.receive`), edits
-that of the admin (`monitors.services`), and ticks that of the workers: the ledger first, then every clock task that it
+that of the admin (`checkins.editing`), and ticks that of the workers: the ledger first, then every clock task that it
 or another task asks for. Only the clock that is read at the edges, and Celery between them, are replaced by a loop.
 """
 
@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Q, Sum
 from msgspec import UNSET
 
+from checkins.editing import update_monitor
 from checkins.messages import Message, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
@@ -46,7 +47,7 @@ from incidents.models import Incident
 from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.models import Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time
-from monitors.services import create_environments, create_monitor, set_monitors_muted, update_monitor
+from monitors.services import create_environments, create_monitor, set_monitors_muted
 
 RUN_NAMESPACE = uuid.UUID("3d3f2b2e-5c5c-4b0e-8d6e-1f0a7c9e4b21")
 ZERO_ID = "0" * 32

@@ -8,6 +8,7 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from checkins.editing import delete_environments
 from dashboard.admin.base import InspectionAdmin, may_view
 from dashboard.admin.cells import facts, instant, link, link_to_list, logs_text
 from dashboard.admin.deletion import ServiceDeletionMixin
@@ -30,10 +31,7 @@ from monitors.models import (
     Environment,
     MonitorEnvironment,
 )
-from monitors.services import (
-    delete_environments,
-    set_environments_muted,
-)
+from monitors.services import set_environments_muted
 
 
 @admin.register(MonitorEnvironment)

@@ -1,6 +1,6 @@
 """Monitors in the admin: what is watched, how it stands, what it expects next, and changing that.
 
-Nothing here writes configuration by itself: saving, muting, enabling and deleting go through `monitors.services`, so
+Nothing here writes configuration by itself: saving, muting, enabling and deleting go through services, so
 that an edit in the admin has the same effects as any other (D10). Check-ins, incidents and issues belong to higher
 apps; they are reached by model name or through their relations, never by import.
 """
@@ -18,6 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from checkins.editing import delete_monitors, set_monitors_status, update_monitor
 from dashboard.admin.base import InspectionAdmin, duration, may_view
 from dashboard.admin.cells import (
     NOTHING,
@@ -56,14 +57,7 @@ from monitors.models import (
     Project,
 )
 from monitors.schedule import ScheduleError, why_unreadable
-from monitors.services import (
-    create_monitor,
-    delete_monitors,
-    hold_monitors,
-    set_monitors_muted,
-    set_monitors_status,
-    update_monitor,
-)
+from monitors.services import create_monitor, hold_monitors, set_monitors_muted
 from monitors.snippets import client_lines, ping_lines
 from monitors.state import MonitorStatus
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
+from checkins.editing import set_monitors_status, update_monitor
 from drills.simulation.interleaving import Actor
 from drills.simulation.rules import Changes, Rules, choose_changes, columns_of
-from monitors.services import hold_monitors, set_monitors_status, update_monitor
+from monitors.services import hold_monitors
 from monitors.state import MonitorStatus
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from celery.schedules import schedule
 from django.conf import settings as project_settings
 
 from checkins import housekeeping
+from checkins.editing import delete_environments, delete_monitors
 from checkins.housekeeping import prune_logs, prune_loss_reports, purge_deleted
 from checkins.models import CheckIn, CheckInLog, ClientLossReport
 from checkins.tasks import keep_house, settle_parked
 from monitors.models import Monitor, MonitorEnvironment
-from monitors.services import delete_environments, delete_monitors
 from tests import factories
 from tests.factories import NOW
 

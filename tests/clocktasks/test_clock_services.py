@@ -7,6 +7,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
+from checkins.editing import delete_environments, delete_monitors, set_monitors_status
 from checkins.messages import CheckInMessage, CheckInStatus, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
@@ -23,7 +24,6 @@ from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.expectation import expect_nothing
 from monitors.hot_rows import lock_environments, save_environments
 from monitors.models import MonitorEnvironment
-from monitors.services import delete_environments, delete_monitors, set_monitors_status
 from monitors.state import MonitorStatus
 from tests.clocktasks.shards import (
     MINUTE,

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from checkins.editing import set_monitors_status, update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
-from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests.clocktasks.test_order_of_time import a_monitor, at, rows, tick
 from tests.messages import make_config, make_message

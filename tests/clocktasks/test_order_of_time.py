@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from checkins.editing import delete_monitors
 from checkins.models import CheckIn, DeferredEnding
 from checkins.processing.apply import receive
 from checkins.processing.counting import settle_stranded
@@ -15,7 +16,6 @@ from clocktasks.dispatch import advance_ledger
 from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Notification, Occurrence
 from monitors.models import MonitorEnvironment
-from monitors.services import delete_monitors
 from tests.factories import MonitorFactory
 from tests.messages import make_message
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from checkins.editing import update_monitor
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
 from clocktasks import shards
@@ -20,7 +21,6 @@ from clocktasks.models import Tick
 from clocktasks.shards import process_clock_task
 from clocktasks.volume import VolumeDecision
 from monitors.models import MonitorEnvironment
-from monitors.services import update_monitor
 from tests.clocktasks.shards import (
     MINUTE,
     SHARD,

@@ -26,12 +26,12 @@ def fill() -> None:
     from django.db import connection
     from django.db.migrations.loader import MigrationLoader
 
+    from checkins.editing import delete_environments, update_monitor
     from checkins.partitions import ensure_partitions, existing_partitions
     from checkins.processing.apply import receive
     from clocktasks.dispatch import advance_ledger
     from clocktasks.shards import process_clock_task
     from monitors.pruning import time_to_prune
-    from monitors.services import delete_environments, update_monitor
     from tests import factories
     from tests.factories import NOW
     from tests.messages import make_config, make_message

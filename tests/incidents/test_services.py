@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from checkins.editing import update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from clocktasks.kinds.missed import mark_missed
@@ -13,7 +14,7 @@ from clocktasks.kinds.timeout import mark_timeouts
 from incidents.handling import archive_issues, resolve_issues, unarchive_issues
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment
-from monitors.services import set_environments_muted, update_monitor
+from monitors.services import set_environments_muted
 from tests.factories import NOW, CheckInFactory, IssueFactory, MonitorEnvironmentFactory, MonitorFactory
 from tests.messages import make_message, run_id
 

@@ -7,6 +7,7 @@ from django.db import IntegrityError, connection
 from django.test.utils import CaptureQueriesContext
 from msgspec.structs import replace
 
+from checkins.editing import delete_environments, delete_monitors, set_monitors_status, update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from clocktasks.kinds.timeout import mark_timeouts
@@ -14,15 +15,7 @@ from incidents.models import Incident
 from monitors.changes import attach_config_snapshots
 from monitors.hot_rows import state_of
 from monitors.models import ConfigSnapshot, Monitor, MonitorEnvironment
-from monitors.services import (
-    create_monitor,
-    delete_environments,
-    delete_monitors,
-    set_environments_muted,
-    set_monitors_muted,
-    set_monitors_status,
-    update_monitor,
-)
+from monitors.services import create_monitor, set_environments_muted, set_monitors_muted
 from monitors.state import MonitorStatus
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 
+from checkins.editing import update_monitor
 from checkins.housekeeping import prune_failed_checkins, prune_loss_reports, prune_processing_errors
 from checkins.models import ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.nodes import forget_gone_nodes
@@ -23,7 +24,6 @@ from monitors import pruning
 from monitors.changes import attach_config_snapshots
 from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
 from monitors.models import ConfigSnapshot, Monitor
-from monitors.services import update_monitor
 from tests import factories
 from tests.factories import NOW
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from checkins.editing import set_monitors_status, update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from checkins.processing.counting import settle_stranded
@@ -35,7 +36,7 @@ from incidents.models import Incident, Issue
 from monitors import schedule as schedules_of
 from monitors.models import MonitorEnvironment
 from monitors.schedule import Schedule
-from monitors.services import set_environments_muted, set_monitors_status, update_monitor
+from monitors.services import set_environments_muted
 from monitors.state import MonitorStatus
 from tests.factories import MonitorFactory, ProjectFactory
 from tests.messages import make_message

@@ -9,13 +9,13 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from checkins.editing import delete_environments, set_monitors_status, update_monitor
 from checkins.messages import CheckInStatus, ProblemKind, RunLog
 from checkins.models import Attempt, CheckIn, CheckInLog
 from checkins.processing.apply import receive
 from incidents.models import Incident, Issue, Occurrence
 from monitors.hot_rows import state_of
 from monitors.models import Monitor, MonitorEnvironment, ShardLayout
-from monitors.services import delete_environments, set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests.factories import NOW, CheckInFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message, run_id

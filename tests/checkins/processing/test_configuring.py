@@ -6,12 +6,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from checkins.editing import update_monitor
 from checkins.models import CheckIn, ProcessingError
 from checkins.processing.apply import apply, receive
 from checkins.processing.configuring import REFUSED_KEPT
 from checkins.processing.finding import Hints
 from monitors.models import CONFIG_CHANGES_KEPT, ConfigChange, Monitor
-from monitors.services import lock_config_of_project, update_monitor
+from monitors.services import lock_config_of_project
 from tests import factories
 from tests.factories import NOW
 from tests.messages import make_config, make_message

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from checkins.editing import delete_monitors, set_monitors_status
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.processing.apply import receive
 from checkins.processing.retry import settle_parked
 from checkins.processing.waiting import take_parked
 from monitors.models import Environment, Monitor, MonitorEnvironment
-from monitors.services import delete_monitors, set_environments_muted, set_monitors_muted, set_monitors_status
+from monitors.services import set_environments_muted, set_monitors_muted
 from monitors.state import MonitorStatus
 from project.local.children import BASE_DIR
 from tests.factories import NOW, ProjectFactory

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
+from checkins.editing import delete_monitors
 from checkins.messages import LogMessage, Problem, ProblemKind, RunLog, Source
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
 from checkins.processing.apply import receive
@@ -16,7 +17,6 @@ from checkins.processing.retry import retry_failed, settle_parked
 from checkins.processing.transitions import decide_checkin
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
-from monitors.services import delete_monitors
 from tests.connections import in_another_connection
 from tests.factories import NOW, MonitorFactory, ProjectFactory, WaitingCheckInFactory
 from tests.messages import make_config, make_message, run_id

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from checkins.editing import delete_environments
 from checkins.messages import ProblemKind, Source
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from monitors.hot_rows import state_of
 from monitors.models import Environment, Monitor, MonitorEnvironment
-from monitors.services import delete_environments
 from tests.factories import NOW, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 from tests.messages import make_config, make_message
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 import pytest
 
+from checkins.editing import set_monitors_status
 from checkins.models import CheckIn, ProcessingError
 from checkins.processing.batch import take
 from checkins.protocols.request import IngestRequest
 from monitors.crontab import parse_crontab
 from monitors.models import Monitor, MonitorEnvironment
-from monitors.services import set_monitors_status
 from monitors.state import MonitorStatus
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
 

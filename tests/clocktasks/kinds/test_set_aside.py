@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 
+from checkins.editing import update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from clocktasks.ledger import write_ticks
@@ -16,7 +17,6 @@ from health.queries import read_rows
 from monitors.describing import describe
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import Schedule, ScheduleType, read_schedule, why_unreadable, zone_to_show
-from monitors.services import update_monitor
 from tests.factories import MonitorFactory, ProjectFactory
 from tests.messages import make_message
 

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.urls import reverse
 
+from checkins.editing import set_monitors_status, update_monitor
 from checkins.processing.apply import receive
 from monitors.hot_rows import lock_environments
 from monitors.models import IngestKey
-from monitors.services import set_monitors_status, update_monitor
 from monitors.state import MonitorStatus
 from tests import factories
 from tests.connections import in_another_connection

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 
-from monitors.services import update_monitor
+from checkins.editing import update_monitor
 from tests.factories import NOW, MonitorEnvironmentFactory
 
 pytestmark = pytest.mark.django_db

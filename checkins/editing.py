@@ -1,0 +1,201 @@
+"""Editing, disabling and deleting monitors that have runs: an edit touches what is on its way (D10, D23, D31).
+
+Lock order: see `monitors.services`. What touches no run is there as well.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import connection, transaction
+
+from lib.sql import array_literal, insert_rows, update_rows
+from monitors.changes import CHANGEABLE_COLUMNS, Change, Edit, write_changes
+from monitors.configuration import RUNTIME_MINUTES_MAX
+from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
+from monitors.models import Monitor, MonitorEnvironment
+from monitors.querysets import MonitorEnvironmentQuerySet
+from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+
+
+@transaction.atomic
+def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime) -> Monitor:
+    """Set columns of one monitor and apply what follows from it (D10). Returns the monitor as it is then.
+
+    `changes` maps column names to valid values (see `CHANGEABLE_COLUMNS`). Raises Monitor.DoesNotExist.
+    """
+    monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules())}
+    for column, value in changes.items():
+        assert column in CHANGEABLE_COLUMNS, column
+        setattr(monitor, column, value)
+    if "is_config_locked" in changes:
+        monitor.refused_changes = None
+    _apply_changes([monitor], before=before, now=now)
+    return monitor
+
+
+@transaction.atomic
+def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime) -> int:
+    """Enable or disable monitors. A re-enabled one counts from `now`: never an immediate miss (D10).
+
+    Returns the number of monitors found. Monitors that are being deleted stay so.
+    """
+    monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
+    for monitor in monitors:
+        monitor.status = status.value
+    _apply_changes(monitors, before=before, now=now)
+    return len(monitors)
+
+
+@transaction.atomic
+def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
+    """Take monitors out of sight at once; `purge_deleted` removes their rows later. Returns how many were found.
+
+    The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
+    Source: docs/reference/behaviour.md, section 17.
+    """
+    monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
+    before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
+    for monitor in monitors:
+        monitor.status = MonitorStatus.PENDING_DELETION.value
+        monitor.slug = secrets.token_hex(12)
+    _apply_changes(monitors, before=before, now=now)
+    _mark_environments_deleted(MonitorEnvironment.objects.filter(monitor_id__any_of=[m.id for m in monitors]))
+    return len(monitors)
+
+
+@transaction.atomic
+def delete_environments(monitor_id: int, names: Collection[str]) -> int:
+    """Take the named environments of a monitor out of sight. Returns how many were found.
+
+    D15: names that do not exist delete nothing, and no names delete nothing; the monitor itself stays in every case.
+    """
+    return _mark_environments_deleted(
+        MonitorEnvironment.objects.filter(monitor_id=monitor_id, environment__name__any_of=names)
+    )
+
+
+def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
+    environments = lock_environments(list(rows.exclude(status="pending_deletion").values_list("id", flat=True)))
+    for environment in environments.values():
+        environment.state = EnvironmentState(
+            status=EnvironmentStatus.PENDING_DELETION,
+            last_checkin=environment.state.last_checkin,
+            last_ok_at=environment.state.last_ok_at,
+            last_ok_received_at=environment.state.last_ok_received_at,
+        )
+    save_environments(environments.values())
+    with connection.cursor() as cursor:  # Nothing is counted any more.
+        cursor.execute(
+            "DELETE FROM checkins_deferredending WHERE monitor_environment_id = ANY(%s::bigint[])",
+            [array_literal("bigint", list(environments))],
+        )
+    # The name is freed as a monitor's slug is: the next check-in makes a new environment instead of reviving this one.
+    freed = {f"deleted-{secrets.token_hex(12)}": environment for environment in environments.values()}
+    tombstones = insert_rows(
+        "monitors_environment",
+        {"project_id": "bigint", "name": "text"},
+        [(environment.project_id, name) for name, environment in freed.items()],
+        returning="id, name",
+    )
+    update_rows(
+        "monitors_monitorenvironment",
+        {"environment_id": "bigint"},
+        [(freed[name].id, tombstone_id) for tombstone_id, name in tombstones],
+    )
+    return len(environments)
+
+
+def _apply_changes(
+    monitors: Sequence[Monitor], *, before: Mapping[int, tuple[MonitorStatus, MonitorRules]], now: datetime
+) -> None:
+    ids = MonitorEnvironment.objects.filter(monitor_id__any_of=before).values_list("id", flat=True)
+    environments = lock_environments(list(ids))
+    write_edits([Edit(monitor, now) for monitor in monitors], before=before, environments=environments.values())
+    save_environments(environments.values())
+
+
+def write_edits(
+    edits: Sequence[Edit],
+    *,
+    before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
+    environments: Collection[LockedEnvironment],
+) -> None:
+    """Write changed monitors, as `monitors.changes.write_changes` does, and what follows from it for their runs.
+
+    Gives up runs that fell due while nothing was judged, and moves the deadlines of the others.
+    """
+    changes = write_changes(edits, before=before, environments=environments)
+    _end_what_fell_due_unjudged(changes)
+    _move_deadlines(changes)
+
+
+def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
+    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
+
+    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
+    """
+    enabled = {
+        change.monitor.id: (change.off_since, change.at)
+        for change in changes
+        if change.off_since is not None and change.monitor.status == MonitorStatus.ACTIVE
+    }
+    if not enabled:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE checkins_checkin AS c
+               SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
+                   unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
+                   finished_status = NULL, finished_at = NULL,
+                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
+              FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[])
+                   AS enabled (monitor_id, disabled_at, enabled_at),
+                   monitors_monitorenvironment me
+             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= enabled.enabled_at
+            """,
+            [list(enabled), [since for since, _ in enabled.values()], [at for _, at in enabled.values()]],
+        )
+
+
+def _move_deadlines(changes: Iterable[Change]) -> None:
+    """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
+
+    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
+    One statement, or as many as one monitor is given longer runtimes, since what one leaves alone stays so.
+    """
+    longer: dict[int, list[Change]] = {}
+    for change in changes:
+        if change.before.max_runtime_minutes < change.rules.max_runtime_minutes:
+            longer.setdefault(change.monitor.id, []).append(change)
+    while longer:
+        _move_deadlines_once([own.pop(0) for own in longer.values()])
+        longer = {id_: own for id_, own in longer.items() if own}
+
+
+def _move_deadlines_once(changes: Sequence[Change]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE checkins_checkin AS c
+               SET timeout_at = greatest(
+                       c.timeout_at,
+                       least(c.date_updated + make_interval(mins => new.max_runtime),
+                             c.date_added + make_interval(mins => %s)))
+              FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS new (monitor_id, max_runtime, at),
+                   monitors_monitorenvironment me
+             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+               AND c.timeout_at > new.at
+            """,
+            [
+                RUNTIME_MINUTES_MAX,
+                [change.monitor.id for change in changes],
+                [change.rules.max_runtime_minutes for change in changes],
+                [change.at for change in changes],
+            ],
+        )
