@@ -16,7 +16,7 @@ from checkins.exceptions import BodyTooLargeError, IngestError, UnknownKeyError
 from checkins.ingest.relay import Store
 from checkins.ingest.room import SMALL_BYTES_MAX, Place
 from checkins.ingest.wire import RawRequest, as_request
-from checkins.limits import limits
+from checkins.processing.limits import limits
 from checkins.processing.reading import BUSY, NO_ADDRESS, UNKNOWN_WHILE_AWAY
 from checkins.protocols.request import HEADERS_READ, Answer, Protocol
 from checkins.protocols.routes import find_protocol, find_route

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from checkins.exceptions import IngestError, UnknownKeyError
-from checkins.limits import limits
 from checkins.messages import Message, Outcome
+from checkins.processing.limits import limits
 from checkins.protocols.decoding import decode_body, decode_start
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Sender

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from checkins.limits import limits
 from checkins.messages import (
     CheckInMessage,
     LogMessage,
@@ -13,6 +12,7 @@ from checkins.messages import (
 from checkins.models import WaitingCheckIn
 from checkins.processing.apply import receive
 from checkins.processing.items import monitor_not_found
+from checkins.processing.limits import limits
 from checkins.processing.problems import ProblemReport, record_problems
 from checkins.processing.waiting import described, keep_failed, restored, take_settled
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from checkins.exceptions import IngestError
 from checkins.ingest.spool_directory import open_spool
-from checkins.limits import limits
 from checkins.messages import Message
 from checkins.models import CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.processing.batch import take
+from checkins.processing.limits import limits
 from checkins.processing.reading import Reading
 from checkins.processing.retry import retry_failed
 from checkins.processing.waiting import keep_failed, restored

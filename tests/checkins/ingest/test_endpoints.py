@@ -14,8 +14,8 @@ import zstandard
 from django.test import Client
 
 from checkins.ingest.room import Place, Room
-from checkins.limits import limits
 from checkins.models import CheckIn, CheckInLog, ProcessingError, WaitingCheckIn
+from checkins.processing.limits import limits
 from monitors.models import IngestKey, Monitor
 from tests.checkins.ingest.web import Batcher, IngestClient, Submitted, run_edge, scope_of, send
 from tests.factories import IngestKeyFactory, MonitorFactory

@@ -6,12 +6,12 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from checkins.limits import limits
 from checkins.messages import CheckInMessage, Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.models import CheckIn, ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.processing import apply, retry
 from checkins.processing.apply import receive
 from checkins.processing.batch import take
+from checkins.processing.limits import limits
 from checkins.processing.problems import record_problems
 from checkins.processing.retry import retry_failed, settle_parked
 from checkins.processing.transitions import decide_checkin
