@@ -13,6 +13,7 @@ django_application = get_asgi_application()
 
 # Models can be imported only now.
 from checkins.ingest.edge import Receive, Scope, Send, ingest  # noqa: E402
+from checkins.ingest.process import BatcherProcess  # noqa: E402
 from checkins.ingest.relay import Relay  # noqa: E402
 from checkins.ingest.salvage import find_damage  # noqa: E402
 from checkins.ingest.wire import RelayError  # noqa: E402
@@ -23,41 +24,45 @@ from lib.wallclock import utcnow  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-_running: list[Relay] = []
 
+class Application:
+    """The application of one web process, whose check-ins this batcher stores."""
 
-async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request, or the life of the process: check-ins are stored from its first moment to its last."""
-    if scope["type"] == "http" and is_ingest_path(scope["path"]):
-        await ingest(_running[0], scope, receive, send)
-    elif scope["type"] == "http" and scope["path"] in probes.PATHS:
-        await probes.answer_probe(poller.running, scope, send)
-    elif scope["type"] == "lifespan":
-        await _live(receive, send)
-    else:
-        await django_application(scope, receive, send)
+    def __init__(self, batcher: BatcherProcess) -> None:
+        self._batcher = batcher
+        self._relay: Relay | None = None
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the life of the process: check-ins are stored from its first moment to its last."""
+        if scope["type"] == "http" and is_ingest_path(scope["path"]):
+            assert self._relay is not None, "requests come after the start"
+            await ingest(self._relay, scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in probes.PATHS:
+            await probes.answer_probe(poller.running, scope, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await django_application(scope, receive, send)
 
-async def _live(receive: Receive, send: Send) -> None:
-    await receive()
-    relay = Relay(held_bytes_max=settings.INGEST_QUEUE_BYTES_MAX)
-    try:
-        await relay.start()
-    except RelayError as error:
-        logger.critical("check-ins cannot be taken: %s", error)
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
-        return
-    gc.freeze()  # What is there now stays: no need to look through it again and again.
-    _running.append(relay)
-    poller.running = poller.Poller(intake=lambda: _intake(relay), utcnow=utcnow)
-    polling = asyncio.create_task(poller.running.run())
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    polling.cancel()
-    poller.running.stop()
-    await relay.stop()
-    _running.remove(relay)
-    await send({"type": "lifespan.shutdown.complete"})
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        relay = Relay(self._batcher, held_bytes_max=settings.INGEST_QUEUE_BYTES_MAX)
+        try:
+            await relay.start()
+        except RelayError as error:
+            logger.critical("check-ins cannot be taken: %s", error)
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        gc.freeze()  # What is there now stays: no need to look through it again and again.
+        self._relay = relay
+        poller.running = poller.Poller(intake=lambda: _intake(relay), utcnow=utcnow)
+        polling = asyncio.create_task(poller.running.run())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        polling.cancel()
+        poller.running.stop()
+        await relay.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _intake(relay: Relay) -> Intake:

@@ -91,7 +91,6 @@ MIDDLEWARE = [
     "project.reader.reader_zone",
 ]
 ROOT_URLCONF = "project.urls"
-ASGI_APPLICATION = "project.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -3,32 +3,43 @@
 Clients of a cron monitor send a check-in once, and what is refused is lost. So the listening socket outlives the
 processes that accept from it; while none does, connections wait in the kernel:
 
-    parent (systemd or `make run`)   owns the listening socket      outlives a crash or restart of the web
-      main process (this module)     holds it, accepts nothing      starts workers, replaces one that has died
-        worker                       accepts and answers            ends and begins; all share the one socket
+    parent (systemd or `make run`)   owns the listening socket         outlives a crash or restart of the web
+      main process (this module)     holds it, accepts nothing         forks workers, replaces one that has died
+        worker                       accepts and answers               ends and begins; all share the one socket
+          batcher                    stores what the worker passes on  begins and ends with its worker
+
+The main process has imported everything before it forks. So a worker that was killed is back in milliseconds, and most
+of the memory is there once. It runs no code of ours but this module, has no connections, and no threads that do
+anything but wait.
 
 Signals to the main process:
 
-    SIGHUP     deploy: a new worker with the code as it is on disk now, then the old one drains and ends, one by one
+    SIGHUP     deploy: it replaces itself by the code as it is on disk now (exec: the same process, the same workers),
+               starts new workers, and lets the old ones drain and end
     SIGTERM    drain and end
 
 A worker that is told to end accepts no more, and answers for WEB_DRAIN_SECONDS what comes on the connections that it
 has, each time with `Connection: close`, so that clients which keep connections move over by themselves. Only then it
 closes what is left: connections on which nothing was said for so long. One of these may still meet a request that is on
 its way; HTTP/1.1 has no cure for that, and clients look at a kept connection before they use it.
+
+Where programs do not fork (macOS), each worker imports everything for itself.
 """
 
 import argparse
 import asyncio
+import contextlib
+import gc
 import logging.config
-import multiprocessing
 import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +63,10 @@ CONNECTIONS_MAX = 30_000
 """Open connections of one worker; more wait to be accepted. Fewer if the limit of open files is lower."""
 FILES_RESERVED = 512
 """Of the limit of open files, what is kept for everything that is no client's connection."""
+REAP_SECONDS = 0.02
+SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT}
+"""What the main process and its workers are told. A signal that comes before anybody listens has to wait."""
+TITLE = "watchclock web"
 SYSTEMD_FIRST_FD = 3
 """SD_LISTEN_FDS_START in sd_listen_fds(3): where systemd puts the first socket that it passes on."""
 
@@ -62,12 +77,14 @@ def main() -> int:
     """Serve until told to end. Returns the exit code: 1 if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m project.web", description="Serve Watchclock over HTTP.")
     parser.add_argument("--fd", type=int, help="number of a listening socket that the parent process has opened")
+    parser.add_argument("--replaces", type=int, nargs="*", default=[], help="pids of workers that end when ours serve")
     arguments = parser.parse_args()
     try:
         logging.config.dictConfig(logs.configuration(logs.log_format()))
         with listening_socket(arguments.fd) as listener:
-            # The workers load it, so that this process knows nothing of the code that a deploy replaces.
-            server(listener).serve(target_loader=partial(application, listener.fileno()), wrap_loader=False)
+            web = server(listener, arguments.replaces)
+            import_everything()
+            web.serve(target_loader=partial(application, listener.fileno()), wrap_loader=False)
     except (ImproperlyConfigured, OSError) as error:
         print(f"The web cannot start: {error}", file=sys.stderr)
         return 1
@@ -90,15 +107,27 @@ def listening_socket(fd: int | None) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=BACKLOG_CONNECTIONS)
 
 
-def server(listener: socket.socket) -> "SharedSocketServer":
+def import_everything() -> None:
+    """Import what workers and batchers need, for all that will be forked. Raises ImproperlyConfigured."""
+    gc.disable()  # There is nothing to collect yet, and it looks again and again.
+    import project.asgi
+    import project.urls  # noqa: F401 - the admin's pages
+    from checkins.ingest import batcher, serving  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # A collection would write to all of it, and what is written to is not shared any more.
+    gc.enable()
+
+
+def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketServer":
     """A server for project/asgi.py on this socket, with the settings of the environment."""
-    # A forked worker would keep what the main process has imported: after a deploy, half of the old packages.
-    multiprocessing.set_start_method("spawn")
     # Accepted connections inherit it (Linux). Without it an answer in two parts waits for the client's delayed ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     drain_seconds()  # Refuse a wrong value here, and not in each worker.
     return SharedSocketServer(
         listener,
+        replaced,
+        process_name=TITLE,
         address=str(listener.getsockname()[0]),  # These two are for people who look at the process table.
         port=int(listener.getsockname()[1]),
         target="project.asgi",
@@ -155,9 +184,10 @@ class SharedSocketServer(MPServer):
     _sfd: Any
     _shd: Any
 
-    def __init__(self, listener: socket.socket, **options: Any) -> None:
+    def __init__(self, listener: socket.socket, replaced: Sequence[int], **options: Any) -> None:
         super().__init__(**options)
         self._listener = listener
+        self._replaced = list(replaced)
 
     def _init_shared_socket(self) -> None:
         self._ssp = None
@@ -167,23 +197,81 @@ class SharedSocketServer(MPServer):
         self._shd = SocketHolder(self._sfd, unix_socket, *backlog)  # type: ignore[call-arg]
         self._sso = self._listener  # Travels to the workers with its file descriptor, which keeps its number there.
 
-    def signal_handler_reload(self, *arguments: Any, **options: Any) -> None:
-        """Replace the workers, unless the new code cannot even be imported: then the old ones go on."""
+    def _spawn_workers(self, *arguments: Any) -> None:
+        with signals_held():
+            super()._spawn_workers(*arguments)  # type: ignore[no-untyped-call]
+        if self._replaced:
+            threading.Thread(target=self._end_replaced, args=(self.respawn_interval,), daemon=True).start()
+
+    def _respawn_workers(self, *arguments: Any, **options: Any) -> None:
+        with signals_held():
+            super()._respawn_workers(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    def _stop_workers(self) -> None:
+        for pid in self._replaced:
+            send_signal(pid, signal.SIGTERM)
+        super()._stop_workers()  # type: ignore[no-untyped-call]
+        self._end_replaced(0)
+
+    def _end_replaced(self, after_seconds: float) -> None:
+        """End the workers that were here before this code, when ours have had time to begin. Kills what hangs."""
+        time.sleep(after_seconds)
+        for pid in self._replaced:
+            send_signal(pid, signal.SIGTERM)
+        deadline = time.monotonic() + (self.workers_kill_timeout or 0)
+        while left := [pid for pid in self._replaced if not has_ended(pid)]:
+            if time.monotonic() > deadline:
+                for pid in left:
+                    send_signal(pid, signal.SIGKILL)
+            time.sleep(REAP_SECONDS)
+        self._replaced = []
+
+    def _reload(self, *_: Any) -> None:
+        """Begin anew with the code on the disk, unless it cannot even be imported: then the old one goes on."""
+        self.reload_signal = False
+        self.main_loop_interrupt.clear()
         if subprocess.run([sys.executable, "-c", "import project.asgi"], check=False).returncode:
             logger.error("The new code cannot be imported, see above; the old one goes on serving.")
             return
-        super().signal_handler_reload(*arguments, **options)  # type: ignore[no-untyped-call]
+        workers = [*self._replaced, *(worker.inner.pid for worker in self.wrks if worker.is_alive())]
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        os.set_inheritable(self._listener.fileno(), True)
+        command = ["-m", "project.web", "--fd", str(self._listener.fileno()), "--replaces", *map(str, workers)]
+        os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - ours, and it needs no shell
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold signals back while workers are forked: a worker lets them in when it listens to them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def send_signal(pid: int, number: signal.Signals) -> None:
+    """Signal a child that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a child has ended, and take note of it."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def application(listener_fd: int) -> "DrainingApplication":
-    """What a worker serves; called in the worker. Ends it with one line if a setting is wrong."""
-    try:
-        from project.asgi import application
-    except ImproperlyConfigured as error:
-        print(f"The web cannot start: {error}", file=sys.stderr)
-        sys.exit(1)
+    """What a worker serves; called in the worker, before it has threads or an event loop that runs."""
+    from checkins.ingest import process
 
-    return DrainingApplication(application, listener_fd=listener_fd, drain_seconds=drain_seconds())
+    batcher = process.start()
+    from project.asgi import Application as Served
+
+    return DrainingApplication(Served(batcher), listener_fd=listener_fd, drain_seconds=drain_seconds())
 
 
 class DrainingApplication:
@@ -202,6 +290,7 @@ class DrainingApplication:
         if scope["type"] == "lifespan":
             # The server has taken its signals already, and this takes one of them back.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.drain)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             return self.application(scope, receive, partial(self.report_start, send))
 
         def send_and_close(event: dict[str, Any]) -> Awaitable[None]:

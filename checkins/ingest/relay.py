@@ -14,9 +14,6 @@ clock and ends if the web is gone. Whoever watches over the web starts both agai
 import asyncio
 import logging
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable
 from http import HTTPStatus
@@ -25,8 +22,9 @@ from typing import Protocol
 import msgspec
 
 from checkins.ingest.patience import Patience
+from checkins.ingest.process import BatcherProcess
 from checkins.ingest.room import Room
-from checkins.ingest.wire import BUFFER_BYTES, WHO, BatcherState, Frames, RawRequest, RelayError, answer_decoder
+from checkins.ingest.wire import WHO, BatcherState, Frames, RawRequest, RelayError, answer_decoder
 from checkins.protocols.request import Answer
 
 logger = logging.getLogger(__name__)
@@ -53,11 +51,11 @@ class Store(Protocol):
 class Relay:
     """The web's side: has requests stored by the batcher process, and gives back its answers."""
 
-    def __init__(self, *, held_bytes_max: int) -> None:
+    def __init__(self, batcher: BatcherProcess, *, held_bytes_max: int) -> None:
         self.room = Room(held_bytes_max)
         self.patience = Patience()
         self._frames = Frames(self._take_frame, self._take_end)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._batcher = batcher
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._outgoing: list[RawRequest] = []
         self._number = 0
@@ -68,21 +66,14 @@ class Relay:
         self._state_at = time.monotonic()
 
     async def start(self) -> None:
-        """Start the batcher process, and return when it takes requests. Raises RelayError."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - it only forks, and the command is ours
-                [sys.executable, "-m", "checkins.ingest.process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
-            )
-        ours.setblocking(False)
-        await asyncio.get_running_loop().create_connection(lambda: self._frames, sock=ours)
+        """Connect to the batcher process, and return when it takes requests. Raises RelayError."""
+        self._batcher.connection.setblocking(False)
+        await asyncio.get_running_loop().create_connection(lambda: self._frames, sock=self._batcher.connection)
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
                 await self._ready
         except TimeoutError:
-            self._process.kill()
+            self._batcher.process.kill()
             raise RelayError("the process that stores check-ins does not start") from None
 
     def submit(self, request: RawRequest) -> "asyncio.Future[Answer]":
@@ -114,10 +105,8 @@ class Relay:
                 await self._ended.wait()
         except TimeoutError:
             logger.error("the process that stores check-ins does not end; killing it")
-            assert self._process is not None, "only what was started is stopped"
-            self._process.kill()
-        if self._process is not None:
-            await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+            self._batcher.process.kill()
+        await asyncio.get_running_loop().run_in_executor(None, self._batcher.process.join)
 
     @property
     def is_silent(self) -> bool:
