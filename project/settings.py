@@ -62,6 +62,7 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 
 INSTALLED_APPS = [
+    "project",
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -94,7 +95,6 @@ ROOT_URLCONF = "project.urls"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "project" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -106,8 +106,7 @@ TEMPLATES = [
         },
     }
 ]
-STATICFILES_DIRS = [BASE_DIR / "project" / "static"]
-_OWN_FILES = [*STATICFILES_DIRS, BASE_DIR / "dashboard" / "static"]
+_OWN_FILES = [BASE_DIR / app / "static" for app in ("project", "dashboard")]
 # All static files lie below one hash of them all: their relative links hold, and browsers keep them for years.
 STATIC_URL = f"static/{fingerprint(packages=('django', 'django-unfold'), directories=_OWN_FILES)}/"
 WHITENOISE_IMMUTABLE_FILE_TEST = None if DEBUG else "^/static/"

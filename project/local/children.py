@@ -16,8 +16,10 @@ from typing import Any
 import psutil
 
 from project.local import engines
+from project.local.engines import BASE_DIR
+from project.local.nursery import CAN_FORK, Forked, Nursery
 
-BASE_DIR = Path(__file__).resolve().parent.parent.parent
+Process = subprocess.Popen[bytes] | Forked
 
 
 STOP_SECONDS_MAX = 5.0
@@ -39,6 +41,10 @@ WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
 STEADY_SECONDS = 60.0
 
 
+REAP_SECONDS_MAX = 0.5
+"""How long a process that was killed may take to be gone, if it is not in the middle of a write to the disk."""
+
+
 @dataclass
 class Child:
     """A process that is kept running.
@@ -47,11 +53,11 @@ class Child:
     """
 
     name: str
-    start: Callable[[], "subprocess.Popen[bytes]"]
+    start: Callable[[], Process]
     log: Path
     stop_signal: signal.Signals = signal.SIGTERM
     restart_seconds: tuple[float, ...] = RESTART_SECONDS
-    process: "subprocess.Popen[bytes] | None" = None
+    process: Process | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
     restarts_in_a_row: int = 0
@@ -70,6 +76,7 @@ class Child:
             if exit_code is None:
                 return False
             end_group(self.process.pid, signal.SIGKILL)  # Its own children would hold on to port or database.
+            reap_group(self.process.pid)
             now = time.monotonic()
             if now - self.started_at > STEADY_SECONDS:
                 self.restarts_in_a_row = 0
@@ -94,43 +101,60 @@ class Child:
 
 def program_arguments() -> dict[str, list[str]]:
     """What to run besides the engines and the web: name and arguments to Python."""
+    # Django's checks of models and addresses write to nearly all that is imported, and `bootstrap` has made them.
+    celery = ("celery", "--skip-checks", "-A", "project")
     return {
         "worker": [
-            *("celery", "-A", "project", "worker", "--queues", "clock,housekeeping,notifications"),
+            *(*celery, "worker", "--queues", "clock,housekeeping,notifications"),
             # One worker has nobody to gossip or mingle with; both cost a second at the start.
             *("--concurrency", "2", "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
         # Apart from the clock, so that no mail server can keep it waiting.
         "delivery": [
-            *("celery", "-A", "project", "worker", "--queues", "delivery", "--concurrency", "1"),
+            *(*celery, "worker", "--queues", "delivery", "--concurrency", "1"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
             *("--hostname", "delivery@%h"),
         ],
-        "beat": [
-            *("celery", "-A", "project", "beat", "--loglevel", "INFO", "--pidfile="),
-        ],
+        "beat": [*celery, "beat", "--loglevel", "INFO", "--pidfile="],
     }
 
 
-def program_child(name: str, arguments: list[str], variables: dict[str, str], logs: Path) -> Child:
+def nursery_child(variables: dict[str, str], logs: Path) -> tuple[Child | None, Nursery | None]:
+    """The nursery, and a child that keeps it running; None where programs do not fork."""
+    if not CAN_FORK:
+        return None, None
+    nursery = Nursery(dict(variables), logs / "nursery.log")
+    return Child(name="nursery", log=nursery.log, start=nursery.start, stop_signal=signal.SIGKILL), nursery
+
+
+def program_child(
+    name: str, arguments: list[str], variables: dict[str, str], logs: Path, nursery: Nursery | None = None
+) -> Child:
     """A child that runs a Celery program, which hears SIGTERM and then waits for its broker.
 
     The broker has died with the same supervisor, so SIGKILL is what a program gets then. Nothing is lost: its work is
     in rows.
     """
     log = logs / f"{name}.log"
-    return Child(name=name, log=log, start=lambda: start_python(arguments, variables, log, last_signal=signal.SIGKILL))
+    return Child(
+        name=name,
+        log=log,
+        start=lambda: start_python(arguments, variables, log, last_signal=signal.SIGKILL, nursery=nursery),
+    )
 
 
-def web_child(listener: socket.socket, variables: dict[str, str], logs: Path) -> Child:
+def web_child(
+    listener: socket.socket, variables: dict[str, str], logs: Path, nursery: Nursery | None = None
+) -> Child:
     """A child that serves `listener`. It passes the signal of our death on to its own workers."""
     log = logs / "web.log"
     fd = listener.fileno()
+    arguments = ["project.web", "--fd", str(fd)]
 
-    def start() -> "subprocess.Popen[bytes]":
+    def start() -> Process:
         return start_python(
-            ["project.web", "--fd", str(fd)], variables, log, last_signal=signal.SIGTERM, kept_files=(fd,)
+            arguments, variables, log, last_signal=signal.SIGTERM, kept_files=(fd,), nursery=nursery
         )
 
     return Child(name="web", start=start, log=log, restart_seconds=WEB_RESTART_SECONDS)
@@ -143,9 +167,17 @@ def start_python(
     *,
     last_signal: signal.Signals,
     kept_files: tuple[int, ...] = (),
-) -> "subprocess.Popen[bytes]":
-    """Run a Python module that gets `last_signal` when the supervisor dies, and keeps only these of its open files."""
+    nursery: Nursery | None = None,
+) -> Process:
+    """Run a Python module that gets `last_signal` when the supervisor dies, and keeps only these of its open files.
+
+    As a fork of the nursery, if there is one that has the same variables.
+    """
     with log.open("ab") as output:
+        if nursery is not None and nursery.variables == variables:
+            forked = nursery.fork(arguments, output.fileno(), last_signal=last_signal, kept_files=kept_files)
+            if forked is not None:
+                return forked
         return subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=BASE_DIR,
@@ -190,6 +222,15 @@ def end_group(leader_pid: int, number: signal.Signals) -> None:
     """Signal what is left of a child's process group, if anything is."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader_pid, number)
+
+
+def reap_group(leader_pid: int) -> None:
+    """Take note of the end of those of a child's group that became ours when it died, as orphans do (nursery)."""
+    deadline = time.monotonic() + REAP_SECONDS_MAX
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-leader_pid, os.WNOHANG)[0] == 0:
+                time.sleep(0.005)
 
 
 def explain_os_error(error: OSError) -> str:

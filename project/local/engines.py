@@ -27,17 +27,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psycopg
-import redis
+from urllib.parse import urlsplit
 
 UNPRIVILEGED_USER = "nobody"
 DATABASE_NAME = "watchclock"
 READY_SECONDS_MAX = 30.0
 """How long an engine may take to answer: usually under 1 s, more if PostgreSQL must replay its log after a kill."""
 
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
 PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that the kernel sends to this process when the thread that started it ends."""
+PR_SET_CHILD_SUBREAPER = 36
+"""From <sys/prctl.h>: orphans among the descendants of this process become its children."""
 
 
 class EngineError(Exception):
@@ -195,6 +196,8 @@ def passing_postgres() -> Iterator[str]:
 
 def answers(database_url: str) -> bool:
     """Tell whether there is a database at this address that lets us in."""
+    import psycopg
+
     try:
         psycopg.connect(database_url, connect_timeout=2).close()
     except psycopg.Error:
@@ -218,7 +221,12 @@ def free_port() -> int:
 def die_with_parent(stop_signal: signal.Signals) -> None:
     """For `preexec_fn`: ask the kernel to send this process `stop_signal` when its parent dies (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, stop_signal, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, stop_signal)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process (Linux only)."""
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -252,23 +260,34 @@ def _valkey_binary() -> Path:
 
 
 def _postgres_is_ready(url: str) -> bool:
-    """Also creates the database on the first start: initdb only makes `postgres` and the templates."""
-    try:
-        maintenance_url = url.rpartition("/")[0] + "/postgres"
-        with psycopg.connect(maintenance_url, autocommit=True, connect_timeout=2) as connection:
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE_NAME]).fetchone():
-                connection.execute(f'CREATE DATABASE "{DATABASE_NAME}"')
-    except psycopg.OperationalError:
+    """Also creates the database on the first start: initdb only makes `postgres` and the templates.
+
+    With PostgreSQL's own programs: a driver would be the greater part of the memory of whoever watches over an engine.
+    """
+    parts = urlsplit(url)
+    environment = _environment() | {"PGPASSWORD": parts.password or "", "PGCONNECT_TIMEOUT": "2"}
+    address = (f"--host={parts.hostname}", f"--port={parts.port}", f"--username={parts.username}")
+
+    def outcome_of(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        argv = [str(_postgres_binaries() / program), *address, *arguments]
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+
+    if outcome_of("pg_isready").returncode:
         return False
-    return True
+    is_there = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE_NAME}'"
+    found = outcome_of("psql", "--dbname=postgres", "--no-psqlrc", "--tuples-only", "--command", is_there)
+    if found.returncode:
+        return False
+    return bool(found.stdout.strip()) or outcome_of("createdb", DATABASE_NAME).returncode == 0
 
 
 def _valkey_is_ready(url: str) -> bool:
-    try:
-        with redis.Redis.from_url(url, socket_timeout=2) as client:
-            return bool(client.ping())
-    except redis.exceptions.ConnectionError:
-        return False
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port or 0), 2) as connection:
+        connection.sendall(f"AUTH {parts.password}\r\nPING\r\n".encode())
+        answers = connection.makefile("rb")
+        return answers.readline() == b"+OK\r\n" and answers.readline() == b"+PONG\r\n"
+    return False
 
 
 def _run(argv: tuple[str, ...], directory: Path) -> None:

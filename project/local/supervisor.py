@@ -2,7 +2,7 @@
 
 Starts the embedded engines, migrates, makes the first account and project, then keeps web, worker and beat running:
 
-    lock -> leftovers -> port -> engines -> bootstrap -> web, worker, beat -> watch until a signal -> stop all
+    lock -> leftovers -> port -> engines, nursery -> bootstrap -> web, worker, beat -> watch until a signal -> stop all
 
 The port is opened here, once, and handed to the web: while no web runs, connections wait instead of being refused.
 SIGHUP to the web's process (its pid is in instance.json) puts new code into service without losing a connection; SIGHUP
@@ -27,11 +27,8 @@ import errno
 import json
 import signal
 import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,9 +42,11 @@ from project.local.children import (
     Child,
     engine_child,
     explain_os_error,
+    nursery_child,
     program_arguments,
     program_child,
     say,
+    start_python,
     stop,
     web_child,
 )
@@ -62,12 +61,15 @@ from project.local.home import (
     read_instance,
     write_instance,
 )
+from project.local.nursery import Nursery
 
 WATCH_SECONDS = 0.2
 BACKLOG_CONNECTIONS = 4096
 """How many may wait for the web; it asks for as many as it wants when it comes."""
 WRITE_AGAIN_SECONDS = 10.0
 """How often an instance.json that could not be written is tried again."""
+NURSERY_SECONDS_MAX = 30.0
+"""How long programs wait for the nursery; then they are started without it."""
 WEB_ALONE_SECONDS_MAX = 15.0
 """Worker and beat start when the web answers, so that check-ins are taken soonest, but wait no longer than this."""
 
@@ -120,15 +122,24 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
         for engine in (postgres, valkey):
             children.append(engine_child(engine, logs))
             children[-1].launch()
-        for engine, child in zip((postgres, valkey), children, strict=True):
+        variables = child_environment(home, port, database_url=postgres.url, redis_url=valkey.url)
+        nurse, nursery = nursery_child(variables, logs)
+        if nurse is not None:
+            children.append(nurse)
+            nurse.launch()  # It imports while the engines start.
+        for engine, child in zip((postgres, valkey), children, strict=False):
             assert child.process is not None
             engines.wait_until_ready(engine, child.process, child.log)
-        variables = child_environment(home, port, database_url=postgres.url, redis_url=valkey.url)
         say("Bringing the database up to date ...")
-        account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log"))
+        if nursery is not None:
+            nursery.wait_until_ready(NURSERY_SECONDS_MAX)
+        account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log", nursery))
         instance = describe_instance(port, account, instance)
-        web = web_child(listener, variables, logs)
-        others = [program_child(name, arguments, variables, logs) for name, arguments in program_arguments().items()]
+        web = web_child(listener, variables, logs, nursery)
+        others = [
+            program_child(name, arguments, variables, logs, nursery)
+            for name, arguments in program_arguments().items()
+        ]
         children.append(web)
         web.launch()
         write_instance(home, instance, children)
@@ -178,33 +189,26 @@ def open_port(port: int) -> socket.socket:
         ) from None
 
 
-def manage(arguments: list[str], variables: dict[str, str], log: Path) -> str:
-    """Run a management command to its end and return its output. Raises `CannotStartError` if it fails."""
-    outcome = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=BASE_DIR,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,  # Ctrl-C waits for it: half a migration helps nobody.
-    )
-    log.write_text(outcome.stderr)
-    if outcome.returncode:
-        raise CannotStartError(f"manage.py {arguments[0]} failed:\n{outcome.stdout}{outcome.stderr}")
-    return outcome.stdout
+def manage(arguments: list[str], variables: dict[str, str], log: Path, nursery: Nursery | None) -> str:
+    """Run a management command to its end and return the last line of its output.
+
+    Raises `CannotStartError` if it fails. Ctrl-C waits for it: half a migration helps nobody.
+    """
+    log.write_text("")
+    process = start_python(["manage", *arguments], variables, log, last_signal=signal.SIGTERM, nursery=nursery)
+    exit_code = process.wait()
+    output = log.read_text()
+    if exit_code:
+        raise CannotStartError(f"manage.py {arguments[0]} failed:\n{output}")
+    return output.rstrip().rpartition("\n")[2]
 
 
 def web_answers(port: int) -> bool:
-    """Whether the web process answers requests."""
-    try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=2):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+    """Whether the web process answers requests; connections alone are taken by the kernel."""
+    with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=2) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        return bool(connection.recv(100))
+    return False
 
 
 def who_is_told(variables: Mapping[str, str]) -> str:

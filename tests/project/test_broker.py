@@ -9,7 +9,7 @@ import redis
 from django.conf import settings
 from kombu import Connection, Queue
 
-from project import celery_app
+from project.celery import app as celery_app
 
 DEEP = "[" * 100_000 + "]" * 100_000
 

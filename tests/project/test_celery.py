@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery.schedules import schedule
 
-from project import celery_app
+from project.celery import app as celery_app
 
 
 def test_messages_are_hints_acknowledged_late_and_redelivered_soon():

@@ -15,7 +15,7 @@ from incidents.notifications import delivery, outbox, texts, wake
 from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
 from incidents.tasks import deliver_notifications
-from project import celery_app
+from project.celery import app as celery_app
 from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
 from tests.mailserver import HangError, HangUpError, dripping_server, running_mail_server
 from tests.waiting import PATIENCE_SECONDS, wait_until

@@ -1,0 +1,254 @@
+"""The nursery: a process that has imported everything, and forks the programs of `make run` when the supervisor asks.
+
+A program that is started by itself imports for seconds, and keeps a copy of all that for itself. A fork is there in
+milliseconds, and shares what nobody writes to.
+
+    supervisor                                       nursery
+        | -- arguments, log, files, a channel ---------> | fork
+        | <-- pid, over the channel --- program          |   and the child forks again: the kernel makes the
+        | --- begin ------------------> |                |   supervisor its parent
+
+So the supervisor, a "child subreaper" by prctl(2), waits for programs and ends them as if it had started them, and they
+live on if the nursery dies. While there is none, and where programs do not fork (macOS), they are started by
+themselves.
+
+The nursery holds no connections and has no threads. If a file that it has imported has changed, it begins anew
+(exec): whatever is started has the code as it is on the disk.
+"""
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from project.local import engines
+
+CAN_FORK = sys.platform == "linux"
+ANSWER_SECONDS_MAX = 5.0
+"""How long a fork may take on a machine that is busy. After that a program is started by itself."""
+MESSAGE_BYTES_MAX = 1 << 16
+FILES_MAX = 8
+HIGH_FD = 500
+"""Above the numbers that a program may want for its files."""
+LOOK_SECONDS = 0.02
+MODULES = (
+    *("project.asgi", "project.urls", "checkins.ingest.batcher", "checkins.ingest.serving", "granian.server.mp"),
+    *("celery.bin.celery", "celery.bin.worker", "celery.bin.beat", "celery.apps.worker", "celery.apps.beat"),
+    *("celery.worker.consumer", "celery.worker.autoscale", "celery.worker.strategy", "celery.concurrency.prefork"),
+    *("celery.worker.consumer.delayed_delivery", "celery.app.log", "celery.app.routes", "celery.app.control"),
+    *("celery.events", "kombu.transport.redis", "billiard.popen_fork", "billiard.sharedctypes", "encodings.idna"),
+    *("project.broker", "project.scheduler"),
+)
+"""What the programs import. What is missing here works as well, and is there once for each."""
+
+
+@dataclass
+class Nursery:
+    """The supervisor's side: how to start it, and how to have programs forked.
+
+    `variables` is its environment: it forks programs with no other one.
+    """
+
+    variables: dict[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    is_ready: bool = False
+    _connection: socket.socket = field(default_factory=socket.socket)
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start it. Our own process becomes the parent of what it will fork."""
+        engines.prctl(engines.PR_SET_CHILD_SUBREAPER, 1)
+        self._connection.close()
+        self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.is_ready = False
+        with theirs, self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "project.local.nursery", str(theirs.fileno())],
+                cwd=engines.BASE_DIR,
+                env=self.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+                preexec_fn=lambda: engines.die_with_parent(signal.SIGKILL),
+            )
+        return self.process
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Return when it has imported everything, or has ended, or after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self._look() and time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def fork(
+        self, arguments: list[str], output: int, *, last_signal: signal.Signals, kept_files: tuple[int, ...]
+    ) -> "Forked | None":
+        """Have `python -m` with these arguments forked; None if that cannot be now."""
+        if not self._look():
+            return None
+        channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with channel, suppress(OSError):
+            with theirs:
+                request = json.dumps([arguments, last_signal, kept_files]).encode()
+                socket.send_fds(self._connection, [request], [theirs.fileno(), output, *kept_files])
+            channel.settimeout(ANSWER_SECONDS_MAX)
+            answer = channel.recv(MESSAGE_BYTES_MAX)
+            if answer:
+                forked = Forked(int(answer))
+                channel.send(b"begin")
+                return forked
+        self.is_ready = False  # It begins anew, hangs or is gone.
+        return None
+
+    def _look(self) -> bool:
+        """Take note of its word that it is ready."""
+        if not self.is_ready and self.process is not None:
+            with suppress(OSError):
+                self._connection.setblocking(False)
+                self.is_ready = bool(self._connection.recv(MESSAGE_BYTES_MAX))
+        return self.is_ready
+
+
+class Forked:
+    """A process that the nursery has forked for us, with those methods of `subprocess.Popen` that are needed."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._process = psutil.Process(pid)
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code when it has ended. Raises subprocess.TimeoutExpired."""
+        try:
+            return int(self._process.wait(timeout) or 0)
+        except psutil.TimeoutExpired:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0) from None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it, unless it has ended."""
+        with suppress(psutil.NoSuchProcess):
+            self._process.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+# --- the nursery's side ---------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Import everything, then fork what is asked for until the supervisor is gone."""
+    number = int(sys.argv[1])
+    supervisor = os.getppid()
+    import_everything()
+    times = file_times()
+    connection = socket.socket(fileno=number)
+    connection.send(b"ready")
+    while True:
+        request, files, _, _ = socket.recv_fds(connection, MESSAGE_BYTES_MAX, FILES_MAX)
+        if not request:
+            return
+        if file_times() != times:
+            os.set_inheritable(number, True)
+            os.execv(sys.executable, [sys.executable, "-m", "project.local.nursery", str(number)])
+        between = os.fork()
+        if between == 0:
+            if os.fork():
+                os._exit(0)
+            connection.close()
+            arguments, last_signal, numbers = json.loads(request)
+            if was_asked_to_begin(supervisor, signal.Signals(last_signal), files, numbers):
+                gc.enable()
+                sys.argv = arguments
+                runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+            return
+        for file in files:
+            os.close(file)
+        os.waitpid(between, 0)
+
+
+def import_everything() -> None:
+    """Import what web, batcher, worker and beat do, and keep the collector away from it."""
+    import django
+    import setproctitle
+
+    setproctitle.setproctitle("watchclock nursery")
+    gc.disable()
+    django.setup()
+    for module in MODULES:
+        importlib.import_module(module)
+    from django.db import connection
+
+    from project.celery import app
+
+    app.loader.import_default_modules()
+    app.finalize()
+    # What is made at the first use is made here, before the forks would each make their own. Nothing connects.
+    app.connection_for_write().transport  # noqa: B018
+    app.amqp.router  # noqa: B018
+    app.control  # noqa: B018
+    connection.get_connection_params()
+    gc.collect()
+    gc.freeze()
+
+
+def file_times() -> dict[str, int]:
+    """When each file that is imported was changed last."""
+    times = {}
+    for module in tuple(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file is not None:
+            with suppress(OSError):
+                times[file] = os.stat(file).st_mtime_ns
+    return times
+
+
+def was_asked_to_begin(supervisor: int, last_signal: signal.Signals, files: list[int], numbers: list[int]) -> bool:
+    """Make this process a child of the supervisor, with a group, an output and these files of its own."""
+    os.setsid()
+    with socket.socket(fileno=fcntl.fcntl(files[0], fcntl.F_DUPFD, HIGH_FD)) as channel:
+        for standard in (1, 2):
+            os.dup2(files[1], standard)
+        for file in files[:2]:
+            os.close(file)
+        for file, number in zip(files[2:], numbers, strict=True):
+            if file != number:
+                os.dup2(file, number, inheritable=False)
+                os.close(file)
+        # It comes with the death of whoever is the parent now, so it is asked for when that is the supervisor.
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        while os.getppid() != supervisor and time.monotonic() < deadline:
+            time.sleep(0.001)
+        engines.die_with_parent(last_signal)
+        channel.send(str(os.getpid()).encode())
+        return bool(channel.recv(MESSAGE_BYTES_MAX))  # Nothing comes if it took too long, and another one was started.
+
+
+if __name__ == "__main__":
+    main()
