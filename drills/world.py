@@ -22,8 +22,10 @@ import psycopg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from checkins.ingest.process import TITLE
 from drills.pace import clock_setting
 from project.local import children, engines
+from project.local import nursery as nurseries
 
 STOP_SECONDS_MAX = 30.0
 BACK_SECONDS_MAX = 180.0
@@ -63,7 +65,7 @@ class Server:
                 process.send_signal(number)
 
 
-WEB_WORKER = re.compile(r"spawn_main|^granian .* worker-\d+")
+WEB_WORKER = re.compile(r"^watchclock web worker-\d+|^granian .* worker-\d+|spawn_main")  # The others are old.
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ class World:
     """Every time in which the web was not there, for whatever reason."""
     programs: list[children.Child] = field(default_factory=list)
     """Workers and beats, if there are any."""
+    nursery: nurseries.Nursery | None = None
+    nurse: children.Child | None = None
+    """The process that they and the web are forked from, where programs fork."""
     logs: Path = Path("logs")
     told: Callable[[str], None] = print
     _is_web_kept_away: bool = False
@@ -112,7 +117,7 @@ class World:
         while True:
             if not self._is_web_kept_away:
                 self.web.revive()
-            for program in self.programs:
+            for program in (*self.programs, *filter(None, [self.nurse])):
                 program.revive()
             left = until - time.monotonic()
             if left <= 0:
@@ -121,7 +126,7 @@ class World:
 
     def start_program(self, name: str, arguments: list[str], **variables: str) -> children.Child:
         """Start a worker or a beat that lives as long as the world, and is started again when it ends."""
-        child = children.program_child(name, arguments, self.variables | variables, self.logs)
+        child = children.program_child(name, arguments, self.variables | variables, self.logs, self.nursery)
         # The waits of the supervisor grow with each end: a drill kills more often than anything breaks.
         child.restart_seconds = (RESTART_SECONDS,)
         child.launch()
@@ -236,7 +241,8 @@ class World:
             "all of the web": everybody,
             "the web's main process": [main],
             "the web's worker": workers,
-            "the batcher": [process for process in everybody if "checkins.ingest.process" in _command(process)],
+            "the batcher": [process for process in everybody if _command(process) == TITLE],
+            "the nursery": [psutil.Process(pid) for pid in self._nursery_pids()],
         }
         name, victims = self.random.choice([(name, victims) for name, victims in parts.items() if victims])
         self.told(f"kill -9 of {name}")
@@ -244,14 +250,18 @@ class World:
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
-        # Whichever it is, the worker ends with it. Until then it may still answer.
-        while any(_lives(worker) for worker in workers) or not answers(self.port):
+        # Whichever it is, the worker ends with it, but for the nursery. Until then it may still answer.
+        dying = [] if name == "the nursery" else workers
+        while any(_lives(worker) for worker in dying) or not answers(self.port):
             self.live(WATCH_SECONDS)
             if time.monotonic() > since + BACK_SECONDS_MAX:
                 raise RuntimeError(f"the web does not come back; its log is {self.web.log}")
         until = time.monotonic()
         self.kills.append((since, until))
         self.silences.append(Silence(since, since, since, until))
+
+    def _nursery_pids(self) -> list[int]:
+        return [self.nurse.process.pid] if self.nurse is not None and self.nurse.process is not None else []
 
     def stop_web(self, seconds: float, *, number: signal.Signals = signal.SIGTERM, **variables: str) -> None:
         """Let there be no web for a while: after an orderly end (SIGTERM), or after a kill. Connections wait.
@@ -334,7 +344,7 @@ class World:
 
 
 def _is_web_worker(process: psutil.Process) -> bool:
-    """Whether it is a worker of granian, which gets that title once it has imported the application."""
+    """Whether it is a worker of the web, by its title."""
     return WEB_WORKER.search(_command(process)) is not None
 
 
@@ -370,7 +380,7 @@ def running_world(
     seed: int,
     speed: float,
     tree: Path = children.BASE_DIR,
-    make_web: Callable[[socket.socket, dict[str, str], Path], children.Child] = children.web_child,
+    make_web: Callable[[socket.socket, dict[str, str], Path], children.Child] | None = None,
     **variables: str,
 ) -> Iterator[World]:
     """Start engines, durable as in production, and a web on them whose clock runs `speed` times as fast.
@@ -405,15 +415,26 @@ def running_world(
                 # Silence is measured with the fast clock, and means as many real seconds as ever.
                 "INGEST_NODE_SILENT_SECONDS": str(round(120 * speed)),
             }
+        # What another version starts with is its own.
+        nurse, nursery = children.nursery_child(environment, logs) if make_web is None else (None, None)
+        if nurse is not None:
+            nurse.launch()
+            stack.callback(_end, nurse)
         subprocess.run(
             [python_of(tree), "manage.py", "migrate", "--verbosity", "0"],
             cwd=tree, env=environment, check=True,
         )  # fmt: skip
+        if nursery is not None:
+            nursery.wait_until_ready(BACK_SECONDS_MAX)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        web = make_web(listener, environment, logs)
+        web = make_web(listener, environment, logs) if make_web else children.web_child(
+            listener, environment, logs, nursery
+        )
         web.launch()
         chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-        world = World(postgres, valkey, web, listener, environment, chance, logs=logs)
+        world = World(
+            postgres, valkey, web, listener, environment, chance, logs=logs, nursery=nursery, nurse=nurse
+        )
         stack.callback(lambda: _end(world.web))
         stack.callback(world.end_programs)
         while not answers(world.port):

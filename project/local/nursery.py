@@ -203,19 +203,29 @@ def import_everything() -> None:
     django.setup()
     for module in MODULES:
         importlib.import_module(module)
-    from django.db import connection
-
     from project.celery import app
 
     app.loader.import_default_modules()
     app.finalize()
-    # What is made at the first use is made here, before the forks would each make their own. Nothing connects.
-    app.connection_for_write().transport  # noqa: B018
-    app.amqp.router  # noqa: B018
-    app.control  # noqa: B018
-    connection.get_connection_params()
+    rehearse()
     gc.collect()
     gc.freeze()
+
+
+def rehearse() -> None:
+    """Connect to everything once and let go: what libraries set up at the first use is there before the forks."""
+    import redis
+
+    from lib.valkey import valkey
+    from project import starting
+    from project.celery import app
+
+    app.amqp.router  # noqa: B018
+    app.control  # noqa: B018
+    starting.find_absent_engines()  # What is away will be there later, or its programs report it.
+    with suppress(redis.RedisError):
+        valkey().ping()
+    valkey().connection_pool.disconnect()
 
 
 def file_times() -> dict[str, int]:

@@ -189,7 +189,7 @@ def open_port(port: int) -> socket.socket:
         ) from None
 
 
-def manage(arguments: list[str], variables: dict[str, str], log: Path, nursery: Nursery | None) -> str:
+def manage(arguments: list[str], variables: dict[str, str], log: Path, nursery: Nursery | None = None) -> str:
     """Run a management command to its end and return the last line of its output.
 
     Raises `CannotStartError` if it fails. Ctrl-C waits for it: half a migration helps nobody.

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from django.conf import settings
 
+from checkins.ingest.process import TITLE
 from checkins.protocols.routes import is_ingest_path
 from tests.clients.web_server import WebServer, running_web_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -74,7 +75,7 @@ def it_lives_stays_small_and_stores_the_next_ping(server: WebServer, ping_path: 
 def processes(server: WebServer) -> dict[str, psutil.Process]:
     """Return the one worker and its batcher."""
     started = psutil.Process(server.pid).children(recursive=True)
-    [batcher] = [process for process in started if "checkins.ingest.process" in process.cmdline()]
+    [batcher] = [process for process in started if " ".join(process.cmdline()) == TITLE]
     worker = batcher.parent()
     assert worker is not None
     return {"web": worker, "batcher": batcher}
