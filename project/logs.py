@@ -16,6 +16,9 @@ from structlog.types import Processor
 from project import env
 
 
+TALKATIVE = ("celery.beat", "celery.worker.strategy", "celery.app.trace")
+
+
 def log_format() -> str:
     """Return LOG_FORMAT. Raises ImproperlyConfigured."""
     is_debugging = env.flag("DEBUG", default=False)
@@ -30,7 +33,9 @@ def configuration(form: str) -> dict[str, Any]:
         "formatters": {"line": {"()": "project.logs.formatter", "form": form}},
         "filters": {"outside": {"()": "project.logs.OutsideCauses"}},
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["outside"]}},
-        "loggers": {},
+        # Beat and workers have a line for every task that was sent, received and done: seven megabytes a day in which
+        # nothing happens. What goes wrong is a warning or an error of theirs.
+        "loggers": {name: {"level": "WARNING"} for name in TALKATIVE},
         "root": {"handlers": ["console"], "level": "INFO"},
     }
 

@@ -193,6 +193,8 @@ EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, least=1, mo
 METRICS_TOKEN = env.text("METRICS_TOKEN", default="")
 METRICS_OPEN = env.flag("METRICS_OPEN", default=DEBUG)
 HEARTBEAT_URL = env.request_address("HEARTBEAT_URL")
+_alive_file = env.text("ALIVE_FILE", default="")
+ALIVE_FILE = Path(_alive_file) if _alive_file else None
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +256,7 @@ CELERY_TASK_TIME_LIMIT = 600
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # When each was last sent is kept in memory: a file could not be written on a full disk, and nobody needs it.
 CELERY_BEAT_SCHEDULER = "project.scheduler:SteadyScheduler"
-CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too: its health check in production.
+CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too.
 CELERY_BEAT_SCHEDULE = {
     "tick": {
         "task": "clocktasks.tasks.tick",

@@ -3,6 +3,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery.schedules import schedule
 
+from health import liveness
+from health.liveness import Kind
+from lib.valkey import valkey
+from project.celery import MarkAlive
 from project.celery import app as celery_app
 
 
@@ -54,3 +58,33 @@ def test_beats_interval_keeps_to_whole_minutes(last_run, now, seconds_left):
     every_minute = schedule(60, relative=True, nowfun=lambda: instants[1], app=celery_app)
 
     assert max(every_minute.remaining_estimate(instants[0]).total_seconds(), 0) == seconds_left
+
+
+@pytest.mark.parametrize(
+    ("queues", "kinds"),
+    [
+        ({"clock", "housekeeping"}, {Kind.WORKER}),
+        ({"delivery"}, {Kind.DELIVERY}),
+        ({"clock", "delivery"}, {Kind.WORKER, Kind.DELIVERY}),
+    ],
+)
+def test_a_worker_marks_itself_alive_in_valkey_and_touches_its_file(settings, tmp_path, queues, kinds):
+    settings.ALIVE_FILE = tmp_path / "alive"
+    valkey().delete(liveness.KEY)
+    step = MarkAlive(None)
+    step._queues = queues
+
+    step._mark()
+
+    assert {field.partition("@")[0] for field in liveness.last_seen()} == kinds
+    assert settings.ALIVE_FILE.exists()
+
+
+def test_a_file_that_cannot_be_touched_ends_no_worker(settings, tmp_path):
+    settings.ALIVE_FILE = tmp_path / "nowhere" / "alive"
+    step = MarkAlive(None)
+    step._queues = {"clock"}
+
+    step._mark()
+
+    assert Kind.WORKER in {field.partition("@")[0] for field in liveness.last_seen()}

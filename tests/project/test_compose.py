@@ -1,6 +1,9 @@
 """What docker-compose.yml promises; no container runs here."""
 
+import os
 import re
+import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -49,7 +52,7 @@ def test_the_spool_is_in_the_volume_of_the_web():
     assert "SPOOL_DIRECTORY" not in SERVICES["web"]["environment"]
 
 
-DECIDED_BY_THE_FILE = {"DATABASE_URL", "REDIS_URL", "WATCHCLOCK_HOST", "WATCHCLOCK_PORT"}
+DECIDED_BY_THE_FILE = {"ALIVE_FILE", "DATABASE_URL", "REDIS_URL", "WATCHCLOCK_HOST", "WATCHCLOCK_PORT"}
 OURS = [name for name, service in SERVICES.items() if service.get("image") == "watchclock"]
 
 
@@ -88,13 +91,31 @@ def test_only_the_web_is_published_and_only_on_this_host():
     assert all(port.startswith("127.0.0.1:") for port in published["web"])
 
 
+@pytest.mark.parametrize("name", ["worker", "delivery", "beat"])
+@pytest.mark.parametrize(("age_seconds", "is_well"), [(0, True), (50, True), (70, False), (None, False)])
+def test_a_worker_or_beat_is_well_while_it_touches_its_file(tmp_path, name, age_seconds, is_well):
+    file = tmp_path / "alive"
+    if age_seconds is not None:
+        file.touch()
+        os.utime(file, (time.time() - age_seconds,) * 2)
+    kind, command = SERVICES[name]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+
+    outcome = subprocess.run(
+        command.replace(SERVICES[name]["environment"]["ALIVE_FILE"], str(file)),
+        shell=True, check=False, capture_output=True,
+    )  # fmt: skip
+
+    assert (outcome.returncode == 0) is is_well
+
+
 def queues_of(service):
     command = SERVICES[service]["command"]
     return set(command[command.index("--queues") + 1].split(","))
 
 
 def test_every_queue_is_read_and_delivery_by_a_worker_of_its_own():
-    from project import celery_app
+    from project.celery import app as celery_app
 
     assert queues_of("delivery") == {"delivery"}
     assert queues_of("worker") | {"delivery"} == {queue.name for queue in celery_app.conf.task_queues}
