@@ -419,12 +419,12 @@ def running_world(
         nurse, nursery = children.nursery_child(environment, logs) if make_web is None else (None, None)
         if nurse is not None:
             nurse.launch()
-            stack.callback(_end, nurse)
         subprocess.run(
             [python_of(tree), "manage.py", "migrate", "--verbosity", "0"],
             cwd=tree, env=environment, check=True,
         )  # fmt: skip
         if nursery is not None:
+            stack.callback(nursery.end)
             nursery.wait_until_ready(BACK_SECONDS_MAX)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
         web = make_web(listener, environment, logs) if make_web else children.web_child(

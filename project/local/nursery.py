@@ -87,6 +87,14 @@ class Nursery:
             )
         return self.process
 
+    def end(self) -> None:
+        """End it; what it has forked lives on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self._connection.close()
+        self.is_ready = False
+
     def wait_until_ready(self, seconds: float) -> None:
         """Return when it has imported everything, or has ended, or after so many seconds."""
         deadline = time.monotonic() + seconds

@@ -193,6 +193,42 @@ def test_deploys_under_load_refuse_no_connection_and_answer_every_request(web):
     assert web.process.poll() is None
 
 
+def test_a_deploy_brings_the_code_that_is_on_the_disk_into_the_same_main_process(web, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(BASE_DIR)!r})\nimport project.version\nproject.version.VERSION = '77.7'\n"
+    )
+    before = web.workers()
+
+    web.process.send_signal(signal.SIGHUP)
+
+    eventually(lambda: "Watchclock 77.7 serves" in web.log.read_text(), "the new code serves")
+    eventually(lambda: not web.workers() & before, "the old workers end")
+    assert web.process.poll() is None
+    with contextlib.closing(web.connect()) as connection:
+        assert ask(connection).status == ANSWER
+
+
+def test_a_deploy_and_a_stop_that_come_together_end_new_workers_and_old(web):
+    started = psutil.Process(web.process.pid).children(recursive=True)
+    web.process.send_signal(signal.SIGHUP)
+    web.process.terminate()
+
+    assert web.process.wait(PATIENCE_SECONDS) == 0
+    eventually(lambda: not any(process.is_running() for process in started), "all are gone")
+
+
+def test_a_batcher_that_is_killed_takes_its_worker_with_it_and_both_are_back(web):
+    [worker] = web.workers()
+    [batcher] = psutil.Process(worker).children()
+
+    batcher.kill()
+
+    eventually(lambda: web.workers() and worker not in web.workers(), "another worker is there")
+    with contextlib.closing(web.connect()) as connection:
+        assert ask(connection).status == ANSWER
+    assert len(psutil.Process(web.workers().pop()).children()) == 1
+
+
 def test_a_deploy_of_code_that_cannot_be_imported_leaves_the_old_code_serving(web, tmp_path):
     before = web.workers()
     (tmp_path / "whitenoise.py").write_text("this is no Python\n")  # PYTHONPATH finds it before the package.

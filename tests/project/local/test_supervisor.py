@@ -110,7 +110,7 @@ def outcome_of_a_start(home: Path, *, port: int) -> tuple[int, str]:
 
 def pids_of_all(supervisor: Supervisor) -> dict[str, int]:
     """The process id of every part, once all run: one that an earlier test killed may be on its way back."""
-    parts = {"supervisor", "postgres", "valkey", "web", "worker", "delivery", "beat"}
+    parts = {"supervisor", "postgres", "valkey", "nursery", "web", "worker", "delivery", "beat"}
     eventually(lambda: supervisor.instance()["pids"].keys() == parts, supervisor)
     pids: dict[str, int] = supervisor.instance()["pids"]
     return pids
@@ -198,7 +198,7 @@ def test_a_port_that_is_no_number_is_refused_plainly(tmp_path):
     assert "Traceback" not in supervisor.said()
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "delivery", "beat", "valkey", "postgres"])
+@pytest.mark.parametrize("name", ["nursery", "web", "worker", "delivery", "beat", "valkey", "postgres"])
 def test_a_child_that_dies_is_restarted_with_a_message(running, name):
     killed = pids_of_all(running)[name]
     before = len(running.said())
