@@ -31,7 +31,7 @@ ENGINE_STOP_SECONDS_MAX = 3.0
 
 
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)
-"""Waits before the first, second, ... restart in a row; a child that has run for a minute starts again at the front."""
+"""Waits before the first, second, ... restart in a row; a child that has run long enough starts again at the front."""
 
 
 WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
@@ -39,6 +39,10 @@ WEB_RESTART_SECONDS = (0.0, 0.0, 0.0, 0.5, 1, 2)
 
 
 STEADY_SECONDS = 60.0
+
+
+WEB_STEADY_SECONDS = 5.0
+"""A web that has served for so long does not fail at its start, which is all that waits are good for."""
 
 
 REAP_SECONDS_MAX = 0.5
@@ -57,6 +61,7 @@ class Child:
     log: Path
     stop_signal: signal.Signals = signal.SIGTERM
     restart_seconds: tuple[float, ...] = RESTART_SECONDS
+    steady_seconds: float = STEADY_SECONDS
     process: Process | None = None
     started_at: float = 0.0
     restart_at: float = 0.0
@@ -78,7 +83,7 @@ class Child:
             end_group(self.process.pid, signal.SIGKILL)  # Its own children would hold on to port or database.
             reap_group(self.process.pid)
             now = time.monotonic()
-            if now - self.started_at > STEADY_SECONDS:
+            if now - self.started_at > self.steady_seconds:
                 self.restarts_in_a_row = 0
             wait = self.restart_seconds[min(self.restarts_in_a_row, len(self.restart_seconds) - 1)]
             self.restarts_in_a_row += 1
@@ -157,7 +162,13 @@ def web_child(
             arguments, variables, log, last_signal=signal.SIGTERM, kept_files=(fd,), nursery=nursery
         )
 
-    return Child(name="web", start=start, log=log, restart_seconds=WEB_RESTART_SECONDS)
+    return Child(
+        name="web",
+        start=start,
+        log=log,
+        restart_seconds=WEB_RESTART_SECONDS,
+        steady_seconds=WEB_STEADY_SECONDS,
+    )
 
 
 def start_python(
