@@ -49,7 +49,7 @@ install: .venv/.synced ## Create .venv and install what the lock file says, with
 
 clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests run
 
-run: .venv/.runtime ## Start everything on this machine: engines, web, worker, beat
+run: .venv/.runtime ## Start everything on this machine: engines, web, worker, delivery, beat
 	@exec $(BIN)/python -m project.local.supervisor
 
 test: .venv/.synced ## Run the tests in minutes, or those that you name (ARGS="tests/monitors -k dst")
@@ -112,6 +112,9 @@ bench-history: .venv/.synced ## Compare ingest and clock on an empty database an
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
 	@$(BIN)/python -m benchmarks.bench_admin
 
+bench-memory: .venv/.synced ## Measure the memory of all processes of make run at rest (REST=30 HOMEDIR=.watchclock)
+	@$(BIN)/python -m benchmarks.bench_memory $(if $(REST),--rest $(REST)) $(if $(HOMEDIR),--home $(HOMEDIR))
+
 bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with wrk (SECONDS=10 CONNECTIONS=256 BURST=20000)
 	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS PROCESSES BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
@@ -146,4 +149,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak

@@ -104,7 +104,7 @@ class Child:
         return True
 
 
-def program_arguments() -> dict[str, list[str]]:
+def program_arguments(*, worker_processes: int = 2) -> dict[str, list[str]]:
     """What to run besides the engines and the web: name and arguments to Python."""
     # Django's checks of models and addresses write to nearly all that is imported, and `bootstrap` has made them.
     celery = ("celery", "--skip-checks", "-A", "project")
@@ -112,7 +112,7 @@ def program_arguments() -> dict[str, list[str]]:
         "worker": [
             *(*celery, "worker", "--queues", "clock,housekeeping,notifications"),
             # One worker has nobody to gossip or mingle with; both cost a second at the start.
-            *("--concurrency", "2", "--loglevel", "INFO"),
+            *("--concurrency", str(worker_processes), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
         # Apart from the clock, so that no mail server can keep it waiting.

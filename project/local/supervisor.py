@@ -80,11 +80,12 @@ def main() -> int:
     try:
         home = Path(env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
         port = env.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+        worker_processes = env.whole_number("WORKER_PROCESSES", default=2, least=1, most=64)
         make_home(home)
         with locked(home):
             end_leftovers(home)
             with open_port(port) as listener:
-                run(home, listener, signals)
+                run(home, listener, signals, program_arguments(worker_processes=worker_processes))
     except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
         say(f"Watchclock cannot start: {error}", file=sys.stderr)
         return 1
@@ -108,7 +109,7 @@ class Signals:
         self.stop_asked = True
 
 
-def run(home: Path, listener: socket.socket, signals: Signals) -> None:
+def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping[str, list[str]]) -> None:
     """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
     port = int(listener.getsockname()[1])
     logs = home / "logs"
@@ -138,7 +139,7 @@ def run(home: Path, listener: socket.socket, signals: Signals) -> None:
         web = web_child(listener, variables, logs, nursery)
         others = [
             program_child(name, arguments, variables, logs, nursery)
-            for name, arguments in program_arguments().items()
+            for name, arguments in programs.items()
         ]
         children.append(web)
         web.launch()
