@@ -15,7 +15,6 @@ from structlog.types import Processor
 
 from project import env
 
-
 TALKATIVE = ("celery.beat", "celery.worker.strategy", "celery.app.trace")
 
 

@@ -205,7 +205,7 @@ class SharedSocketServer(MPServer):
 
     def _respawn_workers(self, *arguments: Any, **options: Any) -> None:
         with signals_held():
-            super()._respawn_workers(*arguments, **options)  # type: ignore[no-untyped-call]
+            super()._respawn_workers(*arguments, **options)
 
     def _stop_workers(self) -> None:
         for pid in self._replaced:
@@ -233,7 +233,7 @@ class SharedSocketServer(MPServer):
         if subprocess.run([sys.executable, "-c", "import project.asgi"], check=False).returncode:
             logger.error("The new code cannot be imported, see above; the old one goes on serving.")
             return
-        workers = [*self._replaced, *(worker.inner.pid for worker in self.wrks if worker.is_alive())]
+        workers = [*self._replaced, *(worker.inner.pid for worker in self.wrks if worker.is_alive())]  # type: ignore[no-untyped-call]
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         os.set_inheritable(self._listener.fileno(), True)
         command = ["-m", "project.web", "--fd", str(self._listener.fileno()), "--replaces", *map(str, workers)]

@@ -1,7 +1,7 @@
 """The process that stores the check-ins of a web worker, which starts it.
 
-Where programs fork (Linux), it is a fork of the worker: there in milliseconds, since everything is imported, and most of
-its memory is that of the others. Elsewhere it is a Python of its own.
+Where programs fork (Linux), it is a fork of the worker: there in milliseconds, since everything is imported, and most
+of its memory is that of the others. Elsewhere it is a Python of its own.
 """
 
 import gc

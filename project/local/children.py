@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 
 from project.local import engines
-from project.local.engines import BASE_DIR
 from project.local.nursery import CAN_FORK, Forked, Nursery
 
+BASE_DIR = engines.BASE_DIR
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -149,18 +149,14 @@ def program_child(
     )
 
 
-def web_child(
-    listener: socket.socket, variables: dict[str, str], logs: Path, nursery: Nursery | None = None
-) -> Child:
+def web_child(listener: socket.socket, variables: dict[str, str], logs: Path, nursery: Nursery | None = None) -> Child:
     """A child that serves `listener`. It passes the signal of our death on to its own workers."""
     log = logs / "web.log"
     fd = listener.fileno()
     arguments = ["project.web", "--fd", str(fd)]
 
     def start() -> Process:
-        return start_python(
-            arguments, variables, log, last_signal=signal.SIGTERM, kept_files=(fd,), nursery=nursery
-        )
+        return start_python(arguments, variables, log, last_signal=signal.SIGTERM, kept_files=(fd,), nursery=nursery)
 
     return Child(
         name="web",

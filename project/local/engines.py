@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 UNPRIVILEGED_USER = "nobody"
@@ -39,6 +40,13 @@ PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that the kernel sends to this process when the thread that started it ends."""
 PR_SET_CHILD_SUBREAPER = 36
 """From <sys/prctl.h>: orphans among the descendants of this process become its children."""
+
+
+class Running(Protocol):
+    """A process that was started."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
 
 
 class EngineError(Exception):
@@ -155,7 +163,7 @@ def prepare_valkey(directory: Path, *, port: int) -> Engine:
     )
 
 
-def wait_until_ready(engine: Engine, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_until_ready(engine: Engine, process: Running, log: Path) -> None:
     """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it does not."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while not engine.is_ready():
@@ -274,11 +282,11 @@ def _postgres_is_ready(url: str) -> bool:
 
     if outcome_of("pg_isready").returncode:
         return False
-    is_there = f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE_NAME}'"
-    found = outcome_of("psql", "--dbname=postgres", "--no-psqlrc", "--tuples-only", "--command", is_there)
+    names = "SELECT datname FROM pg_database"
+    found = outcome_of("psql", "--dbname=postgres", "--no-psqlrc", "--tuples-only", "--no-align", "--command", names)
     if found.returncode:
         return False
-    return bool(found.stdout.strip()) or outcome_of("createdb", DATABASE_NAME).returncode == 0
+    return DATABASE_NAME in found.stdout.split() or outcome_of("createdb", DATABASE_NAME).returncode == 0
 
 
 def _valkey_is_ready(url: str) -> bool:

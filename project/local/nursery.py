@@ -184,7 +184,7 @@ def main() -> None:
             return
         if file_times() != times:
             os.set_inheritable(number, True)
-            os.execv(sys.executable, [sys.executable, "-m", "project.local.nursery", str(number)])
+            os.execv(sys.executable, [sys.executable, "-m", "project.local.nursery", str(number)])  # noqa: S606 - ours
         between = os.fork()
         if between == 0:
             if os.fork():
@@ -243,7 +243,7 @@ def file_times() -> dict[str, int]:
         file = getattr(module, "__file__", None)
         if file is not None:
             with suppress(OSError):
-                times[file] = os.stat(file).st_mtime_ns
+                times[file] = Path(file).stat().st_mtime_ns
     return times
 
 

@@ -137,10 +137,7 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log", nursery))
         instance = describe_instance(port, account, instance)
         web = web_child(listener, variables, logs, nursery)
-        others = [
-            program_child(name, arguments, variables, logs, nursery)
-            for name, arguments in programs.items()
-        ]
+        others = [program_child(name, arguments, variables, logs, nursery) for name, arguments in programs.items()]
         children.append(web)
         web.launch()
         write_instance(home, instance, children)

@@ -11,7 +11,7 @@ from clocktasks.clock_incidents import NEWS_MAX, ONGOING_AFTER, notify
 from clocktasks.models import ClockIncident
 from clocktasks.tasks import tell_clock_incidents
 from incidents.models import Message
-from project import celery_app
+from project.celery import app as celery_app
 from tests.factories import NOW, ClockIncidentFactory, TickFactory
 
 pytestmark = pytest.mark.django_db

@@ -80,9 +80,13 @@ def start(nursery, variables, tmp_path) -> Iterator[Callable[..., Process]]:
         log = tmp_path / f"{name}.log"
         started.append(
             start_python(
-                [name, "argument"], variables, log,
-                last_signal=signal.SIGKILL, kept_files=kept_files, nursery=nursery,
-            )  # fmt: skip
+                [name, "argument"],
+                variables,
+                log,
+                last_signal=signal.SIGKILL,
+                kept_files=kept_files,
+                nursery=nursery,
+            )
         )
         return started[-1]
 
@@ -161,7 +165,7 @@ def test_code_that_has_changed_on_the_disk_is_the_code_that_starts(nursery, star
     assert start("shows", shows).wait(PATIENCE_SECONDS) == 0
 
     code.write_text("VERSION = 2\n")
-    os.utime(code, (time.time() + 10,) * 2)
+    os.utime(code, (code.stat().st_mtime + 10,) * 2)
     by_itself = start("shows")
     assert not isinstance(by_itself, Forked)
     assert by_itself.wait(PATIENCE_SECONDS) == 0
