@@ -427,14 +427,14 @@ def running_world(
             stack.callback(nursery.end)
             nursery.wait_until_ready(BACK_SECONDS_MAX)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-        web = make_web(listener, environment, logs) if make_web else children.web_child(
-            listener, environment, logs, nursery
+        web = (
+            make_web(listener, environment, logs)
+            if make_web
+            else children.web_child(listener, environment, logs, nursery)
         )
         web.launch()
         chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
-        world = World(
-            postgres, valkey, web, listener, environment, chance, logs=logs, nursery=nursery, nurse=nurse
-        )
+        world = World(postgres, valkey, web, listener, environment, chance, logs=logs, nursery=nursery, nurse=nurse)
         stack.callback(lambda: _end(world.web))
         stack.callback(world.end_programs)
         while not answers(world.port):

@@ -31,6 +31,7 @@ import asyncio
 import contextlib
 import gc
 import logging.config
+import multiprocessing
 import os
 import resource
 import signal
@@ -121,6 +122,8 @@ def import_everything() -> None:
 
 def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketServer":
     """A server for project/asgi.py on this socket, with the settings of the environment."""
+    # Python's own choice differs between versions. Frameworks of macOS do not bear a fork that goes on.
+    multiprocessing.set_start_method("fork" if sys.platform == "linux" else "spawn", force=True)
     # Accepted connections inherit it (Linux). Without it an answer in two parts waits for the client's delayed ACK.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     drain_seconds()  # Refuse a wrong value here, and not in each worker.
