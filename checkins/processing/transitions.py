@@ -195,6 +195,7 @@ def decide_checkin(
         if off_since is not None:
             return _end_uncounted(message, existing, environment, known, off_since=off_since)
         if not _begins_anew(message, existing, environment, known, early_tolerance=early_tolerance):
+            environment = _serve_by_overtaken_start(message, existing, environment, known, early_tolerance)
             return _continue_run(message, existing, environment, known)
     expected_time = slot_of_run(environment, rules, former, received_at=message.received_at, was_off=was_off)
     run = CheckInState(
@@ -272,6 +273,25 @@ def _begins_anew(
             at=message.received_at,
             early_tolerance=early_tolerance,
         )
+    )
+
+
+def _serve_by_overtaken_start(
+    message: CheckInMessage,
+    run: CheckInState,
+    environment: EnvironmentState,
+    rules: _Rules,
+    early_tolerance: timedelta,
+) -> EnvironmentState:
+    """Return the state after a start that another node received before the run's end, and stored after it.
+
+    The run stays dated by its end (behaviour, section 6.4), but it began in time for its slot: that is served (P2).
+    """
+    is_overtaken = message.status is CheckInStatus.IN_PROGRESS and run.date_in_progress is None
+    if not is_overtaken or message.received_at >= run.date_added:
+        return environment
+    return serve_slots(
+        environment, rules.newest, rules.former, received_at=message.received_at, early_tolerance=early_tolerance
     )
 
 

@@ -239,3 +239,17 @@ def test_d29_p9_the_same_history_gives_the_same_rows_whatever_the_lag(story, lag
             transaction.set_rollback(True)
     in_time, late = seen
     assert late == in_time
+
+
+# --- a start that waits in the spool of another node ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_p2_a_start_received_in_time_serves_its_slot_though_another_node_stored_the_end_first(status):
+    monitor = a_monitor(crontab="*/5 * * * *")
+    say(monitor, ("ok", 1, 1))
+    say(monitor, (status, 363, 2))
+    say(monitor, ("in_progress", 355, 2))
+    tick(7)
+
+    assert list(CheckIn.objects.order_by("date_added").values_list("status", flat=True)) == ["ok", status]
