@@ -115,6 +115,10 @@ bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and
 bench-memory: .venv/.synced ## Measure the memory of all processes of make run at rest (REST=30 HOMEDIR=.watchclock)
 	@$(BIN)/python -m benchmarks.bench_memory $(if $(REST),--rest $(REST)) $(if $(HOMEDIR),--home $(HOMEDIR))
 
+bench-disk: .venv/.synced ## Measure the bytes of a check-in and where they go (ROWS=300000 ENVIRONMENTS=10000)
+	@$(BIN)/python -m benchmarks.bench_disk $(foreach option,ROWS ENVIRONMENTS,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 bench-ingest: .venv/.synced ## Measure check-ins a second for each protocol with wrk (SECONDS=10 CONNECTIONS=256 BURST=20000)
 	@$(BIN)/python -m benchmarks.bench_ingest $(foreach option,PROTOCOLS CONNECTIONS MONITORS PROCESSES BURST,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))
@@ -149,4 +153,4 @@ soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and comp
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak

@@ -69,12 +69,12 @@ SEED_CHECKINS = """
     ANALYZE numbered;
 
     INSERT INTO checkins_checkin (
-        guid, project_id, monitor_id, monitor_environment_id, shard, status, date_added, date_updated,
-        date_in_progress, received_at, expected_time, timeout_at, duration_ms, source, config_id, failed_at)
-    SELECT gen_random_uuid(), e.project_id, e.monitor_id, e.id, e.shard, status, at, at + interval '2 seconds', at, at,
+        guid, project_id, monitor_environment_id, shard, status, date_added, date_updated,
+        date_in_progress, expected_time, timeout_at, duration_ms, source, config_id, failed_at)
+    SELECT gen_random_uuid(), e.project_id, e.id, e.shard, status, at, at + interval '2 seconds', at,
            at, CASE WHEN status = 'in_progress' THEN at + interval '30 minutes' END,
            CASE WHEN status IN ('ok', 'error') THEN 1000 + i %% 9000 END,
-           CASE WHEN status = 'missed' THEN 'clock' ELSE 'sentry_envelope' END, e.config_id,
+           CASE WHEN status = 'missed' THEN 'clock' ELSE 'e' END, e.config_id,
            CASE WHEN status IN ('error', 'missed', 'timeout') THEN at END
       FROM generate_series(1, %(checkins)s) AS i
       CROSS JOIN LATERAL (SELECT %(newest)s::timestamptz - (%(checkins)s - i) * interval '30 days' / %(checkins)s AS at,
@@ -279,9 +279,9 @@ def pages() -> Iterator[tuple[str, str]]:
             {"day": "2025-12-20"},
             {"day": "2025-12-20", "status__exact": "missed"},
             {"day": "2020-01-01"},
-            {"monitor__id__exact": busy.monitor_id},
-            {"monitor__id__exact": failing.id},
-            {"monitor__id__exact": failing.id, "status__exact": "unknown"},
+            {"monitor_environment__monitor__id__exact": busy.monitor_id},
+            {"monitor_environment__monitor__id__exact": failing.id},
+            {"monitor_environment__monitor__id__exact": failing.id, "status__exact": "unknown"},
             {"monitor_environment__id__exact": busy.id},
             {"monitor_environment__id__exact": busy.id, "status__exact": "unknown"},
             {"project__id__exact": project.id},

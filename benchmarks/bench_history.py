@@ -36,11 +36,11 @@ SLOWER_MAX = 0.20
 """What history may cost: see issue 4."""
 # One in `error_every` failed, and one in two is of a job that says when it begins.
 ROWS_SQL = """
-    INSERT INTO {name} (id, guid, project_id, monitor_id, monitor_environment_id, shard, status, date_added,
-           date_updated, date_in_progress, received_at, expected_time, duration_ms, source, config_id, failed_at)
-    SELECT nextval(pg_get_serial_sequence('checkins_checkin', 'id')), gen_random_uuid(), m.project_id, m.id, me.id,
+    INSERT INTO {name} (id, guid, project_id, monitor_environment_id, shard, status, date_added,
+           date_updated, date_in_progress, expected_time, duration_ms, source, config_id, failed_at)
+    SELECT nextval(pg_get_serial_sequence('checkins_checkin', 'id')), gen_random_uuid(), m.project_id, me.id,
            me.shard, CASE WHEN i %% %(error_every)s = 0 THEN 'error' ELSE 'ok' END, at, at + interval '2 seconds',
-           CASE WHEN i %% 2 = 0 THEN at END, at, date_trunc('minute', at), 2000, 'sentry_envelope', m.config_id,
+           CASE WHEN i %% 2 = 0 THEN at END, date_trunc('minute', at), 2000, 'e', m.config_id,
            CASE WHEN i %% %(error_every)s = 0 THEN at END
       FROM generate_series(1, %(rows)s) AS i
      CROSS JOIN LATERAL (SELECT %(since)s::timestamptz

@@ -155,8 +155,9 @@ def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
                    date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
               FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[])
                    AS enabled (monitor_id, disabled_at, enabled_at),
-                   monitors_monitorenvironment me
-             WHERE me.monitor_id = enabled.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+                   monitors_monitorenvironment me, checkins_runningcheckin AS running
+             WHERE me.monitor_id = enabled.monitor_id AND running.monitor_environment_id = me.id
+               AND c.id = running.checkin_id AND c.date_added = running.date_added
                AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= enabled.enabled_at
             """,
             [list(enabled), [since for since, _ in enabled.values()], [at for _, at in enabled.values()]],
@@ -188,8 +189,9 @@ def _move_deadlines_once(changes: Sequence[Change]) -> None:
                        least(c.date_updated + make_interval(mins => new.max_runtime),
                              c.date_added + make_interval(mins => %s)))
               FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS new (monitor_id, max_runtime, at),
-                   monitors_monitorenvironment me
-             WHERE me.monitor_id = new.monitor_id AND c.monitor_environment_id = me.id AND c.status = 'in_progress'
+                   monitors_monitorenvironment me, checkins_runningcheckin AS running
+             WHERE me.monitor_id = new.monitor_id AND running.monitor_environment_id = me.id
+               AND c.id = running.checkin_id AND c.date_added = running.date_added
                AND c.timeout_at > new.at
             """,
             [

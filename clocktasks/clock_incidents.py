@@ -64,7 +64,10 @@ def update_incidents(causes: Iterable[tuple[datetime, ClockIncident.Cause | None
 
 
 def summarise_incidents(*, now: datetime) -> None:
-    """Count what each ended clock incident made unknown, once all its ticks are finished. Index: checkin_unknown."""
+    """Count what each ended clock incident made unknown, once all its ticks are finished.
+
+    Index: checkin_date_updated_brin.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -163,8 +163,11 @@ def _move_runs(count: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE checkins_checkin SET shard = monitor_id %% %(count)s
-             WHERE status = 'in_progress' AND shard <> monitor_id %% %(count)s
+            UPDATE checkins_checkin AS run SET shard = environment.shard
+              FROM checkins_runningcheckin AS running
+              JOIN monitors_monitorenvironment AS environment ON environment.id = running.monitor_environment_id
+             WHERE run.id = running.checkin_id AND run.date_added = running.date_added
+               AND running.shard <> environment.shard
             """,
             {"count": count},
         )

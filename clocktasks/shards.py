@@ -71,8 +71,8 @@ SHARD_STATES_SQL = """
            CASE clock.kind
            WHEN 'missed' THEN (SELECT min(next_checkin_latest) FROM monitors_monitorenvironment
                                 WHERE shard = clock.shard AND next_checkin_latest IS NOT NULL)
-           WHEN 'timeout' THEN (SELECT min(timeout_at) FROM checkins_checkin
-                                 WHERE shard = clock.shard AND status = 'in_progress')
+           WHEN 'timeout' THEN (SELECT min(timeout_at) FROM checkins_runningcheckin
+                                 WHERE shard = clock.shard)
            END
       FROM clocktasks_shardclock AS clock
      WHERE %(shard)s::integer IS NULL OR clock.shard = %(shard)s

@@ -6,9 +6,8 @@ from typing import Any
 
 from django.db.models import Case, Count, Min, OuterRef, Subquery, When
 
-from checkins.models import CheckIn
+from checkins.models import RunningCheckIn
 from incidents.models import Incident, Occurrence
-from monitors.models import MonitorEnvironment
 
 RUN_MAX = timedelta(days=8)
 """No run is open for longer: a runtime has at most seven days."""
@@ -42,12 +41,11 @@ def attach_failures(monitors: Sequence[Any]) -> None:
 
 def attach_runs(monitors: Sequence[Any], *, now: datetime) -> None:
     """Give each monitor `running_count` and `running_since`: its runs in progress. Index: checkin_running."""
-    environments = MonitorEnvironment.objects.filter(monitor__in=[monitor.pk for monitor in monitors])
-    runs = CheckIn.objects.filter(
-        monitor_environment__in=environments.values("pk"), status="in_progress", date_added__gt=now - RUN_MAX
+    runs = RunningCheckIn.objects.filter(
+        monitor_environment__monitor__in=[monitor.pk for monitor in monitors], date_added__gt=now - RUN_MAX
     )
-    rows = runs.order_by().values("monitor").annotate(count=Count("pk"), since=Min("date_added"))
-    found = {row["monitor"]: (row["count"], row["since"]) for row in rows}
+    rows = runs.order_by().values("monitor_environment__monitor").annotate(count=Count("pk"), since=Min("date_added"))
+    found = {row["monitor_environment__monitor"]: (row["count"], row["since"]) for row in rows}
     for monitor in monitors:
         monitor.running_count, monitor.running_since = found.get(monitor.pk, (0, None))
 

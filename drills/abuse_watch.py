@@ -185,7 +185,9 @@ def count_false_failures(world: World) -> int:
     """Return how many misses, timeouts and errors the innocent jobs have, which have none."""
     count: int = ask(
         world,
-        "SELECT count(*) FROM checkins_checkin c JOIN monitors_monitor m ON m.id = c.monitor_id"
+        "SELECT count(*) FROM checkins_checkin c"
+        " JOIN monitors_monitorenvironment me ON me.id = c.monitor_environment_id"
+        " JOIN monitors_monitor m ON m.id = me.monitor_id"
         " WHERE m.slug LIKE 'job-%%' AND c.status IN ('missed', 'timeout', 'error')",
     )
     return count

@@ -9,9 +9,10 @@ from uuid import UUID
 
 import psycopg
 
+from checkins.messages import Source, stored_source
 from drills.load import WITHOUT_ID, Kind, Sent
 
-SOURCES = {Kind.PUSH: "uptime_kuma", Kind.PING: "healthchecks"}
+SOURCES = {Kind.PUSH: stored_source(Source.UPTIME_KUMA), Kind.PING: stored_source(Source.HEALTHCHECKS)}
 FINDINGS_SHOWN_MAX = 10
 
 
@@ -65,8 +66,10 @@ def audit(database_url: str, sent: Sequence[Sent], *, margin: timedelta, runtime
             Row(*row)
             for row in connection.execute(
                 """
-                SELECT id, guid, monitor_id, source, status, received_at, date_added, date_updated
-                  FROM checkins_checkin ORDER BY id
+                SELECT c.id, guid, monitor_id, source, c.status, coalesce(received_at, date_added), date_added,
+                       date_updated
+                  FROM checkins_checkin AS c JOIN monitors_monitorenvironment AS e ON e.id = monitor_environment_id
+                 ORDER BY c.id
                 """
             )
         ]

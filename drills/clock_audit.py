@@ -120,7 +120,8 @@ FACTS = {
     """,
     "checkins": """
         SELECT id, guid, monitor_environment_id AS environment, status, source, date_added, date_updated,
-               date_in_progress, received_at, failed_at, finished_status, finished_at
+               date_in_progress, coalesce(received_at, date_added) AS received_at, failed_at, finished_status,
+               finished_at
           FROM checkins_checkin ORDER BY id
     """,
     "incidents": """

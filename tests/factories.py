@@ -153,7 +153,6 @@ class CheckInFactory(DjangoModelFactory[CheckIn]):
 
     guid = Sequence(_checkin_id)
     monitor_environment = SubFactory(MonitorEnvironmentFactory)
-    monitor = SelfAttribute("monitor_environment.monitor")
     project = SelfAttribute("monitor_environment.monitor.project")
     shard = SelfAttribute("monitor_environment.shard")
     config = SelfAttribute("monitor_environment.monitor.config")

@@ -230,7 +230,7 @@ def test_d14_an_error_of_ours_fails_one_check_in_alone_and_it_can_be_processed_a
     monkeypatch.setattr("checkins.processing.apply.decide_checkin", decide)
     answers = take([ping_of(story.monitor), ping_of(neighbour.monitor)], now=at("10:00:10"))
     assert [(answer.status, answer.body) for answer in answers] == [(200, b"OK"), (200, b"OK")]
-    assert [run.monitor for run in CheckIn.objects.all()] == [neighbour.monitor]
+    assert [run.monitor_environment.monitor for run in CheckIn.objects.all()] == [neighbour.monitor]
     kept = WaitingCheckIn.objects.get()
     assert (kept.slug, "a mistake of ours" in kept.error) == (story.monitor.slug, True)
     monkeypatch.undo()

@@ -68,11 +68,17 @@ CATALOGUE = """
       FROM pg_constraint o JOIN pg_class t ON t.oid = o.conrelid
       LEFT JOIN pg_constraint whole ON whole.oid = o.conparentid
      WHERE t.relnamespace = 'public'::regnamespace AND o.contype <> 'n'
+    UNION ALL
+    SELECT 'trigger', t.relname, g.tgname, pg_get_triggerdef(g.oid), g.tgenabled::text, NULL, NULL
+      FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+     WHERE t.relnamespace = 'public'::regnamespace AND NOT g.tgisinternal
 """
 SPELLINGS = [
     (r"checkins_checkin_p\d{8}", "checkins_checkin_p"),
     # What was there before the days has what the partition without a day has: an index for many days.
     (r"checkins_checkin_before_\d{8}", "checkins_checkin_default"),
+    # A day that was there before its index of ids held hashes keeps the one it has, which serves as well.
+    (r"\(uuid_hash_extended\(guid, project_id\)\)", "(project_id, guid)"),
     # A list of texts is spelt differently once it comes from a dump.
     (r"\(ARRAY\[(.*?)\]\)::text\[\]", r"ARRAY[\1]"),
     (r"\(('\w*'::character varying)\)::text", r"\1"),

@@ -245,8 +245,8 @@ STRANDED_SQL = """
               FROM checkins_deferredending GROUP BY monitor_environment_id) AS first
       JOIN monitors_monitorenvironment me ON me.id = first.monitor_environment_id
      WHERE (me.next_checkin_latest IS NULL OR me.next_checkin_latest > date_trunc('minute', first.received_at))
-       AND NOT EXISTS (SELECT FROM checkins_checkin c
-                        WHERE c.monitor_environment_id = me.id AND c.status = 'in_progress'
+       AND NOT EXISTS (SELECT FROM checkins_runningcheckin c
+                        WHERE c.monitor_environment_id = me.id
                           AND c.timeout_at <= date_trunc('minute', first.received_at))
      ORDER BY 1 LIMIT %s
 """

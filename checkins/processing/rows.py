@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from checkins.messages import LossReport, RunLog, Source
+from checkins.messages import SOURCE_CODES, LossReport, RunLog, Source, stored_source
 from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
+from checkins.partitions import WANTED_SQL
 from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, insert_rows, kinds_of, update_rows
@@ -32,18 +33,24 @@ def _exit_status(usual: int | None, wide: int | None) -> int | None:
     return usual if wide is None else wide
 
 
+_SOURCES = {source.value: source for source in Source} | {code: source for source, code in SOURCE_CODES.items()}
+"""Rows that were stored before there were codes have the names."""
+
 RUNS = Record(
     CheckInState,
     CheckIn,
     stored={
         "environment_id": Stored(("monitor_environment_id",)),
         "exit_status": Stored(("exit_status", "wide_exit_status"), _exit_status, _exit_columns),
+        "source": Stored(("source",), _SOURCES.__getitem__, stored_source),
+        "folded_count": Stored(("folded_count",), lambda stored: stored or 0, lambda count: count or None),
     },
     without=("config_id",),
 )
-COLUMNS = RUNS.select()
+COLUMNS = RUNS.select().replace("received_at", "COALESCE(received_at, date_added)")
 _NEW = RUNS.except_for("id")
-_NEW_KINDS = {**_NEW.kinds, **kinds_of(CheckIn, "project_id", "monitor_id", "shard", "config_id")}
+_NEW_KINDS = {**_NEW.kinds, **kinds_of(CheckIn, "project_id", "shard", "config_id")}
+_RECEIVED_AT = list(_NEW.kinds).index("received_at")
 _CHANGED = _NEW.except_for("guid", "environment_id", "date_added", "received_at", "source", "expected_time")
 _LOSS_REPORTS = Record(LossReport, ClientLossReport, without=("key_id",))
 
@@ -65,7 +72,7 @@ def load_by_guid(
     rows = fetch_rows(
         f"""
         SELECT project_id, {COLUMNS} FROM checkins_checkin
-         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
+         WHERE {WANTED_SQL} AND date_added >= %s
         """,  # noqa: S608
         [*_columns(("bigint", "uuid"), wanted), _midnight(since - NEWEST)],
     )
@@ -75,8 +82,7 @@ def load_by_guid(
         rows = fetch_rows(
             f"""
             SELECT project_id, {COLUMNS} FROM checkins_checkin
-             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
-               AND date_added >= %s AND date_added < %s
+             WHERE {WANTED_SQL} AND date_added >= %s AND date_added < %s
             """,  # noqa: S608
             [
                 *_columns(("bigint", "uuid"), missing),
@@ -101,22 +107,23 @@ def _midnight(at: datetime) -> datetime:
 def load_running(environment_ids: Collection[int], *, since: datetime, each_max: int) -> list[CheckInState]:
     """Return up to `each_max` running check-ins of each environment whose deadline lies after `since`, newest first.
 
-    Index: checkin_running, once in each day for all environments together, and again for those that have any.
+    Indexes: checkin_running, and the primary key in the day of each that is found.
     """
     if not environment_ids:
         return []
     rows = fetch_rows(
         f"""
-        SELECT c.*
-          FROM (SELECT DISTINCT monitor_environment_id FROM checkins_checkin
-                 WHERE monitor_environment_id = ANY(%(ids)s::bigint[]) AND status = 'in_progress'
-                   AND date_added >= %(since)s) AS busy
-         CROSS JOIN LATERAL (
-               SELECT {COLUMNS} FROM checkins_checkin
-                WHERE monitor_environment_id = busy.monitor_environment_id AND status = 'in_progress'
-                  AND date_added >= %(since)s AND timeout_at > %(due_after)s
-                ORDER BY date_added DESC, id DESC LIMIT %(each_max)s
-               ) AS c
+        SELECT {COLUMNS} FROM checkins_checkin
+         WHERE date_added >= %(since)s AND (id, date_added) IN (
+               SELECT newest.checkin_id, newest.date_added
+                 FROM (SELECT DISTINCT monitor_environment_id FROM checkins_runningcheckin
+                        WHERE monitor_environment_id = ANY(%(ids)s::bigint[]) AND date_added >= %(since)s) AS busy
+                CROSS JOIN LATERAL (
+                      SELECT checkin_id, date_added FROM checkins_runningcheckin
+                       WHERE monitor_environment_id = busy.monitor_environment_id
+                         AND date_added >= %(since)s AND timeout_at > %(due_after)s
+                       ORDER BY date_added DESC, checkin_id DESC LIMIT %(each_max)s) AS newest)
+         ORDER BY monitor_environment_id, date_added DESC, id DESC
         """,  # noqa: S608
         {
             "ids": array_literal("bigint", sorted(environment_ids)),
@@ -182,8 +189,8 @@ def load_first_timeouts(environment_ids: Collection[int]) -> dict[int, datetime]
     return dict(
         fetch_rows(
             """
-            SELECT monitor_environment_id, min(timeout_at) FROM checkins_checkin
-             WHERE monitor_environment_id = ANY(%s::bigint[]) AND status = 'in_progress'
+            SELECT monitor_environment_id, min(timeout_at) FROM checkins_runningcheckin
+             WHERE monitor_environment_id = ANY(%s::bigint[])
              GROUP BY monitor_environment_id
             """,
             [array_literal("bigint", sorted(environment_ids))],
@@ -202,7 +209,7 @@ def overdue_environments(shard: int, tick: datetime) -> list[int]:
 
 
 OVERDUE_ENVIRONMENTS_SQL = """
-    SELECT monitor_environment_id FROM checkins_checkin WHERE shard = %s AND status = 'in_progress' AND timeout_at <= %s
+    SELECT monitor_environment_id FROM checkins_runningcheckin WHERE shard = %s AND timeout_at <= %s
 """
 
 
@@ -213,7 +220,7 @@ def deadline_after(shard: int, tick: datetime, count: int) -> datetime | None:
     """
     rows = fetch_rows(
         """
-        SELECT timeout_at FROM checkins_checkin WHERE shard = %s AND status = 'in_progress' AND timeout_at <= %s
+        SELECT timeout_at FROM checkins_runningcheckin WHERE shard = %s AND timeout_at <= %s
          ORDER BY timeout_at OFFSET %s LIMIT 1
         """,
         [shard, tick, count],
@@ -224,12 +231,13 @@ def deadline_after(shard: int, tick: datetime, count: int) -> datetime | None:
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
     """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
 
-    Index: checkin_running.
+    Indexes: checkin_running, and the primary key in the day of each that is found.
     """
     rows = fetch_rows(
         f"""
         SELECT {COLUMNS} FROM checkins_checkin
-         WHERE monitor_environment_id = ANY(%s::bigint[]) AND status = 'in_progress' AND timeout_at <= %s
+         WHERE (id, date_added) IN (SELECT checkin_id, date_added FROM checkins_runningcheckin
+                                     WHERE monitor_environment_id = ANY(%s::bigint[]) AND timeout_at <= %s)
          ORDER BY date_added, id
         """,  # noqa: S608
         [array_literal("bigint", list(environment_ids)), tick],
@@ -244,9 +252,8 @@ def insert_checkins(
     """Insert new check-ins and return ids by (environment id, guid) of those that were written. One statement."""
     rows = [
         (
-            *_NEW.values(checkin),
+            *_new_values(checkin),
             environment.project_id,
-            environment.monitor_id,
             environment.shard,
             environment.config_id if checkin.config_id is None else checkin.config_id,
         )
@@ -254,6 +261,14 @@ def insert_checkins(
     ]
     written = insert_rows(RUNS.table, _NEW_KINDS, rows, tail=tail, returning="monitor_environment_id, guid, id")
     return {(environment_id, guid): id_ for environment_id, guid, id_ in written}
+
+
+def _new_values(checkin: CheckInState) -> list[Any]:
+    """Return what a new row holds; of the time of reception only what the start does not say."""
+    values = list(_NEW.values(checkin))
+    if checkin.received_at == checkin.date_added:
+        values[_RECEIVED_AT] = None
+    return values
 
 
 def update_checkins(checkins: Iterable[CheckInState]) -> None:

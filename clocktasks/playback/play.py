@@ -243,7 +243,7 @@ def _write_quiet(after: datetime, until: datetime, *, now: datetime) -> None:
 def observe(after_event: int) -> Expectation:
     """Return what the tables hold, in the shape of an expectation with every key."""
     checkins = CheckIn.objects.order_by("date_added", "id").values_list(
-        "monitor__slug",
+        "monitor_environment__monitor__slug",
         "monitor_environment__environment__name",
         "status",
         "expected_time",

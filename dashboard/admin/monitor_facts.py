@@ -125,7 +125,7 @@ def history(
         "losses": sees["checkins.clientlossreport"]
         and losses_text(losses_beside(checkins, monitor.project_id), timezone=zone),
         "all_checkins": sees["checkins.checkin"]
-        and link_to_list("checkins.checkin", f"monitor__id__exact={monitor.pk}", "All check-ins"),
+        and link_to_list("checkins.checkin", f"monitor_environment__monitor__id__exact={monitor.pk}", "All check-ins"),
         "errors_table": sees["checkins.processingerror"]
         and errors_table(
             monitor.processing_errors.order_by("-last_received_at")[:ERRORS_SHOWN], title="Processing errors"

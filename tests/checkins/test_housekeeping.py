@@ -35,7 +35,7 @@ def test_a_deleted_environment_takes_its_check_ins_logs_and_notes_with_it_and_no
     for checkin in (kept, gone):
         factories.CheckInLogFactory(checkin=checkin)
         factories.CheckInLogFactory(monitor_environment=checkin.monitor_environment)
-    delete_environments(gone.monitor_id, ["production"])
+    delete_environments(gone.monitor_environment.monitor_id, ["production"])
     while purge_deleted():
         pass
     assert set(CheckIn.objects.all()) == {kept}
@@ -98,7 +98,7 @@ def test_old_logs_are_removed_in_bounded_steps_though_a_spool_stored_some_late(m
 def test_one_task_does_it_all_in_as_many_steps_as_it_takes(now, monkeypatch):
     for limit in ("BATCH_ROWS_MAX", "LOGS_MAX"):
         monkeypatch.setattr(housekeeping, limit, 1)
-    monitor = factories.CheckInFactory.create_batch(2)[0].monitor
+    monitor = factories.CheckInFactory.create_batch(2)[0].monitor_environment.monitor
     row = factories.MonitorEnvironmentFactory()
     factories.CheckInLogFactory.create_batch(2, monitor_environment=row, received_at=NOW - 31 * DAY)
     factories.ClientLossReportFactory.create_batch(2, received_at=NOW - 31 * DAY)

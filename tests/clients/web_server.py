@@ -19,6 +19,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from checkins.messages import SOURCE_CODES
 from project.local.children import BASE_DIR, start_python
 from project.local.supervisor import manage
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -29,15 +30,15 @@ NODE_CLIENTS = BASE_DIR / ".venv" / "clients" / "node"
 """For a loaded machine; every client here is done within seconds on an idle one."""
 
 RUNS = """
-    SELECT checkin.*, monitor.guid AS monitor_guid,
+    SELECT checkin.*, coalesce(checkin.received_at, checkin.date_added) AS received_at, monitor.guid AS monitor_guid,
            ARRAY(SELECT attempt.status FROM checkins_attempt AS attempt
                   WHERE attempt.checkin_id = checkin.id ORDER BY attempt.received_at, attempt.id) AS attempts,
            ARRAY(SELECT log.body FROM checkins_checkinlog AS log
                   WHERE log.monitor_environment_id = checkin.monitor_environment_id AND log.guid = checkin.guid
                   ORDER BY log.received_at, log.id) AS logs
       FROM checkins_checkin AS checkin
-      JOIN monitors_monitor AS monitor ON monitor.id = monitor_id
       JOIN monitors_monitorenvironment AS live ON live.id = monitor_environment_id
+      JOIN monitors_monitor AS monitor ON monitor.id = live.monitor_id
       JOIN monitors_environment AS environment ON environment.id = live.environment_id
      WHERE monitor.slug = %(slug)s AND environment.name = %(environment)s ORDER BY checkin.date_added, checkin.id
 """
@@ -111,7 +112,9 @@ class WebServer:
 
     def runs(self, slug: str, environment: str = "production") -> list[dict[str, Any]]:
         """A monitor's check-ins in order, each with its earlier `attempts` and its `logs`."""
-        return self.rows(RUNS, slug=slug, environment=environment)
+        names = {code: source.value for source, code in SOURCE_CODES.items()}
+        rows = self.rows(RUNS, slug=slug, environment=environment)
+        return [{**row, "source": names.get(row["source"], row["source"])} for row in rows]
 
     def run(self, slug: str, environment: str = "production") -> dict[str, Any]:
         """A monitor's only check-in."""

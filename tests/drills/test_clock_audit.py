@@ -83,7 +83,7 @@ def test_what_the_plan_asks_for_is_found_and_nothing_else(told):
     [
         (lambda: CheckIn.objects.filter(status="missed").earliest("id").delete(), {"lost", "wrong"}),
         (lambda: CheckIn.objects.filter(status="timeout").update(status="unknown", failed_at=None), {"lost"}),
-        (lambda: CheckIn.objects.filter(status="missed").update(received_at=after(8)), {"wrong"}),
+        (lambda: CheckIn.objects.filter(status="missed").update(received_later_at=after(8)), {"wrong"}),
         (lambda: CheckIn.objects.filter(status="missed").update(failed_at=None), {"lost"}),
         (lambda: Occurrence.objects.earliest("id").delete(), {"lost"}),
         (lambda: Notification.objects.earliest("id").delete(), {"lost"}),

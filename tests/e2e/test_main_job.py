@@ -46,7 +46,9 @@ STOP_SECONDS_MAX = 60
 MINUTE = timedelta(minutes=1)
 
 CHECKINS = """
-    SELECT checkin.* FROM checkins_checkin AS checkin JOIN monitors_monitor AS monitor ON monitor.id = monitor_id
+    SELECT checkin.*, coalesce(received_at, date_added) AS received_at FROM checkins_checkin AS checkin
+      JOIN monitors_monitorenvironment AS live ON live.id = monitor_environment_id
+      JOIN monitors_monitor AS monitor ON monitor.id = live.monitor_id
      WHERE slug = %(slug)s ORDER BY date_added
 """
 ENVIRONMENTS = """

@@ -133,7 +133,7 @@ def test_d32_slots_that_the_clock_has_not_judged_yet_wait_with_the_rules_of_then
 def test_an_edit_points_the_monitor_at_another_snapshot_and_old_check_ins_keep_theirs():
     checkin = CheckInFactory()
     before = checkin.config_id
-    monitor = update_monitor(checkin.monitor_id, {"checkin_margin": 9}, now=NOW)
+    monitor = update_monitor(checkin.monitor_environment.monitor_id, {"checkin_margin": 9}, now=NOW)
     checkin.refresh_from_db()
     assert checkin.config_id == before != monitor.config_id
     assert monitor.config.config["checkin_margin"] == 9

@@ -266,7 +266,7 @@ def ping(monitor: Monitor, run: int | None = None) -> str:
 
 def stored_at() -> list[Any]:
     """When the stored check-ins were received, in the order in which they were stored."""
-    return list(CheckIn.objects.order_by("id").values_list("received_at", flat=True))
+    return [checkin.received_at for checkin in CheckIn.objects.order_by("id")]
 
 
 def node() -> IngestNode:
@@ -935,7 +935,8 @@ def send_many(process: Process, key: Any, count: int = 40) -> "Future[Answer]":
 
 def jobs_stored() -> list[str]:
     """The jobs that `send_many` registers, of each stored check-in."""
-    return list(CheckIn.objects.filter(monitor__slug__startswith="job-").values_list("monitor__slug", flat=True))
+    stored = CheckIn.objects.filter(monitor_environment__monitor__slug__startswith="job-")
+    return list(stored.values_list("monitor_environment__monitor__slug", flat=True))
 
 
 @pytest.fixture

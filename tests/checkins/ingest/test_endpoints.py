@@ -90,7 +90,7 @@ def test_an_envelope_with_a_check_in_is_stored_and_answered_with_its_event_id(
     assert (response.status_code, json.loads(response.content)) == (200, {"id": EVENT_ID})
     assert response["Content-Type"] == "application/json"
     stored = CheckIn.objects.get()
-    assert (stored.guid, stored.status, stored.monitor_id) == (uuid.UUID(ID_TEXT), "ok", monitor.id)
+    assert (stored.guid, stored.status, stored.monitor_environment.monitor_id) == (uuid.UUID(ID_TEXT), "ok", monitor.id)
     assert (stored.source, stored.project_id) == ("sentry_envelope", key.project_id)
     assert stored_errors() == []
 
@@ -136,7 +136,7 @@ def test_all_check_ins_of_an_envelope_are_taken_and_other_items_are_ignored(
         check_in(monitor_slug="weekly", check_in_id=EVENT_ID),
     )
     assert post_envelope(client, key, body).status_code == 200
-    assert set(CheckIn.objects.values_list("monitor_id", flat=True)) == {monitor.id, other.id}
+    assert set(CheckIn.objects.values_list("monitor_environment__monitor_id", flat=True)) == {monitor.id, other.id}
     assert stored_errors() == []
 
 
@@ -205,7 +205,7 @@ def test_nul_and_lone_surrogates_anywhere_do_not_keep_a_check_in_from_being_stor
         check_in(monitor_slug="night\x00ly", release="\ud800\x00", duration="\x00", **{"\x00": [float("nan")]})
     )
     assert post_envelope(client, key, body).status_code == 200
-    assert CheckIn.objects.get().monitor_id == monitor.id
+    assert CheckIn.objects.get().monitor_environment.monitor_id == monitor.id
     assert stored_errors() == [("CHECKIN_VALIDATION_FAILED", "duration", "nightly")]
 
 

@@ -110,16 +110,16 @@ def test_d27_a_monitor_that_exists_goes_on_being_found_by_its_old_slug():
     old = MonitorFactory(slug=cut_slug(LONG), name=LONG)
     assert send(old.project, LONG).accepted
     assert send(old.project, LONG, {"schedule": HOURLY}).accepted
-    assert CheckIn.objects.filter(monitor=old).count() == 2
+    assert CheckIn.objects.filter(monitor_environment__monitor=old).count() == 2
     assert send(old.project, OTHER, {"schedule": HOURLY}).created
     assert send(old.project, OTHER).accepted
-    assert CheckIn.objects.filter(monitor=old).count() == 2
+    assert CheckIn.objects.filter(monitor_environment__monitor=old).count() == 2
 
 
 def test_d27_an_old_monitor_that_a_person_named_is_found_too():
     old = MonitorFactory(slug=cut_slug(LONG), name="Reminders at seven")
     assert send(old.project, LONG).accepted
-    assert CheckIn.objects.get().monitor == old
+    assert CheckIn.objects.get().monitor_environment.monitor == old
 
 
 # --- Empty parts (D33) ------------------------------------------------------------------------------------------------

@@ -28,7 +28,11 @@ def environment_of(monitor, name="production"):
 
 def history(monitor):
     """Statuses of the monitor's check-ins in the order of their start."""
-    return list(CheckIn.objects.filter(monitor=monitor).order_by("date_added", "id").values_list("status", flat=True))
+    return list(
+        CheckIn.objects.filter(monitor_environment__monitor=monitor)
+        .order_by("date_added", "id")
+        .values_list("status", flat=True)
+    )
 
 
 # --- The monitor ------------------------------------------------------------------------------------------------------

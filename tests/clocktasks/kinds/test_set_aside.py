@@ -50,7 +50,7 @@ class Place:
         list(apply_ticks(3, until=at(until)))
 
     def says(self, monitor):
-        rows = CheckIn.objects.filter(monitor=monitor).exclude(status="ok").order_by("date_added")
+        rows = CheckIn.objects.filter(monitor_environment__monitor=monitor).exclude(status="ok").order_by("date_added")
         return [f"{row.date_added:%H:%M} {row.status}" for row in rows]
 
     @property

@@ -40,8 +40,8 @@ class TestFindingCheckIns:
         with connection.cursor() as cursor:
             # Of a table with one row the planner takes any index.
             columns = (
-                "project_id, monitor_id, monitor_environment_id, shard, status, date_added, date_updated, received_at,"
-                " source, config_id, folded_count"
+                "project_id, monitor_environment_id, shard, status, date_added, date_updated, received_at,"
+                " source, config_id"
             )
             cursor.execute(
                 f"INSERT INTO checkins_checkin (guid, {columns})"  # noqa: S608
@@ -59,7 +59,7 @@ class TestFindingCheckIns:
 
     def test_those_of_a_monitor_are_found_by_its_slug(self, staff_client):
         wanted, _other = factories.CheckInFactory.create_batch(2)
-        assert found(staff_client, CHECKINS, q=wanted.monitor.slug) == [wanted]
+        assert found(staff_client, CHECKINS, q=wanted.monitor_environment.monitor.slug) == [wanted]
         assert found(staff_client, CHECKINS, q="no-such-job") == []
 
     def test_filters(self, staff_client):
@@ -69,7 +69,9 @@ class TestFindingCheckIns:
         assert found(staff_client, CHECKINS, status__exact="missed") == [missed]
         assert found(staff_client, CHECKINS, day="2026-01-03") == [missed]
         assert found(staff_client, CHECKINS, day="nonsense") == [newer, missed]
-        assert found(staff_client, CHECKINS, monitor__id__exact=newer.monitor_id) == [newer]
+        assert found(
+            staff_client, CHECKINS, monitor_environment__monitor__id__exact=newer.monitor_environment.monitor_id
+        ) == [newer]
         assert found(staff_client, CHECKINS, monitor_environment__id__exact=newer.monitor_environment_id) == [newer]
         assert found(staff_client, CHECKINS, project__id__exact=missed.project_id) == [missed]
 
