@@ -6,7 +6,7 @@ processes of the version before still do while this runs; a later version drops 
 
 from django.db import migrations, models
 
-import checkins.fields
+import checkins.models.source
 from checkins.messages import Source
 
 
@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
                 migrations.AlterField(
                     "checkin",
                     "source",
-                    checkins.fields.SourceField(
+                    checkins.models.source.SourceField(
                         choices={source.value: source.value.replace("_", " ") for source in Source}, max_length=20
                     ),
                 ),

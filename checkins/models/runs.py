@@ -6,8 +6,8 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Func, Q
 
-from checkins.fields import SourceField
 from checkins.messages import CheckInStatus, Source
+from checkins.models.source import SourceField
 from monitors.models import ConfigSnapshot, MonitorEnvironment, Project
 
 DURATION_MS_MAX = 2_147_483_647

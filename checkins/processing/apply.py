@@ -35,6 +35,7 @@ from checkins.processing.counting import count, defer, ending, know_deadlines, s
 from checkins.processing.environments import is_named_last_word, lead_to_runs_being_deleted
 from checkins.processing.finding import Hints, find_monitors
 from checkins.processing.items import BatchItem, refuse_as_disabled
+from checkins.processing.ordering import causal_order
 from checkins.processing.problems import ProblemReport, keep_loss_reports, record_problems
 from checkins.processing.resolving import OvertakenError, lock_batch, resolve
 from checkins.processing.rows import (
@@ -49,7 +50,6 @@ from checkins.processing.transitions import (
     CheckInState,
     EarlierWord,
     Verdict,
-    causal_order,
     count_towards_limit,
     decide_checkin,
     is_spared,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkins.messages import LogMessage, LossReport, RefusedCheckIn, RunLog, Source
-from checkins.processing.transitions import causal_order
+from checkins.processing.ordering import causal_order
 from tests.messages import NOW, make_message, run_id
 
 STATUSES = ("in_progress", "ok", "error")
