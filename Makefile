@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 120
 # Programs that only look at the code never connect to anything, but the settings ask for an address.
 NOWHERE := DATABASE_URL=postgres://nobody@127.0.0.1:1/nowhere REDIS_URL=redis://127.0.0.1:1/0
 
-help: ## Print what there is
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' Makefile
 
 # Installs what the lock file says, with other groups than uv's if told. What is there already stays (--inexact).
@@ -31,7 +31,7 @@ endef
 	$(call sync)
 	@touch .venv/.runtime $@
 
-install: .venv/.synced ## Create .venv and install what the lock file says, with the development tools
+install: .venv/.synced ## Create .venv and install the locked packages, with the development tools
 
 # Other people's clients, which tests/clients runs. What they need contradicts what our tools need: each in its own place.
 .venv/clients/python/.synced: .venv/.synced tests/clients/python/pyproject.toml tests/clients/python/uv.lock
@@ -47,12 +47,12 @@ install: .venv/.synced ## Create .venv and install what the lock file says, with
 		--fetch-retries 2 --fetch-timeout 60000; then touch $@; \
 	else echo "npm could not install them: tests of clients in JavaScript will be skipped."; fi
 
-clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests run
+clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install the clients that the tests use
 
 run: .venv/.runtime ## Start everything on this machine: engines, web, worker, delivery, beat
 	@exec $(BIN)/python -m project.local.supervisor
 
-test: .venv/.synced ## Run the tests in minutes, or those that you name (ARGS="tests/monitors -k dst")
+test: .venv/.synced ## Run all but the long tests, or selected ones (ARGS="tests/monitors -k dst")
 	@$(BIN)/python -m pytest $(if $(ARGS),-n 0 $(ARGS),-n 3 --dist loadgroup -m "not long")
 
 lint: .venv/.synced ## Check style, spelling, dead code, types, import directions, changelog, migrations and production settings
@@ -72,27 +72,27 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
-ci: .venv/.synced clients ## Check all that must hold before a change lands: every test, also the long ones, then lint
+ci: .venv/.synced clients ## Run all checks of a pull request: every test, including the long ones, then lint
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 	@$(MAKE) --no-print-directory lint
 
-changelog: .venv/.synced ## Show what the next version changes, from the files in changelog.d
+changelog: .venv/.synced ## Show the changes of the next version, from the files in changelog.d
 	@$(BIN)/towncrier build --draft --version Unreleased
 
-format: .venv/.synced ## Mend what ruff can mend, and format
+format: .venv/.synced ## Fix what ruff can fix, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-migration: .venv/.synced ## Write the migration of a changed model (APP=checkins NAME=say_what_it_does)
+migration: .venv/.synced ## Write the migration for a changed model (APP=checkins NAME=say_what_it_does)
 	@$(NOWHERE) SECRET_KEY=unused PYTHONWARNINGS=ignore::RuntimeWarning \
 		$(BIN)/python manage.py makemigrations $(APP) $(if $(NAME),--name $(NAME))
 
-fuzz: .venv/.synced ## Send ingest what no client should send, for FUZZ_SECONDS=120, and keep what makes it fail
+fuzz: .venv/.synced ## Send malformed requests to ingest for FUZZ_SECONDS=120, and store those that make it fail
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group fuzz
 	@FUZZ_SECONDS=$$(( $(FUZZ_SECONDS) / 2 )) $(BIN)/python -m pytest tests/fuzz
 	@$(BIN)/python -m tests.fuzz.decoding $$(( $(FUZZ_SECONDS) / 2 ))
 
-mutate: .venv/.synced ## Change schedules, transitions, thresholds and volume here and there, and list what no pure test notices
+mutate: .venv/.synced ## Mutate schedules, transitions, thresholds and volume, and list the mutants that no pure test detects
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active --group mutate
 	@# CI=1 gives every mutant the same random examples; in a zone other than UTC a forgotten zone is noticed.
 	@CI=1 TZ=America/St_Johns $(BIN)/mutmut run --max-children 2
@@ -102,7 +102,7 @@ bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=
 	@$(BIN)/python -m benchmarks.bench_clock $(foreach option,ENVIRONMENTS DUE TIMEOUTS WORKERS GROWTH POSTGRES,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-bench-volume: .venv/.synced ## Measure how often the volume of check-ins cries wolf, and what it misses (SEED=1, some minutes)
+bench-volume: .venv/.synced ## Measure false alarms and missed drops of the volume check (SEED=1, some minutes)
 	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
 bench-history: .venv/.synced ## Compare ingest and clock on an empty database and after ROWS=50000000 check-ins (DAYS=90 PARTS=ingest,clock)
@@ -127,29 +127,29 @@ bench-compare: .venv/.synced ## Compare ingest and clock with an earlier commit,
 	@$(BIN)/python -m benchmarks.compare $(BASE) $(foreach option,ROUNDS PARTS,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-drill-ingest: .venv/.synced ## Break everything under load, and look for what is lost (DURATION=300 SEED=1)
+drill-ingest: .venv/.synced ## Break everything under load, and check that nothing is lost (DURATION=300 SEED=1)
 	@$(BIN)/python -m drills.ingest $(foreach option,DURATION RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-drill-clock: .venv/.synced ## Break all that makes the clock tick, and look for what is lost, doubled or false (DURATION=600 SEED=1)
+drill-clock: .venv/.synced ## Break every part of the clock, and check that no verdict is lost, doubled or false (DURATION=600 SEED=1)
 	@$(BIN)/python -m drills.clock $(foreach option,DURATION JOBS SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-drill-abuse: .venv/.synced ## Send what may cost others something, and look whether it does (DURATION=300 SEED=1)
+drill-abuse: .venv/.synced ## Send abusive requests, and check that other clients do not suffer (DURATION=300 SEED=1)
 	@$(BIN)/python -m drills.abuse $(foreach option,DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-drill-upgrade: .venv/.synced ## Replace an old version by this one under load, process by process (OLD=e2e8189 DURATION=120 SEED=1)
+drill-upgrade: .venv/.synced ## Upgrade an old version to this one under load, process by process (OLD=e2e8189 DURATION=120 SEED=1)
 	@$(BIN)/python -m drills.upgrade $(foreach option,OLD DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-simulate: .venv/.synced ## Let stories happen in virtual time and compare (FILES="tests/scenarios/silence.jsonl ...")
+simulate: .venv/.synced ## Play stories in virtual time and compare the results (FILES="tests/scenarios/silence.jsonl ...")
 	@$(BIN)/python manage.py simulate $(or $(FILES),tests/scenarios/*.jsonl)
 
-sim: .venv/.synced ## Let small worlds happen in virtual time, each by a seed: how many, which, from and to (SEEDS=1000 17,42 1-99)
+sim: .venv/.synced ## Simulate small installations in virtual time by seed: a number, single seeds or a range (SEEDS=1000 17,42 1-99)
 	@$(BIN)/python -m drills.simulation $(if $(SEEDS),--seeds $(SEEDS))
 
-soak: .venv/.synced ## Let 100,000 jobs check in, 2,000 times a second, and compare (DURATION=600 ENVIRONMENTS=100000 RATE=2000 SEED=1)
+soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compare the results (DURATION=600 ENVIRONMENTS=100000 RATE=2000 SEED=1)
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
