@@ -32,7 +32,7 @@ def settle_parked() -> int:
 def keep_house() -> int:
     """Remove deleted monitors, and what is old and has no partition to go with; returns the rows removed."""
     now = pruning.time_to_prune(utcnow())
-    return pruning.keep_house(
+    return pruning.run_steps(
         [
             housekeeping.purge_deleted,
             *(

@@ -221,7 +221,7 @@ def _record_applied(shard: int, counts: Mapping[tuple[TaskKind, datetime], int])
                 for (kind, tick), count in counts.items()
                 if (kind is TaskKind.UNKNOWN) == is_unknown
             ],
-            tail=ADD_TO_APPLIED if is_unknown else "",
+            on_conflict=ADD_TO_APPLIED if is_unknown else "",
         )
 
 

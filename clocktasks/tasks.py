@@ -105,7 +105,7 @@ def tell_clock_incidents() -> int:
 def keep_house() -> int:
     """Remove the clock's own records that are past their retention; returns how many rows."""
     now = pruning.time_to_prune(utcnow())
-    return pruning.keep_house(
+    return pruning.run_steps(
         [
             partial(prune, now=now)
             for prune in (

@@ -9,6 +9,6 @@ class IncidentsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks."""
-        from incidents.checks import check_somebody_is_told
+        from incidents.checks import check_recipients
 
-        checks.register(check_somebody_is_told, deploy=True)
+        checks.register(check_recipients, deploy=True)

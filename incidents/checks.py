@@ -8,7 +8,7 @@ from django.core import checks
 from incidents.notifications.addressees import why_nobody
 
 
-def check_somebody_is_told(**_: Any) -> list[checks.CheckMessage]:
+def check_recipients(**_: Any) -> list[checks.CheckMessage]:
     """Warn if nobody is told of incidents, or mails about them have no link."""
     found: list[checks.CheckMessage] = []
     if sentence := why_nobody():

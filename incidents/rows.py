@@ -105,7 +105,7 @@ def show_issues(shown: Sequence[Failing]) -> dict[int, ShownIssue]:
             )
             for environment_id, items in grouped.items()
         ),
-        tail="""
+        on_conflict="""
         ON CONFLICT (project_id, fingerprint) DO UPDATE SET
             title = excluded.title,
             last_seen_at = greatest(incidents_issue.last_seen_at, excluded.last_seen_at),
@@ -200,7 +200,7 @@ def record_occurrences(
         rows,
         # A run can fail twice, a miss cannot: its check-in is new. To be ready for a conflict takes PostgreSQL a fifth
         # of the time of the statement.
-        tail="" if all_missed else "ON CONFLICT (incident_id, checkin_id) DO NOTHING",
+        on_conflict="" if all_missed else "ON CONFLICT (incident_id, checkin_id) DO NOTHING",
     )
     thin_out(incidents.values())
 

@@ -12,7 +12,7 @@ from django.db.models import Field, ForeignObject, Lookup
 from django.db.models.lookups import FieldGetDbPrepValueIterableMixin
 from django.db.models.sql.compiler import SQLCompiler
 
-from lib.sql import array_literal, column_kind
+from lib.sql import array_literal, column_type
 
 if TYPE_CHECKING:
     AnyLookup = Lookup[Any]
@@ -31,8 +31,8 @@ class AnyOf(FieldGetDbPrepValueIterableMixin, AnyLookup):
     def as_sql(self, compiler: SQLCompiler, connection: Any) -> tuple[str, tuple[Any, ...]]:
         """Return the condition and its parameters: those of the left side, and one array."""
         column, parameters = self.process_lhs(compiler, connection)
-        kind = column_kind(self.lhs.output_field)
-        return f"{column} = ANY(%s::{kind}[])", (*parameters, array_literal(kind, self.rhs))
+        pg_type = column_type(self.lhs.output_field)
+        return f"{column} = ANY(%s::{pg_type}[])", (*parameters, array_literal(pg_type, self.rhs))
 
 
 def register() -> None:

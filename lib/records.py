@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args
 import msgspec
 from django.db.models import Model
 
-from lib.sql import insert_rows, kinds_of
+from lib.sql import insert_rows, types_of
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -37,7 +37,7 @@ _AS_THEY_ARE: Mapping[str, Stored] = MappingProxyType({})
 class Record(Generic[T]):
     """A struct whose fields are columns of a model's table, all but the fields in `without`.
 
-    Enums are stored as their values, which for an enum of texts needs no step. `kinds` maps the columns to their types
+    Enums are stored as their values, which for an enum of texts needs no step. `types` maps the columns to their types
     in PostgreSQL: fields of one column in the order of the struct, then those of several. Only a record whose fields
     are the first of the struct can be loaded.
     """
@@ -75,7 +75,7 @@ class Record(Generic[T]):
                 changes.append((single.index(name), own.store))
         self._look_ups, self._changes = tuple(look_ups), tuple(changes)
         self._joins, self._splits = tuple(joins), tuple(splits)
-        self.kinds = kinds_of(model, *columns)
+        self.types = types_of(model, *columns)
 
     def except_for(self, *names: str) -> "Record[T]":
         """Return the record without these fields: what is written of a row that is there already."""
@@ -84,7 +84,7 @@ class Record(Generic[T]):
     def select(self, table: str = "") -> str:
         """Return the columns as a list of a SELECT, `table` before each of them if it is given."""
         prefix = f"{table}." if table else ""
-        return ", ".join(prefix + column for column in self.kinds)
+        return ", ".join(prefix + column for column in self.types)
 
     def load(self, row: Sequence[Any]) -> T:
         """Return the value in a row, which holds the columns in order."""
@@ -115,10 +115,10 @@ class Record(Generic[T]):
         stored = [own.store(value) for value in values]
         return dict(zip(own.columns, zip(*stored, strict=True) if len(own.columns) > 1 else [stored], strict=True))
 
-    def insert(self, records: Iterable[T], *, tail: str = "", returning: str = "") -> list[tuple[Any, ...]]:
+    def insert(self, records: Iterable[T], *, on_conflict: str = "", returning: str = "") -> list[tuple[Any, ...]]:
         """Insert rows, as `lib.sql.insert_rows` does. One statement."""
         rows = [self.values(record) for record in records]
-        return insert_rows(self.table, self.kinds, rows, tail=tail, returning=returning)
+        return insert_rows(self.table, self.types, rows, on_conflict=on_conflict, returning=returning)
 
 
 def _cannot_load(*_values: Any) -> NoReturn:

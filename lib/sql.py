@@ -44,12 +44,12 @@ def fetch_rows(
 
 def update_rows(
     table: str,
-    kinds: Mapping[str, str],
+    types: Mapping[str, str],
     rows: Sequence[Sequence[Any]],
     *,
     partitioned_by: Mapping[str, str] | None = None,
 ) -> None:
-    """Set columns of existing rows. `kinds` maps columns to PostgreSQL types; a row is its id and a value for each.
+    """Set columns of existing rows. `types` maps columns to PostgreSQL types; a row is its id and a value for each.
 
     Of a table that is `partitioned_by` a column, its value comes after the id. Besides being compared row by row it
     bounds the whole statement, or the planner would expect to search every partition for every row.
@@ -57,11 +57,11 @@ def update_rows(
     if not rows:
         return
     keys = {"id": "bigint", **(partitioned_by or {})}
-    new = _Rows({**keys, **kinds}, rows)
-    assignments = ", ".join(f"{column} = {new.values[column]}" for column in kinds)
+    new = _Rows({**keys, **types}, rows)
+    assignments = ", ".join(f"{column} = {new.values[column]}" for column in types)
     conditions = [f"old.{column} = {new.values[column]}" for column in keys]
-    for number, (column, kind) in enumerate((partitioned_by or {}).items(), 1):
-        conditions.append(f"old.{column} BETWEEN %(first)s::{kind} AND %(last)s::{kind}")
+    for number, (column, pg_type) in enumerate((partitioned_by or {}).items(), 1):
+        conditions.append(f"old.{column} BETWEEN %(first)s::{pg_type} AND %(last)s::{pg_type}")
         values = [row[number] for row in rows]
         new.parameters |= {"first": min(values), "last": max(values)}
     with connection.cursor() as cursor:
@@ -72,18 +72,18 @@ def update_rows(
 
 
 def insert_rows(
-    table: str, kinds: Mapping[str, str], rows: Sequence[Sequence[Any]], *, tail: str = "", returning: str = ""
+    table: str, types: Mapping[str, str], rows: Sequence[Sequence[Any]], *, on_conflict: str = "", returning: str = ""
 ) -> list[tuple[Any, ...]]:
-    """Insert rows, one value per column of `kinds`, and return the `returning` columns of those that were written.
+    """Insert rows, one value per column of `types`, and return the `returning` columns of those that were written.
 
-    `tail` is an ON CONFLICT clause where rows may exist already.
+    `on_conflict` is an ON CONFLICT clause where rows may exist already.
     """
     if not rows:
         return []
-    new = _Rows(kinds, rows)
+    new = _Rows(types, rows)
     statement = f"""
-        INSERT INTO {table} ({", ".join(kinds)}) SELECT {", ".join(new.values.values())} FROM {new.table}
-        {tail} {f"RETURNING {returning}" if returning else ""}
+        INSERT INTO {table} ({", ".join(types)}) SELECT {", ".join(new.values.values())} FROM {new.table}
+        {on_conflict} {f"RETURNING {returning}" if returning else ""}
     """  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(statement, new.parameters)
@@ -97,43 +97,43 @@ def insert_new(objects: Sequence[Model]) -> None:
     fields = [field for field in objects[0]._meta.concrete_fields if not isinstance(field, AutoField)]
     insert_rows(
         objects[0]._meta.db_table,
-        {str(field.column): column_kind(field) for field in fields},
+        {str(field.column): column_type(field) for field in fields},
         [[getattr(one, field.attname) for field in fields] for one in objects],
-        tail="ON CONFLICT DO NOTHING",
+        on_conflict="ON CONFLICT DO NOTHING",
     )
 
 
-def column_kind(field: "Field[Any, Any]") -> str:
+def column_type(field: "Field[Any, Any]") -> str:
     """Return the PostgreSQL type of a model's column, without a length: a cast to one cuts off in silence."""
-    kind = (field.cast_db_type(connection) or "").replace("timestamp with time zone", "timestamptz")
-    return re.sub(r"^varchar(\([0-9]+\))?", "text", kind)
+    pg_type = (field.cast_db_type(connection) or "").replace("timestamp with time zone", "timestamptz")
+    return re.sub(r"^varchar(\([0-9]+\))?", "text", pg_type)
 
 
-def kinds_of(model: type[Model], *columns: str) -> dict[str, str]:
+def types_of(model: type[Model], *columns: str) -> dict[str, str]:
     """Return the PostgreSQL types of columns of a model."""
     fields = {field.column: field for field in model._meta.concrete_fields}
-    return {column: column_kind(fields[column]) for column in columns}
+    return {column: column_type(fields[column]) for column in columns}
 
 
 class _Rows:
     """Rows as parts of a statement: an expression for each column, the table `new` it refers to, and the parameters."""
 
-    def __init__(self, kinds: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, types: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
         self.values: dict[str, str] = {}
         self.parameters: dict[str, Any] = {}
         arrays: dict[str, str] = {}
-        for (name, kind), column in zip(kinds.items(), zip(*rows, strict=True), strict=True):
+        for (name, pg_type), column in zip(types.items(), zip(*rows, strict=True), strict=True):
             # unnest takes arrays of arrays apart, hence such an element goes as its text. The first column is an array
             # in any case, since it says how many rows there are.
-            sent_as = "text" if kind.endswith("[]") else kind
+            sent_as = "text" if pg_type.endswith("[]") else pg_type
             is_shared = bool(arrays) and column[0] == column[-1] and column.count(column[0]) == len(column)
-            as_lines = kind == "jsonb" and not is_shared and None not in column
+            as_lines = pg_type == "jsonb" and not is_shared and None not in column
             if not as_lines:
-                self.parameters[name] = array_literal(kind, column[:1] if is_shared else column)
+                self.parameters[name] = array_literal(pg_type, column[:1] if is_shared else column)
             if is_shared:
-                self.values[name] = f"(%({name})s::{sent_as}[])[1]::{kind}"
+                self.values[name] = f"(%({name})s::{sent_as}[])[1]::{pg_type}"
                 continue
-            self.values[name] = f"new.{name}::{kind}"
+            self.values[name] = f"new.{name}::{pg_type}"
             arrays[name] = f"%({name})s::{sent_as}[]"
             if as_lines:
                 # As lines, which need no escaping: PostgreSQL takes an array of long texts apart letter by letter.
@@ -143,7 +143,7 @@ class _Rows:
         self.table = f"unnest({literals}) AS new ({', '.join(arrays)})"
 
 
-def array_literal(kind: str, values: Sequence[Any]) -> str:
+def array_literal(pg_type: str, values: Sequence[Any]) -> str:
     r"""Return values of one PostgreSQL type, or None, as the text of an array.
 
     A value of the type jsonb is whatever can be written as JSON, one of an array type is a sequence.
@@ -153,14 +153,14 @@ def array_literal(kind: str, values: Sequence[Any]) -> str:
     >>> array_literal("text", ["plain", 'a "quoted" word', None])
     '{"plain","a \\"quoted\\" word",null}'
     """
-    if kind == "text":
+    if pg_type == "text":
         return _texts(values)
-    if kind == "jsonb":
+    if pg_type == "jsonb":
         return array_literal("text", [None if value is None else _json(value) for value in values])
-    if kind == "bytea":
+    if pg_type == "bytea":
         return array_literal("text", [None if value is None else "\\x" + value.hex() for value in values])
-    if kind.endswith("[]"):
-        element = kind.removesuffix("[]")
+    if pg_type.endswith("[]"):
+        element = pg_type.removesuffix("[]")
         if values and element not in {"text", "jsonb", "bytea"} and None not in values:
             # No number, instant or id has a bracket in it.
             return _split(_encode_lines(values).decode().replace("[", "{").replace("]", "}"), "\n")

@@ -13,10 +13,10 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, kinds_of, update_rows
+from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, types_of, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS
 from monitors.expectation import expect_nothing
-from monitors.hot_rows import ALWAYS, LockedEnvironment, know_former_rules
+from monitors.hot_rows import ALWAYS, LockedEnvironment, attach_former_rules
 from monitors.models import ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
 from monitors.spans import counts_alike, expect_after_edit, expect_no_more
@@ -29,7 +29,7 @@ from monitors.state import (
     was_off_between,
 )
 
-CHANGEABLE_COLUMNS = kinds_of(
+CHANGEABLE_COLUMNS = types_of(
     Monitor,
     "slug",
     "name",
@@ -141,8 +141,8 @@ def write_changes(
         one for one in environments if one.monitor_id in monitors and one.rules_since is not None and not one.former
     ]
     if edited_before:  # What is judged by older rules than these edits has to know when they began.
-        know_former_rules(edited_before)
-    _keep_former_rules(changes)
+        attach_former_rules(edited_before)
+    _store_former_rules(changes)
     by_monitor: dict[int, list[Change]] = {}
     for change in changes:
         by_monitor.setdefault(change.monitor.id, []).append(change)
@@ -214,7 +214,7 @@ JUDGES_SQL = """
 """Whether a slot is still to be judged by the former rules `f` (`monitors.spans`)."""
 
 
-def _keep_former_rules(changes: Iterable[Change]) -> None:
+def _store_former_rules(changes: Iterable[Change]) -> None:
     """Keep the rules that held until these edits, and forget the oldest ones of who edits again and again."""
     rows = [
         (change.monitor.id, change.former.until, change.former.config_id)
@@ -223,8 +223,8 @@ def _keep_former_rules(changes: Iterable[Change]) -> None:
     ]
     if not rows:
         return
-    kinds = {"monitor_id": "bigint", "until": "timestamptz", "config_id": "bigint"}
-    insert_rows("monitors_formerrules", kinds, rows, tail="ON CONFLICT DO NOTHING")
+    types = {"monitor_id": "bigint", "until": "timestamptz", "config_id": "bigint"}
+    insert_rows("monitors_formerrules", types, rows, on_conflict="ON CONFLICT DO NOTHING")
     with connection.cursor() as cursor:
         cursor.execute(
             f"""

@@ -34,17 +34,17 @@ T = TypeVar("T")
 
 
 class Number(NamedTuple):
-    """A whole number of a configuration: from 1 to `most`, and what a monitor has that was told nothing."""
+    """A whole number of a configuration: from 1 to `maximum`, and what a monitor has that was told nothing."""
 
     default: int
-    most: int
+    maximum: int
 
 
 NUMBERS = {
-    "checkin_margin": Number(default=1, most=MARGIN_MINUTES_MAX),
-    "max_runtime": Number(default=30, most=RUNTIME_MINUTES_MAX),
-    "failure_threshold": Number(default=1, most=THRESHOLD_MAX),
-    "recovery_threshold": Number(default=1, most=THRESHOLD_MAX),
+    "checkin_margin": Number(default=1, maximum=MARGIN_MINUTES_MAX),
+    "max_runtime": Number(default=30, maximum=RUNTIME_MINUTES_MAX),
+    "failure_threshold": Number(default=1, maximum=THRESHOLD_MAX),
+    "recovery_threshold": Number(default=1, maximum=THRESHOLD_MAX),
 }
 """By the column of the monitor."""
 
@@ -189,7 +189,7 @@ _KEYS = (
     "owner",
 )
 _SCHEDULE_KEYS = ("type", "value", "unit", "timezone")
-_IGNORED_TOLD_MAX = 5
+_IGNORED_REPORTED_MAX = 5
 _OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
 
 
@@ -235,12 +235,12 @@ def _good(part: T | Fault, dropped: list[Fault]) -> T | None:
 
 def _unknown(fields: Mapping[str, object], known: Sequence[str], within: str) -> list[Fault]:
     """Say of each key that nobody knows that it is ignored, and which one is probably meant (D28)."""
-    told = []
-    for key in [key for key in fields if key not in known][:_IGNORED_TOLD_MAX]:
+    reported = []
+    for key in [key for key in fields if key not in known][:_IGNORED_REPORTED_MAX]:
         meant = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.75)
         allowed = f"it is not known, {meant[0]} is" if meant else "it is not known, these are: " + ", ".join(known)
-        told.append(Fault(f"{within}{key[:100]}", fields[key], allowed))
-    return told
+        reported.append(Fault(f"{within}{key[:100]}", fields[key], allowed))
+    return reported
 
 
 def _innermost(inner: str | None, outer: str | None, ignored: list[Fault]) -> str | None:
@@ -291,23 +291,23 @@ def _crontab_schedule(crontab: str, timezone: str | None) -> Schedule:
 
 def _parse_minutes(fields: Mapping[str, object], key: str, *, zero_means: int | None = None) -> int | Fault | None:
     """An optional number of minutes; too many mean as many as there may be."""
-    most = NUMBERS[key].most
+    maximum = NUMBERS[key].maximum
     number = whole_number(fields.get(key))
     if number == 0 and zero_means is not None:
         return zero_means
-    return most if number is not None and number > most else _parse_whole_number(fields, key, most)
+    return maximum if number is not None and number > maximum else _parse_whole_number(fields, key, maximum)
 
 
 def _parse_threshold(fields: Mapping[str, object], key: str) -> int | Fault | None:
     return _parse_whole_number(fields, key, THRESHOLD_MAX)
 
 
-def _parse_whole_number(fields: Mapping[str, object], key: str, most: int) -> int | Fault | None:
+def _parse_whole_number(fields: Mapping[str, object], key: str, maximum: int) -> int | Fault | None:
     raw = fields.get(key)
     number = whole_number(raw)
-    if raw is None or (number is not None and 1 <= number <= most):
+    if raw is None or (number is not None and 1 <= number <= maximum):
         return number
-    return Fault(key, raw, f"it takes a whole number from 1 to {most}")
+    return Fault(key, raw, f"it takes a whole number from 1 to {maximum}")
 
 
 def _parse_owner(raw: object) -> str | Fault | None:

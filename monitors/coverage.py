@@ -1,7 +1,7 @@
 """Which minutes were listened to, and what that means for what was expected in them (pure, D2).
 
 Minutes count as wholes: a minute was listened to if ingest nodes listened through it but for a few seconds, since
-clients try again for as long as that, and nothing that they heard was lost (D43); otherwise it was deaf. A window that
+clients try again for as long as that, and nothing that they covered was lost (D43); otherwise it was deaf. A window that
 was wholly deaf says nothing about its job. One that was partly deaf is judged as soon as a whole margin of minutes has
 been listened to.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 MINUTE = timedelta(minutes=1)
-UNHEARD_MAX = timedelta(seconds=10)
+UNCOVERED_MAX = timedelta(seconds=10)
 """How much of a minute may pass with nobody listening: a restart, in which connections wait or are tried again."""
 
 
@@ -82,18 +82,18 @@ class DeafMinutes:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SlotVerdict:
     """What becomes of a slot that nothing served: a miss, unknown, or neither before the tick `wait_until`."""
 
     is_unknown: bool = False
     wait_until: datetime | None = None
 
 
-MISSED = Verdict()
-UNKNOWN = Verdict(is_unknown=True)
+MISSED = SlotVerdict()
+UNKNOWN = SlotVerdict(is_unknown=True)
 
 
-def judge_slot(slot: datetime, *, margin_minutes: int, tick: datetime, deaf: DeafMinutes) -> Verdict:
+def judge_slot(slot: datetime, *, margin_minutes: int, tick: datetime, deaf: DeafMinutes) -> SlotVerdict:
     """Return what the tick at which a slot is due, or was put off to, makes of it (D2).
 
     The window of a slot are the `margin_minutes` minutes from it on. `deaf` covers the time from the slot to the tick.
@@ -107,7 +107,7 @@ def judge_slot(slot: datetime, *, margin_minutes: int, tick: datetime, deaf: Dea
     listened = (tick - first) // MINUTE - deaf.count(first, tick)
     if listened >= margin_minutes:
         return MISSED
-    return Verdict(wait_until=tick + (margin_minutes - listened) * MINUTE)
+    return SlotVerdict(wait_until=tick + (margin_minutes - listened) * MINUTE)
 
 
 def deaf_minutes(
@@ -120,10 +120,10 @@ def deaf_minutes(
     """Return which of the minutes from `first` to `last` (their beginnings, both included) were deaf.
 
     `spans` are the times in which nodes listened, as pairs of begin and end, in any order. `lost` are times in which
-    something was heard and then lost, both ends included: a minute that has any of that is deaf, whoever listened.
+    something was covered and then lost, both ends included: a minute that has any of that is deaf, whoever listened.
     """
     end = last + MINUTE
-    heard: dict[datetime, timedelta] = {}
+    covered: dict[datetime, timedelta] = {}
     covered_until = first
     for since, until in sorted(spans):
         at = max(since, covered_until)
@@ -131,12 +131,12 @@ def deaf_minutes(
         while at < until:
             minute = at.replace(second=0, microsecond=0)
             part_end = min(minute + MINUTE, until)
-            heard[minute] = heard.get(minute, timedelta()) + (part_end - at)
+            covered[minute] = covered.get(minute, timedelta()) + (part_end - at)
             at = part_end
         covered_until = max(covered_until, until)
     minutes = ((first + number * MINUTE) for number in range((last - first) // MINUTE + 1))
     gone = {minute for since, until in lost for minute in _minutes_of(max(since, first), min(until, last))}
-    return [minute for minute in minutes if minute in gone or MINUTE - heard.get(minute, timedelta()) > UNHEARD_MAX]
+    return [minute for minute in minutes if minute in gone or MINUTE - covered.get(minute, timedelta()) > UNCOVERED_MAX]
 
 
 def _minutes_of(since: datetime, until: datetime) -> Iterator[datetime]:

@@ -28,7 +28,7 @@ from monitors.schedule import (
 from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead
 
 NOTHING_DEAF = DeafMinutes()
-LOOK_AGAIN = timedelta(minutes=10)
+RECHECK_AFTER = timedelta(minutes=10)
 """How often the clock looks at an environment whose schedule cannot be read."""
 
 
@@ -186,7 +186,7 @@ def expect_after_repair(state: EnvironmentState, rules: MonitorRules, *, now: da
     return replace(
         unjudged,
         next_checkin=expected.pending_slot,
-        next_checkin_latest=min(deadline, now + LOOK_AGAIN - timedelta(minutes=1)),
+        next_checkin_latest=min(deadline, now + RECHECK_AFTER - timedelta(minutes=1)),
         unjudged_until=now,
     )
 
@@ -197,7 +197,7 @@ def is_set_aside(state: EnvironmentState) -> bool:
         state.unjudged_until is not None
         and state.pending_slot is not None
         and state.pending_slot <= state.unjudged_until
-        and state.next_checkin_latest == state.unjudged_until + LOOK_AGAIN
+        and state.next_checkin_latest == state.unjudged_until + RECHECK_AFTER
     )
 
 
@@ -305,7 +305,7 @@ def _set_aside(state: EnvironmentState, *, tick: datetime) -> tuple[list[DueSlot
     if slot is None or deadline is None or deadline > tick:
         return [], state
     due = [] if is_set_aside(state) else [DueSlot(slot, deadline, is_unknown=True)]
-    return due, replace(state, unjudged_until=tick, next_checkin_latest=tick + LOOK_AGAIN)
+    return due, replace(state, unjudged_until=tick, next_checkin_latest=tick + RECHECK_AFTER)
 
 
 def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -> EnvironmentState:

@@ -162,7 +162,7 @@ _CONFIGURED = Record(
         "was_off": Stored(("was_disabled_at", "was_enabled_at"), was_off_between),
     },
 )
-_SERVED_AHEAD, _SPANS = (list(STATES.kinds).index(column) for column in ("served_ahead", "spans"))
+_SERVED_AHEAD, _SPANS = (list(STATES.types).index(column) for column in ("served_ahead", "spans"))
 LOCK_SQL = f"""
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted, {STATES.select("me")}
       FROM monitors_monitorenvironment me
@@ -213,11 +213,11 @@ def lock_environments(
             if one.rules_since is not None and one.rules_since >= min(since, one.disabled_at or since)
         }
     if edited:
-        know_former_rules([one for one in environments.values() if one.monitor_id in edited])
+        attach_former_rules([one for one in environments.values() if one.monitor_id in edited])
     return environments
 
 
-def know_former_rules(environments: Collection[LockedEnvironment]) -> None:
+def attach_former_rules(environments: Collection[LockedEnvironment]) -> None:
     """Have these environments know all rules that their monitors had before (D32). One statement."""
     former = load_former_rules({environment.monitor_id for environment in environments})
     for environment in environments:
@@ -264,7 +264,7 @@ def _locked(
 
 def state_of(row: MonitorEnvironment) -> EnvironmentState:
     """Return a row of the model as the value that decisions take."""
-    columns = [getattr(row, column) for column in STATES.kinds]
+    columns = [getattr(row, column) for column in STATES.types]
     return STATES.load([msgspec.json.encode(held) if isinstance(held, list) else held for held in columns])
 
 
@@ -297,8 +297,8 @@ def save_environments(environments: Iterable[LockedEnvironment]) -> None:
         if write_all or old != new:
             columns |= STATES.columns(name, new)
     if columns:
-        kinds = {name: STATES.kinds[name] for name in columns}
+        types = {name: STATES.types[name] for name in columns}
         rows = list(zip((one.id for one in changed), *columns.values(), strict=True))
-        update_rows(STATES.table, kinds, rows)
+        update_rows(STATES.table, types, rows)
     for one in changed:
         one.stored = one.state

@@ -52,7 +52,7 @@ class HouseTime:
         return apart if abs(apart) > APART_MAX else NOUGHT
 
 
-def look(before: HouseTime | None, now: datetime) -> HouseTime:
+def advance(before: HouseTime | None, now: datetime) -> HouseTime:
     """Return how far housekeeping is, from how far it was and what the clock says. The first look believes it."""
     if before is None:
         return HouseTime(now, now)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 PIECE_ROWS_MAX = 5_000
 """Rows removed in one transaction: short enough not to be felt by ingest and the clock."""
-LOOK_LOCK = 7_014_010_002
+TIME_LOCK = 7_014_010_002
 """Who looks at the clock for housekeeping holds this advisory lock: looks follow one another."""
 PIECES_MAX = 200
 """Pieces of one kind in one run: a million rows, more than comes to be in the ten minutes between two runs."""
@@ -39,9 +39,9 @@ def time_to_prune(now: datetime) -> datetime:
     """
     now = min(now, database_now(now))
     with transaction.atomic():
-        fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LOOK_LOCK])
+        fetch_rows("SELECT pg_advisory_xact_lock(%s)", [TIME_LOCK])
         before = house_time()
-        after = housetime.look(before, now)
+        after = housetime.advance(before, now)
         fetch_rows(
             """
             INSERT INTO monitors_housekeeping (id, reached, looked_at, apart_for) VALUES (1, %s, %s, %s)
@@ -51,7 +51,7 @@ def time_to_prune(now: datetime) -> datetime:
             """,
             [after.reached, after.looked_at, after.apart_for],
         )
-    _tell(before, after, now)
+    _log_jump(before, after, now)
     return after.removes_until(now)
 
 
@@ -70,7 +70,7 @@ def database_now(now: datetime) -> datetime:
     return result
 
 
-def _tell(before: HouseTime | None, after: HouseTime, now: datetime) -> None:
+def _log_jump(before: HouseTime | None, after: HouseTime, now: datetime) -> None:
     was_apart = timedelta() if before is None else before.apart(before.looked_at)
     apart = after.apart(now)
     if apart and not was_apart:
@@ -121,7 +121,7 @@ def in_pieces(step: Callable[[], int]) -> int:
     return done
 
 
-def keep_house(steps: Sequence[Callable[[], int]]) -> int:
+def run_steps(steps: Sequence[Callable[[], int]]) -> int:
     """Do each step in pieces; returns the rows removed. One that fails is logged, and keeps no other from its work."""
     done = 0
     for step in steps:

@@ -222,7 +222,7 @@ def serve_slots(
     """
     if not state.spans:
         if state.pending_slot is None and held_at(former, received_at) is not None:
-            return _first_heard(state, rules, former, received_at=received_at, early_tolerance=early_tolerance)
+            return _first_message(state, rules, former, received_at=received_at, early_tolerance=early_tolerance)
         return expect_after_beginning(state, rules, received_at=received_at, early_tolerance=early_tolerance)
     parts = []
     for part in _split(state, rules, former):
@@ -237,7 +237,7 @@ def serve_slots(
     return _joined(parts)
 
 
-def _first_heard(
+def _first_message(
     state: EnvironmentState,
     rules: MonitorRules,
     former: Sequence[FormerRules],
@@ -368,19 +368,19 @@ def _has_come_between(
 
 
 def longest_deadline(
-    rules: MonitorRules, former: Sequence[FormerRules], *, heard_at: datetime, latest: datetime
+    rules: MonitorRules, former: Sequence[FormerRules], *, seen_at: datetime, latest: datetime
 ) -> datetime:
-    """Return when a run that was heard of at `heard_at` is given up, at most `latest`.
+    """Return when a run that was heard of at `seen_at` is given up, at most `latest`.
 
     A longer runtime that was set before then extends it (D31).
     """
 
     def after(some: MonitorRules) -> datetime:
-        return min(heard_at + timedelta(minutes=some.max_runtime_minutes), latest)
+        return min(seen_at + timedelta(minutes=some.max_runtime_minutes), latest)
 
-    held = held_at(former, heard_at)
+    held = held_at(former, seen_at)
     deadline = after(rules if held is None else held.rules)
-    for at, then in rules_since(rules, former, heard_at):
+    for at, then in rules_since(rules, former, seen_at):
         if deadline > at:
             deadline = max(deadline, after(then))
     return deadline

@@ -76,25 +76,25 @@ def choice(name: str, *, default: str, of: Sequence[str]) -> str:
     return value
 
 
-def whole_number(name: str, *, default: int, least: int, most: int) -> int:
-    """An integer from `least` to `most`."""
+def whole_number(name: str, *, default: int, minimum: int, maximum: int) -> int:
+    """An integer from `minimum` to `maximum`."""
     try:
         value: int = _env.int(name, default=default)
     except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a whole number from {least} to {most}.")
+        value = minimum - 1
+    if not minimum <= value <= maximum:
+        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a whole number from {minimum} to {maximum}.")
     return value
 
 
-def seconds(name: str, *, default: float, most: float, least: float = 0.0) -> float:
-    """A length of time in seconds, from `least` to `most`; fractions are welcome."""
+def seconds(name: str, *, default: float, maximum: float, minimum: float = 0.0) -> float:
+    """A length of time in seconds, from `minimum` to `maximum`; fractions are welcome."""
     try:
         value: float = _env.float(name, default=default)
     except ValueError:
         value = -1.0
-    if not least <= value <= most:
-        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a number of seconds from {least:g} to {most:g}.")
+    if not minimum <= value <= maximum:
+        raise ImproperlyConfigured(f"{name}={_raw(name)!r} is not a number of seconds from {minimum:g} to {maximum:g}.")
     return value
 
 

@@ -39,7 +39,7 @@ DATABASES = {
     | {"CONN_HEALTH_CHECKS": True}
 }
 # Between two statements of a transaction of ours pass milliseconds, or seconds where a tick marks thousands.
-ABANDONED_TRANSACTION_SECONDS = env.whole_number("ABANDONED_TRANSACTION_SECONDS", default=30, least=1, most=3600)
+ABANDONED_TRANSACTION_SECONDS = env.whole_number("ABANDONED_TRANSACTION_SECONDS", default=30, minimum=1, maximum=3600)
 REDIS_URL = env.required_text("REDIS_URL", hint="Redis 6.2+ or Valkey: redis://:password@host:6379/0")
 
 # --- The web --------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 # Programs rarely follow redirects, and what they have sent by then was sent in the clear.
 SECURE_REDIRECT_EXEMPT = [r"^api/"]
 SECURE_HSTS_SECONDS = (
-    env.whole_number("HSTS_SECONDS", default=31_536_000, least=0, most=63_072_000) if HTTPS_ONLY else 0
+    env.whole_number("HSTS_SECONDS", default=31_536_000, minimum=0, maximum=63_072_000) if HTTPS_ONLY else 0
 )
 if env.flag("TRUST_FORWARDED_PROTO", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -126,20 +126,20 @@ USE_TZ = True
 
 _HOME = env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))
 SPOOL_DIRECTORY = Path(env.text("SPOOL_DIRECTORY", default=str(Path(_HOME, "spool")))).absolute()
-SPOOL_BYTES_MAX = env.whole_number("SPOOL_BYTES_MAX", default=1 << 30, least=1 << 20, most=1 << 40)
+SPOOL_BYTES_MAX = env.whole_number("SPOOL_BYTES_MAX", default=1 << 30, minimum=1 << 20, maximum=1 << 40)
 
 # --- What is watched, and how strictly ------------------------------------------------------------------------------
 
-EARLY_CHECKIN_SECONDS = env.seconds("EARLY_CHECKIN_SECONDS", default=5.0, most=60.0)
-PARKED_CHECKIN_SECONDS = env.seconds("PARKED_CHECKIN_SECONDS", default=120.0, most=3600.0)
-CHECKIN_LOG_DAYS = env.whole_number("CHECKIN_LOG_DAYS", default=30, least=1, most=36_500)
-CHECKIN_RETENTION_DAYS = env.whole_number("CHECKIN_RETENTION_DAYS", default=90, least=0, most=36_500)
+EARLY_CHECKIN_SECONDS = env.seconds("EARLY_CHECKIN_SECONDS", default=5.0, maximum=60.0)
+PARKED_CHECKIN_SECONDS = env.seconds("PARKED_CHECKIN_SECONDS", default=120.0, maximum=3600.0)
+CHECKIN_LOG_DAYS = env.whole_number("CHECKIN_LOG_DAYS", default=30, minimum=1, maximum=36_500)
+CHECKIN_RETENTION_DAYS = env.whole_number("CHECKIN_RETENTION_DAYS", default=90, minimum=0, maximum=36_500)
 if 0 < CHECKIN_RETENTION_DAYS < 10:
     raise ImproperlyConfigured(
         f"CHECKIN_RETENTION_DAYS={CHECKIN_RETENTION_DAYS} is less than 10 days: a run may last seven, and take a word "
         "until then. 0 keeps check-ins for ever."
     )
-_DAYS = {"least": 0, "most": 36_500}
+_DAYS = {"minimum": 0, "maximum": 36_500}
 PROCESSING_ERROR_RETENTION_DAYS = env.whole_number("PROCESSING_ERROR_RETENTION_DAYS", default=7, **_DAYS)
 FAILED_CHECKIN_RETENTION_DAYS = env.whole_number("FAILED_CHECKIN_RETENTION_DAYS", default=30, **_DAYS)
 LOSS_REPORT_RETENTION_DAYS = env.whole_number("LOSS_REPORT_RETENTION_DAYS", default=30, **_DAYS)
@@ -153,40 +153,44 @@ APPLIED_TICK_RETENTION_DAYS = env.whole_number("APPLIED_TICK_RETENTION_DAYS", de
 HELD_TICK_RETENTION_DAYS = env.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
 CLOCK_INCIDENT_RETENTION_DAYS = env.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
 ADMIN_LOG_RETENTION_DAYS = env.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
-CHECKINS_PER_MINUTE = env.whole_number("CHECKINS_PER_MINUTE", default=6, least=1, most=100_000)
-MONITORS_PER_PROJECT = env.whole_number("MONITORS_PER_PROJECT", default=10_000, least=1, most=10_000_000)
-ENVIRONMENTS_PER_MONITOR = env.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, least=1, most=1_000_000)
+CHECKINS_PER_MINUTE = env.whole_number("CHECKINS_PER_MINUTE", default=6, minimum=1, maximum=100_000)
+MONITORS_PER_PROJECT = env.whole_number("MONITORS_PER_PROJECT", default=10_000, minimum=1, maximum=10_000_000)
+ENVIRONMENTS_PER_MONITOR = env.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, minimum=1, maximum=1_000_000)
 
-KEY_MONITORS_PER_HOUR = env.whole_number("KEY_MONITORS_PER_HOUR", default=5_000, least=1, most=10_000_000)
-KEY_ENVIRONMENTS_PER_HOUR = env.whole_number("KEY_ENVIRONMENTS_PER_HOUR", default=10_000, least=1, most=10_000_000)
-KEY_PARKED_PER_HOUR = env.whole_number("KEY_PARKED_PER_HOUR", default=10_000, least=1, most=10_000_000)
-KEY_REFUSALS_PER_DAY = env.whole_number("KEY_REFUSALS_PER_DAY", default=100_000, least=1, most=10_000_000)
+KEY_MONITORS_PER_HOUR = env.whole_number("KEY_MONITORS_PER_HOUR", default=5_000, minimum=1, maximum=10_000_000)
+KEY_ENVIRONMENTS_PER_HOUR = env.whole_number("KEY_ENVIRONMENTS_PER_HOUR", default=10_000, minimum=1, maximum=10_000_000)
+KEY_PARKED_PER_HOUR = env.whole_number("KEY_PARKED_PER_HOUR", default=10_000, minimum=1, maximum=10_000_000)
+KEY_REFUSALS_PER_DAY = env.whole_number("KEY_REFUSALS_PER_DAY", default=100_000, minimum=1, maximum=10_000_000)
 KEY_REFUSAL_BYTES_PER_DAY = env.whole_number(
-    "KEY_REFUSAL_BYTES_PER_DAY", default=100_000_000, least=100_000, most=1 << 40
+    "KEY_REFUSAL_BYTES_PER_DAY", default=100_000_000, minimum=100_000, maximum=1 << 40
 )
-KEY_LOG_BYTES_PER_DAY = env.whole_number("KEY_LOG_BYTES_PER_DAY", default=2_000_000_000, least=100_000, most=1 << 44)
+KEY_LOG_BYTES_PER_DAY = env.whole_number(
+    "KEY_LOG_BYTES_PER_DAY", default=2_000_000_000, minimum=100_000, maximum=1 << 44
+)
 
 # --- How much is taken, and for how long it may wait ----------------------------------------------------------------
 
-INGEST_BODY_BYTES_MAX = env.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, least=100_000, most=1 << 30)
-INGEST_BODY_SECONDS = env.seconds("INGEST_BODY_SECONDS", default=10.0, most=600.0)
-INGEST_CHECKIN_BYTES_MAX = env.whole_number("INGEST_CHECKIN_BYTES_MAX", default=100 << 10, least=1_000, most=1 << 24)
-INGEST_LOG_BYTES_MAX = env.whole_number("INGEST_LOG_BYTES_MAX", default=100_000, least=0, most=1 << 24)
-INGEST_NESTING_MAX = env.whole_number("INGEST_NESTING_MAX", default=50, least=10, most=500)
-INGEST_ENVELOPE_ITEMS_MAX = env.whole_number("INGEST_ENVELOPE_ITEMS_MAX", default=1_000, least=1, most=100_000)
-INGEST_REST_ITEMS_MAX = env.whole_number("INGEST_REST_ITEMS_MAX", default=1_000, least=1, most=100_000)
-INGEST_BATCH_MAX = env.whole_number("INGEST_BATCH_MAX", default=500, least=1, most=10_000)
-INGEST_PATIENCE_SECONDS = env.seconds("INGEST_PATIENCE_SECONDS", default=0.5, most=60.0)
-INGEST_QUEUE_MAX = env.whole_number("INGEST_QUEUE_MAX", default=50_000, least=100, most=10_000_000)
-INGEST_QUEUE_BYTES_MAX = env.whole_number("INGEST_QUEUE_BYTES_MAX", default=32 << 20, least=1 << 20, most=1 << 34)
+INGEST_BODY_BYTES_MAX = env.whole_number("INGEST_BODY_BYTES_MAX", default=20 << 20, minimum=100_000, maximum=1 << 30)
+INGEST_BODY_SECONDS = env.seconds("INGEST_BODY_SECONDS", default=10.0, maximum=600.0)
+INGEST_CHECKIN_BYTES_MAX = env.whole_number(
+    "INGEST_CHECKIN_BYTES_MAX", default=100 << 10, minimum=1_000, maximum=1 << 24
+)
+INGEST_LOG_BYTES_MAX = env.whole_number("INGEST_LOG_BYTES_MAX", default=100_000, minimum=0, maximum=1 << 24)
+INGEST_NESTING_MAX = env.whole_number("INGEST_NESTING_MAX", default=50, minimum=10, maximum=500)
+INGEST_ENVELOPE_ITEMS_MAX = env.whole_number("INGEST_ENVELOPE_ITEMS_MAX", default=1_000, minimum=1, maximum=100_000)
+INGEST_REST_ITEMS_MAX = env.whole_number("INGEST_REST_ITEMS_MAX", default=1_000, minimum=1, maximum=100_000)
+INGEST_BATCH_MAX = env.whole_number("INGEST_BATCH_MAX", default=500, minimum=1, maximum=10_000)
+INGEST_PATIENCE_SECONDS = env.seconds("INGEST_PATIENCE_SECONDS", default=0.5, maximum=60.0)
+INGEST_QUEUE_MAX = env.whole_number("INGEST_QUEUE_MAX", default=50_000, minimum=100, maximum=10_000_000)
+INGEST_QUEUE_BYTES_MAX = env.whole_number("INGEST_QUEUE_BYTES_MAX", default=32 << 20, minimum=1 << 20, maximum=1 << 34)
 
 # --- Telling people -------------------------------------------------------------------------------------------------
 
 ALERT_EMAIL_TO = env.words("ALERT_EMAIL_TO", default=[])
 DEFAULT_FROM_EMAIL = env.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
-EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, least=0.1, most=25.0)
-EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, least=1, most=50)
+EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, minimum=0.1, maximum=25.0)
+EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, minimum=1, maximum=50)
 
 # --- Watching the watchman --------------------------------------------------------------------------------------------
 
@@ -198,17 +202,17 @@ ALIVE_FILE = Path(_alive_file) if _alive_file else None
 
 # --- The clock ------------------------------------------------------------------------------------------------------
 
-CLOCK_SHARDS = env.whole_number("CLOCK_SHARDS", default=16, least=1, most=SHARDS_MAX)
-CLOCK_GRACE_SECONDS = env.seconds("CLOCK_GRACE_SECONDS", default=1.0, most=30.0)
+CLOCK_SHARDS = env.whole_number("CLOCK_SHARDS", default=16, minimum=1, maximum=SHARDS_MAX)
+CLOCK_GRACE_SECONDS = env.seconds("CLOCK_GRACE_SECONDS", default=1.0, maximum=30.0)
 # A crash and a restart, or a deploy, take less than this; an alert that waits for a dead machine is late by it.
-INGEST_NODE_SILENT_SECONDS = env.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, least=10, most=86_400)
+INGEST_NODE_SILENT_SECONDS = env.whole_number("INGEST_NODE_SILENT_SECONDS", default=120, minimum=10, maximum=86_400)
 # People say how far the volume may fall; a deviation downwards is negative.
-_incident_percent = env.whole_number("VOLUME_INCIDENT_PERCENT", default=30, least=1, most=100)
+_incident_percent = env.whole_number("VOLUME_INCIDENT_PERCENT", default=30, minimum=1, maximum=100)
 VOLUME_RULES = VolumeRules(
-    anomaly_percent=-env.whole_number("VOLUME_ANOMALY_PERCENT", default=10, least=1, most=_incident_percent),
+    anomaly_percent=-env.whole_number("VOLUME_ANOMALY_PERCENT", default=10, minimum=1, maximum=_incident_percent),
     incident_percent=-_incident_percent,
-    decision_window=env.whole_number("VOLUME_DECISION_MINUTES", default=5, least=1, most=60),
-    minimum_expected=env.whole_number("VOLUME_MINIMUM_EXPECTED", default=100, least=1, most=1_000_000_000),
+    decision_window=env.whole_number("VOLUME_DECISION_MINUTES", default=5, minimum=1, maximum=60),
+    minimum_expected=env.whole_number("VOLUME_MINIMUM_EXPECTED", default=100, minimum=1, maximum=1_000_000_000),
 )
 TEST_CLOCK: ClockSpeed | None = None
 if _test_clock := env.text("WATCHCLOCK_TEST_CLOCK", default=""):

@@ -103,7 +103,7 @@ def listening_socket(fd: int | None) -> socket.socket:
     if fd is not None:
         return socket.socket(fileno=fd)
     host = env.text("WATCHCLOCK_HOST", default="127.0.0.1")
-    port = env.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
+    port = env.whole_number("WATCHCLOCK_PORT", default=8000, minimum=1, maximum=65_535)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG_CONNECTIONS)
 
@@ -135,7 +135,7 @@ def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketSer
         port=int(listener.getsockname()[1]),
         target="project.asgi",
         interface=Interfaces.ASGI,
-        workers=env.whole_number("WEB_PROCESSES", default=1, least=1, most=64),
+        workers=env.whole_number("WEB_PROCESSES", default=1, minimum=1, maximum=64),
         runtime_mode=RuntimeModes.st,
         http=HTTPModes.http1,
         websockets=False,
@@ -143,24 +143,28 @@ def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketSer
         backpressure=connections_max(),
         http1_settings=HTTP1Settings(
             # Also how long a connection may be kept without a request: granian measures both with the same clock.
-            header_read_timeout=int(1000 * env.seconds("INGEST_HEADER_SECONDS", default=30.0, least=1.0, most=3600.0)),
+            header_read_timeout=int(
+                1000 * env.seconds("INGEST_HEADER_SECONDS", default=30.0, minimum=1.0, maximum=3600.0)
+            ),
             # Request line and headers together: ping URLs carry up to 16 KiB in the query, some proxies as much in
             # cookies.
-            max_buffer_size=env.whole_number("INGEST_HEADER_BYTES_MAX", default=64 << 10, least=16 << 10, most=1 << 20),
+            max_buffer_size=env.whole_number(
+                "INGEST_HEADER_BYTES_MAX", default=64 << 10, minimum=16 << 10, maximum=1 << 20
+            ),
         ),
         log_level=LogLevels.warning,
         log_dictconfig=logs.configuration(logs.log_format()),
         # A second death within seconds ends the main process (granian takes it for a crash loop): the parent starts a
         # new one, and the socket waits.
         respawn_failed_workers=True,
-        respawn_interval=env.seconds("WEB_RESPAWN_SECONDS", default=3.0, most=60.0),
-        workers_kill_timeout=env.whole_number("WEB_STOP_SECONDS", default=20, least=1, most=3600),
+        respawn_interval=env.seconds("WEB_RESPAWN_SECONDS", default=3.0, maximum=60.0),
+        workers_kill_timeout=env.whole_number("WEB_STOP_SECONDS", default=20, minimum=1, maximum=3600),
     )
 
 
 def drain_seconds() -> float:
     """How long a worker that was told to end goes on answering."""
-    return env.seconds("WEB_DRAIN_SECONDS", default=1.0, most=60.0)
+    return env.seconds("WEB_DRAIN_SECONDS", default=1.0, maximum=60.0)
 
 
 def connections_max() -> int:

@@ -255,7 +255,7 @@ class Node:
                 volume=volume,
             )
 
-        return take(readings, now=now, also=commit, hints=self._hints, shares=shares)
+        return take(readings, now=now, before_commit=commit, hints=self._hints, shares=shares)
 
     def give_up(self, batch: Batch) -> Sequence[int]:
         """Give up a batch that failed or is too slow; returns how many messages of each request are in doubt.
@@ -335,7 +335,7 @@ class Node:
             if committed < entries[-1].seq:
                 new = [reading for entry, reading in zip(entries, readings, strict=True) if entry.seq > committed]
                 requests = [reading.request for reading in new]
-                take(new, now=now, also=partial(self._advance, entries, requests, now), hints=self._hints)
+                take(new, now=now, before_commit=partial(self._advance, entries, requests, now), hints=self._hints)
         with self._spool_lock:
             self.spool.forget(entries[-1].seq)
 

@@ -84,7 +84,7 @@ def take(
     requests: Sequence[IngestRequest | Reading],
     *,
     now: datetime,
-    also: Callable[[Mapping[datetime, int]], None] | None = None,
+    before_commit: Callable[[Mapping[datetime, int]], None] | None = None,
     hints: Hints | None = None,
     shares: Sequence[int] | None = None,
 ) -> list[Answer]:
@@ -92,10 +92,10 @@ def take(
 
     Of more than fit a batch (D35) those at the end are left: there are as many answers as requests that were applied.
     `shares`: of each request only so many messages, the next that are not stored; it is answered once all are.
-    `also` is called last in the transaction, with the number of messages by minute of reception. An unexpected error on
-    one message fails that one alone, which is kept to be tried again (D14). Raises what `is_not_now` knows if the
-    database takes nothing, and what `also` raises: then nothing was applied. `hints` are kept by the caller from one
-    call to the next; they only save time.
+    `before_commit` is called last in the transaction, with the number of messages by minute of reception. An
+    unexpected error on one message fails that one alone, which is stored for another try (D14). Raises an error that
+    `is_not_now` recognises if the database is not available, and whatever `before_commit` raises: then nothing was
+    applied. The caller passes `hints` from one call to the next; they only save time.
     """
     hints = Hints() if hints is None else hints
     readings = prepare(requests, hints=hints)
@@ -107,8 +107,8 @@ def take(
         with transaction.atomic():
             volume: dict[datetime, int] = {}
             outcomes = _store(readings, parts, receive, volume)
-            if also is not None:
-                also(volume)
+            if before_commit is not None:
+                before_commit(volume)
             return outcomes
 
     outcomes = _transacted(transact, now=now, hints=hints)

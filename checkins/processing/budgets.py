@@ -116,7 +116,7 @@ def charge(amounts: Mapping[Account, int], *, now: datetime) -> dict[Account, in
             "used": "bigint",
         },
         rows,
-        tail="""
+        on_conflict="""
         ON CONFLICT (project_id, key_id, budget, since, stripe)
         DO UPDATE SET used = checkins_keyuse.used + excluded.used
         """,

@@ -118,7 +118,7 @@ def record_problems(reports: Iterable[ProblemReport], *, now: datetime) -> None:
             )
             for key in sorted(rows)
         ],
-        tail="""
+        on_conflict="""
         ON CONFLICT (project_id, slug, environment, kind, field, minute) DO UPDATE SET
             count = checkins_processingerror.count + excluded.count,
             last_received_at = greatest(checkins_processingerror.last_received_at, excluded.last_received_at)

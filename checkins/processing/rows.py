@@ -16,7 +16,7 @@ from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
 from checkins.partitions import WANTED_SQL
 from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
 from lib.records import Record, Stored
-from lib.sql import array_literal, fetch_rows, insert_rows, kinds_of, update_rows
+from lib.sql import array_literal, fetch_rows, insert_rows, types_of, update_rows
 from monitors.hot_rows import LockedEnvironment
 
 NEWEST = timedelta(days=1)
@@ -49,8 +49,8 @@ RUNS = Record(
 )
 COLUMNS = RUNS.select().replace("received_at", "COALESCE(received_at, date_added)")
 _NEW = RUNS.except_for("id")
-_NEW_KINDS = {**_NEW.kinds, **kinds_of(CheckIn, "project_id", "shard", "config_id")}
-_RECEIVED_AT = list(_NEW.kinds).index("received_at")
+_NEW_TYPES = {**_NEW.types, **types_of(CheckIn, "project_id", "shard", "config_id")}
+_RECEIVED_AT = list(_NEW.types).index("received_at")
 _CHANGED = _NEW.except_for("guid", "environment_id", "date_added", "received_at", "source", "expected_time")
 _LOSS_REPORTS = Record(LossReport, ClientLossReport, without=("key_id",))
 
@@ -247,7 +247,7 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
 
 
 def insert_checkins(
-    checkins: Iterable[tuple[LockedEnvironment, CheckInState]], *, tail: str = ""
+    checkins: Iterable[tuple[LockedEnvironment, CheckInState]], *, on_conflict: str = ""
 ) -> dict[tuple[int, uuid.UUID], int]:
     """Insert new check-ins and return ids by (environment id, guid) of those that were written. One statement."""
     rows = [
@@ -259,7 +259,9 @@ def insert_checkins(
         )
         for environment, checkin in checkins
     ]
-    written = insert_rows(RUNS.table, _NEW_KINDS, rows, tail=tail, returning="monitor_environment_id, guid, id")
+    written = insert_rows(
+        RUNS.table, _NEW_TYPES, rows, on_conflict=on_conflict, returning="monitor_environment_id, guid, id"
+    )
     return {(environment_id, guid): id_ for environment_id, guid, id_ in written}
 
 
@@ -278,9 +280,9 @@ def update_checkins(checkins: Iterable[CheckInState]) -> None:
     """
     update_rows(
         RUNS.table,
-        _CHANGED.kinds,
+        _CHANGED.types,
         [(checkin.id, checkin.date_added, *_CHANGED.values(checkin)) for checkin in checkins],
-        partitioned_by=kinds_of(CheckIn, "date_added"),
+        partitioned_by=types_of(CheckIn, "date_added"),
     )
 
 
@@ -316,7 +318,7 @@ def insert_attempts(words: Iterable[tuple[int, EarlierWord]]) -> None:
     """Keep earlier final words of runs, given with the check-in's id. One statement."""
     insert_rows(
         Attempt._meta.db_table,
-        kinds_of(Attempt, "checkin_id", "status", "received_at", "duration_ms"),
+        types_of(Attempt, "checkin_id", "status", "received_at", "duration_ms"),
         [(checkin_id, word.status, word.received_at, word.duration_ms) for checkin_id, word in words],
     )
 
@@ -325,7 +327,7 @@ def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Sourc
     """Keep what jobs sent along: environment, run (None: a note), status, reception, source, log. One statement."""
     insert_rows(
         CheckInLog._meta.db_table,
-        kinds_of(CheckInLog, "monitor_environment_id", "guid", "status", "received_at", "source", "body", "size_bytes"),
+        types_of(CheckInLog, "monitor_environment_id", "guid", "status", "received_at", "source", "body", "size_bytes"),
         [(*told, log.body, log.size_bytes) for *told, log in logs],
     )
 

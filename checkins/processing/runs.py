@@ -20,7 +20,7 @@ from checkins.processing.rows import (
     load_running,
 )
 from checkins.processing.transitions import SPARED_TIMES, CheckInState, is_known
-from monitors.hot_rows import LockedEnvironment, know_former_rules
+from monitors.hot_rows import LockedEnvironment, attach_former_rules
 
 REPEAT_WINDOW = timedelta(seconds=45)
 """How long after a last word without id the same word is taken for a retry: clients try for half a minute."""
@@ -128,7 +128,7 @@ def know_rules_of_running(runs: Runs, environments: Mapping[int, LockedEnvironme
         and any(run.date_added < since for run in running)
     ]
     if edited:
-        know_former_rules(edited)
+        attach_former_rules(edited)
 
 
 def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:

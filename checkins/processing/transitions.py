@@ -395,7 +395,7 @@ def _deadline(run: CheckInState, message: CheckInMessage, rules: _Rules) -> date
     may come after a later one.
     """
     deadline = longest_deadline(
-        rules.newest, rules.former, heard_at=message.received_at, latest=run.date_added + LIFE_MAX
+        rules.newest, rules.former, seen_at=message.received_at, latest=run.date_added + LIFE_MAX
     )
     return deadline if run.timeout_at is None else max(deadline, run.timeout_at)
 

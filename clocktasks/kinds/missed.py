@@ -46,7 +46,7 @@ def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pa
         last = judged.until
         # An id that is there already means that the slot was judged before: it is not judged twice.
         slots = [(environment, checkin) for environment, checkin, _ in judged.slots]
-        stored = insert_checkins(slots, tail="ON CONFLICT DO NOTHING")
+        stored = insert_checkins(slots, on_conflict="ON CONFLICT DO NOTHING")
         new = [
             (environment, checkin, due)
             for environment, checkin, due in judged.slots

@@ -50,7 +50,7 @@ def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> P
                 (environment, unknown_slot(environment, due, tick=tick_of(due.deadline, first, last), because=why))
                 for due, why in unjudged_slots(environment, slots)
             ]
-        stored = insert_checkins(unknown, tail="ON CONFLICT DO NOTHING")
+        stored = insert_checkins(unknown, on_conflict="ON CONFLICT DO NOTHING")
         settle(environments.values())
         save_environments(environments.values())
         marked += [

@@ -26,7 +26,7 @@ from dashboard.admin.occurrences import (
 from dashboard.admin.unfold import AutocompleteSelectFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
 from incidents.models import Incident
-from incidents.notifications.addressees import NOBODY_WAS_TOLD
+from incidents.notifications.addressees import NOBODY_NOTIFIED
 from lib.wallclock import utcnow
 
 
@@ -170,7 +170,7 @@ class IncidentAdmin(InspectionAdmin):
             if notification.sent_at is not None:
                 state: SafeString | str = instant(notification.sent_at, zone)
             elif notification.nobody_since is not None:
-                state = NOBODY_WAS_TOLD
+                state = NOBODY_NOTIFIED
             else:
                 state = "not yet: see Messages"
             said[f"That it {'opened' if notification.transition == 'opened' else 'was resolved'}"] = state

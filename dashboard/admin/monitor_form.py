@@ -53,7 +53,7 @@ class TimezoneWidget(UnfoldAdminTextInputWidget):
 def _whole_number(name: str, label: str) -> forms.IntegerField:
     field = Monitor._meta.get_field(name)
     assert isinstance(field, Field)
-    most = NUMBERS[name].most
+    most = NUMBERS[name].maximum
     message = f"This takes a whole number from 1 to {most}."
     return forms.IntegerField(
         label=label,

@@ -7,7 +7,7 @@ from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label, link_to
 from dashboard.admin.unfold import ChoicesDropdownFilter
 from incidents.models import Message, Notification
-from incidents.notifications.addressees import NOBODY_WAS_TOLD
+from incidents.notifications.addressees import NOBODY_NOTIFIED
 
 
 @admin.register(Notification)
@@ -37,7 +37,7 @@ class NotificationAdmin(InspectionAdmin):
         if notification.sent_at:
             return label("sent", "good")
         if notification.nobody_since:
-            return label("nobody was told", "bad", title=NOBODY_WAS_TOLD)
+            return label("nobody was told", "bad", title=NOBODY_NOTIFIED)
         return label("waiting", title="The messages say how far each has come.")
 
     @admin.display(description="Incident")

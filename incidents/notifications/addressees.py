@@ -3,7 +3,7 @@
 from django.conf import settings
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
-NOBODY_WAS_TOLD = "Nobody was told: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
+NOBODY_NOTIFIED = "Nobody was told: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
 
 
 def recipients() -> list[str]:

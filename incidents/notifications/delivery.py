@@ -21,7 +21,7 @@ from incidents import metrics
 from incidents.models import Message
 from incidents.notifications import outbox, texts
 from incidents.notifications.addressees import recipients
-from incidents.notifications.channels.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, said
+from incidents.notifications.channels.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ RUN_SECONDS_MAX = 20.0
 """After so long a run ends, and the next one begins: so a stop of the worker waits for no longer."""
 CLAIMED_PER_LINE = 10
 """How many mails are claimed ahead. What a killed worker held comes a lease later, or twice if it was sent already."""
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """While all mails in hand take their time, it is looked for others so often."""
 
 
@@ -56,13 +56,13 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
     try:
         while True:
             # While half of them is still to be sent, so that no line waits for the next.
-            is_looked_for = not lines.is_stopped and len(lines) <= batch // 2
-            claimed = outbox.claim(limit=batch // 2, now=utcnow()) if is_looked_for else []
+            may_claim = not lines.is_stopped and len(lines) <= batch // 2
+            claimed = outbox.claim(limit=batch // 2, now=utcnow()) if may_claim else []
             bad = {message.id: (message, error) for message, error in texts.write_texts(claimed)}
             _record_failures(bad.values(), now=utcnow())
             failed += len(bad)
             lines.give([message for message in claimed if message.id not in bad])
-            outbox.release(lines.take_back())
+            outbox.release(lines.withdraw())
             if not len(lines):
                 if lines.is_stopped or not claimed:
                     break
@@ -74,14 +74,14 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
             _record_failures(bad_ones, now=utcnow())
             failed += len(bad_ones)
     finally:
-        lines.leave()
+        lines.close()
     return Run(sent, failed, is_cut_short=time.monotonic() >= deadline)
 
 
 def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> None:
     for message, error in failures:
         metrics.mails.labels("failed").inc()
-        reason = said(error)
+        reason = describe_error(error)
         logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
         outbox.record_failed(message, error=reason, is_refused=isinstance(error, RefusedError), now=now)
 
@@ -93,8 +93,8 @@ class _Lines:
     the monotonic clock: what is sent must be sent while its claim lasts, whatever keeps the thread that has the rows.
     """
 
-    def __init__(self, most: int, *, until: float) -> None:
-        self._most, self._until = most, until
+    def __init__(self, maximum: int, *, until: float) -> None:
+        self._maximum, self._until = maximum, until
         self._lines: list[_Line] = []
         self._in_hand = 0
         self._todo: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -116,10 +116,10 @@ class _Lines:
         self._in_hand += len(messages)
         for message in messages:
             self._todo.put(message)
-        while len(self._lines) < min(self._most, self._in_hand):
+        while len(self._lines) < min(self._maximum, self._in_hand):
             self._lines.append(_Line(self._todo, self._done, self._stopped, self._until))
 
-    def take_back(self) -> list[Message]:
+    def withdraw(self) -> list[Message]:
         """Return what will not be sent any more, if there is a stop."""
         back: list[Message] = []
         while self.is_stopped:
@@ -136,7 +136,7 @@ class _Lines:
         """Wait a moment until something is over; return what was sent, and what was not and why."""
         results: list[tuple[Message, Exception | None]] = []
         busy = [line.must_end_at for line in self._lines if line.message is not None]
-        wait = min([LOOK_SECONDS, *(end - time.monotonic() for end in busy)])
+        wait = min([POLL_SECONDS, *(end - time.monotonic() for end in busy)])
         try:
             results.append(self._done.get(timeout=max(wait, 0.001)))
             while True:
@@ -154,10 +154,10 @@ class _Lines:
             [(message, error) for message, error in results if error is not None],
         )
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Let the threads take leave of the server and end."""
         self._stopped.set()
-        self.take_back()
+        self.withdraw()
         for _ in self._lines:
             self._todo.put(None)
 

@@ -47,7 +47,7 @@ class Story:
     recovered_at: datetime | None = None
 
 
-def tell_opened(story: Story) -> Letter:
+def write_opened(story: Story) -> Letter:
     """Say that something fails, and why."""
     kind = _kind(story)
     return _letter(
@@ -58,12 +58,12 @@ def tell_opened(story: Story) -> Letter:
     )
 
 
-def tell_resolved(story: Story) -> Letter:
+def write_resolved(story: Story) -> Letter:
     """Say that it works again, and after how long."""
     return _letter("Recovered", story, _recovery(story))
 
 
-def tell_passed(story: Story) -> Letter:
+def write_passed(story: Story) -> Letter:
     """Say in one letter that something failed and works again."""
     kind = _kind(story)
     return _letter(

@@ -149,18 +149,18 @@ def address(recipients: Sequence[str], *, now: datetime) -> int:
         duties = [_Duty(*row) for row in cursor.fetchall()]
         if not duties:
             return 0
-        told_before = _told_before(duties)
+        opened = _opened_messages(duties)
         rows = [
             row
             for _, group in groupby(duties, key=attrgetter("incident_id"))
-            for row in _messages_of(list(group), recipients, told_before)
+            for row in _messages_of(list(group), recipients, opened)
         ]
         _fold([(incident_id, to) for incident_id, kind, to, *_ in rows if kind != Message.Kind.OPENED.value], now=now)
         _insert_messages(rows, now=now)
         cursor.execute(
             "UPDATE incidents_notification SET addressed_at = %s, nobody_since = CASE WHEN id = ANY(%s) THEN NULL "
             "ELSE nobody_since END WHERE id = ANY(%s)",
-            [now, [duty.id for duty in duties if _is_told(duty)], [duty.id for duty in duties]],
+            [now, [duty.id for duty in duties if _is_due(duty)], [duty.id for duty in duties]],
         )
     return len(duties)
 
@@ -180,12 +180,12 @@ _UNADDRESSED_SQL = """
 """Index: notification_unaddressed."""
 
 
-def _is_told(duty: _Duty) -> bool:
+def _is_due(duty: _Duty) -> bool:
     """What nobody could be told in time is only told late while it still holds, and still is to be told."""
     return not duty.is_late or (duty.is_open and not duty.is_quiet)
 
 
-def _told_before(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
+def _opened_messages(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
     """Return the state of the message by which each recipient was told of the beginning, by incident."""
     resolved = [duty.incident_id for duty in duties if duty.transition == RESOLVED]
     found: dict[int, dict[str, str]] = {}
@@ -207,19 +207,19 @@ def _told_before(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
 
 
 def _messages_of(
-    duties: Sequence[_Duty], recipients: Sequence[str], told_before: Mapping[int, Mapping[str, str]]
+    duties: Sequence[_Duty], recipients: Sequence[str], opened: Mapping[int, Mapping[str, str]]
 ) -> Iterable[tuple[int, str, str, uuid.UUID, str, str]]:
     """Return the messages that the new notifications of one incident become.
 
     Whoever was told of the beginning is told of the end, also if the addresses have changed since. An older version did
     not write down whom it told.
     """
-    told = [duty for duty in duties if _is_told(duty)]
-    transitions = {duty.transition for duty in told}
+    due = [duty for duty in duties if _is_due(duty)]
+    transitions = {duty.transition for duty in due}
     if not transitions:
         return
-    incident_id, guid = told[0].incident_id, told[0].guid
-    before = told_before.get(incident_id, {})
+    incident_id, guid = due[0].incident_id, due[0].guid
+    before = opened.get(incident_id, {})
     if transitions == {OPENED, RESOLVED}:
         kinds = dict.fromkeys(recipients, Message.Kind.PASSED.value)
     elif transitions == {OPENED}:
@@ -263,7 +263,7 @@ def _insert_messages(rows: Sequence[tuple[int | None, str, str, uuid.UUID, str, 
         "incidents_message",
         _MESSAGE_COLUMNS,
         [(*row, now, now, 0, Message.Status.WAITING.value, "") for row in rows],
-        tail="ON CONFLICT DO NOTHING",
+        on_conflict="ON CONFLICT DO NOTHING",
     )
 
 
@@ -279,7 +279,7 @@ def claim(*, limit: int, now: datetime) -> list[Message]:
     with transaction.atomic(), connection.cursor() as cursor:
         # A mail server does not answer faster because a test lets time pass faster.
         lease = LEASE * (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1)
-        cursor.execute(_CLAIM_SQL, {"now": now, "until": now + lease, "limit": limit, "most": ATTEMPTS_MAX})
+        cursor.execute(_CLAIM_SQL, {"now": now, "until": now + lease, "limit": limit, "attempts_max": ATTEMPTS_MAX})
         ids = [row[0] for row in cursor.fetchall()]
         if not ids:
             return []
@@ -296,7 +296,7 @@ _CLAIM_SQL = """
      WHERE id = ANY (ARRAY (
            SELECT id FROM incidents_message AS m
             WHERE status = 'waiting' AND due_at <= %(now)s AND (claimed_until IS NULL OR claimed_until <= %(now)s)
-              AND attempt_count < %(most)s
+              AND attempt_count < %(attempts_max)s
               AND NOT EXISTS (
                   SELECT 1 FROM incidents_message AS earlier
                    WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
@@ -309,7 +309,7 @@ _CLAIM_SQL = """
 """Index: message_due. The array keeps the planner from looking for rows twice."""
 
 
-def keep_texts(messages: Sequence[Message]) -> None:
+def store_texts(messages: Sequence[Message]) -> None:
     """Write down the texts of claimed messages before they are sent, so that a repetition says the same."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
@@ -336,7 +336,7 @@ def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
         cursor.execute(_SENT_SQL, [now, *_claims(messages)])
         sent = cursor.fetchall()
         cursor.execute(
-            _TOLD_SQL,
+            _NOTIFIED_SQL,
             [
                 now,
                 [incident_id for incident_id, kind in sent if incident_id for _ in COVERS[kind]],
@@ -361,7 +361,7 @@ _SENT_SQL = f"""
 _RELEASE_SQL = f"""
     UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
 """  # noqa: S608
-_TOLD_SQL = """
+_NOTIFIED_SQL = """
     UPDATE incidents_notification SET sent_at = %s
      WHERE id = ANY (ARRAY (
            SELECT n.id FROM incidents_notification AS n

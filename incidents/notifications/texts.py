@@ -16,11 +16,11 @@ from django.urls import reverse
 
 from incidents.models import Message, Notification
 from incidents.notifications import outbox
-from incidents.notifications.letters import Letter, Story, log_tail, tell_opened, tell_passed, tell_resolved
+from incidents.notifications.letters import Letter, Story, log_tail, write_opened, write_passed, write_resolved
 
 logger = logging.getLogger(__name__)
 
-TELL = {"opened": tell_opened, "resolved": tell_resolved, "passed": tell_passed}
+WRITERS = {"opened": write_opened, "resolved": write_resolved, "passed": write_passed}
 LOG_NEAR = timedelta(days=1)
 """Output may come before the first word of its run."""
 LOGS_MAX = 5
@@ -41,7 +41,7 @@ def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     new = [message for message in messages if not message.subject]
     if not new:
         return []
-    known = look_up([message.incident_id for message in new if message.incident_id is not None])
+    known = load_known([message.incident_id for message in new if message.incident_id is not None])
     failed = []
     for message in new:
         try:
@@ -53,7 +53,7 @@ def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
             message.subject, message.body = letter.subject, letter.body
     written = [message for message in new if message.subject]
     if written:
-        outbox.keep_texts(written)
+        outbox.store_texts(written)
     return failed
 
 
@@ -63,7 +63,7 @@ def write_letter(message: Message, known: Known) -> Letter:
     assert incident is not None, "a message from the clock comes with its text"
     environment = incident.monitor_environment
     path = reverse("admin:incidents_incident_change", args=[incident.id])
-    return TELL[message.kind](
+    return WRITERS[message.kind](
         Story(
             monitor=environment.monitor.name or environment.monitor.slug,
             environment=environment.environment.name,
@@ -76,7 +76,7 @@ def write_letter(message: Message, known: Known) -> Letter:
     )
 
 
-def look_up(incident_ids: Sequence[int]) -> dict[int | None, Known]:
+def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
     """Return what is stored about incidents. The logs of a failed run are those that have come by now."""
     with connection.cursor() as cursor:
         cursor.execute(KNOWN_SQL, {"ids": list(incident_ids), "near": LOG_NEAR.total_seconds(), "bytes": LOG_BYTES_MAX})

@@ -79,8 +79,8 @@ def main() -> int:
     signals = Signals()
     try:
         home = Path(env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
-        port = env.whole_number("WATCHCLOCK_PORT", default=8000, least=1, most=65_535)
-        worker_processes = env.whole_number("WORKER_PROCESSES", default=2, least=1, most=64)
+        port = env.whole_number("WATCHCLOCK_PORT", default=8000, minimum=1, maximum=65_535)
+        worker_processes = env.whole_number("WORKER_PROCESSES", default=2, minimum=1, maximum=64)
         make_home(home)
         with locked(home):
             end_leftovers(home)

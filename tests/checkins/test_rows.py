@@ -89,8 +89,8 @@ def test_columns_have_the_types_of_the_database():
         )
     )
     cast = {"timestamptz": "timestamp with time zone", "text": "character varying"}
-    assert {column: cast.get(kind, kind) for column, kind in RUNS.kinds.items()} == {
-        column: types[column] for column in RUNS.kinds
+    assert {column: cast.get(kind, kind) for column, kind in RUNS.types.items()} == {
+        column: types[column] for column in RUNS.types
     }
 
 

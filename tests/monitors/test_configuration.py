@@ -100,7 +100,7 @@ def test_a_bad_part_is_dropped_and_an_unknown_one_ignored():
 
 @pytest.mark.parametrize("key", ["checkin_margin", "max_runtime"])
 def test_more_minutes_than_there_may_be_are_as_many_as_there_may_be(key):
-    fields = {"schedule": "0 * * * *", "schedule_type": "crontab", key: NUMBERS[key].most + 1}
+    fields = {"schedule": "0 * * * *", "schedule_type": "crontab", key: NUMBERS[key].maximum + 1}
     read = parse(fields, now=NOW).configuration
     assert isinstance(read, Configuration)
-    assert read.columns()[key] == NUMBERS[key].most
+    assert read.columns()[key] == NUMBERS[key].maximum

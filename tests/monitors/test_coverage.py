@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitors.coverage import MISSED, UNKNOWN, DeafMinutes, Verdict, deaf_minutes, judge_slot
+from monitors.coverage import MISSED, UNKNOWN, DeafMinutes, SlotVerdict, deaf_minutes, judge_slot
 
 TEN = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -62,11 +62,11 @@ def test_deaf_minutes_are_those_in_which_too_many_seconds_had_no_listener(spans)
         pytest.param(5, 5, [0, 1, 2, 3, 4], UNKNOWN, id="nothing was heard"),
         pytest.param(1, 1, [0], UNKNOWN, id="a margin of one minute, deaf"),
         pytest.param(5, 5, [-1], MISSED, id="deaf before the slot"),
-        pytest.param(5, 5, [3, 4], Verdict(wait_until=at(7)), id="deaf at its end: as many minutes more"),
-        pytest.param(5, 5, [1], Verdict(wait_until=at(6)), id="deaf in its middle"),
+        pytest.param(5, 5, [3, 4], SlotVerdict(wait_until=at(7)), id="deaf at its end: as many minutes more"),
+        pytest.param(5, 5, [1], SlotVerdict(wait_until=at(6)), id="deaf in its middle"),
         pytest.param(5, 7, [3, 4], MISSED, id="a whole margin was listened to by now"),
-        pytest.param(5, 7, [3, 4, 5, 6], Verdict(wait_until=at(9)), id="deaf again while it waited"),
-        pytest.param(5, 10, [2, 3, 4, 5, 6, 7, 8, 9], Verdict(wait_until=at(13)), id="deaf far beyond its end"),
+        pytest.param(5, 7, [3, 4, 5, 6], SlotVerdict(wait_until=at(9)), id="deaf again while it waited"),
+        pytest.param(5, 10, [2, 3, 4, 5, 6, 7, 8, 9], SlotVerdict(wait_until=at(13)), id="deaf far beyond its end"),
         pytest.param(5, 9, [0, 1, 2, 3, 4, 5], UNKNOWN, id="found late: its own window counts"),
         pytest.param(5, 9, [6, 7], MISSED, id="found late, deaf after its window"),
     ],

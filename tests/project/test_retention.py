@@ -258,7 +258,7 @@ def test_d42_a_step_that_fails_keeps_no_other_from_its_work(caplog):
         raise ValueError("of a row that nobody thought of")
 
     left = [3, 2]
-    assert pruning.keep_house([breaks, lambda: left.pop() if left else 0]) == 5
+    assert pruning.run_steps([breaks, lambda: left.pop() if left else 0]) == 5
     assert "of a row that nobody thought of" in caplog.text
 
 

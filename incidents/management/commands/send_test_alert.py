@@ -8,7 +8,7 @@ from django.core.mail import EmailMessage, get_connection
 from django.core.management.base import BaseCommand, CommandError
 
 from incidents.notifications.addressees import CONSOLE, recipients, why_nobody
-from incidents.notifications.channels.email import said
+from incidents.notifications.channels.email import describe_error
 
 TEXT = """This is a test of Watchclock, sent by hand: no job has failed.
 
@@ -40,7 +40,7 @@ class Command(BaseCommand):
                     ).send()
             except Exception as error:  # noqa: BLE001 - whatever it is, the person wants to read it
                 refused += 1
-                self.stderr.write(f"{address}: not sent. {host}: {said(error)}")
+                self.stderr.write(f"{address}: not sent. {host}: {describe_error(error)}")
             else:
                 self.stdout.write(f"{address}: {host} has taken it.")
         if refused:

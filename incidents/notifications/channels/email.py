@@ -117,7 +117,7 @@ class Postman:
         try:
             self._backend.open()
         except Exception as error:
-            raise UnreachableError(said(error)) from error
+            raise UnreachableError(describe_error(error)) from error
         self._backend.send_messages([mail])
 
     def abort(self) -> None:
@@ -141,7 +141,7 @@ def compose(message: Message) -> EmailMessage:
     return EmailMessage(subject=message.subject, body=message.body, to=[message.recipient], headers=headers)
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return what the mail server said, or what went wrong on the way to it, in one line."""
     match error:
         case smtplib.SMTPRecipientsRefused():
@@ -168,13 +168,13 @@ def _named(error: Exception) -> Exception:
         case UnreachableError():
             return error
         case smtplib.SMTPRecipientsRefused() if all(code >= 500 for code, _ in error.recipients.values()):
-            return RefusedError(said(error))
+            return RefusedError(describe_error(error))
         case smtplib.SMTPRecipientsRefused():
             return error
         case smtplib.SMTPResponseException():
-            return RefusedError(said(error)) if error.smtp_code >= 500 else error
+            return RefusedError(describe_error(error)) if error.smtp_code >= 500 else error
         case OSError() | smtplib.SMTPException():
-            return UnreachableError(said(error))
+            return UnreachableError(describe_error(error))
     return error
 
 

@@ -1327,7 +1327,7 @@ def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(
     uncertain = [make_request(ping(monitor), at=clock()) for _ in range(3)]
     certain = [make_request(ping(monitor), at=clock()) for _ in range(12)]
     if is_committed:
-        intake.take(uncertain, now=clock(), also=lambda _: advance_to(7, spool, clock))
+        intake.take(uncertain, now=clock(), before_commit=lambda _: advance_to(7, spool, clock))
     spool.append([*((request, 7) for request in uncertain), *((request, None) for request in certain)])
     spool.close()
     postgres.break_connections()  # What the killed process holds must be gone before the next one is judged.

@@ -450,6 +450,7 @@ def test_a_broker_that_hangs_keeps_nobody_waiting(monkeypatch):
 
 def test_no_line_of_an_error_gets_into_the_next(mailoutbox):
     assert (
-        email.said(smtplib.SMTPDataError(554, b"spam\r\nX-Header: 1")) == "the mail server answers 554 spam X-Header: 1"
+        email.describe_error(smtplib.SMTPDataError(554, b"spam\r\nX-Header: 1"))
+        == "the mail server answers 554 spam X-Header: 1"
     )
     assert mail.outbox == []

@@ -16,10 +16,10 @@ from incidents.notifications.letters import (
     Story,
     log_tail,
     plain,
-    tell_opened,
-    tell_passed,
-    tell_resolved,
     why,
+    write_opened,
+    write_passed,
+    write_resolved,
 )
 from incidents.thresholds import FailureKind, Reason
 from monitors.schedule import Schedule
@@ -74,18 +74,18 @@ def story(explanation=None, **fields):
     ("kind", "said"), [("missed", "Missed"), ("timeout", "Timed out"), ("error", "Error"), (None, "Failing")]
 )
 def test_the_subject_says_what_which_monitor_and_which_environment(kind, said):
-    letter = tell_opened(story(explained(kind) if kind else {}))
+    letter = write_opened(story(explained(kind) if kind else {}))
 
     assert letter.subject == f"[Watchclock] {said}: Nightly backup (production)"
     assert letter.body.startswith(f"Nightly backup (production): {said.lower()}.\n")
 
 
 def test_the_subject_of_an_end_says_so():
-    assert tell_resolved(story()).subject == "[Watchclock] Recovered: Nightly backup (production)"
+    assert write_resolved(story()).subject == "[Watchclock] Recovered: Nightly backup (production)"
 
 
 def test_the_subject_of_both_says_both():
-    assert tell_passed(story()).subject == "[Watchclock] Missed, recovered: Nightly backup (production)"
+    assert write_passed(story()).subject == "[Watchclock] Missed, recovered: Nightly backup (production)"
 
 
 # --- why, in a sentence
@@ -120,7 +120,7 @@ def test_an_error_that_was_told_alone_ran_for_an_unknown_time():
 def test_a_failure_that_opens_by_its_number_says_how_many_and_since_when():
     rules = MonitorRules(RULES.schedule, 10, 30, 3, 1)
     assert "It failed 3 times in a row, since 2026-01-03 02:30 Europe/Vienna." in (
-        tell_opened(story(explained(rules=rules, streak=3))).body
+        write_opened(story(explained(rules=rules, streak=3))).body
     )
 
 
@@ -131,13 +131,13 @@ def test_an_ok_of_long_ago_has_its_date():
 @pytest.mark.parametrize("value", [None, -1, 1.5, "ten", True, 10**30])
 @pytest.mark.parametrize("key", ["margin_minutes", "last_ok_duration_ms", "failure_streak", "failure_threshold"])
 def test_what_is_no_number_where_one_is_meant_stops_no_letter(key, value):
-    assert "Expected at 02:30" in tell_opened(story(explained() | {key: value})).body
+    assert "Expected at 02:30" in write_opened(story(explained() | {key: value})).body
 
 
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59Z", "2026-01-05T10:00:00", 7])
 @pytest.mark.parametrize("key", ["expected_at", "deadline_at", "tick", "last_ok_at", "failure_streak_started_at"])
 def test_what_is_no_instant_where_one_is_meant_stops_no_letter(key, value):
-    assert "Nightly backup (production): missed." in tell_opened(story(explained() | {key: value})).body
+    assert "Nightly backup (production): missed." in write_opened(story(explained() | {key: value})).body
 
 
 def test_a_slot_that_is_judged_days_later_has_its_date():
@@ -147,7 +147,7 @@ def test_a_slot_that_is_judged_days_later_has_its_date():
 
 def test_never_an_expected_time_of_tomorrow_for_an_error_of_today():
     tomorrow = HALF_PAST_TWO + timedelta(days=1)
-    body = tell_opened(story(explained("error", expected_time=tomorrow))).body
+    body = write_opened(story(explained("error", expected_time=tomorrow))).body
 
     assert "2026-01-06" not in body
     assert "xpected" not in body
@@ -162,7 +162,7 @@ def test_an_older_occurrence_gets_the_shorter_sentence():
 
 
 def test_without_an_occurrence_it_says_since_when():
-    assert "It fails since 2026-01-05 02:30 Europe/Vienna." in tell_opened(story({})).body
+    assert "It fails since 2026-01-05 02:30 Europe/Vienna." in write_opened(story({})).body
 
 
 # --- its end
@@ -171,12 +171,12 @@ def test_without_an_occurrence_it_says_since_when():
 def test_an_end_says_after_how_long():
     assert (
         "It works again since 2026-01-05 04:10 Europe/Vienna, after 1 hour and 40 minutes."
-        in tell_resolved(story()).body
+        in write_resolved(story()).body
     )
 
 
 def test_what_is_over_already_is_told_in_one_sentence_and_why():
-    body = tell_passed(story(recovered_at=HALF_PAST_TWO + 11 * MINUTE)).body
+    body = write_passed(story(recovered_at=HALF_PAST_TWO + 11 * MINUTE)).body
 
     assert "Missed at 02:40, recovered at 02:41 Europe/Vienna after 11 minutes." in body
     assert "nothing by 02:40." in body
@@ -186,18 +186,18 @@ def test_what_is_over_already_is_told_in_one_sentence_and_why():
 
 
 def test_exit_status_and_the_end_of_the_log_are_shown():
-    body = tell_opened(story(explained("error", exit_status=137, log_tail="copying\nkilled"))).body
+    body = write_opened(story(explained("error", exit_status=137, log_tail="copying\nkilled"))).body
 
     assert "Exit status: 137\n" in body
     assert "The end of its log:\n\n  copying\n  killed\n" in body
 
 
 def test_an_exit_status_of_zero_is_one():
-    assert "Exit status: 0\n" in tell_opened(story(explained("error", exit_status=0))).body
+    assert "Exit status: 0\n" in write_opened(story(explained("error", exit_status=0))).body
 
 
 def test_a_miss_has_neither():
-    body = tell_opened(story()).body
+    body = write_opened(story()).body
     assert "Exit status" not in body
     assert "log" not in body.replace("Watchclock", "")
 
@@ -224,12 +224,12 @@ def test_windows_lines_and_bars_of_progress_are_lines():
 
 
 def test_there_is_one_link():
-    assert tell_opened(story()).body.count("https://") == 1
-    assert tell_opened(story()).body.endswith(f"\n{LINK}\n")
+    assert write_opened(story()).body.count("https://") == 1
+    assert write_opened(story()).body.endswith(f"\n{LINK}\n")
 
 
 def test_without_an_address_it_says_where_to_look():
-    body = tell_opened(story(link="")).body
+    body = write_opened(story(link="")).body
     assert "http" not in body
     assert body.endswith("\nSee Incidents in the admin.\n")
 
@@ -237,7 +237,7 @@ def test_without_an_address_it_says_where_to_look():
 # --- nothing raw
 
 
-@pytest.mark.parametrize("tell", [tell_opened, tell_resolved, tell_passed])
+@pytest.mark.parametrize("tell", [write_opened, write_resolved, write_passed])
 @pytest.mark.parametrize("kind", ["missed", "timeout", "error"])
 def test_no_raw_key_no_microsecond_and_no_nothing_is_shown(tell, kind):
     at = HALF_PAST_TWO + timedelta(microseconds=123_456)
@@ -258,7 +258,7 @@ def test_no_raw_key_no_microsecond_and_no_nothing_is_shown(tell, kind):
 )
 @pytest.mark.parametrize("where", ["monitor", "environment"])
 def test_a_name_ends_no_header(name, where):
-    letter = tell_opened(story(**{where: name}))
+    letter = write_opened(story(**{where: name}))
     mail = EmailMessage(subject=letter.subject, body=letter.body, to=["ops@example.com"]).message()
 
     assert len(letter.subject.splitlines()) == 1
@@ -273,7 +273,7 @@ def test_a_name_that_turns_what_follows_around_does_not():
 
 
 def test_a_long_name_is_cut():
-    name = tell_opened(story(monitor="x" * 10_000)).subject.removeprefix("[Watchclock] Missed: ")
+    name = write_opened(story(monitor="x" * 10_000)).subject.removeprefix("[Watchclock] Missed: ")
     assert len(name.removesuffix(" (production)")) == NAME_LENGTH_MAX
 
 
@@ -301,7 +301,7 @@ explanations = st.one_of(
 
 
 @given(
-    tell=st.sampled_from([tell_opened, tell_resolved, tell_passed]),
+    tell=st.sampled_from([write_opened, write_resolved, write_passed]),
     monitor=any_text,
     environment=any_text,
     timezone=st.one_of(any_text, st.sampled_from(["UTC", VIENNA, "Asia/Kathmandu", "No/Where", "../etc/passwd", ""])),

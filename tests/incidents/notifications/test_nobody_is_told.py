@@ -5,8 +5,8 @@ from django.urls import reverse
 
 from health.facts import Facts
 from health.problems import find_problems
-from incidents.checks import check_somebody_is_told
-from incidents.notifications.addressees import NOBODY_WAS_TOLD, recipients, why_nobody
+from incidents.checks import check_recipients
+from incidents.notifications.addressees import NOBODY_NOTIFIED, recipients, why_nobody
 from project.local.supervisor import who_is_told
 from tests.factories import NOW, NotificationFactory
 
@@ -27,13 +27,13 @@ def test_no_address_and_mail_into_a_log_are_both_nobody(settings, addresses, bac
     assert bool(why_nobody()) is bool(reason)
     assert reason in why_nobody()
     assert recipients() == ([] if reason else addresses)
-    assert [found.id for found in check_somebody_is_told()] == (["incidents.W001"] if reason else [])
+    assert [found.id for found in check_recipients()] == (["incidents.W001"] if reason else [])
 
 
 def test_the_deploy_check_asks_for_the_address_that_mails_link_to(settings):
     settings.ALERT_EMAIL_TO, settings.PUBLIC_URL = ["ops@example.com"], ""
 
-    assert [found.id for found in check_somebody_is_told()] == ["incidents.W002"]
+    assert [found.id for found in check_recipients()] == ["incidents.W002"]
 
 
 def test_banner_and_readiness_say_so_as_a_note():
@@ -66,4 +66,4 @@ def test_an_incident_says_that_nobody_was_told(admin_client):
     notification = NotificationFactory(nobody_since=NOW)
     page = reverse("admin:incidents_incident_change", args=[notification.incident_id])
 
-    assert NOBODY_WAS_TOLD in admin_client.get(page).text.replace("&#x27;", "'")
+    assert NOBODY_NOTIFIED in admin_client.get(page).text.replace("&#x27;", "'")
