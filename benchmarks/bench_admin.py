@@ -90,7 +90,7 @@ SEED_FAILURES = """
     INSERT INTO incidents_issue (
         project_id, monitor_environment_id, fingerprint, title, status, first_seen_at, last_seen_at, occurrence_count,
         regression_count, resolved_at, resolved_by)
-    SELECT m.project_id, me.id, 'crons:' || me.id, 'Cron failure: ' || m.name,
+    SELECT m.project_id, me.id, 'crons:' || me.id, 'Job failing: ' || m.name,
            CASE WHEN me.status = 'error' THEN 'unresolved' WHEN me.id %% 11 = 0 THEN 'archived' ELSE 'resolved' END,
            me.created_at, me.last_checkin, 12, 3,
            CASE WHEN me.status <> 'error' AND me.id %% 11 <> 0 THEN me.last_checkin END,
@@ -111,8 +111,8 @@ SEED_FAILURES = """
     INSERT INTO incidents_occurrence (
         issue_id, incident_id, checkin_id, title, subtitle, failure_reason, environment, detected_at, occurred_at,
         run_checkin_guids, explanation)
-    SELECT i.issue_id, i.id, i.starting_checkin_id + n, 'Cron failure: a job',
-           'Your monitor is failing: A missed check-in was detected.', 'A missed check-in was detected', 'production',
+    SELECT i.issue_id, i.id, i.starting_checkin_id + n, 'Job failing: a job',
+           'No check-in came in time.', 'No check-in came in time', 'production',
            i.opened_at, i.started_at, ARRAY[gen_random_uuid()],
            jsonb_build_object('kind', 'missed', 'timezone', 'Europe/Vienna', 'schedule', 'Every 5 minutes',
                               'expected_at', '2026-01-05T09:00:00Z', 'failure_threshold', 1, 'failure_streak', 1)

@@ -3,7 +3,7 @@ from django.core import checks
 
 
 class IncidentsConfig(AppConfig):
-    """What went wrong."""
+    """Incidents and notifications about them."""
 
     name = "incidents"
 

@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says about telling people."""
+"""Checks of `manage.py check --deploy` about notifications."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from incidents.notifications.addressees import why_nobody
 
 
 def check_recipients(**_: Any) -> list[checks.CheckMessage]:
-    """Warn if nobody is told of incidents, or mails about them have no link."""
+    """Warn if nobody is notified about incidents, or mails about them have no link."""
     found: list[checks.CheckMessage] = []
     if sentence := why_nobody():
         hint = "Set ALERT_EMAIL_TO and EMAIL_URL, and try them with manage.py send_test_alert."

@@ -1,4 +1,4 @@
-"""The words and data of an occurrence: title, failure reason and the explanation that a person can check (pure)."""
+"""The texts and data of an occurrence: title, failure reason and the explanation that a person can check (pure)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,35 +15,40 @@ from monitors.state import EnvironmentState, MonitorRules
 
 TITLE_LENGTH_MAX = 200
 _SINGLE = {
-    FailureKind.ERROR: "An error check-in was detected",
-    FailureKind.MISSED: "A missed check-in was detected",
-    FailureKind.TIMEOUT: "A timeout check-in was detected",
+    FailureKind.ERROR: "The job reported an error",
+    FailureKind.MISSED: "No check-in came in time",
+    FailureKind.TIMEOUT: "The job did not finish in time",
+}
+_COUNTED = {
+    FailureKind.ERROR: ("error", "errors"),
+    FailureKind.MISSED: ("missed check-in", "missed check-ins"),
+    FailureKind.TIMEOUT: ("timeout", "timeouts"),
 }
 
 
 def title(monitor_name: str) -> str:
     """Return the headline of the issue and its occurrences."""
-    return f"Cron failure: {monitor_name}"[:TITLE_LENGTH_MAX]
+    return f"Job failing: {monitor_name}"[:TITLE_LENGTH_MAX]
 
 
 def subtitle(reason_text: str) -> str:
     """Return the one-sentence summary below the title."""
-    return f"Your monitor is failing: {reason_text}."
+    return f"{reason_text}."
 
 
 def failure_reason(kinds: Sequence[FailureKind]) -> str:
     """Return what failed, by kind in the order of first appearance. Source: docs/reference/behaviour.md, section 9.
 
     >>> failure_reason([FailureKind.MISSED])
-    'A missed check-in was detected'
+    'No check-in came in time'
     >>> failure_reason([FailureKind.ERROR, FailureKind.MISSED, FailureKind.ERROR])
-    '2 error and 1 missed check-ins detected'
+    '2 errors and 1 missed check-in in a row'
     """
     if len(kinds) == 1:
         return _SINGLE[kinds[0]]
-    parts = [f"{count} {kind.value}" for kind, count in Counter(kinds).items()]
+    parts = [f"{count} {_COUNTED[kind][count > 1]}" for kind, count in Counter(kinds).items()]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    return f"{listed} check-ins detected"
+    return f"{listed} in a row"
 
 
 def explain(
@@ -61,11 +66,11 @@ def explain(
     log_tail: str | None = None,
     last_ok_duration_ms: int | None = None,
 ) -> dict[str, Any]:
-    """Return all that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC unless named `_local`.
+    """Return everything that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC, unless `_local`.
 
     `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
-    miss, start + maximum runtime for a timeout); `received_at` is when the job's message came, for an error.
-    `exit_status`, `log_tail` and `last_ok_duration_ms` are given where they are known, for the mail that tells of it.
+    miss, start + maximum runtime for a timeout); `received_at` is when an error was received.
+    `exit_status`, `log_tail` and `last_ok_duration_ms` are for the mail, and given only where they are known.
     """
     explanation = {
         "kind": kind.value,
@@ -96,7 +101,7 @@ def explain(
         explanation["exit_status"] = exit_status
     if log_tail is not None:
         explanation["log_tail"] = log_tail
-    # All instants are in UTC: what is to be plain is made so at once, in C.
+    # All instants are in UTC, so msgspec converts everything at once, in C.
     plain: dict[str, Any] = msgspec.to_builtins(explanation)
     return plain
 
@@ -104,14 +109,15 @@ def explain(
 def _clock_decision(
     kind: FailureKind, expected_time: datetime | None, deadline: datetime | None, rules: MonitorRules
 ) -> str:
-    """Return why the clock judged then: a slot is put off if nobody listened in a part of its margin (D2)."""
+    """Return why the clock judged then: a slot is postponed if there was no listener in a part of its margin (D2)."""
     if kind is not FailureKind.MISSED or expected_time is None or deadline is None:
         return "normal"
     late = deadline - expected_time - timedelta(minutes=rules.margin_minutes)
-    return f"put off by {late // timedelta(minutes=1)} min: part of the margin was deaf" if late else "normal"
+    minutes = late // timedelta(minutes=1)
+    return f"postponed by {minutes} min: no listener during part of the margin" if late else "normal"
 
 
-# The occurrences of a tick are about the same few instants.
+# The occurrences of a tick share a few instants.
 @lru_cache(maxsize=1024)
 def _iso_local(at: datetime | None, timezone: str) -> str | None:
     return None if at is None else at.astimezone(zone_to_show(timezone)).isoformat()

@@ -1,7 +1,7 @@
-"""What is counted for or against a monitor environment, as values.
+"""Failures and oks that are counted for a monitor environment, as values.
 
-This app stands below the check-ins: it knows what was stored of them by these values, and asks for older ones through
-`PastRuns`, which its callers bring.
+This app is a layer below the check-ins: it receives stored check-ins as these values, and queries older ones through
+`PastRuns`, which its callers pass in.
 """
 
 import uuid
@@ -19,9 +19,9 @@ from monitors.state import MonitorRules
 class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     """A stored check-in that counts as a failure of its environment.
 
-    `rules` are those that held then. `started_at` is its date_added. `failed_at` is when it was found to have failed:
-    the reception of an error, or the tick. `deadline` is what the clock compared with `tick`; both are empty for an
-    error, `received_at` for the others. `exit_status` and `log_tail` are what its last word brought (see
+    `rules` are the rules at that time. `started_at` is its date_added. `failed_at` is when the failure was found: the
+    reception of an error, or the tick. The clock compared `deadline` with `tick`; both are empty for an error, and
+    `received_at` is empty for the others. `exit_status` and `log_tail` come from its last message (see
     `incidents.notifications.letters.log_tail`).
     """
 
@@ -44,7 +44,7 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
 class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
     """A stored check-in that ended ok. `started_at` is its date_added, `received_at` when the ok was received.
 
-    `rules` are those that held then.
+    `rules` are the rules at that time.
     """
 
     environment: LockedEnvironment
@@ -55,9 +55,9 @@ class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
 
 
 class EarlierFailure(NamedTuple):
-    """A failure as its check-in's row holds it. `status` "ok": its run was reported ok later, and failed all the same.
+    """A failure as stored in its check-in's row. `status` "ok": the run was reported ok later, but still counts.
 
-    The fields as in `FailedCheckIn`.
+    The other fields are as in `FailedCheckIn`.
     """
 
     environment_id: int
@@ -72,10 +72,10 @@ class EarlierFailure(NamedTuple):
 
 
 class PastRuns(NamedTuple):
-    """What check-ins that are stored already say of environments. Two statements, whatever is asked.
+    """Queries of check-ins that are stored already. Each is one statement, however many environments are given.
 
-    `failures`: the newest ones of environments, newest first; asked by environment id, how many, and from which start
-    on. `last_ok_durations`: how long the ok run took that began at that time, in milliseconds, by environment id.
+    `failures`: the newest failures, newest first, for triples of environment id, number and earliest start.
+    `last_ok_durations`: the duration in milliseconds of the ok run that began at the given time, by environment id.
     """
 
     failures: Callable[[Sequence[tuple[int, int, datetime]]], Sequence[EarlierFailure]]
@@ -83,7 +83,7 @@ class PastRuns(NamedTuple):
 
 
 class Failing(NamedTuple):
-    """A failure that belongs to an incident, with the failing run that it is shown with (oldest first)."""
+    """A failure that belongs to an incident, with the failures of its streak to record (oldest first)."""
 
     failure: FailedCheckIn
     decision: Decision

@@ -1,4 +1,4 @@
-"""What people do with issues: resolve, archive, unarchive (shell)."""
+"""Actions of people on issues: resolve, archive, unarchive (shell)."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -21,7 +21,7 @@ def resolve_issues(issue_ids: Collection[int], *, now: datetime) -> int:
 
 @transaction.atomic
 def archive_issues(issue_ids: Collection[int]) -> int:
-    """Archive issues: their failures are still recorded, but they stay out of the way. Returns how many changed."""
+    """Archive issues: failures are still recorded, but nobody is notified. Returns how many changed."""
     return (
         Issue.objects.filter(id__any_of=issue_ids)
         .exclude(status=Issue.Status.ARCHIVED)
@@ -31,7 +31,7 @@ def archive_issues(issue_ids: Collection[int]) -> int:
 
 @transaction.atomic
 def unarchive_issues(issue_ids: Collection[int], *, now: datetime) -> int:
-    """Take issues out of the archive: unresolved while their environment fails, else resolved.
+    """Unarchive issues: they become unresolved if their environment fails, otherwise resolved.
 
     Returns how many changed.
     """

@@ -1,7 +1,7 @@
-"""Removing what is past keeping of incidents, in bounded pieces (shell).
+"""Removing incidents past their retention, in bounded pieces (shell).
 
-What is open is never touched, nor what it needs. An incident that is kept goes on explaining itself (P8): its first
-occurrences stay for as long as it does.
+An open incident is never touched, nor the rows that it needs. A stored incident can always be explained (P8): its first
+occurrences stay as long as the incident does.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ _IS_OVER = "EXISTS (SELECT FROM incidents_incident AS i WHERE i.id = old.inciden
 
 
 def prune_occurrences(*, now: datetime) -> int:
-    """Remove one piece of later occurrences that are older than OCCURRENCE_RETENTION_DAYS, as their incidents' ends.
+    """Remove one piece of later occurrences older than OCCURRENCE_RETENTION_DAYS, if their incidents ended before that.
 
     The first 10 of an incident stay with it. Returns how many. Index: occurrence_later.
     """
@@ -35,7 +35,7 @@ def prune_occurrences(*, now: datetime) -> int:
 def prune_notifications(*, now: datetime) -> int:
     """Remove one piece of notifications about incidents that ended NOTIFICATION_RETENTION_DAYS ago; returns how many.
 
-    Those that could not be sent go too: nobody wants to read them now.
+    Notifications that could not be sent are removed too: they are out of date.
     """
     before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
     if before is None:
@@ -47,7 +47,8 @@ def prune_notifications(*, now: datetime) -> int:
 def prune_messages(*, now: datetime) -> int:
     """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
 
-    What opened an incident stays while it is open: whoever got it will get its end. Index: message_finished.
+    The mail about a new incident stays while that is open: its recipient also gets the mail about the end.
+    Index: message_finished.
     """
     before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
     if before is None:
@@ -57,7 +58,7 @@ def prune_messages(*, now: datetime) -> int:
 
 
 def prune_incidents(*, now: datetime) -> int:
-    """Remove one piece of incidents that ended INCIDENT_RETENTION_DAYS ago, with all that hangs on them.
+    """Remove one piece of incidents that ended INCIDENT_RETENTION_DAYS ago, with all rows that refer to them.
 
     Returns how many rows. Index: incident_newest.
     """
@@ -71,9 +72,9 @@ def prune_incidents(*, now: datetime) -> int:
 
 
 def prune_issues(*, now: datetime) -> int:
-    """Remove one piece of resolved issues of which nothing was seen for ISSUE_RETENTION_DAYS and no incident is left.
+    """Remove one piece of resolved issues not seen for ISSUE_RETENTION_DAYS, with no incident left.
 
-    Archived ones stay: a person has said something about them. Returns how many rows.
+    Archived ones stay: they record the decision of a person. Returns how many rows.
     """
     before = kept_since(now, settings.ISSUE_RETENTION_DAYS)
     if before is None:

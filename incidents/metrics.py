@@ -1,4 +1,4 @@
-"""What delivery counts."""
+"""Counters of delivery."""
 
 from prometheus_client import Counter
 
@@ -6,7 +6,7 @@ from lib.metrics import METERS
 
 mails = Counter(
     "watchclock_mails",
-    "Tries to send a mail to a recipient: sent or failed.",
+    "Attempts to send a mail to a recipient: sent or failed.",
     ["outcome"],
     registry=METERS,
 )

@@ -1,4 +1,4 @@
-"""What went wrong: incidents, the issues that people see, occurrences with their evidence, and what to tell people."""
+"""Incidents, the issues that people see, occurrences with their explanations, and notifications."""
 
 import uuid
 
@@ -10,10 +10,10 @@ from monitors.models import MonitorEnvironment, Project
 
 
 class Issue(models.Model):
-    """What people see and handle: one per monitor environment for life (constant fingerprint).
+    """The record of failures that people handle: one per monitor environment for life (constant fingerprint).
 
     `unresolved`: failing. `resolved`: by recovery or by hand; the next failure makes it unresolved again (regresses).
-    `archived`: a person wants no more of it; failures and recoveries are recorded but leave it archived.
+    `archived`: nobody is notified any more; failures and recoveries are recorded, but the issue stays archived.
     """
 
     class Status(models.TextChoices):
@@ -25,7 +25,7 @@ class Issue(models.Model):
         RECOVERY = "recovery", "recovery"
         HAND = "hand", "by hand"
 
-    # Repeats what the monitor environment says, for the unique fingerprint; that row's foreign keys are the check.
+    # Copied from the monitor environment, for the unique fingerprint; that row's foreign keys are the check.
     project = models.ForeignKey(
         Project, on_delete=models.CASCADE, related_name="issues", db_constraint=False, db_index=False
     )
@@ -62,8 +62,8 @@ class Incident(models.Model):
     """A failing stretch of one monitor environment, from the first failed check-in to the ok that ended it.
 
     Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
-    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty while the
-    environment was muted all along. `occurrence_count` counts all occurrences, of which some are kept (D42).
+    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty if the environment
+    has been muted all the time. `occurrence_count` counts all occurrences; only some are stored (D42).
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -107,12 +107,12 @@ class Incident(models.Model):
 
 
 class Occurrence(models.Model):
-    """One failed check-in of an incident, with all that explains it (P8), as it was when it happened.
+    """One failed check-in of an incident, with the explanation as of that moment (P8).
 
-    `number` counts the occurrences of the incident from 1. The first 10 and the newest 100 are kept (D42).
+    `number` counts the occurrences of the incident from 1. The first 10 and the newest 100 are stored (D42).
     """
 
-    # Repeats what the incident says, for the issue's page; the incident's foreign key is the check.
+    # Copied from the incident, for the issue's page; its foreign key is the check.
     issue = models.ForeignKey(Issue, on_delete=models.CASCADE, related_name="occurrences", db_constraint=False)
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="occurrences", db_index=False)
     number = models.PositiveIntegerField()
@@ -132,16 +132,16 @@ class Occurrence(models.Model):
 
     class Meta:
         constraints = [
-            # D7: a failed check-in has one occurrence in its incident, whatever is repeated.
+            # D7: a failed check-in has one occurrence in its incident, even if work is repeated.
             models.UniqueConstraint(fields=["incident", "checkin"], name="occurrence_once_per_failed_checkin"),
-            # D42: which ones are kept is told by the number.
+            # D42: the number decides which ones are stored.
             models.UniqueConstraint(fields=["incident", "number"], name="occurrence_numbered_once"),
         ]
         indexes = [
-            # Retention: those beside the first 10 of their incidents, oldest first.
+            # Retention: all but the first 10 of an incident, oldest first.
             models.Index(fields=["detected_at"], condition=Q(number__gt=10), name="occurrence_later"),
         ]
-        # Failures stand in the order of their runs, however late they were told (D26).
+        # Failures are in the order of their runs, however late they were reported (D26).
         ordering = ["occurred_at", "id"]
 
     def __str__(self) -> str:
@@ -149,12 +149,12 @@ class Occurrence(models.Model):
 
 
 class Notification(models.Model):
-    """A duty to tell people something about an incident, written in the transaction that changes the incident.
+    """A change of an incident that people have to be notified about, written in the transaction of the change.
 
-    Waiting while `addressed_at` is empty; then `Message` rows carry it, one for each recipient, or nobody has to be
-    told any more. `sent_at` is when the first of them was accepted: people were told. `nobody_since` is when it was
-    found that there is nobody to tell (no address, or no mail server); it is told late if the incident is still open
-    when there is somebody.
+    Waiting while `addressed_at` is empty; then `Message` rows replace it, one for each recipient, unless it is out of
+    date. `sent_at` is when the mail server accepted the first of them. `nobody_since` is when it was found that there
+    are no recipients (no address, or no mail server); if the incident is still open when there are some, they are
+    notified late.
     """
 
     class Transition(models.TextChoices):
@@ -195,9 +195,9 @@ class Message(models.Model):
     """The outbox: one mail to one recipient, about the change of an incident or from the clock (without an incident).
 
     `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
-    `sent`, waiting again with a later `due_at`, `failed` after the last try, or `folded` into a newer message that says
-    the same and more. The text is written down before the first try, so that every repetition is the same, under the
-    same `idempotency_key`. `attempt_count` counts claims: who lost his claim cannot record a result.
+    `sent`, waiting again with a later `due_at`, `failed` after the last attempt, or `folded` into a newer message with
+    more content. The text is stored before the first attempt, so that every repetition is the same, under the same
+    `idempotency_key`. `attempt_count` counts claims: a worker that lost its claim cannot record a result.
     """
 
     class Kind(models.TextChoices):

@@ -1,6 +1,6 @@
 """The rows of issues, incidents and occurrences, a set of environments at a time (shell).
 
-The callers have locked the environments, and decided.
+The callers have locked the environments and made the decisions.
 """
 
 import uuid
@@ -33,7 +33,7 @@ class OpenIncident(NamedTuple):
 
 
 class ShownIssue(NamedTuple):
-    """An issue that a call writes to. Of an archived one nobody is told."""
+    """An issue that a call writes to. Nobody is notified about an archived one."""
 
     id: int
     is_archived: bool
@@ -86,7 +86,7 @@ _OCCURRENCES = Record(_Occurrence, Occurrence)
 def show_issues(shown: Sequence[Failing]) -> dict[int, ShownIssue]:
     """Open, regress or renew the issue of each environment, and return issues by environment id. One statement.
 
-    An archived issue stays archived: a person has said that it is not to come back.
+    An archived issue stays archived: a person decided so.
     """
     grouped: dict[int, list[Failing]] = {}
     for item in shown:
@@ -124,9 +124,9 @@ def show_issues(shown: Sequence[Failing]) -> dict[int, ShownIssue]:
 
 
 def open_incidents(failing: Sequence[Failing], issues: Mapping[int, ShownIssue]) -> dict[int, OpenIncident]:
-    """Insert the incidents that open now, find the ones that go on, and return them by environment id.
+    """Insert the new incidents, find those that continue, and return all by environment id.
 
-    All of them get the number of occurrences that they have then.
+    The number of occurrences is updated in all of them.
     """
     issue_ids = {environment_id: issue.id for environment_id, issue in issues.items()}
     added = dict.fromkeys((item.failure.environment.id for item in failing), 0)
@@ -136,7 +136,7 @@ def open_incidents(failing: Sequence[Failing], issues: Mapping[int, ShownIssue])
     opened = _INCIDENTS.insert(
         (
             _Incident(
-                # Derived from what opened it, so that the same opening cannot be written twice.
+                # Derived from the opening check-in, so that the same incident cannot be written twice.
                 guid=_incident_id(f"{environment.id}:{item.failure.guid}"),
                 monitor_environment_id=environment.id,
                 issue_id=issue_ids.get(environment.id),
@@ -155,7 +155,7 @@ def open_incidents(failing: Sequence[Failing], issues: Mapping[int, ShownIssue])
     going_on = {item.failure.environment.id for item in failing} - incidents.keys()
     if going_on:
         with connection.cursor() as cursor:
-            # Unmuted meanwhile: the incident gets its issue now.
+            # If it was unmuted meanwhile, the incident gets its issue now.
             cursor.execute(
                 """
                 UPDATE incidents_incident AS i
@@ -183,7 +183,7 @@ def record_occurrences(
     *,
     past: PastRuns,
 ) -> None:
-    """Record what the failures are, and remove what they overtake (D42): the caller has the environments."""
+    """Record occurrences, and remove those that they overtake (D42). The caller has locked the environments."""
     numbers = {environment_id: incident.before for environment_id, incident in incidents.items()}
     last_ok_at = {item.failure.environment.id: item.decision.state.last_ok_at for item in shown if item.opens}
     known = {id_: at for id_, at in last_ok_at.items() if at is not None}
@@ -191,15 +191,15 @@ def record_occurrences(
     rows: list[_Occurrence] = []
     for item in shown:
         id_ = item.failure.environment.id
-        # What follows the opening in the same call has the rows that it would have had in a later one.
+        # Failures after the opening one get the same rows in this call as in a later call.
         last_took = took.get(id_) if item.opens else None
         rows += _occurrence_rows(item, issues[id_].id, incidents[id_], numbered_from=numbers[id_] + 1, took=last_took)
         numbers[id_] += len(item.run)
     all_missed = all(item.failure.kind is FailureKind.MISSED for item in shown)
     _OCCURRENCES.insert(
         rows,
-        # A run can fail twice, a miss cannot: its check-in is new. To be ready for a conflict takes PostgreSQL a fifth
-        # of the time of the statement.
+        # A run can fail twice, a miss cannot: its check-in is new. The conflict clause costs a fifth of the
+        # statement's time.
         on_conflict="" if all_missed else "ON CONFLICT (incident_id, checkin_id) DO NOTHING",
     )
     thin_out(incidents.values())
@@ -208,14 +208,14 @@ def record_occurrences(
 def _occurrence_rows(
     item: Failing, issue_id: int, incident: OpenIncident, *, numbered_from: int, took: int | None
 ) -> Iterable[_Occurrence]:
-    """Yield the rows of a failing run, but those that its own end overtakes: a threshold may be 720."""
+    """Yield the rows of a failing run, except those that its own end overtakes: a threshold may be 720."""
     environment = item.failure.environment
     reason_text = failure_reason([failure.kind for failure in item.run])
     guids = [failure.guid for failure in item.run]
     for number, failure in enumerate(item.run, numbered_from):
         if not is_kept(number, count=incident.after):
             continue
-        # Of those before it nothing is said that a later call could not know (D29): the deadline to the minute, no log.
+        # Earlier failures get only what a later call could also know (D29): the deadline to the minute, no log.
         is_newest = failure is item.failure
         explanation = explain(
             kind=failure.kind,

@@ -1,8 +1,8 @@
-"""Marking monitor environments as failed or ok: incidents, issues, occurrences and what to tell people (shell).
+"""Marking monitor environments as failed or ok: incidents, issues, occurrences and notifications (shell).
 
-Both services take a whole set of check-ins, in order, whose environments the caller has locked, and use a number of
-statements that does not depend on the size of the set. They replace the `state` of the environments that they decide
-about; the caller writes those rows in the same transaction, so that status and incident change together (D6).
+Both services receive a set of check-ins, in order, whose environments the caller has locked. The number of statements
+does not depend on the size of the set. They replace the `state` of the environments that they decide about; the caller
+writes those rows in the same transaction, so that status and incident change together (D6).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from monitors.hot_rows import LockedEnvironment
 from monitors.state import MonitorRules
 
 RUN_LIFE = timedelta(days=8)
-"""A run is judged seven days after its start at the latest; a day more for a clock that is late."""
+"""A run is judged seven days after its start at the latest; one more day for a late clock."""
 
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -28,9 +28,9 @@ def mark_failed(failures: Sequence[FailedCheckIn], *, past: PastRuns) -> list[De
     Opening records the whole run, oldest first. A muted environment gets its incident, but no issue and no occurrence.
 
     1. Decide for each failure, in order, by the streak in its environment's row (`decide_failure`).
-    2. For those that open an incident, find the earlier failures of the run, which other calls have counted.
-    3. Create or reopen the issues of those that people see, open the incidents, record the occurrences.
-    4. Put into the outbox that incidents opened, in the same transaction.
+    2. For each failure that opens an incident, find the earlier failures of its run, which other calls have counted.
+    3. Create or reopen the issues of environments that are not muted, open the incidents, record the occurrences.
+    4. Write notifications about the new incidents to the outbox, in the same transaction.
 
     Returns one decision for each failure. Source: docs/reference/behaviour.md, section 8.1.
     """
@@ -99,10 +99,10 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
 def _complete_runs(
     failing: Sequence[Failing], counted: Mapping[int, Sequence[FailedCheckIn]], *, past: PastRuns
 ) -> None:
-    """Put the failures that were counted in earlier calls before those of this call, and sort by start.
+    """Add the failures that earlier calls have counted to each run, and sort by start.
 
-    `counted` holds this call's failures by environment id: their rows are stored already, but those after the opening
-    one do not belong to its run. Those that are past keeping are not there any more: the run is shown without them.
+    `counted` holds the failures of this call by environment id: their rows are stored already, but failures after the
+    opening one do not belong to its run. Failures past their retention are gone: the run is shown without them.
     """
     for days_are_bounded in (True, False):
         openings = {item.failure.environment.id: item for item in failing if len(item.run) < item.decision.run_length}
@@ -126,18 +126,18 @@ def _complete_runs(
 
 
 def _began_since(item: Failing) -> datetime:
-    """Return the earliest start that a failure of this streak has as a rule; what is older is looked for if need be.
+    """Return the earliest usual start of a failure of this streak; older starts are queried only if some are missing.
 
-    A run fails at most a week after its start, a slot when its margin is over.
+    A run fails at most a week after its start, a slot at the end of its margin.
     """
     streak_started_at = item.decision.state.failure_streak_started_at
-    assert streak_started_at is not None, "a streak of failures knows its start"
+    assert streak_started_at is not None, "a streak of failures has a start"
     return streak_started_at - RUN_LIFE - timedelta(minutes=item.failure.rules.margin_minutes)
 
 
 def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, earlier: EarlierFailure) -> FailedCheckIn:
     _, id_, guid, status, started_at, failed_at, expected_time, trace_id, exit_status = earlier
-    # An error whose run was told ok later was one nevertheless (D16).
+    # An error still counts if its run was reported ok later (D16).
     kind = FailureKind.ERROR if status == "ok" else FailureKind(status)
     by_clock = kind is not FailureKind.ERROR
     return FailedCheckIn(
@@ -152,7 +152,7 @@ def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, earlie
         # The clock applies every minute, so the tick that found a failure is its deadline.
         deadline=failed_at if by_clock else None,
         tick=failed_at if by_clock else None,
-        received_at=None if by_clock else failed_at,  # That of the run is when it began.
+        received_at=None if by_clock else failed_at,  # The received_at of a run is its beginning.
         trace_id=trace_id,
         exit_status=exit_status,
     )

@@ -1,4 +1,4 @@
-"""Celery's doors to the outbox."""
+"""Celery tasks of the outbox."""
 
 from celery import shared_task
 
@@ -8,7 +8,7 @@ from lib.wallclock import utcnow
 
 @shared_task(name="incidents.tasks.deliver")
 def deliver() -> int:
-    """Send what waits in the outbox; returns how many mails were sent. Belongs to the queue `delivery` alone."""
+    """Send the waiting mails of the outbox; returns how many were sent. Runs in the queue `delivery` only."""
     run = delivery.deliver(utcnow=utcnow)
     if run.is_cut_short:
         wake.wake()
@@ -17,6 +17,6 @@ def deliver() -> int:
 
 @shared_task(name="incidents.tasks.deliver_notifications")
 def deliver_notifications() -> int:
-    """Pass on what a beat of an older version sends: it may stand in a queue that the clock's worker reads."""
+    """Wake delivery for a beat of an older version: its message may be in a queue that the clock's worker reads."""
     wake.wake()
     return 0

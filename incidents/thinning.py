@@ -1,9 +1,9 @@
-"""Which occurrences of an incident are kept: the first and the newest, with a count of all (D42).
+"""Thinning the occurrences of an incident: the first and the newest are stored, with a count of all (D42).
 
-An incident of a job that fails every minute for a year has half a million occurrences. The first ones say how it began,
-the newest ones how it goes on; those between say the same again. `Incident.occurrence_count` counts all of them, and
-each occurrence knows its number. What is between goes when it is overtaken, in the transaction that adds the next one,
-so that there is never more: adding one removes one, found by its number.
+An incident of a job that fails every minute for a year has half a million occurrences. The first ones show how it
+began, the newest ones its present state; those between add nothing. `Incident.occurrence_count` counts all of them, and
+each occurrence has its number. The transaction that adds an occurrence removes the one that it overtakes, by number, so
+the limit always holds.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from django.db import connection
 from lib.sql import array_literal
 
 OCCURRENCES_FIRST = 10
-"""Occurrences of an incident that are kept from its beginning on, for as long as the incident is."""
+"""The first occurrences of an incident, stored as long as the incident is."""
 OCCURRENCES_NEWEST = 100
-"""Occurrences of an incident that are kept beside them."""
+"""The newest occurrences of an incident, stored in addition."""
 
 
 def is_kept(number: int, *, count: int) -> bool:
-    """Tell whether the occurrence with this number, counted from 1, is kept in an incident that has had `count`.
+    """Return whether the occurrence with this number, counted from 1, stays in an incident that has had `count`.
 
     >>> [number for number in range(1, 114) if not is_kept(number, count=113)]
     [11, 12, 13]
@@ -28,9 +28,9 @@ def is_kept(number: int, *, count: int) -> bool:
 
 
 def thin_out(grown: Iterable[tuple[int, int, int]]) -> int:
-    """Remove what is not kept any more of incidents, given with their counts before and after; returns how many.
+    """Remove the occurrences that were overtaken, given incidents with their counts before and after; returns how many.
 
-    One statement. The caller holds the incidents' environments. Index: occurrence_numbered_once.
+    One statement. The caller has locked the incidents' environments. Index: occurrence_numbered_once.
     """
     overtaken = [
         (incident_id, max(before - OCCURRENCES_NEWEST, OCCURRENCES_FIRST), after - OCCURRENCES_NEWEST)

@@ -1,11 +1,11 @@
 """When failures open an incident and when oks resolve it (pure).
 
-    active --ok--> ok                  (whatever the recovery threshold: nothing was wrong)
+    active --ok--> ok                  (whatever the recovery threshold: no incident was open)
     active/ok --Nth failure--> error   (N consecutive failures since the last ok: an incident opens)
     error --failure--> error           (one more occurrence)
     error --Mth ok--> ok               (M consecutive oks since the last failure: the incident is resolved)
 
-Counting is done with two streak counters in the environment's state, so a decision costs the same whatever the history.
+Two streak counters in the environment's state do the counting, so the cost of a decision does not depend on history.
 Running and unknown check-ins neither count nor break a streak (D5, D6). Source: docs/reference/behaviour.md, section 8.
 """
 
@@ -19,7 +19,7 @@ from monitors.state import EnvironmentState, EnvironmentStatus
 
 
 class FailureKind(StrEnum):
-    """What kind of check-in failed; the words are those of the check-in statuses."""
+    """The kind of a failed check-in; the values are those of the check-in statuses."""
 
     ERROR = "error"
     MISSED = "missed"
@@ -27,7 +27,7 @@ class FailureKind(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a failure or an ok had the effect that it had. Kept in the explanation of every occurrence (P8)."""
+    """The reason for the effect of a failure or an ok. Stored in the explanation of every occurrence (P8)."""
 
     THRESHOLD_REACHED = "threshold_reached"
     INCIDENT_CONTINUES = "incident_continues"
@@ -41,7 +41,7 @@ class Reason(StrEnum):
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """The environment's new state, why, and how many failures in a row the incident or occurrence is about."""
+    """The environment's new state, the reason, and how many failures in a row the incident or occurrence covers."""
 
     state: EnvironmentState
     reason: Reason
@@ -54,9 +54,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_overtaken(state: EnvironmentState, started_at: datetime) -> bool:
-    """Tell whether a newer run has ended ok, so that an error of the run that began at `started_at` says nothing now.
+    """Return whether a newer run has ended ok, so that an error of the run that began at `started_at` does not count.
 
-    A newer failure overtakes nobody, and what the clock found counts at its tick in any case (D26, D29).
+    A newer failure overtakes nothing, and misses and timeouts always count at their tick (D26, D29).
     """
     return state.last_ok_at is not None and state.last_ok_at > started_at
 
@@ -66,7 +66,7 @@ def decide_failure(
 ) -> Decision:
     """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5).
 
-    `error_of` is the start of the run if its job said so: a newer ok may have overtaken it (D26).
+    `error_of` is the start of the run if the job reported the error: a newer ok may have overtaken it (D26).
     """
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)

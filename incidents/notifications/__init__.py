@@ -1,1 +1,1 @@
-"""From an incident to people: outbox -> delivery -> channels, with what is said and to whom."""
+"""From an incident to people: outbox -> delivery -> channels, with texts and recipients."""

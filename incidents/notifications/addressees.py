@@ -1,23 +1,23 @@
-"""Who is told: the addresses of the settings, or nobody and why."""
+"""The recipients of alerts: the addresses in the settings, or the reason why there are none."""
 
 from django.conf import settings
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
-NOBODY_NOTIFIED = "Nobody was told: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
+NOBODY_NOTIFIED = "Nobody was notified: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
 
 
 def recipients() -> list[str]:
-    """Return the addresses that are told about incidents, each once; empty if nobody can be told."""
+    """Return the addresses that are notified about incidents, each once; empty if nobody can be notified."""
     return [] if why_nobody() else list(dict.fromkeys(settings.ALERT_EMAIL_TO))
 
 
 def why_nobody() -> str:
-    """Return why nobody is told of incidents, in one sentence; empty if somebody is.
+    """Return why nobody is notified about incidents, in one sentence; empty if somebody is.
 
-    A mail that is printed into a log has reached nobody.
+    A mail that is only printed to a log does not count.
     """
     if not settings.ALERT_EMAIL_TO:
-        return "Nobody is told of incidents: ALERT_EMAIL_TO is empty."
+        return "Nobody is notified about incidents: ALERT_EMAIL_TO is empty."
     if settings.EMAIL_BACKEND == CONSOLE:
-        return "Nobody is told of incidents: EMAIL_URL names no mail server (consolemail:// prints mail to the log)."
+        return "Nobody is notified about incidents: EMAIL_URL names no mail server (consolemail:// prints to the log)."
     return ""

@@ -1,24 +1,24 @@
-"""When a message that was not sent is tried again, and when it is given up (pure)."""
+"""When to try again to send a message, and when to give up (pure)."""
 
 import uuid
 from datetime import timedelta
 
 LEASE = timedelta(seconds=90)
-"""How long a worker holds a message that it sends: longer than any sending takes (`channels.email`)."""
+"""How long a claim on a message lasts: longer than any sending takes (`channels.email`)."""
 _SECONDS = (5, 15, 45, 120, 300, 600, 1_200, 1_800, 1_800)
 _HOURLY = 21
 ATTEMPTS_MAX = 1 + len(_SECONDS) + _HOURLY
-"""Spread over 22 hours: a mail server that is away for a night, or a password that was changed, costs nothing."""
+"""Spread over 22 hours: no mail is lost if the mail server is down for a night, or a password was changed."""
 REFUSALS_MAX = 10
-"""What the server calls a permanent error (5xx) is believed after an hour and a half: a setting may be wrong."""
+"""A permanent error (5xx) is final only after an hour and a half: a setting of the server may be wrong."""
 ERROR_LENGTH_MAX = 500
 
 
 def next_attempt_in(attempt_count: int, *, is_refused: bool, key: uuid.UUID) -> timedelta | None:
-    """Return how long to wait after so many attempts, or None if that was the last one.
+    """Return how long to wait after this number of attempts, or None if that was the last one.
 
-    The wait is shortened by up to a half, by the message's key: a thousand that failed together do not come back
-    together.
+    The wait is shortened by up to a half, by the message's key, so that a thousand messages that failed together are not
+    sent again together.
 
     >>> next_attempt_in(1, is_refused=False, key=uuid.UUID(int=0))
     datetime.timedelta(seconds=5)

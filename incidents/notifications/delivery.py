@@ -1,10 +1,10 @@
-"""Delivery: empties the outbox, a few mails at once, and gives none longer than it may take (shell).
+"""Delivery: sends the mails of the outbox, a few at once, each with a time limit (shell).
 
     address -> claim some -> texts -> lines (threads) send, one after the other -> record what was sent -> claim ...
 
-The threads only speak to the mail server; all rows are read and written here, in short transactions that are over when
-a mail is sent, for as many messages together as there are by then. A server that cannot be reached ends the run: the
-sweep comes back in twenty seconds with a few mails, and the others do not use up their tries meanwhile.
+The threads only talk to the mail server. All rows are read and written here, in short transactions; none is open while
+a mail is sent, and each records all messages that are finished by then. A server that cannot be reached ends the run:
+the sweep tries a few mails again in twenty seconds, and the others do not use up their attempts meanwhile.
 """
 
 import logging
@@ -26,16 +26,16 @@ from incidents.notifications.channels.email import SECONDS_MAX, Postman, Refused
 logger = logging.getLogger(__name__)
 
 RUN_SECONDS_MAX = 20.0
-"""After so long a run ends, and the next one begins: so a stop of the worker waits for no longer."""
+"""The longest run: the worker can stop after that time, and the next run continues."""
 CLAIMED_PER_LINE = 10
-"""How many mails are claimed ahead. What a killed worker held comes a lease later, or twice if it was sent already."""
+"""Mails claimed ahead. After a worker is killed, they are sent a lease later, or twice if they were sent already."""
 POLL_SECONDS = 1.0
-"""While all mails in hand take their time, it is looked for others so often."""
+"""How often new mails are claimed while the current ones are being sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run did. `is_cut_short`: more may be due."""
+    """The result of one run. `is_cut_short`: more mails may be due."""
 
     sent_count: int
     failed_count: int
@@ -43,7 +43,7 @@ class Run:
 
 
 def deliver(*, utcnow: Callable[[], datetime]) -> Run:
-    """Tell everybody what is due, until nothing is, the mail server cannot be reached, or the time is up."""
+    """Send the due mails, until none is left, the mail server cannot be reached, or the time is up."""
     now = utcnow()
     people = recipients()
     while outbox.address(people, now=now) >= outbox.ADDRESSED_MAX:
@@ -55,7 +55,7 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
     lines = _Lines(settings.EMAIL_CONNECTIONS, until=deadline)
     try:
         while True:
-            # While half of them is still to be sent, so that no line waits for the next.
+            # Claim while half of them are still to be sent, so that no line waits for the next mail.
             may_claim = not lines.is_stopped and len(lines) <= batch // 2
             claimed = outbox.claim(limit=batch // 2, now=utcnow()) if may_claim else []
             bad = {message.id: (message, error) for message, error in texts.write_texts(claimed)}
@@ -87,10 +87,10 @@ def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: date
 
 
 class _Lines:
-    """Some connections to the mail server, each with the thread that speaks on it, and what they have in hand.
+    """Connections to the mail server, each with its thread, and the messages that they are sending.
 
-    `len` is how many messages were given and have not come back. Used by one thread. No mail begins after `until`, of
-    the monotonic clock: what is sent must be sent while its claim lasts, whatever keeps the thread that has the rows.
+    `len` is how many messages are not finished. Used by one thread. No mail begins after `until` on the monotonic
+    clock: a mail must be sent while its claim lasts, even if the thread that writes the rows is delayed.
     """
 
     def __init__(self, maximum: int, *, until: float) -> None:
@@ -106,13 +106,13 @@ class _Lines:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether no more is sent: the time is up, or a line could not reach the server."""
+        """Whether no more mails are sent: the time is up, or a line could not reach the server."""
         if time.monotonic() >= self._until:
             self._stopped.set()
         return self._stopped.is_set()
 
     def give(self, messages: list[Message]) -> None:
-        """Have these sent, in their order as far as there are fewer lines."""
+        """Queue messages for the lines, in order; open more lines if needed."""
         self._in_hand += len(messages)
         for message in messages:
             self._todo.put(message)
@@ -120,7 +120,7 @@ class _Lines:
             self._lines.append(_Line(self._todo, self._done, self._stopped, self._until))
 
     def withdraw(self) -> list[Message]:
-        """Return what will not be sent any more, if there is a stop."""
+        """Return the messages that will not be sent, after a stop."""
         back: list[Message] = []
         while self.is_stopped:
             try:
@@ -133,7 +133,7 @@ class _Lines:
         return back
 
     def results(self) -> tuple[list[Message], list[tuple[Message, Exception]]]:
-        """Wait a moment until something is over; return what was sent, and what was not and why."""
+        """Wait briefly for results; return the messages that were sent, and those that failed with their errors."""
         results: list[tuple[Message, Exception | None]] = []
         busy = [line.must_end_at for line in self._lines if line.message is not None]
         wait = min([POLL_SECONDS, *(end - time.monotonic() for end in busy)])
@@ -155,7 +155,7 @@ class _Lines:
         )
 
     def close(self) -> None:
-        """Let the threads take leave of the server and end."""
+        """Let the threads close their connections and end."""
         self._stopped.set()
         self.withdraw()
         for _ in self._lines:
@@ -163,7 +163,7 @@ class _Lines:
 
 
 class _Line:
-    """A connection to the mail server with the thread that speaks on it."""
+    """A connection to the mail server with its thread."""
 
     def __init__(
         self,
@@ -181,13 +181,13 @@ class _Line:
         threading.Thread(target=self._work, name="mail", daemon=True).start()
 
     def is_late(self) -> bool:
-        """Whether its mail takes longer than it may."""
+        """Return whether its mail has exceeded the time limit."""
         return self.message is not None and self.must_end_at <= time.monotonic()
 
     def cut(self) -> Message | None:
-        """End a talk that takes too long, and return its message; None if it is over after all.
+        """Abort a connection that takes too long, and return its message; None if it has finished after all.
 
-        The thread ends by itself, sooner or later, and nobody asks it any more.
+        The thread ends by itself, sooner or later; its result is ignored.
         """
         with self._lock:
             message, self._is_cut = self.message, self.message is not None
@@ -198,7 +198,7 @@ class _Line:
     def _work(self) -> None:
         while (message := self._todo.get()) is not None:
             if self._stopped.is_set() or time.monotonic() >= self._until:
-                self._todo.put(message)  # It is taken back from there.
+                self._todo.put(message)  # `withdraw` returns it from there.
                 break
             self.must_end_at = time.monotonic() + SECONDS_MAX
             self.message = message
@@ -207,7 +207,7 @@ class _Line:
                 if self._postman is None:
                     self._postman = Postman()
                 self._postman.send(message)
-            except Exception as problem:  # noqa: BLE001 - whatever it is, it is the fate of one message
+            except Exception as problem:  # noqa: BLE001 - any error concerns one message only
                 error = problem
                 if isinstance(error, UnreachableError):
                     self._stopped.set()

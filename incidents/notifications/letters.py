@@ -1,8 +1,7 @@
 """The text of an alert, from what was stored when it happened (pure).
 
-The sentence that says why is made of the explanation of an occurrence alone (`incidents.explanation`): what an older
-one does not hold is left out. Names and logs come from strangers: no character of theirs may end a header or
-move a cursor.
+The reason comes only from the explanation of an occurrence (`incidents.explanation`); a value that an older explanation
+lacks is left out. Names and logs are untrusted: none of their characters may end a header or move a cursor.
 """
 
 import unicodedata
@@ -18,7 +17,7 @@ NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
 LOG_LINE_LENGTH_MAX = 300
 YEARS = 1900, 3000
-"""Within these every zone knows every instant."""
+"""Every zone can convert every instant in these years."""
 NUMBER_LIMIT = 1 << 40
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _WHAT = {"missed": "Missed", "timeout": "Timed out", "error": "Error"}
@@ -28,7 +27,7 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A subject of one line, and a text."""
+    """A subject in one line, and a text."""
 
     subject: str
     body: str
@@ -36,7 +35,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What a letter is about. `explanation` is empty if no occurrence is kept; `link` if no address is known."""
+    """The facts of a letter. `explanation` is empty if no occurrence is stored; `link` if PUBLIC_URL is not set."""
 
     monitor: str
     environment: str
@@ -48,23 +47,24 @@ class Story:
 
 
 def write_opened(story: Story) -> Letter:
-    """Say that something fails, and why."""
+    """Return the letter about a new incident: what fails, and why."""
     kind = _kind(story)
     return _letter(
         kind,
         story,
-        f"{why(story.explanation)}{_how_often(story)}" or f"It fails since {_moment(story.started_at, story)}.",
+        f"{why(story.explanation)}{_how_often(story)}"
+        or f"It has been failing since {_moment(story.started_at, story)}.",
         *_run(story.explanation),
     )
 
 
 def write_resolved(story: Story) -> Letter:
-    """Say that it works again, and after how long."""
+    """Return the letter about a resolved incident: since when the job works again, and how long it failed."""
     return _letter("Recovered", story, _recovery(story))
 
 
 def write_passed(story: Story) -> Letter:
-    """Say in one letter that something failed and works again."""
+    """Return one letter about an incident that is already over."""
     kind = _kind(story)
     return _letter(
         f"{kind}, recovered",
@@ -76,12 +76,12 @@ def write_passed(story: Story) -> Letter:
 
 
 def why(explanation: Mapping[str, Any]) -> str:
-    """Return in a sentence or two why this was a failure, and when the last ok was; empty if that is not known.
+    """Return one or two sentences: why this was a failure, and when the last ok was; empty if that is not known.
 
     >>> why({"kind": "missed", "timezone": "Europe/Vienna", "margin_minutes": 10,
     ...      "expected_at": "2026-01-05T01:30:00Z", "deadline_at": "2026-01-05T01:40:00Z",
     ...      "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000})
-    'Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. Last ok yesterday 02:31, took 41 s.'
+    'Expected at 02:30 Europe/Vienna, ten minutes of margin, no check-in by 02:40. Last ok yesterday 02:31, took 41 s.'
     """
     zone = _zone(explanation.get("timezone"))
     at = {name: _instant(explanation.get(f"{name}_at")) for name in ("expected", "deadline", "started", "received")}
@@ -94,7 +94,7 @@ def why(explanation: Mapping[str, Any]) -> str:
             sentence = f"Expected at {_clock(at['expected'], zone, found_at, named=True)}"
             if (margin := _number(explanation, "margin_minutes")) is not None:
                 sentence += f", {_minutes(margin)} of margin"
-            sentence += f", nothing by {_clock(until, zone, found_at)}." if until else "."
+            sentence += f", no check-in by {_clock(until, zone, found_at)}." if until else "."
             decision = _name(str(explanation.get("clock_decision") or "normal"))
             if decision != "normal":
                 sentence += f" (Judged later than usual: {decision}.)"
@@ -102,28 +102,28 @@ def why(explanation: Mapping[str, Any]) -> str:
             until = at["deadline"] or tick
             sentence = f"Started at {_clock(at['started'], zone, found_at, named=True)}"
             if (runtime := _number(explanation, "max_runtime_minutes")) is not None:
-                sentence += f", may run for {_minutes(runtime)}"
-            sentence += f", no end by {_clock(until, zone, found_at)}." if until else "."
+                sentence += f", {_minutes(runtime)} of maximum runtime"
+            sentence += f", not finished by {_clock(until, zone, found_at)}." if until else "."
         case "error" if at["received"]:
-            said = f"Said at {_clock(at['received'], zone, found_at, named=True)} that it failed"
+            failed = f"Reported an error at {_clock(at['received'], zone, found_at, named=True)}"
             started = at["started"]
             ran = _whole(at["received"] - started) if started else timedelta(0)
-            sentence = f"{said}, {duration(ran)} after its start." if ran else f"{said}."
+            sentence = f"{failed}, {duration(ran)} after its start." if ran else f"{failed}."
         case _:
             return ""
     return f"{sentence} {_last_ok(explanation, zone, found_at)}"
 
 
 def log_tail(text: str) -> str:
-    """Return the last lines of a log as they may be shown to anybody: a few, none too long, plain text."""
-    # Only as much is looked at as can be shown: a line of a megabyte is cut before anything else is done to it.
+    """Return the last lines of a log, safe to show: few lines, none too long, plain text."""
+    # Cut first: a log may be one line of a megabyte.
     kept = text[-LOG_LINES_MAX * LOG_LINE_LENGTH_MAX * 2 :].replace("\r\n", "\n").replace("\r", "\n").rstrip()
     lines = kept.split("\n")[-LOG_LINES_MAX:]
     return "\n".join(_cut(plain(line), LOG_LINE_LENGTH_MAX) for line in lines)
 
 
 def plain(text: str) -> str:
-    """Return a text in one line, without characters that end a line, move a cursor or turn what follows around."""
+    """Return a text in one line, without characters that end a line, move a cursor or change the text direction."""
     return "".join(
         " " if unicodedata.category(character) in _UNPRINTABLE else character
         for character in text
@@ -165,15 +165,15 @@ def _how_often(story: Story) -> str:
 def _recovery(story: Story) -> str:
     assert story.recovered_at is not None, story
     lasted = duration(_whole(story.recovered_at - story.started_at))
-    return f"It works again since {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
+    return f"It recovered at {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
 
 
 def _failed_since(story: Story) -> str:
-    return f"It had failed since {_moment(story.started_at, story)}."
+    return f"It had been failing since {_moment(story.started_at, story)}."
 
 
 def _short(kind: str, story: Story) -> str:
-    """`Missed at 13:04, recovered at 13:05`: when it began to be known, and when it was over."""
+    """Return when the failure was found, and when it was over: `Missed at 13:04, recovered at 13:05`."""
     assert story.recovered_at is not None, story
     explanation = story.explanation
     found_at = _instant(explanation.get("tick")) or _instant(explanation.get("received_at")) or story.started_at
@@ -188,23 +188,23 @@ def _short(kind: str, story: Story) -> str:
 def _last_ok(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime | None) -> str:
     last_ok_at = _instant(explanation.get("last_ok_at"))
     if last_ok_at is None:
-        return "It was never ok." if "last_ok_at" in explanation else ""
+        return "No ok check-in so far." if "last_ok_at" in explanation else ""
     took = _number(explanation, "last_ok_duration_ms")
     ran = "" if took is None else f", took {duration(timedelta(milliseconds=took))}"
     return f"Last ok {_day(last_ok_at, zone, found_at)}{last_ok_at.astimezone(zone):%H:%M}{ran}."
 
 
 def _clock(at: datetime, zone: ZoneInfo, found_at: datetime | None, *, named: bool = False) -> str:
-    """Return the time of day; with its date if it was found a day later or more."""
+    """Return the time of day, with the date if the failure was found a day later or more."""
     local = at.astimezone(zone)
-    # Converted before they are subtracted: the difference of two local times is not a length of time.
+    # Converted to UTC first: the difference of two local times is not a duration.
     is_old = found_at is not None and abs(found_at - at.astimezone(UTC)) >= timedelta(days=1)
     text = f"{local:%Y-%m-%d %H:%M}" if is_old else f"{local:%H:%M}"
     return f"{text} {zone.key}" if named else text
 
 
 def _day(at: datetime, zone: ZoneInfo, found_at: datetime | None) -> str:
-    """Return `yesterday ` or the date before a time of day; nothing for the same day."""
+    """Return `today `, `yesterday ` or the date, to stand before a time of day."""
     day: date = at.astimezone(zone).date()
     today = day if found_at is None else found_at.astimezone(zone).date()
     if found_at is not None and day == today:
@@ -228,7 +228,7 @@ def _whole(length: timedelta) -> timedelta:
 def _zone(name: object) -> ZoneInfo:
     try:
         return ZoneInfo(str(name or "UTC"))
-    except (ValueError, OSError, KeyError):  # which is unknown to this tzdata, or no name of a zone at all
+    except (ValueError, OSError, KeyError):  # not in this tzdata, or not the name of a zone
         return ZoneInfo("UTC")
 
 
@@ -243,7 +243,7 @@ def _instant(value: object) -> datetime | None:
 
 
 def _number(explanation: Mapping[str, Any], key: str) -> int | None:
-    """Return a count of something; None for what is none."""
+    """Return a count; None if the value is not one."""
     value = explanation.get(key)
     return value if isinstance(value, int) and 0 <= value < NUMBER_LIMIT else None
 

@@ -1,9 +1,9 @@
-"""The outbox: what is to be told, to whom, and what became of it (shell; it speaks to no mail server).
+"""The outbox: notifications, their messages and the results (shell; no connection to a mail server).
 
     incident changes -> Notification (same transaction) -> address: Message for each recipient -> claim -> record
 
-Every step is a short transaction, and none is open while a mail is sent (`delivery`). A claim ends by itself,
-so what a killed worker held is sent again, under the same key; whoever lost his claim cannot record a result any more.
+Every step is a short transaction, and none is open while a mail is sent (`delivery`). A claim expires, so the messages
+of a killed worker are sent again, under the same key; a worker that lost its claim cannot record a result.
 """
 
 import uuid
@@ -32,7 +32,7 @@ COVERS = {
     Message.Kind.PASSED.value: [OPENED, RESOLVED],
     Message.Kind.CLOCK.value: [],
 }
-"""Which notifications a message of each kind is about."""
+"""The transitions that a message of each kind covers."""
 _MESSAGE_COLUMNS = {
     "incident_id": "bigint",
     "kind": "text",
@@ -49,9 +49,9 @@ _MESSAGE_COLUMNS = {
 
 
 def notify_opened(incidents: Mapping[int, datetime]) -> None:
-    """Write that people are to be told of new incidents, given with the instant of each (P5).
+    """Write notifications about new incidents, given with the instant of each (P5).
 
-    Delivery is woken when the transaction commits. Nobody is told about an archived issue: the caller leaves them out.
+    Delivery is woken when the transaction commits. The caller leaves out incidents of archived issues.
     """
     if not incidents:
         return
@@ -64,9 +64,9 @@ def notify_opened(incidents: Mapping[int, datetime]) -> None:
 
 
 def notify_resolved(incidents: Mapping[int, datetime]) -> None:
-    """Write that people are to be told that incidents are over, given with the instant of each (P5).
+    """Write notifications about resolved incidents, given with the instant of each (P5).
 
-    Nobody is told about an archived issue, nor that something is over whose beginning nobody was to be told about.
+    None is written for an archived issue, nor for an incident whose opening had no notification.
     """
     if not incidents:
         return
@@ -100,7 +100,7 @@ _NOTIFY_RESOLVED_SQL = """
 
 
 def write_message(*, key_name: str, recipients: Sequence[str], subject: str, body: str, now: datetime) -> None:
-    """Write a message from the clock to each recipient, in the caller's transaction; `key_name` tells it from others.
+    """Write a message from the clock to each recipient, in the caller's transaction; `key_name` identifies it.
 
     The same name and recipient are written once.
     """
@@ -129,11 +129,11 @@ class _Duty:
 
 
 def address(recipients: Sequence[str], *, now: datetime) -> int:
-    """Write a message to each recipient for what is to be told and has none yet; returns how many notifications.
+    """Write a message to each recipient for new notifications; returns how many notifications.
 
-    Of one incident, what opened and what resolved it become one message if the first was not sent yet. Without
-    recipients it is only written down that there was nobody; an incident that is still open when there is somebody is
-    told then, unless its environment was muted or its issue archived meanwhile.
+    The opening and the end of an incident become one message if the first was not sent yet. Without recipients only
+    that fact is recorded; if the incident is still open when there are recipients, they are notified then, unless its
+    environment was muted or its issue archived meanwhile.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
@@ -181,12 +181,12 @@ _UNADDRESSED_SQL = """
 
 
 def _is_due(duty: _Duty) -> bool:
-    """What nobody could be told in time is only told late while it still holds, and still is to be told."""
+    """Return whether to send: a late notification only if the incident is still open and not muted or archived."""
     return not duty.is_late or (duty.is_open and not duty.is_quiet)
 
 
 def _opened_messages(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
-    """Return the state of the message by which each recipient was told of the beginning, by incident."""
+    """Return the state of the message about the opening, by incident and recipient."""
     resolved = [duty.incident_id for duty in duties if duty.transition == RESOLVED]
     found: dict[int, dict[str, str]] = {}
     if resolved:
@@ -209,10 +209,10 @@ def _opened_messages(duties: Sequence[_Duty]) -> dict[int, dict[str, str]]:
 def _messages_of(
     duties: Sequence[_Duty], recipients: Sequence[str], opened: Mapping[int, Mapping[str, str]]
 ) -> Iterable[tuple[int, str, str, uuid.UUID, str, str]]:
-    """Return the messages that the new notifications of one incident become.
+    """Return the messages for the new notifications of one incident.
 
-    Whoever was told of the beginning is told of the end, also if the addresses have changed since. An older version did
-    not write down whom it told.
+    The recipients of the opening are also notified about the end, even if the addresses have changed since. An older
+    version did not store its recipients.
     """
     due = [duty for duty in duties if _is_due(duty)]
     transitions = {duty.transition for duty in due}
@@ -234,7 +234,7 @@ def _messages_of(
 
 
 def _fold(pairs: Sequence[tuple[int, str]], *, now: datetime) -> None:
-    """Let what opened an incident and was not sent yet give way to the message that says both."""
+    """Fold unsent messages about openings into the messages that cover both opening and end."""
     if not pairs:
         return
     with connection.cursor() as cursor:
@@ -250,7 +250,7 @@ def _fold(pairs: Sequence[tuple[int, str]], *, now: datetime) -> None:
 
 
 def message_key(guid: uuid.UUID, kind: str, recipient: str) -> uuid.UUID:
-    """Return the key of the message of that kind about an incident to a recipient: the same whoever asks."""
+    """Return the key of the message of that kind about an incident to a recipient: always the same."""
     return _key(str(guid), kind, recipient)
 
 
@@ -273,11 +273,11 @@ def _insert_messages(rows: Sequence[tuple[int | None, str, str, uuid.UUID, str, 
 def claim(*, limit: int, now: datetime) -> list[Message]:
     """Claim messages that are due, oldest first, in a transaction of their own, and return them.
 
-    A message about an incident waits for an earlier one to the same recipient: nobody reads of the end before the
-    beginning. What other workers hold is passed over.
+    A message about an incident waits for an earlier one to the same recipient, so that the end is never sent before the
+    beginning. Messages locked by other workers are skipped.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        # A mail server does not answer faster because a test lets time pass faster.
+        # A mail server does not answer faster when a test clock runs faster.
         lease = LEASE * (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1)
         cursor.execute(_CLAIM_SQL, {"now": now, "until": now + lease, "limit": limit, "attempts_max": ATTEMPTS_MAX})
         ids = [row[0] for row in cursor.fetchall()]
@@ -306,11 +306,11 @@ _CLAIM_SQL = """
               FOR UPDATE SKIP LOCKED))
     RETURNING id
 """
-"""Index: message_due. The array keeps the planner from looking for rows twice."""
+"""Index: message_due. The array keeps the planner from searching twice."""
 
 
 def store_texts(messages: Sequence[Message]) -> None:
-    """Write down the texts of claimed messages before they are sent, so that a repetition says the same."""
+    """Store the texts of claimed messages before they are sent, so that a repetition has the same text."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """
@@ -328,9 +328,9 @@ def store_texts(messages: Sequence[Message]) -> None:
 
 
 def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
-    """Record that the mail server has taken claimed messages, and that people were told of what they are about.
+    """Record that the mail server accepted claimed messages, in them and in their notifications.
 
-    Returns how many. Of those whose claims were lost meanwhile nothing is recorded, and they may come twice.
+    Returns how many. Messages whose claims were lost meanwhile are not recorded, and may be sent twice.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_SENT_SQL, [now, *_claims(messages)])
@@ -352,7 +352,7 @@ _HELD_SQL = """ANY (ARRAY (
               AND status = 'waiting' AND claimed_until IS NOT NULL
             ORDER BY id
               FOR UPDATE))"""
-"""Those of some claims that are held still; locked in the order of their ids, as all who lock several do."""
+"""The given claims that are still held, locked in id order like everywhere."""
 _SENT_SQL = f"""
     UPDATE incidents_message SET status = 'sent', finished_at = %s, claimed_until = NULL, last_error = ''
      WHERE id = {_HELD_SQL}
@@ -373,7 +373,7 @@ _NOTIFIED_SQL = """
 
 
 def release(messages: Sequence[Message]) -> None:
-    """Give back claimed messages of which no sending was begun: they are due as before, and it was no attempt."""
+    """Release claimed messages whose sending did not begin: they are due as before, and no attempt is counted."""
     if not messages:
         return
     with transaction.atomic(), connection.cursor() as cursor:
@@ -385,9 +385,9 @@ def _claims(messages: Sequence[Message]) -> list[list[int]]:
 
 
 def record_failed(message: Message, *, error: str, is_refused: bool, now: datetime) -> bool:
-    """Record that a claimed message was not sent, and when it is tried again, if it is.
+    """Record that a claimed message was not sent, and when the next attempt is due, if there is one.
 
-    `is_refused`: the mail server says that it will never take it. Returns False if the claim was lost meanwhile.
+    `is_refused`: the mail server refused it permanently. Returns False if the claim was lost meanwhile.
     """
     wait = next_attempt_in(message.attempt_count, is_refused=is_refused, key=message.idempotency_key)
     changes = {"status": Message.Status.FAILED, "finished_at": now} if wait is None else {"due_at": now + wait}
@@ -395,7 +395,7 @@ def record_failed(message: Message, *, error: str, is_refused: bool, now: dateti
 
 
 def give_up(*, now: datetime) -> int:
-    """Finish what was claimed as often as may be and never recorded: it takes its worker with it. Returns how many."""
+    """Give up messages whose claims all expired without a result: they crash their workers. Returns how many."""
     stuck = Message.objects.filter(
         Q(claimed_until__isnull=True) | Q(claimed_until__lte=now),
         status=Message.Status.WAITING,
@@ -405,7 +405,7 @@ def give_up(*, now: datetime) -> int:
         status=Message.Status.FAILED,
         finished_at=now,
         claimed_until=None,
-        last_error=f"none of {ATTEMPTS_MAX} workers that took it has come back",
+        last_error=f"none of the {ATTEMPTS_MAX} workers that claimed it recorded a result",
     )
 
 

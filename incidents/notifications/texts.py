@@ -1,6 +1,6 @@
-"""Giving claimed messages their texts, from what is stored about their incidents (shell).
+"""Writing the texts of claimed messages, from the stored data of their incidents (shell).
 
-Two statements for all messages of a claim, however many they are.
+Two statements for all messages of a claim.
 """
 
 import json
@@ -22,22 +22,21 @@ logger = logging.getLogger(__name__)
 
 WRITERS = {"opened": write_opened, "resolved": write_resolved, "passed": write_passed}
 LOG_NEAR = timedelta(days=1)
-"""Output may come before the first word of its run."""
+"""Output may be received before the first check-in of its run."""
 LOGS_MAX = 5
 LOG_BYTES_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is stored about an incident: the occurrence that opened it with its run's log, and when people heard of its
-    end."""
+    """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded."""
 
     explanation: Mapping[str, Any] = field(default_factory=dict)
     resolved_at: datetime | None = None
 
 
 def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
-    """Give claimed messages their texts and keep them; returns those of which none can be made, each with the error."""
+    """Write and store the texts of claimed messages; returns the messages without one, each with the error."""
     new = [message for message in messages if not message.subject]
     if not new:
         return []
@@ -47,7 +46,7 @@ def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         try:
             letter = write_letter(message, known.get(message.incident_id, Known()))
         except Exception as error:
-            logger.exception("the text of message %s cannot be made", message.id)
+            logger.exception("the text of message %s cannot be written", message.id)
             failed.append((message, error))
         else:
             message.subject, message.body = letter.subject, letter.body
@@ -58,7 +57,7 @@ def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
 
 
 def write_letter(message: Message, known: Known) -> Letter:
-    """Return the text of a message about an incident, which holds its monitor and environment."""
+    """Return the text of a message about an incident, whose monitor and environment are loaded."""
     incident = message.incident
     assert incident is not None, "a message from the clock comes with its text"
     environment = incident.monitor_environment
@@ -77,7 +76,7 @@ def write_letter(message: Message, known: Known) -> Letter:
 
 
 def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
-    """Return what is stored about incidents. The logs of a failed run are those that have come by now."""
+    """Return the stored data of incidents. The logs of a failed run are those received so far."""
     with connection.cursor() as cursor:
         cursor.execute(KNOWN_SQL, {"ids": list(incident_ids), "near": LOG_NEAR.total_seconds(), "bytes": LOG_BYTES_MAX})
         occurrences = {id_: _with_log(json.loads(explanation), log) for id_, explanation, log in cursor.fetchall()}
@@ -89,7 +88,7 @@ def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
 
 
 def _with_log(explanation: dict[str, Any], log: bytes | memoryview | None) -> dict[str, Any]:
-    """Return the explanation with what its run printed; a miss has no run. Which bytes are text, nobody says."""
+    """Return the explanation with the output of its run; a miss has no run. The encoding of the output is unknown."""
     if log is None or explanation.get("kind") not in ("error", "timeout"):
         return explanation
     return explanation | {"log_tail": log_tail(bytes(log).decode("utf-8", "replace"))}
@@ -119,5 +118,5 @@ KNOWN_SQL = f"""
                   ) AS newest
            ) AS printed ON true
 """  # noqa: S608
-"""The occurrence that opened each incident, or the first that is kept, and what its run printed; not what an attempt
-that succeeded did. Indexes: occurrence_numbered_once, checkin_history, checkin_log_history."""
+"""The occurrence that opened each incident, or the first one stored, and the output of its run, without the output of
+successful attempts. Indexes: occurrence_numbered_once, checkin_history, checkin_log_history."""

@@ -1,9 +1,9 @@
-"""Waking delivery as soon as something is in the outbox, without ever keeping whoever wrote it (shell).
+"""Waking delivery as soon as the outbox has a message, without delaying the writer (shell).
 
     write -> after commit: an event -> a thread of this process -> one message to the queue `delivery`
 
-The message is sent by a thread, since a broker that does not answer must keep neither a check-in nor a tick. Wishes
-that come while one is being sent become one more. A lost wish costs twenty seconds: the sweep finds what is due (P3).
+A thread sends the message, since a broker that does not answer must delay neither a check-in nor a tick. Requests that
+come while one is being sent become one more. A lost request costs twenty seconds: the sweep finds due messages (P3).
 """
 
 import logging
@@ -26,14 +26,14 @@ def wake() -> None:
 
 
 def send_wish() -> None:
-    """Send the message that wakes delivery. Raises whatever the broker's client raises."""
+    """Send the message that wakes delivery. Raises the errors of the broker's client."""
     from incidents.tasks import deliver
 
     deliver.apply_async(expires=20, retry=False)
 
 
 class _Waker:
-    """A thread that is started with the first wish, in whatever process that is, and waits for the next one."""
+    """A thread that starts with the first request of a process, and waits for the next one."""
 
     def __init__(self, send: Callable[[], None]) -> None:
         self._send = send
@@ -54,8 +54,8 @@ class _Waker:
             self._wished.clear()
             try:
                 self._send()
-            except Exception as error:  # noqa: BLE001 - whatever client the broker has; the sweep makes up for it
-                logger.warning("delivery could not be woken (%s): it looks by itself", error)
+            except Exception as error:  # noqa: BLE001 - depends on the broker's client; the sweep makes up for it
+                logger.warning("delivery could not be woken (%s): it polls the outbox within 20 s", error)
 
 
 _waker = _Waker(lambda: send_wish())

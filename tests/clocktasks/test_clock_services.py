@@ -260,7 +260,7 @@ def test_at_one_tick_misses_come_before_timeouts(clock):
     # The second failure opens it, and that was the run: so the miss was counted before.
     assert incident.opened_at == after(6)
     assert Occurrence.objects.order_by("id").values_list("failure_reason", flat=True).distinct().get() == (
-        "1 timeout and 1 missed check-ins detected"
+        "1 timeout and 1 missed check-in in a row"
     )
     assert list(AppliedTick.objects.order_by("id").values_list("kind", flat=True)) == ["missed", "timeout"]
     assert run.guid in Occurrence.objects.earliest("id").run_checkin_guids

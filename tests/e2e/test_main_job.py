@@ -218,8 +218,12 @@ class FailingJob:
 
     def __init__(self, slug: str, kind: str, check: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
         self.slug, self.kind, self.check = slug, kind, check
-        self.failure_reason = f"{'An' if kind == 'error' else 'A'} {kind} check-in was detected"
-        self.title = f"Cron failure: {slug}"
+        self.failure_reason = {
+            "error": "The job reported an error",
+            "missed": "No check-in came in time",
+            "timeout": "The job did not finish in time",
+        }[kind]
+        self.title = f"Job failing: {slug}"
 
 
 def was_missed_at_the_slot_after_its_check_in(explanation: dict[str, Any], environment: dict[str, Any]) -> None:
@@ -271,7 +275,7 @@ def test_a_failing_job_opens_an_incident_and_an_issue_that_people_see_and_an_ok_
     occurrence, *_ = watchclock.rows(OCCURRENCES, incident=incident["id"])
     assert occurrence["checkin_id"] == incident["starting_checkin_id"]
     assert occurrence["failure_reason"] == job.failure_reason
-    assert occurrence["subtitle"] == f"Your monitor is failing: {job.failure_reason}."
+    assert occurrence["subtitle"] == f"{job.failure_reason}."
     assert occurrence["environment"] == "production"
     explanation = occurrence["explanation"]
     assert (explanation["kind"], explanation["reason"]) == (job.kind, "threshold_reached")
@@ -312,7 +316,7 @@ def read_failure(admin: AdminReader, job: FailingJob, recorded: dict[str, Any]) 
         assert page.address_of(job.slug, under="/admin/monitors/monitor/") in monitor.url
     # A silent job goes on being missed meanwhile: the page may show newer ones above it.
     occurrence = admin.follow(issue, job.failure_reason, under=f"/admin/incidents/occurrence/{recorded['id']}/")
-    assert f"Your monitor is failing: {job.failure_reason}." in occurrence.text
+    assert f"{job.failure_reason}." in occurrence.text
     assert f"What happened {job.kind}" in occurrence.text
     explanation = recorded["explanation"]
     assert explanation["schedule"] in occurrence.text
@@ -367,16 +371,16 @@ def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path)
         for path, words in {
             "monitors/monitor/": "send-invoices",
             "incidents/incident/": "send-invoices",
-            "incidents/issue/": "Cron failure: send-invoices",
+            "incidents/issue/": "Job failing: send-invoices",
         }.items():
             browser.open(instance["admin_url"] + path)
             assert words in browser.text()
             assert browser.evaluate(SCROLLED_SIDEWAYS) == [], "it does not fit 1440 pixels"
             assert browser.screenshot(tmp_path / "page.png").startswith(b"\x89PNG")
-        browser.leave_by("[...document.links].find(a => a.innerText.includes('Cron failure: send-invoices')).click()")
+        browser.leave_by("[...document.links].find(a => a.innerText.includes('Job failing: send-invoices')).click()")
 
         assert "Fingerprint" in browser.text()
-        assert "An error check-in was detected" in browser.text()
+        assert "The job reported an error" in browser.text()
         assert browser.complaints == []
 
 

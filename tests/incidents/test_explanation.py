@@ -14,29 +14,29 @@ E, M, T = FailureKind.ERROR, FailureKind.MISSED, FailureKind.TIMEOUT
 
 
 def test_the_title_names_the_monitor():
-    assert title("Nightly backup") == "Cron failure: Nightly backup"
+    assert title("Nightly backup") == "Job failing: Nightly backup"
 
 
-@pytest.mark.parametrize("length", [TITLE_LENGTH_MAX - 15, TITLE_LENGTH_MAX - 14, TITLE_LENGTH_MAX - 13])
+@pytest.mark.parametrize("length", [TITLE_LENGTH_MAX - 14, TITLE_LENGTH_MAX - 13, TITLE_LENGTH_MAX - 12])
 def test_the_title_fits_its_column(length):
-    assert title("x" * length) == f"Cron failure: {'x' * min(length, TITLE_LENGTH_MAX - 14)}"
+    assert title("x" * length) == f"Job failing: {'x' * min(length, TITLE_LENGTH_MAX - 13)}"
 
 
 def test_the_subtitle_is_a_sentence_with_the_reason():
-    assert subtitle(failure_reason([M])) == "Your monitor is failing: A missed check-in was detected."
+    assert subtitle(failure_reason([M])) == "No check-in came in time."
 
 
 @pytest.mark.parametrize(
     ("kinds", "text"),
     [
-        ([E], "An error check-in was detected"),
-        ([M], "A missed check-in was detected"),
-        ([T], "A timeout check-in was detected"),
-        ([E, E], "2 error check-ins detected"),
-        ([M, M, M], "3 missed check-ins detected"),
-        ([E, M], "1 error and 1 missed check-ins detected"),
-        ([E, M, T], "1 error, 1 missed and 1 timeout check-ins detected"),
-        ([T, E, T, M, E], "2 timeout, 2 error and 1 missed check-ins detected"),
+        ([E], "The job reported an error"),
+        ([M], "No check-in came in time"),
+        ([T], "The job did not finish in time"),
+        ([E, E], "2 errors in a row"),
+        ([M, M, M], "3 missed check-ins in a row"),
+        ([E, M], "1 error and 1 missed check-in in a row"),
+        ([E, M, T], "1 error, 1 missed check-in and 1 timeout in a row"),
+        ([T, E, T, M, E], "2 timeouts, 2 errors and 1 missed check-in in a row"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

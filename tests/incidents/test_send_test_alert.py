@@ -21,8 +21,8 @@ def test_it_sends_to_everybody_and_says_who_has_taken_it(settings, capsys):
         call_command("send_test_alert")
 
     assert [to for to, _, _ in server.taken] == [ONE, TWO]
-    assert server.taken[0][1]["Subject"] == "[Watchclock] Test: you are told"
-    assert capsys.readouterr().out == "".join(f"{to}: 127.0.0.1:{server.port} has taken it.\n" for to in (ONE, TWO))
+    assert server.taken[0][1]["Subject"] == "[Watchclock] Test: alerts reach you"
+    assert capsys.readouterr().out == "".join(f"{to}: 127.0.0.1:{server.port} accepted it.\n" for to in (ONE, TWO))
 
 
 def test_a_refusal_is_shown_as_the_server_said_it_and_the_others_are_still_sent(settings, capsys):

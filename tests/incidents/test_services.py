@@ -70,7 +70,7 @@ def test_a_failure_opens_an_incident_and_an_issue():
     assert (incident.resolved_at, incident.resolving_checkin, incident.issue) == (None, None, job.issue)
     issue = job.issue
     assert (issue.fingerprint, issue.project) == (f"crons:{job.row.id}", job.monitor.project)
-    assert (issue.title, issue.status, issue.occurrence_count) == ("Cron failure: Nightly backup", "unresolved", 1)
+    assert (issue.title, issue.status, issue.occurrence_count) == ("Job failing: Nightly backup", "unresolved", 1)
     assert issue.first_seen_at == issue.last_seen_at == NOW + MINUTE
     assert job.row.status == "error"
 
@@ -301,10 +301,10 @@ def test_d5_opening_records_one_occurrence_for_each_failed_check_in_in_order():
     assert incident.opened_at == NOW + 16 * MINUTE
     told = occurrences(incident)
     assert [o.checkin for o in told] == [error, timeout, missed]
-    reason = "1 error, 1 timeout and 1 missed check-ins detected"
+    reason = "1 error, 1 timeout and 1 missed check-in in a row"
     assert {o.failure_reason for o in told} == {reason}
-    assert {o.title for o in told} == {"Cron failure: Import"}
-    assert {o.subtitle for o in told} == {f"Your monitor is failing: {reason}."}
+    assert {o.title for o in told} == {"Job failing: Import"}
+    assert {o.subtitle for o in told} == {f"{reason}."}
     assert {o.environment for o in told} == {"production"}
     assert {o.last_ok_at for o in told} == {NOW - 10 * MINUTE}
     assert [o.run_checkin_guids for o in told] == [[error.guid, timeout.guid, missed.guid]] * 3
@@ -392,7 +392,7 @@ def test_p8_a_miss_is_explained_completely():
     job.clock(22)
     [occurrence] = occurrences()
     assert (occurrence.detected_at, occurrence.occurred_at) == (NOW + 22 * MINUTE, NOW + 15 * MINUTE)
-    assert occurrence.subtitle == "Your monitor is failing: A missed check-in was detected."
+    assert occurrence.subtitle == "No check-in came in time."
     assert occurrence.explanation == {
         "kind": "missed",
         "reason": "threshold_reached",

@@ -1,4 +1,4 @@
-"""`manage.py send_test_alert`: send a mail now, and show what the mail server really answers."""
+"""`manage.py send_test_alert`: send a mail now, and show the answer of the mail server."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -12,12 +12,12 @@ from incidents.notifications.channels.email import describe_error
 
 TEXT = """This is a test of Watchclock, sent by hand: no job has failed.
 
-If you can read it, you are told when one does.
+If you can read it, you will be notified when one does.
 """
 
 
 class Command(BaseCommand):
-    """Goes past the outbox, so that the answer is there at once."""
+    """Sends without the outbox, so that the answer can be shown at once."""
 
     help = "Send a test mail to everybody in ALERT_EMAIL_TO, or to the given addresses, and show the server's answer."
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("addresses", nargs="*", metavar="ADDRESS", help="instead of those in ALERT_EMAIL_TO")
 
     def handle(self, *args: Any, addresses: list[str], **options: Any) -> None:
-        """Send; the exit status is 1 if one was not taken."""
+        """Send the mails; the exit status is 1 if one of them was refused."""
         if settings.EMAIL_BACKEND == CONSOLE or not (addresses or recipients()):
             reason = why_nobody() if not addresses or settings.ALERT_EMAIL_TO else ""
             raise CommandError(reason or "EMAIL_URL names no mail server: smtp+tls://user:password@host:587.")
@@ -36,12 +36,12 @@ class Command(BaseCommand):
             try:
                 with get_connection() as connection:
                     EmailMessage(
-                        subject="[Watchclock] Test: you are told", body=TEXT, to=[address], connection=connection
+                        subject="[Watchclock] Test: alerts reach you", body=TEXT, to=[address], connection=connection
                     ).send()
             except Exception as error:  # noqa: BLE001 - whatever it is, the person wants to read it
                 refused += 1
                 self.stderr.write(f"{address}: not sent. {host}: {describe_error(error)}")
             else:
-                self.stdout.write(f"{address}: {host} has taken it.")
+                self.stdout.write(f"{address}: {host} accepted it.")
         if refused:
             raise SystemExit(1)

@@ -1,1 +1,1 @@
-"""Ways to reach people, a module for each kind."""
+"""Channels by which people are notified, one module each."""

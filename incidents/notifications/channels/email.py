@@ -1,7 +1,7 @@
-"""Telling people by e-mail, through Django's mail settings (EMAIL_URL), with an end to every wait.
+"""Notifying people by e-mail, through Django's mail settings (EMAIL_URL), with a limit for every wait.
 
-A time-out of a socket starts anew with every byte, so a server that drips keeps its client for ever. Hence `abort`: it
-shuts the connection from another thread, at whatever point the talk is, and whoever waits for it gets an OSError.
+A time-out of a socket starts anew with every byte, so a very slow server can block its client forever. Hence `abort`:
+it closes the connection from another thread, at any point, and the blocked thread gets an OSError.
 """
 
 import contextlib
@@ -22,33 +22,33 @@ from incidents.models import Message
 from incidents.notifications.outbox import message_key
 
 SECONDS_MAX = 30.0
-"""How long one mail may take, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
+"""The longest time for one mail, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
 
 
 class RefusedError(DeliveryError):
-    """The mail server says of this very mail that it will never take it."""
+    """The mail server refuses this mail permanently."""
 
 
 class UnreachableError(DeliveryError):
-    """No talk with the mail server came about, or none that ended: no other mail would fare better now."""
+    """The mail server could not be reached or did not finish: no other mail would succeed now."""
 
 
 class EmailBackend(smtp.EmailBackend):
-    """Django's, whose connection can be shut from another thread."""
+    """Django's backend, with a connection that another thread can close."""
 
     line: socket.socket | None = None
-    """A second handle of the connection's socket: what TLS or smtplib does with the first does not matter."""
+    """A second handle of the connection's socket, independent of what TLS or smtplib does with the first."""
     is_aborted = False
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:
-        """The class of the connection, which hands its socket over as soon as there is one."""
+        """The class of the connection, which passes its socket to the backend at once."""
         backend = self
         base: Any = smtplib.SMTP_SSL if self.use_ssl else smtplib.SMTP
 
         class Connection(base):  # type: ignore[misc]
             def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-                # As smtplib does it, but TLS begins after the handle was taken.
+                # As in smtplib, but the handle is duplicated before TLS begins.
                 line = socket.create_connection((host, port), timeout, self.source_address)
                 backend._hold(line)
                 if backend.use_ssl:
@@ -72,7 +72,7 @@ class EmailBackend(smtp.EmailBackend):
                 self.line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Take leave, and let go of both handles."""
+        """Close the connection and both handles."""
         try:
             super().close()
         finally:
@@ -85,7 +85,7 @@ class EmailBackend(smtp.EmailBackend):
 
 
 class Postman:
-    """One connection to the mail server, kept open from one mail to the next. Belongs to one thread at a time."""
+    """One connection to the mail server, reused for several mails. Belongs to one thread at a time."""
 
     def __init__(self) -> None:
         self._backend: Any = get_connection()
@@ -94,14 +94,14 @@ class Postman:
     def send(self, message: Message) -> None:
         """Send a message that has its text.
 
-        Raises `UnreachableError` if the server cannot be talked to, `RefusedError` if it refuses this mail for good,
-        and whatever else may go wrong with one mail.
+        Raises `UnreachableError` if the server cannot be reached, `RefusedError` if it refuses this mail permanently,
+        and other errors that concern one mail.
         """
         mail = compose(message)
         try:
             self._send(mail)
         except (smtplib.SMTPServerDisconnected, ConnectionError, smtplib.SMTPSenderRefused) as error:
-            # Many servers end a connection after so many mails, or so much silence, when the next mail begins.
+            # Many servers close a connection after a number of mails, or when idle, as the next mail begins.
             if not self._is_used or not _has_ended(error):
                 raise _named(error) from error
             self.close()
@@ -121,19 +121,19 @@ class Postman:
         self._backend.send_messages([mail])
 
     def abort(self) -> None:
-        """End a talk that takes too long. May be called from any thread."""
+        """Abort a connection that takes too long. May be called from any thread."""
         if isinstance(self._backend, EmailBackend):
             self._backend.abort()
 
     def close(self) -> None:
-        """Take leave of the server."""
+        """Close the connection."""
         self._is_used = False
         with contextlib.suppress(OSError, smtplib.SMTPException):
             self._backend.close()
 
 
 def compose(message: Message) -> EmailMessage:
-    """Return the mail. The idempotency key is its Message-ID, so that a mail that came twice is shown once."""
+    """Return the mail. The idempotency key is its Message-ID, so that a mail received twice is shown once."""
     headers = {"Message-ID": _message_id(message.idempotency_key), "Auto-Submitted": "auto-generated"}
     if message.kind == Message.Kind.RESOLVED.value and message.incident is not None:
         opened = _message_id(message_key(message.incident.guid, Message.Kind.OPENED.value, message.recipient))
@@ -142,7 +142,7 @@ def compose(message: Message) -> EmailMessage:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what the mail server said, or what went wrong on the way to it, in one line."""
+    """Return the answer of the mail server, or the error on the way to it, in one line."""
     match error:
         case smtplib.SMTPRecipientsRefused():
             return "; ".join(_answer(code, text) for code, text in error.recipients.values())
@@ -152,7 +152,7 @@ def describe_error(error: BaseException) -> str:
             return str(error)
         case TimeoutError():
             return "the mail server does not answer in time"
-        case smtplib.SMTPServerDisconnected() if "timed out" in str(error):  # which smtplib makes of a TimeoutError
+        case smtplib.SMTPServerDisconnected() if "timed out" in str(error):  # smtplib turns a TimeoutError into this
             return "the mail server does not answer in time"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
@@ -163,7 +163,7 @@ def _answer(code: int, text: object) -> str:
 
 
 def _named(error: Exception) -> Exception:
-    """Return the error as what it means for this mail and the others."""
+    """Return the error as the class that shows what it means for this mail and the others."""
     match error:
         case UnreachableError():
             return error

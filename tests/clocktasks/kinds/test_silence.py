@@ -110,7 +110,7 @@ def test_d2_a_window_that_was_deaf_in_part_waits_for_a_whole_margin_of_listening
     assert told(environment) == [(5, "missed")]
     assert Incident.objects.get().opened_at == after(14)
     explanation = Occurrence.objects.get().explanation
-    assert explanation["clock_decision"] == "put off by 5 min: part of the margin was deaf"
+    assert explanation["clock_decision"] == "postponed by 5 min: no listener during part of the margin"
     assert explanation["deadline_at"] == "2026-01-05T10:14:00Z"
 
 

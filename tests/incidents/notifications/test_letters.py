@@ -94,26 +94,26 @@ def test_the_subject_of_both_says_both():
 def test_a_miss():
     last_ok_at = HALF_PAST_TWO - timedelta(days=1) + MINUTE
     assert why(explained(last_ok_at=last_ok_at, last_ok_duration_ms=41_000)) == (
-        "Expected at 02:30 Europe/Vienna, ten minutes of margin, nothing by 02:40. "
+        "Expected at 02:30 Europe/Vienna, ten minutes of margin, no check-in by 02:40. "
         "Last ok yesterday 02:31, took 41 seconds."
     )
 
 
 def test_a_timeout():
     assert why(explained("timeout")) == (
-        "Started at 02:30 Europe/Vienna, may run for 30 minutes, no end by 03:00. It was never ok."
+        "Started at 02:30 Europe/Vienna, 30 minutes of maximum runtime, not finished by 03:00. No ok check-in so far."
     )
 
 
 def test_an_error():
     assert why(explained("error", last_ok_at=HALF_PAST_TWO - 90 * MINUTE)) == (
-        "Said at 02:40 Europe/Vienna that it failed, 10 minutes after its start. Last ok today 01:00."
+        "Reported an error at 02:40 Europe/Vienna, 10 minutes after its start. Last ok today 01:00."
     )
 
 
 def test_an_error_that_was_told_alone_ran_for_an_unknown_time():
     assert why(explained("error", started_at=HALF_PAST_TWO + 10 * MINUTE)).startswith(
-        "Said at 02:40 Europe/Vienna that it failed. "
+        "Reported an error at 02:40 Europe/Vienna. "
     )
 
 
@@ -158,11 +158,11 @@ def test_an_older_occurrence_gets_the_shorter_sentence():
     for key in ("last_ok_at", "margin_minutes", "deadline_at", "failure_threshold", "clock_decision"):
         del older[key]
 
-    assert why(older).strip() == "Expected at 02:30 Europe/Vienna, nothing by 02:40."
+    assert why(older).strip() == "Expected at 02:30 Europe/Vienna, no check-in by 02:40."
 
 
 def test_without_an_occurrence_it_says_since_when():
-    assert "It fails since 2026-01-05 02:30 Europe/Vienna." in write_opened(story({})).body
+    assert "It has been failing since 2026-01-05 02:30 Europe/Vienna." in write_opened(story({})).body
 
 
 # --- its end
@@ -170,8 +170,7 @@ def test_without_an_occurrence_it_says_since_when():
 
 def test_an_end_says_after_how_long():
     assert (
-        "It works again since 2026-01-05 04:10 Europe/Vienna, after 1 hour and 40 minutes."
-        in write_resolved(story()).body
+        "It recovered at 2026-01-05 04:10 Europe/Vienna, after 1 hour and 40 minutes." in write_resolved(story()).body
     )
 
 
@@ -179,7 +178,7 @@ def test_what_is_over_already_is_told_in_one_sentence_and_why():
     body = write_passed(story(recovered_at=HALF_PAST_TWO + 11 * MINUTE)).body
 
     assert "Missed at 02:40, recovered at 02:41 Europe/Vienna after 11 minutes." in body
-    assert "nothing by 02:40." in body
+    assert "no check-in by 02:40." in body
 
 
 # --- what the run left

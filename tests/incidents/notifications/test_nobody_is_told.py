@@ -17,7 +17,7 @@ CONSOLE = "django.core.mail.backends.console.EmailBackend"
     ("addresses", "backend", "reason"),
     [
         ([], "incidents.notifications.channels.email.EmailBackend", "ALERT_EMAIL_TO is empty"),
-        (["ops@example.com"], CONSOLE, "consolemail:// prints mail to the log"),
+        (["ops@example.com"], CONSOLE, "consolemail:// prints to the log"),
         (["ops@example.com"], "incidents.notifications.channels.email.EmailBackend", ""),
     ],
 )
@@ -37,12 +37,12 @@ def test_the_deploy_check_asks_for_the_address_that_mails_link_to(settings):
 
 
 def test_banner_and_readiness_say_so_as_a_note():
-    reason = "Nobody is told of incidents: ALERT_EMAIL_TO is empty."
+    reason = "Nobody is notified about incidents: ALERT_EMAIL_TO is empty."
 
     [finding] = find_problems(Facts(now=NOW, watched_since=NOW, why_nobody=reason))
 
     assert not finding.is_bad
-    assert "Nobody is told" in finding.what
+    assert "Nobody is notified" in finding.what
     assert "send_test_alert" in finding.todo
 
 

@@ -129,7 +129,7 @@ def test_people_are_told_of_the_failure_that_opened_the_incident_not_of_a_later_
 def test_an_incident_without_a_kept_occurrence_is_told_of_all_the_same():
     MessageFactory()
 
-    assert "It fails since 2026-01-05 10:00 UTC." in body()
+    assert "It has been failing since 2026-01-05 10:00 UTC." in body()
 
 
 def test_an_end_says_after_how_long():
@@ -137,7 +137,7 @@ def test_an_end_says_after_how_long():
     NotificationFactory(incident=incident, transition="resolved", created_at=NOW + 90 * MINUTE)
     MessageFactory(incident=incident, kind="resolved")
 
-    assert "It works again since 2026-01-05 11:30 UTC, after 1 hour and 30 minutes." in body()
+    assert "It recovered at 2026-01-05 11:30 UTC, after 1 hour and 30 minutes." in body()
 
 
 def test_many_texts_take_as_many_statements_as_one():
