@@ -25,7 +25,7 @@ class Issue(models.Model):
         RECOVERY = "recovery", "recovery"
         HAND = "hand", "by hand"
 
-    # Copied from the monitor environment, for the unique fingerprint; that row's foreign keys are the check.
+    # Copied from the monitor environment, for the unique fingerprint; its foreign keys are the check.
     project = models.ForeignKey(
         Project, on_delete=models.CASCADE, related_name="issues", db_constraint=False, db_index=False
     )
@@ -62,8 +62,8 @@ class Incident(models.Model):
     """A failing stretch of one monitor environment, from the first failed check-in to the ok that ended it.
 
     Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
-    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty if the environment
-    has been muted all the time. `occurrence_count` counts all occurrences; only some are stored (D42).
+    the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty if the
+    environment has been muted all the time. `occurrence_count` counts all occurrences; only some are stored (D42).
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)

@@ -1,8 +1,8 @@
 """A lookup for "one of these" that costs a statement one parameter, however many they are.
 
-Django's `__in` takes a parameter for each value, and PostgreSQL no more than 65,535 of them: what works with a thousand
-rows fails for good with seventy thousand. So values that come from data go through `__any_of` (D36); `__in` is for
-subqueries and for the few words that stand in the code.
+Django's `__in` takes a parameter for each value, and PostgreSQL accepts at most 65,535 of them: a query that works with
+a thousand rows always fails with seventy thousand. So values that come from data go through `__any_of` (D36); `__in` is
+for subqueries and for a few constants in the code.
 """
 
 from collections.abc import Iterable
@@ -36,6 +36,6 @@ class AnyOf(FieldGetDbPrepValueIterableMixin, AnyLookup):
 
 
 def register() -> None:
-    """Let every column be asked so."""
+    """Register the lookup for every column."""
     Field.register_lookup(AnyOf)
     ForeignObject.register_lookup(AnyOf)

@@ -1,15 +1,14 @@
-"""What processes count, summed up over all of them in Valkey: the counters and histograms of `/metrics` (shell).
+"""Counters and histograms of all processes, summed up in Valkey for `/metrics` (shell).
 
     process: observe -> memory -- push, now and then --> Valkey: one hash, a field for each sample --> summed_up
 
 Web workers, their batchers and Celery's children are processes of their own, on one host or on many, in containers that
-share no disk. So a process counts in its memory, with prometheus_client's own objects, and adds what has come since
-its last `push` to the sum of all. Whoever is asked for the metrics then tells those of the whole installation, and
-nothing of a process that has ended is left over.
+share no disk. So a process counts in its memory, with prometheus_client's own objects, and adds the growth since its
+last `push` to the sums. Every process can then report the metrics of the whole installation, and an ended process
+leaves no data of its own.
 
-A process that is killed takes with it what it has counted since its last push. If Valkey is emptied, the sums begin at
-nought, which Prometheus takes for what it is: a restart of the counter. Nothing else needs what is here, so nothing
-here fails it.
+A killed process loses its counts since its last push. If Valkey is emptied, the sums begin at zero, which Prometheus
+treats correctly as a restart of the counter. No other part needs the metrics, so an error here must not affect others.
 """
 
 import json
@@ -22,10 +21,10 @@ from prometheus_client.metrics_core import Metric
 from lib.valkey import valkey
 
 METERS = CollectorRegistry()
-"""Counters and histograms, and no gauges: what is here is summed up. Each app's are in its module `metrics`."""
+"""Counters and histograms; no gauges, since all are summed up. Each app defines its own in its module `metrics`."""
 KEY = "watchclock:meters"
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # When each process began to count says nothing about the sum.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # Meaningless for a sum over processes.
 _pushed: dict[str, float] = {}
 _pushing = threading.Lock()
 
@@ -33,7 +32,7 @@ _pushing = threading.Lock()
 def push() -> int:
     """Add what this process has counted since its last push to the sums; returns how many samples have grown.
 
-    Raises redis.RedisError; then the next push brings it.
+    Raises redis.RedisError; the next push then includes the same growth.
     """
     with _pushing:
         now = {
@@ -57,7 +56,7 @@ def stored() -> dict[str, str]:
 
 
 def summed_up(sums: Mapping[str, str]) -> Iterator[Metric]:
-    """Return the families of `METERS` with these sums. What nobody has counted yet is nought."""
+    """Return the families of `METERS` with these sums. A sample without a sum is zero."""
     values = {field: float(value) for field, value in sums.items()}
     for family in METERS.collect():
         samples = {_field(sample.name, sample.labels): 0.0 for sample in family.samples}
@@ -75,7 +74,7 @@ def _field(name: str, labels: dict[str, str]) -> str:
 
 
 def _order(field: str) -> tuple[list[str], str, float]:
-    """Samples of one set of labels together, and buckets by their bounds, as the format wants them."""
+    """Sort samples by labels, and buckets by their bounds, as the format requires."""
     name, labels = json.loads(field)
     bound = labels.pop("le", "inf")
     return sorted(labels.values()), name, float(bound)

@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means: not now, or never (shell)."""
+"""Classifying errors of PostgreSQL: temporary or permanent (shell)."""
 
 import threading
 
@@ -10,25 +10,25 @@ RETRYABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 
 
 RETRYABLE_STATES = frozenset({"25006", "25P03", "40001", "40P01", "55P03"})
-"""Read-only, silence in a transaction (we were frozen), serialization, deadlock, a lock that was not to be had in time.
+"""Read-only, idle in a transaction (our process was frozen), serialization failure, deadlock, lock timeout.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 
 SUSPICIOUS_STATES = frozenset({"25P03", "40001", "40P01", "57014"})
-"""Silence in a transaction, serialization, deadlock, a statement that took too long."""
+"""Idle in a transaction, serialization failure, deadlock, statement timeout."""
 
 
 class StatementError(Exception):
-    """An error that psycopg raises as that of a connection, while the connection is sound: it is the statement's."""
+    """An error of a statement that psycopg raises as one of the connection, while the connection is sound."""
 
 
 def is_not_now(error: BaseException) -> bool:
-    """Tell whether the database cannot take anything at this moment, so that the same may succeed later.
+    """Return whether the database is temporarily unavailable, so that the same statement may succeed later.
 
-    It is away, starting, shutting down, read-only, out of disk or connections, or busy with the rows for too long. An
-    error without a state is the connection's only if that is really gone (D36): to be asked in the thread that has it.
+    It is down, starting, shutting down, read-only, out of disk or connections, or the rows are locked for too long. An
+    error without a state is the connection's only if that is really closed (D36): call this in the connection's thread.
     """
     if not isinstance(error, Error):
         return False
@@ -39,9 +39,9 @@ def is_not_now(error: BaseException) -> bool:
 
 
 def is_suspicious(error: BaseException) -> bool:
-    """Tell whether an error that `is_not_now` knows may all the same be what the batch itself brings about (D36).
+    """Return whether a temporary error (`is_not_now`) may still be caused by the batch itself (D36).
 
-    The connection broke under it, or it took too long. Not: PostgreSQL was not there, or somebody else held a lock.
+    The connection broke during it, or it took too long. Not: PostgreSQL was down, or another transaction held a lock.
     """
     state = getattr(error.__cause__, "sqlstate", None)
     return state in SUSPICIOUS_STATES or (state is None and isinstance(error.__cause__, psycopg.Error))
@@ -51,7 +51,7 @@ _used = threading.local()
 
 
 def use_connection() -> None:
-    """Remember the connection that the coming statements of this thread use: Django opens another when it is gone."""
+    """Store the connection for the next statements of this thread: Django opens another one when it is closed."""
     connection.ensure_connection()
     _used.connection = connection.connection
 

@@ -1,7 +1,7 @@
-"""Rows of a table as values: the fields of a struct name the columns, and the model says what types they have.
+"""Rows of a table as values: the fields of a struct name the columns, and the model defines their types.
 
-All that can be known of a struct and its table is found out once, when a `Record` is made. What is left for each row
-is a constructor call, and a look-up for each enum.
+A `Record` inspects the struct and its table once, when it is created. Each row then costs a constructor call, and a
+look-up for each enum.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,10 +19,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Stored(NamedTuple):
-    """How a field is stored that is not in a column of its name, or not as it is.
+    """How to store a field that has another column name, several columns, or another form.
 
-    `load` gets what the columns hold; `store` returns it, as a tuple if there are several. A field that is only read
-    needs no `store`.
+    `load` receives the values of the columns; `store` returns them, as a tuple if there are several. A field that is
+    only read needs no `store`.
     """
 
     columns: tuple[str, ...]
@@ -37,9 +37,9 @@ _AS_THEY_ARE: Mapping[str, Stored] = MappingProxyType({})
 class Record(Generic[T]):
     """A struct whose fields are columns of a model's table, all but the fields in `without`.
 
-    Enums are stored as their values, which for an enum of texts needs no step. `types` maps the columns to their types
-    in PostgreSQL: fields of one column in the order of the struct, then those of several. Only a record whose fields
-    are the first of the struct can be loaded.
+    Enums are stored as their values, which needs no conversion for an enum of texts. `types` maps the columns to their
+    types in PostgreSQL: fields of one column in the order of the struct, then those of several. Rows can be loaded only
+    if the fields of the record are the first of the struct.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Record(Generic[T]):
         self.types = types_of(model, *columns)
 
     def except_for(self, *names: str) -> "Record[T]":
-        """Return the record without these fields: what is written of a row that is there already."""
+        """Return the record without these fields, for updates of existing rows."""
         return Record(self._struct, self._model, stored=self._stored, without=self._without | set(names))
 
     def select(self, table: str = "") -> str:
@@ -87,7 +87,7 @@ class Record(Generic[T]):
         return ", ".join(prefix + column for column in self.types)
 
     def load(self, row: Sequence[Any]) -> T:
-        """Return the value in a row, which holds the columns in order."""
+        """Return the struct for a row, which holds the columns in order."""
         values = list(row[: self._single_count])
         for place, begin, end, join in self._joins:
             values.insert(place, join(*row[begin:end]))
@@ -96,7 +96,7 @@ class Record(Generic[T]):
         return self._make(*values)
 
     def values(self, record: T) -> Sequence[Any]:
-        """Return what the columns hold, in order."""
+        """Return the values of the columns, in order."""
         values: tuple[Any, ...] = self._single(record)
         for get, split in self._splits:
             values += split(get(record))
@@ -108,7 +108,7 @@ class Record(Generic[T]):
         return changed
 
     def columns(self, name: str, values: Iterable[Any]) -> dict[str, Sequence[Any]]:
-        """Return what the columns of one field hold, for many rows that are to be written."""
+        """Return the values of the columns of one field, for many rows to write."""
         own = self._stored.get(name)
         if own is None or own.store is None:
             return {name if own is None else own.columns[0]: list(values)}
@@ -126,7 +126,7 @@ def _cannot_load(*_values: Any) -> NoReturn:
 
 
 def _cannot_store(_value: Any) -> NoReturn:
-    raise TypeError("a field that says nothing of how it is stored is only read")
+    raise TypeError("a field without a store function can only be read")
 
 
 def _members(kind: Any) -> dict[Any, Any]:

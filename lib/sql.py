@@ -3,9 +3,9 @@
 Django's bulk_update builds a CASE for every row and column, which is quadratic in practice; bulk_create cannot return
 the ids of rows that were new. Table and column names come from constants in the code, values are always parameters.
 
-A tick writes millions of values, so how they are sent matters. Columns go as array literals written here by the type of
-the column: psycopg finds out the type of each element anew and searches each text for what to escape, which took more
-than half of the clock's time. A column in which all rows agree goes as one value.
+A tick writes millions of values, so their format matters. Columns are sent as array literals, written here by the type
+of the column: psycopg determines the type of each element anew and searches each text for characters to escape, which
+took more than half of the clock's time. A column with the same value in all rows is sent as one value.
 """
 
 import re
@@ -25,10 +25,10 @@ _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestampt
 def fetch_rows(
     statement: str, parameters: Sequence[Any] | Mapping[str, Any], *, is_prepared: bool = False
 ) -> list[tuple[Any, ...]]:
-    """Return all rows of a query that may be many. `is_prepared`: its plan is kept for the next time.
+    """Return all rows of a query. `is_prepared`: PostgreSQL stores its plan for the next call.
 
-    Instants are read by psycopg's C code. Django puts Python code in its place, to set a zone that is UTC already;
-    it takes a dozen times as long, which was a fifth of Python's share of a tick.
+    Instants are read by psycopg's C code. Django replaces it by Python code, to set a zone that is UTC already; that
+    takes a dozen times as long, which was a fifth of Python's share of a tick.
     """
     with connection.cursor() as cursor:
         cursor.cursor.adapters.register_loader("timestamptz", _INSTANT_LOADER)
@@ -51,8 +51,8 @@ def update_rows(
 ) -> None:
     """Set columns of existing rows. `types` maps columns to PostgreSQL types; a row is its id and a value for each.
 
-    Of a table that is `partitioned_by` a column, its value comes after the id. Besides being compared row by row it
-    bounds the whole statement, or the planner would expect to search every partition for every row.
+    If the table is `partitioned_by` a column, its value comes after the id. It is compared row by row, and also bounds
+    the whole statement: otherwise the planner would expect to search every partition for every row.
     """
     if not rows:
         return
@@ -91,7 +91,7 @@ def insert_rows(
 
 
 def insert_new(objects: Sequence[Model]) -> None:
-    """Insert new objects of one model, all columns, and leave those alone that exist already. They get no ids."""
+    """Insert new objects of one model, with all columns, and skip those that exist already. They get no ids."""
     if not objects:
         return
     fields = [field for field in objects[0]._meta.concrete_fields if not isinstance(field, AutoField)]
@@ -104,7 +104,7 @@ def insert_new(objects: Sequence[Model]) -> None:
 
 
 def column_type(field: "Field[Any, Any]") -> str:
-    """Return the PostgreSQL type of a model's column, without a length: a cast to one cuts off in silence."""
+    """Return the PostgreSQL type of a model's column, without a length: a cast to a length truncates silently."""
     pg_type = (field.cast_db_type(connection) or "").replace("timestamp with time zone", "timestamptz")
     return re.sub(r"^varchar(\([0-9]+\))?", "text", pg_type)
 
@@ -123,8 +123,8 @@ class _Rows:
         self.parameters: dict[str, Any] = {}
         arrays: dict[str, str] = {}
         for (name, pg_type), column in zip(types.items(), zip(*rows, strict=True), strict=True):
-            # unnest takes arrays of arrays apart, hence such an element goes as its text. The first column is an array
-            # in any case, since it says how many rows there are.
+            # unnest flattens arrays of arrays, so such an element is sent as text. The first column is always an
+            # array, since it defines the number of rows.
             sent_as = "text" if pg_type.endswith("[]") else pg_type
             is_shared = bool(arrays) and column[0] == column[-1] and column.count(column[0]) == len(column)
             as_lines = pg_type == "jsonb" and not is_shared and None not in column
@@ -136,7 +136,7 @@ class _Rows:
             self.values[name] = f"new.{name}::{pg_type}"
             arrays[name] = f"%({name})s::{sent_as}[]"
             if as_lines:
-                # As lines, which need no escaping: PostgreSQL takes an array of long texts apart letter by letter.
+                # As lines, which need no escaping: PostgreSQL parses an array of long texts letter by letter.
                 self.parameters[name] = _encode_lines(column).decode()[:-1]
                 arrays[name] = f"string_to_array(%({name})s::text, E'\\n')"
         literals = ", ".join(arrays.values())
@@ -146,7 +146,7 @@ class _Rows:
 def array_literal(pg_type: str, values: Sequence[Any]) -> str:
     r"""Return values of one PostgreSQL type, or None, as the text of an array.
 
-    A value of the type jsonb is whatever can be written as JSON, one of an array type is a sequence.
+    A value of the type jsonb is any value that msgspec can encode; a value of an array type is a sequence.
 
     >>> array_literal("integer", [7, None])
     '{7,null}'
@@ -162,15 +162,15 @@ def array_literal(pg_type: str, values: Sequence[Any]) -> str:
     if pg_type.endswith("[]"):
         element = pg_type.removesuffix("[]")
         if values and element not in {"text", "jsonb", "bytea"} and None not in values:
-            # No number, instant or id has a bracket in it.
+            # No number, instant or id contains a bracket.
             return _split(_encode_lines(values).decode().replace("[", "{").replace("]", "}"), "\n")
         return array_literal("text", [None if value is None else array_literal(element, value) for value in values])
-    # Numbers, booleans, instants and ids are written alike in JSON and in arrays, and msgspec does so in C.
+    # Numbers, booleans, instants and ids have the same form in JSON and in arrays, and msgspec writes them in C.
     return "{" + _json(values)[1:-1] + "}"
 
 
 def _texts(values: Sequence[str | None]) -> str:
-    """Return an array of texts. All are escaped at once: no text of PostgreSQL has a NUL, so that one can part them."""
+    """Return an array of texts, all escaped at once: texts of PostgreSQL have no NUL, so NUL can separate them."""
     if values and None not in values:
         joined = "\0".join(values)  # type: ignore[arg-type]
         if joined.count("\0") == len(values) - 1:
@@ -184,7 +184,7 @@ def _split(lines: str, end: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Unlike in JSON, line breaks stand for themselves: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
+    # Unlike in JSON, line breaks are not escaped: https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -1,4 +1,4 @@
-"""A client for Valkey whose every call has a limit in seconds."""
+"""A client for Valkey with a time limit for every call."""
 
 from functools import cache
 
@@ -8,12 +8,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 VALKEY_SECONDS_MAX = 1.0
-"""How long an answer of Valkey may take. It takes a millisecond, or it is away."""
+"""The longest wait for an answer. Valkey answers within a millisecond, or it is down."""
 
 
 @cache
 def valkey() -> "redis.Redis":
-    """Return this process's client of REDIS_URL: no retries, since whoever uses it comes again by himself."""
+    """Return this process's client of REDIS_URL: no retries, since all callers repeat their calls."""
     return redis.Redis.from_url(
         settings.REDIS_URL,
         decode_responses=True,

@@ -1,7 +1,8 @@
 """The wall clock: the one place in the project that reads it.
 
 Edges (views, Celery tasks, management commands) call `utcnow` once and pass the instant down as `now` or `tick`;
-everything below the edges takes time as an argument. A lint rule (ruff TID251) forbids every other way to the clock.
+everything below the edges receives time as an argument. A lint rule (ruff TID251) forbids all other access to the
+clock.
 
 End-to-end tests cannot wait for real minutes, so a *test clock* may run faster than the wall clock. It is a pure
 function of the wall clock, hence all processes on a machine agree about it without talking to each other.
@@ -35,12 +36,12 @@ class ClockSpeed:
         return cls(origin=datetime.fromisoformat(origin), speed=float(speed))
 
     def at(self, wall: datetime) -> datetime:
-        """What this clock shows when the wall clock shows `wall`, in UTC."""
+        """Return the instant of this clock when the wall clock shows `wall`, in UTC."""
         return (self.origin + (wall - self.origin) * self.speed).astimezone(UTC)
 
 
 def utcnow() -> datetime:
-    """The present instant as an aware datetime in UTC; the test clock's instant if `settings.TEST_CLOCK` is set."""
+    """Return the present instant in UTC, as an aware datetime; the test clock's if `settings.TEST_CLOCK` is set."""
     wall = datetime.now(UTC)
     clock: ClockSpeed | None = settings.TEST_CLOCK
     return wall if clock is None else clock.at(wall)

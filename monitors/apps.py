@@ -8,12 +8,12 @@ from django.db.backends.signals import connection_created
 
 
 class MonitorsConfig(AppConfig):
-    """What is watched."""
+    """Monitors, their schedules and their state."""
 
     name = "monitors"
 
     def ready(self) -> None:
-        """Have every connection set up, and register checks."""
+        """Set up every new connection, and register lookups and checks."""
         from lib import lookups
         from monitors.checks import check_shards
 
@@ -23,15 +23,14 @@ class MonitorsConfig(AppConfig):
 
 
 def set_up_session(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Set what every connection of ours needs. A statement, not parameters of the connection: PgBouncer refuses those.
+    """Set the session parameters of a connection. With a statement: PgBouncer refuses parameters of the connection.
 
-    Let PostgreSQL roll back a transaction in which no statement comes for ABANDONED_TRANSACTION_SECONDS. A host that is
-    cut off, or a process that is frozen, says nothing and keeps its locks. By default PostgreSQL waits for it for ever,
-    or two hours if the host is gone: so long a shard would stand still, or the whole clock if it was about to write the
-    ledger.
+    PostgreSQL rolls back a transaction without a statement for ABANDONED_TRANSACTION_SECONDS. A host that is cut off,
+    or a frozen process, sends nothing and holds its locks. By default PostgreSQL waits forever, or two hours if the
+    host is gone. For that time a shard would stop, or the whole clock if the process was about to write the ledger.
 
-    No plan is compiled. The clock and ingest switch off kinds of scans; before version 18 PostgreSQL counts those as
-    immensely dear, and compiled for seconds what then took milliseconds.
+    JIT is off. The clock and ingest disable some kinds of scans; before version 18 PostgreSQL gives those an immense
+    cost, and compiled for seconds a query that then took milliseconds.
     """
     with connection.cursor() as cursor:
         cursor.execute(

@@ -1,4 +1,4 @@
-"""What `manage.py check --database default` and `migrate` say about the database and the settings together."""
+"""Checks of `manage.py check --database default` and `migrate`: the settings against the database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from monitors.shard_count import ignored_setting
 
 
 def check_shards(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Warn if CLOCK_SHARDS is not the number of shards that there are: the database rules."""
+    """Warn if CLOCK_SHARDS differs from the number of shards in the database, which is in force."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
     with connection.cursor() as cursor:
@@ -20,5 +20,5 @@ def check_shards(*, databases: Sequence[str] | None = None, **_: Any) -> list[ch
         if cursor.fetchone() == (False,):
             return []  # Before the first migration.
     sentence = ignored_setting()
-    hint = f"Run `manage.py change_shards {settings.CLOCK_SHARDS}`, or set CLOCK_SHARDS to what there is."
+    hint = f"Run `manage.py change_shards {settings.CLOCK_SHARDS}`, or set CLOCK_SHARDS to the present number."
     return [] if sentence is None else [checks.Warning(sentence, hint=hint, id="monitors.W001")]

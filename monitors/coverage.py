@@ -1,9 +1,8 @@
-"""Which minutes were listened to, and what that means for what was expected in them (pure, D2).
+"""Which minutes were covered by listeners, and the verdict on slots that were expected in them (pure, D2).
 
-Minutes count as wholes: a minute was listened to if ingest nodes listened through it but for a few seconds, since
-clients try again for as long as that, and nothing that they covered was lost (D43); otherwise it was deaf. A window that
-was wholly deaf says nothing about its job. One that was partly deaf is judged as soon as a whole margin of minutes has
-been listened to.
+Minutes count as wholes: a minute is covered if ingest nodes listened all through it except for a few seconds, for which
+clients try again, and no received message was lost (D43); otherwise it was deaf. A window that was wholly deaf does not
+allow a verdict. A window that was partly deaf is judged as soon as a whole margin of minutes has been covered.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,19 +12,19 @@ from datetime import datetime, timedelta
 
 MINUTE = timedelta(minutes=1)
 UNCOVERED_MAX = timedelta(seconds=10)
-"""How much of a minute may pass with nobody listening: a restart, in which connections wait or are tried again."""
+"""How much of a minute may have no listener: a restart, during which connections wait or are tried again."""
 
 
 SUMMARISED_AFTER = timedelta(days=7)
-"""How long nobody listened when slots no longer leave a row each: the time as a whole is one clock incident, and ten
-years of a job that runs each minute would be five million rows that all say the same."""
+"""After this time without a listener slots no longer get a row each: the whole time is one clock incident, and
+ten years of a job that runs each minute would be five million equal rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeafSpan:
-    """Minutes in a row in which nobody listened, from the begin of the first to the end of the last.
+    """Consecutive minutes without a listener, from the beginning of the first to the end of the last.
 
-    `is_summarised`: nobody had listened for so long that slots which fall due here leave no row (`SUMMARISED_AFTER`).
+    `is_summarised`: there was no listener for so long that slots due here get no row (`SUMMARISED_AFTER`).
     """
 
     since: datetime
@@ -34,12 +33,12 @@ class DeafSpan:
 
 
 class DeafMinutes:
-    """The deaf minutes of some time. Outside that time nothing was deaf."""
+    """The deaf minutes of a period. Outside of it no minute counts as deaf."""
 
     __slots__ = ("_begins", "_counts", "_spans")
 
     def __init__(self, spans: Iterable[DeafSpan] = ()) -> None:
-        """Take the spans in order, none of which overlap; spans that touch become one."""
+        """Accept spans in order, without overlaps; adjacent spans become one."""
         self._spans: list[DeafSpan] = []
         for span in spans:
             last = self._spans[-1] if self._spans else None
@@ -53,7 +52,7 @@ class DeafMinutes:
             self._counts.append(self._counts[-1] + (span.until - span.since) // MINUTE)
 
     def __bool__(self) -> bool:
-        """Tell whether any minute was deaf."""
+        """Return whether any minute was deaf."""
         return bool(self._spans)
 
     @classmethod
@@ -77,13 +76,13 @@ class DeafMinutes:
         if number < 0:
             return 0
         span = self._spans[number]
-        # A minute that began before `at` counts, also if `at` lies in the middle of it.
+        # A minute that began before `at` counts, even if it ends later.
         return self._counts[number] + -((span.since - min(at, span.until)) // MINUTE)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotVerdict:
-    """What becomes of a slot that nothing served: a miss, unknown, or neither before the tick `wait_until`."""
+    """The verdict on a slot that nothing served: missed, unknown, or undecided before the tick `wait_until`."""
 
     is_unknown: bool = False
     wait_until: datetime | None = None
@@ -94,9 +93,9 @@ UNKNOWN = SlotVerdict(is_unknown=True)
 
 
 def judge_slot(slot: datetime, *, margin_minutes: int, tick: datetime, deaf: DeafMinutes) -> SlotVerdict:
-    """Return what the tick at which a slot is due, or was put off to, makes of it (D2).
+    """Return the verdict on a slot at the tick at which it is due, or to which it was postponed (D2).
 
-    The window of a slot are the `margin_minutes` minutes from it on. `deaf` covers the time from the slot to the tick.
+    The window of a slot is its first `margin_minutes` minutes. `deaf` must include the time from the slot to the tick.
     """
     first = slot.replace(second=0, microsecond=0)
     deaf_in_window = deaf.count(first, first + margin_minutes * MINUTE)
@@ -119,8 +118,8 @@ def deaf_minutes(
 ) -> list[datetime]:
     """Return which of the minutes from `first` to `last` (their beginnings, both included) were deaf.
 
-    `spans` are the times in which nodes listened, as pairs of begin and end, in any order. `lost` are times in which
-    something was covered and then lost, both ends included: a minute that has any of that is deaf, whoever listened.
+    `spans` are the times in which nodes listened, as pairs of beginning and end, in any order. `lost` are times in
+    which messages were received and then lost, both ends included: any minute with such a time is deaf.
     """
     end = last + MINUTE
     covered: dict[datetime, timedelta] = {}
@@ -140,7 +139,7 @@ def deaf_minutes(
 
 
 def _minutes_of(since: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the minutes of a time, from the one of its begin to the one of its end."""
+    """Yield the minutes of a period, from the one of its beginning to the one of its end."""
     minute = since.replace(second=0, microsecond=0)
     while minute <= until:
         yield minute

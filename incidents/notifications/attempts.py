@@ -17,8 +17,8 @@ ERROR_LENGTH_MAX = 500
 def next_attempt_in(attempt_count: int, *, is_refused: bool, key: uuid.UUID) -> timedelta | None:
     """Return how long to wait after this number of attempts, or None if that was the last one.
 
-    The wait is shortened by up to a half, by the message's key, so that a thousand messages that failed together are not
-    sent again together.
+    The message's key shortens the wait by up to a half, so that a thousand messages that failed together are not sent
+    again together.
 
     >>> next_attempt_in(1, is_refused=False, key=uuid.UUID(int=0))
     datetime.timedelta(seconds=5)
