@@ -1,6 +1,6 @@
-"""Editing monitors: what follows from it for what they expect, and the rules that held until then (shell; D10, D32).
+"""Editing monitors: the effects on their expectations, and storing their former rules (shell; D10, D32).
 
-Lock order: see `monitors.services`. Callers lock; nothing here does.
+Lock order: see `monitors.services`. The callers hold all locks.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ CHANGEABLE_COLUMNS = types_of(
 def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
     """Point each monitor at the snapshot of its configuration columns, creating missing snapshots. Two statements.
 
-    Needs a transaction: the snapshots are held until they are referred to.
+    Needs a transaction: the snapshots stay locked until the monitors refer to them.
     """
     configs: dict[str, dict[str, Any]] = {}
     by_digest: dict[str, list[Monitor]] = {}
@@ -71,7 +71,7 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
 
 
 def _hold_snapshots(digests: Collection[str]) -> dict[str, int]:
-    """Return the ids of those that are there, so that they stay: housekeeping leaves alone what is locked (D42)."""
+    """Lock existing snapshots and return their ids: housekeeping skips locked rows (D42)."""
     rows = fetch_rows(
         "SELECT sha256, id FROM monitors_configsnapshot WHERE sha256 = ANY(%s::text[]) ORDER BY id FOR KEY SHARE",
         [array_literal("text", sorted(digests))],
@@ -89,9 +89,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An edit with what it changes: the rules `before`, and since when the monitor was disabled until then, if it was.
+    """An edit with its effects: the rules `before`, and since when the monitor had been disabled, if it was.
 
-    `former` are the rules before with their end, if the edit changes any.
+    `former` holds the rules before with their end, if the edit changes any.
     """
 
     monitor: Monitor
@@ -109,22 +109,22 @@ def write_changes(
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
     environments: Collection[LockedEnvironment],
 ) -> list[Change]:
-    """Write changed monitors that this transaction has locked, and recompute what they expect, everywhere (D10).
+    """Write changed monitors that this transaction has locked, and recompute all their expectations (D10).
 
-    `edits` of one monitor come in order; its row is written as the last one leaves it. `before` holds status and rules
-    as they were. A changed schedule, time zone, margin or runtime and a re-enabled monitor expect their next check-in
-    counted from the edit in every environment; a disabled or deleted one expects nothing. What came before the edit
-    goes on being judged by the rules of then, which are kept (D32). Returns what each edit changes, for the runs that
-    are on their way (`checkins.editing`). The number of statements does not grow with the monitors.
+    The `edits` of one monitor are in order; its row is written as the last one leaves it. `before` holds the previous
+    status and rules. After a change of schedule, time zone, margin or runtime, or after re-enabling, every environment
+    counts its next expected check-in from the edit; a disabled or deleted monitor expects nothing. Slots and runs from
+    before the edit are still judged by the former rules, which are stored (D32). Returns the changes of each edit, for
+    the runs in progress (`checkins.editing`). The number of statements does not grow with the monitors.
 
     1. Find or create the snapshots of the new configurations.
-    2. Put the edits of each monitor in order and say what each changes: rules, whether it is active, expectations.
-    3. Write the monitors, and keep the rules that held until then.
-    4. Give each environment what it expects after each edit, and its new rules.
+    2. Put the edits of each monitor in order and find the changes of each: rules, whether it is active, expectations.
+    3. Write the monitors, and store their former rules.
+    4. Set the expectations of each environment after each edit, and its new rules.
 
-    `environments` holds at least all environments of these monitors. They are locked before, since a snapshot that is
-    being created elsewhere makes this transaction wait as well. They get their new rules and state here; the caller
-    saves them.
+    `environments` holds at least all environments of these monitors. The caller locks them first, since this
+    transaction may also wait for a snapshot that another one is creating. They get their new rules and state here; the
+    caller saves them.
     """
     if not edits:
         return []
@@ -140,7 +140,7 @@ def write_changes(
     edited_before = [
         one for one in environments if one.monitor_id in monitors and one.rules_since is not None and not one.former
     ]
-    if edited_before:  # What is judged by older rules than these edits has to know when they began.
+    if edited_before:  # To judge by rules older than these edits, it must be known when those began.
         attach_former_rules(edited_before)
     _store_former_rules(changes)
     by_monitor: dict[int, list[Change]] = {}
@@ -169,10 +169,10 @@ def _in_order(
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
     config_ids: Mapping[int, int],
 ) -> list[Change]:
-    """Say what each edit changes; `config_ids` are the snapshots of the rules before the first of each monitor.
+    """Return the changes of each edit; `config_ids` are the snapshots in force before the first edit of each monitor.
 
-    An edit that comes later counts from no earlier instant than the one before it, whatever the clocks of hosts say.
-    Notes on the monitors since when they are disabled, or were the last time (D23), and since when their rules hold.
+    A later edit never counts from an earlier instant than the one before it, even if the clocks of hosts differ. Sets
+    in the monitors when they were disabled and enabled last (D23), and since when their rules are in force.
     """
     known = {id_: (status, rules, config_ids[id_]) for id_, (status, rules) in before.items()}
     since = {edit.monitor.id: (edit.monitor.rules_since, edit.monitor.disabled_at) for edit in reversed(edits)}
@@ -201,7 +201,7 @@ def _in_order(
 
 
 FORMER_RULES_MAX = 100
-"""Former rules that are known of a monitor, besides those by which a slot is still to be judged."""
+"""Former rules that are stored for a monitor, besides those by which a slot is still to be judged."""
 JUDGES_SQL = """
     EXISTS (
         SELECT FROM monitors_monitorenvironment me
@@ -215,7 +215,7 @@ JUDGES_SQL = """
 
 
 def _store_former_rules(changes: Iterable[Change]) -> None:
-    """Keep the rules that held until these edits, and forget the oldest ones of who edits again and again."""
+    """Store the rules that these edits replaced, and remove the oldest ones if a monitor has too many."""
     rows = [
         (change.monitor.id, change.former.until, change.former.config_id)
         for change in changes

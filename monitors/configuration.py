@@ -1,7 +1,7 @@
-"""What a monitor can be told, as one value with its limits: by clients, forms, stories and whoever comes next (pure).
+"""The configuration of a monitor as one value, with its limits: for clients, forms and stories alike (pure).
 
-A `Configuration` says only what was named; `MonitorRules` are complete. The columns of a monitor that hold rules have
-their names and their order here.
+A `Configuration` holds only the values that were sent; `MonitorRules` are complete. The names and the order of the
+columns that hold rules are defined here.
 """
 
 import difflib
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Number(NamedTuple):
-    """A whole number of a configuration: from 1 to `maximum`, and what a monitor has that was told nothing."""
+    """A whole number of a configuration: from 1 to `maximum`, and the default of a new monitor."""
 
     default: int
     maximum: int
@@ -54,14 +54,14 @@ CONFIGURATION_COLUMNS = (*SCHEDULE_COLUMNS, *NUMBERS)
 
 Value = str | int | None
 Difference = dict[str, tuple[Value, Value]]
-"""Columns of a monitor with what they hold and what they would hold."""
+"""Columns of a monitor with their present and their new values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a monitor is told: None stands for what was not named, and keeps what the monitor has.
+    """A configuration as sent. None stands for a value that was not sent: the monitor's value stays.
 
-    A schedule is named as a whole, but for its zone: that is `timezone`, or the monitor's.
+    A schedule is sent as a whole, except for its zone: that is `timezone`, or the monitor's.
     """
 
     schedule: Schedule | None = None
@@ -73,7 +73,7 @@ class Configuration:
     owner: str | None = None
 
     def columns(self) -> dict[str, Value]:
-        """Return the columns of a monitor that this names, with what they hold then."""
+        """Return the columns of a monitor that this sets, with their values."""
         named = {} if self.schedule is None else schedule_columns(self.schedule)
         optional: dict[str, Value] = {
             "timezone": self.timezone,
@@ -87,7 +87,7 @@ class Configuration:
         return named | {column: value for column, value in optional.items() if value is not None}
 
     def applied_to(self, rules: MonitorRules) -> MonitorRules:
-        """Return the rules of a monitor that had these when it was told.
+        """Return the rules of a monitor that had `rules` before it received this configuration.
 
         Source: docs/reference/behaviour.md, section 4.3.
         """
@@ -102,8 +102,8 @@ class Configuration:
         )
 
     def differs_from(self, rules: MonitorRules, owner: str) -> Difference:
-        """Return what this changes of a monitor with these rules and this owner."""
-        if self.owner in (None, owner) and self.applied_to(rules) == rules:  # by far the most
+        """Return the changes to a monitor with these rules and this owner."""
+        if self.owner in (None, owner) and self.applied_to(rules) == rules:  # the usual case
             return {}
         before = {**rule_columns(rules), "owner": owner}
         after = {**rule_columns(self.applied_to(rules)), "owner": owner if self.owner is None else self.owner}
@@ -111,7 +111,7 @@ class Configuration:
 
 
 def schedule_columns(schedule: Schedule) -> dict[str, Value]:
-    """Return what the columns of a monitor hold that has this schedule."""
+    """Return the values of a monitor's columns for this schedule."""
     unit = schedule.interval_unit
     return {
         "schedule_type": schedule.schedule_type.value,
@@ -123,7 +123,7 @@ def schedule_columns(schedule: Schedule) -> dict[str, Value]:
 
 
 def rule_columns(rules: MonitorRules) -> dict[str, Value]:
-    """Return what the columns of a monitor hold that has these rules."""
+    """Return the values of a monitor's columns for these rules."""
     return {
         **schedule_columns(rules.schedule),
         "checkin_margin": rules.margin_minutes,
@@ -145,9 +145,9 @@ def shared_rules(
     failure_threshold: int,
     recovery_threshold: int,
 ) -> MonitorRules:
-    """Return the rules in these columns of a monitor, whatever a hand in the database wrote there (D37).
+    """Return the rules in these columns of a monitor, even if somebody edited the row by hand (D37).
 
-    Shared: a million environments follow a few hundred rules, and equal objects keep the schedule cache small.
+    Cached: a million environments share a few hundred rules, and identical objects make the schedule cache small.
     """
     return MonitorRules(
         schedule=read_schedule(schedule_type, crontab, interval, interval_unit, timezone),
@@ -162,7 +162,7 @@ def shared_rules(
 
 
 class Fault(NamedTuple):
-    """A part that cannot be used: which one ("" for all), what it holds, and what it takes ("it takes ...")."""
+    """A part that cannot be used: its name ("" for all), its value, and the allowed values ("it takes ...")."""
 
     field: str
     value: object
@@ -171,7 +171,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read: the configuration, or why there is none; bad parts that were dropped, and what is not known."""
+    """The result of reading: the configuration or the fault; bad parts that were dropped; unknown keys."""
 
     configuration: Configuration | Fault
     dropped: tuple[Fault, ...] = ()
@@ -196,8 +196,8 @@ _OWNER = re.compile(r"(?:user|team):[^\s\ufffd]+")
 def parse(fields: Mapping[str, object], *, now: datetime) -> Reading:
     """Read a configuration as clients write it, in JSON.
 
-    Without a usable schedule there is none. Any other bad part is dropped, and the rest is taken (D18). A crontab has
-    a time in the ten years after `now` (D34).
+    Without a usable schedule there is no configuration. Any other bad part is dropped, and the rest is used (D18). A
+    crontab must have a time in the ten years after `now` (D34).
     """
     dropped: list[Fault] = []
     ignored = _unknown(fields, _KEYS, "")
@@ -234,7 +234,7 @@ def _good(part: T | Fault, dropped: list[Fault]) -> T | None:
 
 
 def _unknown(fields: Mapping[str, object], known: Sequence[str], within: str) -> list[Fault]:
-    """Say of each key that nobody knows that it is ignored, and which one is probably meant (D28)."""
+    """Return the unknown keys, which are ignored, each with the key that is probably meant (D28)."""
     reported = []
     for key in [key for key in fields if key not in known][:_IGNORED_REPORTED_MAX]:
         meant = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.75)
@@ -244,14 +244,14 @@ def _unknown(fields: Mapping[str, object], known: Sequence[str], within: str) ->
 
 
 def _innermost(inner: str | None, outer: str | None, ignored: list[Fault]) -> str | None:
-    """The zone that stands nearer to the times; of another one further out it is told that it is ignored (D28)."""
+    """Return the zone nearest to the times; another one further out is reported as ignored (D28)."""
     if inner is not None and outer is not None and inner != outer:
         ignored.append(Fault("timezone", outer, f"the schedule names {inner}"))
     return inner or outer
 
 
 def _parse_timezone(fields: Mapping[str, object], field: str) -> str | Fault | None:
-    """The zone, or None where none was sent: then a monitor keeps the one that it has, and a new one gets UTC."""
+    """Return the zone, or None if none was sent: then a monitor's zone stays, and a new monitor gets UTC."""
     raw = fields.get("timezone")
     if raw is None or raw == "":
         return None
@@ -285,12 +285,12 @@ def _parse_schedule(fields: Mapping[str, object], timezone: str | None, *, now: 
 
 @lru_cache(maxsize=8192)
 def _crontab_schedule(crontab: str, timezone: str | None) -> Schedule:
-    # SDKs send the configuration with every message, and reading a crontab takes longer than all the rest of it.
+    # SDKs send the configuration with every message, and reading a crontab costs more than all the rest.
     return Schedule.from_crontab(crontab, timezone)
 
 
 def _parse_minutes(fields: Mapping[str, object], key: str, *, zero_means: int | None = None) -> int | Fault | None:
-    """An optional number of minutes; too many mean as many as there may be."""
+    """Return an optional number of minutes; too high a number becomes the maximum."""
     maximum = NUMBERS[key].maximum
     number = whole_number(fields.get(key))
     if number == 0 and zero_means is not None:
@@ -311,7 +311,7 @@ def _parse_whole_number(fields: Mapping[str, object], key: str, maximum: int) ->
 
 
 def _parse_owner(raw: object) -> str | Fault | None:
-    """The owner as sent. Whether that user or team exists is not for the border to know."""
+    """Return the owner as sent. Whether that user or team exists is not checked here."""
     if raw is None or raw == "":
         return None
     if isinstance(raw, str) and len(raw) <= OWNER_CHARACTERS_MAX and _OWNER.fullmatch(raw):

@@ -1,8 +1,8 @@
-"""What a crontab text means: reading it, and finding the time before or after an instant in a bounded number of steps.
+"""Crontabs: reading a text, and finding the time before or after an instant in a bounded number of steps.
 
-cronsim reads the fields, and says which days of a month match; there are only 28 kinds of months (the weekday that one
-begins with, and its length), so each crontab learns its days once. The search itself goes month by month, looks at no
-day or minute that does not match, and leaves the gap of a clock change in one step. It ends after `HORIZON` (D34).
+cronsim reads the fields and computes which days of a month match; there are only 28 kinds of months (first weekday and
+length), so each crontab computes its days once. The search goes month by month, skips all days and minutes that do not
+match, and leaves the gap of a clock change in one step. It ends after `HORIZON` (D34).
 
 Slots follow the wall clock of the zone as Debian's cron(8) does: a job at fixed times that falls into the gap of a
 spring change runs when the gap ends, one in the repeated hour of autumn runs in the first pass only; a job whose minute
@@ -35,7 +35,7 @@ CRONTAB_CHARACTERS_MAX = 255
 """Longest crontab text after normalising: every minute of the hour listed by hand takes 169 characters."""
 
 HORIZON = timedelta(days=3653)
-"""Ten years: what lies further away than this is not looked for (D34)."""
+"""Ten years: the search goes no further (D34)."""
 
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -56,7 +56,7 @@ _LONG_NAMES = """
     january february march april june july august september october november december sept
 """
 _FULL_NAMES = {name: name[:3] for name in _LONG_NAMES.split()}
-# Name, lowest and highest number, names of the numbers from the lowest on, what else the field takes.
+# Name, lowest and highest number, names of the numbers from the lowest on, other allowed values.
 _FIELDS: tuple[tuple[str, int, int, tuple[str, ...], str], ...] = (
     ("minute", 0, 59, (), ""),
     ("hour", 0, 23, (), ""),
@@ -92,12 +92,12 @@ class ScheduleError(ValueError):
 def parse_crontab(text: object) -> str:
     """Normalise a crontab text without a zone: single blanks, nicknames, short names, no ranges that wrap (D28).
 
-    Raises ScheduleError for what cannot be used, with the reason.
+    Raises ScheduleError, with the reason, for a text that cannot be used.
     """
     if not isinstance(text, str):
         raise ScheduleError("crontab", text, f"it takes a text of {FIVE_FIELDS}")
     if len(text) > CRONTAB_CHARACTERS_MAX:
-        return _parse(text)  # It may be all blanks, and would be much to remember.
+        return _parse(text)  # It may be all blanks; too long for the cache.
     crontab, reason = _parsed(text)
     if reason:
         raise ScheduleError("crontab", text, reason)
@@ -106,7 +106,7 @@ def parse_crontab(text: object) -> str:
 
 @lru_cache(maxsize=8192)
 def _parsed(text: str) -> tuple[str, str]:
-    """Return what is read, or why nothing is: a sender whose crontab is none sends it again each time (D34)."""
+    """Return the normalised text, or why there is none: a client with a bad crontab sends it each time (D34)."""
     try:
         return _parse(text), ""
     except ScheduleError as error:
@@ -132,7 +132,7 @@ def _parse(text: str) -> str:
     try:
         compiled = _compiled(crontab)
     except CronSimError as error:
-        # What each field allows, and no month has: 31 February.
+        # Valid in each field, but in no month: 31 February.
         raise ScheduleError("crontab", text, _NEVER_MATCHES) from error
     if not compiled.ever_matches():
         raise ScheduleError("crontab", text, _NEVER_MATCHES)
@@ -145,7 +145,7 @@ def _check_length(text: object, crontab: str) -> None:
 
 
 def _why_not_five(fields: list[str]) -> str:
-    """Say what is too much or too little: a field for the year is not one for seconds."""
+    """Return what is wrong with the number of fields: a field for the year is not one for seconds."""
     if len(fields) == 7:
         return "it has 7 fields: fields for seconds and for the year are not supported"
     if len(fields) != 6:
@@ -159,7 +159,7 @@ def _why_not_five(fields: list[str]) -> str:
 
 
 def _plain(field: str, place: int) -> str:
-    """Write names short, and a range that wraps (fri-mon, 23-6) as what it is: two ranges, or a list of numbers."""
+    """Shorten names, and expand a range that wraps (fri-mon, 23-6) to two ranges or a list of numbers."""
     _, low, high, names, _ = _FIELDS[place]
     if names:
         field = _LETTERS.sub(lambda found: _FULL_NAMES.get(found[0].lower(), found[0]), field)
@@ -199,7 +199,7 @@ def _number(text: str, low: int, names: tuple[str, ...]) -> int | None:
 
 
 def _why_unreadable(field: str, place: int) -> str:
-    """Say which part of a field cannot be read, and what the field takes; "" if all of it can."""
+    """Return which part of a field cannot be read, and the allowed values; "" if all of it can."""
     name, low, high, _, more = _FIELDS[place]
     for term in field.upper().split(","):
         try:
@@ -214,9 +214,9 @@ def _why_unreadable(field: str, place: int) -> str:
 
 
 def split_timezone(text: object) -> tuple[object, str | None]:
-    """Take the zone out of a crontab text: `CRON_TZ=` or `TZ=` before it, or a word behind its last field (D28).
+    """Split a zone from a crontab text: `CRON_TZ=` or `TZ=` before it, or a word after its last field (D28).
 
-    The zone may be no zone; whoever reads it says so.
+    The zone is not checked here.
     """
     if not isinstance(text, str) or len(text) > 2 * CRONTAB_CHARACTERS_MAX:
         return text, None
@@ -266,11 +266,11 @@ class _Crontab:
         return days
 
     def ever_matches(self) -> bool:
-        """Tell whether some month has a matching day: 28 years in a row without a century hold each kind of month."""
+        """Return whether any month has a matching day: 28 years without a skipped leap day have all kinds of months."""
         return any(self.days(year, month) for year in range(2000, 2028) for month in self.months)
 
     def first_after(self, wall: datetime, last: datetime) -> datetime | None:
-        """Return the first matching wall time after `wall`, none of a month after that of `last`."""
+        """Return the first matching wall time after `wall`, up to the month of `last`."""
         if wall.day in self.days(wall.year, wall.month):
             if wall.hour in self._hours_set:
                 place = bisect_right(self.minutes, wall.minute)
@@ -288,7 +288,7 @@ class _Crontab:
         return None
 
     def last_before(self, wall: datetime, first: datetime) -> datetime | None:
-        """Return the last matching wall time before `wall`, none of a month before that of `first`."""
+        """Return the last matching wall time before `wall`, down to the month of `first`."""
         if wall.day in self.days(wall.year, wall.month):
             if wall.hour in self._hours_set:
                 place = bisect_left(self.minutes, wall.minute)
@@ -402,7 +402,7 @@ def _previous(crontab: _Crontab, zone: ZoneInfo, before: datetime) -> datetime |
 
 
 def _overlap(local: datetime) -> timedelta:
-    """Length of the repetition that a wall time lies in, zero outside of one."""
+    """Return the length of the repetition around a wall time; zero outside of one."""
     # Plain differences of two wall times would ignore the fold; as UTC they do not.
     return max(
         local.replace(fold=1).astimezone(UTC) - local.replace(fold=0).astimezone(UTC),
@@ -426,7 +426,7 @@ def _repeated_from(local: datetime, overlap: timedelta) -> datetime:
 
 
 def _gap_end(wall: datetime, shown: datetime, zone: ZoneInfo) -> datetime:
-    """Return the first wall time after a gap that `wall` lies in; `shown` is what the clock showed instead."""
+    """Return the first wall time after the gap around `wall`; `shown` is the time that the clock showed instead."""
     minutes = bisect_left(
         range(int((shown - wall) / _ONE_MINUTE)),
         True,

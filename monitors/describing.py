@@ -12,7 +12,7 @@ _STEP = re.compile(r"\*/([0-9]+)")
 
 @lru_cache(maxsize=4096)
 def describe(schedule: Schedule) -> str:
-    """The schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
+    """Return the schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
     if reason := why_unreadable(schedule):
         return reason
     if schedule.crontab is not None:
@@ -27,7 +27,7 @@ def _describe_crontab(crontab: str) -> str:
     options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
     minute, hour, day_of_month, month, day_of_week = crontab.split()
     if "," in day_of_week and ("#" in day_of_week or "L" in day_of_week.upper()):
-        return f"Crontab {crontab}"  # The library leaves out which of the month's Mondays is meant.
+        return f"Crontab {crontab}"  # The library does not name the week of the month.
     plain = " ".join(
         (
             _counted_out(minute, range(60)),
@@ -40,7 +40,7 @@ def _describe_crontab(crontab: str) -> str:
     try:
         text = str(cron_descriptor.get_description(plain.upper(), options))
     except cron_descriptor.FormatError:
-        # It knows fewer forms than cronsim does, and a description must not keep a page from being shown.
+        # It supports fewer forms than cronsim, and a missing description must not break a page.
         return f"Crontab {crontab}"
     if "," in day_of_month:
         text = re.sub(r"\bL\b", "the last day", re.sub(r"\bLW\b", "the last weekday", text)).replace(
@@ -49,16 +49,16 @@ def _describe_crontab(crontab: str) -> str:
     if "*" in (day_of_month, day_of_week):
         return text
     # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
-    # says "or" for some forms and nothing for others.
+    # writes "or" for some forms and nothing for others.
     if day_of_month.startswith("*") or day_of_week.startswith("*"):
         return text.replace(", or on ", ", on ") + ", on days that match both"
     return text if ", or on " in text else text + ", on days that match either"
 
 
 def _counted_out(field: str, numbers: range, *, is_even: bool = False) -> str:
-    """Write a step out that does not come at even distances: */90 in the minute field is every hour, */45 at 0 and 45.
+    """List the values of an uneven step: */90 in the minute field is every hour, */45 is at 0 and 45.
 
-    `is_even`: the field has no length of its own, and its steps read well enough as long as there are two.
+    `is_even`: the field has no fixed length, and its steps are clear as long as there are two.
     """
     found = _STEP.fullmatch(field)
     if found is None or (step := int(found[1])) < 1:

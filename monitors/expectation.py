@@ -1,13 +1,13 @@
-"""What is expected next: how a check-in, the clock and an edit move the slot pointer of an environment (pure).
+"""Expectations: how a check-in, the clock and an edit move the slot pointer of an environment (pure).
 
-The pointer (`pending_slot`) is the oldest slot that nobody has accounted for. A check-in moves it past everything that
-the check-in serves; the clock steps it slot by slot (D1); an edit of what is expected sets it anew from now (D10).
-It never moves back except by an edit, so no slot is judged twice. What was expected before an edit and waits for the
-clock still has pointers of its own (`monitors.spans`, D32); the functions here know one pointer and one set of rules.
+The pointer (`pending_slot`) is the oldest slot that is neither served nor judged. A check-in moves it past all slots
+that it serves; the clock steps it slot by slot (D1); an edit of the schedule sets it anew from now (D10). Only an edit
+moves it back, so no slot is judged twice. Slots from before an edit that wait for the clock have pointers of their own
+(`monitors.spans`, D32); the functions here work on one pointer and one set of rules.
 
-A check-in serves no slot whose deadline is at or before its reception (D20), whether or not the clock has come to judge
-that slot: a late clock loses no miss. Such a slot stays where it is, and what the check-in does serve is remembered as
-`served_ahead`, over which the pointer jumps when it gets there.
+A check-in serves no slot whose deadline is at or before its reception (D20), whether or not the clock has judged that
+slot already: a late clock loses no miss. The pointer stays at such a slot, and the slots that the check-in serves are
+stored as `served_ahead`; the pointer jumps over them when it gets there.
 """
 
 from datetime import datetime, timedelta
@@ -29,16 +29,15 @@ from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAh
 
 NOTHING_DEAF = DeafMinutes()
 RECHECK_AFTER = timedelta(minutes=10)
-"""How often the clock looks at an environment whose schedule cannot be read."""
+"""How often the clock checks an environment whose schedule cannot be read."""
 
 
 class DueSlot(msgspec.Struct, frozen=True, gc=False):
-    """A slot that nothing served in time: `slot` plus the margin is `deadline`, and the clock has reached that.
+    """A slot that nothing served in time: the clock has reached its `deadline`, which is `slot` plus the margin.
 
-    If part of the time up to there was deaf, `deadline` is the tick that the slot was put off to. `is_unknown`: nobody
-    can say that the job did not report, since we would not have heard it (D2, D4). `former` are the rules that it is
-    judged by if they are no longer those of its monitor (D32). `because` says why it is unknown, if it is for none of
-    these reasons.
+    If part of that time was deaf, `deadline` is the tick to which the slot was postponed. `is_unknown`: the job may
+    have reported, but its check-in could not be received (D2, D4). `former` are the rules by which it is judged, if
+    they are no longer those of its monitor (D32). `because` is the reason if it is unknown for another reason.
     """
 
     slot: datetime
@@ -68,7 +67,7 @@ def expect_after_beginning(
         frontier, frontier_anchor = state.served_ahead[-1].next_slot, state.served_ahead[-1].anchor
         if frontier is None:
             return state
-    # Which slot waits only matters to an interval: a crontab says by itself which one comes next.
+    # The waiting slot only matters for an interval: the next slot of a crontab does not depend on it.
     is_interval = rules.schedule.crontab is None
     slot = (
         expected_slot(state, rules, received_at=received_at)
@@ -84,7 +83,7 @@ def expect_after_beginning(
     if frontier is None:
         return _expect(state, rules, slot, anchor=anchor)
     if slot is not None and slot <= frontier:
-        # A message older than the newest one: going back would expect a slot once more.
+        # A message older than the newest one: moving back would expect a slot again.
         return state
     if not overdue:
         return _jump(_expect(state, rules, slot, anchor=anchor, served_ahead=state.served_ahead), rules)
@@ -105,11 +104,11 @@ def has_slot_come_since(
     early_tolerance: timedelta,
     counted_since: datetime | None = None,
 ) -> bool:
-    """Tell whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
+    """Return whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
 
-    `began_for` is the slot that the run belongs to (its expected time). A slot has come `early_tolerance` before it,
+    `began_for` is the slot that the run belongs to (its expected time). A slot comes `early_tolerance` before its time,
     as for a run that begins then (D12). Slots of an interval are counted anew from each run that begins.
-    `counted_since`: up to there other rules held, whose slots are not asked for (D32).
+    `counted_since`: until then other rules were in force, whose slots are ignored here (D32).
     """
     schedule = rules.schedule
     if why_unreadable(schedule):
@@ -131,8 +130,8 @@ def has_slot_come_since(
 def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
     """Return the slot that a run which begins at `received_at` belongs to: the oldest one that it can still serve.
 
-    None before the first check-in, if the schedule has no more of them (D34), and if it cannot be read (D37). The slot
-    may lie in the future: the run is an extra one then.
+    None before the first check-in, if the schedule has no more slots (D34), and if it cannot be read (D37). If the slot
+    is in the future, the run is an extra one.
     """
     if why_unreadable(rules.schedule):
         return None
@@ -142,11 +141,11 @@ def expected_slot(state: EnvironmentState, rules: MonitorRules, *, received_at: 
 
 
 def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at: datetime) -> datetime | None:
-    """Return the first slot behind an overdue pointer that nothing has served and whose deadline is still to come.
+    """Return the first slot after an overdue pointer that nothing has served and whose deadline has not come.
 
-    None if the schedule has no more of them.
+    None if the schedule has no more slots.
     """
-    assert state.pending_slot is not None, "only a pointer is overdue"
+    assert state.pending_slot is not None, "only a pointer can be overdue"
     frontier: datetime | None = state.pending_slot
     anchor = state.anchor
     if state.served_ahead:
@@ -156,9 +155,9 @@ def _first_in_time(state: EnvironmentState, rules: MonitorRules, *, received_at:
 
 
 def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
-    """Return the state with the next expected time counted from `now`: what an edit or re-enabling does (D10).
+    """Return the state with the next expected time counted from `now`, after an edit or re-enabling (D10).
 
-    An environment that never heard from its job expects nothing still, nor does one whose schedule cannot be read.
+    An environment without any check-in still expects nothing, and so does one whose schedule cannot be read.
     """
     if state.last_checkin is None or why_unreadable(rules.schedule):
         return expect_nothing(state)
@@ -169,8 +168,8 @@ def expect_from_now(state: EnvironmentState, rules: MonitorRules, *, now: dateti
 def expect_after_repair(state: EnvironmentState, rules: MonitorRules, *, now: datetime) -> EnvironmentState:
     """Return the state of an environment whose schedule could not be read until `now` (D37).
 
-    What fell due before, counted by the new schedule from the slot that was known last, becomes unknown when the clock
-    comes to it; what follows is judged.
+    Slots that fell due before, counted by the new schedule from the last known slot, become unknown when the clock
+    reaches them; later slots are judged.
     """
     expected = expect_from_now(state, rules, now=now)
     if state.pending_slot is None or expected.pending_slot is None:
@@ -181,7 +180,7 @@ def expect_after_repair(state: EnvironmentState, rules: MonitorRules, *, now: da
     if slot >= expected.pending_slot:
         return expected
     unjudged = _expect(state, rules, slot, anchor=anchor)
-    # Earlier than `is_set_aside` knows deadlines: it is unknown anyway.
+    # Earlier than the deadlines of `is_set_aside`: the slot becomes unknown anyway.
     deadline = slot + timedelta(minutes=rules.margin_minutes)
     return replace(
         unjudged,
@@ -192,7 +191,7 @@ def expect_after_repair(state: EnvironmentState, rules: MonitorRules, *, now: da
 
 
 def is_set_aside(state: EnvironmentState) -> bool:
-    """Tell whether the pointer stands at a slot that is unknown already, since its schedule could not be read (D37)."""
+    """Return whether the pointer is at a slot that is unknown already, since its schedule could not be read (D37)."""
     return (
         state.unjudged_until is not None
         and state.pending_slot is not None
@@ -204,7 +203,7 @@ def is_set_aside(state: EnvironmentState) -> bool:
 def expect_no_more(state: EnvironmentState, *, now: datetime) -> EnvironmentState:
     """Return the state of an environment whose monitor is disabled at `now`.
 
-    A slot that has come already waits for its deadline, at which the clock finds it unknown (D23), or missed if that
+    A slot that has come already waits for its deadline, at which it becomes unknown (D23), or missed if the deadline
     was before `now` and the clock is late. No other slot is expected.
     """
     if state.pending_slot is None or state.pending_slot > now:
@@ -213,25 +212,25 @@ def expect_no_more(state: EnvironmentState, *, now: datetime) -> EnvironmentStat
 
 
 def first_tick_at_or_after(at: datetime) -> datetime:
-    """Return the tick that sees something due at `at`: the first whole minute from there on (D20)."""
+    """Return the tick at which something due at `at` is applied: the first whole minute from there on (D20)."""
     cut = at.replace(second=0, microsecond=0)
     return cut if cut == at else cut + timedelta(minutes=1)
 
 
 def is_behind(state: EnvironmentState, at: datetime) -> bool:
-    """Tell whether the clock has still to apply something that is due at a tick at or before `at` (D20, D29)."""
+    """Return whether the clock has still to apply something that is due at a tick at or before `at` (D20, D29)."""
     due = first_due(state)
     return due is not None and due <= at and first_tick_at_or_after(due) <= at
 
 
 def first_due(state: EnvironmentState) -> datetime | None:
-    """Return the earliest deadline of slots and runs that the clock has not applied; of runs, at the earliest."""
+    """Return the earliest deadline of slots and runs that the clock has not applied; for runs, a lower bound."""
     slot, run = state.next_checkin_latest, state.first_timeout_at
     return slot or run if slot is None or run is None else min(slot, run)
 
 
 def expect_nothing(state: EnvironmentState) -> EnvironmentState:
-    """Return the state of an environment that the clock leaves alone (its monitor is disabled or being deleted)."""
+    """Return the state of an environment that the clock ignores (its monitor is disabled or being deleted)."""
     return replace(
         state,
         pending_slot=None,
@@ -253,22 +252,22 @@ def decide_due_slots(
     all_unknown: bool = False,
     until: datetime | None = None,
 ) -> tuple[list[DueSlot], EnvironmentState]:
-    """Return the slots that are due at `tick`, oldest first, and the state with the pointer behind them.
+    """Return the slots that are due at `tick`, oldest first, and the state with the pointer after them.
 
-    A slot is due when slot + margin is at or before the tick (D20). The pointer walks slot by slot, so that a margin
-    longer than the gap between slots or a late clock loses none (D1). `deaf` covers the time from the pointer to the
-    tick: slots whose window was wholly deaf are unknown; one whose window was so in part stays where it is, with a
-    later deadline, until a whole margin of minutes has been listened to (D2). Slots that fall due when nobody had
-    listened for a week are stepped over at once and not returned: the clock incident stands for them. `all_unknown`:
-    the clock's decision is that we hear too little to judge anybody at this tick (D4). `until`: no later slot is looked
-    at, since other rules hold from there on (D32).
+    A slot is due when slot + margin is at or before the tick (D20). The pointer goes slot by slot, so that a margin
+    longer than the gap between slots or a late clock loses none (D1). `deaf` includes the time from the pointer to the
+    tick. A slot whose window was wholly deaf is unknown; if it was deaf in part, the slot gets a later deadline, until
+    a whole margin of minutes has been covered by listeners (D2). Slots that fall due after a week without listeners
+    are skipped at once and not returned: the clock incident represents them. `all_unknown`: the clock decided that too
+    little was received to judge any job at this tick (D4). `until`: later slots are ignored, since other rules are in
+    force from there on (D32).
     """
     if why_unreadable(rules.schedule):
         return _set_aside(state, tick=tick)
     state = _anchored(state, rules)
     due: list[DueSlot] = []
     if is_set_aside(state) and state.next_checkin_latest is not None and state.next_checkin_latest <= tick:
-        # It can be read again, by itself: by a new tz database, or the old one.
+        # It can be read again without an edit: the tz database has changed.
         state = _step(replace(state, unjudged_until=tick), rules, tick=tick)
     while state.pending_slot is not None and state.next_checkin_latest is not None:
         if state.next_checkin_latest > tick or (until is not None and state.pending_slot > until):
@@ -283,7 +282,7 @@ def decide_due_slots(
                 due.append(DueSlot(slot, state.next_checkin_latest, verdict.is_unknown))
                 state = _step(state, rules, tick=tick)
             else:
-                # What falls due later in that time is as unknown, since its window begins later and ends before.
+                # Later slots of that time are unknown too, since their windows lie within it.
                 state = _step(state, rules, tick=tick, past=summarised_until - timedelta(minutes=rules.margin_minutes))
         else:
             state = _put_off(state, rules, until=verdict.wait_until)
@@ -293,14 +292,14 @@ def decide_due_slots(
 
 
 def _anchored(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
-    """Fasten the series of a row that a hand made an interval at the slot where the pointer stands (D37)."""
+    """Anchor the series at the pointer, if somebody made the schedule an interval by hand (D37)."""
     if rules.schedule.crontab is not None or state.anchor is not None or state.pending_slot is None:
         return state
     return replace(state, anchor=anchor_for(rules.schedule, state.pending_slot))
 
 
 def _set_aside(state: EnvironmentState, *, tick: datetime) -> tuple[list[DueSlot], EnvironmentState]:
-    """Make the slot at the pointer unknown, once, and look again later whether the schedule can be read (D37)."""
+    """Make the slot at the pointer unknown, once, and check again later whether the schedule can be read (D37)."""
     slot, deadline = state.pending_slot, state.next_checkin_latest
     if slot is None or deadline is None or deadline > tick:
         return [], state
@@ -309,7 +308,7 @@ def _set_aside(state: EnvironmentState, *, tick: datetime) -> tuple[list[DueSlot
 
 
 def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -> EnvironmentState:
-    """Give the slot at the pointer until `until`; a check-in that came before that serves it."""
+    """Postpone the slot at the pointer to `until`; a check-in received before that serves it."""
     if state.served_ahead:
         ahead, *rest = state.served_ahead
         if ahead.received_at is not None and ahead.received_at < until:
@@ -323,20 +322,20 @@ def _put_off(state: EnvironmentState, rules: MonitorRules, *, until: datetime) -
 def _step(
     state: EnvironmentState, rules: MonitorRules, *, tick: datetime, past: datetime | None = None
 ) -> EnvironmentState:
-    """Move the pointer to the next slot, or to the first one after `past`, whatever lies between."""
+    """Move the pointer to the next slot, or to the first one after `past`."""
     assert state.pending_slot is not None, "stepping over a slot needs one"
     after = state.pending_slot if past is None else max(past, state.pending_slot)
     slot = next_slot(rules.schedule, after, state.anchor)
     state = _jump(_expect(state, rules, slot, anchor=state.anchor, served_ahead=state.served_ahead), rules)
     if not state.served_ahead and state.pending_slot is not None and state.pending_slot < tick:
-        # What people expect next is not in the past, even while older slots still wait for their deadlines.
+        # The next expected time is not in the past, even while older slots still wait for their deadlines.
         coming = first_slot_at_or_after(rules.schedule, tick, state.anchor)
         return replace(state, next_checkin=coming or state.next_checkin)
     return state
 
 
 def _jump(state: EnvironmentState, rules: MonitorRules) -> EnvironmentState:
-    """Move the pointer over what later check-ins have served already."""
+    """Move the pointer over the slots that later check-ins have served already."""
     while state.served_ahead and state.pending_slot is not None:
         ahead, *rest = state.served_ahead
         if state.pending_slot < ahead.first_slot:

@@ -1,7 +1,7 @@
-"""Locking, loading and writing the hot rows, a set at a time (shell: no judgement here).
+"""Locking, loading and writing the hot rows, a set at a time (shell; no decisions).
 
-Every writer of monitor environments comes through `lock_environments`, which locks in id order and only then reads
-the configuration of their monitors. Read before the locks, it could be older than an edit that had the same rows.
+Every writer of monitor environments uses `lock_environments`, which locks in id order and only then reads the
+configuration of their monitors. Before the locks it could be older than an edit that held the same rows.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ _decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
 
 
 def read_served_ahead(text: bytes | str | None) -> tuple[ServedAhead, ...]:
-    """Return what a row says was served ahead; nothing if a hand wrote what cannot be read (D37)."""
+    """Return the slots served ahead in a row; none if somebody wrote by hand what cannot be read (D37)."""
     try:
         return () if text is None else _decode_served_ahead(text)
     except msgspec.DecodeError:
@@ -42,7 +42,7 @@ def read_served_ahead(text: bytes | str | None) -> tuple[ServedAhead, ...]:
 
 
 def read_spans(text: bytes | str | None) -> tuple[Span, ...]:
-    """Return the spans in a row; none if a hand wrote what cannot be read (D37)."""
+    """Return the spans in a row; none if somebody wrote by hand what cannot be read (D37)."""
     try:
         return () if text is None else _decode_spans(text)
     except msgspec.DecodeError:
@@ -61,11 +61,11 @@ ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class LockedEnvironment(msgspec.Struct, gc=False):
-    """A monitor environment whose row this transaction holds; each decision replaces its `state`.
+    """A monitor environment whose row this transaction has locked; each decision replaces its `state`.
 
-    `stored` is the state that the row has, None if a hand wrote what cannot be read (D37).
-    `former` are the rules that its monitor had before, as far back as whoever locked it said that it looks (D32);
-    `rules_since` is when it was edited last, if ever; `was_off` is when it was disabled the last time, and is no more.
+    `stored` is the state in the row; None if somebody wrote by hand what cannot be read (D37).
+    `former` are the earlier rules of its monitor, as far back as the caller of the lock needs them (D32);
+    `rules_since` is when it was edited last, if ever; `was_off` is the last time in which it was disabled, if over.
     """
 
     id: int
@@ -89,12 +89,12 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     was_off: WasOff | None = None
 
     def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
-        """Return the rules that held for a message received at `at`, after the id of their snapshot."""
+        """Return the rules in force for a message received at `at`, after the id of their snapshot."""
         held = held_at(self.former, at) if self.former else None
         return (self.config_id, self.rules) if held is None else (held.config_id, held.rules)
 
     def rules_until(self, tick: datetime) -> MonitorRules:
-        """Return the rules that held at a tick."""
+        """Return the rules in force at a tick."""
         held = held_until(self.former, tick)
         return self.rules if held is None else held.rules
 
@@ -185,10 +185,9 @@ def lock_environments(
 ) -> dict[int, LockedEnvironment]:
     """Lock rows in id order and return them by id, in that order, with the configuration in force.
 
-    With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock).
-    Rows that do not exist any more are left out too. Needs a transaction. Two statements; and one more if any of the
-    monitors was edited at `since` or later, or since it is disabled, or has an older slot waiting (D32): then its
-    former rules come along.
+    With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock). Rows
+    that no longer exist are left out too. Needs a transaction. Two statements; and a third to load former rules, if any
+    of the monitors was edited at `since` or later, or since it is disabled, or has an older slot waiting (D32).
     """
     if not ids:
         return {}
@@ -218,14 +217,14 @@ def lock_environments(
 
 
 def attach_former_rules(environments: Collection[LockedEnvironment]) -> None:
-    """Have these environments know all rules that their monitors had before (D32). One statement."""
+    """Load all former rules of the monitors of these environments (D32). One statement."""
     former = load_former_rules({environment.monitor_id for environment in environments})
     for environment in environments:
         environment.former = former.get(environment.monitor_id, ())
 
 
 def load_former_rules(monitor_ids: Collection[int]) -> dict[int, tuple[FormerRules, ...]]:
-    """Return the rules that these monitors had before, oldest first, by monitor; those that are still known."""
+    """Return the stored former rules of these monitors, oldest first, by monitor."""
     former: dict[int, tuple[FormerRules, ...]] = {}
     for monitor_id, until, config_id, text in fetch_rows(FORMER_SQL, [array_literal("bigint", sorted(monitor_ids))]):
         rules = _rules_in(msgspec.json.decode(text))
@@ -263,7 +262,7 @@ def _locked(
 
 
 def state_of(row: MonitorEnvironment) -> EnvironmentState:
-    """Return a row of the model as the value that decisions take."""
+    """Return the state of a row of the model, for decisions."""
     columns = [getattr(row, column) for column in STATES.types]
     return STATES.load([msgspec.json.encode(held) if isinstance(held, list) else held for held in columns])
 
@@ -282,9 +281,9 @@ def _rules_in(config: Mapping[str, Any]) -> MonitorRules:
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:
-    """Write the states of locked environments that differ from what is stored, in one statement at most.
+    """Write the states of locked environments that differ from the stored ones, in one statement at most.
 
-    Only the columns that differ in any of them: most decisions change a few, and each costs PostgreSQL time.
+    Only columns that differ in any of them are written: most decisions change a few, and each costs PostgreSQL time.
     """
     changed = [one for one in environments if one.state is not one.stored]
     if not changed:

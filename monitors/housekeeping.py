@@ -1,4 +1,4 @@
-"""Removing what is past keeping of configurations, and of what Django keeps of people (shell)."""
+"""Removing configurations, sessions and admin log entries past their retention (shell)."""
 
 from datetime import datetime, timedelta
 
@@ -12,17 +12,19 @@ from monitors.models import ConfigSnapshot
 from monitors.pruning import PIECE_ROWS_MAX, kept_since, remove_piece
 
 LATE = timedelta(days=10)
-"""A run may take words for a week, and its day is dropped a day later: so long after its check-ins a snapshot stays."""
+"""A snapshot stays this long after its check-ins: a run may receive messages for a week, and its partition is dropped a
+day later."""
 
 FORMER_RULES_KEPT = timedelta(minutes=MARGIN_MINUTES_MAX) + LATE
 
 
 def prune_config_snapshots(*, now: datetime) -> int:
-    """Note which snapshots are no longer in force, and remove one piece of those that nothing can show any more.
+    """Record which snapshots are no longer in force, and remove one piece of those that nothing refers to any more.
 
-    A check-in refers to what was in force when it came, so a snapshot outlives its last use by as long as check-ins are
-    kept, and by CONFIG_SNAPSHOT_RETENTION_DAYS at least. If either is 0 snapshots are kept for ever. Returns how many
-    were removed. Whoever puts one in force locks it (`monitors.changes.attach_config_snapshots`).
+    A check-in refers to the snapshot in force at its reception, so a snapshot is stored after its last use for as long
+    as check-ins are, and for CONFIG_SNAPSHOT_RETENTION_DAYS at least. If either is 0, snapshots are stored forever.
+    Returns how many were removed. A snapshot is locked while it is put in force
+    (`monitors.changes.attach_config_snapshots`).
     """
     days, checkin_days = settings.CONFIG_SNAPSHOT_RETENTION_DAYS, settings.CHECKIN_RETENTION_DAYS
     if not days or not checkin_days:
@@ -44,10 +46,10 @@ def prune_config_snapshots(*, now: datetime) -> int:
 
 
 def prune_former_rules(*, now: datetime) -> int:
-    """Remove one piece of the rules that monitors had before; returns how many.
+    """Remove one piece of the former rules of monitors; returns how many.
 
-    They go once no slot or run of then can still fall due and no message of then be taken, and no slot waits for the
-    clock that is to be judged by them (D32).
+    They are removed when no slot or run of their time can still fall due, no message of their time can still be
+    accepted, and no slot that waits for the clock is to be judged by them (D32).
     """
     return remove_piece(
         "monitors_formerrules",
@@ -59,7 +61,7 @@ def prune_former_rules(*, now: datetime) -> int:
 
 
 def _in_force() -> str:
-    """Return the condition that something other than a check-in refers to the snapshot `old`."""
+    """Return the condition that a row other than a check-in refers to the snapshot `old`."""
     referring = [
         f"EXISTS (SELECT FROM {model._meta.db_table} AS r WHERE r.{field.column} = old.id)"
         for model in apps.get_models()
@@ -70,12 +72,12 @@ def _in_force() -> str:
 
 
 def prune_sessions(*, now: datetime) -> int:
-    """Remove one piece of the sessions of people that have expired; returns how many. Index: on the expiry."""
+    """Remove one piece of expired sessions; returns how many. Index: on the expiry."""
     return remove_piece("django_session", "expire_date < %s", [now], key="session_key", order_by="expire_date")
 
 
 def prune_admin_log(*, now: datetime) -> int:
-    """Remove one piece of what people did in the admin more than ADMIN_LOG_RETENTION_DAYS ago; returns how many."""
+    """Remove one piece of admin log entries older than ADMIN_LOG_RETENTION_DAYS; returns how many."""
     before = kept_since(now, settings.ADMIN_LOG_RETENTION_DAYS)
     if before is None:
         return 0

@@ -1,41 +1,41 @@
-"""The time that housekeeping goes by: it believes no clock that has jumped (pure).
+"""Housekeeping's own time: it does not trust a clock that has jumped (pure).
 
-What is past keeping is removed for good, so the time of day that a machine shows is not enough to remove it. A machine
-whose clock says 2040 would lose all it has, and PostgreSQL, often on the same machine, would agree. Housekeeping
-therefore counts time by itself, from look to look, and remembers how far it has come:
+Rows past their retention are removed permanently, so the clock of a machine alone is not enough to remove them. A
+machine whose clock is at 2040 would lose all its data, and PostgreSQL, often on the same machine, would agree.
+Housekeeping therefore counts time by itself, from reading to reading of the clock, and stores how far it has come:
 
-    reached     its own time. It goes on by what passes between two looks, however the clock is set.
+    reached     its own time. It advances by the time between two readings, however the clock is set.
     the clock   is followed while it is within a day of that. If it is further away, ahead or behind, it has to stay
-                there, without another jump, for a week of looks. Then it is believed.
+                there, without another jump, for a week of readings. Then it is trusted.
 
-So a wrong clock costs a day at most. A machine that was off for a month keeps for a week more what it would have
-removed: that costs nothing, since it had received nothing meanwhile. A look adds `LIVED_MAX` at most, so that no jump
-counts as time that passed.
+So a wrong clock costs a day at most. A machine that was off for a month removes its old rows a week late: that costs
+nothing, since it received nothing meanwhile. A reading adds `LIVED_MAX` at most, so that no jump counts as elapsed
+time.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 APART_MAX = timedelta(days=1)
-"""How far from its own time housekeeping follows the clock at once: nights in which no worker ran, a zone mistaken."""
+"""How far from its own time housekeeping follows the clock at once: a night without a worker, a wrong time zone."""
 LIVED_MAX = timedelta(minutes=20)
-"""What may pass between two looks. There is one every ten minutes, or more often."""
+"""The most time that counts between two readings. There is one every ten minutes, or more often."""
 BELIEVED_AFTER = timedelta(days=7)
-"""For so long a clock that has jumped has to go on steadily before anything is removed by it: a week in which somebody
-sees that it is wrong, whatever weekend it happens on."""
+"""How long a clock that has jumped has to run steadily before anything is removed by it: in a week, holidays included,
+somebody sees that it is wrong."""
 SET_BACK_AFTER = timedelta(hours=1)
-"""For so long a clock that is far behind has to go on steadily before the ledger goes back to it. A machine without a
-battery boots in 1970 and has the right time within minutes; a clock that is right again must not stand for days."""
+"""How long a clock that is far behind has to run steadily before the ledger is set back to it. A machine without a
+battery boots in 1970 and has the right time within minutes; a corrected clock must not stop the ledger for days."""
 
 NOUGHT = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
 class HouseTime:
-    """How far housekeeping has come.
+    """Housekeeping's own time.
 
-    `looked_at` is what the clock said at the last look, `apart_for` for how long it has been apart from `reached`,
-    without another jump.
+    `looked_at` is the last reading of the clock, `apart_for` how long the clock has been apart from `reached`, without
+    another jump.
     """
 
     reached: datetime
@@ -43,7 +43,7 @@ class HouseTime:
     apart_for: timedelta = NOUGHT
 
     def removes_until(self, now: datetime) -> datetime:
-        """Return the instant that retention is counted back from: never later than its own time, nor than `now`."""
+        """Return the instant from which retention is counted back: never later than `reached` or `now`."""
         return min(self.reached, now)
 
     def apart(self, now: datetime) -> timedelta:
@@ -53,7 +53,7 @@ class HouseTime:
 
 
 def advance(before: HouseTime | None, now: datetime) -> HouseTime:
-    """Return how far housekeeping is, from how far it was and what the clock says. The first look believes it."""
+    """Return housekeeping's time after a reading of the clock. The first reading is trusted."""
     if before is None:
         return HouseTime(now, now)
     passed = now - before.looked_at

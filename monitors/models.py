@@ -1,7 +1,7 @@
-"""What is watched: projects and their keys, monitors, and the live state of each monitor environment.
+"""Projects and their keys, monitors, and the live state of each monitor environment.
 
-Rows are changed through services; these classes hold columns, constraints and indexes only.
-No column sets itself from the clock: every instant is given by the caller, so that all rows of one operation agree.
+Services change the rows; these classes define columns, constraints and indexes only.
+No column has the clock as its default: the caller passes every instant, so that all rows of one operation agree.
 """
 
 import secrets
@@ -26,11 +26,11 @@ from monitors.sharding import SHARDS_MAX
 from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus
 
 CONFIG_CHANGES_KEPT = 50
-"""Changes by check-ins that are kept of a monitor, the newest (D40)."""
+"""The newest changes by check-ins that are stored for a monitor (D40)."""
 
 
 def new_public_key() -> str:
-    """Return a fresh ingest key: 32 lower-case hex digits, the one form that every client accepts in a DSN."""
+    """Return a fresh ingest key: 32 lower-case hex digits, the only form that every client accepts in a DSN."""
     return secrets.token_hex(16)
 
 
@@ -39,7 +39,7 @@ class Project(models.Model):
 
     name = models.CharField(max_length=200)
     slug = models.SlugField(max_length=50, unique=True)
-    # A program of before, which still runs while this is migrated, knows nothing of the column.
+    # An older version that still runs during the migration does not know the column.
     is_config_locked = models.BooleanField(
         "monitors refuse configuration from check-ins",
         default=False,
@@ -73,14 +73,14 @@ class IngestKey(models.Model):
         ]
 
     def __str__(self) -> str:
-        # Titles, messages and the log of changes are read by people who may not see keys.
+        # People without access to keys read titles, messages and the admin log.
         return f"{self.label or 'key'} {self.public_key[:4]}…"
 
 
 class ConfigSnapshot(models.Model):
     """An immutable monitor configuration, shared by every check-in that ran under it. Found by its content.
 
-    `unused_since`: since when housekeeping has found it in force nowhere (D42).
+    `unused_since`: when housekeeping first found that it is no longer in force (D42).
     """
 
     sha256 = models.CharField(max_length=64, unique=True)
@@ -91,19 +91,19 @@ class ConfigSnapshot(models.Model):
         return self.sha256[:12]
 
     def columns(self) -> dict[str, object]:
-        """Return what it holds for people to read; nothing if a hand wrote something else (D37)."""
+        """Return the columns for display; nothing if somebody wrote something else by hand (D37)."""
         return self.config if isinstance(self.config, dict) else {}
 
 
 class Monitor(models.Model):
-    """A job that is watched, found by its slug within its project.
+    """A monitored job, identified by its slug within its project.
 
-    `config` points at the snapshot of the typed columns as they are now; `monitors.services` keeps both in step.
-    `is_muted` is what new environments start with; each environment carries its own flag.
+    `config` is the snapshot of the present values of the typed columns; `monitors.services` updates both together.
+    `is_muted` is the initial value of new environments; each environment has its own flag.
     """
 
-    # The index of the pair with the slug is enough. Plans that were kept from the time when the table was empty took a
-    # second one by project alone, and read all monitors of a project for each that was wanted.
+    # The index of the pair with the slug is enough. Plans cached from the time when the table was empty used a second
+    # index by project alone, and read all monitors of a project for each wanted row.
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="monitors", db_index=False)
     slug = models.CharField(max_length=50)
     name = models.CharField(max_length=128)
@@ -220,18 +220,19 @@ class Monitor(models.Model):
         return self.name
 
     def rules(self) -> MonitorRules:
-        """Return the configuration as the value that decisions take."""
+        """Return the configuration as a value, for decisions."""
         return shared_rules(*(getattr(self, column) for column in CONFIGURATION_COLUMNS))
 
     def schedule(self) -> Schedule:
-        """Return the schedule columns as a value. Every write path checks them; a hand in the database does not."""
+        """Return the schedule columns as a value. Every write path checks them, except an edit of the row by hand."""
         return read_schedule(self.schedule_type, self.crontab, self.interval, self.interval_unit, self.timezone)
 
 
 class FormerRules(models.Model):
-    """The rules that a monitor had until an edit, for what came before it and is not judged yet (D32).
+    """The rules that a monitor had until an edit, for slots and runs from before it that are not judged yet (D32).
 
-    Until is exclusive for messages (one that brings a configuration is judged by it) and inclusive for slots and ticks.
+    `until` is exclusive for messages (a message is judged by the configuration that it sends) and inclusive for slots
+    and ticks.
     """
 
     monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="former_rules", db_index=False)
@@ -240,7 +241,7 @@ class FormerRules(models.Model):
 
     class Meta:
         constraints = [
-            # Of two edits at one instant, the first says what held before.
+            # Of two edits at one instant, the first defines the rules before.
             models.UniqueConstraint(fields=["monitor", "until"], name="former_rules_unique_until"),
         ]
 
@@ -249,9 +250,9 @@ class FormerRules(models.Model):
 
 
 class ConfigChange(models.Model):
-    """What a check-in changed of a monitor's configuration, and with which key (D40). The newest 50 are kept.
+    """A change of a monitor's configuration by a check-in, with its key (D40). The newest 50 are stored.
 
-    `made_by` is the key's label as it was, never the key. `difference` maps columns to what they held and hold.
+    `made_by` is the key's label at that time, never the key. `difference` maps columns to their old and new values.
     """
 
     monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="config_changes")
@@ -280,9 +281,9 @@ class Environment(models.Model):
 
 
 class ShardLayout(models.Model):
-    """How many shards the environments are spread over: one row, made by whoever first needs a shard.
+    """The number of shards of the environments: one row, created when a shard is first needed.
 
-    Creating environments holds it; changing it goes with moving all that carries a shard (`manage.py change_shards`).
+    Creating environments locks it; a change also moves all rows that have a shard (`manage.py change_shards`).
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -290,7 +291,7 @@ class ShardLayout(models.Model):
 
     class Meta:
         constraints = [
-            # One truth: a second row could say something else.
+            # A second row could contradict the first.
             models.CheckConstraint(condition=Q(id=1), name="shard_layout_is_one_row"),
             models.CheckConstraint(
                 condition=Q(count__gte=1, count__lte=SHARDS_MAX), name="shard_layout_count_in_range"
@@ -302,7 +303,7 @@ class ShardLayout(models.Model):
 
 
 class Housekeeping(models.Model):
-    """How far housekeeping has come in time: one row (columns: `monitors.housetime.HouseTime`)."""
+    """Housekeeping's own time: one row (columns: `monitors.housetime.HouseTime`)."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     reached = models.DateTimeField()
@@ -325,16 +326,16 @@ class MonitorEnvironment(models.Model):
     1. new (`active`): created by its first message; it has expected times as soon as that message is applied.
     2. healthy (`ok`): no open incident.
     3. failing (`error`): exactly one open incident (D6: both always change in one transaction).
-    4. `pending_deletion`: ignored by everything until it is removed.
-    Expected times are empty exactly when the clock has nothing to expect: nothing heard yet, or the monitor is off.
+    4. `pending_deletion`: ignored everywhere until it is removed.
+    Expected times are empty exactly when nothing is expected: no check-in so far, or the monitor is disabled.
 
-    Lock rows in id order, always: that is the rule that keeps ingest and clock free of deadlocks.
+    Always lock rows in id order: this rule prevents deadlocks between ingest and the clock.
     """
 
     # The unique constraint below serves look-ups by monitor.
     monitor = models.ForeignKey(Monitor, on_delete=models.CASCADE, related_name="monitor_environments", db_index=False)
-    # Every tick updates these rows, and with them every index: one that only deleting an environment would use costs
-    # more than the scan that it would save.
+    # Every tick updates these rows and all their indexes: an index that only the deletion of an environment would use
+    # costs more than the scan that it would save.
     environment = models.ForeignKey(
         Environment, on_delete=models.CASCADE, related_name="monitor_environments", db_index=False
     )
@@ -394,7 +395,7 @@ class MonitorEnvironment(models.Model):
                 condition=Q(served_ahead__isnull=True) | Q(pending_slot__isnull=False),
                 name="monitor_environment_served_ahead_of_a_slot",
             ),
-            # What has several pointers has one that waits, and its columns sum them up (D32).
+            # A row with several pointers has one that waits, and its columns sum them up (D32).
             models.CheckConstraint(
                 condition=Q(spans__isnull=True)
                 | Q(pending_slot__isnull=False, served_ahead__isnull=True, anchor_at__isnull=True),
@@ -413,13 +414,13 @@ class MonitorEnvironment(models.Model):
             ),
         ]
         indexes = [
-            # The clock: what is due in a shard at a tick, and the earliest deadline of a shard.
+            # The clock: the rows due in a shard at a tick, and the earliest deadline of a shard.
             models.Index(
                 fields=["shard", "next_checkin_latest"],
                 condition=Q(next_checkin_latest__isnull=False),
                 name="monenv_due",
             ),
-            # What cannot be judged, and is told to people (D37): a handful, or none.
+            # Environments that cannot be judged, which are reported (D37): a few, or none.
             models.Index(fields=["monitor"], condition=Q(unjudged_until__isnull=False), name="monenv_unjudged"),
         ]
 

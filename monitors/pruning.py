@@ -1,11 +1,11 @@
-"""Removing what is past keeping, in bounded pieces (shell).
+"""Removing rows past their retention, in bounded pieces (shell).
 
-Whatever grows has an end (D42). A piece is one statement, or a few in one transaction, with a bound on its rows, so
-that nobody waits for it; a run makes many pieces and stops at a bound too, since the next run goes on. Rows that
-another run is just removing are skipped, so runs may overlap.
+Every table that grows has a limit (D42). A piece is one statement, or a few in one transaction, with a limit on its
+rows, so that it blocks nobody; a run makes many pieces, up to a limit too, and the next run continues. Rows that
+another run is removing are skipped, so runs may overlap.
 
-What is past keeping is counted back from housekeeping's own time (`monitors.housetime`), never from what a machine's
-clock says alone: `time_to_prune`.
+Retention is counted back from housekeeping's own time (`monitors.housetime`), never from a machine's clock alone:
+`time_to_prune`.
 """
 
 import logging
@@ -23,19 +23,19 @@ from monitors.housetime import HouseTime
 logger = logging.getLogger(__name__)
 
 PIECE_ROWS_MAX = 5_000
-"""Rows removed in one transaction: short enough not to be felt by ingest and the clock."""
+"""Rows removed in one transaction: short enough not to delay ingest and the clock."""
 TIME_LOCK = 7_014_010_002
-"""Who looks at the clock for housekeeping holds this advisory lock: looks follow one another."""
+"""The advisory lock of `time_to_prune`: only one process at a time advances housekeeping's time."""
 PIECES_MAX = 200
-"""Pieces of one kind in one run: a million rows, more than comes to be in the ten minutes between two runs."""
+"""Pieces of one kind in one run: a million rows, more than are written in the ten minutes between two runs."""
 
 
 def time_to_prune(now: datetime) -> datetime:
-    """Look at the clock, and return the instant that retention is counted back from; it is never later than `now`.
+    """Advance housekeeping's time, and return the instant from which retention is counted back; never later than `now`.
 
-    The clock of PostgreSQL has to agree that it is as late as that; if both are wrong, housekeeping's own time holds
-    (`monitors.housetime`). One transaction of its own. Says in the log that the clock has jumped, when it sees it, and
-    when it believes it.
+    The earlier one of `now` and the clock of PostgreSQL counts; if both are wrong, housekeeping's own time limits the
+    result (`monitors.housetime`). One transaction of its own. Logs when it finds that the clock has jumped, and when it
+    trusts the clock again.
     """
     now = min(now, database_now(now))
     with transaction.atomic():
@@ -56,13 +56,13 @@ def time_to_prune(now: datetime) -> datetime:
 
 
 def house_time() -> HouseTime | None:
-    """Return how far housekeeping has come; None if it has never looked."""
+    """Return housekeeping's time; None if it has never run."""
     rows = fetch_rows("SELECT reached, looked_at, apart_for FROM monitors_housekeeping", [])
     return HouseTime(*rows[0]) if rows else None
 
 
 def database_now(now: datetime) -> datetime:
-    """Return what PostgreSQL's clock says; `now` if there is a test clock, of which PostgreSQL does not know."""
+    """Return the time of PostgreSQL's clock; `now` if there is a test clock, which PostgreSQL does not have."""
     if settings.TEST_CLOCK:
         return now
     ((database_now,),) = fetch_rows("SELECT clock_timestamp()", [])
@@ -75,18 +75,18 @@ def _log_jump(before: HouseTime | None, after: HouseTime, now: datetime) -> None
     apart = after.apart(now)
     if apart and not was_apart:
         logger.error(
-            "the clock says %s, and housekeeping had come to %s: nothing is removed by this clock until it has gone on "
-            "without a jump for %d days. If it is wrong, set it right; nothing is lost",
+            "the clock shows %s, but housekeeping had reached %s: nothing is removed by this clock until it has run "
+            "without a jump for %d days. If the clock is wrong, correct it; no data is lost",
             now.isoformat(timespec="seconds"),
             after.reached.isoformat(timespec="seconds"),
             housetime.BELIEVED_AFTER.days,
         )
     elif was_apart and not apart:
-        logger.warning("housekeeping goes by the clock again, which says %s", now.isoformat(timespec="seconds"))
+        logger.warning("housekeeping follows the clock again, which shows %s", now.isoformat(timespec="seconds"))
 
 
 def kept_since(now: datetime, days: int) -> datetime | None:
-    """Return the instant before which nothing is kept for so many days; None if 0 says that all is kept for ever."""
+    """Return the instant before which rows are removed; None if `days` is 0, so that all are stored forever."""
     return now - timedelta(days=days) if days else None
 
 
@@ -95,8 +95,8 @@ def remove_piece(
 ) -> int:
     """Remove up to PIECE_ROWS_MAX rows of a table that nothing refers to; returns how many. One statement.
 
-    `condition` and `order_by` are about the row `old`, or as `alias` calls it. Rows that are locked are left for the
-    next run. All texts are constants of the code.
+    `condition` and `order_by` refer to the row as `old`, or as `alias`. Locked rows are left for the next run. All
+    texts are constants of the code.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -111,7 +111,7 @@ def remove_piece(
 
 
 def in_pieces(step: Callable[[], int]) -> int:
-    """Repeat a bounded step until it finds nothing more to do, at most PIECES_MAX times; returns the sum."""
+    """Repeat a bounded step until it has nothing to do, at most PIECES_MAX times; returns the sum."""
     done = 0
     for _ in range(PIECES_MAX):
         count = step()
@@ -122,11 +122,11 @@ def in_pieces(step: Callable[[], int]) -> int:
 
 
 def run_steps(steps: Sequence[Callable[[], int]]) -> int:
-    """Do each step in pieces; returns the rows removed. One that fails is logged, and keeps no other from its work."""
+    """Run each step in pieces; returns the rows removed. A step that fails is logged, and the others still run."""
     done = 0
     for step in steps:
         try:
             done += in_pieces(step)
         except Exception:
-            logger.exception("a part of housekeeping failed; the next run tries it again")
+            logger.exception("a step of housekeeping failed; the next run tries it again")
     return done

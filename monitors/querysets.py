@@ -1,4 +1,4 @@
-"""Which monitors and environments: chainable adjectives. No decision and no write happens here."""
+"""Chainable filters of monitors and environments. No decisions and no writes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class MonitorQuerySet(models.QuerySet["Monitor"]):
-    """Adjectives for monitors."""
+    """Filters of monitors."""
 
     def not_deleted(self) -> MonitorQuerySet:
-        """Monitors that are not on their way out."""
+        """Exclude monitors that are pending deletion."""
         return self.exclude(status="pending_deletion")
 
     def locked_in_id_order(self) -> MonitorQuerySet:
@@ -24,14 +24,14 @@ class MonitorQuerySet(models.QuerySet["Monitor"]):
 
 
 class MonitorEnvironmentQuerySet(models.QuerySet["MonitorEnvironment"]):
-    """Adjectives for monitor environments."""
+    """Filters of monitor environments."""
 
     def in_shard(self, shard: int) -> MonitorEnvironmentQuerySet:
-        """Rows that the given shard's clock walks."""
+        """Rows of one shard."""
         return self.filter(shard=shard)
 
     def due_at(self, tick: datetime) -> MonitorEnvironmentQuerySet:
-        """Rows whose oldest unserved slot has used up its margin at or before `tick`. Index: monenv_due."""
+        """Rows whose oldest unserved slot has its deadline at or before `tick`. Index: monenv_due."""
         return self.filter(next_checkin_latest__lte=tick)
 
     def locked_in_id_order(self, **options: Any) -> MonitorEnvironmentQuerySet:

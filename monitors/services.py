@@ -1,6 +1,6 @@
-"""Creating and muting monitors: one place for each, so that admin, ingest and commands behave alike.
+"""Creating and muting monitors, in one place, so that admin, ingest and commands behave alike.
 
-What touches runs as well, editing and deleting, is in the app of runs.
+Editing and deleting also change runs, so they are in the app of check-ins.
 
 Lock order, everywhere: monitor rows in id order, the number of shards, then environment rows in id order.
 """
@@ -20,9 +20,9 @@ from monitors.sharding import shard_of
 
 
 def create_monitors(monitors: Sequence[Monitor]) -> None:
-    """Insert monitors with their snapshots; a slug that exists already is left as it is. Three statements.
+    """Insert monitors with their snapshots; an existing slug is not changed. Three statements.
 
-    The given objects get no ids: look them up again by project and slug. Needs a transaction.
+    The given objects get no ids: query them again by project and slug. Needs a transaction.
     """
     attach_config_snapshots(monitors)
     insert_new(monitors)
@@ -39,8 +39,8 @@ def create_monitor(monitor: Monitor) -> Monitor:
 def hold_monitors(monitor_ids: Collection[int]) -> None:
     """Lock monitors and their environments, before the instant of an edit is read. Needs a transaction.
 
-    Whoever edits may have to wait for a batch or a tick, also for minutes. An instant from before that would be one
-    that others have gone beyond already, by the rules of then (D32).
+    An edit may have to wait for a batch or a tick, even for minutes. Those would have applied the former rules to times
+    after an instant that was read before the wait (D32).
     """
     monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
     ids = MonitorEnvironment.objects.filter(monitor_id__any_of=monitors).values_list("id", flat=True)
@@ -49,18 +49,18 @@ def hold_monitors(monitor_ids: Collection[int]) -> None:
 
 @transaction.atomic
 def lock_config_of_project(project_id: int, locked: bool) -> None:
-    """Let the monitors of a project that do not say otherwise refuse configuration from check-ins, or take it (D40)."""
+    """Let the monitors of a project without an own setting refuse configuration from check-ins, or accept it (D40)."""
     Project.objects.filter(id=project_id).update(is_config_locked=locked)
-    told = Monitor.objects.filter(project_id=project_id, refused_changes__isnull=False).locked_in_id_order()
-    Monitor.objects.filter(id__any_of=[monitor.id for monitor in told]).update(refused_changes=None)
+    reported = Monitor.objects.filter(project_id=project_id, refused_changes__isnull=False).locked_in_id_order()
+    Monitor.objects.filter(id__any_of=[monitor.id for monitor in reported]).update(refused_changes=None)
 
 
 def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetime) -> None:
     """Create the missing ones of `wanted`, pairs of a monitor and an environment name. Four statements.
 
-    The caller holds the monitors' rows, so that an edit going on at the same time reaches the new environments too, and
-    no environments' rows: whoever changes the number of shards, for whom this waits, may wait for those.
-    A new environment starts muted if its monitor is. Needs a transaction.
+    The caller has locked the monitors' rows, so that a concurrent edit includes the new environments, and no
+    environments' rows: this may wait for a change of the number of shards, which may wait for those.
+    A new environment is muted if its monitor is. Needs a transaction.
     """
     names = sorted({(monitor.project_id, name) for monitor, name in wanted})
     insert_new([Environment(project_id=project_id, name=name) for project_id, name in names])
@@ -83,9 +83,9 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
 
 @transaction.atomic
 def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
-    """Mute or unmute monitors and all their environments; environments still to come start the same way.
+    """Mute or unmute monitors and all their environments, also those created later.
 
-    Returns the number of monitors. Nothing is sent for what happened while muted.
+    Returns the number of monitors. No notification is sent for failures while muted.
     Source: docs/reference/behaviour.md, section 10.
     """
     monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
@@ -99,7 +99,7 @@ def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
 def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int:
     """Mute or unmute single monitor environments. Returns their number.
 
-    A monitor counts as muted while all its environments are: then new ones start muted too.
+    A monitor counts as muted while all its environments are: then new ones are muted too.
     """
     monitors = Monitor.objects.filter(monitor_environments__id__any_of=environment_ids)
     ids = [monitor.id for monitor in Monitor.objects.filter(id__in=monitors).locked_in_id_order()]

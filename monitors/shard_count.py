@@ -1,7 +1,7 @@
-"""How many shards there are: one row, which rules wherever rows are given a shard (shell).
+"""The number of shards: one row, in force wherever a row gets a shard (shell).
 
-The setting CLOCK_SHARDS is what a new installation begins with. From then on only `manage.py change_shards` changes the
-row, together with everything that carries a shard. So all processes agree, whatever their environment says.
+The setting CLOCK_SHARDS is the initial number of a new installation. Later only `manage.py change_shards` changes the
+row, together with all rows that have a shard. So all processes agree, even if their settings differ.
 """
 
 from django.conf import settings
@@ -11,30 +11,30 @@ from monitors.models import ShardLayout
 
 
 def shard_count() -> int:
-    """Return how many shards there are, or will be if nothing has needed one yet. Locks nothing."""
+    """Return the number of shards, or the initial number if none was needed so far. Locks nothing."""
     count = ShardLayout.objects.values_list("count", flat=True).first()
     return settings.CLOCK_SHARDS if count is None else count
 
 
 def ignored_setting() -> str | None:
-    """Return a sentence for people if CLOCK_SHARDS does not say how many shards there are. The database rules."""
+    """Return a sentence for people if CLOCK_SHARDS differs from the number of shards, which is in force."""
     count = shard_count()
     if count == settings.CLOCK_SHARDS:
         return None
-    return f"CLOCK_SHARDS is {settings.CLOCK_SHARDS}, but there are {count} shards, and that is what counts."
+    return f"CLOCK_SHARDS is {settings.CLOCK_SHARDS}, but there are {count} shards; the setting is ignored."
 
 
 def hold_shard_count() -> int:
-    """Return how many shards there are, and keep that so until the caller's transaction ends.
+    """Return the number of shards, and prevent a change of it until the caller's transaction ends.
 
-    For whoever writes rows that carry a shard and do not exist yet. Waits for a change that is going on, as that waits
-    for the caller. The lock comes after those of monitors and before those of environments.
+    For writers of new rows that have a shard. Waits for a change in progress, and a change waits for the caller. The
+    lock comes after those of monitors and before those of environments.
     """
     return _locked_shard_count("FOR SHARE")
 
 
 def lock_shard_count() -> int:
-    """Return how many shards there are, and let nobody create rows with a shard until the transaction ends."""
+    """Return the number of shards, and prevent new rows with a shard until the transaction ends."""
     return _locked_shard_count("FOR UPDATE")
 
 
@@ -44,7 +44,7 @@ def _locked_shard_count(lock: str) -> int:
         statement = f"SELECT count FROM monitors_shardlayout {lock}"  # noqa: S608 - one of the two above
         cursor.execute(statement)
         row = cursor.fetchone()
-        if row is None:  # The first one to need a shard. Of two at once, one waits here for the other.
+        if row is None:  # A shard is needed for the first time. Concurrent transactions wait here for each other.
             cursor.execute(
                 "INSERT INTO monitors_shardlayout (id, count) VALUES (1, %s) ON CONFLICT DO NOTHING",
                 [settings.CLOCK_SHARDS],

@@ -1,12 +1,12 @@
-"""How monitors are spread over shards (pure).
+"""How monitors are distributed over shards (pure).
 
-A shard is the unit of work of the clock: one worker walks one shard at a time. All environments of a monitor live
-in one shard, so that everything about a job happens in one order. How many shards there are is in the database
+A shard is the clock's unit of work: one worker processes one shard at a time. All environments of a monitor are in one
+shard, so that everything about a job happens in one order. The number of shards is in the database
 (`monitors.shard_count`).
 """
 
 SHARDS_MAX = 1024
-"""A beat looks at each shard once a minute; far more than any number of workers, and still a matter of milliseconds."""
+"""Beat checks each shard once a minute: this is far more than any number of workers, and still takes milliseconds."""
 
 
 def shard_of(monitor_id: int, count: int) -> int:

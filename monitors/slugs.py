@@ -1,4 +1,4 @@
-"""The slug that a monitor is found by, made of the name that a client uses (pure)."""
+"""The slug that identifies a monitor, derived from the name that a client sends (pure)."""
 
 import hashlib
 import re
@@ -12,12 +12,13 @@ _SLUG = re.compile(r"[a-z0-9](?:(?:[a-z0-9_]|-(?!-)){0,48}[a-z0-9])?")
 
 
 def slugify(text: str) -> str:
-    """The slug that a raw monitor name stands for, at most 50 characters of `a-z 0-9 - _`; "" if nothing remains.
+    """Return the slug of a raw monitor name, at most 50 characters of `a-z 0-9 - _`; "" if nothing remains.
 
-    Accents go, blanks and dashes become one dash, all other characters are dropped: `some/slug@with-weird|stuff` is
-    `someslugwith-weirdstuff`. What is longer keeps 41 characters and gets a dash and 8 hexadecimal digits of the raw
-    name's SHA-256, so that long names stay apart (D27). Every monitor is found by this rule, so it can never change.
-    That, and that packages such as python-slugify put a dash for a dropped character, is why the lines stand here.
+    Accents are removed, blanks and dashes become one dash, all other characters are dropped:
+    `some/slug@with-weird|stuff` is `someslugwith-weirdstuff`. A longer slug is cut to 41 characters, followed by a dash
+    and 8 hexadecimal digits of the raw name's SHA-256, so that long names differ (D27). Every monitor is identified by
+    this rule, so it can never change. Packages such as python-slugify put a dash for a dropped character, so the rule
+    is written here.
     """
     if _SLUG.fullmatch(text):  # most names are slugs already
         return text
@@ -29,7 +30,7 @@ def slugify(text: str) -> str:
 
 
 def cut_slug(text: str) -> str | None:
-    """The slug that a name of more than 50 characters had before they were kept apart; None for a shorter one."""
+    """Return the former slug of a name of more than 50 characters, without digits; None for a shorter name."""
     slug = _letters(text) if len(text) > SLUG_CHARACTERS_MAX else ""
     return slug[:SLUG_CHARACTERS_MAX].strip("-") if len(slug) > SLUG_CHARACTERS_MAX else None
 

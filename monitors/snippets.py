@@ -1,7 +1,7 @@
-"""What to paste into a job so that it reports: addresses, and lines for the usual places to put them (pure).
+"""Snippets to paste into a job so that it reports: addresses, and lines for the usual places (pure).
 
-Each text can be copied as it stands into the place that its title names. All quoting is done here, for that place; what
-a person has to put in is called `my-job` everywhere.
+Each text can be copied unchanged into the place that its title names. All quoting for that place is done here. The part
+that a person has to replace is `my-job` everywhere.
 """
 
 import json
@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CURL = "curl -fsS -m 10 --retry 5 --retry-connrefused -o /dev/null"
-"""Fails on bad answers, prints nothing but errors, takes 10 s a try at most. Without the last option curl does not try
-again when the connection is refused, which is what a restart looks like to it."""
+"""Fails on error answers, prints only errors, at most 10 s per attempt. Without `--retry-connrefused` curl would not
+try
+again after a refused connection, which is the usual error during a restart."""
 WGET = "wget -q -T 10 -t 5 --retry-connrefused -O /dev/null"
 OUTPUT_BYTES = 100_000
-"""As much of a job's output as is kept."""
+"""The part of a job's output that is stored."""
 CRONTAB_EXAMPLE = "0 * * * *"
-"""For jobs whose own schedule is no crontab."""
+"""For jobs whose schedule is an interval."""
 
 
 class Line(NamedTuple):
-    """Something to copy, and where it goes."""
+    """A text to copy, and its place."""
 
     title: str
     text: str
@@ -29,7 +30,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a monitor is reached. `base_url` is an http or https address without a slash at its end.
+    """The address of a monitor. `base_url` is an http or https address without a slash at its end.
 
     `public_key` is an active key of the project, None if it has none. `crontab` is None if the schedule is an interval.
     """
@@ -44,7 +45,7 @@ class Address:
 
     @property
     def ping_url(self) -> str:
-        """The monitor's own address: needs no key, and nothing but a GET."""
+        """The monitor's own address: a GET without a key is enough."""
         return f"{self.base_url}/ping/{self.guid}"
 
 
@@ -73,7 +74,7 @@ def ping_lines(address: Address) -> tuple[Line, ...]:
 
 
 def client_lines(address: Address) -> tuple[Line, ...]:
-    """Return addresses for the clients of other services. Without a key only those that need none."""
+    """Return addresses for the clients of other services. Without a key, only those that need none."""
     base, key, slug = address.base_url, address.public_key, address.slug
     push = Line("Uptime Kuma push", f"{base}/api/push/{address.guid.hex}?status=up&msg=OK&ping=")
     if key is None:
@@ -90,7 +91,7 @@ def client_lines(address: Address) -> tuple[Line, ...]:
 
 
 def project_lines(base_url: str, public_key: str, project_id: int) -> tuple[Line, ...]:
-    """Return what to paste into any job of a project: Python SDK, plain HTTP, sentry-cli."""
+    """Return snippets for any job of a project: Python SDK, plain HTTP, sentry-cli."""
     dsn = sentry_dsn(base_url, public_key, project_id)
     check_in = sentry_cron_url(base_url, public_key, project_id, "my-job")
     return (
@@ -102,7 +103,7 @@ def project_lines(base_url: str, public_key: str, project_id: int) -> tuple[Line
 
 
 def sentry_dsn(base_url: str, public_key: str, project_id: int) -> str:
-    """Return the DSN: the key goes before the host, whatever path comes behind it."""
+    """Return the DSN: the key is before the host."""
     scheme, _, rest = base_url.partition("://")
     return f"{scheme}://{public_key}@{rest}/{project_id}"
 
@@ -113,12 +114,12 @@ def sentry_cron_url(base_url: str, public_key: str, project_id: int, slug: str) 
 
 
 def _in_crontab(command: str) -> str:
-    """In a crontab a per cent sign ends the command and begins its input. Source: crontab(5)."""
+    """Escape a command for a crontab, where a per cent sign ends the command. Source: crontab(5)."""
     return command.replace("%", "\\%")
 
 
 def _systemd(url: str) -> str:
-    """EXIT_STATUS is a number, or after a signal its name; then EXIT_CODE is not `exited`. Source: systemd.exec(5)."""
+    """Return a unit. After a signal EXIT_STATUS is its name and EXIT_CODE is not `exited`. Source: systemd.exec(5)."""
     script = (
         f"case $EXIT_CODE in exited) code=$EXIT_STATUS;; *) code=fail;; esac; exec {CURL} {shlex.quote(url + '/')}$code"
     )
@@ -132,14 +133,14 @@ def _systemd(url: str) -> str:
 
 
 def _systemd_word(text: str) -> str:
-    """Return one word of a command line, with nothing in it that systemd expands. Source: systemd.service(5)."""
+    """Return one word of a command line, escaped for systemd. Source: systemd.service(5)."""
     for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("$", "$$"), ("%", "%%")):
         text = text.replace(special, escaped)
     return f'"{text}"'
 
 
 def _powershell(url: str) -> str:
-    """Trouble with the report stays out of the job, also where errors end a script."""
+    """Return a script in which an error of a report never affects the job."""
     quoted = "'" + url.replace("'", "''") + "'"
     return (
         f"$url = {quoted}\n"
@@ -158,7 +159,8 @@ def _kubernetes(address: Address, crontab: str) -> str:
         f"{CURL} {shlex.quote(address.ping_url + '/')}$code",
         "exit $code",
     )
-    # Kubernetes replaces $(NAME) before the shell sees it; two dollar signs are one. A name takes no underscore.
+    # Kubernetes replaces $(NAME) before the shell sees it; two dollar signs become one. A name must not have an
+    # underscore.
     lines = "\n".join(f"                  {line.replace('$(', '$$(')}" for line in script)
     name = json.dumps(address.slug.replace("_", "-").strip("-") or "my-job")
     return f"""\

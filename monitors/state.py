@@ -1,6 +1,6 @@
-"""The values that decisions about a monitor environment are made from (pure).
+"""The values on which decisions about a monitor environment are based (pure).
 
-Shell code loads a row, turns it into these values, calls a decision and writes the value that comes back.
+Shell code loads a row as these values, calls a decision and writes the value that it returns.
 All instants are aware UTC datetimes; `*_minutes` are whole minutes.
 """
 
@@ -15,7 +15,7 @@ from monitors.schedule import Anchor, Schedule
 
 
 class MonitorStatus(StrEnum):
-    """Whether a monitor listens: `active` does; the others refuse check-ins and are ignored by the clock."""
+    """`active`: check-ins are accepted. In the other states they are refused, and the clock ignores the monitor."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -23,7 +23,7 @@ class MonitorStatus(StrEnum):
 
 
 class EnvironmentStatus(StrEnum):
-    """`active`: created, nothing concluded yet. `ok`: healthy. `error`: exactly while an incident is open."""
+    """`active`: new, no result so far. `ok`: healthy. `error`: exactly while an incident is open."""
 
     ACTIVE = "active"
     OK = "ok"
@@ -33,7 +33,7 @@ class EnvironmentStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MonitorRules:
-    """What a monitor expects of its job."""
+    """The rules by which a monitor judges its job."""
 
     schedule: Schedule
     margin_minutes: int
@@ -46,9 +46,9 @@ class MonitorRules:
 class ServedAhead:
     """Slots that a check-in served while older ones still waited for the clock to judge them.
 
-    The pointer, when it gets to `first_slot` or beyond, goes on at `next_slot`, in the series of `anchor`; without a
+    When the pointer reaches `first_slot`, it continues at `next_slot`, in the series of `anchor`; without a
     `next_slot`, nothing is expected any more (D34).
-    `received_at` is when the check-in came: an older slot that is put off until later than that is served by it, too.
+    `received_at` is when the check-in was received: it also serves an older slot that is postponed beyond that.
     """
 
     first_slot: datetime
@@ -67,18 +67,18 @@ class FormerRules:
 
 
 class WasOff(NamedTuple):
-    """A time in which a monitor was disabled, and that is over: what is stored since may be older (D23)."""
+    """A past time in which a monitor was disabled, for messages of that time that are stored later (D23)."""
 
     since: datetime
     until: datetime
 
     def covers(self, at: datetime) -> bool:
-        """Tell whether something that comes or falls due at that instant does so while the monitor is disabled."""
+        """Return whether the monitor was disabled at an instant at which something was received or fell due."""
         return self.since < at <= self.until
 
 
 def was_off_between(since: datetime | None, until: datetime | None) -> WasOff | None:
-    """Return the time that two columns of a monitor hold, if there was one."""
+    """Return the time in two columns of a monitor, if they are set."""
     return None if since is None or until is None else WasOff(since, until)
 
 
@@ -86,9 +86,9 @@ def was_off_between(since: datetime | None, until: datetime | None) -> WasOff | 
 class Span:
     """The slot pointer of the time between two edits, while the clock has still to judge a slot of it (D32).
 
-    No slot after `until`, the instant of the edit that ended it, belongs to it; the newest span has none. `off_since`:
-    when the monitor was first disabled at or after that, and enabled again since: what falls due later is not judged
-    (D23). The rest as in `EnvironmentState`.
+    `until` is the edit that ended it: no later slot belongs to it; the newest span has none. `off_since` is when the
+    monitor was first disabled at or after that, if it was enabled again: slots due later are not judged (D23). The
+    other fields are as in `EnvironmentState`.
     """
 
     until: datetime | None
@@ -106,29 +106,29 @@ class EnvironmentState(msgspec.Struct, frozen=True, gc=False):
 
     `pending_slot` is the slot pointer of decision D1: the oldest slot that is not yet served, missed or unknown. It is
     judged at `next_checkin_latest`, which is that slot plus the margin (and later if part of that time was deaf, D2).
-    `next_checkin` is what a person expects next:
-    the first slot that a check-in from now on would serve. The two are the same slot unless the margin is longer than
-    the gap between slots, when several slots wait for their deadlines at once.
-    `unjudged_until` is set while the schedule cannot be read, and until what fell due meanwhile is unknown: no slot up
-    to it is ever a miss (D37). A pointer at or before it is one that was recorded already, and whose successor nobody
-    knows.
+    `next_checkin` is the next expected time for display: the first slot that a check-in from now on would serve. The
+    two are the same slot unless the margin is longer than the gap between slots: then several slots wait for their
+    deadlines at once.
+    `unjudged_until` is set while the schedule cannot be read, and until all slots that fell due meanwhile are unknown:
+    no slot up to it is ever a miss (D37). A pointer at or before it was recorded already, and its successor is not
+    known.
     All three are empty together: before the first check-in, and while the monitor is disabled.
-    `served_ahead` is empty unless a check-in came after a deadline that the clock has not applied yet (D20): the last
-    two seconds of every minute, and any time that the clock was away.
-    `spans` is empty unless slots that came before an edit wait for the clock (D32): then it holds a pointer for each
+    `served_ahead` is empty unless a check-in was received after a deadline that the clock has not applied yet (D20): in
+    the last two seconds of every minute, and while the clock is stopped.
+    `spans` is empty unless slots from before an edit wait for the clock (D32): then it holds a pointer for each
     set of rules, oldest first, and the columns sum them up: the oldest slot, the earliest deadline, the newest
-    expected time. `monitors.spans` reads and makes them.
+    expected time. `monitors.spans` reads and writes them.
 
     `last_ok_at` is the newest start of a run whose ok was counted, `last_ok_received_at` when the newest of these was
     received.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
-    `first_timeout_at`: no running check-in has an earlier deadline; empty if none runs. It may be too early, since a
-    run that ends leaves it as it is. `has_deferred`: ends of runs wait until the clock has counted what was due before
-    them (D29).
+    `first_timeout_at`: no running check-in has an earlier deadline; empty if none runs. It may be too early, since the
+    end of a run does not update it. `has_deferred`: ends of runs wait until the clock has counted everything that was
+    due before them (D29).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
 
-    A struct rather than a dataclass: each check-in makes four of these, and `dataclasses.replace` took a fifth of the
-    time of a batch.
+    A struct rather than a dataclass: each check-in creates four of these, and `dataclasses.replace` took a fifth of
+    the time of a batch.
     """
 
     status: EnvironmentStatus = EnvironmentStatus.ACTIVE

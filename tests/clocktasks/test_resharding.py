@@ -368,7 +368,7 @@ def test_later_the_database_rules_and_says_so(clock, settings):
     advance_ledger(after(1), now=NOW)
     assert shard_count() == 16
     (warning,) = [found for found in checks.run_checks(databases=everybody) if found.id == "monitors.W001"]
-    assert warning.msg == "CLOCK_SHARDS is 5, but there are 16 shards, and that is what counts."
+    assert warning.msg == "CLOCK_SHARDS is 5, but there are 16 shards; the setting is ignored."
     assert check_shards(databases=None) == []
     change(5)
     assert check_shards(databases=everybody) == []
@@ -401,8 +401,8 @@ def test_the_command_says_what_it_did_and_what_is_left_to_do(clock):
         "Moved 1 monitor environments and 0 runs in progress; no tick was applied for "
     )
     assert errors == (
-        "CLOCK_SHARDS is 16, but there are 1 shards, and that is what counts. "
-        "Set CLOCK_SHARDS=1, so that nobody wonders.\n"
+        "CLOCK_SHARDS is 16, but there are 1 shards; the setting is ignored. "
+        "Set CLOCK_SHARDS=1 to match.\n"
     )
     assert run("1")[0] == "Nothing to do: there are 1 shards.\n"
     assert run("16")[1] == ""

@@ -40,7 +40,7 @@ class Command(BaseCommand):
             raise CommandError("Interrupted. The number of shards is what it was.", returncode=130) from None
         self.stdout.write(_as_json(change) if json else _sentence(change))
         if (ignored := ignored_setting()) is not None:
-            self.stderr.write(f"{ignored} Set CLOCK_SHARDS={count}, so that nobody wonders.")
+            self.stderr.write(f"{ignored} Set CLOCK_SHARDS={count} to match.")
 
 
 def _sentence(change: ShardChange) -> str:

@@ -17,10 +17,10 @@ ADMIN_USER = "admin"
 
 
 class Command(BaseCommand):
-    """Makes what is missing and leaves alone what is there: safe to run at every start."""
+    """Creates only what is missing, so it is safe to run at every start."""
 
     help = "Migrate the database, and create an admin account and a first project with a key unless there are any."
-    requires_system_checks: list[str] = []  # They cost a second of every start, and have their own command.
+    requires_system_checks: list[str] = []  # They take a second of every start, and have their own command.
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -52,7 +52,7 @@ class Command(BaseCommand):
 
 
 def _first_admin() -> tuple[str, str | None]:
-    """The name of the first superuser, and its password if it was made just now."""
+    """Return the name of the first superuser, and its password if it is new."""
     users = get_user_model().objects
     existing = users.filter(is_superuser=True, is_active=True).order_by("id").first()
     if existing is not None:

@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's own, which says of a database that is too old for it what is to be done."""
+"""`manage.py migrate`: Django's command, with a clear error for a database that is too old."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from django.db import connections
 from lib.migrations import half_replaced
 
 LAST_WITH_ALL = "e2e8189"
-"""A commit in which the migrations that were put together into one are there one by one; no later one changed them."""
+"""A commit that contains the squashed migrations one by one; no later commit changed them."""
 
 
 class Command(DjangosCommand):
-    """Does what Django's command does, but for a database of a version before `LAST_WITH_ALL`."""
+    """Like Django's command, except for a database of a version before `LAST_WITH_ALL`."""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Migrate. Raises CommandError, where Django would fail with a traceback."""
+        """Migrate. Raises CommandError where Django would fail with a traceback."""
         if half_replaced(connections[options["database"]]):
             raise CommandError(
                 f"this database is of a version before {LAST_WITH_ALL}, which this version cannot upgrade: "
