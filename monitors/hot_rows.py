@@ -100,7 +100,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
 
     @property
     def off_since(self) -> datetime | None:
-        """Since when nothing is judged here (D23); None while the monitor is active and the environment is kept."""
+        """Since when nothing is judged (D23); None while the monitor is active and the environment is not deleted."""
         if self.state.status is EnvironmentStatus.PENDING_DELETION:
             return ALWAYS
         if self.monitor_status is MonitorStatus.ACTIVE:
@@ -108,7 +108,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
         return self.disabled_at or ALWAYS
 
     def unjudged_because(self, due_at: datetime) -> str | None:
-        """Return why what falls due at this instant is not judged, if so (D23)."""
+        """Return why a deadline at this instant is not judged, if so (D23)."""
         if self.was_off is not None and self.was_off.covers(due_at):
             return "disabled"
         if self.off_since is None or due_at <= self.off_since:
@@ -116,7 +116,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
         return "disabled" if self.monitor_status is MonitorStatus.DISABLED else "deleted"
 
     def expects(self, slot: datetime) -> bool:
-        """Tell whether a slot came while the monitor was active (D23)."""
+        """Return whether a slot came while the monitor was active (D23)."""
         return (self.off_since is None or slot <= self.off_since) and not (
             self.was_off is not None and self.was_off.covers(slot)
         )
@@ -129,7 +129,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
 
 
 class _Configured(msgspec.Struct, frozen=True, gc=False):
-    """What the row of a monitor says to those of its environments."""
+    """The columns of a monitor that its environments need."""
 
     id: int
     project_id: int

@@ -27,7 +27,7 @@ SET_BACK_AFTER = timedelta(hours=1)
 """How long a clock that is far behind has to run steadily before the ledger is set back to it. A machine without a
 battery boots in 1970 and has the right time within minutes; a corrected clock must not stop the ledger for days."""
 
-NOUGHT = timedelta()
+ZERO = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HouseTime:
 
     reached: datetime
     looked_at: datetime
-    apart_for: timedelta = NOUGHT
+    apart_for: timedelta = ZERO
 
     def removes_until(self, now: datetime) -> datetime:
         """Return the instant from which retention is counted back: never later than `reached` or `now`."""
@@ -49,7 +49,7 @@ class HouseTime:
     def apart(self, now: datetime) -> timedelta:
         """Return how far the clock is ahead of (or, below 0, behind) housekeeping's own time; 0 if it is followed."""
         apart = now - self.reached
-        return apart if abs(apart) > APART_MAX else NOUGHT
+        return apart if abs(apart) > APART_MAX else ZERO
 
 
 def advance(before: HouseTime | None, now: datetime) -> HouseTime:
@@ -57,12 +57,12 @@ def advance(before: HouseTime | None, now: datetime) -> HouseTime:
     if before is None:
         return HouseTime(now, now)
     passed = now - before.looked_at
-    lived = min(max(passed, NOUGHT), LIVED_MAX)
+    lived = min(max(passed, ZERO), LIVED_MAX)
     reached = before.reached + lived
     if abs(now - reached) <= APART_MAX:
         return HouseTime(now, now)
     has_jumped = abs(passed) > APART_MAX
-    apart_for = NOUGHT if has_jumped else before.apart_for + lived
+    apart_for = ZERO if has_jumped else before.apart_for + lived
     if apart_for >= BELIEVED_AFTER:
         return HouseTime(now, now)
     return HouseTime(reached, now, apart_for)

@@ -1,11 +1,11 @@
-"""When is a job expected? Pure arithmetic over one small value, :class:`Schedule`.
+"""When a job is expected: pure arithmetic on one small value, :class:`Schedule`.
 
-A schedule is a crontab or an interval, in a time zone. Everything here takes aware instants and returns aware UTC
-instants on whole minutes, called *slots*. Nothing here reads a clock, a setting or a row; ingest, the clock, the admin
-preview and the replay all ask these functions, so that they cannot disagree.
+A schedule is a crontab or an interval, in a time zone. All functions accept aware instants and return aware UTC
+instants on whole minutes, called *slots*. They read no clock, setting or row; ingest, the clock, the admin preview and
+the replay all use them, so that they agree.
 
-Crontab slots are found by `monitors.crontab`. There may be none: a crontab without a time within `HORIZON` (ten years)
-expects nothing, and every function here says so with None or with fewer slots, never with an exception (D34).
+`monitors.crontab` finds the slots of a crontab. There may be none: a crontab without a time within `HORIZON` (ten
+years) expects nothing, and every function returns None or fewer slots then; none raises (D34).
 
 Interval slots are one series through an :class:`Anchor`, without beginning or end. Minutes and hours are elapsed time;
 days, weeks, months and years are calendar steps on the wall clock of the zone (D11).
@@ -60,14 +60,14 @@ __all__ = [
 
 
 class ScheduleType(StrEnum):
-    """Which of the two kinds a schedule is."""
+    """The two kinds of schedules."""
 
     CRONTAB = "crontab"
     INTERVAL = "interval"
 
 
 class IntervalUnit(StrEnum):
-    """What an interval counts."""
+    """The units of intervals."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -85,7 +85,7 @@ INTERVAL_MAX = {
     IntervalUnit.MONTH: 1_200,
     IntervalUnit.YEAR: 100,
 }
-"""Longest interval per unit: about a hundred years, so that a step either way stays far inside the years 1 to 9999."""
+"""Longest interval per unit: about a hundred years, so that a step either way stays within the years 1 to 9999."""
 
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,18}(?:\.0*)? *")
 _ONE_MINUTE = timedelta(minutes=1)
@@ -97,11 +97,11 @@ _MONTHS_IN_STEP = {IntervalUnit.MONTH: 1, IntervalUnit.YEAR: 12}
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is expected: a crontab text, or an interval count and unit, read in a tz database zone.
+    """A crontab text, or an interval count and unit, in a zone of the tz database.
 
-    The constructor trusts its arguments, since rows of the database were checked on their way in; what a hand wrote
-    there is found by `why_unreadable`. Everything that comes from outside goes through :meth:`from_crontab` or
-    :meth:`from_interval`, which normalise and refuse.
+    The constructor does not check its arguments, since rows of the database were checked before; `why_unreadable` finds
+    edits by hand. All values from outside go through :meth:`from_crontab` or :meth:`from_interval`, which normalise or
+    refuse them.
     """
 
     schedule_type: ScheduleType
@@ -112,10 +112,9 @@ class Schedule:
 
     @classmethod
     def from_crontab(cls, text: object, timezone: object = "UTC", *, now: datetime | None = None) -> "Schedule":
-        """Check a crontab text and a zone from outside; a zone within the text goes before `timezone` (D28).
+        """Check a crontab text and a zone from outside; a zone within the text overrides `timezone` (D28).
 
-        `now` is the instant of the door that it comes through: a crontab without a time in the ten years after it is
-        refused (D34). Raises ScheduleError.
+        With `now`, a crontab without a time in the ten years after it is refused (D34). Raises ScheduleError.
         """
         text, inner = split_timezone(text)
         schedule = cls(ScheduleType.CRONTAB, parse_crontab(text), None, None, parse_timezone(inner or timezone))
@@ -132,10 +131,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where an interval series is fastened: a UTC instant on a whole minute, and the local day of month it means.
+    """The start of an interval series: a UTC instant on a whole minute, and the intended local day of the month.
 
-    ``day`` differs from the local day of ``at`` only where a month was too short: a monthly series of the 31st that
-    was served on 28 February keeps 31, and goes on at 31 March (D11).
+    ``day`` differs from the local day of ``at`` only if a month was too short: a monthly series of the 31st that was
+    served on 28 February still has the day 31, and continues on 31 March (D11).
     """
 
     at: datetime
@@ -143,13 +142,13 @@ class Anchor:
 
 
 def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> datetime | None:
-    """First slot strictly after ``after``; None if there is none within ten years (or, for an interval, year 9999).
+    """Return the first slot strictly after ``after``; None if there is none within ten years (interval: by year 9999).
 
     A crontab ignores ``anchor``; an interval without one raises ValueError.
     """
     after = _in_utc(after)
     if schedule.crontab is not None:
-        # Slots lie on whole minutes: what follows 10:00:30 is what follows 10:00:00, and so shares its cache entry.
+        # Slots are on whole minutes: 10:00:30 has the same next slot as 10:00:00, and so shares its cache entry.
         return _next_crontab_slot(schedule.crontab, schedule.timezone, _floor_to_minute(after))
     series = _IntervalSeries(schedule, anchor)
     try:
@@ -164,10 +163,10 @@ def next_slot(schedule: Schedule, after: datetime, anchor: Anchor | None) -> dat
 
 
 def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -> datetime | None:
-    """Last slot strictly before ``before``. Otherwise as :func:`next_slot`."""
+    """Return the last slot strictly before ``before``. Otherwise as :func:`next_slot`."""
     before = _in_utc(before)
     if schedule.crontab is not None:
-        # What precedes 10:00:30 is what precedes 10:01:00, not what precedes 10:00:00: rounded up, not down.
+        # 10:00:30 has the same previous slot as 10:01:00, not as 10:00:00: rounded up, not down.
         return _previous_crontab_slot(schedule.crontab, schedule.timezone, _ceil_to_minute(before))
     series = _IntervalSeries(schedule, anchor)
     try:
@@ -182,15 +181,15 @@ def previous_slot(schedule: Schedule, before: datetime, anchor: Anchor | None) -
 
 
 def first_slot_at_or_after(schedule: Schedule, at: datetime, anchor: Anchor | None) -> datetime | None:
-    """First slot that is ``at`` itself or later; None as for :func:`next_slot`."""
-    # In UTC: subtracting from a local time forgets which pass of a repeated hour it is in.
+    """Return the first slot at ``at`` or later; None as for :func:`next_slot`."""
+    # In UTC: a subtraction from a local time loses the pass of a repeated hour.
     return next_slot(schedule, _in_utc(at) - _ONE_MICROSECOND, anchor)
 
 
 def slots_between(
     schedule: Schedule, after: datetime, until: datetime, anchor: Anchor | None, *, limit: int | None = None
 ) -> list[datetime]:
-    """Slots later than ``after`` and not later than ``until``, ascending; at most the first ``limit`` of them."""
+    """Return the slots after ``after`` up to ``until``, ascending; at most the first ``limit`` of them."""
     slots: list[datetime] = []
     slot = next_slot(schedule, after, anchor)
     while slot is not None and slot <= until and (limit is None or len(slots) < limit):
@@ -200,7 +199,7 @@ def slots_between(
 
 
 def next_slots(schedule: Schedule, after: datetime, anchor: Anchor | None, count: int) -> list[datetime]:
-    """The ``count`` slots that follow ``after``, ascending, or as many as there are: a preview for people."""
+    """Return the next ``count`` slots after ``after``, or fewer if there are no more: a preview for people."""
     slots: list[datetime] = []
     while len(slots) < count and (slot := next_slot(schedule, slots[-1] if slots else after, anchor)) is not None:
         slots.append(slot)
@@ -210,9 +209,9 @@ def next_slots(schedule: Schedule, after: datetime, anchor: Anchor | None, count
 def read_schedule(
     schedule_type: str, crontab: str | None, interval: int | None, interval_unit: str | None, timezone: str
 ) -> Schedule:
-    """Return the schedule in the columns of a row, whatever a hand in the database wrote there.
+    """Return the schedule in the columns of a row, even if somebody edited the row by hand.
 
-    Never raises: what cannot be read is found by `why_unreadable` (D37).
+    Never raises: `why_unreadable` finds a schedule that cannot be read (D37).
     """
     kind = ScheduleType.CRONTAB if schedule_type == ScheduleType.CRONTAB else ScheduleType.INTERVAL
     unit = IntervalUnit(interval_unit) if interval_unit in set(IntervalUnit) else None
@@ -221,9 +220,9 @@ def read_schedule(
 
 @lru_cache(maxsize=8192)
 def why_unreadable(schedule: Schedule) -> str:
-    """Say why a stored schedule cannot be judged by this program on this machine, as a sentence; "" if it can (D37).
+    """Return why a stored schedule cannot be used by this version on this machine, as a sentence; "" if it can (D37).
 
-    A zone that this tz database does not know, a crontab or an interval that no door would have taken.
+    Causes are a zone that is not in this tz database, and a crontab or an interval that no check would have accepted.
     """
     try:
         _zone(schedule.timezone)
@@ -237,7 +236,7 @@ def why_unreadable(schedule: Schedule) -> str:
 
 
 def zone_to_show(name: str) -> ZoneInfo:
-    """Return the zone in which people see times: UTC for one that cannot be read (D37)."""
+    """Return the zone for displaying times: UTC if the name cannot be read (D37)."""
     try:
         return _zone(name)
     except ScheduleError:
@@ -251,15 +250,15 @@ def refuse_without_time(schedule: Schedule, *, now: datetime) -> None:
             "crontab",
             schedule.crontab,
             f"it has no time in the next ten years in the zone {schedule.timezone} "
-            "(the times that a clock change leaves out are none)",
+            "(times skipped by a clock change do not count)",
         )
 
 
 def anchor_for(schedule: Schedule, at: datetime, previous: Anchor | None = None) -> Anchor | None:
-    """The anchor of an interval series that starts again at ``at``; None for a crontab, which needs none.
+    """Return the anchor of an interval series that starts again at ``at``; None for a crontab, which needs none.
 
-    ``previous`` is the anchor so far. Monthly and yearly series keep its day of month when ``at`` falls on the last
-    local day of a month too short for it, so that February does not turn the 31st into the 28th for ever (D11).
+    ``previous`` is the present anchor. Its day of the month stays in a monthly or yearly series if ``at`` is on the
+    last local day of a month that is too short, so that February does not turn the 31st into the 28th forever (D11).
     """
     if schedule.crontab is not None:
         return None
@@ -278,12 +277,12 @@ def serves_early(
     anchor: Anchor | None,
     tolerance: timedelta,
 ) -> datetime | None:
-    """The slot that a message received a moment too early serves, or None (D12).
+    """Return the slot that a message serves although it was received slightly too early, or None (D12).
 
-    Clocks of two machines differ by a second; a job that starts at 10:59:59 means 11:00. The slot in question is the
-    next one of a crontab, or the pending one of an interval (None: nothing is expected yet). It is served when it is
-    later than ``received_at`` by at most ``tolerance``, and never by more than half the gap to the slot before it, so
-    that a message always serves the nearer slot.
+    The clocks of two machines may differ by a second; a job that starts at 10:59:59 means 11:00. The slot is the next
+    one of a crontab, or the pending one of an interval (None: nothing is expected yet). The message serves it if it is
+    early by at most ``tolerance``, and by at most half the gap to the slot before, so that a message always serves the
+    nearer slot.
     """
     slot = pending_slot if schedule.crontab is None else next_slot(schedule, received_at, anchor)
     return slot if slot is not None and is_nearly(schedule, slot, received_at, anchor, tolerance) else None
@@ -292,7 +291,7 @@ def serves_early(
 def is_nearly(
     schedule: Schedule, slot: datetime, received_at: datetime, anchor: Anchor | None, tolerance: timedelta
 ) -> bool:
-    """Tell whether a message came so little before its next slot that it serves it: see :func:`serves_early`."""
+    """Return whether a message is so little before its next slot that it serves it: see :func:`serves_early`."""
     early = slot - received_at
     if not timedelta(0) < early <= tolerance:
         return False
@@ -315,7 +314,7 @@ def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
 
 
 def whole_number(raw: object) -> int | None:
-    """Read a whole number, also one that was sent as `5.0` or `"60"` (D28); None for anything else."""
+    """Return a whole number, also from `5.0` or `"60"` (D28); None for anything else."""
     if isinstance(raw, bool):
         return None
     if isinstance(raw, int):
@@ -338,8 +337,8 @@ def parse_timezone(name: object) -> str:
 
 @cache
 def _zone_names() -> frozenset[str]:
-    # Asked instead of trying ZoneInfo(name), which also opens posix/..., right/... (with leap seconds) and, by file
-    # system, names in the wrong case or of a directory. "localtime" is whatever the machine is set to.
+    # Not ZoneInfo(name), which also opens posix/..., right/... (with leap seconds) and, depending on the file system,
+    # names in the wrong case or of a directory. "localtime" depends on the settings of the machine.
     return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
@@ -348,7 +347,7 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
-        raise ScheduleError("timezone", name, "the tz database of this machine does not know it") from error
+        raise ScheduleError("timezone", name, "it is not in the tz database of this machine") from error
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -356,12 +355,12 @@ def _in_utc(at: datetime) -> datetime:
         return at
     if at.utcoffset() is None:
         raise ValueError(f"an aware datetime is needed, {at!r} has no time zone")
-    # Also for the cache: Python never calls two instants of different zones equal if one is in a repeated hour.
+    # Also for the cache: Python never treats two instants of different zones as equal if one is in a repeated hour.
     return at.astimezone(UTC)
 
 
 def _floor_to_minute(at: datetime) -> datetime:
-    # Slots themselves are asked about most, and need no copy.
+    # Most arguments are slots, which need no copy.
     return at.replace(second=0, microsecond=0) if at.second or at.microsecond else at
 
 
@@ -373,8 +372,8 @@ def _last_day(year: int, month: int) -> int:
     return calendar.monthrange(year, month)[1]
 
 
-# Crontabs. A million environments share a few hundred of them, and within a tick all ask for the same minutes: one
-# computation per crontab, zone and minute, then a look-up. The keys are plain texts, which remember their hash.
+# Crontabs. A million environments share a few hundred of them, and a tick needs the same minutes for all: one
+# computation per crontab, zone and minute, then a look-up. The keys are plain texts, which cache their hash.
 
 
 @lru_cache(maxsize=32_768)
@@ -402,7 +401,7 @@ class _IntervalSeries:
         self.start = anchor.at.astimezone(self.zone)
 
     def number_near(self, at: datetime) -> int:
-        """The number of a slot within a step or two of ``at``, by division, however far away ``at`` is."""
+        """Return the number of a slot within a step or two of ``at``, by division, at any distance."""
         if step := _ELAPSED_STEP.get(self.unit):
             return (at - self.anchor.at) // (step * self.count)
         local = at.astimezone(self.zone)
@@ -415,7 +414,7 @@ class _IntervalSeries:
         if step := _ELAPSED_STEP.get(self.unit):
             # Elapsed time is added in UTC: no double hour in autumn, no lost hour in spring (D11).
             return self.anchor.at + number * self.count * step
-        # Calendar steps are taken on the wall clock, then turned into an instant: noon stays noon (D11).
+        # Calendar steps are made on the wall clock, then converted to an instant: noon stays noon (D11).
         wall = self.start.replace(fold=0)
         if days := _DAYS_IN_STEP.get(self.unit):
             wall += timedelta(days=number * self.count * days)

@@ -1,12 +1,12 @@
-"""What is expected before and after edits: an edit loses no slot, and hurries none (pure; D32).
+"""Expectations before and after edits: an edit loses no slot, and judges none early (pure; D32).
 
-An edit counts what is expected anew from its own instant on (D10). Slots that had come until then and that nobody has
-accounted for go on being judged by the rules that held: with their margin, when the clock gets there, however late it
-is. So a state may hold several slot pointers, a *span* for each set of rules: from one edit to the next. Most states
-hold one, and then all of this is a call of `monitors.expectation`.
+An edit counts expectations anew from its own instant on (D10). Slots from before it that are neither served nor judged
+are still judged by the former rules: with their margin, when the clock gets there, however late. So a state may hold
+several slot pointers, a *span* for each set of rules: from one edit to the next. Most states hold one, and then these
+functions only call `monitors.expectation`.
 
-`former` are the rules that a monitor had before its present ones, oldest first; a caller that gives none says that
-nothing older than the newest edit is asked about.
+`former` are the rules that a monitor had before its present ones, oldest first; a caller may omit them if nothing older
+than the newest edit is concerned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,21 +32,21 @@ from monitors.schedule import anchor_for, next_slot, serves_early, why_unreadabl
 from monitors.state import EnvironmentState, FormerRules, MonitorRules, ServedAhead, Span, WasOff
 
 SPANS_MAX = 20
-"""Spans that an environment holds at once, the newest included. Each has a slot that waits, so there are as many only
-if a clock stands still, or margins are long, while somebody edits again and again. Then the two oldest become one,
-whose earlier slots are unknown: a row must not grow with what somebody sends."""
+"""The most spans of an environment, the newest included. Each has a waiting slot, so this is reached only if the clock
+has stopped, or margins are long, during many edits. Then the two oldest are merged, and the earlier slots of the merged
+span are unknown: clients must not be able to make a row grow."""
 
 
 def held_at(former: Sequence[FormerRules], at: datetime) -> FormerRules | None:
-    """Return the rules that held for a message received at `at`; None if they are the present ones.
+    """Return the rules in force for a message received at `at`; None if they are the present ones.
 
-    A message that brings a configuration is judged by it.
+    A message is judged by the configuration that it sends.
     """
     return next((one for one in former if one.until > at), None)
 
 
 def held_until(former: Sequence[FormerRules], until: datetime) -> FormerRules | None:
-    """Return the rules that held until `until`, or at a tick then: a tick does not see what came with it (D20)."""
+    """Return the rules in force until `until`, or at a tick then: a tick ignores an edit at its own instant (D20)."""
     return next((one for one in former if one.until >= until), None)
 
 
@@ -62,7 +62,7 @@ def rules_since(
 
 
 def counts_alike(one: MonitorRules, other: MonitorRules) -> bool:
-    """Tell whether an edit from one to the other leaves alone what is expected (D10)."""
+    """Return whether an edit from one to the other does not change expectations (D10)."""
     return (one.schedule, one.margin_minutes, one.max_runtime_minutes) == (
         other.schedule,
         other.margin_minutes,
@@ -80,7 +80,7 @@ class _Part(NamedTuple):
     former: FormerRules | None = None
 
     def waits(self) -> bool:
-        """Tell whether a slot that belongs to this span has still to be judged."""
+        """Return whether a slot of this span has still to be judged."""
         slot = self.state.pending_slot
         return slot is not None and (self.until is None or slot <= self.until)
 
@@ -108,7 +108,7 @@ def _split(state: EnvironmentState, rules: MonitorRules, former: Sequence[Former
 
 
 def _joined(parts: Sequence[_Part]) -> EnvironmentState:
-    """Return the state that holds these spans, the newest last, without those that are accounted for."""
+    """Return the state that holds these spans, the newest last, without those that have no waiting slot."""
     newest = parts[-1]
     older = [part for part in parts[:-1] if part.waits()]
     while len(older) >= SPANS_MAX:
@@ -143,9 +143,9 @@ def _span(part: _Part) -> Span:
 
 
 def _merged(older: _Part, newer: _Part) -> _Part:
-    """Make one of the two oldest spans. Up to where the older ended, slots of the newer rules are unknown."""
+    """Merge the two oldest spans. Slots of the newer rules are unknown up to the end of the older span."""
     slot, deadline, until = older.state.pending_slot, older.state.next_checkin_latest, older.until
-    assert slot is not None, "only spans that wait are kept"
+    assert slot is not None, "only spans with a waiting slot are stored"
     assert deadline is not None, "a slot has a deadline"
     assert until is not None, "an edit ended it"
     state, schedule = newer.state, newer.rules.schedule
@@ -179,8 +179,8 @@ def expect_after_edit(
 ) -> EnvironmentState:
     """Return the state after an edit at `now` from the rules `before` to `rules`.
 
-    `off_since`: the monitor was disabled until `now`, since then; `is_active`: it is not, from now on. What the newest
-    run that began serves of the new rules, it serves: it may have been received after the edit, or just before a slot
+    `off_since`: since when the monitor had been disabled, if it was; `is_active`: whether it is enabled from now on.
+    The newest run also serves slots of the new rules: it may have been received after the edit, or just before a slot
     (D12).
     """
     parts = [part._replace(off_since=part.off_since or off_since) for part in _parts(state, before, former)]
@@ -216,9 +216,9 @@ def serve_slots(
     received_at: datetime,
     early_tolerance: timedelta,
 ) -> EnvironmentState:
-    """Return the state after a message that opens a run: it serves what it is in time for, by the rules of each slot.
+    """Return the state after a message that opens a run: it serves all slots that it is in time for, each by its rules.
 
-    What it serves of slots that came before an edit, it serves however long ago the edit was.
+    This includes slots from before an edit, however long ago the edit was.
     """
     if not state.spans:
         if state.pending_slot is None and held_at(former, received_at) is not None:
@@ -245,7 +245,7 @@ def _first_message(
     received_at: datetime,
     early_tolerance: timedelta,
 ) -> EnvironmentState:
-    """Count from a first message that was stored after edits which came after it, as if it had been stored at once."""
+    """Count from a first message that was stored after later edits, as if it had been stored at once."""
     held = held_at(former, received_at)
     assert held is not None, "there were edits"
     before = held.rules
@@ -277,7 +277,7 @@ def slot_of_run(
     slot = None
     for part in _parts(state, rules, former):
         if counted_anew is not None and (part.until is None or part.until > counted_anew):
-            break  # What is expected by later rules.
+            break  # Expected by later rules.
         slot = expected_slot(part.state, part.rules, received_at=received_at)
         if part.until is not None and slot is not None and slot <= part.until:
             return slot
@@ -287,7 +287,7 @@ def slot_of_run(
 
 
 def _counted_anew_at(rules: MonitorRules, former: Sequence[FormerRules], since: datetime) -> datetime | None:
-    """Return when the first edit after `since` was from whose instant on expectations are counted anew (D10)."""
+    """Return the instant of the first edit after `since` that counts expectations anew (D10)."""
     held = held_at(former, since)
     if held is None:
         return None
@@ -304,10 +304,9 @@ def _slot_of_extra_run(
     received_at: datetime,
     was_off: WasOff | None,
 ) -> datetime | None:
-    """Return the slot that was coming when a run began that is stored after an edit, and that serves none.
+    """Return the next slot at the beginning of a run that was stored after an edit and serves no slot.
 
-    An interval is counted from the newest run that is known, or from the edit before, or from when the monitor was
-    enabled.
+    An interval is counted from the newest known run, or from the edit before, or from when the monitor was enabled.
     """
     schedule = held.rules.schedule
     if state.last_checkin is None or why_unreadable(schedule):
@@ -331,9 +330,9 @@ def has_slot_come(
     at: datetime,
     early_tolerance: timedelta,
 ) -> bool:
-    """Tell whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
+    """Return whether a slot has come by `at` that a run which began at `began_at` does not serve (D22).
 
-    A slot is one of the rules that held when it came.
+    Each slot is computed by the rules of its time.
     """
     newest = _parts(state, rules, former)[-1].state
     since, counted_since = began_at, None
@@ -370,9 +369,9 @@ def _has_come_between(
 def longest_deadline(
     rules: MonitorRules, former: Sequence[FormerRules], *, seen_at: datetime, latest: datetime
 ) -> datetime:
-    """Return when a run that was heard of at `seen_at` is given up, at most `latest`.
+    """Return the deadline of a run that was last seen at `seen_at`, at most `latest`.
 
-    A longer runtime that was set before then extends it (D31).
+    A longer runtime that was set before the deadline extends it (D31).
     """
 
     def after(some: MonitorRules) -> datetime:
@@ -398,10 +397,10 @@ def decide_due(
     deaf: DeafMinutes = NOTHING_DEAF,
     all_unknown: bool = False,
 ) -> tuple[list[DueSlot], EnvironmentState]:
-    """Return the slots that are due at `tick` by the rules of their time, oldest first, and the state behind them.
+    """Return the slots that are due at `tick` by the rules of their time, oldest first, and the state after them.
 
-    See `expectation.decide_due_slots`. A slot that came before its monitor was disabled and fell due later is unknown
-    (D23), also if the monitor is enabled again.
+    See `expectation.decide_due_slots`. A slot from before its monitor was disabled that fell due later is unknown
+    (D23), even if the monitor is enabled again.
     """
     if not state.spans:
         return decide_due_slots(state, rules, tick=tick, deaf=deaf, all_unknown=all_unknown)
@@ -412,7 +411,7 @@ def decide_due(
             part.state, part.rules, tick=tick, deaf=deaf, all_unknown=all_unknown, until=part.until
         )
         if part.until is not None and slots and why_unreadable(part.rules.schedule):
-            after = expect_nothing(after)  # Nobody knows what came between that slot and the edit (D37).
+            after = expect_nothing(after)  # The slots between that one and the edit are not known (D37).
         for one in slots:
             is_off = part.off_since is not None and one.deadline > part.off_since
             due.append(

@@ -146,7 +146,7 @@ class _Lines:
         for line in [line for line in self._lines if line.is_late()]:
             if message := line.cut():
                 self._lines.remove(line)
-                results.append((message, UnreachableError(f"the mail server takes longer than {SECONDS_MAX:g} s")))
+                results.append((message, UnreachableError(f"the mail server did not finish within {SECONDS_MAX:g} s")))
                 self._stopped.set()
         self._in_hand -= len(results)
         return (

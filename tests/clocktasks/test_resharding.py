@@ -401,8 +401,7 @@ def test_the_command_says_what_it_did_and_what_is_left_to_do(clock):
         "Moved 1 monitor environments and 0 runs in progress; no tick was applied for "
     )
     assert errors == (
-        "CLOCK_SHARDS is 16, but there are 1 shards; the setting is ignored. "
-        "Set CLOCK_SHARDS=1 to match.\n"
+        "CLOCK_SHARDS is 16, but there are 1 shards; the setting is ignored. Set CLOCK_SHARDS=1 to match.\n"
     )
     assert run("1")[0] == "Nothing to do: there are 1 shards.\n"
     assert run("16")[1] == ""

@@ -38,7 +38,7 @@ class Command(BaseCommand):
                     EmailMessage(
                         subject="[Watchclock] Test: alerts reach you", body=TEXT, to=[address], connection=connection
                     ).send()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the person wants to read it
+            except Exception as error:  # noqa: BLE001 - the person wants to read any error
                 refused += 1
                 self.stderr.write(f"{address}: not sent. {host}: {describe_error(error)}")
             else:

@@ -370,7 +370,7 @@ def test_a_server_that_drips_is_cut_off(use, settings):
         wait_until(lambda: all(thread.name != "mail" for thread in threading.enumerate()), "no connection is left")
 
     assert run.failed_count == 1
-    assert "takes longer than" in Message.objects.get(attempt_count=1).last_error
+    assert "did not finish within" in Message.objects.get(attempt_count=1).last_error
 
 
 def test_a_server_that_is_not_there_is_said_so_and_asked_again(use, settings):
