@@ -14,9 +14,9 @@ import environ
 def main() -> None:
     """Run the command; a wrong setting or an absent engine is one plain line, not a traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-    was_told = "DATABASE_URL" in os.environ
+    was_received = "DATABASE_URL" in os.environ
     read_environment_of_make_run()
-    with place_for_stories() if sys.argv[1:2] == ["simulate"] and not was_told else nullcontext():
+    with place_for_stories() if sys.argv[1:2] == ["simulate"] and not was_received else nullcontext():
         execute()
 
 

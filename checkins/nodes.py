@@ -3,7 +3,7 @@
 A node is a row that outlives its process: the id is in the node's spool file, and who holds that file is the node.
 
     register_node -> [ batch: check-ins, advance | drain: lock_node, check-ins, advance | beat ]... -> deregister
-    the clock: drop_silent_nodes, settled_until, and then it ticks no minute that a live node has not passed (P2)
+    the clock: drop_silent_nodes, stored_until, and then it ticks no minute that a live node has not passed (P2)
 
 A watermark says: "all check-ins that this node received before it are committed". It is written in the transaction of
 the check-ins that it covers, so nobody sees the one without the others. It is the node's business that it never passes
@@ -263,7 +263,7 @@ def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
     )
 
 
-def keep_losses(node_id: uuid.UUID, spans: Sequence[tuple[datetime, datetime]]) -> None:
+def record_losses(node_id: uuid.UUID, spans: Sequence[tuple[datetime, datetime]]) -> None:
     """Remember between which reception times the node's spool has lost check-ins (D43). To do so again does nothing.
 
     To be called before the node's watermark passes them, so that the clock has not judged these minutes yet. What the

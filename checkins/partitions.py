@@ -133,7 +133,7 @@ def plan_partitions(
 
 
 @dataclass(slots=True)
-class Outcome:
+class PartitionChange:
     """What was done: partitions by name, with the rows that moved into them or how many rows went (an estimate).
 
     `postponed` are those that could not be made or dropped now, with the reason.
@@ -148,7 +148,7 @@ class PostponedError(CheckInsError):
     """Not now; the text says why. The next run tries again."""
 
 
-def keep_days() -> int:
+def retention_days() -> int:
     """Return for how many days check-ins are kept; 0 for ever."""
     days: int = settings.CHECKIN_RETENTION_DAYS
     return days
@@ -156,10 +156,10 @@ def keep_days() -> int:
 
 def kept_since(now: datetime) -> datetime | None:
     """Return the midnight (UTC) before which check-ins are not kept; None if all are."""
-    if not keep_days():
+    if not retention_days():
         return None
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=keep_days())
+    return midnight - timedelta(days=retention_days())
 
 
 def existing_partitions() -> list[Partition] | None:
@@ -177,7 +177,7 @@ def existing_partitions() -> list[Partition] | None:
     return sorted(found, key=lambda partition: partition.until)
 
 
-def look_ahead(*, now: datetime, drop_as_of: datetime | None = None) -> Plan:
+def find_changes(*, now: datetime, drop_as_of: datetime | None = None) -> Plan:
     """Return what there is to do, see `plan_partitions`. Changes nothing."""
     existing = existing_partitions()
     if existing is None:
@@ -185,7 +185,7 @@ def look_ahead(*, now: datetime, drop_as_of: datetime | None = None) -> Plan:
     return plan_partitions(
         existing,
         today=now.astimezone(UTC).date(),
-        keep_days=keep_days(),
+        keep_days=retention_days(),
         drop_as_of=None if drop_as_of is None else drop_as_of.astimezone(UTC).date(),
     )
 
@@ -197,7 +197,7 @@ def ensure_partitions(
     drops_max: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
     tries: int = TRIES_MAX,
-) -> Outcome:
+) -> PartitionChange:
     """Make the days that are missing and drop those that are past keeping, each in a transaction of its own.
 
     What is past keeping is counted back from `drop_as_of` (`monitors.pruning.time_to_prune`); nothing is dropped
@@ -205,14 +205,14 @@ def ensure_partitions(
 
     Any number of processes may do this at once. What cannot be done now is told, and done by the next run.
     """
-    plan, outcome = look_ahead(now=now, drop_as_of=drop_as_of), Outcome()
+    plan, outcome = find_changes(now=now, drop_as_of=drop_as_of), PartitionChange()
     for partition in plan.create:
-        with _told(partition, outcome):
+        with _recorded(partition, outcome):
             moved = _tried(partial(_create, partition), sleep, tries)
             if moved is not None:
                 outcome.created[partition.name] = moved
     for partition in plan.drop[:drops_max]:
-        with _told(partition, outcome):
+        with _recorded(partition, outcome):
             _remove_attempts(partition)
             rows = _tried(partial(_drop, partition), sleep, tries)
             if rows is not None:
@@ -221,7 +221,7 @@ def ensure_partitions(
 
 
 @contextmanager
-def _told(partition: Partition, outcome: Outcome) -> Iterator[None]:
+def _recorded(partition: Partition, outcome: PartitionChange) -> Iterator[None]:
     try:
         yield
     except PostponedError as error:

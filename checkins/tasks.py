@@ -25,7 +25,7 @@ def settle_parked() -> int:
     Counts the ends of runs too that no clock will count any more (D29).
     """
     now = utcnow()
-    return _until_done(lambda: retry.settle_parked(now=now)) + _until_done(counting.settle_stranded)
+    return _until_done(lambda: retry.settle_parked(now=now)) + _until_done(counting.count_stranded)
 
 
 @shared_task(name="checkins.tasks.keep_house")

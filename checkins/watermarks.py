@@ -31,7 +31,7 @@ class Settled:
     live: tuple[NodeFacts, ...]
 
 
-def settled_until(now: datetime) -> Settled:
+def stored_until(now: datetime) -> Settled:
     """Return the newest instant that all live nodes have passed, or `now` if there are none."""
     live = _nodes(IngestNode.objects.filter(left_at__isnull=True, dropped_at__isnull=True))
     return Settled(until=min((node.watermark for node in live), default=now), live=live)
@@ -70,7 +70,7 @@ def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple
     ]
 
 
-def heard_next(since: datetime) -> datetime | None:
+def next_listening(since: datetime) -> datetime | None:
     """Return the first instant from `since` on at which a node listened, as far as is known; None if none has yet."""
     ((at,),) = fetch_rows(
         """

@@ -69,14 +69,14 @@ class TickWindow:
     late: timedelta
 
 
-def tick_window(now: datetime, *, grace: timedelta, settled_until: datetime) -> TickWindow:
+def tick_window(now: datetime, *, grace: timedelta, stored_until: datetime) -> TickWindow:
     """Return which minutes may be applied: those whose check-ins are all stored (P2).
 
-    A check-in received before `settled_until` is stored. Of the minutes up to there, those wait that are not over for
+    A check-in received before `stored_until` is stored. Of the minutes up to there, those wait that are not over for
     `grace`, by which the clocks of hosts may differ.
     """
     by_time = whole_minute(now - grace)
-    newest = min(by_time, whole_minute(settled_until))
+    newest = min(by_time, whole_minute(stored_until))
     return TickWindow(newest, None if newest == by_time else by_time, now - grace - by_time)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from checkins.watermarks import Settled, drop_silent_nodes, settled_until
+from checkins.watermarks import Settled, drop_silent_nodes, stored_until
 from clocktasks.clock import (
     ClockTask,
     ShardState,
@@ -83,9 +83,9 @@ def poll_nodes(now: datetime) -> tuple[TickWindow, Settled]:
 
 def may_apply(now: datetime) -> tuple[TickWindow, Settled]:
     """Return which minutes may be applied now, and the nodes that this depends on. Changes nothing."""
-    settled = settled_until(now)
+    settled = stored_until(now)
     grace = timedelta(seconds=settings.CLOCK_GRACE_SECONDS)
-    return tick_window(now, grace=grace, settled_until=settled.until), settled
+    return tick_window(now, grace=grace, stored_until=settled.until), settled
 
 
 def record_wait(minute: datetime, settled: Settled, *, now: datetime) -> bool:

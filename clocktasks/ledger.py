@@ -15,7 +15,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection, transaction
 
-from checkins.watermarks import heard_next, listening_spans, lost_spans, volumes
+from checkins.watermarks import listening_spans, lost_spans, next_listening, volumes
 from clocktasks.clock import MINUTE, TaskKind, whole_minute
 from clocktasks.clock_incidents import summarise_incidents, update_incidents
 from clocktasks.models import ClockIncident, ShardClock
@@ -268,7 +268,7 @@ def _received_between(
     minute, with the first one in `covers_from`.
     """
     if deaf_since is not None and first - deaf_since >= SUMMARISED_AFTER:
-        received_at = heard_next(first)
+        received_at = next_listening(first)
         end = last if received_at is None else min(last, whole_minute(received_at) - MINUTE)
         if end >= first:
             return {end: Received(None, VolumeClass.NORMAL, None, covers_from=first)}

@@ -80,7 +80,7 @@ class Batcher:
         self._spool: Spool | None = None
         self._node: Node | None = None
         self._hints = Hints()
-        self._spooling = Spooling(self._threads, has_heard=self._hints.has_heard)
+        self._spooling = Spooling(self._threads, has_seen=self._hints.has_seen)
         self._go(direct=False)
 
     # --- for the edge
@@ -109,7 +109,7 @@ class Batcher:
         sender = Reading(request).sender
         if sender is None:
             return False
-        if self._hints.has_heard(sender):
+        if self._hints.has_seen(sender):
             return True
         if not self.is_direct:
             return None

@@ -30,7 +30,7 @@ from checkins import nodes
 from checkins.exceptions import CheckInsError, SpoolError
 from checkins.ingest.spool_entries import ALONE_AFTER_FAILURES, SpoolEntry
 from checkins.processing.apply import was_overtaken
-from checkins.processing.batch import keep_unread, prepare, share_out, take
+from checkins.processing.batch import prepare, share_out, store_unread, take
 from checkins.processing.finding import Hints
 from checkins.processing.reading import Reading
 from checkins.protocols.request import Answer, IngestRequest
@@ -217,7 +217,7 @@ class Node:
         """Record in PostgreSQL when a damaged spool lost entries: until then that holds the watermark (D43)."""
         lost = self.spool.lost
         if lost:
-            nodes.keep_losses(self.id, lost)
+            nodes.record_losses(self.id, lost)
             with self._spool_lock:
                 self.spool.forget_losses(lost)
 
@@ -345,7 +345,7 @@ class Node:
             with transaction.atomic():
                 committed = nodes.lock_node(self.id).spool_position
                 if committed < entry.seq:
-                    is_kept = keep_unread(entry.request, error)
+                    is_kept = store_unread(entry.request, error)
                     self._advance([entry], [entry.request], now, {})
                     if not is_kept:
                         logger.error("entry %d of the spool of node %s is from an unknown sender", entry.seq, self.id)

@@ -25,9 +25,9 @@ REFUSING_SECONDS = 30.0
 class Spooling:
     """Stores requests in the spool and answers them; records whether it had to refuse any."""
 
-    def __init__(self, threads: Threads, *, has_heard: Callable[[Sender], bool]) -> None:
+    def __init__(self, threads: Threads, *, has_seen: Callable[[Sender], bool]) -> None:
         self._threads = threads
-        self._has_heard = has_heard
+        self._has_heard = has_seen
         self._refused_count = 0
         self._refused_at = -REFUSING_SECONDS
 

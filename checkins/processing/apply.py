@@ -31,12 +31,12 @@ from checkins.messages import (
 )
 from checkins.partitions import is_guid_index
 from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
-from checkins.processing.counting import count, defer, ending, know_deadlines, settle
-from checkins.processing.environments import is_named_last_word, lead_to_runs_being_deleted
+from checkins.processing.counting import count, count_deferred, defer, ending, know_deadlines
+from checkins.processing.environments import is_named_end, lead_to_runs_being_deleted
 from checkins.processing.finding import Hints, find_monitors
 from checkins.processing.items import BatchItem, refuse_as_disabled
 from checkins.processing.ordering import causal_order
-from checkins.processing.problems import ProblemReport, keep_loss_reports, record_problems
+from checkins.processing.problems import ProblemReport, record_loss_reports, record_problems
 from checkins.processing.resolving import OvertakenError, lock_batch, resolve
 from checkins.processing.rows import (
     insert_attempts,
@@ -46,14 +46,14 @@ from checkins.processing.rows import (
 )
 from checkins.processing.runs import Runs, know_rules_of_running, load_runs
 from checkins.processing.transitions import (
-    SPARED_TIMES,
+    SPARED_FACTOR,
     CheckInState,
-    EarlierWord,
+    EarlierEnd,
     Verdict,
     count_towards_limit,
     decide_checkin,
+    is_accepted_when_disabled,
     is_spared,
-    takes_when_disabled,
 )
 from incidents.notifications.letters import log_tail
 from monitors.expectation import is_behind
@@ -68,7 +68,7 @@ TRIES_MAX = 5
 """Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
 
 
-def receive(messages: Sequence[Message], *, now: datetime, takes_parked: bool = True) -> list[Outcome]:
+def receive(messages: Sequence[Message], *, now: datetime, applies_parked: bool = True) -> list[Outcome]:
     """Apply messages in order and return one outcome for each. Everything is committed when this returns (P1).
 
     `now` is when the batch is processed; every decision uses the time at which a message was received.
@@ -76,7 +76,7 @@ def receive(messages: Sequence[Message], *, now: datetime, takes_parked: bool = 
 
     def transact() -> list[Outcome]:
         with transaction.atomic():
-            return apply(messages, now=now, hints=Hints(), takes_parked=takes_parked)
+            return apply(messages, now=now, hints=Hints(), applies_parked=applies_parked)
 
     return retried(transact)
 
@@ -104,7 +104,7 @@ def was_overtaken(error: Exception) -> bool:
     return diagnosis is not None and (is_guid_index(diagnosis.constraint_name) or diagnosis.sqlstate == DEADLOCK)
 
 
-def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_parked: bool = True) -> list[Outcome]:
+def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, applies_parked: bool = True) -> list[Outcome]:
     """Apply messages within the caller's transaction, which `retried` runs; see `receive`.
 
     A caller with many batches keeps the `hints` from one to the next. One that looks for what fails leaves alone what
@@ -128,10 +128,10 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, takes_par
             outcome.problems.extend(sent.problems)
         if isinstance(sent, RefusedCheckIn):
             refused.append((sent, outcome))
-    changes = resolve(items, now=now, hints=hints, takes_parked=takes_parked)
+    changes = resolve(items, now=now, hints=hints, applies_parked=applies_parked)
     environments = lock_batch(items, changes, hints)
     _decide_and_write(items, environments, now=now)
-    keep_loss_reports(loss_reports, now=now)
+    record_loss_reports(loss_reports, now=now)
     _store_problems(refused, items, now=now)
     return outcomes
 
@@ -166,7 +166,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
     if open_items:
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
-    earlier_words: list[tuple[CheckInState, EarlierWord]] = []
+    earlier_ends: list[tuple[CheckInState, EarlierEnd]] = []
     logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
@@ -176,7 +176,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         environment = environments[item.environment_id]
         message, off_since = item.message, environment.off_since
         existing = runs.find(item)
-        if off_since is not None and not takes_when_disabled(message, existing):
+        if off_since is not None and not is_accepted_when_disabled(message, existing):
             refuse_as_disabled(item)
             continue
         counted = count_towards_limit(
@@ -198,7 +198,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             log = environment.id, item.outcome.guid, "", message.received_at, message.source, message.log
             logs.append((item, log))
             continue
-        if existing is None and runs.was_told(environment.id, message):
+        if existing is None and runs.was_received(environment.id, message):
             environment.state = counted
             item.outcome.accepted = True
             continue
@@ -239,10 +239,10 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         if message.log is not None and not is_crowded:
             status, source = message.status.value, message.source
             logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
-        if effect.earlier_word is not None and not is_crowded:
-            earlier_words.append((checkin, effect.earlier_word))
+        if effect.earlier_end is not None and not is_crowded:
+            earlier_ends.append((checkin, effect.earlier_end))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
-    _write(runs, ended, earlier_words, environments, errors)
+    _write(runs, ended, earlier_ends, environments, errors)
     insert_logs(_within_budget(logs, now=now))
 
 
@@ -270,7 +270,7 @@ def _refuse_for_the_limit(item: BatchItem, per_minute_max: int) -> None:
         "",
         f"environment {message.environment!r} of monitor {message.slug!r} sent more than {per_minute_max} check-ins in "
         f"one minute; of the rest of that minute only errors and the ends of known runs count, and above "
-        f"{per_minute_max * SPARED_TIMES} errors only.",
+        f"{per_minute_max * SPARED_FACTOR} errors only.",
     )
 
 
@@ -289,7 +289,7 @@ def _lock_what_is_being_deleted(
     elsewhere = [
         (item, run)
         for item in items
-        if is_named_last_word(item.message)
+        if is_named_end(item.message)
         and (run := runs.find(item)) is not None
         and run.environment_id != item.environment_id
     ]
@@ -299,7 +299,7 @@ def _lock_what_is_being_deleted(
 def _write(
     runs: Runs,
     ended: Sequence[_Ended],
-    earlier_words: Sequence[tuple[CheckInState, EarlierWord]],
+    earlier_ends: Sequence[tuple[CheckInState, EarlierEnd]],
     environments: dict[int, LockedEnvironment],
     error_logs: Mapping[tuple[int, uuid.UUID | None], RunLog],
 ) -> None:
@@ -309,7 +309,7 @@ def _write(
     def stored(run: CheckInState) -> int:
         return ids[run.environment_id, run.guid] if run.id is None else run.id
 
-    insert_attempts((stored(run), word) for run, word in earlier_words)
+    insert_attempts((stored(run), word) for run, word in earlier_ends)
     endings = [
         (
             ending(
@@ -326,7 +326,7 @@ def _write(
     ]
     count([one for one, is_deferred in endings if not is_deferred])
     defer([one for one, is_deferred in endings if is_deferred])
-    settle(environments.values())
+    count_deferred(environments.values())
     save_environments(environments.values())
 
 

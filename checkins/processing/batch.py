@@ -16,7 +16,7 @@ from checkins.processing.apply import apply, retried, was_overtaken
 from checkins.processing.finding import Hints
 from checkins.processing.reading import Reading
 from checkins.processing.senders import find_senders, look_up_senders
-from checkins.processing.waiting import keep_failed, keep_failed_request
+from checkins.processing.waiting import store_failed, store_failed_request
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
 from lib.pg_errors import is_not_now, use_connection
 
@@ -144,7 +144,7 @@ def _store(
     minute = until = datetime.max.replace(tzinfo=UTC)
     for reading, part in zip(readings, parts, strict=True):
         if reading.failure is not None:
-            keep_failed_request(reading.request, *reading.failure)
+            store_failed_request(reading.request, *reading.failure)
         if part:
             at = reading.request.received_at
             if not minute <= at < until:
@@ -154,12 +154,12 @@ def _store(
     return outcomes
 
 
-def keep_unread(request: IngestRequest, error: Exception) -> bool:
+def store_unread(request: IngestRequest, error: Exception) -> bool:
     """Keep a request as failed (D14) without looking at what it says; return whether its sender is known at all."""
     reading = Reading(request)
     sender = None if reading.sender is None else look_up_senders({reading.sender}, Hints()).get(reading.sender)
     if sender is not None:
-        keep_failed_request(request, sender, error)
+        store_failed_request(request, sender, error)
     return sender is not None
 
 
@@ -170,13 +170,13 @@ def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outco
     """
     try:
         with transaction.atomic():
-            return apply(messages, now=now, hints=Hints(), takes_parked=False)
+            return apply(messages, now=now, hints=Hints(), applies_parked=False)
     except Exception as error:
         if is_not_now(error) or was_overtaken(error):
             raise
         if len(messages) == 1:
             logger.exception("a check-in could not be applied, and waits to be tried again")
-            keep_failed(messages[0], error)
+            store_failed(messages[0], error)
             return [Outcome(accepted=True)]
     half = len(messages) // 2
     return _apply_in_parts(messages[:half], now=now) + _apply_in_parts(messages[half:], now=now)

@@ -33,7 +33,7 @@ from monitors.state import MonitorRules
 COUNTED_MAX = 20_000
 """Deferred ends that are held in memory at once."""
 STRANDED_MAX = 500
-"""Environments that `settle_stranded` looks after in one transaction."""
+"""Environments that `count_stranded` looks after in one transaction."""
 FAR = datetime.max.replace(tzinfo=UTC)
 
 
@@ -143,7 +143,7 @@ def defer(endings: Sequence[Ending]) -> None:
         one.environment.state = replace(one.environment.state, has_deferred=True)
 
 
-def settle(environments: Iterable[LockedEnvironment]) -> None:
+def count_deferred(environments: Iterable[LockedEnvironment]) -> None:
     """Count the deferred endings of locked environments that were received before their next due tick (D20).
 
     To be called after what is due was applied and before the environments are saved. No statement if nothing waits.
@@ -227,14 +227,14 @@ def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, Lock
 
 
 @transaction.atomic
-def settle_stranded() -> int:
+def count_stranded() -> int:
     """Count what waits for nothing any more, whatever has cleared away what was due; returns for how many environments.
 
     Call again until it returns 0.
     """
     ids = [id_ for (id_,) in fetch_rows(STRANDED_SQL, [STRANDED_MAX])]
     environments = lock_environments(ids)
-    settle(environments.values())
+    count_deferred(environments.values())
     save_environments(environments.values())
     return sum(not environment.state.has_deferred for environment in environments.values())
 

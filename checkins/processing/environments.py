@@ -90,7 +90,7 @@ def find_runs_being_deleted(items: Iterable[BatchItem], found: Found) -> None:
     absent = {
         (item.message.project_id, guid): item
         for item in items
-        if is_named_last_word(item.message)
+        if is_named_end(item.message)
         and (guid := item.message.check_in_id) is not None
         and environment_key(item) not in found.environments
     }
@@ -99,7 +99,7 @@ def find_runs_being_deleted(items: Iterable[BatchItem], found: Found) -> None:
         lead_to_runs_being_deleted((absent[key], run) for key, run in known.items())
 
 
-def is_named_last_word(message: CheckInMessage | LogMessage) -> bool:
+def is_named_end(message: CheckInMessage | LogMessage) -> bool:
     """Tell whether a message says how a run ended that it names by its id."""
     return (
         isinstance(message, CheckInMessage)

@@ -27,19 +27,19 @@ class Hints:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
         self.environments: dict[tuple[int, str], int] = {}
         self.senders: dict[uuid.UUID, tuple[KnownSender, int]] = {}
-        self._heard: dict[Sender, None] = {}
+        self._seen_senders: dict[Sender, None] = {}
 
-    def hear(self, sender: Sender, *, is_known: bool) -> None:
+    def note_sender(self, sender: Sender, *, is_known: bool) -> None:
         """Remember that a sender was looked for and found, or was not."""
-        self._heard.pop(sender, None)
+        self._seen_senders.pop(sender, None)
         if is_known:
-            if len(self._heard) >= self.PLACES_MAX:
-                del self._heard[next(iter(self._heard))]
-            self._heard[sender] = None
+            if len(self._seen_senders) >= self.PLACES_MAX:
+                del self._seen_senders[next(iter(self._heard))]
+            self._seen_senders[sender] = None
 
-    def has_heard(self, sender: Sender) -> bool:
+    def has_seen(self, sender: Sender) -> bool:
         """Tell whether a sender was known when it was last looked for. Outlives `forget`, and an absent PostgreSQL."""
-        return sender.monitor_guid in self.senders or sender in self._heard
+        return sender.monitor_guid in self.senders or sender in self._seen_senders
 
     def forget(self) -> None:
         """Start anew."""
@@ -47,7 +47,7 @@ class Hints:
         self.environments.clear()
         self.senders.clear()
 
-    def keep(self, key: tuple[int, str], monitor: KnownMonitor, environment: str, environment_id: int) -> None:
+    def remember(self, key: tuple[int, str], monitor: KnownMonitor, environment: str, environment_id: int) -> None:
         """Remember where check-ins for this project and slug, in this environment, belong."""
         if monitor.status is not MonitorStatus.ACTIVE:
             return
@@ -115,7 +115,7 @@ class Found:
                 self.monitors[key] = looked_up[key] = monitor
             if environment_id is not None:
                 self.environments[id_, name] = environment_id
-                hints.keep(key, monitor, name, environment_id)
+                hints.remember(key, monitor, name, environment_id)
 
 
 def _meets_lock(item: BatchItem, monitor: KnownMonitor) -> bool:

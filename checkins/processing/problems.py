@@ -134,7 +134,7 @@ def record_problems(reports: Iterable[ProblemReport], *, now: datetime) -> None:
     charge(amounts, now=now)
 
 
-def keep_loss_reports(reports: Sequence[LossReport], *, now: datetime) -> None:
+def record_loss_reports(reports: Sequence[LossReport], *, now: datetime) -> None:
     """Keep clients' own reports of lost check-ins (D19), within the budget of refusals."""
     paying = [account(report.project_id, report.key_id, Budget.REFUSALS) for report in reports]
     left = room({one for one in paying if one is not None}, now=now)

@@ -23,7 +23,7 @@ from checkins.processing.environments import (
 )
 from checkins.processing.finding import Found, Hints
 from checkins.processing.items import BatchItem, KnownMonitor, monitor_not_found
-from checkins.processing.waiting import park, take_parked
+from checkins.processing.waiting import claim_parked, park
 from monitors.hot_rows import LockedEnvironment, lock_environments
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import create_monitors
@@ -41,7 +41,7 @@ class OvertakenError(CheckInsError):
     """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
 
 
-def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked: bool = True) -> Changes:
+def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, applies_parked: bool = True) -> Changes:
     """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
 
     Check-ins that waited for a monitor that is created here are put before the others (D17), unless they are not to be
@@ -49,13 +49,13 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
     Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
     """
-    _keep_old_slugs(items)
+    _find_old_slugs(items)
     found = Found(items, hints)
     missing = [item for item in items if item.key not in found.monitors and item.first_config is not None]
     if missing:
         created = _create_missing(missing, now=now)
-        if takes_parked:
-            items[:0] = [BatchItem(message, Outcome()) for message in take_parked(created)]
+        if applies_parked:
+            items[:0] = [BatchItem(message, Outcome()) for message in claim_parked(created)]
         found = Found(items, hints)
         _note_creators(items, created & found.monitors.keys())
     changes, growing = change_monitors(items, found)
@@ -63,7 +63,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
         item.monitor = found.monitors.get(item.key)
         if isinstance(item.message, CheckInMessage) and item.message.config_problem is not None:
             item.outcome.problems.append(item.message.config_problem)
-    unknown = [item for item in items if item.monitor is None and not _says_why_there_is_none(item)]
+    unknown = [item for item in items if item.monitor is None and not _explains_missing_monitor(item)]
     _park([item for item in unknown if item.message.source in PARKING_SOURCES], now=now)
     _refuse_unknown(unknown)
     active = [item for item in items if item.monitor is not None and item.monitor.status is MonitorStatus.ACTIVE]
@@ -73,7 +73,7 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, takes_parked
     return changes
 
 
-def _keep_old_slugs(items: Sequence[BatchItem]) -> None:
+def _find_old_slugs(items: Sequence[BatchItem]) -> None:
     """Lead long names to the monitors that they made when slugs were cut at 50 characters (D27).
 
     Such a monitor was named after the raw name that made it; another raw name with the same 50 characters is another
@@ -157,7 +157,7 @@ def _note_creators(items: Iterable[BatchItem], created: set[tuple[int, str]]) ->
             created = created - {item.key}
 
 
-def _says_why_there_is_none(item: BatchItem) -> bool:
+def _explains_missing_monitor(item: BatchItem) -> bool:
     return any(problem.kind in SAYS_WHY_THERE_IS_NONE for problem in item.outcome.problems)
 
 
@@ -185,7 +185,7 @@ def _park(items: Sequence[BatchItem], *, now: datetime) -> None:
 def _refuse_unknown(items: Iterable[BatchItem]) -> None:
     """Refuse what names no monitor and does not wait for one, unless it says why already."""
     for item in items:
-        if not (item.outcome.parked or _says_why_there_is_none(item)):
+        if not (item.outcome.parked or _explains_missing_monitor(item)):
             item.outcome.problems.append(monitor_not_found(item.message))
 
 

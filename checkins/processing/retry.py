@@ -14,7 +14,7 @@ from checkins.processing.apply import receive
 from checkins.processing.items import monitor_not_found
 from checkins.processing.limits import limits
 from checkins.processing.problems import ProblemReport, record_problems
-from checkins.processing.waiting import described, keep_failed, restored, take_settled
+from checkins.processing.waiting import claim_settled, described, restored, store_failed
 
 SETTLED_MAX = 500
 """Parked check-ins that are settled in one transaction."""
@@ -26,7 +26,7 @@ def settle_parked(*, now: datetime) -> int:
     Returns how many were settled. Call again until it returns 0.
     """
     with transaction.atomic():
-        ready, late = take_settled(now=now, most=SETTLED_MAX)
+        ready, late = claim_settled(now=now, most=SETTLED_MAX)
         _receive_or_keep(ready, now=now)
         record_problems(
             (
@@ -57,7 +57,7 @@ def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: da
         raise  # The database cannot do it now; the next sweep may.
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
         if len(messages) == 1:
-            keep_failed(messages[0], error)
+            store_failed(messages[0], error)
             return
         for message in messages:
             _receive_or_keep([message], now=now)
@@ -75,7 +75,7 @@ def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
                 row = WaitingCheckIn.objects.select_for_update().filter(id=id_, reason="failed").first()
                 if row is None:
                     continue
-                receive(restored(row, limits()), now=now, takes_parked=False)
+                receive(restored(row, limits()), now=now, applies_parked=False)
                 row.delete()
                 applied += 1
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept

@@ -14,7 +14,7 @@ from typing import Any
 from checkins.messages import SOURCE_CODES, LossReport, RunLog, Source, stored_source
 from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
 from checkins.partitions import WANTED_SQL
-from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierWord
+from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierEnd
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, insert_rows, types_of, update_rows
 from monitors.hot_rows import LockedEnvironment
@@ -314,7 +314,7 @@ def update_failed_at(rows: Iterable[tuple[int, datetime, datetime, bool]]) -> No
     )
 
 
-def insert_attempts(words: Iterable[tuple[int, EarlierWord]]) -> None:
+def insert_attempts(words: Iterable[tuple[int, EarlierEnd]]) -> None:
     """Keep earlier final words of runs, given with the check-in's id. One statement."""
     insert_rows(
         Attempt._meta.db_table,

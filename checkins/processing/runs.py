@@ -19,7 +19,7 @@ from checkins.processing.rows import (
     load_repeatable,
     load_running,
 )
-from checkins.processing.transitions import SPARED_TIMES, CheckInState, is_known
+from checkins.processing.transitions import SPARED_FACTOR, CheckInState, is_known
 from monitors.hot_rows import LockedEnvironment, attach_former_rules
 
 REPEAT_WINDOW = timedelta(seconds=45)
@@ -36,7 +36,7 @@ class Runs:
 
     by_guid: dict[tuple[int, uuid.UUID], CheckInState]
     running: dict[int, list[CheckInState]]
-    told: dict[tuple[int, uuid.UUID], datetime]
+    received_ends: dict[tuple[int, uuid.UUID], datetime]
     newest_errors: dict[int, CheckInState]
     new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
@@ -58,13 +58,13 @@ class Runs:
         ]
         return max(still_running, key=lambda run: run.date_added, default=None)
 
-    def was_told(self, environment_id: int, message: CheckInMessage) -> bool:
+    def was_received(self, environment_id: int, message: CheckInMessage) -> bool:
         """Tell whether a message without id and without an open run is one that was heard a moment ago."""
         if message.repeat_key is None:
             return False
         # A batch may hold a backlog: of the same words minutes apart, each is a run's own.
-        told_at = self.told.get((environment_id, message.repeat_key))
-        return told_at is not None and abs(message.received_at - told_at) <= REPEAT_WINDOW
+        received_at = self.received_ends.get((environment_id, message.repeat_key))
+        return received_at is not None and abs(message.received_at - received_at) <= REPEAT_WINDOW
 
     def newest_error(self, run: CheckInState) -> CheckInState | None:
         """Return the newest error of the environment, if it counted in the minute of this one (D39)."""
@@ -77,7 +77,7 @@ class Runs:
         """Note a run as it was decided: new, or changed."""
         key = project_id, run.guid
         if run.repeat_key is not None:
-            self.told[run.environment_id, run.repeat_key] = run.date_updated
+            self.received_ends[run.environment_id, run.repeat_key] = run.date_updated
         self.by_guid[key] = run
         if run.status is CheckInStatus.ERROR and run.failed_at is not None:
             self.newest_errors[run.environment_id] = run
@@ -108,12 +108,12 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
     # more, since a few may fall due while the messages of this batch came.
     for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
         running[run.environment_id].append(run)
-    told = load_repeatable(keys, since=since - REPEAT_WINDOW)
+    received_ends = load_repeatable(keys, since=since - REPEAT_WINDOW)
     newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))
     return Runs(
         by_guid=load_by_guid(named, since=since),
         running=running,
-        told=told,
+        received_ends=received_ends,
         newest_errors={run.environment_id: run for run in newest_errors},
     )
 
@@ -133,7 +133,7 @@ def know_rules_of_running(runs: Runs, environments: Mapping[int, LockedEnvironme
 
 def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:
     """Return the environments in which this batch may come to errors that get no row of their own (D39)."""
-    most = settings.CHECKINS_PER_MINUTE * SPARED_TIMES
+    most = settings.CHECKINS_PER_MINUTE * SPARED_FACTOR
     coming = Counter(item.environment_id for item in items)
     return {id_ for id_, it in environments.items() if coming[id_] and it.state.limit_count + coming[id_] > most}
 

@@ -67,5 +67,5 @@ def look_up_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSen
             known[Sender(monitor_guid=guid)] = found
             hints.senders[guid] = found, id_
     for sender in asked:
-        hints.hear(sender, is_known=sender in known)
+        hints.note_sender(sender, is_known=sender in known)
     return known

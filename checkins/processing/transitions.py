@@ -65,7 +65,7 @@ class CheckInState(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierWord:
+class EarlierEnd:
     """A final word that a later one of the same run replaced (D16)."""
 
     status: CheckInStatus
@@ -87,7 +87,7 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
     environment: EnvironmentState
     checkin: CheckInState | None = None
     verdict: Verdict = Verdict.NOTHING
-    earlier_word: EarlierWord | None = None
+    earlier_end: EarlierEnd | None = None
     problem: Problem | None = None
 
 
@@ -111,7 +111,7 @@ class _Rules(NamedTuple):
     former: Sequence[FormerRules]
 
 
-SPARED_TIMES = 10
+SPARED_FACTOR = 10
 """How many times as much as the limit the words may come to that it spares: those that say how a run ended (D25)."""
 
 
@@ -132,7 +132,7 @@ def count_towards_limit(
     minute = _whole_minute(received_at)
     if state.limit_minute != minute:
         return replace(state, limit_minute=minute, limit_count=1)
-    if state.limit_count >= per_minute_max * (SPARED_TIMES if spared else 1):
+    if state.limit_count >= per_minute_max * (SPARED_FACTOR if spared else 1):
         return None
     return replace(state, limit_count=state.limit_count + 1)
 
@@ -204,7 +204,7 @@ def _end_uncounted(
     ended = effect.checkin
     if ended is not None and effect.verdict is Verdict.FAILED:
         ended = replace(ended, failed_at=None)
-    return Effect(environment, ended, earlier_word=effect.earlier_word, problem=effect.problem)
+    return Effect(environment, ended, earlier_end=effect.earlier_end, problem=effect.problem)
 
 
 def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInState:
@@ -214,7 +214,7 @@ def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInSt
     return replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
 
 
-def takes_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
+def is_accepted_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
     """Tell whether a disabled monitor takes a message: only the last word of a run that it knows (D23)."""
     is_last_word = isinstance(message, CheckInMessage) and message.status is not CheckInStatus.IN_PROGRESS
     return is_last_word and existing is not None
@@ -278,7 +278,7 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
     if old in (CheckInStatus.IN_PROGRESS, CheckInStatus.UNKNOWN):
         if new is CheckInStatus.IN_PROGRESS:
             run = replace(
-                _told_again(run, message),
+                _repeated(run, message),
                 status=new,
                 date_in_progress=run.date_in_progress or message.received_at,
                 timeout_at=_deadline(run, message, rules),
@@ -297,39 +297,39 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
             replace(_ended(run, message), date_updated=run.date_updated, date_in_progress=message.received_at),
         )
     if old is CheckInStatus.ERROR:
-        return _tell_again(message, run, environment, rules)
-    if old is CheckInStatus.OK and new is old and _says_nothing_new(message, run):
+        return _replace_end(message, run, environment, rules)
+    if old is CheckInStatus.OK and new is old and _is_repetition(message, run):
         return Effect(environment)
     return Effect(environment, problem=_finished(message, f"it ended as {old.value}"))
 
 
-def _tell_again(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
+def _replace_end(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
     """A retried task: the later word counts, the earlier one is kept (D16). The failure was counted already (D7)."""
-    if message.status is CheckInStatus.ERROR and _says_nothing_new(message, run):
+    if message.status is CheckInStatus.ERROR and _is_repetition(message, run):
         return Effect(environment)
-    earlier = EarlierWord(run.status, run.date_updated, run.duration_ms)
+    earlier = EarlierEnd(run.status, run.date_updated, run.duration_ms)
     if message.status is CheckInStatus.ERROR:
-        run = _told_again(run, message)
-        return Effect(_heard(run, environment), run, earlier_word=earlier)
+        run = _repeated(run, message)
+        return Effect(_with_last_checkin(run, environment), run, earlier_end=earlier)
     run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK)
-    return replace(_conclude(message, run, environment, rules), earlier_word=earlier)
+    return replace(_conclude(message, run, environment, rules), earlier_end=earlier)
 
 
-def _says_nothing_new(message: CheckInMessage, run: CheckInState) -> bool:
+def _is_repetition(message: CheckInMessage, run: CheckInState) -> bool:
     """Tell whether a repeated last word is the same message once more: clients send the same bytes again."""
     return message.duration_ms in (None, run.duration_ms)
 
 
 def _finish_late(message: CheckInMessage, run: CheckInState, environment: EnvironmentState) -> Effect:
     """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
-    if run.finished_status is message.status and _says_nothing_new(message, run):
+    if run.finished_status is message.status and _is_repetition(message, run):
         return Effect(environment)
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
     if run.finished_status is not None:
         run = replace(run, duration_ms=None)  # It went on after all: the earlier end says nothing about how long.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
-    return Effect(_heard(run, environment), run)
+    return Effect(_with_last_checkin(run, environment), run)
 
 
 def _conclude(
@@ -350,7 +350,7 @@ def _conclude(
             received_at=message.received_at,
             early_tolerance=early_tolerance,
         )
-    environment = _heard(run, environment)
+    environment = _with_last_checkin(run, environment)
     if run.status is CheckInStatus.ERROR:
         return Effect(environment, replace(run, failed_at=message.received_at), Verdict.FAILED)
     if run.status is CheckInStatus.OK:
@@ -360,11 +360,11 @@ def _conclude(
     return Effect(environment, run)
 
 
-def _heard(run: CheckInState, environment: EnvironmentState) -> EnvironmentState:
+def _with_last_checkin(run: CheckInState, environment: EnvironmentState) -> EnvironmentState:
     return replace(environment, last_checkin=_later(environment.last_checkin, run.date_added))
 
 
-def _told_again(run: CheckInState, message: CheckInMessage) -> CheckInState:
+def _repeated(run: CheckInState, message: CheckInMessage) -> CheckInState:
     """A heartbeat or a repeated word: it may bring a duration, but never makes one up (D8)."""
     return replace(
         run,
@@ -382,7 +382,7 @@ def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
 
     Absolute, because the end may overtake the beginning. Source: docs/reference/behaviour.md, section 6.4.
     """
-    run = _told_again(run, message)
+    run = _repeated(run, message)
     if run.duration_ms is not None:
         return run
     return replace(run, duration_ms=abs(message.received_at - run.date_added) // timedelta(milliseconds=1))

@@ -57,7 +57,7 @@ def park(messages: Iterable[Waiting]) -> None:
     )
 
 
-def keep_failed(message: Message, error: Exception) -> None:
+def store_failed(message: Message, error: Exception) -> None:
     """Keep a message of any kind that an unexpected error kept from being applied.
 
     What PostgreSQL cannot store of it is replaced: perhaps that is why it failed.
@@ -66,7 +66,7 @@ def keep_failed(message: Message, error: Exception) -> None:
     _keep_failed(message.project_id, slug, environment, message.source, message.received_at, message, error)
 
 
-def keep_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
+def store_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
     """Keep a whole request that an unexpected error kept from being understood.
 
     What PostgreSQL cannot store of its address and headers is replaced. The body is any bytes.
@@ -135,7 +135,7 @@ def _restored(kept: dict[str, Any]) -> Message:
     return msgspec.convert(fields, _TYPES[str(kept["type"])])
 
 
-def take_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
+def claim_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
     """Remove and return the messages that wait for monitors of these projects and slugs, oldest first.
 
     The transaction that removes them applies them. What a version wrote that this one cannot read stays as failed
@@ -180,7 +180,7 @@ def parking_time() -> timedelta:
     return timedelta(seconds=settings.PARKED_CHECKIN_SECONDS)
 
 
-def take_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiting]]:
+def claim_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiting]]:
     """Remove up to `most` parked messages: those whose monitor is there by now, and those that waited in vain.
 
     The first are to be received by the same transaction; for the second it has to say that nobody knows their monitor.

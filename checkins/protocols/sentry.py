@@ -232,7 +232,7 @@ def _decode_cron(request: IngestRequest, address: Mapping[str, str], sender: Kno
         payload, project_id=sender.project_id, received_at=request.received_at, source=source, slug=slug
     )
     answer = _ACCEPTED
-    if isinstance(message, RefusedCheckIn) and (causes := _causes_that_clients_hear(message)):
+    if isinstance(message, RefusedCheckIn) and (causes := _causes_for_client(message)):
         answer = _error(400, "the check-in cannot be read", causes)
     return Decoded((message,), lambda _: answer)
 
@@ -241,7 +241,7 @@ _QUERY_FIELDS = ("status", "check_in_id", "environment", "duration")
 _ACCEPTED = Answer(202)
 
 
-def _causes_that_clients_hear(refused: RefusedCheckIn) -> list[str]:
+def _causes_for_client(refused: RefusedCheckIn) -> list[str]:
     """Why a refused check-in is also told to its client; empty for what Sentry's edge lets pass and finds out later."""
     status = refused.payload.get("status")
     readable_status = isinstance(status, str) and status != ""

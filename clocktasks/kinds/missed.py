@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from checkins.processing.counting import settle
+from checkins.processing.counting import count_deferred
 from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import (
     insert_checkins,
@@ -69,7 +69,7 @@ def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pa
             if checkin.failed_at is not None
         ]
         mark_failed(failures, past=PAST_RUNS)
-        settle(judged.environments.values())
+        count_deferred(judged.environments.values())
         save_environments(judged.environments.values())
         marked |= {tick: [] for tick in judged.ticks if tick not in marked}
         for environment, checkin, _ in new:

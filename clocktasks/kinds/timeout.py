@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus
-from checkins.processing.counting import settle
+from checkins.processing.counting import count_deferred
 from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import (
     deadline_after,
@@ -66,7 +66,7 @@ def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> 
         update_checkins(timeouts)
         mark_failed(failures, past=PAST_RUNS)
         judged = [environments[id_] for id_ in sorted({run.environment_id for _, run in due})]
-        settle(judged)
+        count_deferred(judged)
         save_environments(judged)
         for one in (*unknown, *(marked_row(environments[run.environment_id], run) for run in timeouts)):
             marked[one.tick].append(one)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from checkins.processing.counting import settle
+from checkins.processing.counting import count_deferred
 from checkins.processing.rows import (
     insert_checkins,
     load_overdue,
@@ -51,7 +51,7 @@ def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> P
                 for due, why in unjudged_slots(environment, slots)
             ]
         stored = insert_checkins(unknown, on_conflict="ON CONFLICT DO NOTHING")
-        settle(environments.values())
+        count_deferred(environments.values())
         save_environments(environments.values())
         marked += [
             marked_row(environment, checkin)
@@ -66,7 +66,7 @@ def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> P
         unfinished = [unheard_run(run, first, last) for run in overdue if run.finished_status is None]
         update_checkins(unfinished)
         end_unknown(environments, [run for run in overdue if run.finished_status is not None])
-        settle(environments.values())
+        count_deferred(environments.values())
         save_environments(environments.values())
         marked += [marked_row(environments[run.environment_id], run) for run in unfinished]
     return Pass(last, {last: marked})

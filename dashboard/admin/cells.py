@@ -79,19 +79,19 @@ def instant(
     timezone: str = "UTC",
     *,
     now: datetime | None = None,
-    zone_is_said: bool = False,
+    hides_zone: bool = False,
     is_narrow: bool = False,
 ) -> SafeString:
     """Return an instant on the reader's wall clock, and beside it on that of `timezone` if that shows another time.
 
-    With `now`, also how far away it is. `zone_is_said` leaves the name of `timezone` out, where a heading has it.
+    With `now`, also how far away it is. `hides_zone` leaves the name of `timezone` out, where a heading has it.
     `is_narrow`, for lists, takes a line for each, without seconds and with the last part of the zone's name. The
     tooltip holds the same instant in UTC, and the whole name.
     """
     if at is None:
         return NOTHING
     local, reader = at.astimezone(zone_to_show(timezone)), READER_ZONE.get()
-    zone = "" if zone_is_said else str(local.tzinfo)
+    zone = "" if hides_zone else str(local.tzinfo)
     if is_narrow:
         local, zone = local.replace(second=0), zone.rpartition("/")[2].replace("_", " ")
     shown, beside = _wall_clock(local), zone

@@ -28,7 +28,7 @@ class FinishedFilter(DropdownFilter):
         return queryset.filter(finished_at__isnull=True) if self.value() == "unfinished" else queryset
 
 
-class HeardFilter(DropdownFilter):
+class ListeningFilter(DropdownFilter):
     """Ticks that say nothing about jobs, or not yet. Indexes: tick_deaf, tick_undecided."""
 
     title = "what was heard"
@@ -66,7 +66,7 @@ class TickAdmin(InspectionAdmin):
         "timeout_count",
         "unknown_count",
     )
-    list_filter = (FinishedFilter, HeardFilter)
+    list_filter = (FinishedFilter, ListeningFilter)
     sortable_by = ("minute",)
     ordering = ("-at",)
     fields = (
@@ -182,7 +182,7 @@ class AppliedTickAdmin(InspectionAdmin):
         return instant(applied.tick)
 
 
-class GoingOnFilter(DropdownFilter):
+class OpenFilter(DropdownFilter):
     """Clock incidents that are not over."""
 
     title = "state"
@@ -210,9 +210,9 @@ class ClockIncidentAdmin(InspectionAdmin):
         "lasted",
         "unknown_count",
         "environment_count",
-        "told",
+        "notified",
     )
-    list_filter = (GoingOnFilter, ("cause", ChoicesDropdownFilter))
+    list_filter = (OpenFilter, ("cause", ChoicesDropdownFilter))
     sortable_by = ("started", "unknown_count", "environment_count")
     ordering = ("-started_at",)
     fields = (*list_display[:4], "summarised", *list_display[4:])
@@ -239,6 +239,6 @@ class ClockIncidentAdmin(InspectionAdmin):
         return instant(incident.summarised_at)
 
     @admin.display(description="Told")
-    def told(self, incident: ClockIncident) -> SafeString:
+    def notified(self, incident: ClockIncident) -> SafeString:
         """Show when people were told, or why not."""
         return notified_label(incident)

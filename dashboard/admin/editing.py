@@ -61,10 +61,10 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         data: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
         for name in refused:
             bound, now = self[name], self._shown_now(name)
-            told = f"changed from {_said(self._loaded(name))} to {_said(now)} while this page was open"
+            told = f"changed from {_quoted(self._loaded(name))} to {_quoted(now)} while this page was open"
             advice = "Save again to put yours in its place."
             if name in mine:
-                self.add_error(name, f"It was {told}. Yours: {_said(bound.data)}. {advice}")
+                self.add_error(name, f"It was {told}. Yours: {_quoted(bound.data)}. {advice}")
             else:
                 self.add_error(None, f"{bound.label} was {told}, which belongs to what you changed. {advice}")
             # The page shows the row's value now, and who saves again has seen it.
@@ -100,7 +100,7 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         return field.has_changed(field.to_python(self._shown_now(name)), self[name].data)
 
 
-def _said(value: Any) -> str:
+def _quoted(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
     return f"“{value}”" if value not in (None, "") else "empty"

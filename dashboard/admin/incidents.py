@@ -73,7 +73,7 @@ class IncidentAdmin(InspectionAdmin):
     ordering = ("-opened_at", "-id")
     fieldsets = (
         ("Incident", {"fields": ("state_label", "monitor_link", "environment_link", "issue_link", "guid")}),
-        ("Times", {"fields": ("times", "told")}),
+        ("Times", {"fields": ("times", "notified")}),
         ("Check-ins", {"fields": ("starting", "resolving")}),
     )
     readonly_fields = (
@@ -82,7 +82,7 @@ class IncidentAdmin(InspectionAdmin):
         "environment_link",
         "issue_link",
         "times",
-        "told",
+        "notified",
         "starting",
         "resolving",
     )
@@ -160,7 +160,7 @@ class IncidentAdmin(InspectionAdmin):
         )
 
     @admin.display(description="Told")
-    def told(self, incident: Incident) -> SafeString | str:
+    def notified(self, incident: Incident) -> SafeString | str:
         """Say when people were told of what, or that nobody was."""
         notifications = list(incident.notifications.order_by("id"))
         if not notifications:

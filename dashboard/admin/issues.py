@@ -140,17 +140,17 @@ class IssueAdmin(InspectionAdmin):
     @admin.action(description="Resolve", permissions=["handle"])
     def resolve(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Resolve the selected issues by hand; the next failure makes them unresolved again."""
-        self._say(request, "Resolved", handling.resolve_issues(keys_of(queryset), now=utcnow()))
+        self._report(request, "Resolved", handling.resolve_issues(keys_of(queryset), now=utcnow()))
 
     @admin.action(description="Archive: record, and keep it out of the way", permissions=["handle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Archive the selected issues."""
-        self._say(request, "Archived", handling.archive_issues(keys_of(queryset)))
+        self._report(request, "Archived", handling.archive_issues(keys_of(queryset)))
 
     @admin.action(description="Unarchive", permissions=["handle"])
     def unarchive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Take the selected issues out of the archive."""
-        self._say(request, "Unarchived", handling.unarchive_issues(keys_of(queryset), now=utcnow()))
+        self._report(request, "Unarchived", handling.unarchive_issues(keys_of(queryset), now=utcnow()))
 
-    def _say(self, request: HttpRequest, done: str, count: int) -> None:
+    def _report(self, request: HttpRequest, done: str, count: int) -> None:
         messages.success(request, f"{done} {count} issue{'' if count == 1 else 's'}.")

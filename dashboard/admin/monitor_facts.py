@@ -72,7 +72,7 @@ def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
         concluded_count=number(~Q(status="active")),
         muted_count=number(Q(is_muted=True)),
         next_expected=Subquery(rows.annotate(at=Min("next_checkin")).values("at")),
-        last_heard=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
+        last_reported=Subquery(rows.annotate(at=Max("last_checkin")).values("at")),
     )
 
 

@@ -85,7 +85,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         "status_and_reason",
         "running_text",
         "next_expected_local",
-        "last_heard_local",
+        "last_reported_local",
         "schedule_text",
         "environments_text",
         "project_link",
@@ -247,10 +247,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         """Show the earliest time at which an environment is expected, in the monitor's zone."""
         return instant(monitor.next_expected, monitor.timezone, is_narrow=True)
 
-    @admin.display(description="Last run started", ordering="last_heard")
-    def last_heard_local(self, monitor: Any) -> SafeString:
+    @admin.display(description="Last run started", ordering="last_reported")
+    def last_reported_local(self, monitor: Any) -> SafeString:
         """Show when a job of the monitor last reported, in the monitor's zone."""
-        return instant(monitor.last_heard, monitor.timezone, is_narrow=True)
+        return instant(monitor.last_reported, monitor.timezone, is_narrow=True)
 
     @admin.display(description="Project", ordering="project__name")
     def project_link(self, monitor: Monitor) -> SafeString:
@@ -328,7 +328,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             "status_labels": self.status_labels(monitor),
             "schedule_text": self.schedule_text(monitor),
             "next_expected": instant(monitor.next_expected, zone, now=now),
-            "last_heard": instant(monitor.last_heard, zone, now=now),
+            "last_reported": instant(monitor.last_reported, zone, now=now),
             "may_be_overwritten": monitor.is_upserting and not is_locked,
             "refuses_config": monitor.is_upserting and is_locked,
             "environments_table": sees["monitors.monitorenvironment"]

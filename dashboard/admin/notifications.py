@@ -14,12 +14,12 @@ from incidents.notifications.addressees import NOBODY_NOTIFIED
 class NotificationAdmin(InspectionAdmin):
     """What was told, or is still to be told, to people."""
 
-    list_display = ("transition", "channel", "told_label", "incident_link", "created", "sent")
+    list_display = ("transition", "channel", "notified_label", "incident_link", "created", "sent")
     sortable_by = ("created",)
     list_filter = (("transition", ChoicesDropdownFilter), ("channel", ChoicesDropdownFilter))
     ordering = ("-id",)
-    fields = ("transition", "channel", "told_label", "incident_link", "created", "sent")
-    readonly_fields = ("told_label", "incident_link", "created", "sent")
+    fields = ("transition", "channel", "notified_label", "incident_link", "created", "sent")
+    readonly_fields = ("notified_label", "incident_link", "created", "sent")
 
     @admin.display(description="Created", ordering="created_at")
     def created(self, notification: Notification) -> SafeString:
@@ -32,7 +32,7 @@ class NotificationAdmin(InspectionAdmin):
         return instant(notification.sent_at)
 
     @admin.display(description="State")
-    def told_label(self, notification: Notification) -> SafeString:
+    def notified_label(self, notification: Notification) -> SafeString:
         """Show whether people were told."""
         if notification.sent_at:
             return label("sent", "good")

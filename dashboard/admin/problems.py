@@ -108,7 +108,7 @@ class WaitingCheckInAdmin(InspectionAdmin):
     @admin.display(description="Received (UTC)", ordering="id")
     def received(self, row: WaitingCheckIn) -> SafeString:
         """Show when it came."""
-        return instant(row.received_at, zone_is_said=True)
+        return instant(row.received_at, hides_zone=True)
 
     @admin.display(description="Reason", ordering="reason")
     def reason_label(self, row: WaitingCheckIn) -> SafeString:

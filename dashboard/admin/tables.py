@@ -61,8 +61,8 @@ def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> Saf
             (
                 label(checkin.get_status_display()),
                 checkin.monitor_environment.environment.name,
-                instant(slot_of(checkin), timezone, zone_is_said=True),
-                instant(checkin.date_added, timezone, zone_is_said=True),
+                instant(slot_of(checkin), timezone, hides_zone=True),
+                instant(checkin.date_added, timezone, hides_zone=True),
                 duration(None if checkin.duration_ms is None else timedelta(milliseconds=checkin.duration_ms)),
                 checkin.get_source_display(),
                 link(checkin, str(checkin.guid)[:8]),
@@ -81,9 +81,9 @@ def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> S
             (
                 link(incident, label("resolved" if incident.resolved_at else "open")),
                 incident.monitor_environment.environment.name,
-                instant(incident.started_at, timezone, zone_is_said=True),
-                instant(incident.opened_at, timezone, zone_is_said=True),
-                instant(incident.resolved_at, timezone, zone_is_said=True),
+                instant(incident.started_at, timezone, hides_zone=True),
+                instant(incident.opened_at, timezone, hides_zone=True),
+                instant(incident.resolved_at, timezone, hides_zone=True),
                 link(incident.issue) if incident.issue else "none (muted)",
             )
             for incident in incidents
@@ -123,9 +123,9 @@ def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now
             (
                 link(row, row.environment.name),
                 environment_status(row),
-                instant(row.last_checkin, timezone, now=now, zone_is_said=True),
-                instant(row.next_checkin, timezone, now=now, zone_is_said=True),
-                instant(row.next_checkin_latest, timezone, zone_is_said=True),
+                instant(row.last_checkin, timezone, now=now, hides_zone=True),
+                instant(row.next_checkin, timezone, now=now, hides_zone=True),
+                instant(row.next_checkin_latest, timezone, hides_zone=True),
                 f"{row.failure_streak} failed" if row.failure_streak else f"{row.ok_streak} ok",
             )
             for row in rows
@@ -140,7 +140,7 @@ def changes_table(changes: Iterable[Any], *, timezone: str) -> SafeString:
         ("Changed", "By", "What"),
         [
             (
-                instant(change.changed_at, timezone, zone_is_said=True),
+                instant(change.changed_at, timezone, hides_zone=True),
                 change.made_by,
                 ", ".join(
                     f"{column.replace('_', ' ')}: {_shown(before)} → {_shown(after)}"

@@ -21,7 +21,7 @@ from checkins.nodes import (
     lock_node,
     register_node,
 )
-from checkins.watermarks import Settled, drop_silent_nodes, settled_until
+from checkins.watermarks import Settled, drop_silent_nodes, stored_until
 from tests.connections import in_another_connection
 from tests.factories import NOW, IngestNodeFactory
 from tests.waiting import PATIENCE_SECONDS
@@ -66,7 +66,7 @@ def look_every_second(since, until):
 def test_a_new_node_vouches_for_nothing_before_it_was_there():
     assert register(now=5, watermark=5) == Registration(batch=0, spool_position=0, watermark=at(5))
     assert (row().started_at, row().seen_at, row().host, row().pid) == (at(5), at(5), "web-1", 1)
-    assert settled_until(at(9)).until == at(5)
+    assert stored_until(at(9)).until == at(5)
 
 
 def test_a_new_row_for_an_old_spool_vouches_only_up_to_its_oldest_entry():
@@ -202,13 +202,13 @@ def test_p1_nobody_leaves_with_a_spool_that_is_not_empty():
 
 
 def test_without_nodes_time_alone_decides():
-    assert settled_until(NOW) == Settled(until=NOW, live=())
+    assert stored_until(NOW) == Settled(until=NOW, live=())
 
 
 def test_the_slowest_live_node_decides():
     register(NODE, watermark=-10)
     register(OTHER, watermark=-30)
-    settled = settled_until(at(1))
+    settled = stored_until(at(1))
     assert settled.until == at(-30)
     assert [node.id for node in settled.live] == [OTHER, NODE]
 
@@ -216,7 +216,7 @@ def test_the_slowest_live_node_decides():
 def test_nobody_waits_for_a_node_that_left_or_was_dropped():
     for state in ("left", "dropped"):
         IngestNodeFactory(state=state, seen_at=at(-90))
-    assert settled_until(NOW) == Settled(until=NOW, live=())
+    assert stored_until(NOW) == Settled(until=NOW, live=())
 
 
 # --- Silence ----------------------------------------------------------------------------------------------------------
@@ -315,11 +315,11 @@ def test_a_dropped_node_that_is_back_is_waited_for_from_where_it_really_stands()
     register()
     commit(1, watermark=5)
     look_every_second(0, 120)
-    assert settled_until(at(121)).until == at(121)
+    assert stored_until(at(121)).until == at(121)
     beat(NODE, watermark=at(6), now=at(122), spooled_count=40)
-    assert settled_until(at(122)).until == at(6)
+    assert stored_until(at(122)).until == at(6)
     commit(None, watermark=123, spool_position=40)
-    assert settled_until(at(123)).until == at(123)
+    assert stored_until(at(123)).until == at(123)
 
 
 # --- Rows that nobody needs any more ----------------------------------------------------------------------------------
@@ -415,9 +415,9 @@ def test_one_of_two_clocks_drops_a_node_and_the_other_holds_until_that_is_commit
     with transaction.atomic():
         assert look(120) == [NODE]
         assert in_a_thread(lambda: look(120)) == []
-        assert in_a_thread(lambda: settled_until(at(120)).until) == NOW
+        assert in_a_thread(lambda: stored_until(at(120)).until) == NOW
     assert look(121) == []
-    assert settled_until(at(121)).until == at(121)
+    assert stored_until(at(121)).until == at(121)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -92,7 +92,7 @@ def on_the_day(clock):
     ],
 )
 def test_p2_a_minute_may_be_applied_when_its_grace_is_over_and_its_check_ins_are_stored(now, settled, newest, held):
-    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), settled_until=on_the_day(settled))
+    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), stored_until=on_the_day(settled))
     assert window.newest == on_the_day(newest)
     assert window.held == (None if held is None else on_the_day(held))
 
@@ -108,7 +108,7 @@ def test_p2_a_minute_may_be_applied_when_its_grace_is_over_and_its_check_ins_are
     ids=["under five seconds", "five seconds", "more", "nothing waits"],
 )
 def test_a_wait_is_worth_a_record_five_seconds_after_the_minute_and_its_grace(now, settled, visible):
-    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), settled_until=on_the_day(settled))
+    window = tick_window(on_the_day(now), grace=timedelta(seconds=2), stored_until=on_the_day(settled))
     assert waits_visibly(window) is visible
 
 

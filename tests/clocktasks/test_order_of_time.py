@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from checkins.editing import delete_monitors
 from checkins.models import CheckIn, DeferredEnding
 from checkins.processing.apply import receive
-from checkins.processing.counting import settle_stranded
+from checkins.processing.counting import count_stranded
 from clocktasks.dispatch import advance_ledger
 from clocktasks.shards import process_clock_task
 from incidents.models import Incident, Notification, Occurrence
@@ -122,8 +122,8 @@ def test_d29_what_waits_for_nothing_any_more_is_counted():
     say(monitor, ("ok", 1, 1), ("ok", 125, 2))
     MonitorEnvironment.objects.update(next_checkin_latest=at(600))
 
-    assert settle_stranded() == 1
-    assert settle_stranded() == 0
+    assert count_stranded() == 1
+    assert count_stranded() == 0
     row = MonitorEnvironment.objects.get()
     assert (row.ok_streak, row.has_deferred, DeferredEnding.objects.count()) == (2, False, 0)
 
@@ -132,7 +132,7 @@ def test_d29_what_waits_for_the_clock_goes_on_waiting():
     monitor = a_monitor()
     say(monitor, ("ok", 1, 1), ("ok", 125, 2))
 
-    assert settle_stranded() == 0
+    assert count_stranded() == 0
     assert DeferredEnding.objects.count() == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from checkins.models import CheckIn, IngestNode, ListeningSpan
 from checkins.nodes import beat, register_node
 from checkins.processing.apply import receive
-from checkins.watermarks import settled_until
+from checkins.watermarks import stored_until
 from clocktasks import setback
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ClockIncident, ShardClock, Tick
@@ -97,6 +97,6 @@ def test_a_ledger_that_began_in_2040_begins_anew():
 def test_p2_a_node_that_was_in_2040_vouches_for_nothing_still_to_come():
     register_node(NODE, watermark=WRONG, now=WRONG, host="web-1", pid=1)
     beat(NODE, watermark=after(10), now=after(10), spooled_count=0, listening_since=after(10))
-    assert settled_until(after(10)).until == after(10)
+    assert stored_until(after(10)).until == after(10)
     node = IngestNode.objects.get()
     assert (node.started_at, node.seen_at, node.watermark) == (after(10), after(10), after(10))

@@ -27,7 +27,7 @@ from checkins.processing.batch import take
 from checkins.processing.limits import limits
 from checkins.processing.reading import Reading
 from checkins.processing.retry import retry_failed
-from checkins.processing.waiting import keep_failed, restored
+from checkins.processing.waiting import restored, store_failed
 from checkins.protocols.request import Answer, IngestRequest, KnownSender
 from checkins.protocols.routes import find_route
 from tests.checkins.ingest.web import Batcher, Submitted, run_edge, scope_of
@@ -222,7 +222,7 @@ def test_what_is_stored_can_be_read_back_and_shown(share):
         with undone(), nothing_is_logged():
             for _, request in passed_on([sent]):
                 for message in messages_in(request):
-                    keep_failed(message, ValueError("7"))
+                    store_failed(message, ValueError("7"))
                     row = WaitingCheckIn.objects.latest("id")
                     assert [alike(again) for again in restored(row, limits())] == [alike(message)]
                 failed = list(WaitingCheckIn.objects.values_list("id", flat=True))

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 from checkins.editing import set_monitors_status, update_monitor
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
-from checkins.processing.counting import settle_stranded
+from checkins.processing.counting import count_stranded
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import AppliedTick, ShardClock, Tick
 from clocktasks.shards import process_clock_task
@@ -284,7 +284,7 @@ class ClockMachine(RuleBasedStateMachine):
         self._account_edits(number, rules=None if changed == rules else changed)
 
     def _account_edits(self, number, **edit):
-        while settle_stranded():
+        while count_stranded():
             pass
         before, was_active = self.accounts[number].edit(self.now, **edit)
         for place in self._places_of(number):

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from rich.console import Console
 from rich.table import Table
 
-from checkins.partitions import Outcome, Plan, ensure_partitions, keep_days, look_ahead
+from checkins.partitions import PartitionChange, Plan, ensure_partitions, find_changes, retention_days
 from lib.wallclock import utcnow
 from monitors.pruning import time_to_prune
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
         now = utcnow()
         as_of = time_to_prune(now)
         outcome = (
-            _intended(look_ahead(now=now, drop_as_of=as_of))
+            _intended(find_changes(now=now, drop_as_of=as_of))
             if dry_run
             else ensure_partitions(now=now, drop_as_of=as_of)
         )
@@ -41,9 +41,9 @@ class Command(BaseCommand):
         if outcome.postponed:
             raise SystemExit(1)
 
-    def _print_table(self, outcome: Outcome, *, dry_run: bool) -> None:
-        kept = f"check-ins are kept for {keep_days()} days" if keep_days() else "check-ins are kept for ever"
-        if outcome == Outcome():
+    def _print_table(self, outcome: PartitionChange, *, dry_run: bool) -> None:
+        kept = f"check-ins are kept for {retention_days()} days" if retention_days() else "check-ins are kept for ever"
+        if outcome == PartitionChange():
             self.stdout.write(f"Nothing to do: the coming days are there, and {kept}.")
             return
         table = Table("Partition", "What", "Rows", title="What there is to do" if dry_run else "What was done")
@@ -57,19 +57,19 @@ class Command(BaseCommand):
         self.stdout.write(f"(Days are in UTC; {kept}.)")
 
 
-def _intended(plan: Plan) -> Outcome:
-    return Outcome(
+def _intended(plan: Plan) -> PartitionChange:
+    return PartitionChange(
         created={partition.name: 0 for partition in plan.create}, dropped={partition.name: 0 for partition in plan.drop}
     )
 
 
-def _as_json(outcome: Outcome, *, dry_run: bool) -> str:
+def _as_json(outcome: PartitionChange, *, dry_run: bool) -> str:
     return json_format.dumps(
         {
             "created": outcome.created,
             "dropped": outcome.dropped,
             "postponed": outcome.postponed,
-            "retention_days": keep_days(),
+            "retention_days": retention_days(),
             "dry_run": dry_run,
         }
     )

@@ -847,7 +847,7 @@ def test_p2_a_process_is_heard_of_while_a_batch_takes_long_and_its_watermark_sta
         later = clock.now
         wait_until(lambda: node().seen_at >= later, "the process is heard of")  # noqa: B023 - it is called at once
         assert watermarks.drop_silent_nodes(clock.now, silent_max=timedelta(minutes=2)) == ()
-        assert watermarks.settled_until(clock.now).until <= process.sent_at()[0]
+        assert watermarks.stored_until(clock.now).until <= process.sent_at()[0]
     go_on.set()
     assert statuses(answers) == [200]
     later = clock.now
@@ -1132,12 +1132,12 @@ def test_p2_the_clock_does_not_wait_for_a_process_that_died_with_an_empty_spool(
     nodes.register_node(left.node_id, watermark=clock(), now=clock(), host="web-1", pid=1)
     monkeypatch.setattr(orphans, "ORPHANS_SECONDS", 0.05)
     other = make_process().start()
-    assert len(watermarks.settled_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
+    assert len(watermarks.stored_until(clock()).live) == 3, "it lives, and another process does not take leave for it"
 
     left.close()
 
     wait_until(lambda: IngestNode.objects.get(id=left.node_id).left_at, "somebody takes leave for it")
-    live = {row.id for row in watermarks.settled_until(clock()).live}
+    live = {row.id for row in watermarks.stored_until(clock()).live}
     assert live == {process.batcher.node_id, other.batcher.node_id}
 
 
@@ -1204,13 +1204,13 @@ def test_d43_what_falls_due_in_lost_minutes_is_unknown(make_process, clock, tmp_
     left.append([(request, None) for request in sent])
     left.close()
     damage_entries(left.path, [b"<3>", b"<4>", b"<6>"])
-    assert watermarks.settled_until(shards.after(10)).until == NOW, "the clock has waited all the time"
+    assert watermarks.stored_until(shards.after(10)).until == NOW, "the clock has waited all the time"
     clock.now = shards.after(10)
 
     process = make_process().start()
     process.becomes_direct()
 
-    wait_until(lambda: watermarks.settled_until(clock()).until >= shards.after(10), "the clock may go on")
+    wait_until(lambda: watermarks.stored_until(clock()).until >= shards.after(10), "the clock may go on")
     assert stored_at() == [sent[at].received_at for at in (0, 1, 4, 6, 7)]
     for minute in range(1, 10):
         shards.drain(advance_ledger(shards.after(minute), now=shards.after(10)))
@@ -1236,11 +1236,11 @@ def test_d43_what_a_process_loses_while_it_runs_is_known_before_its_watermark_go
     spool = process.batcher._open_spool()
     may_tell = threading.Event()
 
-    def keep_later(*arguments: Any, keep: Any = nodes.keep_losses) -> None:
+    def keep_later(*arguments: Any, keep: Any = nodes.record_losses) -> None:
         assert may_tell.wait(PATIENCE_SECONDS)
         keep(*arguments)
 
-    monkeypatch.setattr(nodes, "keep_losses", keep_later)
+    monkeypatch.setattr(nodes, "record_losses", keep_later)
     process.run(on_disk(process, lambda: lose_all(spool)))
     postgres.come_back()
     process.becomes_direct()

@@ -15,7 +15,7 @@ from checkins.processing.limits import limits
 from checkins.processing.problems import record_problems
 from checkins.processing.retry import retry_failed, settle_parked
 from checkins.processing.transitions import decide_checkin
-from checkins.processing.waiting import keep_failed, keep_failed_request, restored
+from checkins.processing.waiting import restored, store_failed, store_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
 from monitors.models import IngestKey, Monitor
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
@@ -60,7 +60,7 @@ def broken(*_arguments, **_more):
 def test_d14_a_loss_report_that_meets_an_error_of_ours_is_kept_and_can_be_processed_again(key, monkeypatch):
     MonitorFactory(project=key.project, slug="nightly")
     with monkeypatch.context() as patch:
-        patch.setattr(apply, "keep_loss_reports", lambda reports, **_: reports and broken())
+        patch.setattr(apply, "record_loss_reports", lambda reports, **_: reports and broken())
         [answer] = take([an_envelope(key, LOSS, GOOD)], now=NOW)
     assert answer.status == 200
     assert CheckIn.objects.count() == 1
@@ -99,7 +99,7 @@ def test_d14_what_postgresql_cannot_store_of_a_message_that_failed_is_replaced(k
         problems=(problem,),
         payload={"\x00": ["\udfff", 2**70]},
     )
-    keep_failed(refused, ValueError("\x00"))
+    store_failed(refused, ValueError("\x00"))
     [again] = restored(WaitingCheckIn.objects.get(), limits())
     assert isinstance(again, RefusedCheckIn)
     assert again.payload == {"\ufffd": ["\ufffd", "integer of 71 bits"]}
@@ -131,7 +131,7 @@ def test_d14_a_request_that_cannot_be_decoded_may_hold_what_postgresql_cannot_st
 def test_d14_a_request_is_decoded_again_within_the_limits_of_the_settings(key, monkeypatch):
     MonitorFactory(project=key.project, slug="nightly")
     request = an_envelope(key, GOOD, GOOD, GOOD)
-    keep_failed_request(request, KnownSender(key.project_id), ValueError("7"))
+    store_failed_request(request, KnownSender(key.project_id), ValueError("7"))
     row = WaitingCheckIn.objects.get()
     [refused] = restored(row, msgspec.structs.replace(limits(), envelope_items_max=2))
     assert isinstance(refused, RefusedCheckIn)
@@ -209,7 +209,7 @@ def test_d14_a_parked_row_of_a_kind_that_does_not_wait_for_monitors_fails_alone(
 def test_d14_a_creator_that_is_processed_again_is_not_held_up_by_what_is_parked_for_its_monitor(key, monkeypatch):
     receive([make_message("ok", project_id=key.project_id, run=1)], now=NOW)
     creator: CheckInMessage = a_creator(key)
-    keep_failed(creator, ValueError("7"))
+    store_failed(creator, ValueError("7"))
     failed = WaitingCheckIn.objects.get(reason="failed")
     monkeypatch.setattr(apply, "decide_checkin", cannot_decide(1))
     assert retry_failed([failed.id], now=NOW) == (1, 0)

@@ -13,7 +13,7 @@ from checkins.editing import delete_monitors, set_monitors_status
 from checkins.models import CheckIn, WaitingCheckIn
 from checkins.processing.apply import receive
 from checkins.processing.retry import settle_parked
-from checkins.processing.waiting import take_parked
+from checkins.processing.waiting import claim_parked
 from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.services import set_environments_muted, set_monitors_muted
 from monitors.state import MonitorStatus
@@ -92,7 +92,7 @@ def test_d36_more_check_ins_than_a_statement_has_parameters_may_wait_for_one_mon
             """,
             [count],
         )
-    assert len(take_parked([(project.id, "job")])) == count
+    assert len(claim_parked([(project.id, "job")])) == count
     assert not WaitingCheckIn.objects.exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
-from checkins.processing.transitions import CheckInState, EarlierWord, Verdict, count_towards_limit, decide_checkin
+from checkins.processing.transitions import CheckInState, EarlierEnd, Verdict, count_towards_limit, decide_checkin
 from monitors.schedule import Anchor, Schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
 from tests.messages import make_message, run_id
@@ -411,7 +411,7 @@ def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept()
         "date_updated": at("10:02:30"),
         "duration_ms": 120_000,
     }
-    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.OK
 
 
@@ -421,7 +421,7 @@ def test_d16_a_retried_run_without_durations_took_from_its_start_to_its_last_wor
     assert effect.checkin is not None
     assert effect.checkin.duration_ms == 180_000
     assert isinstance(effect.checkin.duration_ms, int)
-    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01:30"), 60_000)
+    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01:30"), 60_000)
 
 
 def test_d7_the_same_error_once_more_changes_nothing():
@@ -439,7 +439,7 @@ def test_d16_another_error_of_a_retried_run_is_its_last_word_but_no_second_failu
     effect = tell("error", "11:02:30", run, duration_ms=45_000)
     assert effect.checkin is not None
     assert changed(run, effect.checkin) == {"date_updated": at("11:02:30"), "duration_ms": 45_000}
-    assert effect.earlier_word == EarlierWord(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.NOTHING
     assert effect.environment.pending_slot == at("11:00")
 

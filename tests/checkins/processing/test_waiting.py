@@ -12,7 +12,7 @@ from checkins.models import Attempt, CheckIn, CheckInLog, ProcessingError, Waiti
 from checkins.processing.apply import receive
 from checkins.processing.retry import retry_failed
 from checkins.processing.transitions import decide_checkin
-from checkins.processing.waiting import ERROR_CHARACTERS_MAX, described, keep_failed, restored
+from checkins.processing.waiting import ERROR_CHARACTERS_MAX, described, restored, store_failed
 from checkins.protocols.request import Limits
 from incidents.models import Incident, Occurrence
 from monitors.configuration import Configuration
@@ -63,7 +63,7 @@ def failed(message):
     try:
         raise ValueError("seven is not a number")
     except ValueError as error:
-        keep_failed(message, error)
+        store_failed(message, error)
     return WaitingCheckIn.objects.latest("id").id
 
 

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from checkins.messages import CheckInStatus
 from checkins.models import CheckIn, ListeningSpan, LostSpan, MinuteVolume
-from checkins.nodes import advance, beat, keep_losses, register_node
+from checkins.nodes import advance, beat, record_losses, register_node
 from checkins.processing.apply import receive
 from clocktasks.clock import TaskKind
 from clocktasks.dispatch import advance_ledger
@@ -297,9 +297,9 @@ def test_d43_a_loss_that_is_not_over_was_told_by_a_clock_that_was_wrong():
 def test_d43_nothing_is_lost_of_what_came_before_the_watermark():
     register_node(NODE, watermark=after(2), now=after(4), host="web-1", pid=1)
     for _ in range(2):
-        keep_losses(NODE, [(datetime(1970, 1, 1, tzinfo=UTC), after(4)), (after(3), after(4))])
+        record_losses(NODE, [(datetime(1970, 1, 1, tzinfo=UTC), after(4)), (after(3), after(4))])
     assert sorted(LostSpan.objects.values_list("since", "until")) == [(after(2), after(4)), (after(3), after(4))]
-    keep_losses(uuid.UUID(int=2), [(after(1), after(4))])  # One that never had a row.
+    record_losses(uuid.UUID(int=2), [(after(1), after(4))])  # One that never had a row.
     assert LostSpan.objects.get(node_id=uuid.UUID(int=2)).since == after(1)
 
 

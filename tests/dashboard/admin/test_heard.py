@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from checkins.messages import RunLog
 from checkins.models import CheckIn, WaitingCheckIn
-from checkins.processing.waiting import keep_failed, keep_failed_request
+from checkins.processing.waiting import store_failed, store_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
 from tests import factories
 from tests.dashboard.admin.test_history import found, page_of
@@ -76,7 +76,7 @@ class TestLogs:
 
 
 def kept_back(monitor, run, **fields):
-    keep_failed(make_message("ok", monitor=monitor, run=run, **fields), ValueError(f"number {run}"))
+    store_failed(make_message("ok", monitor=monitor, run=run, **fields), ValueError(f"number {run}"))
     return WaitingCheckIn.objects.latest("id")
 
 
@@ -127,7 +127,7 @@ class TestWaiting:
             body_bytes=23,
             received_at=NOW,
         )
-        keep_failed_request(request, KnownSender(factories.ProjectFactory().id), ValueError("7"))
+        store_failed_request(request, KnownSender(factories.ProjectFactory().id), ValueError("7"))
         text = staff_client.get(page_of(WaitingCheckIn.objects.get())).text
         for words in ("/api/v1/checkins", "curl/8", "{&quot;monitor_slug&quot;: &quot;job&quot;}"):
             assert words in text

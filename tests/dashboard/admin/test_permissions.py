@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from checkins.models import WaitingCheckIn
-from checkins.processing.waiting import keep_failed_request
+from checkins.processing.waiting import store_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
 from monitors.models import IngestKey, Monitor
 from tests import factories
@@ -108,7 +108,7 @@ class TestKeysAndAddresses:
             body_bytes=2,
             received_at=NOW,
         )
-        keep_failed_request(request, KnownSender(factories.ProjectFactory().id), ValueError("7"))
+        store_failed_request(request, KnownSender(factories.ProjectFactory().id), ValueError("7"))
         guids = list(Monitor.objects.values_list("guid", flat=True))
         keys = list(IngestKey.objects.values_list("public_key", flat=True))
         assert len(keys) >= 1
