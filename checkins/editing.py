@@ -1,6 +1,6 @@
-"""Editing, disabling and deleting monitors that have runs: an edit touches what is on its way (D10, D23, D31).
+"""Editing, disabling and deleting monitors that have runs: an edit affects runs in progress (D10, D23, D31).
 
-Lock order: see `monitors.services`. What touches no run is there as well.
+Lock order: see `monitors.services`. Edits that affect no run are there as well.
 """
 
 import secrets
@@ -21,7 +21,7 @@ from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, Mo
 
 @transaction.atomic
 def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime) -> Monitor:
-    """Set columns of one monitor and apply what follows from it (D10). Returns the monitor as it is then.
+    """Set columns of one monitor and apply the consequences (D10). Returns the changed monitor.
 
     `changes` maps column names to valid values (see `CHANGEABLE_COLUMNS`). Raises Monitor.DoesNotExist.
     """
@@ -40,7 +40,7 @@ def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime
 def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime) -> int:
     """Enable or disable monitors. A re-enabled one counts from `now`: never an immediate miss (D10).
 
-    Returns the number of monitors found. Monitors that are being deleted stay so.
+    Returns the number of monitors found. Monitors that are being deleted are not found.
     """
     monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
@@ -52,7 +52,7 @@ def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, 
 
 @transaction.atomic
 def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
-    """Take monitors out of sight at once; `purge_deleted` removes their rows later. Returns how many were found.
+    """Hide monitors at once; `purge_deleted` removes their rows later. Returns how many were found.
 
     The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
     Source: docs/reference/behaviour.md, section 17.
@@ -69,7 +69,7 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
 
 @transaction.atomic
 def delete_environments(monitor_id: int, names: Collection[str]) -> int:
-    """Take the named environments of a monitor out of sight. Returns how many were found.
+    """Hide the named environments of a monitor until their rows are removed. Returns how many were found.
 
     D15: names that do not exist delete nothing, and no names delete nothing; the monitor itself stays in every case.
     """
@@ -93,7 +93,7 @@ def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
             "DELETE FROM checkins_deferredending WHERE monitor_environment_id = ANY(%s::bigint[])",
             [array_literal("bigint", list(environments))],
         )
-    # The name is freed as a monitor's slug is: the next check-in makes a new environment instead of reviving this one.
+    # The name is freed, as a monitor's slug is: the next check-in creates a new environment instead of reviving this.
     freed = {f"deleted-{secrets.token_hex(12)}": environment for environment in environments.values()}
     tombstones = insert_rows(
         "monitors_environment",
@@ -124,9 +124,9 @@ def write_edits(
     before: Mapping[int, tuple[MonitorStatus, MonitorRules]],
     environments: Collection[LockedEnvironment],
 ) -> None:
-    """Write changed monitors, as `monitors.changes.write_changes` does, and what follows from it for their runs.
+    """Write changed monitors, as `monitors.changes.write_changes` does, and update their runs.
 
-    Gives up runs that fell due while nothing was judged, and moves the deadlines of the others.
+    Runs that fell due while nothing was judged are given up; the deadlines of the others move.
     """
     changes = write_changes(edits, before=before, environments=environments)
     _end_what_fell_due_unjudged(changes)
@@ -134,9 +134,9 @@ def write_edits(
 
 
 def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
-    """Make unknown the runs whose deadline passed while their monitor was disabled, which it no longer is (D23).
+    """Make unknown the runs whose deadline passed while their monitor, now enabled again, was disabled (D23).
 
-    The clock does this minute by minute while it is; this is for the minutes that it has not come to.
+    The clock does this minute by minute while the monitor is disabled; this covers minutes not applied yet.
     """
     enabled = {
         change.monitor.id: (change.off_since, change.at)
@@ -167,8 +167,8 @@ def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
 def _move_deadlines(changes: Iterable[Change]) -> None:
     """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
 
-    It is counted from when they were last heard of. A run whose deadline has passed is the clock's, which may be late.
-    One statement, or as many as one monitor is given longer runtimes, since what one leaves alone stays so.
+    It is counted from their last message. A run whose deadline has passed is left to the clock, which may be late.
+    One statement, or one for each longer runtime of the monitor with most of them, in their order.
     """
     longer: dict[int, list[Change]] = {}
     for change in changes:

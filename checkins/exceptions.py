@@ -1,8 +1,8 @@
-"""Errors of this app. Those of one module are defined there, with the root that is here.
+"""Errors of this app. Errors of a single module are defined there, with the root from here.
 
 `IngestError` and its kinds are refusals of a whole request, with the HTTP status that its client expects. All of them
-are the client's fault, and sending the same request again does not help. They never say that a check-in was lost
-through our fault: that is what the durable write is for.
+are the client's fault, and sending the same request again does not help. None of them means that the server lost a
+check-in: the durable write prevents that.
 """
 
 
@@ -11,13 +11,13 @@ class CheckInsError(Exception):
 
 
 class IngestError(CheckInsError):
-    """The request cannot be taken. The text is one sentence for the person who set up the client."""
+    """The request is refused. The text is one sentence for the person who set up the client."""
 
     status = 400
 
 
 class AuthError(IngestError):
-    """The request does not say whose it is, or says it wrongly: 401 without usable key, 400 for a malformed one."""
+    """The request is not authenticated: 401 without a usable key, 400 for a malformed one."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -31,23 +31,23 @@ class UnknownKeyError(IngestError):
 
 
 class UnknownAddressError(IngestError):
-    """Nothing is at this address. The text says what the addresses of its protocol look like."""
+    """Nothing is at this address. The text shows what addresses of its protocol look like."""
 
     status = 404
 
 
 class BodyError(IngestError):
-    """The body ended early, or is not what its Content-Encoding says."""
+    """The body ended early, or does not match its Content-Encoding."""
 
 
 class BodyTooLargeError(IngestError):
-    """The body, or a part of it, is larger than we read."""
+    """The body, or a part of it, is larger than the limit."""
 
     status = 413
 
 
 class JsonError(IngestError):
-    """The bytes are not a JSON value, or one with more in it than is read: then 413."""
+    """The bytes are not a JSON value, or it exceeds a limit: then 413."""
 
     def __init__(self, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -59,11 +59,11 @@ class EnvelopeError(IngestError):
 
 
 class SpoolError(CheckInsError):
-    """The spool cannot do what it was asked to do."""
+    """The spool cannot carry out an operation."""
 
 
 class SpoolFullError(SpoolError):
-    """The spool has reached its size bound, or the disk is full or broken; nothing of the call is stored."""
+    """The spool has reached its size limit, or the disk is full or broken; nothing of the call is stored."""
 
 
 class SpoolUnusableError(SpoolError):

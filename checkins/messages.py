@@ -1,7 +1,7 @@
-"""What a client said, as typed values: the border between the protocols and everything behind them (pure).
+"""Messages from clients, as typed values: the border between the protocols and everything behind them (pure).
 
-Decoders (`checkins.protocols`) turn bytes into these values; `checkins.processing` takes nothing else. Below this
-border no text is looked at a second time: a slug is a slug, an environment has a name, an instant is aware UTC.
+Decoders (`checkins.protocols`) turn bytes into these values; `checkins.processing` accepts nothing else. Behind this
+border no text is validated a second time: a slug is a slug, an environment has a name, an instant is aware UTC.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from monitors.configuration import Configuration
 
 
 class CheckInStatus(StrEnum):
-    """Where a run stands. Jobs send the first three; the clock alone sets the others."""
+    """The status of a run. Jobs send the first three; only the clock sets the others."""
 
     IN_PROGRESS = "in_progress"
     OK = "ok"
@@ -27,7 +27,7 @@ class CheckInStatus(StrEnum):
 
 
 class Source(StrEnum):
-    """By which door a check-in came in."""
+    """The protocol by which a check-in was received."""
 
     SENTRY_ENVELOPE = "sentry_envelope"
     SENTRY_HTTP = "sentry_http"
@@ -60,7 +60,7 @@ def stored_source(source: Source) -> str:
 
 
 class ProblemKind(StrEnum):
-    """Why something that was sent could not be used. `PROBLEM_MEANINGS` says each in a sentence."""
+    """Why something that was sent could not be used. `PROBLEM_MEANINGS` explains each in a sentence."""
 
     CHECKIN_ENVIRONMENT_MISMATCH = "CHECKIN_ENVIRONMENT_MISMATCH"
     CHECKIN_FINISHED = "CHECKIN_FINISHED"
@@ -84,37 +84,37 @@ PROBLEM_MEANINGS: dict[ProblemKind, str] = {
     ProblemKind.CHECKIN_FINISHED: "The run already ended, timed out, or began more than 7 days before.",
     ProblemKind.CHECKIN_INVALID_GUID: "The check-in id is not a UUID.",
     ProblemKind.CHECKIN_VALIDATION_FAILED: (
-        "A field of the check-in cannot be understood: without slug or status the check-in is refused, "
-        "of anything else only the field is dropped."
+        "A field of the check-in is not valid. A check-in without a valid slug or status is refused; "
+        "of any other field only its value is dropped."
     ),
-    ProblemKind.MONITOR_DISABLED: "The monitor is disabled and takes no check-ins.",
+    ProblemKind.MONITOR_DISABLED: "The monitor is disabled and accepts no check-ins.",
     ProblemKind.MONITOR_INVALID_CONFIG: "The monitor configuration, or a part of it, cannot be used.",
     ProblemKind.MONITOR_INVALID_ENVIRONMENT: (
         "The environment's name is too long or holds characters that are not allowed."
     ),
-    ProblemKind.MONITOR_LIMIT_EXCEEDED: "The project has as many monitors as it may have.",
+    ProblemKind.MONITOR_LIMIT_EXCEEDED: "The project has reached its limit of monitors.",
     ProblemKind.MONITOR_NOT_FOUND: (
         "No monitor has this slug, and the check-in brought no usable configuration to create it."
     ),
-    ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED: "The monitor has as many environments as it may have.",
+    ProblemKind.MONITOR_ENVIRONMENT_LIMIT_EXCEEDED: "The monitor has reached its limit of environments.",
     ProblemKind.MONITOR_ENVIRONMENT_RATELIMITED: (
         "The monitor environment sent more check-ins in a minute than allowed."
     ),
     ProblemKind.KEY_BUDGET_EXCEEDED: (
-        "The key has used up what it may create or store in an hour or a day; what exists goes on as before."
+        "The key has used up what it may create or store in an hour or a day; existing monitors continue as before."
     ),
     ProblemKind.MONITOR_CONFIG_LOCKED: (
-        "The monitor takes no configuration from check-ins: what this one wanted to change stays as it is."
+        "The monitor accepts no configuration from check-ins: the change that this one asked for was not made."
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a client sent that could not be used, told to the project's people.
+    """Something a client sent that could not be used, shown to the people of the project.
 
-    `field` names the part ("" for the whole message), `value` is what was sent, shortened, and `message` is one
-    sentence that names both and says what is allowed.
+    `field` names the part ("" for the whole message), `value` is the value sent, shortened, and `message` is one
+    sentence with both and with what is allowed.
     """
 
     kind: ProblemKind
@@ -124,7 +124,7 @@ class Problem:
 
 
 class RunLog(msgspec.Struct, frozen=True):
-    """What a run said about itself: the last part of its output, any bytes, and how many bytes there were in all."""
+    """The output of a run: its last part, any bytes, and the number of bytes in all."""
 
     body: bytes
     size_bytes: int
@@ -133,16 +133,16 @@ class RunLog(msgspec.Struct, frozen=True):
 class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One usable check-in message.
 
-    `check_in_id` is None for "the newest run in progress of this monitor and environment, else a new one" (clients say
-    so with the all-zero id or none). `sent_at` is the client's clock, the only causal order between processes; all
+    `check_in_id` is None for "the newest run in progress of this monitor and environment, else a new one" (clients
+    send the all-zero id or none). `sent_at` is the client's clock, the only causal order between processes; all
     arithmetic on schedules uses `received_at`. Both are aware UTC.
-    `config` creates or updates the monitor; `config_if_new` only creates it, where it is not known yet. What of it
-    nobody knows is `config_ignored`, which is told once, when the configuration makes or changes a monitor (D28).
+    `config` creates or updates the monitor; `config_if_new` only creates it, if it does not exist yet. Unknown parts of
+    it are `config_ignored`, reported once, when the configuration creates or changes a monitor (D28).
     `problems` are parts that were dropped while the check-in still counts (D18). If a configuration was sent but none
-    of it can be used, `config` is None and `config_problem` says why; it is not repeated in `problems`.
+    of it can be used, `config` is None and `config_problem` explains why; it is not repeated in `problems`.
     `repeat_key` is equal for messages that a client sends again because it missed the answer, and for no others; it
-    is only of use for messages without an id. `exit_status` and `log` are kept with the run.
-    `payload` is what was sent, kept to be shown beside a stored problem; it never holds a NUL or a lone surrogate,
+    is needed only for messages without an id. `exit_status` and `log` are stored with the run.
+    `payload` is the content as sent, to be shown beside a stored problem; it never holds a NUL or a lone surrogate,
     which PostgreSQL cannot store. `key_id` is the ingest key that sent it, whose budgets pay for it; 0 for the address
     of a monitor, None for nobody (D38).
     """
@@ -171,9 +171,9 @@ class CheckInMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Output without a status: kept with its run (by id, or the newest one in progress) or as a note beside it.
+    """Output without a status: stored with its run (by id, or the newest one in progress), or as a note.
 
-    It is no sign of life: nothing that is expected moves. The fields mean what they mean in `CheckInMessage`.
+    It is no sign of life: no expected time moves. The fields are those of `CheckInMessage`.
     """
 
     project_id: int
@@ -190,9 +190,9 @@ class LogMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedCheckIn(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of which monitor, environment, status or id cannot be understood: not a check-in, but stored and shown.
+    """A message whose monitor, environment, status or id is not valid: not a check-in, but stored and shown.
 
-    `slug` is "" and `environment` "production" where they are not known either. `problems` is never empty.
+    `slug` is "" and `environment` "production" where they are unknown as well. `problems` is never empty.
     """
 
     project_id: int
@@ -206,7 +206,7 @@ class RefusedCheckIn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LossReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's own report that it lost check-ins on their way, without saying of which monitor or when (D19).
+    """A client's own report that it failed to deliver check-ins, without their monitors or times (D19).
 
     `reason` is the client's word (`network_error`, `queue_overflow`, ...), `reported_at` its clock, if it was readable.
     """
@@ -224,9 +224,9 @@ Message = CheckInMessage | LogMessage | RefusedCheckIn | LossReport
 
 
 class Outcome(msgspec.Struct):
-    """What became of one message.
+    """The result of one message.
 
-    `accepted`: it was stored as what it is. `parked`: its monitor is not known yet, and it waits for that (D17).
+    `accepted`: it was stored. `parked`: its monitor is not known yet, and it waits for it (D17).
     `created`: it created its monitor. `guid` is the id of its run, where there is one.
     """
 

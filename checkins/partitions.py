@@ -1,19 +1,19 @@
-"""The days of check-ins: which partitions there are to be, making them ahead, and dropping those past keeping.
+"""Partitions of check-ins by day: planning them, creating them ahead, and dropping those past their retention.
 
     checkins_checkin                       range-partitioned by date_added
-      +-- checkins_checkin_before_20260105 what an installation held before it had partitions; most have none
-      +-- checkins_checkin_p20260105       one UTC day each, made DAYS_AHEAD days before it begins
+      +-- checkins_checkin_before_20260105 rows from before an installation had partitions; most have none
+      +-- checkins_checkin_p20260105       one UTC day each, created DAYS_AHEAD days before it begins
       +-- ...
-      +-- checkins_checkin_default         what has no day of its own: dates that are off, and days that nobody made
+      +-- checkins_checkin_default         rows without a day of their own: wrong dates, and days not created
 
-Nothing depends on a day's partition being there: without it, rows go to the default one and are found there too. So
-making them may fail, and is tried again. A day is dropped as a whole, which takes a moment however many rows it has.
+Nothing depends on a day's partition: without it, rows go to the default one and are found there too. So creating one
+may fail, and is tried again. A day is dropped as a whole, which takes a moment however many rows it has.
 
 Waiting: to attach a partition PostgreSQL locks the default partition and, for the foreign key, the monitor
-environments; to drop one, the whole table. Each lock is held for milliseconds, but while it is *waited* for, all
-check-ins queue behind it. Hence `LOCK_TIMEOUT`, below the patience of the batcher (after which check-ins go to the
-spool): who does not get its locks by then lets everybody through, and tries again. Locks are taken in the order of
-everybody else, environments before check-ins, and before anything is changed.
+environments; to drop one, the whole table. Each lock is held for milliseconds, but while a transaction *waits* for it,
+all check-ins queue behind it. Hence `LOCK_TIMEOUT`, below the patience of the batcher (after which check-ins go to the
+spool): a transaction without its locks by then lets the queue through and tries again. Locks are taken in the common
+order, environments before check-ins, and before anything is changed.
 """
 
 import re
@@ -34,20 +34,20 @@ DEFAULT = f"{TABLE}_default"
 ENVIRONMENTS = "monitors_monitorenvironment"
 
 DAYS_AHEAD = 3
-"""Beat may be down for a long weekend before days go to the default partition. More would only be looked through."""
+"""Beat may be down for a long weekend before days go to the default partition. Every further day costs each query."""
 MOVED_ROWS_MAX = 20_000
 """Rows that are moved out of the default partition while check-ins wait: a few tenths of a second."""
 LOCK_TIMEOUT = "200ms"
 DROPS_MAX = 10
-"""Days that beat has dropped in an hour: what is gone is gone, and the first of them can be seen in the log."""
+"""Days that beat drops in an hour: a drop is final, and the log shows the first ones in time."""
 FUTURE_MAX = 14
-"""Days that there may be beyond those that housekeeping's own time calls for: a week until a clock is believed."""
+"""Days that may exist beyond those due by housekeeping's own time, which trusts a changed clock after a week."""
 TRIES_MAX = 20
 PAUSE_SECONDS = 1.0
-"""Between two tries: time for the transactions that had the locks, and for those that queued."""
+"""Pause between two tries, for the transactions that held the locks and for those that queued."""
 ATTEMPTS_MAX = 5_000
 """Attempts of dropped check-ins that are removed in one transaction."""
-ADVISORY_LOCK = 0x7761746368  # "watch": one at a time makes or drops partitions.
+ADVISORY_LOCK = 0x7761746368  # "watch": one process at a time creates or drops partitions.
 LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 _NAME = re.compile(rf"{TABLE}_(p|before_)(\d{{8}})")
@@ -65,13 +65,13 @@ class Partition:
     until: date
 
     def holds(self, day: date) -> bool:
-        """Tell whether check-ins of this day belong here."""
+        """Return whether check-ins of this day belong here."""
         return (self.since is None or self.since <= day) and day < self.until
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be made and to be dropped, oldest first."""
+    """The partitions to create and to drop, oldest first."""
 
     create: tuple[Partition, ...]
     drop: tuple[Partition, ...]
@@ -87,7 +87,7 @@ def of_day(day: date) -> Partition:
 
 
 def named(name: str) -> Partition | None:
-    """Return the partition with this name; None for the default one, and for what is none of ours."""
+    """Return the partition with this name; None for the default one and for foreign tables."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -96,23 +96,23 @@ def named(name: str) -> Partition | None:
 
 
 def guid_index(partition: str) -> str:
-    """Return the name of the index that holds a partition's check-in ids unique in each project."""
+    """Return the name of the index that makes check-in ids of a partition unique in each project."""
     return f"{partition}_guid_unique"
 
 
 def is_guid_index(name: str | None) -> bool:
-    """Tell whether this is the name of such an index, as PostgreSQL names it when two check-ins bring one id."""
+    """Return whether this is the name of such an index, as in PostgreSQL's error for a duplicate id."""
     return name is not None and name.startswith(TABLE) and name.endswith("_guid_unique")
 
 
 def plan_partitions(
     existing: Collection[Partition], *, today: date, keep_days: int, drop_as_of: date | None = None
 ) -> Plan:
-    """Return what is missing from today on, and what ended `keep_days` days before `drop_as_of` or earlier.
+    """Return the partitions missing from today on, and those that ended `keep_days` days before `drop_as_of`.
 
-    0 days keep everything; without `drop_as_of`, the day that housekeeping has come to by its own time, nothing is
-    dropped. If `today` is far from it the clock may be wrong: then no day of the past is made, and no more than
-    `FUTURE_MAX` of days to come. Check-ins that have no day go to the default partition.
+    0 days keep everything. `drop_as_of` is the current day by housekeeping's own time; without it nothing is dropped.
+    If `today` is far from it the clock may be wrong: then no past day is created, and no more than `FUTURE_MAX` future
+    days. Check-ins without a day's partition go to the default one.
     """
     days = [today + timedelta(days=ahead) for ahead in range(DAYS_AHEAD + 1)]
     missing = [of_day(day) for day in days if not any(partition.holds(day) for partition in existing)]
@@ -134,9 +134,9 @@ def plan_partitions(
 
 @dataclass(slots=True)
 class PartitionChange:
-    """What was done: partitions by name, with the rows that moved into them or how many rows went (an estimate).
+    """Created and dropped partitions by name, with the number of rows moved in, or dropped (an estimate).
 
-    `postponed` are those that could not be made or dropped now, with the reason.
+    `postponed` are those that could not be created or dropped now, with the reason.
     """
 
     created: dict[str, int] = field(default_factory=dict)
@@ -145,11 +145,11 @@ class PartitionChange:
 
 
 class PostponedError(CheckInsError):
-    """Not now; the text says why. The next run tries again."""
+    """Not possible now; the text is the reason. The next run tries again."""
 
 
 def retention_days() -> int:
-    """Return for how many days check-ins are kept; 0 for ever."""
+    """Return for how many days check-ins are kept; 0: forever."""
     days: int = settings.CHECKIN_RETENTION_DAYS
     return days
 
@@ -178,7 +178,7 @@ def existing_partitions() -> list[Partition] | None:
 
 
 def find_changes(*, now: datetime, drop_as_of: datetime | None = None) -> Plan:
-    """Return what there is to do, see `plan_partitions`. Changes nothing."""
+    """Return the partitions to create and to drop, see `plan_partitions`. Changes nothing."""
     existing = existing_partitions()
     if existing is None:
         return Plan((), ())
@@ -198,12 +198,13 @@ def ensure_partitions(
     sleep: Callable[[float], None] = time.sleep,
     tries: int = TRIES_MAX,
 ) -> PartitionChange:
-    """Make the days that are missing and drop those that are past keeping, each in a transaction of its own.
+    """Create missing days and drop those past their retention, each in a transaction of its own.
 
-    What is past keeping is counted back from `drop_as_of` (`monitors.pruning.time_to_prune`); nothing is dropped
-    without it, and no more than `drops_max` days, the oldest first.
+    The retention is counted back from `drop_as_of` (`monitors.pruning.time_to_prune`); nothing is dropped without it,
+    and no more than `drops_max` days, the oldest first.
 
-    Any number of processes may do this at once. What cannot be done now is told, and done by the next run.
+    Any number of processes may do this at once. Changes that cannot be made now are returned as `postponed`; the next
+    run makes them.
     """
     plan, outcome = find_changes(now=now, drop_as_of=drop_as_of), PartitionChange()
     for partition in plan.create:
@@ -266,7 +267,7 @@ ATTACH_SQL = f"ALTER TABLE {TABLE} ATTACH PARTITION {{name}} FOR VALUES FROM ({{
 
 
 def _create(partition: Partition) -> int | None:
-    """Make a partition with the rows that belong into it; returns how many moved, None if it is there already."""
+    """Create a partition and move its rows into it; return how many, None if it exists already."""
     name = partition.name
     bounds = [partition.since, partition.until]
     since, until = (f"'{day} 00:00:00+00'" for day in bounds)
@@ -276,13 +277,13 @@ def _create(partition: Partition) -> int | None:
         cursor.execute("SELECT to_regclass(%s)", [name])
         if cursor.fetchone() != (None,):
             return None
-        # As much as possible before anybody has to wait. The other indexes come with the parent's when it is attached.
+        # As much as possible before others have to wait. The parent's other indexes are created when it is attached.
         cursor.execute(TABLE_SQL.format(name=name))
         cursor.execute(INDEX_SQL.format(name=name, index=guid_index(name)))
         cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         # A new foreign key waits for writers of the environments, and a new range for those of the default partition,
-        # where its rows may be. A clock task that had written the one and then wanted the other would be in a deadlock
-        # with a transaction that took them the other way round.
+        # where its rows may be. A clock task that has locked the one and needs the other would deadlock with a
+        # transaction that locks them in the opposite order.
         cursor.execute(f"LOCK TABLE {ENVIRONMENTS} IN SHARE ROW EXCLUSIVE MODE")
         cursor.execute(f"LOCK TABLE ONLY {TABLE} IN SHARE UPDATE EXCLUSIVE MODE")
         cursor.execute(f"LOCK TABLE {DEFAULT} IN ACCESS EXCLUSIVE MODE")
@@ -291,7 +292,7 @@ def _create(partition: Partition) -> int | None:
         )
         (strays,) = cursor.fetchone()
         if strays > MOVED_ROWS_MAX:
-            # Moving them would hold up check-ins for too long, and nothing is wrong with where they are.
+            # Moving them would delay check-ins for too long, and they may stay where they are.
             raise PostponedError(f"more than {MOVED_ROWS_MAX:,} check-ins of the day are in the default partition")
         if strays:
             cursor.execute(
@@ -306,9 +307,9 @@ def _create(partition: Partition) -> int | None:
 
 
 def _drop(partition: Partition) -> int | None:
-    """Drop a partition; returns about how many rows went, None if it is gone already.
+    """Drop a partition; return its approximate number of rows, None if it does not exist.
 
-    Raises PostponedError while a run is in progress in it: the clock has not judged that yet.
+    Raises PostponedError while a run in it is in progress: the clock has not judged that run yet.
     """
     name = partition.name
     with connection.cursor() as cursor:
@@ -342,7 +343,7 @@ def _refuse_while_running(partition: Partition) -> None:
 
 
 def _remove_attempts(partition: Partition) -> None:
-    """Remove the earlier words of a partition's runs, a batch at a time: they would dangle."""
+    """Remove the earlier ends of a partition's runs, a batch at a time: they would dangle."""
     removed = ATTEMPTS_MAX
     while removed == ATTEMPTS_MAX:
         with connection.cursor() as cursor:

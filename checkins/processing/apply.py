@@ -2,7 +2,7 @@
 
 resolve monitors (creating and updating those that bring a configuration) -> resolve environments (creating new ones)
 -> lock the environments in id order -> decide each message in order with pure code -> write in bulk -> count failures
-and oks, but those for which it is too soon (`checkins.processing.counting`) -> store what could not be used.
+and oks, or defer them (`checkins.processing.counting`) -> store processing errors.
 Source: docs/reference/behaviour.md, section 6.
 """
 
@@ -60,12 +60,12 @@ from monitors.expectation import is_behind
 from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
 
 LOG_TAIL_BYTES = 20_000
-"""More than the lines of a log that a mail holds (`incidents.notifications.letters`)."""
+"""More than a mail quotes of a log (`incidents.notifications.letters`)."""
 T = TypeVar("T")
 Log = tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]
 DEADLOCK = "40P01"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 TRIES_MAX = 5
-"""Two batches may bring the same new id at the same moment, or meet on their way: the next try finds what happened."""
+"""Two batches may bring the same new id at the same moment, or deadlock: the next try finds the other's rows."""
 
 
 def receive(messages: Sequence[Message], *, now: datetime, applies_parked: bool = True) -> list[Outcome]:
@@ -82,7 +82,7 @@ def receive(messages: Sequence[Message], *, now: datetime, applies_parked: bool 
 
 
 def retried(transact: Callable[[], T]) -> T:
-    """Run a transaction, and again while other ones get in the way of its batch."""
+    """Run a transaction, and repeat it while it conflicts with others."""
     for tries_left in reversed(range(TRIES_MAX)):
         try:
             return transact()
@@ -93,9 +93,9 @@ def retried(transact: Callable[[], T]) -> T:
 
 
 def was_overtaken(error: Exception) -> bool:
-    """Tell whether another transaction got in the way, so that the batch may succeed when it looks again.
+    """Return whether another transaction conflicted, so that the batch may succeed at the next try.
 
-    Rows are locked in one order. What is left for deadlocks are rows that do not exist yet: two batches that create
+    Rows are locked in one order. Only rows that do not exist yet can deadlock: two batches that create
     configurations, environments or check-ins under the same new names, in several statements each.
     """
     if isinstance(error, OvertakenError):
@@ -107,8 +107,8 @@ def was_overtaken(error: Exception) -> bool:
 def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, applies_parked: bool = True) -> list[Outcome]:
     """Apply messages within the caller's transaction, which `retried` runs; see `receive`.
 
-    A caller with many batches keeps the `hints` from one to the next. One that looks for what fails leaves alone what
-    is parked for the monitors that it creates, so that each message answers for itself.
+    A caller with many batches passes `hints` from one to the next. A caller that searches for the failing message sets
+    `applies_parked` to False: parked check-ins of the monitors that it creates are left for later.
     """
     outcomes = [Outcome() for _ in messages]
     items = []
@@ -140,7 +140,7 @@ def apply(messages: Sequence[Message], *, now: datetime, hints: Hints, applies_p
 
 
 class _Ended(msgspec.Struct, frozen=True, gc=False):
-    """What a message says of the end of a run. `is_deferred`: the clock has first to apply what was due before it."""
+    """The end of a run, from a message. `is_deferred`: the clock has to apply first what was due before it."""
 
     verdict: Verdict
     environment: LockedEnvironment
@@ -152,11 +152,11 @@ class _Ended(msgspec.Struct, frozen=True, gc=False):
 def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, LockedEnvironment], *, now: datetime) -> None:
     """Decide what each message does to its run and its environment, and write all of it.
 
-    1. Load the runs that messages may be about, and what else the decisions need (no statement in the loop).
+    1. Load the runs that messages may refer to, and what else the decisions need (no statement in the loop).
     2. For each message, in order: refuse it if its monitor is disabled (D23) or its minute is full (D25); keep a log;
        drop a message that is a repetition; else decide (`decide_checkin`), and note run, end, log and earlier end.
-       An end whose environment has something due first is deferred (D29).
-    3. Write runs, earlier ends and logs; count the ends, or defer them; count what waited and may be counted now.
+       An end is deferred if something of its environment is due before it (D29).
+    3. Write runs, earlier ends and logs; count or defer the ends; count deferred ends whose time has come.
     4. Save the environments.
     """
     open_items = [item for item in items if item.environment_id is not None]
@@ -254,7 +254,7 @@ def _within_budget(logs: Sequence[tuple[BatchItem, Log]], *, now: datetime) -> I
     for (item, log), one in zip(logs, paying, strict=True):
         if one is not None:
             if amounts.get(one, 0) >= left[one]:
-                what = f"the output of {item.message.slug!r} was not kept, its run was"
+                what = f"the output of {item.message.slug!r} was not stored, its run was"
                 item.outcome.problems.append(exceeded(Budget.LOG_BYTES, item.message.slug, what))
                 continue
             amounts[one] = amounts.get(one, 0) + len(log[-1].body)
@@ -269,13 +269,13 @@ def _refuse_for_the_limit(item: BatchItem, per_minute_max: int) -> None:
         "",
         "",
         f"environment {message.environment!r} of monitor {message.slug!r} sent more than {per_minute_max} check-ins in "
-        f"one minute; of the rest of that minute only errors and the ends of known runs count, and above "
-        f"{per_minute_max * SPARED_FACTOR} errors only.",
+        f"one minute; for the rest of that minute only errors and the ends of known runs count, and above "
+        f"{per_minute_max * SPARED_FACTOR} only errors.",
     )
 
 
 def _random_ids(count: int) -> Iterator[uuid.UUID]:
-    """As `uuid.uuid4`, with one call of the operating system for all, and in a fifth of the time."""
+    """Yield ids like `uuid.uuid4`, with one system call for all of them, in a fifth of the time."""
     random = bytearray(os.urandom(16 * count))
     random[6::16] = bytes(byte & 0x0F | 0x40 for byte in random[6::16])  # version 4
     random[8::16] = bytes(byte & 0x3F | 0x80 for byte in random[8::16])  # the variant of RFC 9562
@@ -285,7 +285,7 @@ def _random_ids(count: int) -> Iterator[uuid.UUID]:
 def _lock_what_is_being_deleted(
     items: Sequence[BatchItem], runs: Runs, environments: dict[int, LockedEnvironment]
 ) -> None:
-    """Lock the deleted environments of runs whose end comes when their name is that of a new one (D23). Mostly none."""
+    """Lock deleted environments whose runs end now, although a new environment has their name (D23). Mostly none."""
     elsewhere = [
         (item, run)
         for item in items
@@ -331,7 +331,7 @@ def _write(
 
 
 def _tail(log: RunLog | None) -> str | None:
-    """Return the end of a log as it may stand in a mail. Which bytes are text, nobody says."""
+    """Return the end of a log for a mail. The bytes may be no valid text."""
     return None if log is None else log_tail(log.body[-LOG_TAIL_BYTES:].decode("utf-8", "replace")) or None
 
 
@@ -341,7 +341,7 @@ def _tail(log: RunLog | None) -> str | None:
 def _store_problems(
     refused: Sequence[tuple[RefusedCheckIn, Outcome]], items: Sequence[BatchItem], *, now: datetime
 ) -> None:
-    """Store what was wrong, beside the monitor where it is known. Source: docs/reference/behaviour.md, section 15."""
+    """Store processing errors, with their monitor if it is known. Source: docs/reference/behaviour.md, section 15."""
     monitors = find_monitors({(message.project_id, message.slug) for message, _ in refused if message.slug})
     reports: list[tuple[CheckInMessage | LogMessage | RefusedCheckIn, int | None, Outcome]] = [
         (message, monitors.get((message.project_id, message.slug)), outcome) for message, outcome in refused

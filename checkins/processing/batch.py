@@ -1,7 +1,7 @@
-"""A batch of requests, from bytes to answers: who speaks, what is said, stored in one transaction (shell).
+"""A batch of requests, from bytes to answers: find senders, decode messages, apply them in one transaction (shell).
 
-Runs in the thread of the micro-batcher, which owns the database connection. The protocols decide what bytes mean and
-what is answered; this module only asks the database who the senders are, and has the messages applied.
+Runs in the thread of the micro-batcher, which owns the database connection. The protocols decode bytes and write
+answers; this module only looks up the senders in the database and applies the messages.
 """
 
 import logging
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 BATCH_MESSAGES_MAX = 1_000
 """Messages of one batch (D35). One request may have more; it is stored in several batches."""
 NEW_MONITOR_MESSAGES = 8
-"""For how many of them one counts that may create a monitor: it takes as long."""
+"""A message that may create a monitor counts as this many: it takes as long."""
 BATCH_BYTES_MAX = 8 << 20
-"""Unpacked bytes after which a batch takes no further request."""
+"""Unpacked bytes after which a batch accepts no further request."""
 
 
 def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> list[Reading]:
-    """Find out who sent requests and what they say: of as many as fill a batch, from the first on, and of one at least.
+    """Find the senders of requests and decode these, from the first on, until a batch is full; at least one.
 
-    Before any transaction begins: what a stranger sends may take long to read. Two short statements at most.
+    Before any transaction begins: a request of an unknown sender may take long to decode. Two short statements at most.
     """
     readings = [one if isinstance(one, Reading) else Reading(one) for one in requests]
     use_connection()
@@ -43,7 +43,7 @@ def prepare(requests: Sequence[IngestRequest | Reading], *, hints: Hints) -> lis
 
 
 def read(readings: Sequence[Reading], known: Mapping[Sender, KnownSender], *, hints: Hints) -> list[Reading]:
-    """Read what requests say, of as many as fill a batch, from the first on, and return these. Asks no database."""
+    """Decode requests, from the first on, until a batch is full, and return these. Makes no query."""
     count = size = 0
     for number, reading in enumerate(readings, 1):
         if reading.sender is not None:
@@ -57,7 +57,7 @@ def read(readings: Sequence[Reading], known: Mapping[Sender, KnownSender], *, hi
 
 
 def share_out(readings: Sequence[Reading], *, hints: Hints) -> list[int]:
-    """Return how many messages of each request fit one batch, of requests from the first on, and of one at least."""
+    """Return how many messages of each request fit into one batch, from the first on; at least one."""
     shares: list[int] = []
     room = BATCH_MESSAGES_MAX
     for reading in readings:
@@ -122,14 +122,14 @@ def take(
 def _transacted(
     transact: Callable[[Callable[[Sequence[Message]], list[Outcome]]], list[Outcome]], *, now: datetime, hints: Hints
 ) -> list[Outcome]:
-    """Apply a batch, or if one of its messages fails unexpectedly, all the others."""
+    """Apply a batch; if one of its messages fails unexpectedly, apply all the others."""
     try:
         return retried(lambda: transact(lambda messages: apply(messages, now=now, hints=hints)))
     except Exception as error:
         if is_not_now(error) or isinstance(error, NodeError):
             raise
         hints.forget()
-        logger.warning("a batch failed, and is applied in parts to find out why", exc_info=error)
+        logger.warning("a batch failed and is applied in parts to isolate the failing message", exc_info=error)
     return retried(lambda: transact(lambda messages: _apply_in_parts(messages, now=now)))
 
 
@@ -155,7 +155,7 @@ def _store(
 
 
 def store_unread(request: IngestRequest, error: Exception) -> bool:
-    """Keep a request as failed (D14) without looking at what it says; return whether its sender is known at all."""
+    """Store a request as failed (D14) without decoding it; return whether its sender is known."""
     reading = Reading(request)
     sender = None if reading.sender is None else look_up_senders({reading.sender}, Hints()).get(reading.sender)
     if sender is not None:
@@ -164,9 +164,10 @@ def store_unread(request: IngestRequest, error: Exception) -> bool:
 
 
 def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outcome]:
-    """Apply messages; if an unexpected error hits one of them, find it by halves and keep it for a person (D14).
+    """Apply messages; if one of them meets an unexpected error, find it by bisection and store it for a person (D14).
 
-    What is parked for a monitor that comes with them stays so: it may be what fails, and `settle_parked` finds out.
+    Check-ins parked for a monitor that they create stay parked, as one of these may be at fault: `settle_parked`
+    applies them.
     """
     try:
         with transaction.atomic():
@@ -175,7 +176,7 @@ def _apply_in_parts(messages: Sequence[Message], *, now: datetime) -> list[Outco
         if is_not_now(error) or was_overtaken(error):
             raise
         if len(messages) == 1:
-            logger.exception("a check-in could not be applied, and waits to be tried again")
+            logger.exception("a check-in could not be applied and is stored for another try")
             store_failed(messages[0], error)
             return [Outcome(accepted=True)]
     half = len(messages) // 2

@@ -8,7 +8,7 @@
                        |
                        +-- error, then ok of the same id --> ok, the error is kept as an attempt (D16)
 
-`missed` is made by the clock and takes no message; `unknown` takes messages as `in_progress` does.
+The clock makes `missed`, which accepts no message; `unknown` accepts messages as `in_progress` does.
 Source: docs/reference/behaviour.md, sections 6.3, 6.4 and 7, with decisions D5-D9, D12, D13 and D16.
 """
 
@@ -32,13 +32,13 @@ LIFE_MAX = timedelta(minutes=RUNTIME_MINUTES_MAX)
 
 
 KNOWN_AFTER_END = timedelta(days=1)
-"""How long after its end, at least, the id of a run is known: a message may be sent again (D30)."""
+"""The id of a run stays known for at least this long after its end: a message may be sent again (D30)."""
 
 
 class CheckInState(msgspec.Struct, frozen=True, gc=False):
-    """One check-in as its row holds it (see `checkins.models.CheckIn`); `id` is None until it is stored.
+    """One check-in, as in its row (see `checkins.models.CheckIn`); `id` is None until it is stored.
 
-    `config_id` is the configuration of its rules until then, if that is not the present one (D32).
+    Until then `config_id` is the configuration of its rules, if that is not the current one (D32).
     """
 
     id: int | None
@@ -66,7 +66,7 @@ class CheckInState(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class EarlierEnd:
-    """A final word that a later one of the same run replaced (D16)."""
+    """An end that a later end of the same run replaced (D16)."""
 
     status: CheckInStatus
     received_at: datetime
@@ -74,7 +74,7 @@ class EarlierEnd:
 
 
 class Verdict(StrEnum):
-    """What the message says about the environment: `failed` and `ok` are counted by the thresholds."""
+    """What the message means for the environment: the thresholds count `failed` and `ok`."""
 
     NOTHING = "nothing"
     FAILED = "failed"
@@ -92,9 +92,9 @@ class Effect(msgspec.Struct, frozen=True, gc=False):
 
 
 def is_known(run: CheckInState, at: datetime) -> bool:
-    """Tell whether the id of a run that was found stands for it still: later, it is the id of a new run (D30).
+    """Return whether a run still owns its id: later, the id belongs to a new run (D30).
 
-    It does for seven days after the start, and for a day after its end. A run that never ended is given up after seven
+    It does for seven days after its start and for a day after its end. A run that never ended is given up after seven
     days at the latest.
     """
     if run.status in (CheckInStatus.OK, CheckInStatus.ERROR):
@@ -105,18 +105,18 @@ def is_known(run: CheckInState, at: datetime) -> bool:
 
 
 class _Rules(NamedTuple):
-    """The rules of a monitor and those that it had before, as far back as the message."""
+    """The current rules of a monitor, and its former ones back to the time of the message."""
 
     newest: MonitorRules
     former: Sequence[FormerRules]
 
 
 SPARED_FACTOR = 10
-"""How many times as much as the limit the words may come to that it spares: those that say how a run ended (D25)."""
+"""The limit for spared messages, those that report the end of a run, is this many times as high (D25)."""
 
 
 def is_spared(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
-    """Tell whether the limit spares a message: the last word of a known run, and every error (D25)."""
+    """Return whether the limit spares a message: the end of a known run, and every error (D25)."""
     if isinstance(message, LogMessage) or message.status is CheckInStatus.IN_PROGRESS:
         return False
     return existing is not None or message.status is CheckInStatus.ERROR
@@ -125,9 +125,9 @@ def is_spared(message: CheckInMessage | LogMessage, existing: CheckInState | Non
 def count_towards_limit(
     state: EnvironmentState, *, received_at: datetime, per_minute_max: int, spared: bool = False
 ) -> EnvironmentState | None:
-    """Count a check-in in its minute of reception; None if the environment had its share of that minute (D13, D25).
+    """Count a check-in in its minute of reception; None if that minute is used up for the environment (D13, D25).
 
-    The minute is that of reception, so that a backlog which is worked off later is not limited.
+    The minute of reception decides, so a backlog that is stored later is not limited.
     """
     minute = _whole_minute(received_at)
     if state.limit_minute != minute:
@@ -152,10 +152,10 @@ def decide_checkin(
 ) -> Effect:
     """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
 
-    `new_guid` names the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
-    `off_since`: the monitor is disabled, and takes nothing but the last words of known runs (D23); `was_off`: when it
-    was disabled the last time. `rules` are those of now, `former` those before them: a message is judged by the rules
-    that held when it was received (D32).
+    `new_guid` is the id of the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
+    `off_since`: the monitor is disabled since then, and accepts only the ends of known runs (D23); `was_off`: when it
+    was last disabled. `rules` are the current ones, `former` the earlier ones: a message is judged by the rules that
+    were in force when it was received (D32).
     """
     known = _Rules(rules, former)
     if existing is not None:
@@ -197,7 +197,7 @@ def _end_uncounted(
     *,
     off_since: datetime,
 ) -> Effect:
-    """The end of a run of a disabled monitor is stored, and nothing is counted (D23)."""
+    """Store the end of a run of a disabled monitor, and count nothing (D23)."""
     if run.timeout_at is not None and off_since < run.timeout_at:
         run = _unknown_if_overdue(run, message)
     effect = _continue_run(message, run, environment, rules)
@@ -208,14 +208,14 @@ def _end_uncounted(
 
 
 def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInState:
-    """Return a run that falls due while its monitor is disabled: it is unknown then, if the clock is late to say so."""
+    """Return the run as unknown if it fell due while its monitor was disabled and the clock has not marked it yet."""
     if run.timeout_at is None or run.timeout_at > message.received_at:
         return run
     return replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
 
 
 def is_accepted_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
-    """Tell whether a disabled monitor takes a message: only the last word of a run that it knows (D23)."""
+    """Return whether a disabled monitor accepts a message: only the end of a run that it knows (D23)."""
     is_last_word = isinstance(message, CheckInMessage) and message.status is not CheckInStatus.IN_PROGRESS
     return is_last_word and existing is not None
 
@@ -228,9 +228,9 @@ def _begins_anew(
     *,
     early_tolerance: timedelta,
 ) -> bool:
-    """Tell whether a start without id is no heartbeat of the newest running run, but begins the next one (D22).
+    """Return whether a start without id begins a new run, and is no heartbeat of the newest running one (D22).
 
-    The run before stays open until its own deadline: it may go on beside the new one, or have died without a word.
+    The earlier run stays open until its own deadline: it may continue beside the new one, or have died silently.
     """
     return (
         message.check_in_id is None
@@ -271,7 +271,7 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
     if message.received_at >= run.date_added + LIFE_MAX:
         return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
     if run.timeout_at is not None and run.timeout_at <= message.received_at:
-        # A maximum runtime is meant to the second (D24): the next tick finds it, whatever came after the deadline.
+        # A maximum runtime counts to the second (D24): the next tick finds it, whatever came after the deadline.
         if new is CheckInStatus.IN_PROGRESS:
             return Effect(environment, problem=_finished(message, "its deadline has passed"))
         return _finish_late(message, run, environment)
@@ -289,7 +289,7 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
     if old is CheckInStatus.TIMEOUT and new is not CheckInStatus.IN_PROGRESS:
         return _finish_late(message, run, environment)
     if old in (CheckInStatus.OK, CheckInStatus.ERROR) and new is CheckInStatus.IN_PROGRESS:
-        # The opening message was overtaken by the end: it fills in the start, and nothing else (D16).
+        # The end overtook the opening message, which now fills in the start and nothing else (D16).
         if run.date_in_progress is not None:
             return Effect(environment)
         return Effect(
@@ -304,7 +304,10 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
 
 
 def _replace_end(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
-    """A retried task: the later word counts, the earlier one is kept (D16). The failure was counted already (D7)."""
+    """Replace the end of a retried task: the later end counts, the earlier one is stored (D16).
+
+    The failure was counted already (D7).
+    """
     if message.status is CheckInStatus.ERROR and _is_repetition(message, run):
         return Effect(environment)
     earlier = EarlierEnd(run.status, run.date_updated, run.duration_ms)
@@ -316,18 +319,18 @@ def _replace_end(message: CheckInMessage, run: CheckInState, environment: Enviro
 
 
 def _is_repetition(message: CheckInMessage, run: CheckInState) -> bool:
-    """Tell whether a repeated last word is the same message once more: clients send the same bytes again."""
+    """Return whether a repeated end is the same message once more: clients resend the same bytes."""
     return message.duration_ms in (None, run.duration_ms)
 
 
 def _finish_late(message: CheckInMessage, run: CheckInState, environment: EnvironmentState) -> Effect:
-    """The end of a run that was given up: it is a timeout, and people see how it ended and how long it took (D8)."""
+    """Record the end of a timed-out run: it stays a timeout, and its end and duration are shown (D8)."""
     if run.finished_status is message.status and _is_repetition(message, run):
         return Effect(environment)
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
     if run.finished_status is not None:
-        run = replace(run, duration_ms=None)  # It went on after all: the earlier end says nothing about how long.
+        run = replace(run, duration_ms=None)  # It continued: the duration of the earlier end is void.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
     return Effect(_with_last_checkin(run, environment), run)
 
@@ -341,7 +344,7 @@ def _conclude(
     opens_run: bool = False,
     early_tolerance: timedelta = timedelta(0),
 ) -> Effect:
-    """Say what the run's new status means for its environment. Source: docs/reference/behaviour.md, section 7."""
+    """Derive the effect of the new status on the environment. Source: docs/reference/behaviour.md, section 7."""
     if opens_run:
         environment = serve_slots(
             environment,
@@ -365,7 +368,7 @@ def _with_last_checkin(run: CheckInState, environment: EnvironmentState) -> Envi
 
 
 def _repeated(run: CheckInState, message: CheckInMessage) -> CheckInState:
-    """A heartbeat or a repeated word: it may bring a duration, but never makes one up (D8)."""
+    """Apply a heartbeat or a repeated message: it may bring a duration, but never invents one (D8)."""
     return replace(
         run,
         date_updated=message.received_at,
@@ -378,9 +381,9 @@ def _repeated(run: CheckInState, message: CheckInMessage) -> CheckInState:
 
 
 def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
-    """The two ends of a run are known now: without a duration of its own it is the time between them.
+    """Apply the end of a run. Without a reported duration, the duration is the time from its start to its end.
 
-    Absolute, because the end may overtake the beginning. Source: docs/reference/behaviour.md, section 6.4.
+    Absolute, because the end may overtake the start. Source: docs/reference/behaviour.md, section 6.4.
     """
     run = _repeated(run, message)
     if run.duration_ms is not None:
@@ -389,10 +392,10 @@ def _ended(run: CheckInState, message: CheckInMessage) -> CheckInState:
 
 
 def _deadline(run: CheckInState, message: CheckInMessage, rules: _Rules) -> datetime:
-    """Return when a run that was heard of now is given up, to the second (D24).
+    """Return the new deadline of a run that has just reported, to the second (D24).
 
-    Being heard of never brings the deadline nearer: the runtime may have become shorter meanwhile (D31), and a message
-    may come after a later one.
+    A report never brings the deadline forward: the maximum runtime may have been shortened meanwhile (D31), and
+    messages may arrive out of order.
     """
     deadline = longest_deadline(
         rules.newest, rules.former, seen_at=message.received_at, latest=run.date_added + LIFE_MAX
@@ -415,7 +418,7 @@ def _finished(message: CheckInMessage, why: str) -> Problem:
         ProblemKind.CHECKIN_FINISHED,
         "status",
         message.status.value,
-        f"status {message.status.value!r} came for a run that is over ({why}); nothing was changed.",
+        f"status {message.status.value!r} was sent for a run that is over ({why}); nothing was changed.",
     )
 
 
