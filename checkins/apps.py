@@ -5,18 +5,18 @@ from django.db.models.signals import post_migrate
 
 
 class CheckinsConfig(AppConfig):
-    """What was heard."""
+    """Received check-ins."""
 
     name = "checkins"
     verbose_name = "Check-ins"
 
     def ready(self) -> None:
-        """Have the coming days of check-ins made by each migration: the first one before anything is running."""
+        """Create the coming days of check-ins after each migration: at the first one nothing else runs yet."""
         post_migrate.connect(make_first_days, sender=self)
 
 
 def make_first_days(**_: Any) -> None:
-    """Make the coming days of check-ins, as beat does every hour; nothing is dropped here."""
+    """Create the coming days of check-ins, as beat does every hour; nothing is dropped here."""
     from checkins.partitions import ensure_partitions
     from lib.wallclock import utcnow
 

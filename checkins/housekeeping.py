@@ -1,4 +1,4 @@
-"""Removing what is no longer wanted, in bounded steps: deleted monitors, old logs, old reports (shell)."""
+"""Removing old and deleted rows in bounded steps: deleted monitors, old logs, old reports (shell)."""
 
 from datetime import datetime, timedelta
 
@@ -14,16 +14,16 @@ from monitors.models import Environment, Monitor, MonitorEnvironment
 from monitors.pruning import kept_since, remove_piece
 
 BATCH_ROWS_MAX = 5_000
-"""Check-ins removed in one transaction: short enough not to be felt by ingest."""
+"""Check-ins removed in one transaction: few enough not to slow down ingest."""
 LOGS_MAX = 500
 """Logs removed in one transaction. One may be a hundred times as large as a check-in."""
 
 
 def purge_deleted() -> int:
-    """Remove one batch of what `delete_monitors` and `delete_environments` took out of sight; returns the rows removed.
+    """Remove one batch of deleted monitors and environments; returns the number of rows removed.
 
-    Check-ins and their logs go first, a batch at a time; an environment goes with its incidents when it has none left,
-    a monitor when it has no environments left. Call again until it returns 0.
+    Check-ins and their logs are removed first, a batch at a time; an environment follows with its incidents when it has
+    no check-ins left, a monitor when it has no environments left. Call again until it returns 0.
     """
     environment = MonitorEnvironment.objects.filter(status="pending_deletion").order_by("id").first()
     if environment is not None:
@@ -54,9 +54,9 @@ def prune_processing_errors(*, now: datetime) -> int:
 
 
 def prune_failed_checkins(*, now: datetime) -> int:
-    """Remove one piece of what failed, and nobody processed again for FAILED_CHECKIN_RETENTION_DAYS; returns how many.
+    """Remove one piece of failed check-ins older than FAILED_CHECKIN_RETENTION_DAYS; returns how many.
 
-    What waits for its monitor is settled within minutes, see `checkins.processing.waiting`.
+    Check-ins that wait for their monitor are settled within minutes, see `checkins.processing.waiting`.
     """
     before = kept_since(now, settings.FAILED_CHECKIN_RETENTION_DAYS)
     if before is None:
@@ -67,10 +67,9 @@ def prune_failed_checkins(*, now: datetime) -> int:
 def prune_logs(*, now: datetime) -> int:
     """Remove one batch of logs and notes older than CHECKIN_LOG_DAYS; returns how many. Call again until it returns 0.
 
-    None is kept for longer than CHECKIN_RETENTION_DAYS, after which their runs go. Until then their runs stay: what a
-    job printed is by far the largest thing that is known of it, and the first to lose its use. The batch is sought
-    among the lowest ids, which are the oldest but for a spool's delay, so that looking costs no index of its own and no
-    table.
+    None is kept for longer than CHECKIN_RETENTION_DAYS, after which their runs are dropped. Until then the runs stay:
+    the output of a job takes by far the most space and loses its use first. The batch is chosen among the lowest ids,
+    which are the oldest except for a spool's delay, so the search needs no index of its own and no table scan.
     """
     oldest = CheckInLog.objects.order_by("id").values_list("id", flat=True)[:LOGS_MAX]
     days = settings.CHECKIN_LOG_DAYS
@@ -81,7 +80,7 @@ def prune_logs(*, now: datetime) -> int:
 
 
 def prune_strays(*, now: datetime) -> int:
-    """Remove one batch of old check-ins that have no day of their own to go with; returns how many rows.
+    """Remove one batch of old check-ins from the default partition; returns how many rows.
 
     Runs in progress stay until the clock has judged them. Call again until it returns 0. Partitions of days are
     dropped as a whole: see `checkins.partitions`.
@@ -105,7 +104,7 @@ def prune_strays(*, now: datetime) -> int:
 def prune_loss_reports(*, now: datetime) -> int:
     """Remove one batch of loss reports older than LOSS_REPORT_RETENTION_DAYS; returns how many.
 
-    Call again until it returns 0. Found as old logs are.
+    Call again until it returns 0. Rows are chosen as in `prune_logs`.
     """
     received_before = kept_since(now, settings.LOSS_REPORT_RETENTION_DAYS)
     if received_before is None:

@@ -1,4 +1,4 @@
-"""An ingest node as the clock, the pages and the probes see it, and what state it is in (pure)."""
+"""An ingest node as the clock, the pages and the probes see it, and its state (pure)."""
 
 import uuid
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ NODE_SILENT_MAX = timedelta(seconds=30)
 
 
 class NodeStanding(Enum):
-    """The state of a node, and what that means for the clock."""
+    """The state of a node, and its meaning for the clock."""
 
-    LIVE = ("live", "The clock applies no minute that it has not passed.")
+    LIVE = ("live", "The clock applies no minute that this node has not passed.")
     SILENT = ("silent", "The clock waits for it.")
     DROPPED = ("dropped", "It was silent for too long: the clock does not wait for it.")
     LEFT = ("left", "It stored everything and stopped.")
@@ -23,7 +23,7 @@ class NodeStanding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """A row of `checkins.models.IngestNode`, without what only the node itself needs."""
+    """A row of `checkins.models.IngestNode`, without the columns that only the node itself needs."""
 
     id: uuid.UUID
     host: str
@@ -39,7 +39,7 @@ class NodeFacts:
 
 
 def node_standing(node: NodeFacts, now: datetime) -> NodeStanding:
-    """Return the state of a node at `now`: the one answer for every page, probe and command."""
+    """Return the state of a node at `now`: the same for every page, probe and command."""
     if node.left_at is not None:
         return NodeStanding.LEFT
     if node.dropped_at is not None:

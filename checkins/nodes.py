@@ -1,23 +1,23 @@
-"""The processes that take check-ins, and what each of them vouches for (shell).
+"""Ingest nodes: the processes that receive check-ins, and their watermarks (shell).
 
-A node is a row that outlives its process: the id is in the node's spool file, and who holds that file is the node.
+A node is a row that outlives its process: its id is in its spool file, and the holder of this file is the node.
 
     register_node -> [ batch: check-ins, advance | drain: lock_node, check-ins, advance | beat ]... -> deregister
     the clock: drop_silent_nodes, stored_until, and then it ticks no minute that a live node has not passed (P2)
 
 A watermark says: "all check-ins that this node received before it are committed". It is written in the transaction of
-the check-ins that it covers, so nobody sees the one without the others. It is the node's business that it never passes
-what is in its memory, in a transaction of any of its connections, or in its spool.
+the check-ins that it covers, so nobody sees the one without the others. The node has to make sure that its watermark
+never passes check-ins in its memory, in a transaction of any of its connections, or in its spool.
 
-A node that is not heard of for too long is dropped, so that a dead machine does not stop the clock for ever. Nothing it
-holds is lost by that, but the clock judges minutes without it: a check-in that it has acknowledged and only stores
-later may come after its own miss. That is why dropping is a warning, and why it takes minutes. When a dropped node is
-heard of again, it is live at once, with the watermark that it really has: the clock cannot take back the minutes that
-it has applied, and waits for the node from then on until it has stored what it kept. A node therefore never has to know
-that it was dropped, and must not move its watermark to the present just because it is back.
+A node that is silent for too long is dropped, so that a dead machine does not stop the clock forever. No check-in is
+lost by that, but the clock judges minutes without the node: a check-in that it has acknowledged and only stores later
+may come after its own miss. So dropping takes minutes, and is logged as a warning. When a dropped node reports again,
+it is live at once, with its real watermark: the clock cannot undo the minutes that it has applied, and from then on it
+waits until the node has stored everything. A node therefore never has to know that it was dropped, and must not move
+its watermark to the present just because it is back.
 
-No function here reads a clock: `now` is the node's for a node, and the clock's for the clock. The two are never
-compared, so that a machine whose clock is wrong is neither dropped nor spared for that.
+No function here reads a clock: a node passes its own `now`, and the clock passes its own. The two are never compared,
+so a machine is neither dropped nor kept because its clock is wrong.
 """
 
 import logging
@@ -36,15 +36,15 @@ from monitors.pruning import remove_piece
 logger = logging.getLogger(__name__)
 
 LEFT_KEPT = timedelta(days=1)
-"""How long the row of a node that left can be looked at. Its spool was empty, so nothing depends on the row."""
+"""How long the row of a node that left can be viewed. Its spool was empty, so nothing depends on the row."""
 DROPPED_KEPT = timedelta(days=30)
-"""How long a dropped node is remembered. Without its row a spool that turns up again may repeat its newest batch."""
+"""How long the row of a dropped node is kept. Without it, a spool that reappears may repeat its newest batch."""
 
 
 SPANS_KEPT = timedelta(days=400)
-"""How long it can be looked up when somebody listened. The clock itself asks once, when it writes the minute."""
+"""How long listening spans are kept. The clock itself reads them once, when it writes the minute."""
 VOLUMES_KEPT = timedelta(days=7)
-"""The ledger takes counts over within a minute or two, unless no worker runs for days."""
+"""The ledger copies the counts within a minute or two, unless no worker runs for days."""
 SPAN_THAT_ENDED = """
     ended AS (
         INSERT INTO checkins_listeningspan (node_id, since, until)
@@ -60,25 +60,25 @@ NEVER_BACK = """
                      THEN least(%(watermark)s::timestamptz, %(now)s) ELSE greatest(watermark, %(watermark)s) END,
     seen_at = CASE WHEN seen_at > %(now)s::timestamptz + interval '2 minutes'
                    THEN %(now)s ELSE greatest(seen_at, %(now)s) END"""
-"""A node's times only go on, since what it says may arrive in another order. If they are ahead of its own clock by
-minutes, that clock was wrong and is set back: what was said by it about a time that is still to come is void."""
+"""The times of a node only increase, since its reports may arrive out of order. If they are minutes ahead of its own
+clock, that clock was wrong and has been set back: what it reported about future times is void."""
 
 
 class NodeError(CheckInsError):
-    """The node may not write what it wanted to write; its transaction has to be rolled back."""
+    """The node is not allowed to write; its transaction has to be rolled back."""
 
 
 class FencedError(NodeError):
-    """The batch or the spool entries were committed before, or the node has left: nothing of this may be committed."""
+    """The batch or the spool entries were committed before, or the node has left: the transaction must not commit."""
 
 
 class UnknownNodeError(NodeError):
-    """The node has no row, or it has left: it has to register before it goes on."""
+    """The node has no row, or it has left: it has to register first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What of a node is committed: its newest batch, the newest entry of its spool, and its watermark."""
+    """The committed state of a node: its newest batch, the newest entry of its spool, and its watermark."""
 
     batch: int
     spool_position: int
@@ -98,16 +98,16 @@ def register_node(
     pid: int,
     listening_since: datetime | None = None,
 ) -> Registration:
-    """Enter a node, or take it over from the process that held its spool before. Committed when this returns.
+    """Register a node, or adopt it from the process that held its spool before. Committed when this returns.
 
-    To be called before the process takes its first request. `watermark` is the oldest reception time in the spool, or
-    `now` if that is empty: what the process before had only in memory was never acknowledged. It may move the node's
-    watermark on, never back. `listening_since` is when the process began to listen (`now` if not given): it may have
-    used its spool for a while before there was a database to register in. What the process before has listened to
-    is kept as a `ListeningSpan`.
+    Call this before the process accepts its first request. `watermark` is the oldest reception time in the spool, or
+    `now` if that is empty: requests that the earlier process had only in memory were never acknowledged. It may move
+    the node's watermark forward, never back. `listening_since` is when the process began to listen (`now` if not
+    given): it may have used its spool for a while before there was a database to register in. The span in which the
+    earlier process listened is stored as a `ListeningSpan`.
 
-    Waits for a transaction of the process before that is about to commit: whoever has its `advance` done holds the row.
-    One that has not cannot commit any more, since its process would have to ask for that.
+    Waits for a transaction of the earlier process that is about to commit: after its `advance` it holds the row.
+    A transaction without `advance` cannot commit any more: its process would have to send both.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -155,17 +155,17 @@ def advance(
     listening_since: datetime | None = None,
     volume: Mapping[datetime, int] | None = None,
 ) -> None:
-    """Say what the caller's transaction commits: its last statement, sent by itself and followed by nothing but COMMIT.
+    """Record what the caller's transaction commits: its last statement, sent alone and followed by nothing but COMMIT.
 
     `watermark` (at or before `now`) holds once this transaction is committed. `batch` is the number of a batch, higher
-    than that of any before; None in the transaction of a drain, which gives `spool_position` instead, the newest entry
-    of the spool that it applied. `volume` says how many messages of which minute of reception are in it, and
-    `listening_since` since when the process listens without a break, if that may have changed.
+    than that of any before; None in the transaction of a drain, which passes `spool_position` instead, the newest
+    applied entry of the spool. `volume` is the number of messages by minute of reception, and `listening_since` is
+    since when the process listens without a break, if that may have changed.
     Locks the node's row until the end of the transaction.
 
     Raises FencedError if that number or position is committed already, or the node has left: the caller rolls back.
     Batches commit in the order of their numbers, and none while the spool holds entries of an uncertain one: a higher
-    number would say that they are committed (`Spool.settle`).
+    number would mean that they are committed (`Spool.settle`).
     """
     assert connection.in_atomic_block, "the watermark moves with the check-ins that it covers"
     with connection.cursor() as cursor:
@@ -201,9 +201,9 @@ def advance(
 
 
 def lock_node(node_id: uuid.UUID) -> Registration:
-    """Return what of the node is committed, and keep that so until the caller's transaction ends.
+    """Return the committed state of the node, and lock it until the caller's transaction ends.
 
-    Waits for a batch whose COMMIT is on its way: after that, what is not committed never will be. Raises
+    Waits for a batch whose COMMIT is in progress: an uncertain batch that is not committed then never will be. Raises
     UnknownNodeError.
     """
     assert connection.in_atomic_block, "a lock ends with its transaction"
@@ -226,10 +226,10 @@ def beat(
     spooled_count: int,
     listening_since: datetime | None = None,
 ) -> None:
-    """Say that the node is there, and how far its watermark is, when there is no batch to say it with.
+    """Send a heartbeat with the watermark of the node, while no batch does.
 
-    The watermark is the one that the node really has: the oldest reception time in memory, in a transaction or in the
-    spool, else `now`; also, and above all, after a silence. `listening_since` as in `advance`. Raises UnknownNodeError.
+    The watermark is the real one: the oldest reception time in memory, in a transaction or in the spool, else `now`;
+    this matters most after a silence. `listening_since` as in `advance`. Raises UnknownNodeError.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -253,9 +253,9 @@ def beat(
 
 
 def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
-    """Take leave: the clock waits for this node no longer. All it received is stored, and its spool is empty.
+    """Deregister a node: the clock no longer waits for it. All that it received is stored, and its spool is empty.
 
-    A node that has said otherwise with its newest `advance` or `beat` may not leave
+    A node whose newest `advance` or `beat` reported a spool with entries may not leave
     (`ingest_node_left_with_an_empty_spool`, IntegrityError).
     """
     IngestNode.objects.filter(id=node_id, left_at__isnull=True).update(
@@ -264,10 +264,10 @@ def deregister(node_id: uuid.UUID, *, now: datetime) -> None:
 
 
 def record_losses(node_id: uuid.UUID, spans: Sequence[tuple[datetime, datetime]]) -> None:
-    """Remember between which reception times the node's spool has lost check-ins (D43). To do so again does nothing.
+    """Record between which reception times the node's spool has lost check-ins (D43). Repeating this does nothing.
 
-    To be called before the node's watermark passes them, so that the clock has not judged these minutes yet. What the
-    node received before its watermark is stored: nothing of that is lost.
+    Call this before the node's watermark passes them, so that the clock has not judged these minutes yet. Check-ins
+    received before the watermark are stored: none of them is lost.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -288,7 +288,7 @@ def record_losses(node_id: uuid.UUID, spans: Sequence[tuple[datetime, datetime]]
 
 
 def forget_gone_nodes(*, now: datetime) -> int:
-    """Remove one piece each of nodes that left or were dropped long ago, and of old records; returns how many rows."""
+    """Remove one piece each of nodes that left or were dropped long ago, and of old records; return how many rows."""
     gone = "left_at < %s OR dropped_at < %s"
     return (
         remove_piece("checkins_ingestnode", gone, [now - LEFT_KEPT, now - DROPPED_KEPT], order_by="started_at")

@@ -1,4 +1,4 @@
-"""Celery's doors to housekeeping and to the check-ins that wait for their monitors."""
+"""Celery tasks for housekeeping and for the check-ins that wait for their monitors."""
 
 import logging
 from collections.abc import Callable
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 @shared_task(name="checkins.tasks.settle_parked")
 def settle_parked() -> int:
-    """Apply parked check-ins whose monitor has come and give up those that waited in vain (D17); returns how many.
+    """Apply parked check-ins whose monitor exists by now, and give up expired ones (D17); returns how many.
 
-    Counts the ends of runs too that no clock will count any more (D29).
+    Also counts the ends of runs that no clock will count any more (D29).
     """
     now = utcnow()
     return _until_done(lambda: retry.settle_parked(now=now)) + _until_done(counting.count_stranded)
@@ -30,7 +30,7 @@ def settle_parked() -> int:
 
 @shared_task(name="checkins.tasks.keep_house")
 def keep_house() -> int:
-    """Remove deleted monitors, and what is old and has no partition to go with; returns the rows removed."""
+    """Remove deleted monitors, and old rows of tables without partitions; returns the number of rows removed."""
     now = pruning.time_to_prune(utcnow())
     return pruning.run_steps(
         [
@@ -62,18 +62,18 @@ def keep_house() -> int:
 
 @shared_task(name="checkins.tasks.ensure_partitions")
 def ensure_partitions() -> int:
-    """Make the coming days of check-ins and drop those past keeping; returns how many partitions came or went."""
+    """Create the coming days of check-ins and drop those past their retention; returns how many partitions changed."""
     now = utcnow()
     outcome = partitions.ensure_partitions(
         now=now, drop_as_of=pruning.time_to_prune(now), drops_max=partitions.DROPS_MAX
     )
     for name, reason in outcome.postponed.items():
-        logger.warning("partition %s has to wait: %s", name, reason)
+        logger.warning("partition %s is postponed: %s", name, reason)
     return len(outcome.created) + len(outcome.dropped)
 
 
 def _until_done(step: Callable[[], int]) -> int:
-    """Repeat a bounded step until it finds nothing left to do; returns the sum of what it did."""
+    """Repeat a bounded step until nothing is left to do; returns the sum of its results."""
     done = 0
     while count := step():
         done += count

@@ -1,4 +1,4 @@
-"""What the clock reads about the nodes: up to when all is stored, when nobody listened, how much came (shell)."""
+"""The clock's view of the nodes: up to when all is stored, when none listened, how much was received (shell)."""
 
 import logging
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 POLL_GAP_MAX = timedelta(seconds=10)
 """How much silence may be counted between two polls of the clock. A waiting clock polls every second. If it could not
-poll for longer, the database was away or no worker ran: the node may have been as helpless, and that drops nobody."""
+poll for longer, the database was away or no worker ran: the node may have been stopped too, and is not dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the clock may rely on: every check-in that a live node received before `until` is committed.
+    """The guarantee of the nodes: every check-in that a live node received before `until` is committed.
 
-    `live`: the nodes that it waits for, those that are furthest behind first.
+    `live`: the nodes that the clock waits for, those furthest behind first.
     """
 
     until: datetime
@@ -38,7 +38,7 @@ def stored_until(now: datetime) -> Settled:
 
 
 def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
-    """Return when nodes listened, as pairs of begin and end that touch the given time, in no order, overlapping."""
+    """Return the spans in which nodes listened that touch the given time: (begin, end) pairs, unsorted, overlapping."""
     return [
         (begin, end)
         for begin, end in fetch_rows(
@@ -53,10 +53,10 @@ def listening_spans(since: datetime, until: datetime) -> list[tuple[datetime, da
 
 
 def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple[datetime, datetime]]:
-    """Return in which times acknowledged check-ins were lost (D43), as pairs of begin and end, as `listening_spans`.
+    """Return the spans in which acknowledged check-ins were lost (D43), in the form of `listening_spans`.
 
-    A loss is known when it is over. One that ends after `now` was reported by a clock that was wrong, and counts for
-    nothing: all that falls due until then would be unknown.
+    A loss is known when it is over. One that ends after `now` was reported with a wrong clock and is ignored: it would
+    make all that falls due until then unknown.
     """
     return [
         (begin, end)
@@ -71,7 +71,7 @@ def lost_spans(since: datetime, until: datetime, *, now: datetime) -> list[tuple
 
 
 def next_listening(since: datetime) -> datetime | None:
-    """Return the first instant from `since` on at which a node listened, as far as is known; None if none has yet."""
+    """Return the first known instant from `since` on at which a node listened; None if none has yet."""
     ((at,),) = fetch_rows(
         """
         SELECT min(greatest(since, %(since)s)) FROM (
@@ -86,7 +86,7 @@ def next_listening(since: datetime) -> datetime | None:
 
 
 def volumes(since: datetime, until: datetime) -> dict[datetime, int]:
-    """Return how many messages were received in the minutes from `since` to before `until`, where there were any."""
+    """Return how many messages were received in each minute from `since` to before `until`; no entry for none."""
     return dict(
         fetch_rows(
             """
@@ -101,14 +101,14 @@ def volumes(since: datetime, until: datetime) -> dict[datetime, int]:
 def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[NodeFacts, ...]:
     """Poll all live nodes, drop those that were silent for `silent_max` of observed time, and return these.
 
-    Each is a warning in the log, once, also if several clocks poll at the same time.
+    Each drop is logged once as a warning, also if several clocks poll at the same time.
     """
     dropped = _drop_silent_nodes(now, silent_max=silent_max)
     for node in dropped:
         logger.warning(
             "ingest node %s (%s) is dropped: it was last seen at %s, and the clock no longer waits for it. Its "
-            "check-ins were stored up to %s, with %d in its spool. What it has acknowledged and not stored "
-            "is safe on its disk; when it is back, that may already be judged as missed",
+            "check-ins were stored up to %s, with %d in its spool. Check-ins that it has acknowledged and not "
+            "stored are safe on its disk; by the time it is back they may have been judged as missed",
             node,
             node.id,
             node.seen_at.isoformat(timespec="seconds"),
@@ -120,10 +120,10 @@ def drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[NodeFact
 
 @transaction.atomic
 def _drop_silent_nodes(now: datetime, *, silent_max: timedelta) -> tuple[NodeFacts, ...]:
-    """Record which live nodes are silent at this poll, and drop those that were so for too long.
+    """Record which live nodes are silent at this poll, and drop those that were silent for too long.
 
-    Every node counts as silent until its next report, which deletes the record: nobody has to know how often nodes
-    report, nor to compare clocks. A node whose row is locked is just reporting, so nobody waits for it here.
+    Every node counts as silent until its next report, which deletes the record: neither the interval of reports nor a
+    comparison of clocks is needed. A node whose row is locked is reporting right now and is skipped.
     """
     parameters: dict[str, Any] = {"now": now, "gap": POLL_GAP_MAX, "silent_max": silent_max}
     with connection.cursor() as cursor:

@@ -1,14 +1,14 @@
-"""What an ingest key may cause in an hour or a day (D38): nobody's input fills the disk of all others (shell).
+"""Budgets of an ingest key for an hour or a day (D38): no client's input can fill the disk for all others (shell).
 
-A budget is far above what an honest project does. Beyond it new things are refused and counted; monitors and
-environments that exist, and other keys, never notice. The addresses of a project's monitors, which need no key, count
-as one key together. A message without a key (`simulate`, a person who processes something again) has no budget.
+A budget is far above what an honest project needs. Beyond it new things are refused and counted; existing monitors and
+environments, and other keys, are not affected. The addresses of a project's monitors, which need no key, count as one
+key together. A message without a key (`simulate`, a person who processes something again) has no budget.
 
-One row counts what a key has used of a budget in a period. It is written only where something new comes to be, in the
-transaction that makes it. What is counted one by one (monitors, environments, parked check-ins) has one row, so that
-processes which create at once wait for each other and no budget is overdrawn. What comes with every batch (bytes of
-logs, refusals) has a row for each of some stripes, and a process writes its own: nobody waits, and a budget may be
-overdrawn by what processes store at the same moment, a batch each.
+One row counts the use of a budget by a key in a period. It is written only when something new is created, in the
+transaction that creates it. Single things (monitors, environments, parked check-ins) are counted in one row, so
+processes that create at the same moment wait for each other and no budget is overdrawn. Things that come with every
+batch (bytes of logs, refusals) are counted in several rows, the stripes, and each process writes its own: none waits,
+and a budget may be overdrawn by the batches that processes store at the same moment.
 """
 
 import os
@@ -24,12 +24,12 @@ from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.pruning import remove_piece
 
 KEPT = timedelta(days=2)
-"""How long it is kept what a key has used: the longest period is a day."""
+"""How long the use of budgets is kept: the longest period is a day."""
 STRIPES = 16
 
 
 class Budget(StrEnum):
-    """What is counted."""
+    """The budgets of a key."""
 
     MONITORS = "monitors"
     ENVIRONMENTS = "environments"
@@ -59,7 +59,7 @@ class Account(NamedTuple):
 
 
 def account(project_id: int, key_id: int | None, budget: Budget) -> Account | None:
-    """Return the account that pays for what this key causes; None for what nobody pays for."""
+    """Return the account that a budget of this key is charged to; None if nothing is charged."""
     return None if key_id is None else Account(project_id, key_id, budget)
 
 
@@ -76,7 +76,7 @@ def _since(budget: Budget, now: datetime) -> datetime:
 
 
 def room(accounts: Collection[Account], *, now: datetime) -> dict[Account, int]:
-    """Return how much is left in each of the accounts. One statement, which waits for nobody."""
+    """Return how much is left in each of the accounts. One statement, which waits for no lock."""
     if not accounts:
         return {}
     wanted = [(*one, _since(one.budget, now)) for one in sorted(accounts)]
@@ -95,10 +95,10 @@ def room(accounts: Collection[Account], *, now: datetime) -> dict[Account, int]:
 
 
 def charge(amounts: Mapping[Account, int], *, now: datetime) -> dict[Account, int]:
-    """Count what the accounts are asked for, and return what each had left before, exact for what is counted singly.
+    """Charge amounts to accounts, and return what each had left before; exact for budgets of single things.
 
-    One statement; it holds the accounts until the transaction ends. What is asked for beyond the rest counts too, which
-    changes nothing: the rest is nought then.
+    One statement; it locks the accounts until the transaction ends. Amounts beyond the rest are counted too, which
+    changes nothing: the rest is zero then.
     """
     rows = [
         (*one, _since(one.budget, now), 0 if one.budget in _EXACT else os.getpid() % STRIPES, amount)
@@ -131,9 +131,9 @@ def charge(amounts: Mapping[Account, int], *, now: datetime) -> dict[Account, in
 
 
 def grant(wanted: Iterable[Account | None], *, now: datetime) -> list[bool]:
-    """Tell for each wish for one new thing, in order, whether its account can pay for it, and charge those that can.
+    """Return for each request for one new thing, in order, whether its account has room for it, and charge these.
 
-    No statement if nobody pays, one if nothing is left, else two.
+    No statement if nothing is charged, one if nothing is left, else two.
     """
     wishes = list(wanted)
     counts: dict[Account, int] = {}
@@ -152,7 +152,7 @@ def grant(wanted: Iterable[Account | None], *, now: datetime) -> list[bool]:
 
 
 def exceeded(budget: Budget, value: str, what: str) -> Problem:
-    """What is wrong with something that the budget of its key cannot pay for; `what` says what becomes of it."""
+    """Return the problem of something beyond the budget of its key; `what` is the consequence."""
     period = "hour" if SETTINGS[budget].endswith("_HOUR") else "day"
     return Problem(
         ProblemKind.KEY_BUDGET_EXCEEDED,
@@ -164,5 +164,5 @@ def exceeded(budget: Budget, value: str, what: str) -> Problem:
 
 
 def prune_key_uses(*, now: datetime) -> int:
-    """Remove one piece of what keys used in periods that are over; returns how many rows."""
+    """Remove one piece of the use of budgets in past periods; returns how many rows."""
     return remove_piece("checkins_keyuse", "since < %s", [now - KEPT], order_by="id")

@@ -1,4 +1,4 @@
-"""Configurations of a batch into their monitors: which differ, what is locked, and who changed what (shell)."""
+"""Merging configurations of a batch into their monitors: differences, locks, and the record of changes (shell)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -21,7 +21,7 @@ from monitors.state import MonitorRules, MonitorStatus
 
 @dataclass(slots=True)
 class Changes:
-    """Monitors whose configuration came with the batch, locked: what changes them, and their status and rules before.
+    """The edits of monitors whose configuration came with the batch, all locked, and their status and rules before.
 
     Each configuration is an edit of its own, at the reception of its message: the batch may be a backlog (D31, D32).
     """
@@ -33,12 +33,12 @@ class Changes:
 def change_monitors(items: Sequence[BatchItem], found: Found) -> tuple[Changes, dict[int, Monitor]]:
     """Merge the configurations that came with the batch into their monitors, where they differ.
 
-    Locks those and the monitors that get new environments, all at once: locked in two steps, the ids would not be in
-    order. The second kind makes a simultaneous edit wait, so that it cannot overlook what is being created. They are
-    returned too, by id.
+    Locks these and the monitors that get new environments, all at once: in two steps, the ids would not be in order.
+    The lock on the second kind makes a simultaneous edit wait, so that it does not miss the new environments. All
+    locked monitors are returned, by id.
 
-    A new run without configuration says that the monitor is no longer configured by its job; the end of a known run
-    says nothing, since several clients send the configuration with the start only.
+    A new run without configuration means that the monitor is no longer configured by its job; the end of a known run
+    means nothing, since several clients send the configuration with the start only.
     """
     with_monitor = [(item, monitor) for item in items if (monitor := found.monitors.get(item.key)) is not None]
     _mark_new_runs_without_config(with_monitor)
@@ -65,7 +65,7 @@ def change_monitors(items: Sequence[BatchItem], found: Found) -> tuple[Changes, 
             _refuse_config(item, item.config, changing_one)
             continue
         if known.is_locked and changing_one is None:
-            continue  # What it wants was told before.
+            continue  # The refusal was reported before.
         if item.config is not None and known.id not in told and not known.has_in_force(item.config):
             told.add(known.id)
             item.outcome.problems += item.ignored
@@ -92,7 +92,7 @@ def change_monitors(items: Sequence[BatchItem], found: Found) -> tuple[Changes, 
 
 
 def merge(monitor: Monitor, config: Configuration) -> None:
-    """Give a monitor the columns that it has when it has been told this."""
+    """Apply a configuration to the columns of a monitor."""
     for column, value in rule_columns(config.applied_to(monitor.rules())).items():
         setattr(monitor, column, value)
     if config.owner is not None:
@@ -100,7 +100,7 @@ def merge(monitor: Monitor, config: Configuration) -> None:
 
 
 def _has_news(config: Configuration, known: KnownMonitor) -> bool:
-    """Tell whether a configuration changes its monitor, or wants what a locked one has not refused yet (D40)."""
+    """Return whether a configuration changes its monitor, or asks a locked one for a change not refused yet (D40)."""
     if known.has_in_force(config):
         return False
     if not (known.is_locked and known.is_upserting):
@@ -110,9 +110,9 @@ def _has_news(config: Configuration, known: KnownMonitor) -> bool:
 
 
 def _without_time(item: BatchItem, rules: MonitorRules) -> ScheduleError | None:
-    """Return why the item's crontab has no time in the zone that the monitor keeps, if so (D34).
+    """Return an error if the item's crontab has no time in the monitor's zone (D34).
 
-    Its own zone, or UTC, was asked when it was read.
+    Its own zone, or UTC, was checked when it was decoded.
     """
     if item.config is None or item.config.timezone is not None:
         return None
@@ -124,14 +124,14 @@ def _without_time(item: BatchItem, rules: MonitorRules) -> ScheduleError | None:
 
 
 def _drop_config(item: BatchItem, error: ScheduleError) -> None:
-    """Let an item change nothing: its schedule cannot be used."""
+    """Drop the configuration of an item: its schedule cannot be used."""
     kind, field = ProblemKind.MONITOR_INVALID_CONFIG, "monitor_config.schedule"
     item.outcome.problems.append(dropped_part(kind, field, error.value, error.allowed))
     item.message = msgspec.structs.replace(item.message, config=None)
 
 
 def _projects_that_lock(monitors: Iterable[Monitor]) -> set[int]:
-    """Return the projects whose monitors refuse configuration unless they say otherwise. One statement, or none."""
+    """Return the projects whose monitors refuse configuration by default. One statement, or none."""
     asked = {monitor.project_id for monitor in monitors if monitor.is_config_locked is None}
     return set(Project.objects.filter(id__any_of=asked, is_config_locked=True).values_list("id", flat=True)) & asked
 
@@ -141,7 +141,7 @@ def _is_locked(monitor: Monitor, locking: Collection[int]) -> bool:
 
 
 def _refuse_config(item: BatchItem, config: Configuration, monitor: Monitor) -> None:
-    """Keep a locked monitor as it is; what the check-in wanted is told once (D40)."""
+    """Leave a locked monitor unchanged, and report each refused change once (D40)."""
     monitor.is_upserting = True
     wanted = config.differs_from(monitor.rules(), monitor.owner)
     if wanted and digest(wanted) not in (monitor.refused_changes or ()):
@@ -150,9 +150,9 @@ def _refuse_config(item: BatchItem, config: Configuration, monitor: Monitor) -> 
 
 
 def _mark_new_runs_without_config(items: Sequence[tuple[BatchItem, KnownMonitor]]) -> None:
-    """Mark the items that begin a new run of a monitor which was configured by its job so far.
+    """Mark the items that begin a new run, without configuration, of a monitor that its job has configured so far.
 
-    A run whose opening message brings the configuration in the same batch is none of them.
+    A run whose opening message brings the configuration in the same batch is not marked.
     """
     configured = {(item.message.project_id, item.message.check_in_id) for item, _ in items if item.config is not None}
     undecided = [

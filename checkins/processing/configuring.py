@@ -1,6 +1,6 @@
-"""Configurations that check-ins bring: what is told where they change nothing, and who changed what (D40).
+"""Configurations in check-ins: reports of refused changes, and the record of who changed what (D40).
 
-What people set can be locked. Nothing here is asked while a configuration is as its monitor is.
+People can lock a monitor's configuration. None of this runs while a configuration equals that of its monitor.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from monitors.configuration import Difference
 from monitors.models import CONFIG_CHANGES_KEPT, IngestKey
 
 REFUSED_KEPT = 10
-"""Refused changes that a monitor remembers: so many jobs may want different things, and each is told once."""
+"""Refused changes that a monitor remembers: so many jobs may ask for different ones, and each is reported once."""
 VALUE_CHARACTERS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a check-in changed of a monitor. `key_id`: as in a message, 0 for an address, None for nobody's key."""
+    """A change of a monitor by a check-in. `key_id`: as in a message, 0 for a ping address, None without a key."""
 
     monitor_id: int
     at: datetime
@@ -31,19 +31,19 @@ class Change:
 
 
 def digest(wanted: Difference) -> str:
-    """Return by what a refused change is known again. It is another one when the monitor itself has changed."""
+    """Return a digest that identifies a refused change. It differs once the monitor itself has changed."""
     return hashlib.sha256(msgspec.json.encode(sorted(wanted.items()))).hexdigest()[:16]
 
 
 def refusal(wanted: Difference) -> Problem:
-    """Return what is told of a configuration that a locked monitor does not take."""
+    """Return the problem to report for a configuration that a locked monitor refuses."""
     parts = ", ".join(f"{column} from {before!r} to {after!r}" for column, (before, after) in wanted.items())
     return Problem(
         ProblemKind.MONITOR_CONFIG_LOCKED,
         "monitor_config",
         ", ".join(f"{column}={after}" for column, (_, after) in wanted.items())[:VALUE_CHARACTERS_MAX],
-        f"monitor_config would change {parts}, but this monitor takes no configuration from check-ins; "
-        "change it in the admin, or let it take configuration there. The check-in itself counts.",
+        f"monitor_config would change {parts}, but this monitor accepts no configuration from check-ins; "
+        "change the monitor in the admin, or unlock its configuration there. The check-in itself counts.",
     )
 
 
@@ -53,7 +53,7 @@ def remembered(refused: Sequence[str] | None, new: str) -> list[str]:
 
 
 def record_changes(changes: Iterable[Change]) -> None:
-    """Keep who changed what, the newest `CONFIG_CHANGES_KEPT` of each monitor. The caller has locked the monitors.
+    """Store who changed what, the newest `CONFIG_CHANGES_KEPT` of each monitor. The caller has locked the monitors.
 
     Three statements; none if nothing has changed.
     """

@@ -1,12 +1,12 @@
 """Counting the ends of runs for or against their environments, in the order of time (shell; D29).
 
 An ok or error that is received at or after a tick which the clock has not applied yet must not be counted before that
-tick: whether a job is in trouble would depend on how late the clock looked. So while something of its environment is
-due, the end of a run is stored and acknowledged as ever, but *deferred*: it waits in a table of its own. Whoever
-applies what was due (the clock, or ingest if a late message ends the wait) counts after it what came before the
-environment's next due tick. As long as anything waits, all later ends queue behind it.
+tick: otherwise the verdict on a job would depend on how late the clock is. So while something of its environment is
+due, the end of a run is stored and acknowledged as usual, but *deferred*: it waits in a table of its own. When the due
+work is applied (by the clock, or by ingest if a late message ends the wait), the ends received before the environment's
+next due tick are counted. As long as one end waits, all later ends queue behind it.
 
-Nothing is due when most messages come, so most of this is never run: two columns of the environment's row say so.
+Nothing is due when most messages arrive, so most of this rarely runs: two columns of the environment's row decide.
 """
 
 import uuid
@@ -31,17 +31,17 @@ from monitors.hot_rows import LockedEnvironment, load_rules, lock_environments, 
 from monitors.state import MonitorRules
 
 COUNTED_MAX = 20_000
-"""Deferred ends that are held in memory at once."""
+"""Deferred ends held in memory at once."""
 STRANDED_MAX = 500
-"""Environments that `count_stranded` looks after in one transaction."""
+"""Environments that `count_stranded` handles in one transaction."""
 FAR = datetime.max.replace(tzinfo=UTC)
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """A run's ok or error as it is to be counted: received at `received_at`, under the rules that held then.
+    """A run's ok or error to be counted: received at `received_at`, under the rules in force then.
 
-    `config_id` is the snapshot of these rules. `id` and `started_at` find its check-in. `was_deferred`: that check-in
-    does not say yet whether it counted.
+    `config_id` is the snapshot of these rules. `id` and `started_at` find its check-in. `was_deferred`: the check-in
+    does not record yet whether it counted.
     """
 
     environment: LockedEnvironment
@@ -87,7 +87,7 @@ def ending(
 
 
 def know_deadlines(environments: Iterable[LockedEnvironment], *, until: datetime) -> None:
-    """Have the environments know their earliest deadline of a run exactly, if it may be at or before `until`."""
+    """Load the exact earliest deadline of a run into each environment for which it may be at or before `until`."""
     unsure = [
         environment
         for environment in environments
@@ -106,7 +106,7 @@ def _learn_deadlines(environments: Sequence[LockedEnvironment]) -> None:
 
 
 def defer(endings: Sequence[Ending]) -> None:
-    """Keep endings until their time has come. One statement."""
+    """Store endings until they may be counted. One statement."""
     insert_rows(
         "checkins_deferredending",
         {
@@ -146,7 +146,7 @@ def defer(endings: Sequence[Ending]) -> None:
 def count_deferred(environments: Iterable[LockedEnvironment]) -> None:
     """Count the deferred endings of locked environments that were received before their next due tick (D20).
 
-    To be called after what is due was applied and before the environments are saved. No statement if nothing waits.
+    Call this after the due work was applied and before the environments are saved. No statement if nothing waits.
     """
     waiting = [environment for environment in environments if environment.state.has_deferred]
     if not waiting:
@@ -228,7 +228,7 @@ def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, Lock
 
 @transaction.atomic
 def count_stranded() -> int:
-    """Count what waits for nothing any more, whatever has cleared away what was due; returns for how many environments.
+    """Count deferred endings of environments with no due work left; returns the number of these environments.
 
     Call again until it returns 0.
     """
@@ -258,8 +258,8 @@ STRANDED_SQL = """
 def count(endings: Sequence[Ending]) -> None:
     """Count failures and oks. Each environment's come in order; different environments are counted together.
 
-    A round takes from every environment its next endings of one kind, so that one environment that fails and recovers
-    within a batch costs more statements, and a thousand different ones do not.
+    A round counts the next endings of one kind of every environment: an environment that fails and recovers within a
+    batch costs more statements, a thousand different environments do not.
     """
     for current in _rounds(endings):
         failed = [one for one in current if one.verdict is Verdict.FAILED]
@@ -283,7 +283,7 @@ def count(endings: Sequence[Ending]) -> None:
             ],
             past=PAST_RUNS,
         )
-        # The check-in says that it counted unless it was deferred: then it says so from now on.
+        # The check-in already records that it counted, unless it was deferred: then this records it.
         update_failed_at(
             (one.id, one.started_at, one.received_at, decision.counts)
             for one, decision in zip(failed, decisions, strict=True)

@@ -1,4 +1,4 @@
-"""Environments of the messages of a batch: those that are there, those that are made, and those being deleted (shell).
+"""Environments of the messages of a batch: existing ones, new ones, and those being deleted (shell).
 
 Source: docs/reference/behaviour.md, section 6.6.
 """
@@ -75,7 +75,7 @@ def environment_key(item: BatchItem) -> tuple[int, str]:
 
 
 def find_environments_of_disabled(items: Iterable[BatchItem], found: Found) -> None:
-    """Let last words reach the environments that a disabled monitor has: they may end runs that it knows (D23)."""
+    """Find the existing environments of disabled monitors for ends of runs: they may end runs that it knows (D23)."""
     for item in items:
         if item.monitor is None or item.monitor.status is MonitorStatus.ACTIVE:
             continue
@@ -86,7 +86,7 @@ def find_environments_of_disabled(items: Iterable[BatchItem], found: Found) -> N
 
 
 def find_runs_being_deleted(items: Iterable[BatchItem], found: Found) -> None:
-    """Let last words whose environment is not there reach their runs, rather than make an environment for them."""
+    """Assign ends whose environment does not exist to that of their runs, rather than create an environment."""
     absent = {
         (item.message.project_id, guid): item
         for item in items
@@ -100,7 +100,7 @@ def find_runs_being_deleted(items: Iterable[BatchItem], found: Found) -> None:
 
 
 def is_named_end(message: CheckInMessage | LogMessage) -> bool:
-    """Tell whether a message says how a run ended that it names by its id."""
+    """Return whether a message reports the end of a run that it names by its id."""
     return (
         isinstance(message, CheckInMessage)
         and message.check_in_id is not None
@@ -109,9 +109,10 @@ def is_named_end(message: CheckInMessage | LogMessage) -> bool:
 
 
 def lead_to_runs_being_deleted(ends: Iterable[tuple[BatchItem, CheckInState]]) -> set[int]:
-    """Lead ends of runs to the environment of their run where that is being deleted: they are stored there (D23).
+    """Assign ends to the environment of their run if that is being deleted: they are stored there (D23).
 
-    Its name is free, and may be that of a new one. Returns the ids of these environments. One statement, or none.
+    Its name is free again, and a new environment may have it. Returns the ids of these environments. One statement, or
+    none.
     """
     ends = list(ends)
     if not ends:

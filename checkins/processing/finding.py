@@ -1,4 +1,4 @@
-"""Finding the monitors and environments that messages name: what is remembered, and what is looked up (shell)."""
+"""Finding the monitors and environments that messages name: from hints, or from the database (shell)."""
 
 import uuid
 from collections.abc import Collection, Iterable
@@ -13,15 +13,15 @@ from monitors.state import MonitorStatus
 
 
 class Hints:
-    """Monitors and environments that earlier batches of this process have found, so that they need not be looked up.
+    """Monitors and environments that earlier batches of this process have found, to save queries.
 
-    Nothing here is believed: `lock_batch` compares it with the locked rows, and if anything has changed, all is
-    forgotten and the batch looks again. Only active monitors are remembered, since only these are locked.
-    `senders` maps monitors' guids to what the owner of the hints makes of them, with the monitor's id.
+    Nothing here is trusted: `lock_batch` compares it with the locked rows, and if anything has changed, all hints are
+    forgotten and the batch queries again. Only active monitors are remembered, since only these are locked.
+    `senders` maps the guids of monitors to their known senders and the monitors' ids.
     """
 
     PLACES_MAX = 50_000
-    """Environments that are remembered: some 20 MB."""
+    """Environments to remember: some 20 MB."""
 
     def __init__(self) -> None:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
@@ -30,7 +30,7 @@ class Hints:
         self._seen_senders: dict[Sender, None] = {}
 
     def note_sender(self, sender: Sender, *, is_known: bool) -> None:
-        """Remember that a sender was looked for and found, or was not."""
+        """Remember whether the last query for a sender found it."""
         self._seen_senders.pop(sender, None)
         if is_known:
             if len(self._seen_senders) >= self.PLACES_MAX:
@@ -38,7 +38,7 @@ class Hints:
             self._seen_senders[sender] = None
 
     def has_seen(self, sender: Sender) -> bool:
-        """Tell whether a sender was known when it was last looked for. Outlives `forget`, and an absent PostgreSQL."""
+        """Return whether the last query for a sender found it. Outlives `forget`, and an absent PostgreSQL."""
         return sender.monitor_guid in self.senders or sender in self._seen_senders
 
     def forget(self) -> None:
@@ -62,7 +62,7 @@ class Hints:
 
 
 class Found:
-    """What the database knows of the monitors and environments that items name."""
+    """The monitors and environments that items name, as found in the hints or in the database."""
 
     def __init__(self, items: Iterable[BatchItem], hints: Hints) -> None:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
@@ -84,8 +84,8 @@ class Found:
         if not wanted:
             return
         projects, slugs, names = zip(*sorted(wanted), strict=True)
-        # OFFSET 0 and no joins: each is found by its pair. A plan that was kept from the time when there were no
-        # monitors went through all of the project's, or of the environment's, for each that is wanted.
+        # OFFSET 0 and no joins: each is found by its pair. A cached plan from a time without monitors scanned all
+        # those of the project, or of the environment, for each wanted pair.
         rows = fetch_rows(
             f"""
             SELECT m.project_id, m.slug, wanted.name,
@@ -119,7 +119,7 @@ class Found:
 
 
 def _meets_lock(item: BatchItem, monitor: KnownMonitor) -> bool:
-    """Tell whether an item wants to change a locked monitor. Hints are not told when a lock is lifted (D40)."""
+    """Return whether an item asks to change a locked monitor. Hints are not updated when a lock is lifted (D40)."""
     return monitor.is_locked and item.config is not None and not monitor.has_in_force(item.config)
 
 

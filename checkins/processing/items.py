@@ -1,4 +1,4 @@
-"""The messages of a batch on their way: what each is about, and why one is refused."""
+"""The messages of a batch during its processing: their monitors and environments, and their refusals."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from monitors.state import MonitorRules, MonitorStatus
 
 
 class KnownMonitor(msgspec.Struct, frozen=True):
-    """What messages have to know of a monitor. Not a model instance: making those took a third of a batch's time."""
+    """The facts about a monitor that messages need. Not a model instance: creating these took a third of the time."""
 
     id: int
     status: MonitorStatus
@@ -21,15 +21,15 @@ class KnownMonitor(msgspec.Struct, frozen=True):
     refused: tuple[str, ...] = ()
 
     def has_in_force(self, config: Configuration) -> bool:
-        """Tell whether the monitor would stay as it is."""
+        """Return whether a configuration changes nothing."""
         return self.is_upserting and not config.differs_from(self.rules, self.owner)
 
 
 @dataclass(slots=True)
 class BatchItem:
-    """One message on its way through the batch. `environment_id` is set while nothing has refused it.
+    """One message during the processing of its batch. `environment_id` is set as long as it is not refused.
 
-    `begins_without_config`: it begins a new run, and says nothing of its monitor, which its job has configured so far.
+    `begins_without_config`: it begins a new run without configuration of a monitor that its job has configured so far.
     """
 
     message: CheckInMessage | LogMessage
@@ -51,32 +51,32 @@ class BatchItem:
 
     @property
     def first_config(self) -> Configuration | None:
-        """The configuration that the monitor gets if it is not there yet."""
+        """The configuration with which the monitor is created if it does not exist yet."""
         return self.config or self.message.config_if_new
 
     @property
     def ignored(self) -> tuple[Problem, ...]:
-        """What the configuration holds and nobody knows."""
+        """Unknown parts of the configuration."""
         return self.message.config_ignored if isinstance(self.message, CheckInMessage) else ()
 
     def refuse(self, kind: ProblemKind, field_name: str, value: str, text: str) -> None:
-        """Note why the message is not taken, for its sender and for the project's people."""
+        """Record why the message is refused, for its sender and for the people of the project."""
         self.outcome.problems.append(Problem(kind, field_name, value, text))
 
 
 def refuse_as_disabled(item: BatchItem) -> None:
-    """Note that the item's monitor is disabled and takes no such message."""
+    """Refuse an item because its monitor is disabled."""
     item.refuse(
         ProblemKind.MONITOR_DISABLED,
         "monitor_slug",
         item.message.slug,
-        f"monitor_slug {item.message.slug!r} is disabled and takes no check-ins but the ends of runs that it knows; "
-        "enable it to go on.",
+        f"monitor_slug {item.message.slug!r} is disabled and accepts no check-ins but the ends of known runs; "
+        "enable it to continue.",
     )
 
 
 def monitor_not_found(message: CheckInMessage | LogMessage) -> Problem:
-    """What is wrong with a message whose monitor nobody knows."""
+    """Return the problem of a message whose monitor does not exist."""
     return Problem(
         ProblemKind.MONITOR_NOT_FOUND,
         "monitor_slug",

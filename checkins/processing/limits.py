@@ -1,4 +1,4 @@
-"""How much of a request is read, as the settings have it."""
+"""The limits for reading a request, from the settings."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ from checkins.protocols.request import Limits
 
 @cache
 def limits() -> Limits:
-    """Return the limits. The settings are read once: this is asked for every request."""
+    """Return the limits. The settings are read once, since every request needs them."""
     return Limits(
         body_bytes_max=settings.INGEST_BODY_BYTES_MAX,
         checkin_bytes_max=settings.INGEST_CHECKIN_BYTES_MAX,

@@ -1,4 +1,4 @@
-"""What stored check-ins say of the past of environments, for those who open incidents (shell)."""
+"""Queries for earlier failures and durations in stored check-ins, for opening incidents (shell)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

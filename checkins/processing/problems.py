@@ -1,8 +1,8 @@
-"""Storing what could not be used, so that people see it and it costs little however much it is (shell).
+"""Storing processing errors and loss reports, at a low cost whatever their number (shell).
 
-One row a minute and kind for the same monitor and environment, with a count (D13). Of what names no monitor, and of
-what is sent along, ten of a kind are kept as they are; the others count. A key has so many rows and bytes a day, and
-beyond them its refusals only count (D38).
+One row a minute and kind for the same monitor and environment, with a count (D13). Of slugs without a monitor, and of
+payloads, ten of a kind are stored; the others are only counted. A key has a number of rows and bytes a day, and beyond
+them its refusals are only counted (D38).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,19 +20,19 @@ from checkins.processing.rows import insert_loss_reports
 from lib.sql import insert_rows
 
 PAYLOAD_BYTES_MAX = 4_000
-"""What is kept of a payload beside a processing error, as JSON."""
+"""The part of a payload that is stored with a processing error, as JSON."""
 ALIKE_MAX = 10
-"""Payloads, and slugs that no monitor has, kept of one kind, key and minute in one batch."""
+"""Payloads, and slugs without a monitor, stored of one kind, key and minute in one batch."""
 FIELD_CHARACTERS_MAX = 200
 _ROW_BYTES = 300
-"""About what a row takes beside its texts."""
+"""The approximate size of a row without its texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemReport:
-    """A problem, where it belongs, and what was sent. `monitor_id` is None where the slug is not known.
+    """A problem, its place, and the payload. `monitor_id` is None if the slug is not known.
 
-    `key_id` is the key that pays for it; None: nobody does.
+    `key_id` is the key whose budgets are charged; None: none are.
     """
 
     project_id: int
@@ -82,7 +82,7 @@ _Key = tuple[int, str, str, str, str, datetime]
 
 
 def record_problems(reports: Iterable[ProblemReport], *, now: datetime) -> None:
-    """Store processing errors. One statement, two more where keys pay for them; none if there are none."""
+    """Store processing errors. One statement, two more where budgets are charged; none if there are none."""
     rows = _within_budgets(_folded(reports), now=now)
     if not rows:
         return
@@ -135,7 +135,7 @@ def record_problems(reports: Iterable[ProblemReport], *, now: datetime) -> None:
 
 
 def record_loss_reports(reports: Sequence[LossReport], *, now: datetime) -> None:
-    """Keep clients' own reports of lost check-ins (D19), within the budget of refusals."""
+    """Store clients' own reports of lost check-ins (D19), within the budget of refusals."""
     paying = [account(report.project_id, report.key_id, Budget.REFUSALS) for report in reports]
     left = room({one for one in paying if one is not None}, now=now)
     kept = []
@@ -156,13 +156,13 @@ def _key(project_id: int, slug: str, environment: str, kind: str, field: str, mi
 
 def _accounts(report: ProblemReport) -> list[Account]:
     if report.problem.kind is ProblemKind.KEY_BUDGET_EXCEEDED:
-        return []  # So few, and so small, that nobody has to pay for them.
+        return []  # Too few and too small to be charged.
     both = (account(report.project_id, report.key_id, budget) for budget in (Budget.REFUSALS, Budget.REFUSAL_BYTES))
     return [one for one in both if one is not None]
 
 
 def _folded(reports: Iterable[ProblemReport]) -> dict[_Key, _Row]:
-    """Put together what is the same, or too much of one kind."""
+    """Merge equal reports, and those beyond the limit of one kind."""
     rows: dict[_Key, _Row] = {}
     alike: dict[tuple[Any, ...], int] = {}
     refused: dict[str, int] = {}
@@ -189,7 +189,7 @@ def _folded(reports: Iterable[ProblemReport]) -> dict[_Key, _Row]:
 
 
 def _within_budgets(rows: dict[_Key, _Row], *, now: datetime) -> dict[_Key, _Row]:
-    """Return the rows that their keys can pay for; the others count in one row for the hour."""
+    """Return the rows within the budgets of their keys; the others are counted in one row for the hour."""
     left = room({one for row in rows.values() for one in _accounts(row.report)}, now=now)
     kept: dict[_Key, _Row] = {}
     over = 0
@@ -217,7 +217,7 @@ def _within_budgets(rows: dict[_Key, _Row], *, now: datetime) -> dict[_Key, _Row
 
 
 def _count_refused(refused: Mapping[str, int]) -> None:
-    """Count when it is committed: a batch that is tried again counts once."""
+    """Count after the commit: a batch that is tried again counts once."""
     counts = {budget: count for budget, count in refused.items() if count}
     if counts:
         transaction.on_commit(lambda: metrics.observe_refused(counts))

@@ -1,8 +1,8 @@
-"""A request on its way to its answer: its sender, its cost, its messages. Each is determined once (shell).
+"""A request until its answer: its sender, its cost, its messages, each determined once (shell).
 
-The size of a request is not its cost: a few bytes can unpack to megabytes, or stand for thousands of check-ins. So the
+The size of a request is not its cost: a few bytes can unpack to megabytes, or contain thousands of check-ins. So the
 first `LIGHT_BYTES_MAX` bytes are unpacked before anything else. A request that is complete then, and has few JSON
-objects, is *light*: nearly every check-in is. Others are *heavy*, and wait in a line of their own, so that they delay
+objects, is *light*: nearly every check-in is. Others are *heavy*, and wait in a queue of their own, so that they delay
 only each other (D35).
 """
 
@@ -55,11 +55,11 @@ UNKNOWN_WHILE_AWAY = Answer(
 
 
 class Reading:
-    """One request on its way through a batch.
+    """One request during the processing of its batch.
 
     `sender` is None for a request that is refused without one. `answer` is the answer to a request that is not decoded.
-    `is_prepared`: its sender was looked up in the database, and it is decoded. `messages` is what was decoded, and
-    `outcomes` the results of the first of these: a request that stands for many is stored in several batches.
+    `is_prepared`: its sender was looked up in the database, and it is decoded. `messages` are the decoded ones, and
+    `outcomes` the results of the first of these: a request with many messages is stored in several batches.
     """
 
     __slots__ = (
@@ -123,7 +123,7 @@ class Reading:
             if self.request.body_bytes == len(self.request.body):
                 self._plain = _without_encoding(self.request, body)
                 self.plain_bytes = len(body)
-        if not self.protocol.keeps_tail:  # A log is no JSON.
+        if not self.protocol.keeps_tail:  # A log is not JSON.
             self.is_heavy = len(body) > LIGHT_BYTES_MAX or body.count(b"{") > LIGHT_OBJECTS_MAX
 
     def decode(self, sender: KnownSender | None) -> None:
@@ -144,14 +144,14 @@ class Reading:
             decoded = self.protocol.decode(self._unpacked(), self.address, sender, limits())
             part = decoded.messages[self.request.first : self.request.end]
             self.messages = [msgspec.structs.replace(message, key_id=sender.key_id) for message in part]
-            self.decoded = decoded  # Last: an error before is answered as a failure.
+            self.decoded = decoded  # Last: an earlier error is answered as a failure.
         except Exception as error:
             logger.exception("%s %a could not be decoded", self.request.method, self.request.path)
             self.failure = sender, error
             self.answer = FAILED
 
     def _unpacked(self) -> IngestRequest:
-        """Return the request without its Content-Encoding; unchanged if it cannot be unpacked, which decoding reports.
+        """Return the request without its Content-Encoding; unchanged if it cannot be unpacked: decoding reports that.
 
         Unpacked bytes of heavy requests are not cached.
         """
@@ -173,7 +173,7 @@ class Reading:
         return self.messages[len(self.outcomes) :] if self.outcomes else self.messages
 
     def part(self, begin: int, end: int | None = None) -> IngestRequest:
-        """Return the request with some of its messages only, counted as in `messages`."""
+        """Return the request with only some of its messages, counted as in `messages`."""
         first = self.request.first
         if not begin and end is None:
             return self.request
@@ -189,7 +189,7 @@ class Reading:
             before, known = [Outcome(accepted=True)] * self.request.first, list(self.outcomes)
             after = [Outcome(accepted=True)] * (len(self.decoded.messages) - len(before) - len(known))
             return self.decoded.answer([*before, *known, *after])
-        assert self.answer is not None, "what is not decoded was refused"
+        assert self.answer is not None, "a request that is not decoded was refused"
         return self.answer
 
     def answer_unverified(self, *, is_known: bool = True) -> tuple[bool, Answer]:
@@ -197,7 +197,7 @@ class Reading:
 
         Requests that can be refused without the database are refused as usual. Others get the answer for a known sender
         whose check-ins are accepted, and must be durable first. `is_known`: the sender was seen before; heavy requests
-        of other senders are not read.
+        from other senders are not decoded.
         """
         if self.sender is not None:
             if self.is_heavy and not is_known:

@@ -1,6 +1,6 @@
-"""Finding what a batch of messages is about: monitors, created or updated by configurations, and environments (shell).
+"""Finding the monitors and environments of a batch, and creating or updating them by configurations (shell).
 
-Whatever has to wait for other transactions is locked here, in the one order: monitors by id, then environments by id.
+All locks that may wait for other transactions are taken here, in one order: monitors by id, then environments by id.
 Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
 """
 
@@ -34,18 +34,18 @@ PARKING_SOURCES = frozenset({Source.SENTRY_ENVELOPE, Source.SENTRY_HTTP, Source.
 """Clients that send the configuration with only one of a run's messages, in any order (D17)."""
 
 SAYS_WHY_THERE_IS_NONE = frozenset({ProblemKind.MONITOR_LIMIT_EXCEEDED, ProblemKind.KEY_BUDGET_EXCEEDED})
-"""Of a message whose monitor is not there: that nobody knows it need not be said as well."""
+"""Problems that explain a missing monitor: "not found" is not reported as well."""
 
 
 class OvertakenError(CheckInsError):
-    """While this batch waited for its locks, a monitor was switched off or an environment deleted: look again."""
+    """While this batch waited for its locks, a monitor was disabled or an environment deleted: try again."""
 
 
 def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, applies_parked: bool = True) -> Changes:
     """Find, create or update the monitor and environment of each item; refuse items that cannot have them.
 
-    Check-ins that waited for a monitor that is created here are put before the others (D17), unless they are not to be
-    taken: then the next `settle_parked` finds them.
+    Parked check-ins of monitors that are created here are put before the others (D17), unless `applies_parked` is
+    False: then the next `settle_parked` applies them.
     Returns the changed monitors. Locks the monitors that it changes or adds environments to, in id order.
     Source: docs/reference/behaviour.md, sections 6.2, 6.5 and 6.6.
     """
@@ -74,10 +74,10 @@ def resolve(items: list[BatchItem], *, now: datetime, hints: Hints, applies_park
 
 
 def _find_old_slugs(items: Sequence[BatchItem]) -> None:
-    """Lead long names to the monitors that they made when slugs were cut at 50 characters (D27).
+    """Find the monitors that long names created when slugs were cut at 50 characters (D27).
 
-    Such a monitor was named after the raw name that made it; another raw name with the same 50 characters is another
-    job. If somebody has named it otherwise, nothing says so, and it goes on being found.
+    Such a monitor was named after the raw name that created it; another raw name with the same 50 characters is
+    another job. If a person has renamed the monitor, this cannot be checked, and it is still found.
     """
     long = [
         (item, old)
@@ -144,13 +144,13 @@ def _create_missing(items: Sequence[BatchItem], *, now: datetime) -> set[tuple[i
         assert config is not None, "only a configuration creates a monitor"
         item.outcome.problems += item.ignored
         merge(new[key], config)
-    # In one order, so that two batches that create the same monitors wait for each other instead of deadlocking.
+    # Sorted, so that two batches that create the same monitors wait for each other instead of deadlocking.
     create_monitors([new[key] for key in sorted(new)])
     return set(new)
 
 
 def _note_creators(items: Iterable[BatchItem], created: set[tuple[int, str]]) -> None:
-    """Note of the first message of each new monitor that it created it."""
+    """Mark the first message of each new monitor as its creator."""
     for item in items:
         if item.key in created and item.first_config is not None:
             item.outcome.created = True
@@ -162,16 +162,16 @@ def _explains_missing_monitor(item: BatchItem) -> bool:
 
 
 def _without_problems(message: CheckInMessage | LogMessage) -> CheckInMessage | LogMessage:
-    """What was wrong with a message is stored when it comes, not once more when it has waited (D33)."""
+    """Return a message without its problems: they are stored at its reception, not again after it was parked (D33)."""
     if not isinstance(message, CheckInMessage) or not (message.problems or message.config_problem):
         return message
     return msgspec.structs.replace(message, problems=(), config_problem=None)
 
 
 def _park(items: Sequence[BatchItem], *, now: datetime) -> None:
-    """Keep what waits for its monitor, which may still come with the run's other message (D17).
+    """Store check-ins whose monitor may still come with the run's other message (D17).
 
-    As far as its key can pay for it (D38).
+    Within the budgets of their keys (D38).
     """
     wishes = [account(item.message.project_id, item.message.key_id, Budget.PARKED) for item in items]
     for item, is_granted in zip(items, grant(wishes, now=now), strict=True):
@@ -183,7 +183,7 @@ def _park(items: Sequence[BatchItem], *, now: datetime) -> None:
 
 
 def _refuse_unknown(items: Iterable[BatchItem]) -> None:
-    """Refuse what names no monitor and does not wait for one, unless it says why already."""
+    """Refuse items without a monitor that are not parked, unless a problem explains it already."""
     for item in items:
         if not (item.outcome.parked or _explains_missing_monitor(item)):
             item.outcome.problems.append(monitor_not_found(item.message))
@@ -192,7 +192,7 @@ def _refuse_unknown(items: Iterable[BatchItem]) -> None:
 def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> dict[int, LockedEnvironment]:
     """Lock everything that the batch touches at once, in id order, and apply changed configurations (D10).
 
-    Raises OvertakenError if one of the environments does not take check-ins any more, or is not what the hints said.
+    Raises OvertakenError if one of the environments no longer accepts check-ins, or differs from the hints.
     """
     ids = {item.environment_id for item in items if item.environment_id is not None}
     also: set[int] = set()
@@ -215,11 +215,11 @@ def lock_batch(items: Sequence[BatchItem], changes: Changes, hints: Hints) -> di
 
 
 def _is_as_found(item: BatchItem, environment: LockedEnvironment, known: KnownMonitor, changes: Changes) -> bool:
-    """Tell whether a locked row takes check-ins, and is what a hint said, with the configuration that it had."""
+    """Return whether a locked row accepts check-ins and equals the hint, with the configuration that it had."""
     if environment.monitor_status is not known.status:
         return False
     if not item.is_hinted:
-        return True  # Looked up a moment ago: what changed since then might as well have changed after the batch.
+        return True  # Read a moment ago: a change since then might as well have come after the batch.
     return (
         environment.monitor_id == known.id
         and environment.monitor_slug == item.message.slug

@@ -1,4 +1,4 @@
-"""Check-ins that waited: their monitor has come, or a person has them tried again (shell)."""
+"""Applying stored check-ins: parked ones whose monitor exists by now, and failed ones for a person (shell)."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,11 +17,11 @@ from checkins.processing.problems import ProblemReport, record_problems
 from checkins.processing.waiting import claim_settled, described, restored, store_failed
 
 SETTLED_MAX = 500
-"""Parked check-ins that are settled in one transaction."""
+"""Parked check-ins settled in one transaction."""
 
 
 def settle_parked(*, now: datetime) -> int:
-    """Apply check-ins whose monitor has come, and say of those that waited in vain that nobody knows it (D17).
+    """Apply parked check-ins whose monitor exists by now, and report expired ones as "monitor not found" (D17).
 
     Returns how many were settled. Call again until it returns 0.
     """
@@ -49,7 +49,7 @@ def settle_parked(*, now: datetime) -> int:
 
 
 def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: datetime) -> None:
-    """Apply messages; what meets an unexpected error stays as failed, so that it holds up nothing else (D14)."""
+    """Apply messages; those that meet an unexpected error are stored as failed and delay nothing else (D14)."""
     try:
         with transaction.atomic():
             receive(messages, now=now)
@@ -64,9 +64,9 @@ def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: da
 
 
 def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
-    """Apply check-ins again that an unexpected error kept from being applied (D14), each by itself.
+    """Apply check-ins again that failed with an unexpected error (D14), each by itself.
 
-    Returns how many were applied, and how many failed again; those stay, with the new error.
+    Returns how many were applied, and how many failed again; these stay, with the new error.
     """
     applied = failed = 0
     for id_ in sorted(ids):

@@ -1,9 +1,9 @@
-"""Reading and writing check-ins a set at a time (shell: no judgement here).
+"""Reading and writing check-ins a set at a time (shell: no decisions here).
 
-Check-ins are partitioned by the day of their start, and each partition is another index to look into. So what ingest
-asks for says how far back it looks, and PostgreSQL leaves out the days before. `LIFE_MAX` bounds what may still change:
-a run is given up seven days after its start at the latest, and takes no word after that. Its id is known for a day
-more (D30). The clock's own question, which runs are overdue, has no such bound: a spool may bring them from any day.
+Check-ins are partitioned by the day of their start, and each partition is another index to search. So the queries of
+ingest are bounded in time, and PostgreSQL skips the days before. `LIFE_MAX` bounds the runs that may still change: a
+run is given up seven days after its start at the latest, and accepts no message after that. Its id is known for a day
+more (D30). The clock's own query, for overdue runs, has no such bound: a spool may bring them from any day.
 """
 
 import uuid
@@ -20,11 +20,11 @@ from lib.sql import array_literal, fetch_rows, insert_rows, types_of, update_row
 from monitors.hot_rows import LockedEnvironment
 
 NEWEST = timedelta(days=1)
-"""How long before a message, at least, most runs began that it may be about; whole days are looked at."""
+"""Most runs that a message may refer to began within this time before it; whole days are searched."""
 
 
 def _exit_columns(exit_status: int | None) -> tuple[int | None, int | None]:
-    """Return what the usual column holds and what the wide one does: a status is in one of them (D28)."""
+    """Return the values of the usual column and of the wide one: a status is in one of them (D28)."""
     is_usual = exit_status is None or 0 <= exit_status < 1 << 15
     return (exit_status, None) if is_usual else (None, exit_status)
 
@@ -62,10 +62,10 @@ def _columns(kinds: Sequence[str], rows: Collection[Sequence[Any]]) -> list[str]
 def load_by_guid(
     wanted: Collection[tuple[int, uuid.UUID]], *, since: datetime
 ) -> dict[tuple[int, uuid.UUID], CheckInState]:
-    """Return the check-ins with these (project id, guid) pairs that messages received from `since` on may be about.
+    """Return the check-ins with these (project id, guid) pairs that messages received from `since` on may refer to.
 
-    Two statements at most: first the newest days, then, for what is not there, the days before. New ids are most of
-    all, and looked for in vain: one look into the unique index of each day, which for older days is read only.
+    Two statements at most: first the newest days, then, for the pairs not found, the days before. Most ids are new and
+    not found: that costs one search in the unique index of each day, which for older days is only read.
     """
     if not wanted:
         return {}
@@ -95,7 +95,7 @@ def load_by_guid(
 
 
 def _by_guid(rows: Iterable[Sequence[Any]]) -> dict[tuple[int, uuid.UUID], CheckInState]:
-    """Return runs by project and id. Where an id stands on two days, the later run is meant."""
+    """Return runs by project and id. If an id exists on two days, the later run is returned."""
     runs = ((row[0], RUNS.load(row[1:])) for row in rows)
     return {(project_id, run.guid): run for project_id, run in sorted(runs, key=lambda pair: pair[1].date_added)}
 
@@ -158,8 +158,8 @@ def load_repeatable(
 ) -> dict[tuple[int, uuid.UUID], datetime]:
     """Return those of the pairs of environment and repeat key that a check-in carries, with when it was last changed.
 
-    Only changes at or after `since` are looked for, of runs that began in the days of `NEWEST`. Index:
-    checkin_history, of which the newest few rows of each environment are looked at.
+    Only changes at or after `since` are searched, of runs that began in the days of `NEWEST`. Index: checkin_history,
+    of which the newest few rows of each environment are read.
     """
     if not keys:
         return {}
@@ -202,8 +202,8 @@ def load_first_timeouts(environment_ids: Collection[int]) -> dict[int, datetime]
 def overdue_environments(shard: int, tick: datetime) -> list[int]:
     """Return the ids of environments of the shard with a running check-in whose deadline is at or before `tick`.
 
-    In order of id. Index: checkin_deadline. Sorted here: asked for an order, PostgreSQL would read all that runs in
-    that order, for each shard again.
+    In order of id. Index: checkin_deadline. Sorted here: with ORDER BY, PostgreSQL would read all running check-ins in
+    that order, again for each shard.
     """
     return sorted({id_ for (id_,) in fetch_rows(OVERDUE_ENVIRONMENTS_SQL, [shard, tick], is_prepared=True)})
 
@@ -274,9 +274,9 @@ def _new_values(checkin: CheckInState) -> list[Any]:
 
 
 def update_checkins(checkins: Iterable[CheckInState]) -> None:
-    """Write what messages and the clock may change of stored check-ins. One statement.
+    """Write the columns of stored check-ins that messages and the clock may change. One statement.
 
-    Index: the primary key, which holds the start, so that each row is looked for in its own day.
+    Index: the primary key, which holds the start, so that each row is searched in its own day.
     """
     update_rows(
         RUNS.table,
@@ -315,7 +315,7 @@ def update_failed_at(rows: Iterable[tuple[int, datetime, datetime, bool]]) -> No
 
 
 def insert_attempts(words: Iterable[tuple[int, EarlierEnd]]) -> None:
-    """Keep earlier final words of runs, given with the check-in's id. One statement."""
+    """Store earlier ends of runs, given with the check-in's id. One statement."""
     insert_rows(
         Attempt._meta.db_table,
         types_of(Attempt, "checkin_id", "status", "received_at", "duration_ms"),
@@ -324,7 +324,7 @@ def insert_attempts(words: Iterable[tuple[int, EarlierEnd]]) -> None:
 
 
 def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Source, RunLog]]) -> None:
-    """Keep what jobs sent along: environment, run (None: a note), status, reception, source, log. One statement."""
+    """Store the output of jobs: environment, run (None: a note), status, reception, source, log. One statement."""
     insert_rows(
         CheckInLog._meta.db_table,
         types_of(CheckInLog, "monitor_environment_id", "guid", "status", "received_at", "source", "body", "size_bytes"),
@@ -333,5 +333,5 @@ def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Sourc
 
 
 def insert_loss_reports(reports: Iterable[LossReport]) -> None:
-    """Keep clients' own reports of lost check-ins (D19). One statement."""
+    """Store clients' own reports of lost check-ins (D19). One statement."""
     _LOSS_REPORTS.insert(reports)

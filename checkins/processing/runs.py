@@ -23,11 +23,11 @@ from checkins.processing.transitions import SPARED_FACTOR, CheckInState, is_know
 from monitors.hot_rows import LockedEnvironment, attach_former_rules
 
 REPEAT_WINDOW = timedelta(seconds=45)
-"""How long after a last word without id the same word is taken for a retry: clients try for half a minute."""
+"""How long after an end without id the same end counts as a retry: clients retry for half a minute."""
 
 
 DUE_MEANWHILE = 20
-"""Runs of an environment that fall due between the first and the last message of a batch; there are hardly any."""
+"""Runs of an environment that may fall due between the first and the last message of a batch; there are hardly any."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Runs:
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
     def find(self, item: BatchItem) -> CheckInState | None:
-        """Return the run that a message is about. Source: docs/reference/behaviour.md, section 6.3."""
+        """Return the run that a message refers to. Source: docs/reference/behaviour.md, section 6.3."""
         message = item.message
         if message.check_in_id is not None:
             named = self.by_guid.get((message.project_id, message.check_in_id))
@@ -59,10 +59,10 @@ class Runs:
         return max(still_running, key=lambda run: run.date_added, default=None)
 
     def was_received(self, environment_id: int, message: CheckInMessage) -> bool:
-        """Tell whether a message without id and without an open run is one that was heard a moment ago."""
+        """Return whether a message without id and without an open run repeats one received a moment ago."""
         if message.repeat_key is None:
             return False
-        # A batch may hold a backlog: of the same words minutes apart, each is a run's own.
+        # A batch may hold a backlog: equal messages minutes apart belong to different runs.
         received_at = self.received_ends.get((environment_id, message.repeat_key))
         return received_at is not None and abs(message.received_at - received_at) <= REPEAT_WINDOW
 
@@ -74,7 +74,7 @@ class Runs:
         return newest if newest.failed_at >= _minute(run.received_at) else None
 
     def put(self, project_id: int, run: CheckInState) -> None:
-        """Note a run as it was decided: new, or changed."""
+        """Record a run as decided: new, or changed."""
         key = project_id, run.guid
         if run.repeat_key is not None:
             self.received_ends[run.environment_id, run.repeat_key] = run.date_updated
@@ -88,7 +88,7 @@ class Runs:
 
 
 def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> Runs:
-    """Load the runs that the items may be about: six statements at most, none for what no item needs."""
+    """Load the runs that the items may refer to: six statements at most, none that no item needs."""
     named: set[tuple[int, uuid.UUID]] = set()
     unnamed: set[int] = set()
     keys: set[tuple[int, uuid.UUID]] = set()
@@ -104,8 +104,8 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
             keys.add((item.environment_id, message.repeat_key))
     running: dict[int, list[CheckInState]] = {id_: [] for id_ in environments}
     since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
-    # Each message ends at most one run, so that many are enough to find the next one that is still running; and some
-    # more, since a few may fall due while the messages of this batch came.
+    # Each message ends at most one run, so as many runs as messages suffice to find the next running one; plus a few
+    # more, since some may fall due during the time that this batch covers.
     for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
         running[run.environment_id].append(run)
     received_ends = load_repeatable(keys, since=since - REPEAT_WINDOW)
@@ -119,7 +119,7 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
 
 
 def know_rules_of_running(runs: Runs, environments: Mapping[int, LockedEnvironment]) -> None:
-    """Look the rules up that changed since a run without an id began: they say whether a slot has come (D22, D32)."""
+    """Load rules that changed since a run without an id began: they decide whether a slot has come (D22, D32)."""
     edited = [
         environments[id_]
         for id_, running in runs.running.items()
@@ -132,7 +132,7 @@ def know_rules_of_running(runs: Runs, environments: Mapping[int, LockedEnvironme
 
 
 def _crowded(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvironment]) -> set[int]:
-    """Return the environments in which this batch may come to errors that get no row of their own (D39)."""
+    """Return the environments in which errors of this batch may get no row of their own (D39)."""
     most = settings.CHECKINS_PER_MINUTE * SPARED_FACTOR
     coming = Counter(item.environment_id for item in items)
     return {id_ for id_, it in environments.items() if coming[id_] and it.state.limit_count + coming[id_] > most}

@@ -1,4 +1,4 @@
-"""Who sends: keys and monitors' addresses, looked up in the database (shell)."""
+"""Senders: keys and monitors' addresses, looked up in the database (shell)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,20 +9,20 @@ from lib.sql import array_literal, fetch_rows
 
 
 def find_senders(readings: Sequence[Reading], *, hints: Hints) -> Mapping[Sender, KnownSender]:
-    """Return who of the senders of requests is known. Two statements at most."""
+    """Return the known ones of the senders of requests. Two statements at most."""
     return look_up_senders({reading.sender for reading in readings if reading.sender is not None}, hints)
 
 
 def find_sender(request: IngestRequest, hints: Hints) -> bool:
-    """Tell whether a request comes from somebody who is known; what it says is not looked at."""
+    """Return whether the sender of a request is known; its content is not read."""
     sender = Reading(request).sender
     return sender is not None and sender in look_up_senders({sender}, hints)
 
 
 def look_up_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSender]:
-    """Return those that exist: active keys, of the project they name if they name one, and monitors.
+    """Return the senders that exist: active keys, of the project they name if they name one, and monitors.
 
-    Two statements at most. A monitor that is hinted at may not be there any more: that is found out when it is locked.
+    Two statements at most. A monitor from the hints may be gone by now: this is detected when it is locked.
     """
     known: dict[Sender, KnownSender] = {}
     keys = set()

@@ -1,4 +1,4 @@
-"""Check-ins that are kept and acknowledged, but cannot be applied yet (shell).
+"""Check-ins that are stored and acknowledged, but cannot be applied yet (shell).
 
 Parked ones wait for their monitor, which usually comes with the run's other message (D17). Failed ones met an
 unexpected error and wait for a person (D14).
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ERROR_CHARACTERS_MAX = 10_000
 FAILED_DEPTH_MAX = 100
-"""Levels of a message that failed. Payloads have fewer, so that nothing of a usual message is cut off."""
+"""Levels stored of a failed message. Payloads have fewer, so a usual message is stored whole."""
 Waiting = CheckInMessage | LogMessage
 _NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 _TYPES: dict[str, type[Message]] = {
@@ -36,7 +36,7 @@ _TYPES: dict[str, type[Message]] = {
 
 
 def park(messages: Iterable[Waiting]) -> None:
-    """Keep messages until their monitor is there. One statement; needs the transaction that acknowledges them."""
+    """Store messages until their monitor exists. One statement; needs the transaction that acknowledges them."""
     _insert(
         [
             (
@@ -58,18 +58,18 @@ def park(messages: Iterable[Waiting]) -> None:
 
 
 def store_failed(message: Message, error: Exception) -> None:
-    """Keep a message of any kind that an unexpected error kept from being applied.
+    """Store a message of any kind that could not be applied because of an unexpected error.
 
-    What PostgreSQL cannot store of it is replaced: perhaps that is why it failed.
+    Values that PostgreSQL cannot store are replaced: they may be the reason.
     """
     slug, environment = ("", "") if isinstance(message, LossReport) else (message.slug, message.environment)
     _keep_failed(message.project_id, slug, environment, message.source, message.received_at, message, error)
 
 
 def store_failed_request(request: IngestRequest, sender: KnownSender, error: Exception) -> None:
-    """Keep a whole request that an unexpected error kept from being understood.
+    """Store a whole request that could not be decoded because of an unexpected error.
 
-    What PostgreSQL cannot store of its address and headers is replaced. The body is any bytes.
+    Values in its address and headers that PostgreSQL cannot store are replaced. The body may be any bytes.
     """
     _keep_failed(sender.project_id, sender.slug or "", "", Source.REST, request.received_at, request, error)
 
@@ -89,7 +89,7 @@ def _keep_failed(
 
 
 def described(error: Exception) -> str:
-    """Return the end of the error's traceback, as PostgreSQL can store it."""
+    """Return the end of the error's traceback, in a form that PostgreSQL can store."""
     text = "".join(traceback.format_exception(error))
     return _NOT_STORABLE.sub("\ufffd", text[-ERROR_CHARACTERS_MAX:])
 
@@ -114,13 +114,13 @@ def _insert(rows: Sequence[Sequence[object]]) -> None:
 def restored(row: WaitingCheckIn, limits: Limits) -> list[Message]:
     """Return the messages in a row; a whole request is decoded within the limits.
 
-    Raises msgspec.ValidationError or KeyError if a version wrote it that this one cannot read.
+    Raises msgspec.ValidationError or KeyError if another version wrote it and this one cannot read it.
     """
     if row.message["type"] != IngestRequest.__name__:
         return [_restored(row.message)]
     request = msgspec.convert(row.message["fields"], IngestRequest)
     found = find_route(request.path)
-    assert found is not None, "only requests with a protocol are kept"
+    assert found is not None, "only requests with a protocol are stored"
     protocol, address = found
     sender = KnownSender(row.project_id, row.slug or None, row.slug or None)
     return list(protocol.decode(request, address, sender, limits).messages)
@@ -130,7 +130,7 @@ def _restored(kept: dict[str, Any]) -> Message:
     fields = dict(kept["fields"])
     for name in ("config", "config_if_new"):
         config = fields.get(name) or {}
-        if "timezone" in config.get("named", ()):  # A version of before named the zone like this.
+        if "timezone" in config.get("named", ()):  # An earlier version named the zone like this.
             fields[name] = {**config, "timezone": config["schedule"]["timezone"]}
     return msgspec.convert(fields, _TYPES[str(kept["type"])])
 
@@ -138,8 +138,8 @@ def _restored(kept: dict[str, Any]) -> Message:
 def claim_parked(keys: Collection[tuple[int, str]]) -> list[Waiting]:
     """Remove and return the messages that wait for monitors of these projects and slugs, oldest first.
 
-    The transaction that removes them applies them. What a version wrote that this one cannot read stays as failed
-    (D14): it must not keep the monitor from being created.
+    The transaction that removes them applies them. A message of another version that this one cannot read stays as
+    failed (D14): it must not prevent the creation of the monitor.
     """
     if not keys:
         return []
@@ -170,22 +170,22 @@ def _read_or_fail(id_: int, text: str) -> Waiting | None:
             return message
         raise TypeError(f"{type(message).__name__} does not wait for a monitor")
     except (msgspec.ValidationError, KeyError, TypeError) as error:
-        logger.exception("a parked check-in cannot be read, and waits to be tried again")
+        logger.exception("a parked check-in cannot be read and is stored for another try")
         WaitingCheckIn.objects.filter(id=id_).update(reason="failed", error=described(error))
         return None
 
 
 def parking_time() -> timedelta:
-    """How long a check-in waits for its monitor."""
+    """Return how long a check-in waits for its monitor."""
     return timedelta(seconds=settings.PARKED_CHECKIN_SECONDS)
 
 
 def claim_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Waiting]]:
-    """Remove up to `most` parked messages: those whose monitor is there by now, and those that waited in vain.
+    """Remove up to `most` parked messages: those whose monitor exists by now, and those that waited too long.
 
-    The first are to be received by the same transaction; for the second it has to say that nobody knows their monitor.
-    What another process settles at this moment is left to it, and only what is settled is locked. What a version wrote
-    that this one cannot read stays as failed (D14). Needs a transaction.
+    The same transaction has to apply the first and report the second as "monitor not found". Messages that another
+    process settles at this moment are skipped, and only settled ones are locked. A message of another version that
+    this one cannot read stays as failed (D14). Needs a transaction.
     """
     rows = fetch_rows(
         """

@@ -1,4 +1,4 @@
-"""`manage.py ensure_partitions`: make the coming days of check-ins, and drop those that are past keeping."""
+"""`manage.py ensure_partitions`: create the coming days of check-ins, and drop those past their retention."""
 
 import json as json_format
 from argparse import ArgumentParser
@@ -17,16 +17,16 @@ class Command(BaseCommand):
     """Safe to repeat, and to run beside everything else; beat does the same every hour."""
 
     help = (
-        "Make the partitions of the coming days of check-ins, and drop the days that are past CHECKIN_RETENTION_DAYS."
+        "Create the partitions of the coming days of check-ins, and drop the days past CHECKIN_RETENTION_DAYS."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
-        parser.add_argument("--dry-run", action="store_true", help="say what there is to do, and change nothing")
+        parser.add_argument("--dry-run", action="store_true", help="report what there is to do, and change nothing")
         parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
 
     def handle(self, *args: Any, dry_run: bool = False, json: bool = False, **options: Any) -> None:
-        """Do it, and show it; the exit status is 1 if something could not be done now."""
+        """Run it and print the result; the exit status is 1 if something could not be done now."""
         now = utcnow()
         as_of = time_to_prune(now)
         outcome = (
@@ -42,9 +42,9 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _print_table(self, outcome: PartitionChange, *, dry_run: bool) -> None:
-        kept = f"check-ins are kept for {retention_days()} days" if retention_days() else "check-ins are kept for ever"
+        kept = f"check-ins are kept for {retention_days()} days" if retention_days() else "check-ins are kept forever"
         if outcome == PartitionChange():
-            self.stdout.write(f"Nothing to do: the coming days are there, and {kept}.")
+            self.stdout.write(f"Nothing to do: the coming days exist, and {kept}.")
             return
         table = Table("Partition", "What", "Rows", title="What there is to do" if dry_run else "What was done")
         for name, moved in outcome.created.items():
