@@ -1,1 +1,1 @@
-"""What people look at: pages that show rows of all apps, and so stand above them."""
+"""Pages for people: they show rows of all apps, and so stand above them."""

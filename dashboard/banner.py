@@ -1,6 +1,6 @@
-"""The banner on every page of the admin: what is wrong with Watchclock itself.
+"""The banner on every page of the admin: problems of Watchclock itself.
 
-It costs no statement and waits for nothing: it shows what the poller of this process found a few seconds ago.
+It costs no statement and waits for nothing: it shows the newest findings of this process's poller.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from health.problems import find_problems
 
 
 def findings(request: HttpRequest) -> dict[str, Any]:
-    """Template variables for people who may see the clock: what is wrong now, bad things first."""
+    """Return template variables for people who may view the clock: current problems, bad ones first."""
     user = getattr(request, "user", None)
     facts = poller.running.facts() if poller.running else None
     if facts is None or user is None or not user.is_staff or not user.has_perm("clocktasks.view_tick"):

@@ -1,7 +1,7 @@
 """Clients' own reports of lost check-ins, shown beside the misses and timeouts that they may explain (D19).
 
-A report names neither job nor time: it says that of all that a process had to tell, so much did not get through, and
-comes with the next message that does. So it is evidence, and changes nothing.
+A report names neither job nor time: it counts the messages that a process failed to deliver, and comes with its next
+delivered message. So it is evidence, and changes nothing.
 """
 
 import operator
@@ -18,16 +18,16 @@ from checkins.models import ClientLossReport
 from dashboard.admin.cells import instant, link
 
 NEAR = timedelta(hours=1)
-"""SDKs send a report with their next message: of an hourly job an hour later."""
+"""SDKs send a report with their next message: for an hourly job, an hour later."""
 REPORTS_SHOWN = 20
 SILENT = ("missed", "timeout")
-"""Failures that a lost message looks like. An error was heard."""
+"""Failures that a lost message may cause. An error was received."""
 
 
 def losses_around(project_id: int, failures: Iterable[tuple[datetime, datetime]]) -> list[Any]:
     """Return the project's loss reports from an hour before one of these failures to an hour after it, newest first.
 
-    A failure is when its run or slot began, and when it was found. One statement, none without failures.
+    A failure is given by the start of its run or slot, and by its detection. One statement, none without failures.
     Index: loss_report_history.
     """
     near = [Q(received_at__gte=began - NEAR, received_at__lte=found + NEAR) for began, found in failures]
@@ -39,7 +39,7 @@ def losses_around(project_id: int, failures: Iterable[tuple[datetime, datetime]]
 
 
 def losses_beside(checkins: Iterable[Any], project_id: int) -> list[Any]:
-    """Return the loss reports around those of the check-ins that are misses or timeouts. One statement at most."""
+    """Return the loss reports around misses and timeouts among the check-ins. One statement at most."""
     silent = [checkin for checkin in checkins if checkin.status in SILENT]
     return losses_around(project_id, [(row.date_added, row.failed_at or row.date_updated) for row in silent])
 

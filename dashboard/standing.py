@@ -1,4 +1,4 @@
-"""What the list of monitors says of each: failing since when and why, and what runs now. Two statements a page."""
+"""The standing of monitors in their list: failing since when and why, and running now. Two statements a page."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from checkins.models import RunningCheckIn
 from incidents.models import Incident, Occurrence
 
 RUN_MAX = timedelta(days=8)
-"""No run is open for longer: a runtime has at most seven days."""
+"""No run is open for longer: a runtime is at most seven days."""
 WORDS = {"missed": "missed", "timeout": "timed out", "error": "error"}
 
 
@@ -51,7 +51,7 @@ def attach_runs(monitors: Sequence[Any], *, now: datetime) -> None:
 
 
 def why_of(explanation: dict[str, Any]) -> str:
-    """Return in a few words what an occurrence says: "missed", "error, exit status 3"."""
+    """Return the reason of an occurrence in a few words: "missed", "error, exit status 3"."""
     kind = str(explanation.get("kind") or "")
     words = WORDS.get(kind, kind)
     status = explanation.get("exit_status")

@@ -98,7 +98,7 @@ def test_d34_a_schedule_that_has_run_out_says_so_on_its_page(admin_client):
     row = MonitorEnvironmentFactory(monitor=MonitorFactory(slug="job", timezone=ZONE), last_checkin=NOW)
     Monitor.objects.filter(pk=row.monitor_id).update(crontab=NEVER)
     page = admin_client.get(reverse("admin:monitors_monitor_change", args=[row.monitor_id]))
-    assert "No time in the next ten years: nothing is expected." in page.content.decode()
+    assert "No time in the next ten years: no check-in is expected." in page.content.decode()
     outcome = check_in(row.monitor.project_id, None)
     assert outcome.accepted
     assert MonitorEnvironment.objects.get(pk=row.pk).pending_slot is None

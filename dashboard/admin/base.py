@@ -1,8 +1,8 @@
-"""What the admin pages of all apps share: read-only pages, large lists, and how statuses and instants look.
+"""The base of all admin pages: read-only pages, large lists, and permissions.
 
-The admin is for inspecting. Rows that jobs and the clock write can be looked at by who has the view permission and
-edited by nobody; what may be changed goes through the services. Lists stay fast with a million rows: no exact counts
-of large tables, no joins of rows that are not on the page.
+The admin is for inspecting. People with the view permission can view rows that jobs and the clock write; nobody can
+edit them; changes go through the services. Lists stay fast with a million rows: no exact counts of large tables, no
+joins of rows that are not on the page.
 """
 
 import json
@@ -21,14 +21,14 @@ from dashboard.admin.unfold import ModelAdmin
 from lib.durations import duration as duration
 
 EXACT_COUNT_MAX = 10_000
-"""Rows that are counted one by one (about 2 ms); of more rows the planner's estimate is shown."""
+"""Up to this many rows are counted (about 2 ms); beyond it the planner's estimate is shown."""
 
 
 class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stubs only
     """Pages of a list that may have millions of rows.
 
-    Up to `EXACT_COUNT_MAX` rows are counted; beyond that the planner is asked, which reads no rows and is off by a few
-    per cent. The rows of a page are found by their keys first, so that a deep page joins only what it shows.
+    Up to `EXACT_COUNT_MAX` rows are counted; beyond that the planner's estimate is used, which reads no rows and is off
+    by a few per cent. The rows of a page are found by their keys first, so that a deep page joins only its own rows.
     """
 
     @cached_property
@@ -50,7 +50,7 @@ class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]  # generic i
 
 
 class InspectionAdmin(ModelAdmin):
-    """Pages that people with the view permission of the model may look at and nobody may edit.
+    """Pages that people with the view permission of the model may view and nobody may edit.
 
     Actions ask for the change permission.
     """
@@ -77,11 +77,11 @@ class InspectionAdmin(ModelAdmin):
         return False
 
     def has_handle_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Tell whether the user may run the actions of this model (mute, resolve, archive)."""
+        """Return whether the user may run the actions of this model (mute, resolve, archive)."""
         return request.user.has_perm(f"{self.opts.app_label}.change_{self.opts.model_name}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Refuse an action that the user may not run, instead of showing the list as if nothing had been asked."""
+        """Refuse an action that the user may not run, instead of ignoring it and showing the list."""
         wanted = request.POST.get("action")
         if request.method == "POST" and wanted and wanted not in self.get_actions(request):
             raise PermissionDenied
@@ -96,11 +96,11 @@ class InspectionAdmin(ModelAdmin):
         form_url: str = "",
         obj: Any = None,
     ) -> HttpResponse:
-        """Give the template of a row's page what it shows around the form."""
+        """Add what the template of a row's page shows around the form."""
         if obj is not None:
             context |= self.surroundings(request, obj)
         if not self.has_change_permission(request, obj):
-            context["show_history"] = False  # Nobody edits it, so there is none.
+            context["show_history"] = False  # Nobody edits the row, so it has no history.
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
@@ -109,13 +109,13 @@ class InspectionAdmin(ModelAdmin):
 
 
 def may_view(request: HttpRequest, model: str) -> bool:
-    """Tell whether the user may look at rows of a model ("checkins.checkin")."""
+    """Return whether the user may view rows of a model ("checkins.checkin")."""
     app, _, name = model.partition(".")
     return any(request.user.has_perm(f"{app}.{right}_{name}") for right in ("view", "change"))
 
 
 def without_addresses(shown: SafeString) -> SafeString:
-    """Return what a client sent without keys and ping addresses: these let anybody send.
+    """Return content from a client without keys and ping addresses: with these, anybody can send.
 
     >>> without_addresses(SafeString("/ping/c0ffee00-1234-4321-8765-0123456789ab/start"))
     '/ping/…/start'

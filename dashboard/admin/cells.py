@@ -1,4 +1,4 @@
-"""What stands in a cell: instants in the reader's zone, labels, links, tables, texts that nobody trusts."""
+"""Contents of cells: instants in the reader's zone, labels, links, tables, untrusted texts."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +68,7 @@ def labels(items: Iterable[SafeString]) -> SafeString:
 
 
 READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=None)
-"""The zone of who reads the page that is being made; None if it is not known."""
+"""The zone of the reader of the current page; None if it is not known."""
 
 
 NARROW = "display: inline-block; max-width: 8rem"
@@ -84,8 +84,8 @@ def instant(
 ) -> SafeString:
     """Return an instant on the reader's wall clock, and beside it on that of `timezone` if that shows another time.
 
-    With `now`, also how far away it is. `hides_zone` leaves the name of `timezone` out, where a heading has it.
-    `is_narrow`, for lists, takes a line for each, without seconds and with the last part of the zone's name. The
+    With `now`, also the distance from it. `hides_zone` omits the name of `timezone`, for tables whose title has it.
+    `is_narrow`, for lists, uses a line for each, without seconds and with the last part of the zone's name. The
     tooltip holds the same instant in UTC, and the whole name.
     """
     if at is None:
@@ -117,7 +117,7 @@ def _wall_clock(at: datetime) -> str:
 
 
 def times_in(timezone: str) -> str:
-    """Return what the title of a table says of the times in it, which `instant` shows without a zone."""
+    """Return the note for the title of a table in which `instant` shows times without a zone."""
     reader = READER_ZONE.get()
     if reader is None or reader.key == timezone:
         return f"times in {timezone}"
@@ -125,7 +125,7 @@ def times_in(timezone: str) -> str:
 
 
 def from_now(at: datetime, *, now: datetime) -> str:
-    """Return how far `at` is from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
+    """Return the distance of `at` from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
     seconds = int(abs((at - now).total_seconds()))
     if seconds < 1:
         return "now"
@@ -151,7 +151,7 @@ def link_to_list(model: str, query: str, text: object) -> SafeString:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> SafeString:
-    """Return a table in the look of the theme."""
+    """Return a table in the style of the theme."""
     context = {"table": {"headers": headers, "rows": list(rows)}, "title": title}
     return render_to_string("unfold/components/table.html", context)
 
@@ -171,7 +171,7 @@ def code(text: str) -> SafeString:
 
 
 def readable(body: bytes) -> str:
-    """Return bytes as text: as UTF-8, with a mark for each byte that is none and for what cannot be printed.
+    """Return bytes as UTF-8 text, with a mark for each invalid byte and each character that cannot be printed.
 
     >>> readable(b"caf\\xe9 \\x00")
     'caf\ufffd \ufffd'
@@ -180,7 +180,7 @@ def readable(body: bytes) -> str:
 
 
 def logs_text(logs: Iterable[Any], *, timezone: str) -> SafeString:
-    """Return what jobs printed: each with when it came, what was said with it, and how much of it was kept."""
+    """Return the output of jobs: each with its reception, the status sent with it, and how much of it is stored."""
     shown = []
     for log in logs:
         body = bytes(log.body)

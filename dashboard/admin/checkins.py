@@ -1,4 +1,4 @@
-"""Check-ins, their logs, and what could not be used, in the admin. Nobody edits it.
+"""Check-ins and their logs in the admin, read-only.
 
 There may be millions of check-ins, so the list is ordered by id (they arrive in that order), its filters are those that
 an index serves, and it has no date hierarchy, which would read the whole table; one day at a time is offered instead.
@@ -27,13 +27,13 @@ DAYS_OFFERED = 31
 ENVIRONMENTS_SEARCHED = 1_000
 """As many as a monitor may have."""
 LOG_BEFORE_RUN_MAX = timedelta(days=1)
-"""Output may come before the first word of its run."""
+"""Output may arrive before the first message of its run."""
 LOGS_SHOWN = 20
 """Logs on the page of a run. Each may have 100 kB."""
 
 
 def ended_at(checkin: CheckIn) -> datetime | None:
-    """Return when a run ended, as far as that is known: by its start and duration, else by its last word."""
+    """Return when a run ended, if known: by its start and duration, else by its last message."""
     if checkin.finished_at is not None:
         return checkin.finished_at
     if checkin.status not in ("ok", "error"):
@@ -60,7 +60,7 @@ class StartedOnFilter(DropdownFilter):
         return [(day.isoformat(), f"{day:%a %Y-%m-%d}") for day in days]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[CheckIn]) -> QuerySet[CheckIn]:
-        """Filter by day; a day that is not offered works too, if the address says so."""
+        """Filter by day; the address may also name a day that is not offered."""
         start = chosen_day(self.value())
         if start is None:
             return queryset
@@ -99,7 +99,7 @@ def environment_ids(**conditions: Any) -> list[int]:
 
 @admin.register(CheckIn)
 class CheckInAdmin(InspectionAdmin):
-    """Every run that was heard of or missed."""
+    """Every run that was reported or missed."""
 
     list_display = (
         "status_label",
@@ -167,7 +167,7 @@ class CheckInAdmin(InspectionAdmin):
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Newest first: by id, or by start within one day.
 
-        Asked for an old day in the order of ids, PostgreSQL walks back through every newer row.
+        With an old day in the order of ids, PostgreSQL would read every newer row.
         """
         return ("-date_added", "-id") if chosen_day(request.GET.get("day")) else ("-id",)
 
@@ -193,7 +193,7 @@ class CheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Status")
     def status_label(self, checkin: CheckIn) -> SafeString:
-        """Show the status; for a timeout that ended after all, also how."""
+        """Show the status; for a timeout that ended later, also how."""
         text = checkin.get_status_display()
         if checkin.finished_status:
             return label(f"{text}, then {checkin.finished_status}", "bad", title="It ended after its deadline (D8).")
@@ -266,22 +266,22 @@ class CheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Lost on the way")
     def lost_around(self, checkin: CheckIn) -> SafeString:
-        """Show what clients say that they lost around a miss or a timeout (D19)."""
+        """Show the loss reports of clients around a miss or a timeout (D19)."""
         zone = checkin.monitor_environment.monitor.timezone
         return losses_text(losses_beside([checkin], checkin.project_id), timezone=zone) or NOTHING
 
     @admin.display(description="Log")
     def log(self, checkin: CheckIn) -> SafeString:
-        """Show what the job printed, newest first: of several, the last words matter most."""
+        """Show the output of the job, newest first: the last lines matter most."""
         logs = CheckInLog.objects.filter(monitor_environment=checkin.monitor_environment_id, guid=checkin.guid)
-        # The index is by time: without both ends all that the environment ever printed would be searched.
+        # The index is by time: without both bounds all logs of the environment would be searched.
         lifetime = (checkin.date_added - LOG_BEFORE_RUN_MAX, checkin.date_added + LIFE_MAX)
         newest = logs.filter(received_at__range=lifetime).order_by("-received_at", "-id")
         return logs_text(newest[:LOGS_SHOWN], timezone=checkin.monitor_environment.monitor.timezone)
 
     @admin.display(description="Attempts")
     def earlier_attempts(self, checkin: CheckIn) -> SafeString:
-        """Show what the job said under the same id before (D16)."""
+        """Show the earlier ends that the job reported under the same id (D16)."""
         return table(
             ("Status", "Received", "Duration"),
             [
@@ -296,13 +296,13 @@ class CheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Exit status")
     def exit_status_sent(self, checkin: CheckIn) -> int | None:
-        """Show how the process ended, if it said so."""
+        """Show how the process ended, if it was reported."""
         return checkin.exit_status if checkin.wide_exit_status is None else checkin.wide_exit_status
 
     @admin.display(description="Errors folded into it")
     def folded_errors(self, checkin: CheckIn) -> str:
         """Show how many errors counted and have no row of their own (D39)."""
-        return f"{checkin.folded_count:,} of the same minute, which were counted" if checkin.folded_count else "none"
+        return f"{checkin.folded_count:,} of the same minute, all counted" if checkin.folded_count else "none"
 
     @admin.display(description="Configuration")
     def configuration(self, checkin: CheckIn) -> SafeString:

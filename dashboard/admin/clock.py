@@ -1,4 +1,4 @@
-"""The clock in the admin: which minutes were applied, when, and how far each shard has come. Nobody edits time."""
+"""The clock in the admin: which minutes were applied and when, and the position of each shard. All read-only."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -20,7 +20,7 @@ class FinishedFilter(DropdownFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
-        """Offer the ones to worry about."""
+        """Offer the unfinished ones."""
         return [("unfinished", "unfinished")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tick]) -> QuerySet[Tick]:
@@ -29,14 +29,14 @@ class FinishedFilter(DropdownFilter):
 
 
 class ListeningFilter(DropdownFilter):
-    """Ticks that say nothing about jobs, or not yet. Indexes: tick_deaf, tick_undecided."""
+    """Ticks that judge no job, or not yet. Indexes: tick_deaf, tick_undecided."""
 
-    title = "what was heard"
+    title = "reception"
     parameter_name = "heard"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
-        """Offer what is unusual."""
-        return [("deaf", "nobody listened"), ("incident", "far too little"), ("undecided", "not decided yet")]
+        """Offer the unusual cases."""
+        return [("deaf", "no listener"), ("incident", "far too few check-ins"), ("undecided", "not decided yet")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tick]) -> QuerySet[Tick]:
         """Filter by coverage and by the decision about the volume."""
@@ -94,7 +94,7 @@ class TickAdmin(InspectionAdmin):
 
     @admin.display(description="State")
     def state_label(self, tick: Tick) -> SafeString:
-        """Show whether every shard has applied it, or why it blames nobody."""
+        """Show whether every shard has applied it, or why it judges no job."""
         return tick_label(tick)
 
     @admin.display(description="Dispatched")
@@ -104,12 +104,12 @@ class TickAdmin(InspectionAdmin):
 
     @admin.display(description="Decided")
     def decided(self, tick: Tick) -> SafeString:
-        """Show when it was clear what the volume of check-ins means."""
+        """Show when the volume of check-ins was decided upon."""
         return instant(tick.decided_at)
 
     @admin.display(description="Listened to", boolean=True, ordering="is_listened")
     def listened(self, tick: Tick) -> bool:
-        """Show whether somebody listened in the minute before it."""
+        """Show whether an ingest node listened in the minute before it."""
         return tick.is_listened
 
     @admin.display(description="Deviation")
@@ -130,7 +130,7 @@ class TickAdmin(InspectionAdmin):
 
 @admin.register(HeldTick)
 class HeldTickAdmin(InspectionAdmin):
-    """The minutes that waited for ingest nodes, and why."""
+    """Minutes that waited for ingest nodes, and why."""
 
     list_display = ("minute", "noticed", "reason")
     sortable_by = ("minute",)
@@ -145,13 +145,13 @@ class HeldTickAdmin(InspectionAdmin):
 
     @admin.display(description="Waiting was noticed after")
     def noticed(self, held: HeldTick) -> str:
-        """Show how late it was by then."""
+        """Show how late the minute was when its wait was noticed."""
         return duration(held.noticed_at - held.at)
 
 
 @admin.register(ShardClock)
 class ShardClockAdmin(InspectionAdmin):
-    """How far each shard has come."""
+    """The position of each shard."""
 
     list_display = ("shard", "kind", "position_text")
     list_filter = (("kind", ChoicesDropdownFilter),)
@@ -161,7 +161,7 @@ class ShardClockAdmin(InspectionAdmin):
 
     @admin.display(description="Applied up to", ordering="position")
     def position_text(self, clock: ShardClock) -> SafeString:
-        """Show the newest tick that is applied, and how long ago that was."""
+        """Show the newest applied tick, and how long ago that was."""
         return instant(clock.position, now=utcnow())
 
 
@@ -183,14 +183,14 @@ class AppliedTickAdmin(InspectionAdmin):
 
 
 class OpenFilter(DropdownFilter):
-    """Clock incidents that are not over."""
+    """Clock incidents by whether they are over."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: object) -> list[tuple[str, str]]:
         """Offer both."""
-        return [("open", "going on"), ("over", "over")]
+        return [("open", "ongoing"), ("over", "over")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ClockIncident]) -> QuerySet[ClockIncident]:
         """Filter by the end."""
@@ -201,7 +201,7 @@ class OpenFilter(DropdownFilter):
 
 @admin.register(ClockIncident)
 class ClockIncidentAdmin(InspectionAdmin):
-    """Times in which we were deaf or heard far too little, each with what became unknown and whether people know."""
+    """Times without a listener or with far too few check-ins: what became unknown, and whether people were notified."""
 
     list_display = (
         "cause",
@@ -226,19 +226,19 @@ class ClockIncidentAdmin(InspectionAdmin):
     @admin.display(description="To")
     def ended(self, incident: ClockIncident) -> SafeString:
         """Show the end of its last minute."""
-        return label("going on", "bad") if incident.ended_at is None else instant(incident.ended_at)
+        return label("ongoing", "bad") if incident.ended_at is None else instant(incident.ended_at)
 
     @admin.display(description="Lasted")
     def lasted(self, incident: ClockIncident) -> str:
-        """Show how long it took, so far if it goes on."""
+        """Show how long it lasted, until now if it is ongoing."""
         return duration((incident.ended_at or utcnow()) - incident.started_at)
 
     @admin.display(description="Summarised")
     def summarised(self, incident: ClockIncident) -> SafeString:
-        """Show when it was counted what it made unknown."""
+        """Show when its unknown check-ins were counted."""
         return instant(incident.summarised_at)
 
-    @admin.display(description="Told")
+    @admin.display(description="Notified")
     def notified(self, incident: ClockIncident) -> SafeString:
-        """Show when people were told, or why not."""
+        """Show when people were notified, or why not."""
         return notified_label(incident)

@@ -1,4 +1,4 @@
-"""Deleting through the services, which leave the rows to housekeeping."""
+"""Deleting through the services; housekeeping removes the rows later."""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,9 +8,9 @@ from django.http import HttpRequest
 
 
 class ServiceDeletionMixin:
-    """Deleting takes rows out of sight through the services; what hangs on them is not listed.
+    """Rows are deleted through the services, which hide them; dependent rows are not listed.
 
-    Django would load every check-in of a monitor to show what will be deleted with it.
+    Django would load every check-in of a monitor to list what will be deleted with it.
     """
 
     opts: Any
@@ -18,6 +18,6 @@ class ServiceDeletionMixin:
     def get_deleted_objects(
         self, objs: Collection[Model], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Name the rows themselves, and what happens to the rest."""
+        """Return the names of the rows, without dependent rows."""
         names = [str(row) for row in objs]
         return names, {str(self.opts.verbose_name_plural): len(names)}, set(), []

@@ -1,7 +1,7 @@
 """Forms that lose nothing when two people, or a person and a job, change a row at once (D41).
 
-A form carries what its fields held when the page was loaded. What a person did not change is not written, whatever has
-become of it since; what a person did change is refused if somebody else has changed it too, with both values.
+A form carries the values that its fields had when the page was loaded. A field that the person did not change is not
+written, even if it has changed since; a field that somebody else has changed too is refused, with both values.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,10 +16,10 @@ from dashboard.admin.unfold import ModelAdmin
 
 
 class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
-    """A form for one row that writes only what its person changed.
+    """A form for one row that writes only the fields that the person changed.
 
-    `units` are names of fields that mean something only together: who changes one of them has looked at all of them.
-    A form that is sent without what its page held is taken to have seen the row as it is now.
+    `units` are groups of fields that belong together: a conflict in one of them concerns all.
+    A form that is sent without the loaded values is compared with the current row.
     """
 
     units: Sequence[Collection[str]] = ()
@@ -31,23 +31,23 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         if self.instance.pk is None:
             return
         self._editable = {name for name, field in self.fields.items() if not field.disabled}
-        # A field with several values has none beside it if it held none, so any of them tells what page sent this.
+        # A field with several values has no initial value if it was empty, so any initial value identifies the page.
         if self.is_bound and not any(self[name].html_initial_name in self.data for name in self._editable):
             return
         for name in self._editable:
-            # Django renders what a field held beside it, and compares with that what is sent.
+            # Django renders the initial value beside a field, and compares the sent value with it.
             self.fields[name].show_hidden_initial = True
         if self.is_bound:
             self._changed_since = {name for name in self._editable if self._has_changed_since(name)}
 
     def written(self) -> set[str]:
-        """Return the fields that are to be written: those that the person changed."""
+        """Return the fields to write: those that the person changed."""
         return set(self.changed_data)
 
     def _post_clean(self) -> None:
         if self.instance.pk is not None:
             self._refuse_what_both_changed()
-            # Django leaves alone what is missing here, so that the row keeps what it holds.
+            # Django does not write fields that are missing here, so the row keeps their values.
             for name in self._editable.intersection(self.cleaned_data) - self.written():
                 del self.cleaned_data[name]
         super()._post_clean()  # type: ignore[misc]  # not in its stubs
@@ -61,13 +61,13 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         data: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
         for name in refused:
             bound, now = self[name], self._shown_now(name)
-            told = f"changed from {_quoted(self._loaded(name))} to {_quoted(now)} while this page was open"
-            advice = "Save again to put yours in its place."
+            change = f"changed from {_quoted(self._loaded(name))} to {_quoted(now)} while this page was open"
+            advice = "Save again to replace it with yours."
             if name in mine:
-                self.add_error(name, f"It was {told}. Yours: {_quoted(bound.data)}. {advice}")
+                self.add_error(name, f"It was {change}. Yours: {_quoted(bound.data)}. {advice}")
             else:
-                self.add_error(None, f"{bound.label} was {told}, which belongs to what you changed. {advice}")
-            # The page shows the row's value now, and who saves again has seen it.
+                self.add_error(None, f"{bound.label} was {change}; it belongs to what you changed. {advice}")
+            # The page shows the row's value now, so a person who saves again has seen it.
             if isinstance(now, list):
                 data.setlist(bound.html_initial_name, now)
             else:
@@ -75,13 +75,13 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         self.data = data
 
     def _loaded(self, name: str) -> Any:
-        """What the page held, as a browser sends it."""
+        """Return the value on the loaded page, as a browser sends it."""
         return self._widget_data_value(  # type: ignore[attr-defined]  # not in its stubs
             self.fields[name].hidden_widget(), self[name].html_initial_name
         )
 
     def _shown_now(self, name: str) -> Any:
-        """What the page would hold if it were loaded now, as a browser would send it."""
+        """Return the value that the page would have if it were loaded now, as a browser would send it."""
         value = self.fields[name].prepare_value(self.get_initial_for_field(self.fields[name], name))
         if isinstance(value, list | tuple):
             return [str(item) for item in value]
@@ -107,7 +107,7 @@ def _quoted(value: Any) -> str:
 
 
 class EditAdmin(ModelAdmin):
-    """Saves of a row wait for each other, so that what a form is compared with is what it replaces (D41)."""
+    """Saves of a row wait for each other, so that a form replaces the values that it was compared with (D41)."""
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return the row; locked until the end of the request's transaction if it may be written."""
@@ -125,5 +125,5 @@ class EditAdmin(ModelAdmin):
 
 
 def lock_row(rows: QuerySet[Any], row: Model) -> None:
-    """Hold one row until the transaction ends."""
+    """Lock one row until the transaction ends."""
     list(rows.select_for_update(no_key=True, of=("self",)).filter(pk=row.pk).order_by().values_list("pk"))

@@ -1,6 +1,6 @@
-"""Incidents and issues in the admin: what went wrong, why, and handling it. Nobody edits history.
+"""Incidents in the admin, read-only.
 
-The check-ins that incidents and occurrences point at may have been removed (their history is kept for a limited time,
+The check-ins that incidents and occurrences refer to may have been removed (their history is kept for a limited time,
 and there is no foreign key check), so they are always looked up, never assumed.
 """
 
@@ -159,13 +159,13 @@ class IncidentAdmin(InspectionAdmin):
             }
         )
 
-    @admin.display(description="Told")
+    @admin.display(description="Notified")
     def notified(self, incident: Incident) -> SafeString | str:
-        """Say when people were told of what, or that nobody was."""
+        """Show when people were notified about what, or why nobody was."""
         notifications = list(incident.notifications.order_by("id"))
         if not notifications:
-            return "Nobody was told: the environment was muted, or the issue archived."
-        zone, said = incident.monitor_environment.monitor.timezone, {}
+            return "Nobody was notified: the environment was muted, or the issue archived."
+        zone, shown = incident.monitor_environment.monitor.timezone, {}
         for notification in notifications:
             if notification.sent_at is not None:
                 state: SafeString | str = instant(notification.sent_at, zone)
@@ -173,8 +173,8 @@ class IncidentAdmin(InspectionAdmin):
                 state = NOBODY_NOTIFIED
             else:
                 state = "not yet: see Messages"
-            said[f"That it {'opened' if notification.transition == 'opened' else 'was resolved'}"] = state
-        return facts(said)
+            shown["Opened" if notification.transition == "opened" else "Resolved"] = state
+        return facts(shown)
 
     @admin.display(description="Starting check-in")
     def starting(self, incident: Incident) -> SafeString | str:

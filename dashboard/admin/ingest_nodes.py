@@ -12,7 +12,7 @@ from lib.wallclock import utcnow
 
 @admin.register(IngestNode)
 class IngestNodeAdmin(InspectionAdmin):
-    """The processes that receive check-ins, and for which of them the clock waits."""
+    """The processes that receive check-ins, and whether the clock waits for them."""
 
     list_display = (
         "name",
@@ -74,7 +74,7 @@ class IngestNodeAdmin(InspectionAdmin):
 
     @admin.display(description="Counted silence")
     def silent(self, node: IngestNode) -> str:
-        """Show how much of its silence the clock has counted, by which it drops the node."""
+        """Show how much of its silence the clock has counted; too much drops the node."""
         if node.silent_since is None or node.silence_seen_at is None:
             return duration(None)
         return duration(node.silence_seen_at - node.silent_since)

@@ -22,7 +22,7 @@ INCIDENTS_SHOWN = 50
 
 @admin.register(Issue)
 class IssueAdmin(InspectionAdmin):
-    """What people handle: one issue for the life of a monitor environment."""
+    """Issues for people to handle: one for the life of a monitor environment."""
 
     list_display = (
         "status_label",
@@ -66,10 +66,10 @@ class IssueAdmin(InspectionAdmin):
 
     @admin.display(description="Status", ordering="status")
     def status_label(self, issue: Issue) -> SafeString:
-        """Show the status, and by whom it was resolved."""
+        """Show the status, and who resolved it."""
         hint = f"by {issue.get_resolved_by_display()}" if issue.resolved_by else ""
         if issue.status == "resolved" and issue.is_failing:  # type: ignore[attr-defined]  # annotated
-            return label("resolved by hand, still failing", "doubtful", title="Its incident is open until an ok comes.")
+            return label("resolved by hand, still failing", "doubtful", title="Its incident is open until the next ok.")
         return label(issue.get_status_display(), title=hint)
 
     @admin.display(description="Monitor")
@@ -106,7 +106,7 @@ class IssueAdmin(InspectionAdmin):
                 "First seen": instant(issue.first_seen_at, zone, now=now),
                 "Last seen": instant(issue.last_seen_at, zone, now=now),
                 "Occurrences": issue.occurrence_count,
-                "Came back": "once" if issue.regression_count == 1 else f"{issue.regression_count} times",
+                "Regressed": "once" if issue.regression_count == 1 else f"{issue.regression_count} times",
                 "Resolved": instant(issue.resolved_at, zone, now=now),
                 "Resolved by": issue.get_resolved_by_display() if issue.resolved_by else NOTHING,
                 "Fingerprint": issue.fingerprint,
@@ -142,14 +142,14 @@ class IssueAdmin(InspectionAdmin):
         """Resolve the selected issues by hand; the next failure makes them unresolved again."""
         self._report(request, "Resolved", handling.resolve_issues(keys_of(queryset), now=utcnow()))
 
-    @admin.action(description="Archive: record, and keep it out of the way", permissions=["handle"])
+    @admin.action(description="Archive: record failures, notify nobody", permissions=["handle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Archive the selected issues."""
         self._report(request, "Archived", handling.archive_issues(keys_of(queryset)))
 
     @admin.action(description="Unarchive", permissions=["handle"])
     def unarchive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
-        """Take the selected issues out of the archive."""
+        """Unarchive the selected issues."""
         self._report(request, "Unarchived", handling.unarchive_issues(keys_of(queryset), now=utcnow()))
 
     def _report(self, request: HttpRequest, done: str, count: int) -> None:

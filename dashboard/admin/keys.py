@@ -1,4 +1,4 @@
-"""Ingest keys and addresses, and who may see them."""
+"""Ingest keys and addresses, and the permission to see them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -25,7 +25,7 @@ from monitors.snippets import Address, Line
 
 
 def address_of(monitor: Monitor, base: str, *, shows_key: bool = True) -> Address:
-    """Return where a monitor is reached, with the oldest active key of its project if that may be shown."""
+    """Return the address of a monitor, with the oldest active key of its project if that may be shown."""
     key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first() if shows_key else None
     return Address(
         base_url=base,
@@ -48,7 +48,7 @@ class IngestKeyInline(KeyPermissions, TabularInline):
 
 
 def base_url(request: HttpRequest) -> str:
-    """Return the address under which jobs reach this server: as set, else the one that this page was asked under."""
+    """Return the address under which jobs reach this server: from the settings, else that of this request."""
     scheme = "https" if request.is_secure() else "http"
     return settings.PUBLIC_URL or f"{scheme}://{request.get_host()}"
 
@@ -60,7 +60,7 @@ def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:
 
 @admin.register(IngestKey)
 class IngestKeyAdmin(EditAdmin, KeyPermissions, InspectionAdmin):
-    """Keys of all projects: to find whose a key is, and to switch one off."""
+    """Keys of all projects: to find the project of a key, and to disable one."""
 
     form = EditForm
     list_display = ("public_key", "project", "label", "is_active", "created_at")

@@ -1,4 +1,4 @@
-"""Pages of environments: of a monitor, and their names."""
+"""Pages of monitor environments and of environment names."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ from monitors.services import set_environments_muted
 
 @admin.register(MonitorEnvironment)
 class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
-    """The live state of each job in each environment: written by check-ins and the clock, looked at here."""
+    """The live state of each job in each environment, written by check-ins and the clock."""
 
     list_display = (
         "monitor_slug",
@@ -99,7 +99,7 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
 
     @admin.display(description="Missed if silent until", ordering="next_checkin_latest")
     def missed_at_local(self, row: MonitorEnvironment) -> SafeString:
-        """Show when the oldest slot that waits becomes a miss, in the monitor's zone."""
+        """Show when the oldest open slot becomes a miss, in the monitor's zone."""
         return instant(row.next_checkin_latest, row.monitor.timezone, is_narrow=True)
 
     @admin.display(description="Last run started", ordering="last_checkin")
@@ -109,21 +109,21 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
 
     @admin.display(description="In a row", ordering="failure_streak")
     def streak(self, row: MonitorEnvironment) -> str:
-        """Show the run that thresholds are compared with."""
+        """Show the streak that is compared with the thresholds."""
         if row.failure_streak:
             return f"{row.failure_streak} of {row.monitor.failure_threshold} failures"
         return f"{row.ok_streak} ok"
 
     @admin.display(description="State")
     def state(self, row: MonitorEnvironment) -> SafeString:
-        """Show every column that a decision is made from, times in the monitor's zone."""
+        """Show every column that decisions use, times in the monitor's zone."""
         zone, now = row.monitor.timezone, utcnow()
         return facts(
             {
                 "Last run started": instant(row.last_checkin, zone, now=now),
                 "Last ok run started": instant(row.last_ok_at, zone, now=now),
                 "Oldest slot not accounted for": instant(row.pending_slot, zone, now=now),
-                "That slot is missed if nothing comes until": instant(row.next_checkin_latest, zone, now=now),
+                "That slot is missed without a check-in until": instant(row.next_checkin_latest, zone, now=now),
                 "Next expected": instant(row.next_checkin, zone, now=now),
                 "Interval counted from": instant(row.anchor_at, zone),
                 "Failures in a row": f"{row.failure_streak} (an incident opens at {row.monitor.failure_threshold})",
@@ -152,18 +152,18 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         }
 
     def delete_model(self, request: HttpRequest, obj: MonitorEnvironment) -> None:
-        """Take the environment out of sight; its rows are removed later."""
+        """Hide the environment; its rows are removed later."""
         delete_environments(obj.monitor_id, [obj.environment.name])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
-        """Take the environments out of sight; their rows are removed later."""
+        """Hide the environments; their rows are removed later."""
         names: dict[int, list[str]] = {}
         for monitor_id, name in queryset.order_by("monitor_id").values_list("monitor_id", "environment__name"):
             names.setdefault(monitor_id, []).append(name)
         for monitor_id, environment_names in names.items():
             delete_environments(monitor_id, environment_names)
 
-    @admin.action(description="Mute: record failures, tell nobody", permissions=["handle"])
+    @admin.action(description="Mute: record failures, notify nobody", permissions=["handle"])
     def mute(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
         """Mute the selected environments."""
         count = set_environments_muted(keys_of(queryset), True)
@@ -188,7 +188,7 @@ class EnvironmentAdmin(InspectionAdmin):
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Environment]:
-        """Environments in use: deleted ones leave a name that nothing can be sent to."""
+        """Environments in use: a deleted one leaves a placeholder name that no check-in can have."""
         rows = MonitorEnvironment.objects.filter(environment=OuterRef("pk")).order_by().values("environment")
         used = Coalesce(Subquery(rows.annotate(n=Count("pk")).values("n")), 0)
         environments = super().get_queryset(request).exclude(name__startswith="deleted-")

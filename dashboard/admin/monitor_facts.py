@@ -1,4 +1,4 @@
-"""What the pages of monitors show beside columns: what environments say together, next times, older rules."""
+"""Derived facts on the pages of monitors: summaries of environments, next times, older rules, history."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -38,13 +38,13 @@ from monitors.schedule import Schedule, anchor_for, next_slots, why_unreadable
 from monitors.spans import held_until
 
 PREVIEW_COUNT = 10
-NO_TIME = "No time in the next ten years: nothing is expected."
+NO_TIME = "No time in the next ten years: no check-in is expected."
 
 
 def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
     """Return the next ten times of a schedule counted from `now`, on the wall clock of its own zone.
 
-    If there are no ten in the next ten years, the last line says that nothing is expected then (D34).
+    If there are fewer in the next ten years, the last line states that no check-in is expected then (D34).
     """
     if why_unreadable(schedule):
         return []
@@ -54,12 +54,12 @@ def next_times(schedule: Schedule, *, now: datetime) -> list[str]:
     if not lines:
         lines.append(NO_TIME)
     elif len(lines) < PREVIEW_COUNT:
-        lines.append("No further time in the ten years after that: nothing is expected then.")
+        lines.append("No further time in the ten years after that: no check-in is expected then.")
     return lines
 
 
 def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
-    """Annotate monitors with what their environments say together; computed only for rows that are shown or sorted."""
+    """Annotate monitors with a summary of their environments; computed only for rows that are shown or sorted."""
     live = MonitorEnvironment.objects.filter(monitor=OuterRef("pk")).exclude(status="pending_deletion")
     rows = live.order_by().values("monitor")
 
@@ -77,7 +77,7 @@ def with_environment_summary(monitors: QuerySet[Monitor]) -> QuerySet[Monitor]:
 
 
 def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *, now: datetime) -> list[SafeString]:
-    """Say which rules of before an edit are still to judge a slot, until when (D32). One statement, or none."""
+    """Return the rules from before an edit that still judge slots, and until when (D32). One statement, or none."""
     waiting: dict[datetime, datetime] = {}
     for environment in environments:
         for span in state_of(environment).spans:
@@ -93,7 +93,7 @@ def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *,
         rules = monitor.rules() if held is None else held.rules
         lines.append(
             format_html(
-                "Slots of before {} are still judged by the rules of then: {}, margin {}, until {} at least.",
+                "Slots before {} are still judged by the earlier rules: {}, margin {}, until {} at least.",
                 instant(until, zone),
                 why_unreadable(rules.schedule) or describe(rules.schedule),
                 counted(rules.margin_minutes, "minute"),
@@ -106,7 +106,7 @@ def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *,
 def history(
     monitor: Monitor, environments: QuerySet[MonitorEnvironment], *, sees: Mapping[str, bool]
 ) -> dict[str, Any]:
-    """Return what has happened to a monitor in these environments, as far as the reader may see it."""
+    """Return the history of a monitor in these environments, as far as the reader may see it."""
     zone = monitor.timezone
     incidents = Incident.objects.filter(monitor_environment__monitor=monitor, resolved_at__isnull=True)
     related = ("monitor_environment__environment", "issue")

@@ -1,4 +1,4 @@
-"""What a person may type about a monitor, checked before anything is saved.
+"""The form of a monitor, with checks before anything is saved.
 
 The schedule goes through `Schedule.from_crontab` and `Schedule.from_interval`, as it does when a client sends one; its
 one-sentence errors appear at the field they are about.
@@ -27,7 +27,7 @@ from monitors.slugs import slugify
 
 
 def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
-    """Return the schedule that the form fields `SCHEDULE_COLUMNS` say. Raises ScheduleError, which names the field.
+    """Return the schedule in the form fields `SCHEDULE_COLUMNS`. Raises ScheduleError, which names the field.
 
     A crontab without a time in the ten years after `now` is refused (D34).
     """
@@ -54,7 +54,7 @@ def _whole_number(name: str, label: str) -> forms.IntegerField:
     field = Monitor._meta.get_field(name)
     assert isinstance(field, Field)
     most = NUMBERS[name].maximum
-    message = f"This takes a whole number from 1 to {most}."
+    message = f"Enter a whole number from 1 to {most}."
     return forms.IntegerField(
         label=label,
         help_text=field.help_text,
@@ -66,11 +66,11 @@ def _whole_number(name: str, label: str) -> forms.IntegerField:
 
 
 class ConfigLockWidget(UnfoldAdminNullBooleanSelectWidget):
-    """Refuse, take, or as the project says."""
+    """Refuse, accept, or as set in the project."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.choices = [("unknown", "As the project says"), ("true", "Refuse"), ("false", "Take")]
+        self.choices = [("unknown", "As set in the project"), ("true", "Refuse"), ("false", "Accept")]
 
 
 class MonitorForm(EditForm):
@@ -83,7 +83,7 @@ class MonitorForm(EditForm):
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
         help_text="Five fields (minute, hour, day of month, month, day of week) or a nickname such as @daily.",
     )
-    # A text, so that whatever is typed gets the one sentence of ScheduleError.
+    # A text field, so that any invalid input gets the sentence of ScheduleError.
     interval = forms.CharField(required=False, widget=UnfoldAdminIntegerFieldWidget(attrs={"min": 1}))
     timezone = forms.CharField(
         label="Time zone",
@@ -100,7 +100,7 @@ class MonitorForm(EditForm):
         label="Configuration from check-ins",
         required=False,
         widget=ConfigLockWidget(),
-        help_text="Refuse: what is set here stays, and what a check-in wanted instead is a processing error, once.",
+        help_text="Refuse: the settings here stay. A different configuration is reported once, as a processing error.",
     )
 
     class Meta:
@@ -118,9 +118,9 @@ class MonitorForm(EditForm):
             "is_config_locked",
         ]
         help_texts = {
-            "slug": "What check-ins name the monitor by: lower case letters, digits, - and _; at most 50 characters.",
+            "slug": "The name of the monitor in check-ins: lower case letters, digits, - and _; at most 50 characters.",
             "status": "A disabled monitor refuses check-ins and expects none.",
-            "is_muted": "All environments: failures are recorded, but nobody is told.",
+            "is_muted": "All environments: failures are recorded, but nobody is notified.",
             "owner": "user:name or team:name",
             "tags": "Separated by commas.",
         }
@@ -135,12 +135,12 @@ class MonitorForm(EditForm):
             status.choices = [("active", "active"), ("disabled", "disabled")]
 
     def clean_slug(self) -> str:
-        """Refuse slugs that no check-in could name. A slug that is there already stays, whatever it looks like."""
+        """Refuse slugs that no check-in could name. A stored slug stays, whatever its form."""
         slug: str = self.cleaned_data["slug"]
         if slug != self.instance.slug and (not slug or slugify(slug) != slug or slug.isdecimal()):
             suggestion = slugify(slug)
             raise ValidationError(
-                "A slug takes 1 to 50 lower case letters, digits, single dashes and underscores, begins and ends with "
+                "A slug has 1 to 50 lower case letters, digits, single dashes and underscores, begins and ends with "
                 "a letter or digit, and is not digits only"
                 + (f": {suggestion}, for example." if suggestion and not suggestion.isdecimal() else ".")
             )
@@ -162,11 +162,11 @@ class MonitorForm(EditForm):
         if "slug" in data and project is not None:
             others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
             if others.exists():
-                self.add_error("slug", f"The project has a monitor with the slug {data['slug']} already.")
+                self.add_error("slug", f"The project already has a monitor with the slug {data['slug']}.")
         return data
 
     def written(self) -> set[str]:
-        """Return what is to be written; a schedule is written as a whole."""
+        """Return the fields to write; a schedule is written as a whole."""
         changed = super().written()
         return changed | set(SCHEDULE_COLUMNS) if self._is_schedule_typed() else changed
 
@@ -174,12 +174,12 @@ class MonitorForm(EditForm):
         return self.instance.pk is None or not set(SCHEDULE_COLUMNS).isdisjoint(self.changed_data)
 
     def _typed(self, name: str) -> Any:
-        """Return what a field of the schedule is to hold: what was typed, or what the row holds by now (D41)."""
+        """Return the new value of a field of the schedule: the typed one, or the row's current one (D41)."""
         if self.instance.pk is None or name in self.changed_data:
             return self.data.get(self.add_prefix(name))
         return "" if self.initial.get(name) is None else self.initial[name]
 
     def _get_validation_exclusions(self) -> set[str]:
-        # A constraint over the whole schedule has nothing to add to the error of one of its fields.
+        # A constraint over the whole schedule adds nothing to the error of one of its fields.
         excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]  # not in its stubs
         return excluded | set(SCHEDULE_COLUMNS) if excluded & set(SCHEDULE_COLUMNS) else excluded

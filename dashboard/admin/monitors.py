@@ -1,8 +1,7 @@
-"""Monitors in the admin: what is watched, how it stands, what it expects next, and changing that.
+"""Monitors in the admin: their list, their state and next times, and forms to change them.
 
-Nothing here writes configuration by itself: saving, muting, enabling and deleting go through services, so
-that an edit in the admin has the same effects as any other (D10). Check-ins, incidents and issues belong to higher
-apps; they are reached by model name or through their relations, never by import.
+Nothing here writes configuration by itself: saving, muting, enabling and deleting go through services, so an edit in
+the admin has the same effects as any other (D10).
 """
 
 from collections.abc import Collection
@@ -152,11 +151,11 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
-        """What fails stands first."""
+        """Failing monitors come first."""
         return (failing_first(), "slug")
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Add to the monitors of one page why they fail and what they run."""
+        """Add the failures and running check-ins of the monitors of one page."""
         changelist = super().get_changelist_instance(request)
         shown = list(changelist.result_list)
         if may_view(request, "incidents.incident"):
@@ -167,19 +166,19 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         return changelist
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse `?guid__startswith=…`: the list would tell a ping address letter by letter."""
+        """Refuse `?guid__startswith=…`: the list would reveal a ping address letter by letter."""
         return not lookup.startswith("guid") and super().lookup_allowed(lookup, value, request)
 
     # List
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """Leave the project out where there is only one: the list has to fit a screen."""
+        """Omit the project if there is only one: the list has to fit a screen."""
         columns = super().get_list_display(request)
         return [name for name in columns if name != "project_link" or Project.objects.count() > 1]
 
     @admin.display(description="Monitor", ordering="slug")
     def name_and_slug(self, monitor: Any) -> SafeString:
-        """Show the slug, and the name where it says more."""
+        """Show the slug, and the name if it differs."""
         if monitor.name == monitor.slug:
             return format_html('<span style="{}">{}</span>', WRAPPED, monitor.slug)
         return format_html(
@@ -210,12 +209,12 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
     @admin.display(description="Status", ordering="failing_count")
     def status_labels(self, monitor: Any) -> SafeString:
-        """Show the worst that can be said of the monitor's environments."""
+        """Show the worst status of the monitor's environments."""
         muted = monitor.is_muted or (monitor.environment_count and monitor.muted_count == monitor.environment_count)
         if monitor.status == "disabled":
             text, hint = "disabled", "Refuses check-ins and expects none."
         elif reason := why_unreadable(monitor.schedule()):
-            text, hint = "not judged", f"{reason} What falls due is unknown until that is mended."
+            text, hint = "not judged", f"{reason} Slots and runs that fall due are unknown until this is fixed."
         elif monitor.failing_count:
             text, hint = "failing", f"{counted(monitor.failing_count, 'environment')} with an open incident."
         elif monitor.concluded_count:
@@ -261,7 +260,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
     @admin.display(description="Next ten times")
     def next_ten_times(self, monitor: Monitor | None) -> SafeString:
-        """Show what the schedule means; the script refreshes it while a person types."""
+        """Show the meaning of the schedule; the script refreshes it while a person types."""
         lines: list[str] = []
         text = "Choose a schedule to see its times."
         if monitor is not None and monitor.pk:
@@ -289,7 +288,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         elsewhere = {"_addanother", "_continue", "_popup"} & set(request.POST)
         if elsewhere or not self.has_change_permission(request):
             return super().response_add(request, obj, post_url_continue)
-        messages.success(request, f"{obj.name} is there. Let its job ask for the ping URL below when it is done.")
+        messages.success(request, f"{obj.name} was created. Let its job request the ping URL below when it is done.")
         return HttpResponseRedirect(reverse("admin:monitors_monitor_change", args=[obj.pk]))
 
     def get_urls(self) -> list[URLPattern]:
@@ -301,7 +300,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     def preview_view(self, request: HttpRequest) -> HttpResponse:
         """Answer `{"text", "times"}` for the schedule fields in the query, or 400 with `{"field", "error"}`."""
         if not self.has_view_permission(request):
-            return JsonResponse({"error": "You may not look at monitors."}, status=403)
+            return JsonResponse({"error": "You do not have permission to view monitors."}, status=403)
         now = utcnow()
         try:
             schedule = parse_schedule({name: request.GET.get(name, "") for name in SCHEDULE_COLUMNS}, now=now)
@@ -357,7 +356,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except IntegrityError as error:
-            # Validation sees the other monitor this time. Anything else is a mistake of ours, and loud.
+            # This time validation sees the other monitor. Any other error is a bug and is raised.
             diagnosis = getattr(error.__cause__, "diag", None)
             if getattr(diagnosis, "constraint_name", None) != "monitor_slug_unique_in_project":
                 raise
@@ -371,7 +370,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             return
         written = form.written()
         now = _hold([obj.pk])
-        # Only what its person changed (D41): writing nothing recomputes nothing.
+        # Only the fields that the person changed (D41): writing nothing recomputes nothing.
         update_monitor(obj.pk, {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}, now=now)
         if "is_muted" in written:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
@@ -379,18 +378,18 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             Monitor.objects.filter(pk=obj.pk).update(tags=form.cleaned_data["tags"])
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
-        """Take the monitor out of sight; its rows are removed later."""
+        """Hide the monitor; its rows are removed later."""
         delete_monitors([obj.pk], now=_hold([obj.pk]))
 
     @transaction.atomic
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
-        """Take the monitors out of sight; their rows are removed later."""
+        """Hide the monitors; their rows are removed later."""
         keys = list(queryset.values_list("pk", flat=True))
         delete_monitors(keys, now=_hold(keys))
 
     # Actions
 
-    @admin.action(description="Mute: record failures, tell nobody", permissions=["handle"])
+    @admin.action(description="Mute: record failures, notify nobody", permissions=["handle"])
     def mute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Mute the selected monitors and all their environments."""
         count = set_monitors_muted(keys_of(queryset), True)
@@ -420,7 +419,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
 
 
 def _hold(keys: Collection[int]) -> datetime:
-    """Return the instant of an edit of monitors: when nobody else can go beyond it (D32). Needs a transaction."""
+    """Lock monitors and return the instant of their edit, which no other edit can precede (D32).
+
+    Needs a transaction.
+    """
     hold_monitors(keys)
     return utcnow()
 

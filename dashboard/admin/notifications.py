@@ -12,7 +12,7 @@ from incidents.notifications.addressees import NOBODY_NOTIFIED
 
 @admin.register(Notification)
 class NotificationAdmin(InspectionAdmin):
-    """What was told, or is still to be told, to people."""
+    """Notifications that were sent to people, or wait to be sent."""
 
     list_display = ("transition", "channel", "notified_label", "incident_link", "created", "sent")
     sortable_by = ("created",)
@@ -33,12 +33,12 @@ class NotificationAdmin(InspectionAdmin):
 
     @admin.display(description="State")
     def notified_label(self, notification: Notification) -> SafeString:
-        """Show whether people were told."""
+        """Show whether people were notified."""
         if notification.sent_at:
             return label("sent", "good")
         if notification.nobody_since:
-            return label("nobody was told", "bad", title=NOBODY_NOTIFIED)
-        return label("waiting", title="The messages say how far each has come.")
+            return label("nobody was notified", "bad", title=NOBODY_NOTIFIED)
+        return label("waiting", title="See the state of each message under Messages.")
 
     @admin.display(description="Incident")
     def incident_link(self, notification: Notification) -> SafeString:
@@ -48,7 +48,7 @@ class NotificationAdmin(InspectionAdmin):
 
 @admin.register(Message)
 class MessageAdmin(InspectionAdmin):
-    """The outbox: each mail to each recipient, and what the mail server said."""
+    """The outbox: each mail to each recipient, and the answer of the mail server."""
 
     list_display = (
         "kind",
@@ -83,7 +83,7 @@ class MessageAdmin(InspectionAdmin):
 
     @admin.display(description="State")
     def state_label(self, message: Message) -> SafeString:
-        """Show how far it has come, and the last error."""
+        """Show its state, and the last error."""
         if message.status == Message.Status.WAITING and message.last_error:
             return label("failing", title=message.last_error)
         return label(message.get_status_display(), title=message.last_error)

@@ -26,7 +26,7 @@ LOG_LINES_SHOWN = 20
 
 
 LOG_NEAR = timedelta(days=1)
-"""Output may come before the first word of its run, or after its last."""
+"""Output may arrive before the first message of its run, or after its last."""
 
 
 EXPLANATION_TITLES = {
@@ -55,7 +55,7 @@ EXPLANATION_TITLES = {
     "exit_status": "Exit status",
     "log_tail": "End of its log",
 }
-"""The words for `incidents.explanation.explain`; a key that is not here is shown as it is."""
+"""The labels for keys of `incidents.explanation.explain`; other keys are shown as they are."""
 
 
 def checkins_by_id(ids: Iterable[int | None]) -> dict[int, Any]:
@@ -66,11 +66,11 @@ def checkins_by_id(ids: Iterable[int | None]) -> dict[int, Any]:
 
 
 def checkin_link(checkin_id: int | None, found: dict[int, Any], timezone: str) -> SafeString | str:
-    """Return a link to a check-in with its status and start, or say that it is gone."""
+    """Return a link to a check-in with its status and start, or a note that it was removed."""
     if checkin_id is None:
         return NOTHING
     if checkin_id not in found:
-        return "removed (older than the history that is kept)"
+        return "removed (older than the retention)"
     checkin = found[checkin_id]
     return table(
         (),
@@ -99,7 +99,7 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
     explanation: dict[str, Any] = dict(occurrence.explanation)
     zone = str(explanation.get("timezone") or "UTC")
     values: dict[str, object] = {}
-    # PostgreSQL orders the keys of a jsonb by their length; a person wants them in the order of a story.
+    # PostgreSQL orders the keys of a jsonb by their length; here they are in the order of events.
     for key in dict.fromkeys((*EXPLANATION_TITLES, *explanation)):
         value = explanation.get(key)
         if value is None or key == "expected_at_local":  # Local is how every instant is shown.
@@ -113,14 +113,14 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
 
 
 def _is_still_to_come(explanation: dict[str, Any]) -> bool:
-    """Tell whether the slot in an explanation lay ahead when the failure was found: then it was not expected at it."""
+    """Return whether the slot in an explanation was in the future when the failure was found: it was not due then."""
     found = explanation.get("tick") or explanation.get("received_at")
     expected = explanation.get("expected_at")
     return bool(found and expected) and datetime.fromisoformat(str(expected)) > datetime.fromisoformat(str(found))
 
 
 def losses_of(occurrences: Iterable[Occurrence], project_id: int) -> list[Any]:
-    """Return what clients say that they lost around those of the occurrences that are misses or timeouts (D19)."""
+    """Return the loss reports of clients around misses and timeouts among the occurrences (D19)."""
     silent = [occurrence for occurrence in occurrences if occurrence.explanation.get("kind") in SILENT]
     return losses_around(project_id, [(occurrence.occurred_at, occurrence.detected_at) for occurrence in silent])
 
@@ -159,7 +159,7 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
 def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: str) -> SafeString | str:
     """Return the exit status and the end of the log of a failed run; empty if it left neither. Two statements.
 
-    What has grown too old to be kept is taken from the explanation of its occurrence.
+    If the check-in or its log was removed, the explanation of the occurrence is used.
     """
     shown: dict[str, object] = {"Exit status": explanation.get("exit_status")}
     lines = str(explanation.get("log_tail") or "").splitlines()
@@ -184,7 +184,7 @@ def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: st
 
 @admin.register(Occurrence)
 class OccurrenceAdmin(InspectionAdmin):
-    """Failed check-ins of incidents, with what explains each."""
+    """Failed check-ins of incidents, each with its explanation."""
 
     list_display = ("subtitle", "title", "environment", "detected", "occurred")
     sortable_by = ()
@@ -254,12 +254,12 @@ class OccurrenceAdmin(InspectionAdmin):
 
     @admin.display(description="Explanation")
     def explanation_facts(self, occurrence: Occurrence) -> SafeString:
-        """Show all that led to it, as it was then (P8)."""
+        """Show all facts that led to it, as they were then (P8)."""
         return explanation_table(occurrence)
 
     @admin.display(description="Lost on the way")
     def lost_around(self, occurrence: Occurrence) -> SafeString:
-        """Show what clients say that they lost around a miss or a timeout (D19)."""
+        """Show the loss reports of clients around a miss or a timeout (D19)."""
         losses = losses_of([occurrence], occurrence.issue.project_id)
         return losses_text(losses, timezone=_zone(occurrence)) or NOTHING
 

@@ -1,4 +1,4 @@
-"""Who may see and change what: as granted, and keys only with the right to change them."""
+"""Permissions to view and change rows: as granted, and keys only with the right to change them."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from django.http import HttpRequest
 
 
 def may_see_keys(request: HttpRequest) -> bool:
-    """Tell whether the user may see ingest keys: who may change them may, since a key lets anybody send."""
+    """Return whether the user may see ingest keys: only with the right to change them, since a key allows sending."""
     return request.user.has_perm("monitors.change_ingestkey")
 
 
 class GrantedPermissions:
-    """Rows that people make: adding and changing as granted to the user."""
+    """Rows that people create: adding and changing as granted to the user."""
 
     opts: Any
 
@@ -29,7 +29,7 @@ class KeyPermissions(GrantedPermissions):
     """Ingest keys are shown, listed and searched only with the right to change them."""
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Who sees a key can send with it."""
+        """Require the right to change keys: a person who sees a key can send with it."""
         return may_see_keys(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:

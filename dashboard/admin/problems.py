@@ -1,4 +1,4 @@
-"""Pages of processing errors, check-ins that wait, and what clients report as lost."""
+"""Pages of processing errors, waiting check-ins, and loss reports of clients."""
 
 import base64
 import binascii
@@ -23,7 +23,7 @@ from lib.wallclock import utcnow
 
 @admin.register(ProcessingError)
 class ProcessingErrorAdmin(InspectionAdmin):
-    """What clients sent and nothing could be made of."""
+    """Messages and parts of messages from clients that could not be used."""
 
     list_display = (
         "last_received",
@@ -56,7 +56,7 @@ class ProcessingErrorAdmin(InspectionAdmin):
 
     @admin.display(description="Last received (UTC)", ordering="last_received_at")
     def last_received(self, error: ProcessingError) -> str:
-        """Show the newest of them."""
+        """Show when the newest of them was received."""
         return f"{error.last_received_at:%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="Kind", ordering="kind")
@@ -68,7 +68,7 @@ class ProcessingErrorAdmin(InspectionAdmin):
     def meaning(self, error: ProcessingError) -> str:
         """Explain the kind in a sentence. The database keeps kinds that other versions knew."""
         if error.kind not in set(ProblemKind):
-            return "This version makes no such errors."
+            return "This version does not record such errors."
         return PROBLEM_MEANINGS[ProblemKind(error.kind)]
 
     @admin.display(description="Monitor", ordering="slug")
@@ -107,7 +107,7 @@ class WaitingCheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Received (UTC)", ordering="id")
     def received(self, row: WaitingCheckIn) -> SafeString:
-        """Show when it came."""
+        """Show when it was received."""
         return instant(row.received_at, hides_zone=True)
 
     @admin.display(description="Reason", ordering="reason")
@@ -117,20 +117,20 @@ class WaitingCheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Error")
     def error_line(self, row: WaitingCheckIn) -> str:
-        """Show the last line of the error, which says what it was."""
+        """Show the last line of the error."""
         return row.error.strip().rpartition("\n")[2] or NOTHING
 
     @admin.display(description="Meaning")
     def meaning(self, row: WaitingCheckIn) -> str:
-        """Say what becomes of it."""
+        """Explain what happens to it next."""
         if row.reason == "failed":
             return (
-                "An unexpected error kept it from being applied. It stays until it is processed again, "
-                "with the time at which it was received."
+                "It could not be applied because of an unexpected error. It stays until it is processed again, "
+                "with its original time of reception."
             )
         return (
-            "Its monitor is not known yet. It is applied when the monitor comes, which usually is with the run's "
-            "other message, and becomes a processing error otherwise."
+            "Its monitor does not exist yet. It is applied when the monitor is created, usually by the run's other "
+            "message, and becomes a processing error otherwise."
         )
 
     @admin.display(description="Error")
@@ -140,29 +140,29 @@ class WaitingCheckInAdmin(InspectionAdmin):
 
     @admin.display(description="Message")
     def content(self, row: WaitingCheckIn) -> SafeString:
-        """Show the message part by part; what is not set is left out."""
+        """Show the message part by part, without parts that are not set."""
         parts = row.message["fields"]
         # PostgreSQL orders the keys of a jsonb by their length.
         names = [name for name in dict.fromkeys((*CheckInMessage.__struct_fields__, *parts)) if name in parts]
         told = {name: parts[name] for name in names if parts[name] not in (None, "", [], {})}
         shown = facts({name.replace("_", " "): part_text(name, value) for name, value in told.items()})
-        # The address and the headers of a whole request hold the key that it came with.
+        # The address and the headers of a whole request contain its key.
         return without_addresses(shown) if row.message["type"] == IngestRequest.__name__ else shown
 
     @admin.action(description="Process again", permissions=["handle"])
     def process_again(self, request: HttpRequest, queryset: QuerySet[WaitingCheckIn]) -> None:
-        """Apply the selected check-ins that failed, each by itself, as if they had been applied when they came."""
+        """Apply the selected failed check-ins, each by itself, with their original time of reception."""
         chosen = list(queryset.order_by().values_list("pk", "reason"))
         failed = [key for key, reason in chosen if reason == "failed"]
         applied, failed_again = retry_failed(failed, now=utcnow())
         said = [f"Applied {applied}, {failed_again} failed again."]
         if parked := len(chosen) - len(failed):
-            said.append(f"{parked} parked for a monitor that is not known yet: nothing can be done before it is there.")
+            said.append(f"{parked} parked for a monitor that does not exist yet; they are applied once it exists.")
         (messages.warning if failed_again or parked else messages.success)(request, " ".join(said))
 
 
 def part_text(name: str, value: Any) -> SafeString | str:
-    """Return one part of a stored message for people: bytes as text, what is nested as indented JSON."""
+    """Return one part of a stored message for people: bytes as text, nested values as indented JSON."""
     if name == "log" and isinstance(value, dict):
         return format_html("{} bytes{}", value.get("size_bytes"), part_text("body", value.get("body")))
     if name == "body":
@@ -177,7 +177,7 @@ def part_text(name: str, value: Any) -> SafeString | str:
 
 @admin.register(ClientLossReport)
 class ClientLossReportAdmin(InspectionAdmin):
-    """What clients say that they lost on the way to us (D19)."""
+    """Check-ins that clients report as lost (D19)."""
 
     list_display = ("received", "quantity", "reason", "project", "reported")
     list_filter = (("project", AutocompleteSelectFilter),)
@@ -191,7 +191,7 @@ class ClientLossReportAdmin(InspectionAdmin):
 
     @admin.display(description="Received", ordering="id")
     def received(self, report: ClientLossReport) -> SafeString:
-        """Show when the report came."""
+        """Show when the report was received."""
         return instant(report.received_at, now=utcnow())
 
     @admin.display(description="Reported, by the client's clock")

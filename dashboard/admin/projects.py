@@ -27,7 +27,7 @@ from monitors.snippets import project_lines
 
 @admin.register(Project)
 class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
-    """Projects, their keys, and what to paste into a job."""
+    """Projects, their keys, and snippets for jobs."""
 
     form = EditForm
     list_display = ("name", "slug", "monitors_text", "created_at")
@@ -57,7 +57,7 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         return link_to_list("monitors.monitor", f"project__id__exact={project.pk}", str(project.monitor_count))
 
     def surroundings(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """Show what to paste into a job."""
+        """Show snippets for jobs."""
         if not may_see_keys(request):
             return {}
         base = base_url(request)
@@ -69,7 +69,7 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Date a new project; what was refused under a lock is told again under the next one."""
+        """Date a new project; changes refused under one lock are reported again under the next one."""
         if change:
             self.save_changes(obj, form)
             if "is_config_locked" in form.written():
@@ -79,7 +79,7 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         obj.save()
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Date new keys; of the others write what was changed."""
+        """Date new keys; write only changed columns of the others."""
         formset.save(commit=False)
         for key in formset.new_objects:
             key.created_at = utcnow()
@@ -92,7 +92,7 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
 
 @admin.register(ConfigSnapshot)
 class ConfigSnapshotAdmin(InspectionAdmin):
-    """The configurations that check-ins ran under."""
+    """The configurations under which runs were judged."""
 
     list_display = ("__str__", "summary")
     search_fields = ("sha256",)
@@ -102,7 +102,7 @@ class ConfigSnapshotAdmin(InspectionAdmin):
 
     @admin.display(description="Configuration")
     def summary(self, snapshot: ConfigSnapshot) -> str:
-        """Show what is set, on one line."""
+        """Show the columns that are set, on one line."""
         return ", ".join(f"{name} {value}" for name, value in snapshot.columns().items() if value is not None)
 
     @admin.display(description="Configuration")

@@ -35,20 +35,20 @@ NOTES_SHOWN = 10
 
 
 EARLY_MAX = timedelta(minutes=1)
-"""EARLY_CHECKIN_SECONDS is at most this: so much before its slot a run may begin (D12)."""
+"""The maximum of EARLY_CHECKIN_SECONDS: a run may begin so long before its slot (D12)."""
 
 
 def environment_status(row: MonitorEnvironment) -> SafeString:
-    """Return the labels of one environment: how it stands, and whether it is muted."""
+    """Return the labels of one environment: its status, and whether it is muted."""
     text = {"active": "waiting", "error": "failing"}.get(row.status, row.get_status_display())
-    hint = "Nothing concluded yet: no check-in has ended." if row.status == "active" else ""
+    hint = "No verdict yet: no check-in has ended." if row.status == "active" else ""
     if row.monitor.status == "disabled":
-        text, hint = "disabled", "Its monitor is disabled: nothing is judged."
+        text, hint = "disabled", "Its monitor is disabled: no run is judged."
     return labels([label(text, title=hint), *([label("muted")] if row.is_muted else [])])
 
 
 def slot_of(checkin: Any) -> datetime | None:
-    """Return the slot that a run stands for; one that was still to come then is not what it was expected at."""
+    """Return the slot that a run serves; a slot that was still in the future then does not count as expected."""
     slot: datetime | None = checkin.expected_time
     return slot if slot is None or slot <= checkin.date_added + EARLY_MAX else None
 
@@ -95,7 +95,7 @@ def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> S
 def newest_checkins(environments: QuerySet[MonitorEnvironment], count: int) -> list[Any]:
     """Return the newest check-ins of some environments, newest first. Two statements.
 
-    Each environment gives its own newest ones by index (checkin_history), so that a long history costs nothing.
+    The newest ones of each environment are found by index (checkin_history), so a long history costs nothing.
     """
     checkins = CheckIn.objects.all()
     newest = checkins.filter(monitor_environment=OuterRef("pk")).order_by("-date_added").values("pk")[:count]
@@ -111,7 +111,7 @@ def keys_of(queryset: QuerySet[Any]) -> list[int]:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return how many of what, as `1 monitor` or `2 monitors`."""
+    """Return a count with its noun, as `1 monitor` or `2 monitors`."""
     return f"1 {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -135,7 +135,7 @@ def environments_table(rows: Iterable[MonitorEnvironment], *, timezone: str, now
 
 
 def changes_table(changes: Iterable[Any], *, timezone: str) -> SafeString:
-    """Return what check-ins changed of a monitor, with the labels of the keys that did (D40)."""
+    """Return the changes of a monitor by check-ins, with the labels of their keys (D40)."""
     return table(
         ("Changed", "By", "What"),
         [

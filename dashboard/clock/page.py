@@ -1,4 +1,4 @@
-"""The clock's page in the admin: an overview of the clock as tables and signs for its template."""
+"""The clock's page in the admin: an overview of the clock as tables and labels for its template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,14 +70,14 @@ def notified_label(incident: ClockIncident) -> SafeString:
     if incident.told_at is not None:
         return instant(incident.told_at)
     if incident.ended_at is None or incident.summarised_at is None:
-        return label("not yet", "running", title="When it is over, or has gone on for five minutes.")
+        return label("not yet", "running", title="People are notified when it ends, or after five minutes.")
     if incident.environment_count == 0:
-        return label("nobody", "quiet", title="It made nothing unknown.")
+        return label("nobody", "quiet", title="It made no check-in unknown.")
     return label("not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not accept it yet.")
 
 
 def tick_label(tick: Any) -> SafeString:
-    """Return the label of a tick: how far it is, or why no job is judged by it."""
+    """Return the label of a tick: its progress, or why it judges no job."""
     words = {"FINISHED": "finished", "RUNNING": "running", "WAITING": tick.decision, "INCIDENT": "incident"}
     state = state_of(tick)
     return label(words.get(state.name, "deaf"), state.tone, title=state.meaning)
@@ -127,20 +127,20 @@ def _ticks_table(ticks: Sequence[TickFacts]) -> PageTable:
             )
             for tick in ticks
         ],
-        "No tick was written yet.",
+        "No tick has been written yet.",
     )
 
 
 def _clocks_text(overview: Overview) -> str:
     behind, limit = overview.clocks_behind, overview.rows.decided_until
     if not overview.rows.clocks or limit is None:
-        return "There are no shard clocks yet: the first tick makes them."
+        return "There are no shard clocks yet: the first tick creates them."
     shards = {shard for shard, _, _ in overview.rows.clocks}
     kinds = {kind for _, kind, _ in overview.rows.clocks}
     if behind:
         return (
             f"{len(behind)} of {len(overview.rows.clocks)} clocks are behind {limit:%H:%M} UTC, the newest tick that "
-            "may be applied. A shard with nothing due moves with its tick; the others when a worker has applied it."
+            "may be applied. Shards with nothing due move with the tick; the others after a worker has applied it."
         )
     return f"All {len(shards)} shards x {len(kinds)} kinds of clocks stand at {limit:%H:%M} UTC."
 
@@ -196,12 +196,12 @@ def _left_table(left: Sequence[NodeFacts], *, now: datetime) -> PageTable:
 def _incidents_table(incidents: Sequence[ClockIncident], *, now: datetime) -> PageTable:
     return PageTable(
         "The latest clock incidents",
-        ("Cause", "From", "To", "Lasted", "Unknown check-ins", "Environments", "Told"),
+        ("Cause", "From", "To", "Lasted", "Unknown check-ins", "Environments", "Notified"),
         [
             (
                 link(incident, incident.get_cause_display()),
                 instant(incident.started_at),
-                label("going on", "bad") if incident.ended_at is None else instant(incident.ended_at),
+                label("ongoing", "bad") if incident.ended_at is None else instant(incident.ended_at),
                 duration((incident.ended_at or now) - incident.started_at),
                 NOTHING if incident.unknown_count is None else f"{incident.unknown_count:,}",
                 NOTHING if incident.environment_count is None else f"{incident.environment_count:,}",
@@ -209,5 +209,5 @@ def _incidents_table(incidents: Sequence[ClockIncident], *, now: datetime) -> Pa
             )
             for incident in incidents
         ],
-        "There was none.",
+        "None.",
     )

@@ -14,7 +14,7 @@ from lib.wallclock import utcnow
 
 
 def clock(request: HttpRequest) -> HttpResponse:
-    """Show where the clock is and why, with all that this depends on, to people who may view its ticks."""
+    """Show the position of the clock and all that it depends on, to people who may view its ticks."""
     if not admin.site.get_model_admin(Tick).has_view_permission(request):
         raise PermissionDenied
     READER_ZONE.set(None)  # Everything here is UTC, as the ledger is.

@@ -592,7 +592,7 @@ def test_a_refusal_says_what_was_sent_and_why():
     effect = tell("error", "10:05:00", a_run("ok"))
     assert effect.problem is not None
     assert effect.problem.field == "status"
-    assert effect.problem.message == "status 'error' came for a run that is over (it ended as ok); nothing was changed."
+    assert effect.problem.message == "status 'error' was sent for a run that is over (it ended as ok); nothing was changed."
 
 
 @pytest.mark.parametrize(
@@ -613,7 +613,7 @@ def test_a_refusal_names_the_reason(run, why):
     status = "error" if run.finished_status else "in_progress"
     effect = tell(status, "10:50", run)
     assert effect.problem is not None
-    assert effect.problem.message == f"status {status!r} came for a run that is over ({why}); nothing was changed."
+    assert effect.problem.message == f"status {status!r} was sent for a run that is over ({why}); nothing was changed."
 
 
 # --- Order of runs ----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_d41_what_both_changed_is_refused_with_both_values_and_nothing_is_writte
     assert refused.errors == {
         "name": [
             "It was changed from “Backup” to “First” while this page was open. Yours: “Second”. "
-            "Save again to put yours in its place."
+            "Save again to replace it with yours."
         ]
     }
     assert refused.errors["name"][0] in refused.text
@@ -180,8 +180,8 @@ def test_d41_crontab_and_interval_are_one_thing(open_page, monitor):
     refused = page.save(schedule_type="interval", interval="2", interval_unit="hour")
 
     assert refused.errors["__all__"] == [
-        "Crontab was changed from “0 3 * * *” to “0 4 * * *” while this page was open, which belongs to what you "
-        "changed. Save again to put yours in its place."
+        "Crontab was changed from “0 3 * * *” to “0 4 * * *” while this page was open; it belongs to what you "
+        "changed. Save again to replace it with yours."
     ]
     assert page.save().is_saved
     assert now_in(monitor, "schedule_type", "crontab", "interval") == ("interval", None, 2)

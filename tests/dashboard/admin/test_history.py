@@ -186,7 +186,7 @@ def test_a_processing_error_shows_its_payload_and_links_to_its_monitor(staff_cli
     )
     text = staff_client.get(page_of(error)).text
     assert page_of(error.monitor) in text
-    assert "takes no check-ins" in text
+    assert "accepts no check-ins" in text
     assert "&quot;deep&quot;: {\n" in text
 
 
@@ -194,7 +194,7 @@ def test_a_processing_error_of_a_kind_that_this_version_does_not_know_is_shown(s
     error = factories.ProcessingErrorFactory(kind="MONITOR_OVER_QUOTA", message="What was stored then.")
     text = staff_client.get(page_of(error)).text
     assert "monitor over quota" in text
-    assert "This version makes no such errors." in text
+    assert "This version does not record such errors." in text
     assert "What was stored then." in staff_client.get(reverse("admin:checkins_processingerror_changelist")).text
 
 
@@ -237,7 +237,7 @@ class TestWhatIsLeftOfADayThatWasDropped:
     def test_the_pages_of_incident_issue_and_occurrence_say_so_and_keep_the_explanation(self, staff_client, incident):
         for row in (incident, incident.occurrences.get()):
             text = staff_client.get(page_of(row)).text
-            assert "removed (older than the history that is kept)" in text
+            assert "removed (older than the retention)" in text
         for row in (incident, incident.issue, incident.occurrences.get()):
             assert incident.occurrences.get().failure_reason in staff_client.get(page_of(row)).text
         assert "Why it counts" in staff_client.get(page_of(incident.occurrences.get())).text

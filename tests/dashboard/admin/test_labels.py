@@ -251,7 +251,7 @@ class TestIncidentPage:
 class TestCheckInPage:
     def test_it_says_how_many_errors_were_folded_into_it(self, staff_client):
         checkin = factories.CheckInFactory(status="error", folded_count=1_234)
-        assert "1,234 of the same minute, which were counted" in read(staff_client, page_of(checkin))
+        assert "1,234 of the same minute, all counted" in read(staff_client, page_of(checkin))
 
     def test_it_says_why_it_was_not_judged(self, staff_client):
         checkin = factories.CheckInFactory(status="unknown", unknown_because="disabled")

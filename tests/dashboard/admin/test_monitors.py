@@ -172,7 +172,7 @@ class TestCreating:
     def test_a_taken_slug_is_an_error_at_the_slug(self, admin_client):
         monitor = factories.MonitorFactory(slug="nightly-backup")
         response = admin_client.post(ADD, typed(project=monitor.project_id))
-        assert errors_of(response) == {"slug": ["The project has a monitor with the slug nightly-backup already."]}
+        assert errors_of(response) == {"slug": ["The project already has a monitor with the slug nightly-backup."]}
 
     def test_a_slug_taken_in_another_project_is_free(self, admin_client):
         factories.MonitorFactory(slug="nightly-backup")
@@ -235,12 +235,12 @@ class TestWhatMayBeTyped:
                 "interval_unit",
                 "interval_unit '' cannot be used: it takes one of minute, hour, day, week, month, year",
             ),
-            ({"checkin_margin": "0"}, "checkin_margin", "This takes a whole number from 1 to 40320."),
-            ({"checkin_margin": "40321"}, "checkin_margin", "This takes a whole number from 1 to 40320."),
-            ({"checkin_margin": "soon"}, "checkin_margin", "This takes a whole number from 1 to 40320."),
-            ({"max_runtime": "10081"}, "max_runtime", "This takes a whole number from 1 to 10080."),
-            ({"failure_threshold": "721"}, "failure_threshold", "This takes a whole number from 1 to 720."),
-            ({"recovery_threshold": ""}, "recovery_threshold", "This takes a whole number from 1 to 720."),
+            ({"checkin_margin": "0"}, "checkin_margin", "Enter a whole number from 1 to 40320."),
+            ({"checkin_margin": "40321"}, "checkin_margin", "Enter a whole number from 1 to 40320."),
+            ({"checkin_margin": "soon"}, "checkin_margin", "Enter a whole number from 1 to 40320."),
+            ({"max_runtime": "10081"}, "max_runtime", "Enter a whole number from 1 to 10080."),
+            ({"failure_threshold": "721"}, "failure_threshold", "Enter a whole number from 1 to 720."),
+            ({"recovery_threshold": ""}, "recovery_threshold", "Enter a whole number from 1 to 720."),
         ],
     )
     def test_what_cannot_be_used_is_said_at_its_field_and_saves_nothing(self, changes, field, sentence, admin_client):

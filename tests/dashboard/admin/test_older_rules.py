@@ -26,7 +26,7 @@ def test_d32_the_page_shows_which_older_rules_still_wait_and_until_when(admin_cl
     update_monitor(row.monitor_id, {"crontab": "0 0 * * *", "checkin_margin": 1}, now=NOW + timedelta(minutes=7))
 
     [line] = lines(admin_client, row.monitor)
-    assert "Slots of before" in line
+    assert "Slots before" in line
     assert "Every 5 minutes" in line
     assert "margin 20 minutes" in line
     assert "10:07" in line

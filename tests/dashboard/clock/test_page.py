@@ -108,7 +108,7 @@ def test_empty_tables_have_a_page(url, staff_client, now):
     page = staff_client.get(url).text
 
     assert "The clock has no minute yet" in page
-    assert "No tick was written yet." in page
+    assert "No tick has been written yet." in page
     assert "There are no shard clocks yet" in page
     assert "No process receives check-ins." in page
     assert "<svg" not in page.partition('id="clock"')[2]
@@ -157,7 +157,7 @@ def test_clock_incidents_are_listed_with_who_was_told(url, staff_client, now):
     page = staff_client.get(url).text
 
     listed = page.partition("The latest clock incidents")[2].partition("</table>")[0]
-    assert [listed.count(words) for words in (">going on<", ">not yet<", ">nobody<", ">not sent<")] == [1, 1, 1, 1]
+    assert [listed.count(words) for words in (">ongoing<", ">not yet<", ">nobody<", ">not sent<")] == [1, 1, 1, 1]
     assert "Watchclock may be deaf (far fewer check-ins than usual)" in page
 
 
@@ -201,7 +201,7 @@ def test_a_list_of_clock_incidents_can_be_narrowed_to_the_one_that_goes_on(staff
     incidents = reverse("admin:clocktasks_clockincident_changelist")
 
     counts = {
-        state: staff_client.get(incidents, {"state": state}).text.count(">going on</span>")
+        state: staff_client.get(incidents, {"state": state}).text.count(">ongoing</span>")
         for state in ("open", "over")
     }
     assert counts == {"open": 1, "over": 0}
