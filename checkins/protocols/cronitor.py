@@ -1,8 +1,8 @@
-"""What Cronitor's clients put on the wire: telemetry, a state and some figures in the query of an address (pure).
+"""The protocol of Cronitor's clients: telemetry, a state and some figures in the query of an address (pure).
 
-`/p/<API key>/<monitor key>`, with the state in the query or at the end of the path. Some clients say `/ping` instead,
-which is Healthchecks' address: `is_telemetry` tells them apart, and `checkins.protocols.healthchecks` asks it. The same
-words are understood at a monitor's own address. See docs/reference/ingest.md.
+`/p/<API key>/<monitor key>`, with the state in the query or at the end of the path. Some clients use `/ping` instead,
+which is Healthchecks' address: `checkins.protocols.healthchecks` calls `is_telemetry` to distinguish them. The same
+states are accepted at a monitor's own address. See docs/reference/ingest.md.
 """
 
 import re
@@ -44,7 +44,7 @@ _OK = text_answer(200, "OK")
 
 
 def is_telemetry(action: str | None, fields: Collection[str]) -> bool:
-    """Tell telemetry from a Healthchecks ping of the same address, by the end of its path and its query's names.
+    """Return whether a request is telemetry and no Healthchecks ping, by the end of its path and its query's names.
 
     A Healthchecks ping carries `rid` and `create` at most, telemetry always carries one of these. A query beside
     another action of Healthchecks does not matter to a Healthchecks server.
@@ -103,7 +103,7 @@ def _parse_telemetry(
         duration_ms=duration_ms,
         sent_at=_parse_stamp(stamp),
         config_if_new=first_config() if sender.slug is None else None,
-        # Retries repeat the stamp; with a series the run's id already says so.
+        # Retries repeat the stamp; with a series, the run's id identifies them.
         repeat_key=derived_id("stamp", *run, state, stamp) if stamp and not series else None,
         exit_status=exit_status,
         log=text_log(query.get("message") or query.get("msg") or "", limits),
@@ -120,7 +120,7 @@ def _raw_duration(fields: Sequence[tuple[str, str]]) -> object:
 
 
 def _parse_stamp(raw: str | None) -> datetime | None:
-    """Read the client's clock, epoch seconds. It only sorts messages: a bad one is just None."""
+    """Parse the client's clock, epoch seconds. It only sorts messages: a bad one is None."""
     try:
         return parse_instant(float(raw)) if raw else None
     except ValueError:

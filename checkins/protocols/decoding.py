@@ -1,6 +1,6 @@
 """Bytes of a request body -> plain bytes -> JSON value (pure), with every size and depth bounded.
 
-Whatever a client sends ends here as a value or as one of our own errors; nothing else is raised.
+Any input from a client becomes a value or one of our own errors; nothing else is raised.
 """
 
 import io
@@ -15,8 +15,8 @@ import zstandard
 
 from checkins.exceptions import BodyError, BodyTooLargeError, JsonError
 
-GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's way to ask for a gzip header
-ZSTD_WINDOW_BYTES_MAX = 8 * 1024 * 1024  # RFC 9659: more must not be asked of a receiver of content coding "zstd"
+GZIP_WBITS = 16 + zlib.MAX_WBITS  # zlib's code for a gzip header
+ZSTD_WINDOW_BYTES_MAX = 8 * 1024 * 1024  # RFC 9659: senders of content coding "zstd" must not use more
 NESTING_MAX = 50  # a check-in needs 4
 JSON_VALUES_MAX = 100_000
 """Values in one request: a thousand check-ins with all their fields have a quarter. Each takes memory and time, however
@@ -41,7 +41,7 @@ def decode_body(body: bytes, content_encoding: str, bytes_max: int) -> bytes:
 def decode_start(body: bytes, content_encoding: str, most: int) -> bytes:
     """Undo one Content-Encoding, but return (and hold) no more than about the first `most` bytes.
 
-    Raises BodyError like `decode_body`, but says nothing about what comes after these bytes.
+    Raises BodyError like `decode_body`, but does not check anything after these bytes.
     """
     encoding = content_encoding.strip().lower()
     if encoding in ("", "identity"):
@@ -56,19 +56,19 @@ def decode_start(body: bytes, content_encoding: str, most: int) -> bytes:
 
 
 def decode_json(text: bytes, nesting_max: int = NESTING_MAX) -> object:
-    """Read a JSON value, at most `nesting_max` arrays and objects deep, as leniently as its meaning is plain.
+    """Parse a JSON value, at most `nesting_max` arrays and objects deep, leniently where its meaning is clear.
 
-    What strict parsers refuse for one bad field is read where clients really write it: bare NaN and Infinity, 1e999,
-    lone surrogates. The last of two equal keys wins. Bytes that are not UTF-8 become U+FFFD, and integers of thousands
-    of digits become floats. Raises JsonError.
+    Strict parsers refuse a value for one bad field. Forms that clients really send are accepted: bare NaN and Infinity,
+    1e999, lone surrogates. The last of two equal keys wins. Bytes that are not UTF-8 become U+FFFD, and integers of
+    thousands of digits become floats. Raises JsonError.
     """
     return _read_json(text, nesting_max)[0]
 
 
 def decode_checked(text: bytes, nesting_max: int = NESTING_MAX) -> tuple[object, bool]:
-    """As `decode_json`; and whether PostgreSQL can keep the value as it is, False if that is not certain.
+    """As `decode_json`; and whether PostgreSQL can store the value unchanged, False if that is not certain.
 
-    It can if a strict parser takes the text and there is no escape in it that could be a NUL or half a character, no
+    It can if a strict parser accepts the text and the text has no escape that could be a NUL or half a character, no
     number that could need more than 64 bits, and no nesting beyond `PLAIN_NESTING_MAX`.
     """
     value, is_strict, brackets = _read_json(text, nesting_max)
@@ -77,12 +77,12 @@ def decode_checked(text: bytes, nesting_max: int = NESTING_MAX) -> tuple[object,
 
 
 def _read_json(text: bytes, nesting_max: int) -> tuple[object, bool, int]:
-    """Return a value, whether a strict parser took it, and how many brackets are in the text."""
+    """Return a value, whether a strict parser accepted it, and how many brackets are in the text."""
     check_value_count((text,))
     is_strict = True
     try:
         try:
-            value = msgspec.json.decode(text)  # a third of the time; where both take a text they read the same value
+            value = msgspec.json.decode(text)  # a third of the time; if both accept a text, the value is the same
         except ValueError:
             if len(text) > LENIENT_BYTES_MAX:
                 raise
@@ -92,7 +92,7 @@ def _read_json(text: bytes, nesting_max: int) -> tuple[object, bool, int]:
         raise JsonError(f"not JSON: {error}") from error
     except RecursionError as error:
         raise _nested_too_deeply(nesting_max) from error
-    # Each level takes a bracket, so that nearly every check-in needs no second look.
+    # Each level needs a bracket, so nearly every check-in needs no second check.
     brackets = text.count(b"{") + text.count(b"[")
     if brackets > nesting_max and is_deeper_than(nesting_max, value):
         raise _nested_too_deeply(nesting_max)
@@ -100,10 +100,10 @@ def _read_json(text: bytes, nesting_max: int) -> tuple[object, bool, int]:
 
 
 def check_value_count(texts: Sequence[bytes], most: int = JSON_VALUES_MAX) -> None:
-    """Raise JsonError if JSON texts hold more values than may be read, before anything is built of them.
+    """Raise JsonError if JSON texts hold more values than allowed, before any value is built.
 
-    Each value but the first stands behind a comma or a bracket. Those are counted wherever they are, which is quick;
-    only of more than that it is counted how many are in no string.
+    Each value but the first follows a comma or a bracket. These are counted everywhere first, which is quick; only if
+    there are too many, those inside strings are excluded.
     """
     if sum(map(len, texts)) <= most:  # as nearly all
         return
@@ -130,14 +130,14 @@ def _parse_int(digits: str) -> int | float:
 
 _QUOTE = ord('"')
 PLAIN_NESTING_MAX = 20
-"""Levels of arrays and objects that are kept of a payload."""
+"""Levels of arrays and objects stored of a payload."""
 _DIGITS_ALIKE = bytes.maketrans(b"0123456789", b"0" * 10)
-_LONG_NUMBER = b"0" * 19  # the largest of 64 bits, 9223372036854775807, is one too: it is looked at more closely
+_LONG_NUMBER = b"0" * 19  # the largest of 64 bits, 9223372036854775807, is one too: it is checked further
 _LENIENT_JSON = json.JSONDecoder(parse_int=_parse_int)
 
 
 def is_deeper_than(levels: int, value: object) -> bool:
-    """Whether a JSON value has more than so many levels of arrays and objects. Not recursive, since that has an end."""
+    """Return whether a JSON value has more than so many levels of arrays and objects. Recursion would be limited."""
     containers = [value] if isinstance(value, (dict, list)) else []
     for _ in range(levels):
         if not containers:
@@ -155,8 +155,8 @@ def _nested_too_deeply(nesting_max: int) -> JsonError:
     return JsonError(f"not usable JSON: it is nested too deeply, at most {nesting_max} levels are read")
 
 
-# Each decoder returns at most (br: about) `most` bytes, and raises if the data end before their own end mark, or go on
-# after it.
+# Each decoder returns at most (br: about) `most` bytes, and raises if the data end before their own end mark or
+# continue after it.
 
 
 def _gzip(body: bytes, most: int) -> bytes:
@@ -164,7 +164,7 @@ def _gzip(body: bytes, most: int) -> bytes:
 
 
 def _deflate(body: bytes, most: int) -> bytes:
-    # HTTP means zlib data by "deflate", but some clients send the bare deflate stream.
+    # In HTTP "deflate" means zlib data, but some clients send the bare deflate stream.
     try:
         return _inflate(body, most, zlib.MAX_WBITS)
     except zlib.error:
@@ -192,8 +192,8 @@ def _brotli(body: bytes, most: int) -> bytes:
 def _zstd(body: bytes, most: int) -> bytes:
     reader = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX).stream_reader(io.BytesIO(body))
     plain = reader.read(most)
-    # The reader takes a truncated frame for a short one. If the frame is known to fit, decoding it once more in one
-    # piece is what tells.
+    # The reader accepts a truncated frame as a short one. If the frame is known to fit, it is decoded once more in one
+    # piece, which detects that.
     if len(plain) < most:
         whole = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES_MAX).decompressobj()
         whole.decompress(body)

@@ -1,8 +1,8 @@
 """One decoded check-in item -> one typed message (pure).
 
-The rule is D18: a bad part is dropped, not the signal. A check-in is refused as a whole only when its monitor,
-environment, status or id cannot be understood; a bad duration, trace id, owner or configuration becomes a `Problem`
-beside a check-in that counts. A part whose meaning is plain is taken even where stricter servers refuse it.
+The rule is D18: a bad part is dropped, not the signal. A check-in is refused as a whole only if its monitor,
+environment, status or id is not valid; a bad duration, trace id, owner or configuration becomes a `Problem` beside a
+check-in that counts. A part with a clear meaning is accepted even if stricter servers refuse it.
 """
 
 import re
@@ -26,7 +26,7 @@ ENVIRONMENT_CHARACTERS_MAX = 64
 DURATION_MS_MAX = 2_147_483_647  # about 24.8 days, a signed 32-bit number
 PAYLOAD_DEPTH_MAX = PLAIN_NESTING_MAX  # a check-in needs 4 levels
 KNOWN_CONFIG_BYTES_MAX = 1_000
-"""A configuration of up to this size is remembered: 4,096 of them take some megabytes. Clients send some hundred."""
+"""A configuration of up to this size is cached: 4,096 of them take some megabytes. Clients send some hundred bytes."""
 
 DEFAULT_ENVIRONMENT = "production"
 
@@ -50,9 +50,9 @@ def parse_checkin(
 ) -> CheckInMessage | RefusedCheckIn:
     """Turn the JSON value of a check-in item into a message, or into a refusal with all its reasons. Never raises.
 
-    `slug` is the monitor named by the address; if given, the payload's `monitor_slug` is not looked at. `received_at`
-    is aware UTC. Keys that are not known are ignored. `is_storable`: who read the payload knows that `storable` would
-    leave it as it is (`decoding.decode_checked`).
+    `slug` is the monitor named by the address; if given, the payload's `monitor_slug` is ignored. `received_at` is
+    aware UTC. Unknown keys are ignored. `is_storable`: the caller knows that `storable` would not change the payload
+    (`decoding.decode_checked`).
     """
     fields = payload if is_storable else storable(payload)
     if not isinstance(fields, dict):
@@ -112,7 +112,7 @@ def parse_checkin(
 def unreadable_checkin(
     raw: object, reason: str, *, project_id: int, received_at: datetime, source: Source, slug: str | None = None
 ) -> RefusedCheckIn:
-    """The refusal of a message that is not even a JSON object, with what can be shown of it."""
+    """Return the refusal of a message that is not even a JSON object, with its printable content."""
     monitor_slug = "" if slug is None else slugify(slug)
     shown = raw[:1000].decode(errors="replace") if isinstance(raw, bytes) else raw
     return RefusedCheckIn(
@@ -127,16 +127,16 @@ def unreadable_checkin(
 
 
 def storable(value: object, depth: int = PAYLOAD_DEPTH_MAX) -> object:
-    """Return a JSON value that PostgreSQL can keep as text or jsonb, whatever a client put into it.
+    """Return a JSON value that PostgreSQL can store as text or jsonb, whatever its content.
 
-    NUL and lone surrogates become U+FFFD, numbers that are not finite or need more than 64 bits become text, and what
-    is nested too deeply is cut off. A value that needs none of this is returned as it is, since nearly all do not.
+    NUL and lone surrogates become U+FFFD, numbers that are not finite or need more than 64 bits become text, and levels
+    nested too deeply are cut off. A value that needs none of this, as nearly all, is returned unchanged.
     """
     return value if _is_storable(value, depth) else _storable_copy(value, depth)
 
 
 def _is_storable(value: object, depth: int) -> bool:
-    # Every payload goes through here: loops instead of generators, and the commonest type first.
+    # Every payload is checked here: loops instead of generators, and the commonest type first.
     if isinstance(value, str):
         return _is_storable_text(value)
     if value is None or isinstance(value, bool):
@@ -187,7 +187,7 @@ def _storable_copy(value: object, depth: int) -> object:
     return reprlib.repr(value)
 
 
-# Without one of these four there is no check-in.
+# Without a valid one of these four there is no check-in.
 
 
 def _parse_slug(raw: object) -> str | Problem:
@@ -199,7 +199,7 @@ def _parse_slug(raw: object) -> str | Problem:
 
 
 def parse_environment(raw: object, field: str = "environment") -> str | Problem:
-    """Return the environment's name, "production" for none or an empty one, or why it cannot be used."""
+    """Return the environment's name, "production" for none or an empty one, or the problem with it."""
     if raw is None or raw == "":
         return DEFAULT_ENVIRONMENT
     if isinstance(raw, str) and len(raw) <= ENVIRONMENT_CHARACTERS_MAX and not _NOT_IN_ENVIRONMENTS.search(raw):
@@ -228,7 +228,7 @@ def parse_check_in_id(raw: object, field: str = "check_in_id") -> uuid.UUID | Pr
     return refused_part(ProblemKind.CHECKIN_INVALID_GUID, field, raw, allowed)
 
 
-# Without one of these there still is one.
+# Without these there still is a check-in.
 
 
 def _unless_problem(part: T | Problem, problems: list[Problem]) -> T | None:
@@ -243,7 +243,7 @@ _EXIT_STATUS_BITS = 63
 
 
 def parse_exit_status(raw: object, field: str = "exit_status") -> int | Problem | None:
-    """Return how a process ended: any whole number of 64 bits, also a negative one, and as a text (D28)."""
+    """Return an exit status: any whole number of 64 bits, also negative, also as text (D28)."""
     if raw is None or raw == "":
         return None
     is_negative = isinstance(raw, str) and raw.startswith("-")
@@ -254,7 +254,7 @@ def parse_exit_status(raw: object, field: str = "exit_status") -> int | Problem 
 
 
 def parse_duration_ms(raw: object, field: str = "duration", *, milliseconds: bool = False) -> int | Problem | None:
-    """Turn seconds (or milliseconds), possibly as text, into whole milliseconds; a fraction of one is cut off."""
+    """Convert seconds (or milliseconds), possibly as text, to whole milliseconds; fractions are cut off."""
     if raw is None or raw == "":
         return None
     number: float = -1
@@ -283,7 +283,7 @@ def _parse_trace_id(contexts: object) -> uuid.UUID | Problem | None:
 
 
 def parse_instant(raw: object) -> datetime | None:
-    """Read a client's timestamp (ISO 8601 text or epoch seconds). It only sorts messages: a bad one is just None."""
+    """Parse a client's timestamp (ISO 8601 text or epoch seconds). It only sorts messages: a bad one is None."""
     try:
         if isinstance(raw, str):
             instant = datetime.fromisoformat(raw)
@@ -296,7 +296,7 @@ def parse_instant(raw: object) -> datetime | None:
 
 
 class _Config(NamedTuple):
-    """What a message says of its monitor, or why none of it can be used; as in `CheckInMessage`."""
+    """The configuration in a message, or why none of it can be used; as in `CheckInMessage`."""
 
     told: Configuration | None = None
     problem: Problem | None = None
@@ -308,7 +308,7 @@ _NO_CONFIG = _Config()
 
 
 def _parse_config(raw: object, *, received_at: datetime) -> _Config:
-    """The configuration. Without a usable schedule nothing of it is used; any other bad part is dropped."""
+    """Parse a configuration. Without a usable schedule nothing of it is used; any other bad part is dropped."""
     if raw is None or raw == {}:
         return _NO_CONFIG
     if not isinstance(raw, dict):
@@ -317,13 +317,13 @@ def _parse_config(raw: object, *, received_at: datetime) -> _Config:
     text = msgspec.json.encode(raw)
     if len(text) > KNOWN_CONFIG_BYTES_MAX:
         return _read_config(raw, received_at=received_at)
-    # Whether a crontab has a time in the next ten years is asked as of the day.
+    # Whether a crontab has a time in the next ten years is checked as of the day.
     return _known_config(text, received_at.replace(hour=0, minute=0, second=0, microsecond=0))
 
 
 @lru_cache(maxsize=4096)
 def _known_config(text: bytes, day: datetime) -> _Config:
-    """Read a configuration once: jobs send theirs with every check-in, and to read it takes as long as all the rest."""
+    """Parse a configuration once: jobs send it with every check-in, and parsing it takes as long as all the rest."""
     return _read_config(msgspec.json.decode(text), received_at=day)
 
 
@@ -343,12 +343,12 @@ def _config_problem(fault: Fault) -> Problem:
 
 
 def refused_part(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
-    """Say that a message was refused for one of its parts, and what that takes ("it takes ...")."""
+    """Return the problem of a message refused for one of its parts, with what is allowed ("it takes ...")."""
     return _problem(kind, field, raw, "was refused", allowed)
 
 
 def dropped_part(kind: ProblemKind, field: str, raw: object, allowed: str) -> Problem:
-    """Say that a part was left out of a message that counts, and what that part takes ("it takes ...")."""
+    """Return the problem of a part left out of a message that counts, with what is allowed ("it takes ...")."""
     return _problem(kind, field, raw, "was left out", allowed)
 
 

@@ -1,8 +1,8 @@
-"""What Healthchecks' clients put on the wire: `/ping/<uuid>` and `/ping/<ping key>/<slug>` (pure).
+"""The protocol of Healthchecks' clients: `/ping/<uuid>` and `/ping/<ping key>/<slug>` (pure).
 
-The first is every monitor's own address, for whatever can fetch a URL, and the way of most check-ins. The answers are
-those of a Healthchecks server to the letter: its clients compare them. Some of Cronitor's clients use addresses of the
-same form; `checkins.protocols.cronitor` knows which. See docs/reference/ingest.md.
+The first is every monitor's own address, for anything that can request a URL, and the address of most check-ins. The
+answers are those of a Healthchecks server to the letter: its clients compare them. Some of Cronitor's clients use
+addresses of the same form; `checkins.protocols.cronitor` distinguishes them. See docs/reference/ingest.md.
 """
 
 import re
@@ -104,7 +104,7 @@ def _parse_ping(
         )
     repeat_key = None
     if log is not None and check_in_id is None and status is not CheckInStatus.IN_PROGRESS:
-        # Without a body nothing tells a message that was sent again from the next run's.
+        # Without a body, a message sent again cannot be distinguished from that of the next run.
         body, user_agent = sha256(request.body).hexdigest(), request.headers.get("user-agent")
         repeat_key = derived_id("ping", sender.project_id, slug, environment, action, body, user_agent)
     return CheckInMessage(
@@ -125,7 +125,7 @@ def _parse_ping(
 
 
 def _parse_action(action: str | None) -> tuple[CheckInStatus | None, int | None]:
-    """Return the status, which a log does not have, and the exit status if that is how it was said."""
+    """Return the status, None for a log, and the exit status if the address names one."""
     if action is None:
         return CheckInStatus.OK, None
     if action == "log":
@@ -153,7 +153,7 @@ def _parse_slug(raw: str) -> str:
 
 
 def _parse_run_id(raw: str | None) -> uuid.UUID | None:
-    """Return the id that pairs a start with its end. Unlike elsewhere an empty one is a mistake: a variable not set."""
+    """Return the id that pairs a start with its end. Unlike elsewhere, an empty one is an error: a variable not set."""
     if raw == "":
         raise refuse_part("rid", raw, "it takes a UUID", _INVALID_UUID, kind=ProblemKind.CHECKIN_INVALID_GUID)
     run_id = parse_check_in_id(storable(raw), "rid")
@@ -182,7 +182,7 @@ def _refuse(error: IngestError) -> Answer:
     return text_answer(error.status, _NO_ADDRESS if isinstance(error, UnknownAddressError) else str(error))
 
 
-# Whatever else begins with /ping is answered here too: a page about it, or a redirect to one, would be lost on clients.
+# Other addresses that begin with /ping are answered here too: clients cannot use a page about them, or a redirect.
 _PROTOCOL = Protocol(methods=None, keeps_tail=True, identify=identify, decode=decode, refuse=_refuse)
 ROUTES: tuple[tuple[re.Pattern[str], Protocol], ...] = (
     (re.compile(rf"/ping/(?P<guid>{GUID})(?:/(?P<action>[^/]+))?/?"), _PROTOCOL),

@@ -1,6 +1,6 @@
-"""What the protocols of plain requests share: a ping needs no more than an address that can be fetched (pure).
+"""Shared parts of the protocols of plain requests: a ping is a request for an address (pure).
 
-Their keys and ids stand in the path, what else they say in the query, and a body is never a reason to refuse.
+Keys and ids are in the path, other fields in the query, and a body is never a reason to refuse.
 """
 
 import uuid
@@ -27,7 +27,7 @@ GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 KEY_ALLOWED = "it takes an active key of a project, 32 lower-case hex digits"
 
 LOG_UNPACKED_BYTES_MAX = 4 << 20
-"""Of a compressed log. One that unpacks to more is kept as it was sent."""
+"""Of a compressed log. One that unpacks to more is stored as sent."""
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _DERIVED = uuid.UUID("d687d8ff-2072-4bd4-b4a3-17292e79b94b")  # a random one; it can never change
 _TEXT_HEADERS = (
@@ -38,9 +38,9 @@ _TEXT_HEADERS = (
 
 
 def identify(request: IngestRequest, address: Mapping[str, str], limits: Limits) -> Sender:  # noqa: ARG001
-    """Read from the address who speaks: the monitor `guid`, or the project of a `key`.
+    """Return the sender that the address names: the monitor `guid`, or the project of a `key`.
 
-    Raises UnknownAddressError if it names neither, and UnknownKeyError for what is not a key.
+    Raises UnknownAddressError if it names neither, and UnknownKeyError for a malformed key.
     """
     guid = address.get("guid")
     if guid is not None:
@@ -54,7 +54,7 @@ def identify(request: IngestRequest, address: Mapping[str, str], limits: Limits)
 
 
 class RefusedPartError(CheckInsError):
-    """A part without which there is no check-in cannot be used. `answer` says so, if there are set words for it."""
+    """A required part of a check-in is not valid. `answer` is set if its clients expect a certain text."""
 
     def __init__(self, problem: Problem, answer: Answer | None = None) -> None:
         super().__init__(problem.message)
@@ -70,7 +70,7 @@ def refuse_part(
     *,
     kind: ProblemKind = ProblemKind.CHECKIN_VALIDATION_FAILED,
 ) -> RefusedPartError:
-    """Return the error for a bad part of an address or a query, and what it takes ("it takes ...")."""
+    """Return the error for a bad part of an address or a query, with what is allowed ("it takes ...")."""
     return RefusedPartError(refused_part(kind, field, storable(raw), allowed), answer)
 
 
@@ -82,7 +82,7 @@ def refused(
     source: Source,
     answer: Answer,
 ) -> Decoded:
-    """Return the refusal of a whole ping, kept for the project's people."""
+    """Return the refusal of a whole ping, to be stored for the people of the project."""
     message = RefusedCheckIn(
         project_id=sender.project_id,
         slug=slugify(address["monitor"]) if sender.slug is None else sender.slug,
@@ -107,10 +107,10 @@ def environment_in(query: Mapping[str, str], *fields: str) -> str:
 
 
 def lacks_monitor(outcomes: Sequence[Outcome]) -> Problem | None:
-    """Return why a ping has no monitor, which its client must be told; None if it was taken or dropped.
+    """Return why a ping has no monitor, to be reported to its client; None if it was accepted or dropped.
 
-    What is dropped for a limit, or since its monitor is disabled, is a success to the client, which could do nothing
-    about it: the project's people are told.
+    A ping that is dropped because of a limit or a disabled monitor is a success for the client, which could do nothing
+    about it: the people of the project see a processing error.
     """
     for outcome in outcomes:
         if not outcome.accepted:
@@ -123,8 +123,8 @@ def lacks_monitor(outcomes: Sequence[Outcome]) -> Problem | None:
 def parse_query(query: str) -> list[tuple[str, str]]:
     """Return the names and values of a query in order, also the empty ones. Never raises.
 
-    Bytes that are not UTF-8 become lone surrogates, from which `text_log` makes them again; everything that is kept as
-    text goes through `storable`.
+    Bytes that are not UTF-8 become lone surrogates, which `text_log` turns back into bytes; everything stored as text
+    goes through `storable`.
     """
     if not query.isascii():  # some clients leave letters unquoted
         query = quote(query, safe=punctuation, errors="replace")
@@ -138,7 +138,7 @@ def body_log(request: IngestRequest, limits: Limits) -> RunLog | None:
     body, size_bytes = request.body, request.body_bytes
     encoding = request.headers.get("content-encoding")
     if encoding and len(body) == size_bytes:
-        # What cannot be decompressed is kept as it is: a log is never a reason to lose the ping.
+        # A body that cannot be decompressed is stored as sent: a log is never a reason to lose the ping.
         with suppress(IngestError):
             body = decode_body(body, encoding, min(limits.body_bytes_max, LOG_UNPACKED_BYTES_MAX))
             size_bytes = len(body)
@@ -162,15 +162,15 @@ def derived_id(*parts: str | int | None) -> uuid.UUID:
 
 @cache
 def first_config() -> Configuration:
-    """Return what a monitor that a ping creates expects, until a person says more: a sign of life a day, give or take.
+    """Return the configuration of a monitor that a ping creates, until a person changes it: one check-in a day.
 
-    A day and an hour are what Healthchecks gives to a check that a ping creates.
+    A day, and an hour of margin, are Healthchecks' values for a check that a ping creates.
     """
     return Configuration(schedule=Schedule.from_interval(1, "day"), checkin_margin_minutes=60)
 
 
 def shown(request: IngestRequest, action: str | None) -> Mapping[str, object]:
-    """Return what a request said, to be shown beside a problem: all but its key and its body."""
+    """Return the content of a request, to be shown beside a problem: all but its key and its body."""
     if action is None and not request.query:  # by far the most
         return {"method": request.method}
     payload = storable({"method": request.method, "action": action or "", "query": request.query})
@@ -179,5 +179,5 @@ def shown(request: IngestRequest, action: str | None) -> Mapping[str, object]:
 
 
 def text_answer(status: int, sentence: str) -> Answer:
-    """Return a sentence as an answer. It may quote what was sent, so a browser must not take it for HTML."""
+    """Return a sentence as an answer. It may quote the request, so a browser must not render it as HTML."""
     return Answer(status, sentence.encode(errors="replace"), _TEXT_HEADERS)

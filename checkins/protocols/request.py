@@ -1,7 +1,7 @@
-"""A request and its answer as values, and what a protocol has to say about them (pure).
+"""A request and its answer as values, and the interface of a protocol (pure).
 
-Every client protocol is one module of this package that makes a `Protocol`: who is speaking, what is said, and the
-answer that its clients expect. Everything between (queue, database, spool) is the same for all.
+Every client protocol is one module of this package that defines a `Protocol`: how to identify the sender, how to decode
+messages, and which answers its clients expect. Everything between (queue, database, spool) is the same for all.
 """
 
 import uuid
@@ -15,18 +15,18 @@ from checkins.exceptions import IngestError
 from checkins.messages import Message, Outcome
 
 HEADERS_READ = frozenset({"authorization", "content-encoding", "content-type", "user-agent", "x-sentry-auth"})
-"""Lower-case names of the headers that decoders look at. The others are not kept."""
+"""Lower-case names of the headers that decoders read. The others are dropped."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of a request is read. Bytes, unless it says otherwise; the defaults are those of the settings."""
+    """How much of a request is read, in bytes unless stated otherwise; the defaults are those of the settings."""
 
     body_bytes_max: int = 20 * 1024 * 1024
     """Of a body, as sent and decompressed. SDKs send more than check-ins to the same address."""
     checkin_bytes_max: int = 100 * 1024
     """Of one check-in."""
     log_bytes_max: int = 100_000
-    """Of a run's log; of a larger one the last part is kept."""
+    """Of a run's log; of a larger one the last part is stored."""
     nesting_max: int = 50
     """Levels of a JSON value."""
     envelope_items_max: int = 1_000
@@ -36,12 +36,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it came: what decoders may look at, and what the spool keeps.
+    """One request as received: the input of decoders, and the content of the spool.
 
     `path` is percent-decoded, `query` is not. `headers` holds only `HEADERS_READ`, with lower-case names. `body` is as
-    sent, compressed or not; where a protocol keeps only its last part it may be shorter than `body_bytes`.
-    `received_at` is when the last byte of the body was there, aware UTC. `first` and `end`: of its messages only these
-    are meant, counted from 0, since the others are stored already; without an end, all that follow.
+    sent, compressed or not; if a protocol stores only its last part it may be shorter than `body_bytes`.
+    `received_at` is when the last byte of the body was received, aware UTC. `first` and `end` select messages, counted
+    from 0, since the others are stored already; without an end, all that follow.
     """
 
     method: str
@@ -56,7 +56,7 @@ class IngestRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a client gets back. Headers have lower-case names; content-length and CORS are added on the way out."""
+    """The answer to a client. Headers have lower-case names; the edge adds content-length and CORS."""
 
     status: int
     body: bytes = b""
@@ -64,9 +64,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Sender(msgspec.Struct, frozen=True, cache_hash=True):
-    """Who a request says it is: a key (of the project in the address, if that names one), or a monitor's own address.
+    """The sender that a request names: a key (of the project in the address, if given), or a monitor's own address.
 
-    Whether it is true is found out in the database.
+    The database verifies it.
     """
 
     project_id: int | None = None
@@ -75,9 +75,9 @@ class Sender(msgspec.Struct, frozen=True, cache_hash=True):
 
 
 class KnownSender(msgspec.Struct, frozen=True):
-    """A sender that was found: its project, and its monitor if it spoke through a monitor's own address.
+    """A verified sender: its project, and its monitor if it used a monitor's own address.
 
-    `key_id` is the ingest key that pays for what it sends: 0 for a monitor's address, None if nobody pays.
+    `key_id` is the ingest key whose budgets are charged: 0 for a monitor's address, None if none are.
     """
 
     project_id: int
@@ -87,7 +87,7 @@ class KnownSender(msgspec.Struct, frozen=True):
 
 
 class Decoded(NamedTuple):
-    """What a request says, and how to answer it once the outcomes of its messages are known, one for each, in order."""
+    """The messages of a request, and the function that answers it from their outcomes, one for each, in order."""
 
     messages: Sequence[Message]
     answer: Callable[[Sequence[Outcome]], Answer]
@@ -97,11 +97,11 @@ class Protocol(NamedTuple):
     """One client protocol.
 
     `methods` are the allowed ones (None: any but OPTIONS). With `keeps_tail`, a body that is too large is no reason to
-    refuse: its last `log_bytes_max` bytes are kept.
-    `identify` reads who speaks and raises IngestError. `decode` never raises: what cannot be understood is a
-    `RefusedCheckIn` with an answer that says so. `refuse` puts an IngestError into the words that clients expect;
-    for a sender that is not known it gets an `UnknownKeyError`.
-    The mapping holds the named groups of the address's pattern; those that took no part are left out.
+    refuse: its last `log_bytes_max` bytes are stored.
+    `identify` returns the sender or raises IngestError. `decode` never raises: invalid input becomes a
+    `RefusedCheckIn` with an answer that explains it. `refuse` turns an IngestError into the answer that clients expect;
+    for an unknown sender it receives an `UnknownKeyError`.
+    The mapping holds the named groups of the address's pattern, without those that did not match.
     """
 
     methods: frozenset[str] | None

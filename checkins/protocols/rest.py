@@ -1,7 +1,7 @@
 """Watchclock's own JSON protocol: `POST /api/v1/checkins` with one check-in or many (pure).
 
-For programs that are written for us, and for moving many check-ins at once. Each check-in has its own result; what is
-wrong with one never stops the others. See docs/reference/ingest.md.
+For programs written for Watchclock, and for many check-ins at once. Each check-in has its own result; a problem with
+one never stops the others. See docs/reference/ingest.md.
 """
 
 import json
@@ -20,9 +20,9 @@ from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSend
 _KEY = re.compile(r"[0-9a-f]{32}")
 _KEY_ALLOWED = "Authorization: it takes Bearer and an active key of the project, 32 lower-case hex digits"
 _BODY_ALLOWED = 'body: it takes a check-in as a JSON object, an array of check-ins, or {"checkins": [...]}'
-_BODY_NESTING_MAX = 500  # of one check-in it is less, but one that is too deep is no reason to refuse all
+_BODY_NESTING_MAX = 500  # for one check-in it is less, but one that is too deep is no reason to refuse all
 
-# A check-in means the same as Sentry's, under shorter names.
+# The fields of a check-in are Sentry's, under shorter names.
 _SENTRY_NAMES = {
     "monitor": "monitor_slug",
     "status": "status",
@@ -54,10 +54,10 @@ def _decode(
     sender: KnownSender,
     limits: Limits,
 ) -> Decoded:
-    """Turn a request into its check-ins, each of which is accepted or refused for itself.
+    """Turn a request into its check-ins, each of which is accepted or refused by itself.
 
-    202 with a result for each: that they are kept is sure, and while they are spooled what becomes of them is not
-    known yet. 400 or 413, with one refusal for the project's people, if the request cannot be read at all.
+    202 with a result for each: they are durable, but while they are spooled their final result is not known yet. 400 or
+    413, with one refusal for the people of the project, if the request cannot be read at all.
     """
     body = b""
     try:
@@ -89,7 +89,7 @@ def _values_in(body: object, limits: Limits) -> list[object]:
 
 
 def _parse_item(value: object, request: IngestRequest, sender: KnownSender, limits: Limits) -> Item:
-    # A log has a limit of its own, and is kept apart.
+    # A log has a limit of its own and is separated first.
     payload = storable(
         {name: part for name, part in value.items() if name != "log"} if isinstance(value, dict) else value
     )
@@ -125,7 +125,7 @@ def _parse_item(value: object, request: IngestRequest, sender: KnownSender, limi
 
 
 def _why_unreadable(value: object, payload: object, limits: Limits) -> str:
-    """Why nothing of an item can be taken; "" if something can."""
+    """Return why an item cannot be used at all; "" if it can."""
     if not isinstance(value, dict):
         return "it takes a JSON object"
     if is_deeper_than(limits.nesting_max, value):
@@ -136,7 +136,7 @@ def _why_unreadable(value: object, payload: object, limits: Limits) -> str:
 
 
 def _parse_log(raw: object, limits: Limits) -> RunLog | Problem | None:
-    """The text as bytes, of which the last are kept."""
+    """Return the end of the text as bytes."""
     if raw is None or raw == "":
         return None
     if not isinstance(raw, str):
@@ -146,7 +146,7 @@ def _parse_log(raw: object, limits: Limits) -> RunLog | Problem | None:
 
 
 def _in_own_words(problem: Problem, config_name: str) -> Problem:
-    """The problem with the name that the field has here, in its field and at the beginning of its sentence."""
+    """Return the problem with this protocol's name of the field, in its field and at the start of its sentence."""
     head, dot, rest = problem.field.partition(".")
     field = config_name + dot + rest if head == "monitor_config" else _OWN_NAMES.get(problem.field, problem.field)
     if field == problem.field:
@@ -161,7 +161,7 @@ def _answer(items: Sequence[Item], outcomes: Sequence[Outcome]) -> Answer:
 
 
 def _result(index: int, item: Item, outcome: Outcome) -> dict[str, object]:
-    """What became of one check-in. While it is spooled that is only what its own text says."""
+    """Return the result of one check-in. While it is spooled, this is only the result of decoding."""
     problems = list(item.problems)
     check_in_id = outcome.guid
     config_name = "config" if "config" in item.payload else "monitor_config"
@@ -186,7 +186,7 @@ def _refuse(error: IngestError) -> Answer:
     answer = _json_answer(
         error.status, {"detail": str(error), "causes": [_KEY_ALLOWED if about_key else _BODY_ALLOWED]}
     )
-    if error.status == 401:  # RFC 9110, 15.5.2: it says which scheme would do
+    if error.status == 401:  # RFC 9110, 15.5.2: it names an accepted scheme
         return Answer(answer.status, answer.body, (*answer.headers, (b"www-authenticate", b"Bearer")))
     return answer
 

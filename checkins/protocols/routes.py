@@ -8,22 +8,22 @@ from checkins.protocols.request import Protocol
 Routes = tuple[tuple[re.Pattern[str], Protocol], ...]
 
 _BY_FIRST_SEGMENT: dict[str, Routes] = {
-    "ping": healthchecks.ROUTES,  # some of Cronitor's clients say so too; the query tells them apart in `decode`
+    "ping": healthchecks.ROUTES,  # also used by some of Cronitor's clients; `decode` distinguishes them by the query
     "p": cronitor.ROUTES,
-    # None of these is a form of another: Sentry's have a number where the others have a word.
+    # No address matches two of these: Sentry's have a number where the others have a word.
     "api": sentry.ROUTES + rest.ROUTES + uptime_kuma.ROUTES,
 }
 
 
-# The last pattern of these takes whatever begins with the segment.
+# The last pattern of these matches all addresses that begin with the segment.
 _ONLY_ONE = {"ping": healthchecks.ROUTES[-1][1], "p": cronitor.ROUTES[-1][1]}
 _SLASHES = re.compile("/{2,}")
 
 
 def is_ingest_path(path: str) -> bool:
-    """Tell whether ingest answers a path, if only with 404: all that clients may mean as a check-in.
+    """Return whether ingest answers a path, if only with 404: all paths that clients may use for a check-in.
 
-    All other paths are Django's, also those under `/api/`.
+    Django answers all other paths, also those under `/api/`.
     """
     if "//" in path:
         path = _SLASHES.sub("/", path)
@@ -35,7 +35,7 @@ def is_ingest_path(path: str) -> bool:
 
 
 def find_protocol(path: str) -> Protocol | None:
-    """As `find_route`, for those who need not know what the address says: then no pattern is asked for most."""
+    """As `find_route`, without the groups of the address: most paths then need no pattern."""
     only_one = _ONLY_ONE.get(path[1:].partition("/")[0])
     if only_one is not None and path.startswith("/"):
         return only_one
@@ -46,7 +46,7 @@ def find_protocol(path: str) -> Protocol | None:
 def find_route(path: str) -> tuple[Protocol, dict[str, str]] | None:
     """Return the protocol of a percent-decoded path and the named groups of its pattern; None for any other address.
 
-    Every request is asked about here, so the first segment goes before any pattern.
+    This runs for every request, so the first segment is checked before any pattern.
     """
     if "//" in path:  # A base address that ends with a slash, and a path that begins with one (D28).
         path = _SLASHES.sub("/", path)

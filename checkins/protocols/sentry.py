@@ -1,8 +1,8 @@
-"""What Sentry's clients put on the wire: envelopes and plain requests, and the many places of the public key (pure).
+"""The protocol of Sentry's clients: envelopes and plain requests, and the many places of the public key (pure).
 
 An envelope is a header line, then items: a header line each and a payload. Check-ins and the client's own loss reports
-(D19) are taken from it; the rest is skipped unread, and its sender is asked to keep it to itself. A plain request is
-one check-in. See docs/reference/ingest.md.
+(D19) are read; the rest is skipped, and its sender is asked by rate limits not to send it. A plain request is one
+check-in. See docs/reference/ingest.md.
 """
 
 import json
@@ -28,7 +28,7 @@ from checkins.protocols.sentry_key import KEY_ALLOWED, NO_KEY, PROJECT_ID_MAX, p
 
 CHECK_IN = "check_in"
 CLIENT_REPORT = "client_report"
-LOSS_REPORTS_MAX = 100  # an envelope; SDKs count per reason and category, so that they have a handful
+LOSS_REPORTS_MAX = 100  # per envelope; SDKs count per reason and category, so they send a handful
 LOSS_REASON_CHARACTERS_MAX = 100
 LOSS_QUANTITY_MAX = 2**31 - 1
 
@@ -45,11 +45,11 @@ _OF_NO_USE = (
 _RATE_LIMITS = (b"x-sentry-rate-limits", f"3600:{_OF_NO_USE}:organization".encode())
 
 # To these SDKs a check-in is of category `default` (Python: 1.17, no more in 1.39) or `error` (Ruby until early 2024:
-# all that is no transaction). Asked to hold back those, they would hold back check-ins.
+# all that is no transaction). A rate limit on those would stop check-ins.
 _CONFUSES_CATEGORIES = re.compile(r"sentry\.python[a-z.]*/1\.[0-3]?[0-9]\.|sentry[.-]ruby[a-z.]*/5\.1?[0-9]\.")
 
 
-# Who speaks
+# Senders
 
 
 def _identify_envelope(request: IngestRequest, address: Mapping[str, str], limits: Limits) -> Sender:
@@ -76,7 +76,7 @@ def _key_in_request(request: IngestRequest, path_key: str | None = None) -> str 
 
 
 def _key_in_envelope(request: IngestRequest, limits: Limits) -> str:
-    """The key of a tunnelled envelope. Of a body that nobody has vouched for only the first line is looked at."""
+    """Return the key of a tunnelled envelope. Of a body from an unverified sender only the first line is read."""
     try:
         start = decode_start(request.body, request.headers.get("content-encoding", ""), ENVELOPE_HEADER_BYTES_MAX)
         header_line, _ = read_line(start, 0)
@@ -112,8 +112,8 @@ def _decode_envelope(
 ) -> Decoded:
     """Turn an envelope into check-ins and loss reports, in the order of the wire.
 
-    200 with the envelope's `event_id`, also when a check-in in it is refused: that is what its client expects. 413 for
-    a check-in that is too large, while the others of its envelope count.
+    200 with the envelope's `event_id`, also if a check-in in it is refused, as its client expects. 413 for a check-in
+    that is too large, while the others of its envelope count.
     """
     body = b""
     try:
@@ -148,7 +148,7 @@ def _decode_envelope(
 
 
 def _echo(event_id: str) -> bytes:
-    """As `json.dumps` writes it, which takes ten times as long, and alone takes half a character."""
+    """As `json.dumps` writes it, which takes ten times as long but also accepts a lone surrogate."""
     text = msgspec.json.encode(event_id) if event_id.isascii() else json.dumps(event_id).encode()
     return b'{"id": ' + text + b"}"
 
@@ -171,7 +171,7 @@ def _parse_check_in_item(payload: bytes, request: IngestRequest, sender: KnownSe
 
 
 def _parse_losses(payload: bytes, request: IngestRequest, sender: KnownSender, limits: Limits) -> list[LossReport]:
-    """What a client report says of lost check-ins. A report that cannot be read is no reason to refuse anything."""
+    """Return the lost check-ins in a client report. An invalid report is no reason to refuse anything."""
     if len(payload) > limits.checkin_bytes_max:
         return []
     try:
@@ -210,10 +210,10 @@ def _confuses_categories(request: IngestRequest) -> bool:
 
 
 def _decode_cron(request: IngestRequest, address: Mapping[str, str], sender: KnownSender, limits: Limits) -> Decoded:
-    """Take one check-in from the query, or from the body if that is declared as JSON (the query is not read then).
+    """Decode one check-in from the query, or from the body if that is declared as JSON (the query is not read then).
 
-    202 without a body, also for a monitor that does not exist and for values that only processing understands. 400 for
-    what cannot be read at all: broken JSON, no status, an id that is not a UUID.
+    202 without a body, also for a monitor that does not exist and for values that only processing validates. 400 for
+    input that cannot be read at all: broken JSON, no status, an id that is not a UUID.
     """
     source = Source.SENTRY_HTTP
     slug = address["slug"]
@@ -242,7 +242,7 @@ _ACCEPTED = Answer(202)
 
 
 def _causes_for_client(refused: RefusedCheckIn) -> list[str]:
-    """Why a refused check-in is also told to its client; empty for what Sentry's edge lets pass and finds out later."""
+    """Return the causes to report to the client of a refused check-in; empty if Sentry accepts it at first."""
     status = refused.payload.get("status")
     readable_status = isinstance(status, str) and status != ""
     return [
@@ -302,8 +302,8 @@ _CRON = Protocol(
     decode=_decode_cron,
     refuse=_refuse,
 )
-# A DSN may have a path before the project's id, which SDKs keep. A slug may hold slashes (written %2F), so the key of a
-# plain request is the last of several segments.
+# A DSN may have a path before the project's id, which SDKs preserve. A slug may hold slashes (written %2F), so the key
+# of a plain request is the last of several segments.
 ROUTES: tuple[tuple[re.Pattern[str], Protocol], ...] = (
     (re.compile(r"(?:/.*)?/api/(?P<project_id>[0-9]{1,20})/envelope/?", re.DOTALL), _ENVELOPE),
     (re.compile(r"/api/(?P<project_id>[0-9]{1,20})/cron/(?P<slug>.+?)(?:/(?P<key>[^/]+))?/?", re.DOTALL), _CRON),

@@ -11,7 +11,7 @@ from checkins.exceptions import (
 from checkins.protocols.decoding import decode_json
 from checkins.protocols.request import Limits
 
-ENVELOPE_HEADER_BYTES_MAX = 64 * 1024  # looked at before anybody is known to have a right to be here
+ENVELOPE_HEADER_BYTES_MAX = 64 * 1024  # read before the sender is verified
 
 
 ITEM_HEADER_BYTES_MAX = 4 * 1024
@@ -21,14 +21,14 @@ _DEFAULT_LIMITS = Limits()
 
 
 class EnvelopeItem(NamedTuple):
-    """One item. The payload is not looked into; only some types are of use to us."""
+    """One item. The payload is not parsed; only some types are used."""
 
     type: str
     payload: bytes
 
 
 class Envelope(NamedTuple):
-    """A parsed envelope. Every field of the header is optional; `event_id` and `dsn` are the ones we read."""
+    """A parsed envelope. Every field of the header is optional; only `event_id` and `dsn` are read."""
 
     header: Mapping[str, object]
     items: tuple[EnvelopeItem, ...]
@@ -60,13 +60,13 @@ def parse_envelope(body: bytes, limits: Limits = _DEFAULT_LIMITS) -> Envelope:
 
 
 def read_line(body: bytes, start: int) -> tuple[bytes, int]:
-    """The line that begins at `start`, and where the next one does."""
+    """Return the line that begins at `start`, and the start of the next one."""
     end = body.find(b"\n", start)
     return (body[start:], len(body)) if end < 0 else (body[start:end], end + 1)
 
 
 def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits: Limits) -> tuple[EnvelopeItem, int]:
-    """The item whose payload begins at `start`, and where the next item's header does."""
+    """Return the item whose payload begins at `start`, and the start of the next item's header."""
     if len(header_line) > ITEM_HEADER_BYTES_MAX:
         raise EnvelopeError(f"{where}: its header has more than {ITEM_HEADER_BYTES_MAX} bytes")
     headers = parse_header(header_line, f"{where}: header", limits)
@@ -88,7 +88,7 @@ def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits:
 
 
 def parse_header(line: bytes, where: str, limits: Limits) -> dict[str, object]:
-    """Return the JSON object in a line; `where` says which line it is. Raises EnvelopeError."""
+    """Return the JSON object in a line; `where` names the line in errors. Raises EnvelopeError."""
     try:
         header = decode_json(line, limits.nesting_max)
     except JsonError as error:

@@ -34,9 +34,9 @@ def parse_auth(
     query: Mapping[str, str] | None = None,
     path_key: str | None = None,
 ) -> str | None:
-    """Find the public key in a request, or None if the request holds none at all (the envelope's `dsn` may).
+    """Return the public key of a request, or None if the request has none at all (the envelope's `dsn` may).
 
-    It may stand in `X-Sentry-Auth: Sentry sentry_key=...`, in `Authorization` of the same form or as the user name of
+    It may be in `X-Sentry-Auth: Sentry sentry_key=...`, in `Authorization` of the same form or as the user name of
     HTTP Basic, in the query as `sentry_key`, or in the path. Raises AuthError: 401 for two of them at once or a Sentry
     header without key; 400 for a key that is not 32 lower-case hex digits, or an unknown protocol version.
     """
@@ -64,7 +64,7 @@ def parse_auth(
 
 
 def parse_dsn_key(dsn: object) -> str:
-    """The public key of an envelope header's `dsn`, the only one that tunnelled envelopes carry. Raises AuthError."""
+    """Return the public key in an envelope header's `dsn`, the only one of tunnelled envelopes. Raises AuthError."""
     if dsn is None:
         raise AuthError(NO_KEY, status=401)
     try:
@@ -77,7 +77,7 @@ def parse_dsn_key(dsn: object) -> str:
 
 
 def _sentry_header_fields(header: str | None) -> dict[str, str] | None:
-    """The fields of `Sentry name=value, name=value`; None for any other scheme, which is somebody else's header."""
+    """Return the fields of `Sentry name=value, name=value`; None for any other scheme, which is ignored."""
     scheme, _, rest = (header or "").strip().partition(" ")
     if scheme.lower() != "sentry":
         return None

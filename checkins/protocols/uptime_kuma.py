@@ -1,6 +1,6 @@
-"""What pushes to Uptime Kuma put on the wire: `/api/push/<token>?status=up&msg=OK&ping=` (pure).
+"""The protocol of Uptime Kuma's push monitors: `/api/push/<token>?status=up&msg=OK&ping=` (pure).
 
-Every backup tool speaks it. It cannot say that a run begins. The token is the monitor's id. See
+Every backup tool supports it. It cannot report the start of a run. The token is the monitor's id. See
 docs/reference/ingest.md.
 """
 
@@ -35,9 +35,9 @@ def decode(request: IngestRequest, address: Mapping[str, str], sender: KnownSend
         environment = environment_in(query, "environment")
     except RefusedPartError as error:
         return refused(error, request, address, sender, Source.UPTIME_KUMA, _failure(400, str(error)))
-    assert sender.slug is not None, "a push is known by its monitor's id"
+    assert sender.slug is not None, "a push names its monitor's id"
     duration = parse_duration_ms(storable(query.get("ping")), "ping", milliseconds=True)
-    # "down" is any word but "up": so it is in Uptime Kuma, and what senders have for failures differs.
+    # Any word but "up" is "down", as in Uptime Kuma: senders use different words for failures.
     up = query.get("status", "") in ("", "up")
     message = CheckInMessage(
         project_id=sender.project_id,
