@@ -171,7 +171,7 @@ def advance(
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH {SPAN_THAT_ENDED}, heard AS (
+            WITH {SPAN_THAT_ENDED}, received AS (
                  INSERT INTO checkins_minutevolume AS known (node_id, minute, count)
                  SELECT %(id)s, minute, count
                    FROM unnest(%(minutes)s::timestamptz[], %(counts)s::integer[]) AS new (minute, count)

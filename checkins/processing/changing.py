@@ -56,7 +56,7 @@ def change_monitors(items: Sequence[BatchItem], found: Found) -> tuple[Changes, 
     changed = {id_: monitor for id_, monitor in locked.items() if id_ in changing}
     before = {id_: (MonitorStatus(monitor.status), monitor.rules()) for id_, monitor in changed.items()}
     locking = _projects_that_lock(changed.values())
-    told: set[int] = set()
+    reported: set[int] = set()
     recorded: list[Change] = []
     edits: dict[int, list[Edit]] = {id_: [] for id_ in changed}
     for item, known in with_monitor:
@@ -66,8 +66,8 @@ def change_monitors(items: Sequence[BatchItem], found: Found) -> tuple[Changes, 
             continue
         if known.is_locked and changing_one is None:
             continue  # The refusal was reported before.
-        if item.config is not None and known.id not in told and not known.has_in_force(item.config):
-            told.add(known.id)
+        if item.config is not None and known.id not in reported and not known.has_in_force(item.config):
+            reported.add(known.id)
             item.outcome.problems += item.ignored
         if changing_one is not None and (error := _without_time(item, changing_one.rules())) is not None:
             _drop_config(item, error)
@@ -132,8 +132,11 @@ def _drop_config(item: BatchItem, error: ScheduleError) -> None:
 
 def _projects_that_lock(monitors: Iterable[Monitor]) -> set[int]:
     """Return the projects whose monitors refuse configuration by default. One statement, or none."""
-    asked = {monitor.project_id for monitor in monitors if monitor.is_config_locked is None}
-    return set(Project.objects.filter(id__any_of=asked, is_config_locked=True).values_list("id", flat=True)) & asked
+    undecided = {monitor.project_id for monitor in monitors if monitor.is_config_locked is None}
+    return (
+        set(Project.objects.filter(id__any_of=undecided, is_config_locked=True).values_list("id", flat=True))
+        & undecided
+    )
 
 
 def _is_locked(monitor: Monitor, locking: Collection[int]) -> bool:

@@ -34,7 +34,7 @@ class Hints:
         self._seen_senders.pop(sender, None)
         if is_known:
             if len(self._seen_senders) >= self.PLACES_MAX:
-                del self._seen_senders[next(iter(self._heard))]
+                del self._seen_senders[next(iter(self._seen_senders))]
             self._seen_senders[sender] = None
 
     def has_seen(self, sender: Sender) -> bool:
@@ -109,9 +109,11 @@ class Found:
             key = project_id, slug
             monitor = looked_up.get(key)
             if monitor is None:
-                told = () if refused is None else tuple(msgspec.json.decode(refused))
+                refused_before = () if refused is None else tuple(msgspec.json.decode(refused))
                 status = MonitorStatus(status)
-                monitor = KnownMonitor(id_, status, is_upserting, owner, shared_rules(*rules), is_locked, told)
+                monitor = KnownMonitor(
+                    id_, status, is_upserting, owner, shared_rules(*rules), is_locked, refused_before
+                )
                 self.monitors[key] = looked_up[key] = monitor
             if environment_id is not None:
                 self.environments[id_, name] = environment_id

@@ -21,14 +21,14 @@ def causal_order(messages: Sequence[object]) -> list[int]:
     for places in runs.values():
         if len(places) == 1:
             continue
-        told = [(place, message) for place in places if isinstance(message := messages[place], CheckInMessage)]
-        sent = [(message.sent_at, place) for place, message in told if message.sent_at is not None]
-        if len(sent) == len(told):
+        checkins = [(place, message) for place in places if isinstance(message := messages[place], CheckInMessage)]
+        sent = [(message.sent_at, place) for place, message in checkins if message.sent_at is not None]
+        if len(sent) == len(checkins):
             in_order = [place for _, place in sorted(sent)]
         else:
             in_order = [
                 place
-                for place, _ in sorted(told, key=lambda one: (one[1].status is not CheckInStatus.IN_PROGRESS, one[0]))
+                for place, _ in sorted(checkins, key=lambda one: (one[1].status is not CheckInStatus.IN_PROGRESS, one[0]))
             ]
         for place, index in zip(places, in_order, strict=True):
             order[place] = index

@@ -208,10 +208,10 @@ def _within_budgets(rows: dict[_Key, _Row], *, now: datetime) -> dict[_Key, _Row
             kept[many].last, kept[many].count = max(kept[many].last, row.last), kept[many].count + row.count
             continue
         problem = exceeded(Budget.REFUSALS, report.problem.kind.value, "this and more refusals are only counted")
-        told = ProblemReport(
+        summary = ProblemReport(
             report.project_id, None, "", "", report.source, report.received_at, problem, {}, report.key_id
         )
-        kept[many] = _Row(told, row.first, row.last, row.count, {})
+        kept[many] = _Row(summary, row.first, row.last, row.count, {})
     _count_refused({Budget.REFUSALS.value: over})
     return kept
 

@@ -55,7 +55,7 @@ def _receive_or_keep(messages: Sequence[CheckInMessage | LogMessage], *, now: da
             receive(messages, now=now)
     except (OperationalError, InterfaceError):
         raise  # The database cannot do it now; the next sweep may.
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+    except Exception as error:  # noqa: BLE001 - any error is reported, and the check-in is stored
         if len(messages) == 1:
             store_failed(messages[0], error)
             return
@@ -78,7 +78,7 @@ def retry_failed(ids: Collection[int], *, now: datetime) -> tuple[int, int]:
                 receive(restored(row, limits()), now=now, applies_parked=False)
                 row.delete()
                 applied += 1
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told and the check-in is kept
+        except Exception as error:  # noqa: BLE001 - any error is reported, and the check-in is stored
             WaitingCheckIn.objects.filter(id=id_).update(error=described(error))
             failed += 1
     return applied, failed

@@ -302,7 +302,7 @@ def update_failed_at(rows: Iterable[tuple[int, datetime, datetime, bool]]) -> No
           FROM (SELECT id, date_added, min(at) FILTER (WHERE counts) IS NOT NULL AS counts,
                        coalesce(min(at) FILTER (WHERE counts), min(at)) AS at
                   FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
-                       AS told (id, date_added, at, counts) GROUP BY id, date_added) AS new
+                       AS counted (id, date_added, at, counts) GROUP BY id, date_added) AS new
          WHERE old.id = new.id AND old.date_added = new.date_added AND old.date_added BETWEEN %s AND %s
         RETURNING old.id
         """,
@@ -328,7 +328,7 @@ def insert_logs(logs: Iterable[tuple[int, uuid.UUID | None, str, datetime, Sourc
     insert_rows(
         CheckInLog._meta.db_table,
         types_of(CheckInLog, "monitor_environment_id", "guid", "status", "received_at", "source", "body", "size_bytes"),
-        [(*told, log.body, log.size_bytes) for *told, log in logs],
+        [(*columns, log.body, log.size_bytes) for *columns, log in logs],
     )
 
 

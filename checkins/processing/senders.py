@@ -27,11 +27,11 @@ def look_up_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSen
     known: dict[Sender, KnownSender] = {}
     keys = set()
     guids = []
-    asked = []
+    wanted = []
     for sender in senders:
         if sender.public_key is not None:
             keys.add(sender.public_key)
-            asked.append(sender)
+            wanted.append(sender)
         elif sender.monitor_guid is not None:
             hinted = hints.senders.get(sender.monitor_guid)
             if hinted is not None:
@@ -40,7 +40,7 @@ def look_up_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSen
                     known[sender] = hinted[0]
                     continue
             guids.append(sender.monitor_guid)
-            asked.append(sender)
+            wanted.append(sender)
     if keys:
         rows = fetch_rows(
             """
@@ -66,6 +66,6 @@ def look_up_senders(senders: set[Sender], hints: Hints) -> dict[Sender, KnownSen
             found = KnownSender(project_id, slug, name, key_id=0)
             known[Sender(monitor_guid=guid)] = found
             hints.senders[guid] = found, id_
-    for sender in asked:
+    for sender in wanted:
         hints.note_sender(sender, is_known=sender in known)
     return known

@@ -101,7 +101,7 @@ def parse_checkin(
         sent_at=parse_instant(fields.get("timestamp")),
         received_at=received_at,
         source=source,
-        config=config.told,
+        config=config.usable,
         config_ignored=config.ignored,
         config_problem=config.problem,
         problems=(*problems, *config.dropped),
@@ -298,7 +298,7 @@ def parse_instant(raw: object) -> datetime | None:
 class _Config(NamedTuple):
     """The configuration in a message, or why none of it can be used; as in `CheckInMessage`."""
 
-    told: Configuration | None = None
+    usable: Configuration | None = None
     problem: Problem | None = None
     ignored: tuple[Problem, ...] = ()
     dropped: tuple[Problem, ...] = ()

@@ -144,8 +144,8 @@ class WaitingCheckInAdmin(InspectionAdmin):
         parts = row.message["fields"]
         # PostgreSQL orders the keys of a jsonb by their length.
         names = [name for name in dict.fromkeys((*CheckInMessage.__struct_fields__, *parts)) if name in parts]
-        told = {name: parts[name] for name in names if parts[name] not in (None, "", [], {})}
-        shown = facts({name.replace("_", " "): part_text(name, value) for name, value in told.items()})
+        present = {name: parts[name] for name in names if parts[name] not in (None, "", [], {})}
+        shown = facts({name.replace("_", " "): part_text(name, value) for name, value in present.items()})
         # The address and the headers of a whole request contain its key.
         return without_addresses(shown) if row.message["type"] == IngestRequest.__name__ else shown
 

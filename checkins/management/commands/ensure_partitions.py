@@ -16,9 +16,7 @@ from monitors.pruning import time_to_prune
 class Command(BaseCommand):
     """Safe to repeat, and to run beside everything else; beat does the same every hour."""
 
-    help = (
-        "Create the partitions of the coming days of check-ins, and drop the days past CHECKIN_RETENTION_DAYS."
-    )
+    help = "Create the partitions of the coming days of check-ins, and drop the days past CHECKIN_RETENTION_DAYS."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""

@@ -119,7 +119,7 @@ def test_an_opening_message_starts_a_run_with_its_deadline():
         timeout_at=at("10:34:10"),
         trace_id=TRACE,
     )
-    assert (effect.verdict, effect.earlier_word, effect.problem) == (Verdict.NOTHING, None, None)
+    assert (effect.verdict, effect.earlier_end, effect.problem) == (Verdict.NOTHING, None, None)
 
 
 def test_the_slot_counts_as_served_from_the_opening_on():
@@ -411,7 +411,7 @@ def test_d16_an_ok_after_an_error_of_the_same_run_counts_and_the_error_is_kept()
         "date_updated": at("10:02:30"),
         "duration_ms": 120_000,
     }
-    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.earlier_end == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.OK
 
 
@@ -421,7 +421,7 @@ def test_d16_a_retried_run_without_durations_took_from_its_start_to_its_last_wor
     assert effect.checkin is not None
     assert effect.checkin.duration_ms == 180_000
     assert isinstance(effect.checkin.duration_ms, int)
-    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01:30"), 60_000)
+    assert effect.earlier_end == EarlierEnd(CheckInStatus.ERROR, at("10:01:30"), 60_000)
 
 
 def test_d7_the_same_error_once_more_changes_nothing():
@@ -431,7 +431,7 @@ def test_d7_the_same_error_once_more_changes_nothing():
 
 def test_d7_an_error_without_duration_after_an_error_changes_nothing():
     effect = tell("error", "10:02:30", a_run("error", duration_ms=30_000))
-    assert (effect.checkin, effect.earlier_word, effect.verdict) == (None, None, Verdict.NOTHING)
+    assert (effect.checkin, effect.earlier_end, effect.verdict) == (None, None, Verdict.NOTHING)
 
 
 def test_d16_another_error_of_a_retried_run_is_its_last_word_but_no_second_failure():
@@ -439,7 +439,7 @@ def test_d16_another_error_of_a_retried_run_is_its_last_word_but_no_second_failu
     effect = tell("error", "11:02:30", run, duration_ms=45_000)
     assert effect.checkin is not None
     assert changed(run, effect.checkin) == {"date_updated": at("11:02:30"), "duration_ms": 45_000}
-    assert effect.earlier_word == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
+    assert effect.earlier_end == EarlierEnd(CheckInStatus.ERROR, at("10:01"), 30_000)
     assert effect.verdict is Verdict.NOTHING
     assert effect.environment.pending_slot == at("11:00")
 
@@ -455,7 +455,7 @@ def test_d16_celerys_three_words_of_one_run():
     ]:
         effect = tell(status, received, run, environment, duration_ms=duration_ms)
         environment, run = effect.environment, effect.checkin
-        words.append((effect.verdict.value, effect.earlier_word and effect.earlier_word.duration_ms))
+        words.append((effect.verdict.value, effect.earlier_end and effect.earlier_end.duration_ms))
     assert words == [("nothing", None), ("failed", None), ("nothing", 30_000), ("ok", 31_000)]
     assert run is not None
     assert (run.status, run.duration_ms, run.failed_at) == ("ok", 32_000, at("10:01"))
@@ -592,7 +592,10 @@ def test_a_refusal_says_what_was_sent_and_why():
     effect = tell("error", "10:05:00", a_run("ok"))
     assert effect.problem is not None
     assert effect.problem.field == "status"
-    assert effect.problem.message == "status 'error' was sent for a run that is over (it ended as ok); nothing was changed."
+    assert (
+        effect.problem.message
+        == "status 'error' was sent for a run that is over (it ended as ok); nothing was changed."
+    )
 
 
 @pytest.mark.parametrize(

@@ -201,8 +201,7 @@ def test_a_list_of_clock_incidents_can_be_narrowed_to_the_one_that_goes_on(staff
     incidents = reverse("admin:clocktasks_clockincident_changelist")
 
     counts = {
-        state: staff_client.get(incidents, {"state": state}).text.count(">ongoing</span>")
-        for state in ("open", "over")
+        state: staff_client.get(incidents, {"state": state}).text.count(">ongoing</span>") for state in ("open", "over")
     }
     assert counts == {"open": 1, "over": 0}
 
