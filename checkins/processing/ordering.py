@@ -28,7 +28,9 @@ def causal_order(messages: Sequence[object]) -> list[int]:
         else:
             in_order = [
                 place
-                for place, _ in sorted(checkins, key=lambda one: (one[1].status is not CheckInStatus.IN_PROGRESS, one[0]))
+                for place, _ in sorted(
+                    checkins, key=lambda one: (one[1].status is not CheckInStatus.IN_PROGRESS, one[0])
+                )
             ]
         for place, index in zip(places, in_order, strict=True):
             order[place] = index

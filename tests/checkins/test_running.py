@@ -70,4 +70,4 @@ def test_the_end_of_a_run_changes_no_column_that_an_index_names():
         )
         indexed = {name for (name,) in cursor.fetchall()}
     assert {"guid", "monitor_environment_id"} <= indexed
-    assert indexed & set(_CHANGED.kinds) == {"failed_at"}
+    assert indexed & set(_CHANGED.types) == {"failed_at"}
