@@ -88,7 +88,7 @@ def test_running_runs_are_asked_for_only_where_one_may_run(is_running):
         receive([make_message("in_progress", monitor=row.monitor, at=NOW, run=None)], now=NOW)
     with CaptureQueriesContext(connection) as queries:
         receive([make_message("ok", monitor=row.monitor, at=NOW + MINUTE, run=None)], now=NOW + MINUTE)
-    asked = [query["sql"] for query in queries if "status = 'in_progress'" in query["sql"]]
+    asked = [query["sql"] for query in queries if "checkins_runningcheckin" in query["sql"]]
     assert (bool(asked), history(row.monitor)) == (is_running, ["ok"])
 
 
