@@ -39,26 +39,6 @@ class Source(StrEnum):
     SIMULATION = "simulation"
 
 
-SOURCE_CODES = {
-    Source.SENTRY_ENVELOPE: "e",
-    Source.SENTRY_HTTP: "s",
-    Source.HEALTHCHECKS: "h",
-    Source.CRONITOR: "c",
-    Source.UPTIME_KUMA: "u",
-    Source.REST: "r",
-}
-"""What a check-in stores of where it came from, in two bytes instead of up to sixteen. Those of the clock are few."""
-
-
-def stored_source(source: Source) -> str:
-    """Return what the row of a check-in stores for its source.
-
-    >>> stored_source(Source.HEALTHCHECKS), stored_source(Source.CLOCK)
-    ('h', 'clock')
-    """
-    return SOURCE_CODES.get(source, source.value)
-
-
 class ProblemKind(StrEnum):
     """Why something that was sent could not be used. `PROBLEM_MEANINGS` explains each in a sentence."""
 

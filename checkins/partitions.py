@@ -251,7 +251,7 @@ TABLE_SQL = (
 GUID_KEY = "uuid_hash_extended(guid, project_id)"
 """What the index of ids holds: 8 bytes for both, as PostgreSQL finds the partition of a row by, instead of 24.
 
-Two different ids of one day share it once in a million years of a million check-ins a day; the later one then is kept
+Two different ids of one day share it once in 100,000 years of a million check-ins a day; the later one then is kept
 aside as what failed (D14). Nobody can choose an id that collides with another project's: its own is in it.
 """
 INDEX_SQL = f"CREATE UNIQUE INDEX {{index}} ON {{name}} (({GUID_KEY}))"

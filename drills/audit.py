@@ -9,10 +9,10 @@ from uuid import UUID
 
 import psycopg
 
-from checkins.messages import Source, stored_source
+from checkins.messages import Source
 from drills.load import WITHOUT_ID, Kind, Sent
 
-SOURCES = {Kind.PUSH: stored_source(Source.UPTIME_KUMA), Kind.PING: stored_source(Source.HEALTHCHECKS)}
+SOURCES = {Kind.PUSH: Source.UPTIME_KUMA.value, Kind.PING: Source.HEALTHCHECKS.value}
 FINDINGS_SHOWN_MAX = 10
 
 

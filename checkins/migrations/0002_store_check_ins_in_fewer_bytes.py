@@ -6,9 +6,6 @@ processes of the version before still do while this runs; a later version drops 
 
 from django.db import migrations, models
 
-import checkins.models.source
-from checkins.messages import Source
-
 
 class Migration(migrations.Migration):
     dependencies = [("checkins", "0001_squashed_0018")]
@@ -45,13 +42,6 @@ class Migration(migrations.Migration):
                         blank=True,
                         null=True,
                         help_text="Errors of the same minute, far above the limit, that counted and have no row (D39).",
-                    ),
-                ),
-                migrations.AlterField(
-                    "checkin",
-                    "source",
-                    checkins.models.source.SourceField(
-                        choices={source.value: source.value.replace("_", " ") for source in Source}, max_length=20
                     ),
                 ),
             ],

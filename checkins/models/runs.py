@@ -7,7 +7,6 @@ from django.db import models
 from django.db.models import Func, Q
 
 from checkins.messages import CheckInStatus, Source
-from checkins.models.source import SourceField
 from monitors.models import ConfigSnapshot, MonitorEnvironment, Project
 
 DURATION_MS_MAX = 2_147_483_647
@@ -50,7 +49,7 @@ class CheckIn(models.Model):
     timeout_at = models.DateTimeField(null=True, blank=True)
     duration_ms = models.BigIntegerField(null=True, blank=True)
     trace_id = models.UUIDField(null=True, blank=True)
-    source = SourceField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
+    source = models.CharField(max_length=20, choices={s.value: s.value.replace("_", " ") for s in Source})
     config = models.ForeignKey(
         ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from checkins.messages import SOURCE_CODES, LossReport, RunLog, Source, stored_source
+from checkins.messages import LossReport, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
 from checkins.partitions import WANTED_SQL
 from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierEnd
@@ -33,16 +33,12 @@ def _exit_status(usual: int | None, wide: int | None) -> int | None:
     return usual if wide is None else wide
 
 
-_SOURCES = {source.value: source for source in Source} | {code: source for source, code in SOURCE_CODES.items()}
-"""Rows that were stored before there were codes have the names."""
-
 RUNS = Record(
     CheckInState,
     CheckIn,
     stored={
         "environment_id": Stored(("monitor_environment_id",)),
         "exit_status": Stored(("exit_status", "wide_exit_status"), _exit_status, _exit_columns),
-        "source": Stored(("source",), _SOURCES.__getitem__, stored_source),
         "folded_count": Stored(("folded_count",), lambda stored: stored or 0, lambda count: count or None),
     },
     without=("config_id",),

@@ -78,10 +78,10 @@ def write_passed(story: Story) -> Letter:
 def why(explanation: Mapping[str, Any]) -> str:
     """Return one or two sentences: why this was a failure, and when the last ok was; empty if that is not known.
 
-    >>> why({"kind": "missed", "timezone": "Europe/Rome", "margin_minutes": 10,
+    >>> why({"kind": "missed", "timezone": "UTC", "margin_minutes": 10,
     ...      "expected_at": "2026-01-05T01:30:00Z", "deadline_at": "2026-01-05T01:40:00Z",
     ...      "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000})
-    'Expected at 02:30 Europe/Rome, ten minutes of margin, no check-in by 02:40. Last ok 2026-01-04 02:31, took 41 seconds.'
+    'Expected at 01:30 UTC, ten minutes of margin, no check-in by 01:40. Last ok 2026-01-04 01:31, took 41 seconds.'
     """
     zone = _zone(explanation.get("timezone"))
     at = {name: _instant(explanation.get(f"{name}_at")) for name in ("expected", "deadline", "started", "received")}

@@ -19,7 +19,6 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from checkins.messages import SOURCE_CODES
 from project.local.children import BASE_DIR, start_python
 from project.local.supervisor import manage
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -112,9 +111,7 @@ class WebServer:
 
     def runs(self, slug: str, environment: str = "production") -> list[dict[str, Any]]:
         """A monitor's check-ins in order, each with its earlier `attempts` and its `logs`."""
-        names = {code: source.value for source, code in SOURCE_CODES.items()}
-        rows = self.rows(RUNS, slug=slug, environment=environment)
-        return [{**row, "source": names.get(row["source"], row["source"])} for row in rows]
+        return self.rows(RUNS, slug=slug, environment=environment)
 
     def run(self, slug: str, environment: str = "production") -> dict[str, Any]:
         """A monitor's only check-in."""
