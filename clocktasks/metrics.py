@@ -24,7 +24,7 @@ marked = Counter(
 dropped = Counter("watchclock_clock_messages_dropped", "Clock tasks that could not be read.", registry=METERS)
 heartbeats = Counter(
     "watchclock_heartbeats",
-    "Heartbeats to HEARTBEAT_URL: sent, failed, or withheld since the clock was not on time.",
+    "Heartbeats to HEARTBEAT_URL: sent, failed, or withheld because something was bad.",
     ["outcome"],
     registry=METERS,
 )

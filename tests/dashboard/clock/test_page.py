@@ -39,7 +39,7 @@ def now():
 
 
 @pytest.fixture
-def clock(now):
+def clock(now, db):
     """A clock at rest, with an hour of ticks, two shards, a process that takes check-ins, and a beat and a worker."""
     for minutes in range(60):
         at = NOW - minutes * MINUTE
