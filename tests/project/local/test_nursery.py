@@ -16,7 +16,7 @@ from project.local.children import BASE_DIR, Process, start_python
 from project.local.nursery import CAN_FORK, Forked, Nursery
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.xdist_group("processes"),
     pytest.mark.skipif(not CAN_FORK, reason="programs do not fork here"),
 ]
