@@ -66,7 +66,7 @@ def audit(database_url: str, sent: Sequence[Sent], *, margin: timedelta, runtime
             Row(*row)
             for row in connection.execute(
                 """
-                SELECT c.id, guid, monitor_id, source, c.status, coalesce(received_at, date_added), date_added,
+                SELECT c.id, guid, e.monitor_id, source, c.status, coalesce(received_at, date_added), date_added,
                        date_updated
                   FROM checkins_checkin AS c JOIN monitors_monitorenvironment AS e ON e.id = monitor_environment_id
                  ORDER BY c.id

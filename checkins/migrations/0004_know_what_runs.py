@@ -25,8 +25,8 @@ TRIGGERS = """
         FOR EACH ROW WHEN (NEW.status = 'in_progress') EXECUTE FUNCTION checkins_know_running();
     CREATE TRIGGER checkin_changes AFTER UPDATE ON checkins_checkin
         FOR EACH ROW WHEN ((OLD.status = 'in_progress' OR NEW.status = 'in_progress')
-                           AND (OLD.status, OLD.timeout_at, OLD.shard)
-                               IS DISTINCT FROM (NEW.status, NEW.timeout_at, NEW.shard))
+                           AND (OLD.status, OLD.timeout_at, OLD.shard, OLD.date_added)
+                               IS DISTINCT FROM (NEW.status, NEW.timeout_at, NEW.shard, NEW.date_added))
         EXECUTE FUNCTION checkins_know_running();
     CREATE TRIGGER checkin_goes AFTER DELETE ON checkins_checkin
         FOR EACH ROW WHEN (OLD.status = 'in_progress') EXECUTE FUNCTION checkins_know_running();

@@ -346,7 +346,7 @@ def test_a_file_that_is_no_spool_is_set_aside_and_replaced(open_spool, caplog):
 
 def test_a_place_where_nothing_can_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(SpoolUnusableError, match="no spool can be kept in"):
+    with pytest.raises(SpoolUnusableError, match="no spool can be opened in"):
         spool_directory.open_spool(tmp_path / "file" / "spool", bytes_max=MEBIBYTE)
 
 

@@ -150,7 +150,7 @@ class TestWaiting:
 
     def test_what_is_parked_is_left_to_wait(self, operator_client):
         row = factories.WaitingCheckInFactory()
-        assert "1 parked for a monitor that is not known yet" in process_again(operator_client, [row]).text
+        assert "1 parked for a monitor that does not exist yet" in process_again(operator_client, [row]).text
         assert WaitingCheckIn.objects.get() == row
 
     def test_staff_without_the_permission_is_refused(self, staff_client):

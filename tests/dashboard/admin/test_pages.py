@@ -33,6 +33,7 @@ def test_every_model_of_ours_is_in_the_admin():
     from django.apps import apps
 
     hidden = {"Attempt", "CheckInLog"}  # Shown on the pages of their check-ins and environments.
+    hidden |= {"RunningCheckIn"}  # What runs, for the clock; each is a check-in.
     hidden |= {"DeferredEnding"}  # There for seconds, and the check-in is shown.
     hidden |= {"ListeningSpan", "LostSpan", "MinuteVolume"}  # Summed up in ticks, and kept for days only.
     hidden |= {"ShardLayout"}  # One row with a number, which belongs to the command that changes it.
