@@ -119,7 +119,7 @@ def _memory(world: World) -> dict[str, float]:
             main = psutil.Process(child.process.pid)
             for process in (main, *main.children(recursive=True)):
                 with contextlib.suppress(psutil.Error, OSError, AttributeError):
-                    name = "batcher" if " ".join(process.cmdline()) == TITLE else child.name
+                    name = "batcher" if " ".join(process.cmdline()).strip() == TITLE else child.name
                     mib = process.memory_full_info().pss / (1 << 20)
                     largest[name] = max(mib, largest.get(name, 0.0))
     return largest

@@ -358,7 +358,7 @@ def _lives(process: psutil.Process) -> bool:
 
 def _command(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()  # A title is followed by empty words.
     except psutil.Error:
         return ""
 

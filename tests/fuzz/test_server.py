@@ -75,7 +75,7 @@ def it_lives_stays_small_and_stores_the_next_ping(server: WebServer, ping_path: 
 def processes(server: WebServer) -> dict[str, psutil.Process]:
     """Return the one worker and its batcher."""
     started = psutil.Process(server.pid).children(recursive=True)
-    [batcher] = [process for process in started if " ".join(process.cmdline()) == TITLE]
+    [batcher] = [process for process in started if " ".join(process.cmdline()).strip() == TITLE]
     worker = batcher.parent()
     assert worker is not None
     return {"web": worker, "batcher": batcher}
