@@ -392,7 +392,7 @@ def test_sigterm_ends_every_process_in_a_bounded_time(tmp_path):
         wait_until_it_lives(watchclock)
         pids = watchclock.instance()["pids"]
         processes = watchclock.processes()
-        assert pids.keys() == {"supervisor", "postgres", "valkey", "web", "worker", "delivery", "beat"}
+        assert pids.keys() == {"supervisor", "postgres", "valkey", "nursery", "web", "worker", "delivery", "beat"}
         assert set(pids.values()) < {process.pid for process in processes}  # Worker and web have children of their own.
         groups = {os.getpgid(process.pid) for process in processes}
 
