@@ -237,11 +237,17 @@ class SharedSocketServer(MPServer):
         """Begin anew with the code on the disk, unless it cannot even be imported: then the old one goes on."""
         self.reload_signal = False
         self.main_loop_interrupt.clear()
-        if subprocess.run([sys.executable, "-c", "import project.asgi"], check=False).returncode:
+        can_be_imported = not subprocess.run([sys.executable, "-c", "import project.asgi"], check=False).returncode
+        with signals_held():  # One that comes from here on is handled by the new code.
+            if can_be_imported and not self.interrupt_signal:
+                self._become_new_code()
+        if self.interrupt_signal:
+            self.main_loop_interrupt.set()  # It came before the line above that clears this, or while we looked.
+        else:
             logger.error("The new code cannot be imported, see above; the old one goes on serving.")
-            return
+
+    def _become_new_code(self) -> None:
         workers = [*self._replaced, *(worker.inner.pid for worker in self.wrks if worker.is_alive())]  # type: ignore[no-untyped-call]
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         os.set_inheritable(self._listener.fileno(), True)
         command = ["-m", "project.web", "--fd", str(self._listener.fileno()), "--replaces", *map(str, workers)]
         os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - ours, and it needs no shell
