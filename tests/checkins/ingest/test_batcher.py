@@ -665,7 +665,10 @@ def test_a_full_disk_for_the_spool_refuses_with_the_reason_ends_nothing_and_pass
     refused += [answer.result(PATIENCE_SECONDS) for answer in process.send(ping(monitor))]
 
     assert [answer.status for answer in refused] == [503] * 4
-    assert all(b"the spool is full or its disk is: nothing was stored, send it again later" in answer.body for answer in refused)
+    assert all(
+        b"the spool is full or its disk is: nothing was stored, send it again later" in answer.body
+        for answer in refused
+    )
     assert process.batcher.is_refusing, "for /readyz"
     said = [record.getMessage() for record in caplog.records if "refused from now on" in record.getMessage()]
     assert len(said) == 1, "and not for each batch"
