@@ -248,17 +248,7 @@ TABLE_SQL = (
     " INCLUDING COMPRESSION) WITH (fillfactor = 90)"
 )
 """A day's table, with room for the end of a run in the page of its start."""
-GUID_KEY = "uuid_hash_extended(guid, project_id)"
-"""What the index of ids holds: 8 bytes for both, as PostgreSQL finds the partition of a row by, instead of 24.
-
-Two different ids of one day share it once in 100,000 years of a million check-ins a day; the later one then is kept
-aside as what failed (D14). Nobody can choose an id that collides with another project's: its own is in it.
-"""
-INDEX_SQL = f"CREATE UNIQUE INDEX {{index}} ON {{name}} (({GUID_KEY}))"
-WANTED_SQL = f"""({GUID_KEY}, project_id, guid) IN (
-               SELECT uuid_hash_extended(wanted.guid, wanted.project_id), wanted.project_id, wanted.guid
-                 FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (project_id, guid))"""  # noqa: S608
-"""Which ids are looked for. Days that were made before the index held hashes have one of project and id."""
+INDEX_SQL = "CREATE UNIQUE INDEX {index} ON {name} (project_id, guid)"
 KNOW_RUNNING_SQL = (
     "INSERT INTO checkins_runningcheckin (checkin_id, date_added, monitor_environment_id, shard, timeout_at)"
     " SELECT id, date_added, monitor_environment_id, shard, timeout_at FROM {name} WHERE status = 'in_progress'"

@@ -77,8 +77,6 @@ SPELLINGS = [
     (r"checkins_checkin_p\d{8}", "checkins_checkin_p"),
     # What was there before the days has what the partition without a day has: an index for many days.
     (r"checkins_checkin_before_\d{8}", "checkins_checkin_default"),
-    # A day that was there before its index of ids held hashes keeps the one it has, which serves as well.
-    (r"\(uuid_hash_extended\(guid, project_id\)\)", "(project_id, guid)"),
     # A list of texts is spelt differently once it comes from a dump.
     (r"\(ARRAY\[(.*?)\]\)::text\[\]", r"ARRAY[\1]"),
     (r"\(('\w*'::character varying)\)::text", r"\1"),

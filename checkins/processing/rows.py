@@ -13,7 +13,6 @@ from typing import Any
 
 from checkins.messages import LossReport, RunLog, Source
 from checkins.models import Attempt, CheckIn, CheckInLog, ClientLossReport
-from checkins.partitions import WANTED_SQL
 from checkins.processing.transitions import KNOWN_AFTER_END, LIFE_MAX, CheckInState, EarlierEnd
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, insert_rows, types_of, update_rows
@@ -68,7 +67,7 @@ def load_by_guid(
     rows = fetch_rows(
         f"""
         SELECT project_id, {COLUMNS} FROM checkins_checkin
-         WHERE {WANTED_SQL} AND date_added >= %s
+         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
         """,  # noqa: S608
         [*_columns(("bigint", "uuid"), wanted), _midnight(since - NEWEST)],
     )
@@ -78,7 +77,8 @@ def load_by_guid(
         rows = fetch_rows(
             f"""
             SELECT project_id, {COLUMNS} FROM checkins_checkin
-             WHERE {WANTED_SQL} AND date_added >= %s AND date_added < %s
+             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
+               AND date_added >= %s AND date_added < %s
             """,  # noqa: S608
             [
                 *_columns(("bigint", "uuid"), missing),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import BigIntegerField, Func, QuerySet, Value
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -84,11 +84,6 @@ class MonitorFilter(AutocompleteSelectFilter):
         if not value or not value.isdecimal():
             return queryset
         return queryset.filter(monitor_environment__in=environment_ids(monitor=value))
-
-
-def _guid_key(guid: Value | str, project_id: str) -> Func:
-    """Return what the index of ids of a partition holds: see `checkins.partitions.GUID_KEY`."""
-    return Func(guid, project_id, function="uuid_hash_extended", output_field=BigIntegerField())
 
 
 def environment_ids(**conditions: Any) -> list[int]:
@@ -185,11 +180,9 @@ class CheckInAdmin(InspectionAdmin):
             guid = uuid.UUID(term)
         except ValueError:
             return queryset.filter(monitor_environment__in=environment_ids(monitor__slug=term.lower())), False
-        # A day's index of ids holds hashes of project and id, an older one both, beginning with the project.
-        known = Project.objects.annotate(key=_guid_key(Value(guid), "id")).values_list("id", "key")
-        projects, keys = zip(*known, strict=True) if known else ((), ())
-        found = queryset.alias(key=_guid_key("guid", "project_id"))
-        return found.filter(key__any_of=list(keys), project_id__any_of=list(projects), guid=guid), False
+        # The unique index of ids begins with the project.
+        projects = list(Project.objects.values_list("id", flat=True))
+        return queryset.filter(project_id__any_of=projects, guid=guid), False
 
     @admin.display(description="Status")
     def status_label(self, checkin: CheckIn) -> SafeString:
