@@ -106,8 +106,12 @@ class Version:
         arguments = json.loads(self._run(ARGUMENTS))
         for part in PROGRAMS:
             name = f"{self.name}-{part}"
-            more = [] if part == "beat" else ["--hostname", f"{name}@%h"]
-            child = child_of(self.tree, name, [*arguments[part], *more], self.world.variables, self.world.logs)
+            program, *options = arguments[part]
+            if part != "beat":
+                options += ["--hostname", f"{name}@%h"]
+                if self.tree == HERE:  # Old workers log each task that they have done.
+                    program = "drills.talkative"
+            child = child_of(self.tree, name, [program, *options], self.world.variables, self.world.logs)
             child.launch()
             self.world.programs.append(child)
             self.programs[part] = child

@@ -43,6 +43,8 @@ class Migration(migrations.Migration):
     dependencies = [("checkins", "0003_find_changes_by_time")]
 
     operations = [
+        # All at once, before anything else: a lock that grows step by step deadlocks with those who check in meanwhile.
+        migrations.RunSQL("LOCK TABLE checkins_checkin IN ACCESS EXCLUSIVE MODE", migrations.RunSQL.noop),
         migrations.CreateModel(
             name="RunningCheckIn",
             fields=[
