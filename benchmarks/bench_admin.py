@@ -74,7 +74,7 @@ SEED_CHECKINS = """
     SELECT gen_random_uuid(), e.project_id, e.id, e.shard, status, at, at + interval '2 seconds', at,
            at, CASE WHEN status = 'in_progress' THEN at + interval '30 minutes' END,
            CASE WHEN status IN ('ok', 'error') THEN 1000 + i %% 9000 END,
-           CASE WHEN status = 'missed' THEN 'clock' ELSE 'e' END, e.config_id,
+           CASE WHEN status = 'missed' THEN 'clock' ELSE 'sentry_envelope' END, e.config_id,
            CASE WHEN status IN ('error', 'missed', 'timeout') THEN at END
       FROM generate_series(1, %(checkins)s) AS i
       CROSS JOIN LATERAL (SELECT %(newest)s::timestamptz - (%(checkins)s - i) * interval '30 days' / %(checkins)s AS at,

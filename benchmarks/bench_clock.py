@@ -119,13 +119,13 @@ SEED = {
         INSERT INTO checkins_checkin (guid, project_id, monitor_environment_id, shard, status, date_added,
                date_updated, expected_time, duration_ms, source, config_id)
         SELECT gen_random_uuid(), m.project_id, me.id, me.shard, 'ok', me.last_ok_at, me.last_ok_at,
-               me.last_ok_at, 1500, 'e', m.config_id
+               me.last_ok_at, 1500, 'sentry_envelope', m.config_id
           FROM monitors_monitorenvironment AS me JOIN monitors_monitor AS m ON m.id = me.monitor_id""",
     "runs": """
         INSERT INTO checkins_checkin (guid, project_id, monitor_environment_id, shard, status, date_added,
                date_updated, date_in_progress, expected_time, timeout_at, source, config_id)
         SELECT gen_random_uuid(), m.project_id, me.id, me.shard, 'in_progress', start, start, start, start,
-               tick, 'e', m.config_id
+               tick, 'sentry_envelope', m.config_id
           FROM (SELECT *, tick - interval '30 minutes' AS start FROM part WHERE kind = 'timeout') AS part
           JOIN monitors_monitorenvironment AS me USING (id) JOIN monitors_monitor AS m ON m.id = me.monitor_id""",
 }

@@ -40,7 +40,7 @@ ROWS_SQL = """
            date_updated, date_in_progress, expected_time, duration_ms, source, config_id, failed_at)
     SELECT nextval(pg_get_serial_sequence('checkins_checkin', 'id')), gen_random_uuid(), m.project_id, me.id,
            me.shard, CASE WHEN i %% %(error_every)s = 0 THEN 'error' ELSE 'ok' END, at, at + interval '2 seconds',
-           CASE WHEN i %% 2 = 0 THEN at END, date_trunc('minute', at), 2000, 'e', m.config_id,
+           CASE WHEN i %% 2 = 0 THEN at END, date_trunc('minute', at), 2000, 'sentry_envelope', m.config_id,
            CASE WHEN i %% %(error_every)s = 0 THEN at END
       FROM generate_series(1, %(rows)s) AS i
      CROSS JOIN LATERAL (SELECT %(since)s::timestamptz

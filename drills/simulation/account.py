@@ -166,3 +166,16 @@ def account_in_order_of_time(world: World, deaf: frozenset[datetime], until: dat
 def stored(world: World) -> list[Copy]:
     """All messages that were stored, in the order of the commits."""
     return [copy for entry in world.history if isinstance(entry, BatchStored) for copy in entry.copies]
+
+
+def passed_unannounced(world: World) -> set[Job]:
+    """Return whose messages the clock may have passed: their node had never registered, so it could not wait for them.
+
+    What is stored after its tick is judged by the next one. Of these it is known what follows from the order of the
+    commits, and not that this is what should have happened in time.
+    """
+    return {
+        copy.word.job
+        for copy in stored(world)
+        if copy.announced_at is not None and copy.announced_at.replace(second=0, microsecond=0) > copy.at
+    }

@@ -9,7 +9,13 @@ from django.db import connection
 
 from drills.oracle.place import Place
 from drills.oracle.rules import MINUTE, Every, Rules
-from drills.simulation.account import Account, account_in_order_of_commits, account_in_order_of_time, stored
+from drills.simulation.account import (
+    Account,
+    account_in_order_of_commits,
+    account_in_order_of_time,
+    passed_unannounced,
+    stored,
+)
 from drills.simulation.rules import crontab
 from drills.simulation.world import World
 
@@ -96,6 +102,7 @@ def audit(world: World) -> list[str]:
     in_commits = account_in_order_of_commits(world, deaf)
     in_time = account_in_order_of_time(world, deaf, until, in_commits)
     findings += _audit_acknowledged(world, rows, in_commits)
+    passed = passed_unannounced(world)
     for job in world.jobs:
         name = str(job)
         if not in_commits.places[job].is_heard and name not in rows.environments:
@@ -104,7 +111,8 @@ def audit(world: World) -> list[str]:
             findings.append(f"P1: {name} was heard of and has no row")
             continue
         if in_commits.is_comparable(job):
-            findings += _audit_place(name, in_time.places[job], in_commits.places[job], rows)
+            in_time_place = None if job in passed else in_time.places[job]
+            findings += _audit_place(name, in_time_place, in_commits.places[job], rows)
     findings += _audit_mails(world, rows)
     return findings
 
@@ -151,14 +159,17 @@ def _audit_acknowledged(world: World, rows: Rows, in_commits: Account) -> list[s
     return findings
 
 
-def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> list[str]:
+def _audit_place(name: str, in_time: Place | None, in_commits: Place, rows: Rows) -> list[str]:
+    """Compare an environment's rows with both accounts, or with that of the commits if the other one is not known."""
+    # What a word does to a run whose deadline passed unheard depends on which the clock or the word was faster.
+    if in_time is not None and in_time.given_up_unheard | in_commits.given_up_unheard:
+        in_time = None
     findings = []
     checkins = rows.checkins.get(name, [])
     judged = sorted((row[-1], row[0], *row[5:-1]) for row in checkins if row[1].hex not in in_commits.runs)
     findings += _compare(f"P4: slots of {name} in the order of commits", _slots(in_commits), judged)
     told = [(row[0], row[1].hex, *row[2:-1]) for row in checkins if row[1].hex in in_commits.runs]
-    # What a word does to a run whose deadline passed unheard depends on which the clock or the word was faster.
-    if not in_time.given_up_unheard | in_commits.given_up_unheard:
+    if in_time is not None:
         findings += _compare(f"P2, P3: slots of {name}", _slots(in_time), judged)
         if not in_commits.is_edited_late:  # What was stored before keeps the rules that it was stored by.
             findings += _compare(f"P2, P3: runs of {name}", _runs(in_time), told)
@@ -169,7 +180,7 @@ def _audit_place(name: str, in_time: Place, in_commits: Place, rows: Rows) -> li
         _status(in_commits),
         (status, failures, oks),
     )
-    if in_commits.is_in_order and not in_time.given_up_unheard | in_commits.given_up_unheard:
+    if in_time is not None and in_commits.is_in_order:
         findings += _compare(
             f"P9: status, streaks, incidents and occurrences of {name}",
             (*_status(in_time), len(in_time.verdicts.stories), in_time.verdicts.occurrences),

@@ -42,10 +42,14 @@ class Word:
 
 @dataclass(eq=False)
 class Copy:
-    """A message that a node received, and when."""
+    """A message that a node received, and when.
+
+    `announced_at` is when its node has first registered, if that was later: until then the clock cannot wait for it.
+    """
 
     word: Word
     request: IngestRequest
+    announced_at: datetime | None = None
 
     @property
     def at(self) -> datetime:
@@ -145,6 +149,8 @@ class Process:
         self.is_up = False
         self.stamped = START
         self.away_until = START
+        self.unannounced: list[Copy] | None = []
+        """What was received before the node has a row; None once it has one, which outlives the process."""
         self.start()
 
     def start(self) -> None:
@@ -174,6 +180,8 @@ class Process:
         copy = Copy(word, request_of(word, self.stamp()))
         self.copies[id(copy.request)] = copy
         self.memory.append(copy)
+        if self.unannounced is not None:
+            self.unannounced.append(copy)
 
     def floor(self, *, without: list[Copy] | None = None) -> datetime:
         """The watermark: nothing that was received before it is in memory, on its way, or in the spool."""
@@ -241,6 +249,9 @@ class Process:
         with self._outages():
             self.node.register(watermark, self.stamp(), listening_since=self.since)
             self.is_direct = not self.spool.count
+            for copy in self.unannounced or ():
+                copy.announced_at = self.world.now
+            self.unannounced = None
 
     def _drain(self) -> None:
         with self._outages():
