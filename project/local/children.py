@@ -115,9 +115,9 @@ def program_arguments(*, worker_processes: int = 2) -> dict[str, list[str]]:
             *("--concurrency", str(worker_processes), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
-        # Apart from the clock, so that no mail server can keep it waiting.
+        # Apart from the clock, so that no mail server can keep it waiting. It only waits itself, in threads: one process.
         "delivery": [
-            *(*celery, "worker", "--queues", "delivery", "--concurrency", "1"),
+            *(*celery, "worker", "--queues", "delivery", "--pool", "solo"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
             *("--hostname", "delivery@%h"),
         ],

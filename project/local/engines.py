@@ -120,6 +120,9 @@ def prepare_postgres(directory: Path, *, port: int, durable: bool = True) -> Eng
         "log_timezone": "UTC",
         "max_connections": "100",
         "shared_buffers": "256MB",
+        # Processes that an instance of this size does not need: 10 MiB.
+        "io_method": "sync",
+        "max_logical_replication_workers": "0",
     }
     if not durable:
         options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -46,7 +46,13 @@ LOOK_SECONDS = 0.02
 MODULES = (
     *("project.asgi", "project.urls", "checkins.ingest.batcher", "checkins.ingest.serving", "granian.server.mp"),
     *("celery.bin.celery", "celery.bin.worker", "celery.bin.beat", "celery.apps.worker", "celery.apps.beat"),
-    *("celery.worker.consumer", "celery.worker.autoscale", "celery.worker.strategy", "celery.concurrency.prefork"),
+    *(
+        "celery.worker.consumer",
+        "celery.worker.autoscale",
+        "celery.worker.strategy",
+        "celery.concurrency.prefork",
+        "celery.concurrency.solo",
+    ),
     *("celery.worker.consumer.delayed_delivery", "celery.app.log", "celery.app.routes", "celery.app.control"),
     *("celery.events", "kombu.transport.redis", "billiard.popen_fork", "billiard.sharedctypes", "encodings.idna"),
     *("project.broker", "project.scheduler"),
