@@ -1,15 +1,29 @@
 """Celery tasks of the outbox."""
 
+import faulthandler
+import sys
+
 from celery import shared_task
 
 from incidents.notifications import delivery, wake
 from lib.wallclock import utcnow
 
+STUCK_SECONDS = 180
+"""Far longer than a run and its last mail may take."""
+
 
 @shared_task(name="incidents.tasks.deliver")
 def deliver() -> int:
-    """Send the waiting mails of the outbox; returns how many were sent. Runs in the queue `delivery` only."""
-    run = delivery.deliver(utcnow=utcnow)
+    """Send the waiting mails of the outbox; returns how many were sent. Runs in the queue `delivery` only.
+
+    A worker of one process cannot be ended by Celery's time limit. So a run that hangs ends its own process, with a
+    traceback in the log, and whoever started the process starts it again.
+    """
+    faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        run = delivery.deliver(utcnow=utcnow)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     if run.is_cut_short:
         wake.wake()
     return run.sent_count
