@@ -115,7 +115,7 @@ def program_arguments(*, worker_processes: int = 2) -> dict[str, list[str]]:
             *("--concurrency", str(worker_processes), "--loglevel", "INFO"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ],
-        # Apart from the clock, so that no mail server can keep it waiting. It only waits itself, in threads: one process.
+        # Apart from the clock, so that no mail server can keep it waiting. It waits in threads of its own.
         "delivery": [
             *(*celery, "worker", "--queues", "delivery", "--pool", "solo"),
             *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
