@@ -39,7 +39,7 @@ from checkins.ingest.options import Options
 from checkins.ingest.orphans import adopt_orphans
 from checkins.ingest.reception import ReceptionClock
 from checkins.ingest.spool import Spool
-from checkins.ingest.spool_directory import open_spool
+from checkins.ingest.spool_directory import LINGERING_SECONDS, open_spool
 from checkins.ingest.spooling import Spooling, log_why
 from checkins.ingest.threads import Threads, forget_result
 from checkins.processing.batch import read
@@ -144,7 +144,12 @@ class Batcher:
         Raises SpoolError if there is no spool to be had.
         """
         self._spool = await self._threads.on_disk(
-            lambda: open_spool(self.options.spool_directory, bytes_max=self.options.spool_bytes_max)
+            partial(
+                open_spool,
+                self.options.spool_directory,
+                bytes_max=self.options.spool_bytes_max,
+                wait_seconds=LINGERING_SECONDS,
+            )
         )
         self._node = Node(self._spool, spool_lock=self._threads.spool_lock, hints=self._hints)
         bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -22,18 +23,29 @@ from checkins.ingest.spool import Spool
 logger = logging.getLogger(__name__)
 
 
-def open_spool(directory: Path, *, bytes_max: int) -> Spool:
+LINGERING_SECONDS = 0.5
+"""How long a process that was killed may hold its spool until the kernel has removed it."""
+_POLL_SECONDS = 0.02
+
+
+def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) -> Spool:
     """Adopt the first free spool of the directory, or create one with a new node id.
 
-    Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
+    If all are in use, waits so long for one of them: a killed process is replaced at once, and the ends of runs are
+    stored after their beginnings if the new process continues with the same spool. Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
     Raises SpoolUnusableError.
     """
     try:
         if not directory.exists():
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             sync_directory(directory.parent)
-        for spool in _unlocked(directory, bytes_max=bytes_max):
-            return spool
+        until = time.monotonic() + wait_seconds
+        while True:
+            for spool in _unlocked(directory, bytes_max=bytes_max):
+                return spool
+            if time.monotonic() >= until or not any(directory.glob("*.lock")):
+                break
+            time.sleep(_POLL_SECONDS)
         while True:
             node_id = uuid.uuid4()
             lock = _try_lock(_lock_path(directory, node_id), create=True)

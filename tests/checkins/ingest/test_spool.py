@@ -363,6 +363,24 @@ def test_a_spool_that_cannot_be_opened_does_not_keep_a_process_from_starting(ope
 # --- Processes --------------------------------------------------------------------------------------------------------
 
 
+def test_who_waits_for_a_file_in_use_gets_it_as_soon_as_it_is_free(tmp_path):
+    dying = spool_directory.open_spool(tmp_path, bytes_max=MEBIBYTE)
+    end = threading.Timer(0.2, dying.close)
+    end.start()
+    follower = spool_directory.open_spool(tmp_path, bytes_max=MEBIBYTE, wait_seconds=PATIENCE_SECONDS)
+    end.join()
+    assert follower.node_id == dying.node_id
+    follower.close()
+
+
+def test_who_waits_in_vain_has_a_file_of_his_own(tmp_path):
+    first = spool_directory.open_spool(tmp_path, bytes_max=MEBIBYTE)
+    second = spool_directory.open_spool(tmp_path, bytes_max=MEBIBYTE, wait_seconds=0.05)
+    assert second.node_id != first.node_id
+    first.close()
+    second.close()
+
+
 def test_two_never_share_a_file_and_who_comes_after_one_adopts_it(open_spool):
     first, second = open_spool(), open_spool()
     assert first.node_id != second.node_id
