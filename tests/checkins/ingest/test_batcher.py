@@ -1054,8 +1054,8 @@ def test_p2_while_a_backlog_is_drained_the_watermark_does_not_pass_what_is_left(
         seen.append((postgres.inside.execute("SELECT count(*) FROM checkins_checkin").fetchone(), postgres.watermark()))
         return take(requests, **options)
 
-    postgres.come_back()
     monkeypatch.setattr(node_module, "take", look)
+    postgres.come_back()
     process.becomes_direct()
     sent = process.sent_at()
     assert len(seen) >= 8
