@@ -19,7 +19,9 @@ COPY project project
 COPY health health
 COPY dashboard dashboard
 COPY lib lib
+COPY audit audit
 COPY monitors monitors
+COPY accounts accounts
 COPY incidents incidents
 COPY checkins checkins
 COPY clocktasks clocktasks

@@ -13,7 +13,13 @@ from checkins.processing.budgets import prune_key_uses
 from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
 from lib.wallclock import utcnow
 from monitors import pruning
-from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
+from monitors.housekeeping import (
+    prune_admin_log,
+    prune_audit_log,
+    prune_config_snapshots,
+    prune_former_rules,
+    prune_sessions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +60,7 @@ def keep_house() -> int:
                     prune_config_snapshots,
                     prune_sessions,
                     prune_admin_log,
+                    prune_audit_log,
                 )
             ),
         ]

@@ -1,4 +1,4 @@
-"""Removing configurations, sessions and admin log entries past their retention (shell)."""
+"""Removing configurations, sessions and entries of the logs of what people did past their retention (shell)."""
 
 from datetime import datetime, timedelta
 
@@ -82,3 +82,11 @@ def prune_admin_log(*, now: datetime) -> int:
     if before is None:
         return 0
     return remove_piece("django_admin_log", "action_time < %s", [before], order_by="id")
+
+
+def prune_audit_log(*, now: datetime) -> int:
+    """Remove one piece of audit entries older than AUDIT_DAYS; returns how many. Index: audit_entry_oldest."""
+    before = kept_since(now, settings.AUDIT_DAYS)
+    if before is None:
+        return 0
+    return remove_piece("audit_entry", "at < %s", [before], order_by="at")

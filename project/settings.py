@@ -72,7 +72,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "audit",
     "monitors",
+    "accounts",
     "checkins",
     "incidents",
     "clocktasks",
@@ -153,6 +155,7 @@ APPLIED_TICK_RETENTION_DAYS = env.whole_number("APPLIED_TICK_RETENTION_DAYS", de
 HELD_TICK_RETENTION_DAYS = env.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
 CLOCK_INCIDENT_RETENTION_DAYS = env.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
 ADMIN_LOG_RETENTION_DAYS = env.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
+AUDIT_DAYS = env.whole_number("AUDIT_DAYS", default=400, **_DAYS)
 CHECKINS_PER_MINUTE = env.whole_number("CHECKINS_PER_MINUTE", default=6, minimum=1, maximum=100_000)
 MONITORS_PER_PROJECT = env.whole_number("MONITORS_PER_PROJECT", default=10_000, minimum=1, maximum=10_000_000)
 ENVIRONMENTS_PER_MONITOR = env.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, minimum=1, maximum=1_000_000)
@@ -398,6 +401,7 @@ UNFOLD = {
                     (
                         ("Users", "person", "admin:auth_user_changelist"),
                         ("Groups", "group", "admin:auth_group_changelist"),
+                        ("Audit log", "policy", "admin:audit_auditentry_changelist"),
                     ),
                 ),
             )

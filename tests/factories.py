@@ -11,10 +11,13 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
+from django.contrib.auth.models import User
 from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, SelfAttribute, Sequence, SubFactory
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
+from accounts.models import Membership
+from audit.models import AuditEntry
 from checkins.messages import CheckInMessage, LogMessage
 from checkins.models import (
     Attempt,
@@ -52,6 +55,43 @@ class ProjectFactory(DjangoModelFactory[Project]):
     name = Sequence(lambda n: f"Project {n}")
     slug = Sequence(lambda n: f"project-{n}")
     created_at = NOW
+
+
+class UserFactory(DjangoModelFactory[User]):
+    """An account without any right, and without a password."""
+
+    class Meta:
+        model = User
+
+    username = Sequence(lambda n: f"person-{n}")
+
+
+class MembershipFactory(DjangoModelFactory[Membership]):
+    class Meta:
+        model = Membership
+
+    project = SubFactory(ProjectFactory)
+    user = SubFactory(UserFactory)
+    role = "viewer"
+    added_at = NOW
+
+
+class AuditEntryFactory(DjangoModelFactory[AuditEntry]):
+    """Somebody changed the margin of a monitor in the admin."""
+
+    class Meta:
+        model = AuditEntry
+
+    at = NOW
+    actor_id = 1
+    actor_name = "anna"
+    source = "admin"
+    project_id = 1
+    kind = "monitor"
+    object_id = 1
+    object_name = "backup"
+    action = "changed"
+    changes = LazyAttribute(lambda _: {"checkin_margin": [1, 5]})
 
 
 class IngestKeyFactory(DjangoModelFactory[IngestKey]):

@@ -60,6 +60,8 @@ def test_a_check_in_that_waits_can_be_read_back():
     "factory",
     [
         factories.IngestKeyFactory,
+        factories.MembershipFactory,
+        factories.AuditEntryFactory,
         factories.AttemptFactory,
         factories.CheckInLogFactory,
         factories.ClientLossReportFactory,

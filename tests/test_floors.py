@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = ("project", "dashboard", "health", "clocktasks", "checkins", "incidents", "monitors", "lib")
+FLOORS = (
+    "project",
+    "dashboard",
+    "health",
+    "clocktasks",
+    "checkins",
+    "incidents",
+    "accounts",
+    "monitors",
+    "audit",
+    "lib",
+)
 """From the top to the ground."""
 
 

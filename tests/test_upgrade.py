@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 DUMP = Path(__file__).parent / "dumps" / "e2e8189.sql.gz"
 MINUTE = timedelta(minutes=1)
-APPS = ("monitors", "checkins", "incidents", "clocktasks")
+APPS = ("audit", "monitors", "accounts", "checkins", "incidents", "clocktasks")
 SQUASHED = [
     "checkins.0001_squashed_0018",
     "clocktasks.0001_squashed_0006",

@@ -1,6 +1,7 @@
 """Pages of the admin: a file for each noun. Django imports this package, and so each of them registers its models."""
 
 from dashboard.admin import (
+    audit,
     checkins,
     clock,
     incidents,
@@ -17,6 +18,7 @@ from dashboard.admin import (
 )
 
 __all__ = [
+    "audit",
     "checkins",
     "clock",
     "incidents",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
     from django.contrib.admin import ChoicesFieldListFilter as ChoicesDropdownFilter
     from django.contrib.admin import FieldListFilter as FieldTextFilter
+    from django.contrib.admin import FieldListFilter as SingleNumericFilter
     from django.contrib.admin import ModelAdmin as DjangoModelAdmin
     from django.contrib.admin import RelatedFieldListFilter
     from django.contrib.admin import SimpleListFilter as DropdownFilter
@@ -30,6 +31,7 @@ else:
         ChoicesDropdownFilter,
         DropdownFilter,
         FieldTextFilter,
+        SingleNumericFilter,
     )
     from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
     from unfold.widgets import (
@@ -45,6 +47,7 @@ __all__ = [
     "DropdownFilter",
     "FieldTextFilter",
     "ModelAdmin",
+    "SingleNumericFilter",
     "TabularInline",
     "UnfoldAdminIntegerFieldWidget",
     "UnfoldAdminNullBooleanSelectWidget",

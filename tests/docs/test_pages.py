@@ -10,7 +10,7 @@ from tests.docs.pages import DOCS, PAGES, anchors, blocks, name, prose, text
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 INDEX = DOCS / "README.md"
-APPS = ("monitors", "incidents", "checkins", "clocktasks")
+APPS = ("audit", "monitors", "accounts", "incidents", "checkins", "clocktasks")
 
 
 def links(page: Path) -> list[str]:

@@ -17,7 +17,7 @@ from tests import factories
 from tests.factories import NOW
 
 MINUTE = timedelta(minutes=1)
-OURS = ["monitors", "incidents", "checkins", "clocktasks"]
+OURS = ["audit", "monitors", "accounts", "incidents", "checkins", "clocktasks"]
 
 
 def changed(factory, valid=None, **broken):
@@ -77,6 +77,9 @@ VIOLATIONS = [
     ("applied_tick_exactly_once", "the same tick", doubled(factories.AppliedTickFactory, "tick")),
     ("applied_tick_marked_something", "nothing", changed(factories.AppliedTickFactory, marked_count=0)),
     ("deferred_ending_verdict_is_known", "nothing", changed(factories.DeferredEndingFactory, verdict="nothing")),
+    ("audit_entry_source_is_known", "email", changed(factories.AuditEntryFactory, source="email")),
+    ("membership_once_per_project_and_user", "twice", doubled(factories.MembershipFactory, "project", "user")),
+    ("membership_role_is_known", "king", changed(factories.MembershipFactory, role="king")),
     ("attempt_status_is_final", "missed", changed(factories.AttemptFactory, status="missed")),
     ("checkin_counted_only_as_a_failure", "in progress", check_in("in_progress", failed_at=NOW)),
     ("checkin_counted_only_as_a_failure", "unknown", check_in("unknown", failed_at=NOW)),

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 
+from audit.models import AuditEntry
 from checkins.editing import update_monitor
 from checkins.housekeeping import prune_failed_checkins, prune_loss_reports, prune_processing_errors
 from checkins.models import ClientLossReport, ProcessingError, WaitingCheckIn
@@ -22,7 +23,13 @@ from incidents.housekeeping import prune_incidents, prune_issues, prune_notifica
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors import pruning
 from monitors.changes import attach_config_snapshots
-from monitors.housekeeping import prune_admin_log, prune_config_snapshots, prune_former_rules, prune_sessions
+from monitors.housekeeping import (
+    prune_admin_log,
+    prune_audit_log,
+    prune_config_snapshots,
+    prune_former_rules,
+    prune_sessions,
+)
 from monitors.models import ConfigSnapshot, Monitor
 from tests import factories
 from tests.factories import NOW
@@ -92,6 +99,8 @@ KINDS = [
                  lambda at: factories.HeldTickFactory(at=at), id="held ticks"),
     pytest.param("CLOCK_INCIDENT_RETENTION_DAYS", prune_clock_incidents, ClockIncident, 1,
                  lambda at: factories.ClockIncidentFactory(started_at=at - DAY, ended_at=at), id="clock incidents"),
+    pytest.param("AUDIT_DAYS", prune_audit_log, AuditEntry, 1,
+                 lambda at: factories.AuditEntryFactory(at=at), id="audit log"),
     pytest.param("ADMIN_LOG_RETENTION_DAYS", prune_admin_log, LogEntry, 1, admin_entry, id="admin log"),
 ]  # fmt: skip
 
@@ -292,6 +301,7 @@ def test_d42_one_task_removes_all_that_is_past_keeping(monkeypatch):
     factories.OccurrenceFactory(incident=ended(NOW), number=11)
     factories.NotificationFactory(incident=ended(NOW))
     factories.ProcessingErrorFactory()
+    factories.AuditEntryFactory()
     keep_house()
-    for model in (Occurrence, Notification, Incident, Issue, ProcessingError):
+    for model in (Occurrence, Notification, Incident, Issue, ProcessingError, AuditEntry):
         assert not model.objects.exists()

@@ -1,13 +1,10 @@
 import re
 
 from project.local.children import BASE_DIR
+from tests.test_floors import FLOORS
 
 REFERENCE = BASE_DIR / "docs" / "reference" / "settings.md"
-SOURCES = [
-    path
-    for package in ("project", "health", "dashboard", "lib", "monitors", "incidents", "checkins", "clocktasks")
-    for path in (BASE_DIR / package).rglob("*.py")
-]
+SOURCES = [path for package in FLOORS for path in (BASE_DIR / package).rglob("*.py")]
 READ = re.compile(r'(?:environment\.\w+|os\.environ\.get|os\.getenv|_?env(?:\.\w+)?)\(\s*"([A-Z][A-Z_]+)"')
 
 

@@ -20,6 +20,7 @@ from monitors.state import MonitorStatus
 from project.local.children import BASE_DIR
 from tests.factories import NOW, ProjectFactory
 from tests.messages import make_config, make_message
+from tests.test_floors import FLOORS
 
 FEW, MANY = 3, 40
 PARAMETERS_MAX = 65_535
@@ -147,7 +148,7 @@ def parameters_for_each(path: Path) -> Iterator[str]:
 def test_d36_values_that_come_from_data_go_to_the_database_as_one_array():
     found = {
         f"{path.relative_to(BASE_DIR)}: {what}"
-        for app in ("dashboard", "health", "lib", "monitors", "incidents", "checkins", "clocktasks", "project")
+        for app in FLOORS
         for path in sorted((BASE_DIR / app).rglob("*.py"))
         if "migrations" not in path.parts
         for what in parameters_for_each(path)

@@ -213,7 +213,7 @@ def test_text_from_clients_is_escaped_everywhere(staff_client):
 
 def test_lists_never_count_facets():
     for model, model_admin in admin.site._registry.items():
-        if model._meta.app_label in ("monitors", "checkins", "incidents", "clocktasks"):
+        if model._meta.app_label in ("audit", "monitors", "checkins", "incidents", "clocktasks"):
             assert model_admin.show_facets is admin.ShowFacets.NEVER
 
 

@@ -11,7 +11,7 @@ from checkins.models import CheckIn
 from incidents.models import Incident
 from tests import factories
 
-OURS = ("monitors", "checkins", "incidents", "clocktasks")
+OURS = ("audit", "monitors", "accounts", "checkins", "incidents", "clocktasks")
 MODELS = [model for model in admin.site._registry if model._meta.app_label in OURS]
 EVERYTHING = [*MODELS, *(model for model in admin.site._registry if model._meta.app_label == "auth")]
 QUERIES_MAX = 30
@@ -40,6 +40,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"ConfigChange"}  # Shown on the pages of their monitors.
     hidden |= {"FormerRules"}  # For the clock only; what an edit changed is in the history of its monitor.
     hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.
+    hidden |= {"Membership"}  # Shown on the pages of their projects.
     hidden |= {"KeyUse"}  # Counters of an hour or a day; what is beyond them is a processing error.
     wanted = {model for app in OURS for model in apps.get_app_config(app).get_models() if model.__name__ not in hidden}
     assert set(MODELS) == wanted
@@ -117,6 +118,8 @@ def many_rows(count):
         factories.NotificationFactory(incident=incident)
         factories.ProcessingErrorFactory(monitor=environment.monitor)
         factories.IngestKeyFactory(project=environment.monitor.project)
+        factories.MembershipFactory(project=environment.monitor.project)
+        factories.AuditEntryFactory(project_id=environment.monitor.project_id)
         factories.WaitingCheckInFactory(project=environment.monitor.project)
         factories.ClientLossReportFactory(project=environment.monitor.project)
         factories.TickFactory()

@@ -1,0 +1,33 @@
+"""The members of projects. Accounts are Django's own (`auth_user`)."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.roles import Role
+from monitors.models import Project
+
+
+class Membership(models.Model):
+    """What a person is in a project. Administrators of the instance (superusers) need none.
+
+    `accounts.services` changes the rows: a project that has an owner keeps one.
+    """
+
+    # The unique constraint below serves look-ups by project.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships", db_index=False)
+    # Not with their account: a project would lose its only owner unnoticed, and the audit log would not tell.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
+    role = models.CharField(max_length=10, choices={role.value: role.value for role in Role})
+    added_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="membership_once_per_project_and_user"),
+            models.CheckConstraint(
+                condition=Q(role__in=[role.value for role in Role]), name="membership_role_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project}"
