@@ -10,34 +10,41 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from audit.entries import CHANGED, Actor, difference
+from audit.recording import record
 from lib.sql import array_literal, insert_rows, update_rows
 from monitors.changes import CHANGEABLE_COLUMNS, Change, Edit, write_changes
 from monitors.configuration import RUNTIME_MINUTES_MAX
 from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
+from monitors.services import environment_entry, monitor_entry
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
 
 
 @transaction.atomic
-def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime) -> Monitor:
+def update_monitor(monitor_id: int, changes: Mapping[str, Any], *, now: datetime, by: Actor | None = None) -> Monitor:
     """Set columns of one monitor and apply the consequences (D10). Returns the changed monitor.
 
     `changes` maps column names to valid values (see `CHANGEABLE_COLUMNS`). Raises Monitor.DoesNotExist.
     """
     monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules())}
+    entry = monitor_entry(monitor, CHANGED, difference({name: getattr(monitor, name) for name in changes}, changes))
     for column, value in changes.items():
         assert column in CHANGEABLE_COLUMNS, column
         setattr(monitor, column, value)
     if "is_config_locked" in changes:
         monitor.refused_changes = None
     _apply_changes([monitor], before=before, now=now)
+    record([entry], by=by)
     return monitor
 
 
 @transaction.atomic
-def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime) -> int:
+def set_monitors_status(
+    monitor_ids: Collection[int], status: MonitorStatus, *, now: datetime, by: Actor | None = None
+) -> int:
     """Enable or disable monitors. A re-enabled one counts from `now`: never an immediate miss (D10).
 
     Returns the number of monitors found. Monitors that are being deleted are not found.
@@ -47,11 +54,14 @@ def set_monitors_status(monitor_ids: Collection[int], status: MonitorStatus, *, 
     for monitor in monitors:
         monitor.status = status.value
     _apply_changes(monitors, before=before, now=now)
+    action = "enabled" if status is MonitorStatus.ACTIVE else "disabled"
+    changed = [(one, before[one.id][0]) for one in monitors if before[one.id][0] is not status]
+    record([monitor_entry(one, action, {"status": (was, status)}) for one, was in changed], by=by)
     return len(monitors)
 
 
 @transaction.atomic
-def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
+def delete_monitors(monitor_ids: Collection[int], *, now: datetime, by: Actor | None = None) -> int:
     """Hide monitors at once; `purge_deleted` removes their rows later. Returns how many were found.
 
     The slug is freed, so that a late check-in cannot find the monitor (with a configuration it creates a new one).
@@ -59,6 +69,7 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
     """
     monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).not_deleted().locked_in_id_order())
     before = {monitor.id: (MonitorStatus(monitor.status), monitor.rules()) for monitor in monitors}
+    record([monitor_entry(monitor, "deleted", {}) for monitor in monitors], by=by)
     for monitor in monitors:
         monitor.status = MonitorStatus.PENDING_DELETION.value
         monitor.slug = secrets.token_hex(12)
@@ -68,17 +79,19 @@ def delete_monitors(monitor_ids: Collection[int], *, now: datetime) -> int:
 
 
 @transaction.atomic
-def delete_environments(monitor_id: int, names: Collection[str]) -> int:
+def delete_environments(monitor_id: int, names: Collection[str], *, by: Actor | None = None) -> int:
     """Hide the named environments of a monitor until their rows are removed. Returns how many were found.
 
     D15: names that do not exist delete nothing, and no names delete nothing; the monitor itself stays in every case.
     """
-    return _mark_environments_deleted(
+    deleted = _mark_environments_deleted(
         MonitorEnvironment.objects.filter(monitor_id=monitor_id, environment__name__any_of=names)
     )
+    record([environment_entry(row.id, row.monitor_slug, row.name, "deleted", row.project_id) for row in deleted], by=by)
+    return len(deleted)
 
 
-def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
+def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> Collection[LockedEnvironment]:
     environments = lock_environments(list(rows.exclude(status="pending_deletion").values_list("id", flat=True)))
     for environment in environments.values():
         environment.state = EnvironmentState(
@@ -106,7 +119,7 @@ def _mark_environments_deleted(rows: MonitorEnvironmentQuerySet) -> int:
         {"environment_id": "bigint"},
         [(freed[name].id, tombstone_id) for tombstone_id, name in tombstones],
     )
-    return len(environments)
+    return environments.values()
 
 
 def _apply_changes(

@@ -11,8 +11,11 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
+from audit.entries import CHANGED, Actor, Changes, Entry, difference
+from audit.recording import record
 from lib.sql import insert_new
 from monitors.changes import attach_config_snapshots
+from monitors.configuration import CONFIGURATION_COLUMNS
 from monitors.hot_rows import lock_environments
 from monitors.models import Environment, Monitor, MonitorEnvironment, Project
 from monitors.shard_count import hold_shard_count
@@ -29,11 +32,27 @@ def create_monitors(monitors: Sequence[Monitor]) -> None:
 
 
 @transaction.atomic
-def create_monitor(monitor: Monitor) -> Monitor:
+def create_monitor(monitor: Monitor, *, by: Actor | None = None) -> Monitor:
     """Insert one new monitor and return it with its id. Raises IntegrityError if the slug is taken."""
     attach_config_snapshots([monitor])
     monitor.save(force_insert=True)
+    columns = ("slug", "name", "status", "is_muted", *CONFIGURATION_COLUMNS, "owner", "tags", "is_config_locked")
+    made = {column: value for column in columns if (value := getattr(monitor, column)) not in (None, "", [])}
+    record([monitor_entry(monitor, "created", difference({}, made))], by=by)
     return monitor
+
+
+def monitor_entry(monitor: Monitor, action: str, changes: Changes) -> Entry:
+    """Return what the audit log stores of a change of a monitor."""
+    return Entry("monitor", monitor.id, monitor.slug, action, monitor.project_id, changes)
+
+
+@transaction.atomic
+def set_tags(monitor_id: int, tags: list[str], *, by: Actor | None = None) -> None:
+    """Replace the tags of a monitor. Raises Monitor.DoesNotExist."""
+    monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
+    Monitor.objects.filter(id=monitor_id).update(tags=tags)
+    record([monitor_entry(monitor, CHANGED, difference({"tags": monitor.tags}, {"tags": tags}))], by=by)
 
 
 def hold_monitors(monitor_ids: Collection[int]) -> None:
@@ -82,29 +101,54 @@ def create_environments(wanted: Collection[tuple[Monitor, str]], *, now: datetim
 
 
 @transaction.atomic
-def set_monitors_muted(monitor_ids: Collection[int], muted: bool) -> int:
+def set_monitors_muted(monitor_ids: Collection[int], muted: bool, *, by: Actor | None = None) -> int:
     """Mute or unmute monitors and all their environments, also those created later.
 
     Returns the number of monitors. No notification is sent for failures while muted.
     Source: docs/reference/behaviour.md, section 10.
     """
-    monitors = [monitor.id for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()]
-    Monitor.objects.filter(id__any_of=monitors).update(is_muted=muted)
-    rows = MonitorEnvironment.objects.filter(monitor_id__any_of=monitors).locked_in_id_order()
+    monitors = list(Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order())
+    ids = [monitor.id for monitor in monitors]
+    Monitor.objects.filter(id__any_of=ids).update(is_muted=muted)
+    rows = list(MonitorEnvironment.objects.filter(monitor_id__any_of=ids).locked_in_id_order())
     MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
+    others = {row.monitor_id for row in rows if row.is_muted != muted}
+    changed = [monitor for monitor in monitors if monitor.is_muted != muted or monitor.id in others]
+    record([monitor_entry(one, _muted(muted), {"is_muted": (one.is_muted, muted)}) for one in changed], by=by)
     return len(monitors)
 
 
 @transaction.atomic
-def set_environments_muted(environment_ids: Collection[int], muted: bool) -> int:
+def set_environments_muted(environment_ids: Collection[int], muted: bool, *, by: Actor | None = None) -> int:
     """Mute or unmute single monitor environments. Returns their number.
 
     A monitor counts as muted while all its environments are: then new ones are muted too.
     """
     monitors = Monitor.objects.filter(monitor_environments__id__any_of=environment_ids)
     ids = [monitor.id for monitor in Monitor.objects.filter(id__in=monitors).locked_in_id_order()]
-    rows = MonitorEnvironment.objects.filter(id__any_of=environment_ids).locked_in_id_order()
+    rows = list(
+        MonitorEnvironment.objects.filter(id__any_of=environment_ids)
+        .select_related("monitor", "environment")
+        .locked_in_id_order()
+    )
     count = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
     audible = MonitorEnvironment.objects.filter(monitor=OuterRef("id"), is_muted=False)
     Monitor.objects.filter(id__any_of=ids).update(is_muted=~Exists(audible))
+    record(
+        [
+            environment_entry(row.id, row.monitor.slug, row.environment.name, _muted(muted), row.monitor.project_id)
+            for row in rows
+            if row.is_muted != muted
+        ],
+        by=by,
+    )
     return count
+
+
+def environment_entry(id_: int, slug: str, environment: str, action: str, project_id: int) -> Entry:
+    """Return what the audit log stores of an action on a monitor environment."""
+    return Entry("monitor environment", id_, f"{slug} / {environment}", action, project_id)
+
+
+def _muted(muted: bool) -> str:
+    return "muted" if muted else "unmuted"

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from dashboard.admin.base import InspectionAdmin, duration, may_view
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, table
 from dashboard.admin.occurrences import LOSS_REPORTS, OCCURRENCES, losses_of, newest, occurrences_table
+from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import keys_of
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter
 from dashboard.losses import losses_text
@@ -140,17 +141,22 @@ class IssueAdmin(InspectionAdmin):
     @admin.action(description="Resolve", permissions=["handle"])
     def resolve(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Resolve the selected issues by hand; the next failure makes them unresolved again."""
-        self._report(request, "Resolved", handling.resolve_issues(keys_of(queryset), now=utcnow()))
+        now = utcnow()
+        count = handling.resolve_issues(keys_of(queryset), now=now, by=actor_of(request, at=now))
+        self._report(request, "Resolved", count)
 
     @admin.action(description="Archive: record failures, notify nobody", permissions=["handle"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Archive the selected issues."""
-        self._report(request, "Archived", handling.archive_issues(keys_of(queryset)))
+        count = handling.archive_issues(keys_of(queryset), by=actor_of(request, at=utcnow()))
+        self._report(request, "Archived", count)
 
     @admin.action(description="Unarchive", permissions=["handle"])
     def unarchive(self, request: HttpRequest, queryset: QuerySet[Issue]) -> None:
         """Unarchive the selected issues."""
-        self._report(request, "Unarchived", handling.unarchive_issues(keys_of(queryset), now=utcnow()))
+        now = utcnow()
+        count = handling.unarchive_issues(keys_of(queryset), now=now, by=actor_of(request, at=now))
+        self._report(request, "Unarchived", count)
 
     def _report(self, request: HttpRequest, done: str, count: int) -> None:
         messages.success(request, f"{done} {count} issue{'' if count == 1 else 's'}.")

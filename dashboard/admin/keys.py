@@ -10,8 +10,9 @@ from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import code
-from dashboard.admin.editing import EditAdmin, EditForm
+from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import KeyPermissions
+from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import (
     AutocompleteSelectFilter,
     TabularInline,
@@ -59,7 +60,7 @@ def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:
 
 
 @admin.register(IngestKey)
-class IngestKeyAdmin(EditAdmin, KeyPermissions, InspectionAdmin):
+class IngestKeyAdmin(RecordedAdmin, KeyPermissions, InspectionAdmin):
     """Keys of all projects: to find the project of a key, and to disable one."""
 
     form = EditForm

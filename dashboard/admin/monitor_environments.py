@@ -13,6 +13,7 @@ from dashboard.admin.base import InspectionAdmin, may_view
 from dashboard.admin.cells import facts, instant, link, link_to_list, logs_text
 from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.filters import EnvironmentStatusFilter, MutedFilter, ShardFilter
+from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import (
     CHECKINS_SHOWN,
     INCIDENTS_SHOWN,
@@ -153,7 +154,7 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
 
     def delete_model(self, request: HttpRequest, obj: MonitorEnvironment) -> None:
         """Hide the environment; its rows are removed later."""
-        delete_environments(obj.monitor_id, [obj.environment.name])
+        delete_environments(obj.monitor_id, [obj.environment.name], by=actor_of(request, at=utcnow()))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
         """Hide the environments; their rows are removed later."""
@@ -161,18 +162,18 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         for monitor_id, name in queryset.order_by("monitor_id").values_list("monitor_id", "environment__name"):
             names.setdefault(monitor_id, []).append(name)
         for monitor_id, environment_names in names.items():
-            delete_environments(monitor_id, environment_names)
+            delete_environments(monitor_id, environment_names, by=actor_of(request, at=utcnow()))
 
     @admin.action(description="Mute: record failures, notify nobody", permissions=["handle"])
     def mute(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
         """Mute the selected environments."""
-        count = set_environments_muted(keys_of(queryset), True)
+        count = set_environments_muted(keys_of(queryset), True, by=actor_of(request, at=utcnow()))
         messages.success(request, f"Muted {counted(count, 'monitor environment')}.")
 
     @admin.action(description="Unmute", permissions=["handle"])
     def unmute(self, request: HttpRequest, queryset: QuerySet[MonitorEnvironment]) -> None:
         """Unmute the selected environments."""
-        count = set_environments_muted(keys_of(queryset), False)
+        count = set_environments_muted(keys_of(queryset), False, by=actor_of(request, at=utcnow()))
         messages.success(request, f"Unmuted {counted(count, 'monitor environment')}.")
 
 

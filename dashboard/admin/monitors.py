@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, transaction
 from django.db.models import Case, Model, QuerySet, When
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
@@ -35,6 +34,7 @@ from dashboard.admin.keys import address_of, base_url, to_copy
 from dashboard.admin.monitor_facts import history, next_times, older_rules, with_environment_summary
 from dashboard.admin.monitor_form import MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
+from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import (
     counted,
     environments_table,
@@ -56,7 +56,7 @@ from monitors.models import (
     Project,
 )
 from monitors.schedule import ScheduleError, why_unreadable
-from monitors.services import create_monitor, hold_monitors, set_monitors_muted
+from monitors.services import create_monitor, hold_monitors, set_monitors_muted, set_tags
 from monitors.snippets import client_lines, ping_lines
 from monitors.state import MonitorStatus
 
@@ -366,56 +366,62 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         """Save through the services: every environment expects its next check-in anew where that changed (D10)."""
         if not change:
             obj.created_at = utcnow()
-            create_monitor(obj)
+            create_monitor(obj, by=actor_of(request, at=obj.created_at))
             return
         written = form.written()
         now = _hold([obj.pk])
+        by = actor_of(request, at=now)
         # Only the fields that the person changed (D41): writing nothing recomputes nothing.
-        update_monitor(obj.pk, {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}, now=now)
+        changes = {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}
+        update_monitor(obj.pk, changes, now=now, by=by)
         if "is_muted" in written:
-            set_monitors_muted([obj.pk], form.cleaned_data["is_muted"])
+            set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)
         if "tags" in written:
-            Monitor.objects.filter(pk=obj.pk).update(tags=form.cleaned_data["tags"])
+            set_tags(obj.pk, form.cleaned_data["tags"], by=by)
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
         """Hide the monitor; its rows are removed later."""
-        delete_monitors([obj.pk], now=_hold([obj.pk]))
+        now = _hold([obj.pk])
+        delete_monitors([obj.pk], now=now, by=actor_of(request, at=now))
 
     @transaction.atomic
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Hide the monitors; their rows are removed later."""
         keys = list(queryset.values_list("pk", flat=True))
-        delete_monitors(keys, now=_hold(keys))
+        now = _hold(keys)
+        delete_monitors(keys, now=now, by=actor_of(request, at=now))
 
     # Actions
 
     @admin.action(description="Mute: record failures, notify nobody", permissions=["handle"])
     def mute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Mute the selected monitors and all their environments."""
-        count = set_monitors_muted(keys_of(queryset), True)
+        count = set_monitors_muted(keys_of(queryset), True, by=actor_of(request, at=utcnow()))
         messages.success(request, f"Muted {counted(count, 'monitor')}.")
 
     @admin.action(description="Unmute", permissions=["handle"])
     def unmute(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Unmute the selected monitors and all their environments."""
-        count = set_monitors_muted(keys_of(queryset), False)
+        count = set_monitors_muted(keys_of(queryset), False, by=actor_of(request, at=utcnow()))
         messages.success(request, f"Unmuted {counted(count, 'monitor')}.")
 
     @admin.action(description="Enable: expect check-ins from now on", permissions=["handle"])
     @transaction.atomic
     def enable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Enable the selected monitors; the next check-in is expected counted from now (D10)."""
-        keys = keys_of(queryset)
-        count = set_monitors_status(keys, MonitorStatus.ACTIVE, now=_hold(keys))
+        count = self._set_status(request, keys_of(queryset), MonitorStatus.ACTIVE)
         messages.success(request, f"Enabled {counted(count, 'monitor')}.")
 
     @admin.action(description="Disable: refuse check-ins, expect none", permissions=["handle"])
     @transaction.atomic
     def disable(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Disable the selected monitors."""
-        keys = keys_of(queryset)
-        count = set_monitors_status(keys, MonitorStatus.DISABLED, now=_hold(keys))
+        count = self._set_status(request, keys_of(queryset), MonitorStatus.DISABLED)
         messages.success(request, f"Disabled {counted(count, 'monitor')}.")
+
+    def _set_status(self, request: HttpRequest, keys: Collection[int], status: MonitorStatus) -> int:
+        now = _hold(keys)
+        return set_monitors_status(keys, status, now=now, by=actor_of(request, at=now))
 
 
 def _hold(keys: Collection[int]) -> datetime:
@@ -425,15 +431,3 @@ def _hold(keys: Collection[int]) -> datetime:
     """
     hold_monitors(keys)
     return utcnow()
-
-
-# --- Monitor environments and environments ----------------------------------------------------------------------------
-
-
-# --- Projects and keys ------------------------------------------------------------------------------------------------
-
-
-# --- People: Django's own pages in the look of the theme --------------------------------------------------------------
-
-admin.site.unregister(User)
-admin.site.unregister(Group)

@@ -1,12 +1,24 @@
 """Pages of people and groups."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 
-from dashboard.admin.editing import EditAdmin, EditForm
+from audit.entries import CHANGED
+from audit.recording import record
+from dashboard.admin.editing import EditForm
+from dashboard.admin.recording import RecordedAdmin, actor_of, row_entry
 from dashboard.admin.unfold import AdminPasswordChangeForm, ModelAdmin, UserChangeForm, UserCreationForm
+from lib.wallclock import utcnow
+
+# Django's own pages, in the look of the theme.
+admin.site.unregister(User)
+admin.site.unregister(Group)
 
 
 class UserForm(EditForm, UserChangeForm):  # type: ignore[type-arg]  # generic in its stubs only
@@ -14,7 +26,7 @@ class UserForm(EditForm, UserChangeForm):  # type: ignore[type-arg]  # generic i
 
 
 @admin.register(User)
-class UserAdmin(EditAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
+class UserAdmin(RecordedAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
     """People who may sign in."""
 
     form = UserForm
@@ -22,9 +34,21 @@ class UserAdmin(EditAdmin, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-ar
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
+    @transaction.atomic
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002
+        """Set a new password, and record it, in one transaction."""
+        return super().user_change_password(request, id, form_url)
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """Record a new password, whose form Django saves by itself and then describes here."""
+        if isinstance(form, AdminPasswordChangeForm):
+            secret = {"password": (None, None)}
+            record([row_entry(form.user, CHANGED, secret)], by=actor_of(request, at=utcnow()))
+        return super().construct_change_message(request, form, formsets, add)
+
 
 @admin.register(Group)
-class GroupAdmin(EditAdmin, DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(RecordedAdmin, DjangoGroupAdmin, ModelAdmin):
     """Sets of permissions."""
 
     form = EditForm

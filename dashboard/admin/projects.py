@@ -8,11 +8,13 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from audit.recording import record
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import facts, link_to_list
-from dashboard.admin.editing import EditAdmin, EditForm
+from dashboard.admin.editing import EditForm
 from dashboard.admin.keys import IngestKeyInline, base_url, to_copy
 from dashboard.admin.permissions import GrantedPermissions, may_see_keys
+from dashboard.admin.recording import RecordedAdmin, actor_of, form_entry, row_entry
 from lib.wallclock import utcnow
 from monitors.models import (
     ConfigSnapshot,
@@ -26,7 +28,7 @@ from monitors.snippets import project_lines
 
 
 @admin.register(Project)
-class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     """Projects, their keys, and snippets for jobs."""
 
     form = EditForm
@@ -86,8 +88,15 @@ class ProjectAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
             key.save()
         for key, changed in formset.changed_objects:
             key.save(update_fields=changed)
+        entries = [
+            form_entry(one, is_new=one in formset.extra_forms)
+            for one in formset.forms
+            if one.has_changed() and one not in formset.deleted_forms
+        ]
+        entries += [row_entry(key, "deleted") for key in formset.deleted_objects]
         for key in formset.deleted_objects:
             key.delete()
+        record(entries, by=actor_of(request, at=utcnow()))
 
 
 @admin.register(ConfigSnapshot)

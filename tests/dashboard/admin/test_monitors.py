@@ -186,7 +186,7 @@ class TestCreating:
     def test_a_slug_taken_between_check_and_insert_causes_no_traceback(self, admin_client, monkeypatch):
         project = factories.ProjectFactory()
 
-        def beaten(monitor):
+        def beaten(monitor, by):
             monkeypatch.undo()
             for _ in range(2):
                 factories.MonitorFactory(project=project, slug=monitor.slug)
@@ -198,7 +198,7 @@ class TestCreating:
         assert Monitor.objects.get().name == "Nightly backup"
 
     def test_any_other_broken_constraint_is_loud(self, admin_client, monkeypatch):
-        def broken(monitor):
+        def broken(monitor, by):
             factories.MonitorFactory(project=monitor.project, checkin_margin=0)
 
         monkeypatch.setattr("dashboard.admin.monitors.create_monitor", broken)
@@ -504,6 +504,7 @@ class TestProjects:
         project = factories.ProjectFactory()
         url = reverse("admin:monitors_project_change", args=[project.pk])
         formset = {"ingest_keys-TOTAL_FORMS": "1", "ingest_keys-INITIAL_FORMS": "0", "ingest_keys-MIN_NUM_FORMS": "0"}
+        formset |= {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
         blank = admin_client.get(url).context["inline_admin_formsets"][0].formset.empty_form["public_key"].value()
         line = {"ingest_keys-0-public_key": blank, "ingest_keys-0-label": "jobs", "ingest_keys-0-is_active": "on"}
         response = admin_client.post(url, {"name": project.name, "slug": project.slug, **formset, **line})
@@ -518,6 +519,7 @@ class TestProjects:
 
     def test_a_new_project_is_created(self, admin_client):
         formset = {"ingest_keys-TOTAL_FORMS": "0", "ingest_keys-INITIAL_FORMS": "0"}
+        formset |= {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
         url = reverse("admin:monitors_project_add")
         assert admin_client.post(url, {"name": "Shop", "slug": "shop", **formset}).status_code == 302
         assert Project.objects.get().created_at == NOW
