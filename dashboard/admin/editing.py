@@ -18,11 +18,13 @@ from dashboard.admin.unfold import ModelAdmin
 class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
     """A form for one row that writes only the fields that the person changed.
 
-    `units` are groups of fields that belong together: a conflict in one of them concerns all.
+    `units` are groups of fields that belong together: a conflict in one of them concerns all. `fixed` are fields that
+    only a new row may set.
     A form that is sent without the loaded values is compared with the current row.
     """
 
     units: Sequence[Collection[str]] = ()
+    fixed: Collection[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,6 +32,8 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         self._changed_since: set[str] = set()
         if self.instance.pk is None:
             return
+        for name in self.fields.keys() & set(self.fixed):
+            self.fields[name].disabled = True
         self._editable = {name for name, field in self.fields.items() if not field.disabled}
         # A field with several values has no initial value if it was empty, so any initial value identifies the page.
         if self.is_bound and not any(self[name].html_initial_name in self.data for name in self._editable):

@@ -8,11 +8,13 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
+from accounts.models import Membership
 from audit.recording import record
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import facts, link_to_list
 from dashboard.admin.editing import EditForm
 from dashboard.admin.keys import IngestKeyInline, base_url, to_copy
+from dashboard.admin.members import MembershipInline, save_members
 from dashboard.admin.permissions import GrantedPermissions, may_see_keys
 from dashboard.admin.recording import RecordedAdmin, actor_of, form_entry, row_entry
 from lib.wallclock import utcnow
@@ -29,7 +31,7 @@ from monitors.snippets import project_lines
 
 @admin.register(Project)
 class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
-    """Projects, their keys, and snippets for jobs."""
+    """Projects, their members, their keys, and snippets for jobs."""
 
     form = EditForm
     list_display = ("name", "slug", "monitors_text", "created_at")
@@ -37,7 +39,7 @@ class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     ordering = ("name",)
     fields = ("name", "slug", "is_config_locked")
     prepopulated_fields = {"slug": ("name",)}
-    inlines = (IngestKeyInline,)
+    inlines = (IngestKeyInline, MembershipInline)
     change_form_template = "admin/monitors/project/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
@@ -81,7 +83,10 @@ class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         obj.save()
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
-        """Date new keys; write only changed columns of the others."""
+        """Write members through their services. Date new keys, and write only changed columns of the others."""
+        if formset.model is Membership:
+            save_members(request, formset)
+            return
         formset.save(commit=False)
         for key in formset.new_objects:
             key.created_at = utcnow()
