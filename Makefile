@@ -70,6 +70,7 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 	$(NOWHERE) SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')" \
 		ALLOWED_HOSTS=watchclock.example PUBLIC_URL=https://watchclock.example \
 		EMAIL_URL=smtp+tls://user:password@mail.example:587 ALERT_EMAIL_TO=ops@watchclock.example \
+		SECRETS_KEYS=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8= \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 ci: .venv/.synced clients ## Run all checks of a pull request: every test, including the long ones, then lint

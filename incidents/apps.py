@@ -9,6 +9,7 @@ class IncidentsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register checks."""
-        from incidents.checks import check_recipients
+        from incidents.checks import check_recipients, check_secrets_keys
 
         checks.register(check_recipients, deploy=True)
+        checks.register(check_secrets_keys, deploy=True)

@@ -18,3 +18,12 @@ def check_recipients(**_: Any) -> list[checks.CheckMessage]:
         sentence = "PUBLIC_URL is not set: mails about incidents have no link to them."
         found.append(checks.Warning(sentence, hint="https://watchclock.example.com", id="incidents.W002"))
     return found
+
+
+def check_secrets_keys(**_: Any) -> list[checks.CheckMessage]:
+    """Warn if the secrets of channels depend on SECRET_KEY, which may be changed without a thought of them."""
+    if settings.SECRETS_KEYS:
+        return []
+    sentence = "SECRETS_KEYS is not set: if SECRET_KEY is changed without SECRET_KEY_FALLBACKS, every channel is lost."
+    hint = "Set SECRETS_KEYS to 32 random bytes in URL-safe base64."
+    return [checks.Warning(sentence, hint=hint, id="incidents.W003")]

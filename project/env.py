@@ -4,6 +4,8 @@ django-environ alone takes `DEBUG=treu` for false, and answers `CLOCK_GRACE_SECO
 not say which variable it was. Nobody should have to guess that at three in the morning.
 """
 
+import base64
+import binascii
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -58,6 +60,22 @@ def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
             f"{name}={_raw(name)!r}: {error}. It takes addresses and networks with commas between, as "
             "10.0.0.7,192.168.0.0/16."
         ) from None
+
+
+def fernet_keys(name: str) -> list[str]:
+    """A comma-separated list of keys of Fernet: 32 bytes each, in URL-safe base64. Errors do not show them."""
+    keys = words(name, default=[])
+    for number, key in enumerate(keys, start=1):
+        try:
+            length = len(base64.b64decode(key, altchars=b"-_", validate=True))
+        except binascii.Error:
+            length = 0
+        if length != 32:
+            raise ImproperlyConfigured(
+                f"Key {number} of {len(keys)} in {name} is not a key: 32 bytes in URL-safe base64. Make one with "
+                "python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'."
+            )
+    return keys
 
 
 def flag(name: str, *, default: bool) -> bool:

@@ -15,6 +15,7 @@ from lib.wallclock import ClockSpeed
 from monitors.sharding import SHARDS_MAX
 from project import env, logs
 from project.assets import fingerprint
+from project.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -29,6 +30,7 @@ if not SECRET_KEY:
             "python3 -c 'import secrets; print(secrets.token_urlsafe(64))'. (`make run` makes and keeps its own.)"
         )
     SECRET_KEY = "for debugging only: anyone can read this key in the source"  # noqa: S105
+SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS", default=[])
 LOCAL_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 ALLOWED_HOSTS = [*env.words("ALLOWED_HOSTS", default=[]), *LOCAL_HOSTS]
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", default=[])
@@ -194,6 +196,9 @@ DEFAULT_FROM_EMAIL = env.text("ALERT_EMAIL_FROM", default="watchclock@localhost"
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, minimum=0.1, maximum=25.0)
 EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, minimum=1, maximum=50)
+SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS")
+NOTIFY_ALLOWED_NETWORKS = env.networks("NOTIFY_ALLOWED_NETWORKS")
+USER_AGENT = f"Watchclock/{VERSION}"
 
 # --- Watching the watchman --------------------------------------------------------------------------------------------
 

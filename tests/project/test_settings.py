@@ -96,6 +96,9 @@ def test_the_rules_for_volume_are_the_same_in_the_settings_and_in_the_code(setti
         ("https://a b", lambda: env.web_address("ODD")),
         ("https://a/$(reboot)", lambda: env.web_address("ODD")),
         ("https://user:password@a", lambda: env.web_address("ODD")),
+        ("10.0.0.0/8,inside", lambda: env.networks("ODD")),
+        ("c2hvcnQ=", lambda: env.fernet_keys("ODD")),
+        ("not base64!", lambda: env.fernet_keys("ODD")),
     ],
 )
 def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
@@ -103,6 +106,18 @@ def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):
 
     with pytest.raises(ImproperlyConfigured, match="ODD"):
         read()
+
+
+def test_a_bad_key_is_refused_by_its_number_and_not_shown(monkeypatch):
+    good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+    monkeypatch.setenv("ODD", f"{good},c2hvcnQ=")
+
+    with pytest.raises(ImproperlyConfigured, match="Key 2 of 2 in ODD") as error:
+        env.fernet_keys("ODD")
+
+    assert "c2hvcnQ" not in str(error.value)
+    monkeypatch.setenv("ODD", good)
+    assert env.fernet_keys("ODD") == [good]
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("1", True), ("Off", False), ("no", False)])
