@@ -1,0 +1,191 @@
+"""The exchange of a message with its receiver: all network I/O of the channels over HTTP (shell).
+
+Only the delivery process imports this module: aiohttp takes memory that no other process needs.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import msgspec
+from django.conf import settings
+
+from incidents.notifications import guard
+from incidents.notifications.channels.base import (
+    ANSWER_BYTES_MAX,
+    EXCERPT_LENGTH_MAX,
+    Answer,
+    Outcome,
+    OutcomeKind,
+    Request,
+    host_of,
+)
+from incidents.notifications.channels.redaction import redact
+
+logger = logging.getLogger(__name__)
+
+DEADLINE = timedelta(seconds=15)
+"""For all requests of a message together, from the look-up of the name to the end of the answer."""
+Classify = Callable[[Request, Answer], Outcome]
+_NONE = Request(method="", url="", headers={}, body=b"")
+
+
+def open_session(allowed_networks: Sequence[guard.Network]) -> aiohttp.ClientSession:
+    """Return a session for `send`, in a running event loop; close it in the same loop.
+
+    It connects to public addresses and allowed networks only, and nothing is kept from one request to the next.
+    """
+
+    def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        # Called for each attempt with the address itself, also for one that the user wrote as a number.
+        family, type_, protocol, _, where = address
+        guard.judge(where[0], allowed_networks)
+        return socket.socket(family, type_, protocol)
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_end.append(_note_connection)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            socket_factory=open_socket, force_close=True, use_dns_cache=False, ttl_dns_cache=0, limit=0
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+        headers={"User-Agent": settings.USER_AGENT, "Accept-Encoding": "identity"},
+        trace_configs=[tracing],
+    )
+
+
+async def send(
+    requests: Iterable[Request], *, classify: Classify, session: aiohttp.ClientSession, deadline: timedelta = DEADLINE
+) -> Outcome:
+    """Send the requests of a message one after the other, until one is not delivered; never raises but for cancelling.
+
+    The outcome is that of the last request sent, with the first external reference that came back.
+    """
+    result = Outcome(kind=OutcomeKind.DELIVERED)
+    attempt = _Attempt(_NONE)
+    try:
+        async with asyncio.timeout(deadline.total_seconds()):
+            for request in requests:
+                attempt = _Attempt(request)
+                await _ask(session, request, attempt)
+                result = _joined(result, _read(classify, attempt))
+                if result.kind is not OutcomeKind.DELIVERED:
+                    break
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns one message only
+        found = _read(classify, attempt) if attempt.status else _failed(error, attempt, deadline)
+        result = _joined(result, found)
+    secrets = attempt.request.secrets
+    return msgspec.structs.replace(result, excerpt=redact(result.excerpt, secrets)[:EXCERPT_LENGTH_MAX])
+
+
+@dataclass
+class _Attempt:
+    """How far a request has come."""
+
+    request: Request
+    is_connected: bool = False
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytearray = field(default_factory=bytearray)
+
+    def answer(self) -> Answer:
+        return Answer(status=self.status, headers=self.headers, body=bytes(self.body[:ANSWER_BYTES_MAX]))
+
+
+async def _ask(session: aiohttp.ClientSession, request: Request, attempt: _Attempt) -> None:
+    """Send one request, and note the answer as it comes: its status counts even if the rest never arrives."""
+    async with session.request(
+        request.method,
+        request.url,
+        headers=request.headers,
+        data=request.body,
+        allow_redirects=False,
+        trace_request_ctx=attempt,
+    ) as response:
+        attempt.status = response.status
+        attempt.headers = {name.lower(): text for name, text in response.headers.items()}
+        while len(attempt.body) < ANSWER_BYTES_MAX:
+            part = await response.content.read(ANSWER_BYTES_MAX - len(attempt.body))
+            if not part:
+                break
+            attempt.body += part
+        response.close()
+
+
+async def _note_connection(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: aiohttp.TraceConnectionCreateEndParams
+) -> None:
+    context.trace_request_ctx.is_connected = True
+
+
+def _read(classify: Classify, attempt: _Attempt) -> Outcome:
+    try:
+        return classify(attempt.request, attempt.answer())
+    except Exception as error:
+        logger.exception("an answer of %s cannot be read", host_of(attempt.request.url))
+        return Outcome(kind=OutcomeKind.UNKNOWN, excerpt=f"an unexpected error: {type(error).__name__}")
+
+
+def _joined(earlier: Outcome, later: Outcome) -> Outcome:
+    return msgspec.structs.replace(later, external_ref=earlier.external_ref or later.external_ref)
+
+
+def _failed(error: Exception, attempt: _Attempt, deadline: timedelta) -> Outcome:
+    """Return what became of a request without an answer."""
+    kind, words = _meaning(error, deadline, is_connected=attempt.is_connected)
+    return Outcome(kind=kind, excerpt=words)
+
+
+def _meaning(error: Exception, deadline: timedelta, *, is_connected: bool) -> tuple[OutcomeKind, str]:
+    """Return the kind and the words for an error. The words of most errors are ours: theirs may contain the address."""
+    cause = getattr(error, "os_error", None)
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return OutcomeKind.CONFIGURATION, f"the certificate is not accepted: {_why(error.certificate_error)}"
+        case aiohttp.ClientSSLError():
+            return OutcomeKind.CONFIGURATION, f"TLS failed: {_why(cause)}"
+        case aiohttp.ClientConnectorDNSError():
+            return _name_error(cause)
+        case aiohttp.ClientConnectorError() if isinstance(cause, guard.RefusedAddressError):
+            return OutcomeKind.CONFIGURATION, guard.REFUSAL
+        case aiohttp.ClientConnectorError():
+            words = os.strerror(cause.errno) if cause and cause.errno else "it failed"
+            return (
+                OutcomeKind.TRANSIENT,
+                f"no connection: {words}",
+            )
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
+            return OutcomeKind.CONFIGURATION, "the address or a setting contains what HTTP does not allow"
+        case TimeoutError() if not is_connected:
+            return OutcomeKind.TRANSIENT, f"no connection within {deadline.total_seconds():g} s"
+        case TimeoutError():
+            return OutcomeKind.UNKNOWN, f"no answer within {deadline.total_seconds():g} s"
+        case aiohttp.ClientError() | OSError() if not is_connected:
+            return OutcomeKind.TRANSIENT, f"no connection: {type(error).__name__}"
+        case aiohttp.ClientError() | OSError():
+            return OutcomeKind.UNKNOWN, "the connection ended without an answer"
+    return OutcomeKind.UNKNOWN, f"an unexpected error: {type(error).__name__}"
+
+
+def _name_error(cause: Any) -> tuple[OutcomeKind, str]:
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
+        return OutcomeKind.TRANSIENT, "the name server does not answer"
+    return OutcomeKind.CONFIGURATION, "there is no host of this name"
+
+
+def _why(error: BaseException | None) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = getattr(error, "reason", None)
+    return str(reason) if reason else type(error).__name__
