@@ -10,7 +10,14 @@ from checkins import housekeeping, partitions
 from checkins.nodes import forget_gone_nodes
 from checkins.processing import counting, retry
 from checkins.processing.budgets import prune_key_uses
-from incidents.housekeeping import prune_incidents, prune_issues, prune_messages, prune_notifications, prune_occurrences
+from incidents.housekeeping import (
+    prune_duties,
+    prune_incidents,
+    prune_issues,
+    prune_messages,
+    prune_notifications,
+    prune_occurrences,
+)
 from lib.wallclock import utcnow
 from monitors import pruning
 from monitors.housekeeping import (
@@ -53,6 +60,7 @@ def keep_house() -> int:
                     forget_gone_nodes,
                     prune_occurrences,
                     prune_messages,
+                    prune_duties,
                     prune_notifications,
                     prune_incidents,
                     prune_issues,

@@ -18,6 +18,7 @@ from checkins.watermarks import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
 from incidents.notifications.outbox import write_message
+from incidents.notifications.routes import Recipient
 from lib.durations import duration
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def summarise_incidents(*, now: datetime) -> None:
         )
 
 
-def notify(*, recipients: Sequence[str], now: datetime) -> int:
+def notify(*, recipients: Sequence[Recipient], now: datetime) -> int:
     """Notify about clock incidents that nobody was notified about, oldest first; returns how many.
 
     The message goes into the outbox in the transaction that records it (`told_at`); delivery sends it. Another worker

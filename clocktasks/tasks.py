@@ -17,7 +17,7 @@ from clocktasks.clock import ClockTask, waits_visibly
 from clocktasks.exceptions import UnreadableClockTaskError
 from clocktasks.ledger import finish_ticks
 from clocktasks.setback import take_back_future
-from incidents.notifications.addressees import recipients
+from incidents.notifications.addressees import clock_recipients
 from lib.wallclock import utcnow
 from monitors import pruning
 
@@ -98,7 +98,7 @@ def send(task: ClockTask) -> None:
 @shared_task(name="clocktasks.tasks.tell_clock_incidents")
 def tell_clock_incidents() -> int:
     """Notify people about clock incidents; returns about how many."""
-    return clock_incidents.notify(recipients=recipients(), now=utcnow())
+    return clock_incidents.notify(recipients=clock_recipients(), now=utcnow())
 
 
 @shared_task(name="clocktasks.tasks.keep_house")

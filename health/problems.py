@@ -47,6 +47,7 @@ def find_all(facts: Facts) -> tuple[list[Finding], list[Finding]]:
         besides += _find_other_nodes(facts, rows)
         besides += _find_outbox_problems(facts, rows)
         besides += _find_unjudged(rows)
+        besides += _find_failing_channels(rows)
         besides += _find_wrong_clock(facts, rows)
     return reasons, [*besides, *_find_no_recipient(facts)]
 
@@ -249,15 +250,35 @@ def _find_wrong_clock(facts: Facts, rows: Rows) -> Iterator[Finding]:
     )
 
 
-def _find_no_recipient(facts: Facts) -> Iterator[Finding]:
-    """Return that nobody is notified of incidents. That may be a choice, so it is no outage."""
-    if not facts.why_nobody:
+def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
+    """Return which channels are left alone since they fail. The others get their messages."""
+    if not rows.failing_channels:
         return
-    missed = 0 if facts.rows is None else facts.rows.unnotified_count
+    name, error = rows.failing_channels[0]
+    others = f" So do {len(rows.failing_channels) - 1} more." if len(rows.failing_channels) > 1 else ""
     yield Finding(
         Part.OUTBOX,
         Severity.NOTE,
-        facts.why_nobody + (f" {missed:,} notification{'' if missed == 1 else 's'} reached nobody." if missed else ""),
-        "Set ALERT_EMAIL_TO and EMAIL_URL, restart, and try them with manage.py send_test_alert. Incidents that "
-        "are open then are notified.",
+        f"Channel {name} fails: {error}{others}",
+        "Admin, Channels: correct its settings, which also tries it again at once, and send a test.",
+    )
+
+
+def _find_no_recipient(facts: Facts) -> Iterator[Finding]:
+    """Return that nobody is notified of incidents. That may be a choice, so it is no outage."""
+    missed = 0 if facts.rows is None else facts.rows.unnotified_count
+    has_routes = facts.rows is not None and facts.rows.has_routes
+    if not (missed if has_routes else facts.why_nobody):
+        return
+    reached = f"{missed:,} notification{'' if missed == 1 else 's'} reached nobody"
+    if has_routes:
+        sentence = f"{reached}: no route catches them, and no address of ALERT_EMAIL_TO can be notified."
+    else:
+        sentence = facts.why_nobody + (f" {reached}." if missed else "")
+    yield Finding(
+        Part.OUTBOX,
+        Severity.NOTE,
+        sentence,
+        "Admin, Routes: add a route that catches everything. Or set ALERT_EMAIL_TO and EMAIL_URL, restart, and try "
+        "them with manage.py send_test_alert. Incidents that are open then are notified.",
     )

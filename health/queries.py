@@ -17,7 +17,7 @@ from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from health.facts import Rows, Rules, TickFacts
-from incidents.models import Message, Notification
+from incidents.models import Channel, Message, Notification, Route
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.pruning import house_time
@@ -29,6 +29,7 @@ UNJUDGED_MAX = 100
 NODES_MAX = 1_000
 QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
+CHANNELS_MAX = 100
 GIVEN_UP_SHOWN = timedelta(days=1)
 """For so long a mail that was given up is counted."""
 
@@ -39,7 +40,9 @@ def read_rows(now: datetime) -> Rows:
     newest = _first_tick(ticks.reverse())
     undecided = ticks.filter(decided_at__isnull=True)
     oldest_undecided = _first_tick(undecided)
-    waiting = Message.objects.filter(status=Message.Status.WAITING).order_by("created_at", "id")
+    # What waits for a channel that is left alone is the channel's matter: delivery itself works.
+    waiting = Message.objects.filter(status=Message.Status.WAITING, channel__open_since__isnull=True)
+    waiting = waiting.order_by("created_at", "id")
     unaddressed = Notification.objects.filter(addressed_at__isnull=True).order_by("id")
     fresh = unaddressed.filter(nobody_since__isnull=True)
     oldest = [rows.values_list("created_at", flat=True).first() for rows in (waiting, fresh)]
@@ -66,6 +69,8 @@ def read_rows(now: datetime) -> Rows:
         given_up_count=_bounded_count(
             Message.objects.filter(status=Message.Status.FAILED, finished_at__gt=now - GIVEN_UP_SHOWN)
         ),
+        has_routes=Route.objects.filter(is_enabled=True, channels__is_enabled=True).exists(),
+        failing_channels=_failing_channels(),
         waiting={
             reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
             for reason in ("monitor_unknown", "failed")
@@ -78,6 +83,15 @@ def read_rows(now: datetime) -> Rows:
             dropped_after=timedelta(seconds=settings.INGEST_NODE_SILENT_SECONDS),
         ),
     )
+
+
+def _failing_channels() -> list[tuple[str, str]]:
+    """Return channels whose breaker is open, longest first, with the last error."""
+    failing = Channel.objects.filter(open_since__isnull=False, removed_at__isnull=True).select_related("project")
+    return [
+        (f"{channel.name} of {channel.project.slug if channel.project else 'the instance'}", channel.last_error)
+        for channel in failing.order_by("open_since", "id")[:CHANNELS_MAX]
+    ]
 
 
 def _unjudged() -> list[tuple[str, str]]:

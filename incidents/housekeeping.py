@@ -44,6 +44,15 @@ def prune_notifications(*, now: datetime) -> int:
     return remove_piece("incidents_notification", condition, [before, before], order_by="id")
 
 
+def prune_duties(*, now: datetime) -> int:
+    """Remove one piece of what routing decided about incidents that ended NOTIFICATION_RETENTION_DAYS ago."""
+    before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
+    if before is None:
+        return 0
+    condition = f"created_at < %s AND {_IS_OVER}"
+    return remove_piece("incidents_duty", condition, [before, before], order_by="id")
+
+
 def prune_messages(*, now: datetime) -> int:
     """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
 

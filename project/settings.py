@@ -377,6 +377,8 @@ UNFOLD = {
                         ("Incidents", "emergency_home", "admin:incidents_incident_changelist"),
                         ("Occurrences", "history", "admin:incidents_occurrence_changelist"),
                         ("Notifications", "mail", "admin:incidents_notification_changelist"),
+                        ("Channels", "campaign", "admin:incidents_channel_changelist"),
+                        ("Routes", "alt_route", "admin:incidents_route_changelist"),
                     ),
                 ),
                 (

@@ -6,6 +6,7 @@ else: `CheckInFactory(status="missed")`, `MonitorFactory(interval=15, interval_u
 """
 
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,7 +36,7 @@ from checkins.models import (
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
 from incidents import explanation as evidence
-from incidents.models import Incident, Issue, Message, Notification, Occurrence
+from incidents.models import Channel, Incident, Issue, Message, Notification, Occurrence, Route
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
@@ -461,6 +462,38 @@ class MessageFactory(DjangoModelFactory[Message]):
     due_at = SelfAttribute("created_at")
     finished_at = LazyAttribute(lambda row: None if row.status == "waiting" else NOW)
     status = "waiting"
+
+
+class ChannelFactory(DjangoModelFactory[Channel]):
+    """A channel of a project that sends to a web address; nothing is sent unless delivery runs."""
+
+    class Meta:
+        model = Channel
+
+    project = SubFactory(ProjectFactory)
+    kind = "slack"
+    name = Sequence(lambda n: f"channel {n}")
+    created_at = NOW
+    changed_at = NOW
+
+
+class RouteFactory(DjangoModelFactory[Route]):
+    """A route that catches everything; `to` are its channels."""
+
+    class Meta:
+        model = Route
+        skip_postgeneration_save = True
+
+    project = SubFactory(ProjectFactory)
+    name = Sequence(lambda n: f"route {n}")
+    position = Sequence(lambda n: n)
+    changed_at = NOW
+
+    @post_generation
+    def to(self, create: bool, channels: Iterable[Channel] | None, **_: object) -> None:
+        """Name its channels."""
+        if create and channels:
+            self.channels.add(*channels)
 
 
 class TickFactory(DjangoModelFactory[Tick]):

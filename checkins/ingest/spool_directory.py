@@ -32,8 +32,8 @@ def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) ->
     """Adopt the first free spool of the directory, or create one with a new node id.
 
     If all are in use, waits so long for one of them: a killed process is replaced at once, and the ends of runs are
-    stored after their beginnings if the new process continues with the same spool. Makes the directory if it is not there. A file that is no spool any more is set aside with a logged error.
-    Raises SpoolUnusableError.
+    stored after their beginnings if the new process continues with the same spool. Makes the directory if it is not
+    there. A file that is no spool any more is set aside with a logged error. Raises SpoolUnusableError.
     """
     try:
         if not directory.exists():

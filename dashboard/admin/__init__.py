@@ -2,6 +2,7 @@
 
 from dashboard.admin import (
     audit,
+    channels,
     checkins,
     clock,
     incidents,
@@ -19,6 +20,7 @@ from dashboard.admin import (
 
 __all__ = [
     "audit",
+    "channels",
     "checkins",
     "clock",
     "incidents",

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin, duration, may_view
-from dashboard.admin.cells import facts, instant, label, link
+from dashboard.admin.cells import NOTHING, facts, instant, label, link, table
 from dashboard.admin.occurrences import (
     LOSS_REPORTS,
     OCCURRENCES,
@@ -28,6 +28,8 @@ from dashboard.losses import losses_beside, losses_text
 from incidents.models import Incident
 from incidents.notifications.addressees import NOBODY_NOTIFIED
 from lib.wallclock import utcnow
+
+DUTIES_SHOWN = 100
 
 
 class StateFilter(DropdownFilter):
@@ -197,6 +199,7 @@ class IncidentAdmin(InspectionAdmin):
             starting = checkins_by_id([row.starting_checkin_id]).values()
             losses = losses_beside(starting, monitor.project_id)
         return {
+            "duties_table": may_view(request, "incidents.message") and _duties_table(row, monitor.timezone),
             "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
             "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),
             "newest_failure": may_view(request, "checkins.checkin")
@@ -206,3 +209,24 @@ class IncidentAdmin(InspectionAdmin):
                 monitor.timezone,
             ),
         }
+
+
+def _duties_table(incident: Incident, zone: str) -> SafeString:
+    """Show who was notified of what, over which channel, why, and with which result."""
+    duties = incident.duties.select_related("notification", "channel", "message").order_by("id")[:DUTIES_SHOWN]
+    rows = [
+        (
+            duty.notification.get_transition_display(),
+            duty.channel.name if duty.channel else "mail",
+            duty.recipient if duty.message.is_mail else NOTHING,
+            duty.reason,
+            label(duty.message.get_status_display(), title=duty.message.last_error or duty.message.answer),
+            instant(duty.message.finished_at, zone),
+        )
+        for duty in duties
+    ]
+    return table(
+        ("Of", "Channel", "Address", "Because", "State", "At"),
+        rows,
+        title=f"Who was notified (at most {DUTIES_SHOWN})",
+    )

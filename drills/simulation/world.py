@@ -30,8 +30,9 @@ from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
 from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs
-from incidents.notifications import outbox, texts
+from incidents.notifications import claims, texts
 from incidents.notifications.addressees import recipients
+from incidents.notifications.addressing import address
 from incidents.notifications.attempts import LEASE
 from lib.pg_errors import is_not_now
 
@@ -200,12 +201,12 @@ class World:
 
     def deliver(self) -> None:
         """A worker empties the outbox of notifications."""
-        outbox.address(recipients(), now=self.worker_now())
-        while claimed := outbox.claim(limit=1, now=self.worker_now()):
+        address(recipients(), now=self.worker_now())
+        while claimed := claims.claim_mails(limit=1, now=self.worker_now()):
             texts.write_texts(claimed)
             self.mails.append(claimed[0].idempotency_key)
             self.pause("the mail is sent")
-            outbox.record_sent(claimed, now=self.worker_now())
+            claims.record_sent(claimed, now=self.worker_now())
 
     def worker_now(self) -> datetime:
         """What the clock of the hosts of beat and workers shows."""

@@ -2,6 +2,8 @@
 
 from django.conf import settings
 
+from incidents.notifications.routes import Recipient, instance_channels, recipients_of
+
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 NOBODY_NOTIFIED = "Nobody was notified: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
 
@@ -9,6 +11,15 @@ NOBODY_NOTIFIED = "Nobody was notified: no address is set (ALERT_EMAIL_TO), or n
 def recipients() -> list[str]:
     """Return the addresses that are notified about incidents, each once; empty if nobody can be notified."""
     return [] if why_nobody() else list(dict.fromkeys(settings.ALERT_EMAIL_TO))
+
+
+def clock_recipients() -> list[Recipient]:
+    """Return who is notified about the clock itself: ALERT_EMAIL_TO, and the channels of the instance."""
+    found = {name: Recipient(name, None, "ALERT_EMAIL_TO") for name in recipients()}
+    for channel in instance_channels():
+        for name in recipients_of(channel):
+            found.setdefault(name, Recipient(name, channel.id, "a channel of the instance"))
+    return list(found.values())
 
 
 def why_nobody() -> str:

@@ -3,6 +3,8 @@
 import uuid
 from datetime import timedelta
 
+from incidents.notifications.channels.base import OutcomeKind
+
 LEASE = timedelta(seconds=90)
 """How long a claim on a message lasts: longer than any sending takes (`channels.email`)."""
 _SECONDS = (5, 15, 45, 120, 300, 600, 1_200, 1_800, 1_800)
@@ -29,3 +31,33 @@ def next_attempt_in(attempt_count: int, *, is_refused: bool, key: uuid.UUID) -> 
         return None
     seconds = _SECONDS[attempt_count - 1] if attempt_count <= len(_SECONDS) else 3_600
     return timedelta(seconds=seconds) * (1 - key.bytes[-1] / 512)
+
+
+GIVE_UP_AFTER = timedelta(hours=24)
+UNKNOWN_MAX = 3
+"""So often a message is repeated whose sending ended in doubt, where a repetition is seen twice."""
+
+
+def wait_after(
+    kind: OutcomeKind,
+    *,
+    attempt_count: int,
+    age: timedelta,
+    key: uuid.UUID,
+    retry_after: timedelta | None = None,
+    is_plain: bool = False,
+    repeats_are_seen: bool = False,
+) -> timedelta | None:
+    """Return how long to wait after an attempt over a channel that was not delivered, or None to give up.
+
+    `age` is how old the message is. A message that is refused for its text is sent once more, plainly, at once.
+    `repeats_are_seen`: people see a repetition twice.
+    """
+    if kind is OutcomeKind.MESSAGE_REFUSED:
+        return None if is_plain else timedelta(0)
+    if kind is OutcomeKind.UNKNOWN and repeats_are_seen and attempt_count >= UNKNOWN_MAX:
+        return None
+    wait = next_attempt_in(min(attempt_count, ATTEMPTS_MAX - 1), is_refused=False, key=key)
+    assert wait is not None, "there is one for each of these attempts"
+    wait = max(wait, retry_after or timedelta(0))
+    return None if age + wait > GIVE_UP_AFTER or attempt_count >= ATTEMPTS_MAX else wait

@@ -1,27 +1,37 @@
-"""Delivery: sends the mails of the outbox, a few at once, each with a time limit (shell).
+"""Delivery: sends the messages of the outbox, many at once, each with a time limit (shell).
 
-    address -> claim some -> texts -> lines (threads) send, one after the other -> record what was sent -> claim ...
+    address -> claim some -> texts -> lines and lanes send -> record what became of them -> claim ...
 
-The threads only talk to the mail server. All rows are read and written here, in short transactions; none is open while
-a mail is sent, and each records all messages that are finished by then. A server that cannot be reached ends the run:
-the sweep tries a few mails again in twenty seconds, and the others do not use up their attempts meanwhile.
+Mails go over a few lines to the mail server (`mail_lines`), all else over lanes, one for each channel (`lanes`). All
+rows are read and written here, in short transactions; none is open while a message is sent, and each records all
+messages that are finished by then. A mail server that cannot be reached ends the mails of the run: the sweep tries a
+few again in twenty seconds, and the others do not use up their attempts meanwhile. A channel that fails has a breaker.
 """
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 
 from incidents import metrics
 from incidents.models import Message
-from incidents.notifications import outbox, texts
+from incidents.notifications import claims, texts
 from incidents.notifications.addressees import recipients
-from incidents.notifications.channels.email import SECONDS_MAX, Postman, RefusedError, UnreachableError, describe_error
+from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
+from incidents.notifications.alerts import prepare
+from incidents.notifications.attempts import next_attempt_in, wait_after
+from incidents.notifications.breaker import Result
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
+from incidents.notifications.channels.email import RefusedError, describe_error
+from incidents.notifications.claims import Attempt
+from incidents.notifications.lanes import Lanes, WithdrawnError
+from incidents.notifications.mail_lines import POLL_SECONDS, Done, Lines
+from incidents.notifications.routes import fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +39,12 @@ RUN_SECONDS_MAX = 20.0
 """The longest run: the worker can stop after that time, and the next run continues."""
 CLAIMED_PER_LINE = 10
 """Mails claimed ahead. After a worker is killed, they are sent a lease later, or twice if they were sent already."""
-POLL_SECONDS = 1.0
-"""How often new mails are claimed while the current ones are being sent."""
+_known_routing: list[tuple[object, ...]] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The result of one run. `is_cut_short`: more mails may be due."""
+    """The result of one run. `is_cut_short`: more messages may be due."""
 
     sent_count: int
     failed_count: int
@@ -43,178 +52,148 @@ class Run:
 
 
 def deliver(*, utcnow: Callable[[], datetime]) -> Run:
-    """Send the due mails, until none is left, the mail server cannot be reached, or the time is up."""
-    now = utcnow()
-    people = recipients()
-    while outbox.address(people, now=now) >= outbox.ADDRESSED_MAX:
-        pass
-    outbox.give_up(now=now)
-    batch = CLAIMED_PER_LINE * settings.EMAIL_CONNECTIONS
-    sent = failed = 0
+    """Send the due messages, until none is left that can be sent now, or the time is up."""
+    _address_all(now=utcnow())
+    claims.give_up(now=utcnow())
     deadline = time.monotonic() + RUN_SECONDS_MAX
-    lines = _Lines(settings.EMAIL_CONNECTIONS, until=deadline)
+    done: Done = queue.SimpleQueue()
+    lines = Lines(settings.EMAIL_CONNECTIONS, done, until=deadline)
+    lanes = Lanes(done, utcnow, until=deadline)
+    sent = failed = 0
     try:
         while True:
-            # Claim while half of them are still to be sent, so that no line waits for the next mail.
-            may_claim = not lines.is_stopped and len(lines) <= batch // 2
-            claimed = outbox.claim(limit=batch // 2, now=utcnow()) if may_claim else []
-            bad = {message.id: (message, error) for message, error in texts.write_texts(claimed)}
-            _record_failures(bad.values(), now=utcnow())
-            failed += len(bad)
-            lines.give([message for message in claimed if message.id not in bad])
-            outbox.release(lines.withdraw())
-            if not len(lines):
-                if lines.is_stopped or not claimed:
+            claimed_count, failures = _claim(lines, lanes, utcnow=utcnow)
+            failed += _record_failures(failures, now=utcnow())
+            claims.release(lines.withdraw())
+            if not len(lines) and not len(lanes):
+                if not claimed_count or time.monotonic() >= deadline:
                     break
                 continue
-            good, bad_ones = lines.results()
-            if good:
-                sent += outbox.record_sent(good, now=utcnow())
-                metrics.mails.labels("sent").inc(len(good))
-            _record_failures(bad_ones, now=utcnow())
-            failed += len(bad_ones)
+            good, bad = _collect(done, lines, lanes, now=utcnow())
+            sent += good
+            failed += bad
     finally:
         lines.close()
     return Run(sent, failed, is_cut_short=time.monotonic() >= deadline)
 
 
-def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> None:
+def _address_all(*, now: datetime) -> None:
+    default = recipients()
+    while address(default, now=now) >= ADDRESSED_MAX:
+        pass
+    routing = fingerprint(default)
+    if _known_routing != [routing]:
+        address_again(default, now=now)
+        _known_routing[:] = [routing]
+
+
+def _claim(
+    lines: Lines, lanes: Lanes, *, utcnow: Callable[[], datetime]
+) -> tuple[int, list[tuple[Message, Exception]]]:
+    """Claim messages for free lines and lanes; returns how many, and those that could not be written."""
+    batch = CLAIMED_PER_LINE * settings.EMAIL_CONNECTIONS
+    mails: list[Message] = []
+    # Claim while half of them are still to be sent, so that no line waits for the next mail.
+    if not lines.is_stopped and len(lines) <= batch // 2:
+        mails = claims.claim_mails(limit=batch // 2, now=utcnow())
+    bad = texts.write_texts(mails)
+    refused = {message.id for message, _ in bad}
+    lines.give([message for message in mails if message.id not in refused])
+    claimed = len(mails)
+    if not lanes.is_stopped:
+        messages = claims.claim_for_lanes(channels=claims.CHANNELS_MAX - lanes.channel_count, now=utcnow())
+        sendings, unwritten = prepare(messages)
+        lanes.give(sendings)
+        bad += unwritten
+        claimed += len(messages)
+    return claimed, bad
+
+
+def _collect(done: Done, lines: Lines, lanes: Lanes, *, now: datetime) -> tuple[int, int]:
+    """Wait briefly for results and record them; returns how many were sent and how many failed."""
+    lines.cut_late()
+    results = []
+    try:
+        results.append(done.get(timeout=min(lines.wait_max(), POLL_SECONDS)))
+        while True:
+            results.append(done.get_nowait())
+    except queue.Empty:
+        pass
+    for message, _ in results:
+        (lines if message.is_mail else lanes).finished(message)
+    claims.release([message for message, result in results if isinstance(result, WithdrawnError)])
+    outcomes = [(message, result) for message, result in results if isinstance(result, Outcome)]
+    for message, outcome in outcomes:
+        message.external_ref, message.answer = outcome.external_ref, outcome.excerpt
+    sent = [message for message, result in results if result is None or _is_delivered(result)]
+    if sent:
+        claims.record_sent(sent, now=now)
+        metrics.mails.labels("sent").inc(len(sent))
+    errors = [(message, result) for message, result in results if isinstance(result, Exception)]
+    failed = _record_failures([one for one in errors if not isinstance(one[1], WithdrawnError)], now=now)
+    failed += _record_outcomes([one for one in outcomes if not _is_delivered(one[1])], now=now)
+    for channel_id, attempts in _attempts(outcomes).items():
+        claims.record_attempts(channel_id, attempts, now=now)
+    return len(sent), failed
+
+
+def _is_delivered(result: object) -> bool:
+    return isinstance(result, Outcome) and result.kind is OutcomeKind.DELIVERED
+
+
+def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> int:
+    """Record mails that failed, and messages that could not be written; returns how many."""
+    count = 0
     for message, error in failures:
-        metrics.mails.labels("failed").inc()
         reason = describe_error(error)
-        logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
-        outbox.record_failed(message, error=reason, is_refused=isinstance(error, RefusedError), now=now)
-
-
-class _Lines:
-    """Connections to the mail server, each with its thread, and the messages that they are sending.
-
-    `len` is how many messages are not finished. Used by one thread. No mail begins after `until` on the monotonic
-    clock: a mail must be sent while its claim lasts, even if the thread that writes the rows is delayed.
-    """
-
-    def __init__(self, maximum: int, *, until: float) -> None:
-        self._maximum, self._until = maximum, until
-        self._lines: list[_Line] = []
-        self._in_hand = 0
-        self._todo: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[Message, Exception | None]] = queue.SimpleQueue()
-        self._stopped = threading.Event()
-
-    def __len__(self) -> int:
-        return self._in_hand
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether no more mails are sent: the time is up, or a line could not reach the server."""
-        if time.monotonic() >= self._until:
-            self._stopped.set()
-        return self._stopped.is_set()
-
-    def give(self, messages: list[Message]) -> None:
-        """Queue messages for the lines, in order; open more lines if needed."""
-        self._in_hand += len(messages)
-        for message in messages:
-            self._todo.put(message)
-        while len(self._lines) < min(self._maximum, self._in_hand):
-            self._lines.append(_Line(self._todo, self._done, self._stopped, self._until))
-
-    def withdraw(self) -> list[Message]:
-        """Return the messages that will not be sent, after a stop."""
-        back: list[Message] = []
-        while self.is_stopped:
-            try:
-                message = self._todo.get_nowait()
-            except queue.Empty:
-                break
-            if message is not None:
-                back.append(message)
-        self._in_hand -= len(back)
-        return back
-
-    def results(self) -> tuple[list[Message], list[tuple[Message, Exception]]]:
-        """Wait briefly for results; return the messages that were sent, and those that failed with their errors."""
-        results: list[tuple[Message, Exception | None]] = []
-        busy = [line.must_end_at for line in self._lines if line.message is not None]
-        wait = min([POLL_SECONDS, *(end - time.monotonic() for end in busy)])
-        try:
-            results.append(self._done.get(timeout=max(wait, 0.001)))
-            while True:
-                results.append(self._done.get_nowait())
-        except queue.Empty:
-            pass
-        for line in [line for line in self._lines if line.is_late()]:
-            if message := line.cut():
-                self._lines.remove(line)
-                results.append((message, UnreachableError(f"the mail server did not finish within {SECONDS_MAX:g} s")))
-                self._stopped.set()
-        self._in_hand -= len(results)
-        return (
-            [message for message, error in results if error is None],
-            [(message, error) for message, error in results if error is not None],
+        wait = next_attempt_in(
+            message.attempt_count, is_refused=isinstance(error, RefusedError), key=message.idempotency_key
         )
-
-    def close(self) -> None:
-        """Let the threads close their connections and end."""
-        self._stopped.set()
-        self.withdraw()
-        for _ in self._lines:
-            self._todo.put(None)
+        _fail(message, reason, wait, now=now)
+        count += 1
+    return count
 
 
-class _Line:
-    """A connection to the mail server with its thread."""
+def _record_outcomes(outcomes: Iterable[tuple[Message, Outcome]], *, now: datetime) -> int:
+    """Record messages that a channel did not accept; returns how many."""
+    count = 0
+    for message, outcome in outcomes:
+        assert message.channel is not None, "an outcome is a channel's"
+        wait = wait_after(
+            outcome.kind,
+            attempt_count=message.attempt_count,
+            age=now - message.created_at,
+            key=message.idempotency_key,
+            retry_after=outcome.retry_after,
+            is_plain=message.is_plain,
+            repeats_are_seen=Capability.DEDUP not in SENDERS[message.channel.kind].CAN,
+        )
+        _fail(message, outcome.excerpt, wait, now=now, is_plain=outcome.kind is OutcomeKind.MESSAGE_REFUSED)
+        count += 1
+    return count
 
-    def __init__(
-        self,
-        todo: "queue.SimpleQueue[Message | None]",
-        done: "queue.SimpleQueue[tuple[Message, Exception | None]]",
-        stopped: threading.Event,
-        until: float,
-    ) -> None:
-        self._todo, self._done, self._stopped, self._until = todo, done, stopped, until
-        self._postman: Postman | None = None
-        self._lock = threading.Lock()
-        self._is_cut = False
-        self.message: Message | None = None
-        self.must_end_at = 0.0
-        threading.Thread(target=self._work, name="mail", daemon=True).start()
 
-    def is_late(self) -> bool:
-        """Return whether its mail has exceeded the time limit."""
-        return self.message is not None and self.must_end_at <= time.monotonic()
+def _fail(message: Message, reason: str, wait: timedelta | None, *, now: datetime, is_plain: bool = False) -> None:
+    metrics.mails.labels("failed").inc()
+    logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
+    claims.record_failed(message, error=reason, wait=wait, now=now, is_plain=is_plain)
 
-    def cut(self) -> Message | None:
-        """Abort a connection that takes too long, and return its message; None if it has finished after all.
 
-        The thread ends by itself, sooner or later; its result is ignored.
-        """
-        with self._lock:
-            message, self._is_cut = self.message, self.message is not None
-        if message is not None and self._postman is not None:
-            self._postman.abort()
-        return message
+def _attempts(outcomes: Iterable[tuple[Message, Outcome]]) -> dict[int, list[Attempt]]:
+    """Return what the outcomes say about each channel, in order."""
+    found: dict[int, list[Attempt]] = {}
+    for message, outcome in outcomes:
+        assert message.channel_id is not None, "an outcome is a channel's"
+        attempt = Attempt(_RESULTS[outcome.kind], outcome.slows, outcome.retry_after, outcome.excerpt)
+        found.setdefault(message.channel_id, []).append(attempt)
+    return found
 
-    def _work(self) -> None:
-        while (message := self._todo.get()) is not None:
-            if self._stopped.is_set() or time.monotonic() >= self._until:
-                self._todo.put(message)  # `withdraw` returns it from there.
-                break
-            self.must_end_at = time.monotonic() + SECONDS_MAX
-            self.message = message
-            error: Exception | None = None
-            try:
-                if self._postman is None:
-                    self._postman = Postman()
-                self._postman.send(message)
-            except Exception as problem:  # noqa: BLE001 - any error concerns one message only
-                error = problem
-                if isinstance(error, UnreachableError):
-                    self._stopped.set()
-            with self._lock:
-                if self._is_cut:
-                    break
-                self.message = None
-                self._done.put((message, error))
-        if self._postman is not None:
-            self._postman.close()
+
+_RESULTS = {
+    OutcomeKind.DELIVERED: Result.WORKS,
+    OutcomeKind.MESSAGE_REFUSED: Result.WORKS,
+    OutcomeKind.TRANSIENT: Result.FAILS,
+    OutcomeKind.UNKNOWN: Result.FAILS,
+    OutcomeKind.CHANNEL_REFUSED: Result.REFUSES,
+    OutcomeKind.CONFIGURATION: Result.REFUSES,
+}

@@ -46,21 +46,38 @@ class Story:
     recovered_at: datetime | None = None
 
 
+def reason(story: Story) -> str:
+    """Return the sentences that every channel shows: why this is a failure, how often, and when the last ok was."""
+    found = f"{why(story.explanation)}{_how_often(story)}"
+    return found or f"It has been failing since {_moment(story.started_at, story)}."
+
+
+def recovery(story: Story) -> str:
+    """Return the sentences about the end of an incident: since when the job works again, and how long it failed."""
+    assert story.recovered_at is not None, story
+    lasted = duration(_whole(story.recovered_at - story.started_at))
+    return f"It recovered at {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
+
+
+def passing(story: Story) -> str:
+    """Return the sentence about an incident that is over already: when it was found, and when it recovered."""
+    return _short(_kind(story), story)
+
+
+def headline(story: Story, *, is_over: bool) -> str:
+    """Return what has happened in one line: which job, and whether it fails or has recovered."""
+    name = f"{_name(story.monitor)} ({_name(story.environment)})"
+    return f"{name} has recovered" if is_over else f"{name} is failing"
+
+
 def write_opened(story: Story) -> Letter:
     """Return the letter about a new incident: what fails, and why."""
-    kind = _kind(story)
-    return _letter(
-        kind,
-        story,
-        f"{why(story.explanation)}{_how_often(story)}"
-        or f"It has been failing since {_moment(story.started_at, story)}.",
-        *_run(story.explanation),
-    )
+    return _letter(_kind(story), story, reason(story), *_run(story.explanation))
 
 
 def write_resolved(story: Story) -> Letter:
     """Return the letter about a resolved incident: since when the job works again, and how long it failed."""
-    return _letter("Recovered", story, _recovery(story))
+    return _letter("Recovered", story, recovery(story))
 
 
 def write_passed(story: Story) -> Letter:
@@ -160,12 +177,6 @@ def _how_often(story: Story) -> str:
         return ""
     since = _instant(story.explanation.get("failure_streak_started_at"))
     return f" It failed {streak} times in a row" + (f", since {_moment(since, story)}." if since else ".")
-
-
-def _recovery(story: Story) -> str:
-    assert story.recovered_at is not None, story
-    lasted = duration(_whole(story.recovered_at - story.started_at))
-    return f"It recovered at {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
 
 
 def _failed_since(story: Story) -> str:

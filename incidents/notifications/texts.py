@@ -15,7 +15,7 @@ from django.db import connection
 from django.urls import reverse
 
 from incidents.models import Message, Notification
-from incidents.notifications import outbox
+from incidents.notifications import claims
 from incidents.notifications.letters import Letter, Story, log_tail, write_opened, write_passed, write_resolved
 
 logger = logging.getLogger(__name__)
@@ -52,27 +52,35 @@ def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
             message.subject, message.body = letter.subject, letter.body
     written = [message for message in new if message.subject]
     if written:
-        outbox.store_texts(written)
+        claims.store_texts(written)
     return failed
 
 
 def write_letter(message: Message, known: Known) -> Letter:
     """Return the text of a message about an incident, whose monitor and environment are loaded."""
+    return WRITERS[message.kind](story_of(message, known))
+
+
+def story_of(message: Message, known: Known) -> Story:
+    """Return the facts of a message about an incident, whose monitor and environment are loaded."""
     incident = message.incident
     assert incident is not None, "a message from the clock comes with its text"
     environment = incident.monitor_environment
-    path = reverse("admin:incidents_incident_change", args=[incident.id])
-    return WRITERS[message.kind](
-        Story(
-            monitor=environment.monitor.name or environment.monitor.slug,
-            environment=environment.environment.name,
-            timezone=environment.monitor.timezone,
-            started_at=incident.started_at,
-            explanation=known.explanation,
-            link=f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else "",
-            recovered_at=known.resolved_at or incident.resolved_at,
-        )
+    return Story(
+        monitor=environment.monitor.name or environment.monitor.slug,
+        environment=environment.environment.name,
+        timezone=environment.monitor.timezone,
+        started_at=incident.started_at,
+        explanation=known.explanation,
+        link=link_to(incident.id),
+        recovered_at=known.resolved_at or incident.resolved_at,
     )
+
+
+def link_to(incident_id: int) -> str:
+    """Return the address of an incident's page; empty if PUBLIC_URL is not set."""
+    path = reverse("admin:incidents_incident_change", args=[incident_id])
+    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else ""
 
 
 def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:

@@ -11,13 +11,15 @@ from clocktasks.clock_incidents import NEWS_MAX, ONGOING_AFTER, notify
 from clocktasks.models import ClockIncident
 from clocktasks.tasks import tell_clock_incidents
 from incidents.models import Message
+from incidents.notifications.routes import Recipient
 from project.celery import app as celery_app
 from tests.factories import NOW, ClockIncidentFactory, TickFactory
 
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-PEOPLE = ["ops@example.com", "night@example.com"]
+ADDRESSES = ["ops@example.com", "night@example.com"]
+PEOPLE = [Recipient(address, None, "ALERT_EMAIL_TO") for address in ADDRESSES]
 
 
 def goes_on(**columns):
@@ -29,7 +31,7 @@ def goes_on(**columns):
 
 def written():
     """What is in the outbox for the first of the people."""
-    return list(Message.objects.filter(recipient=PEOPLE[0], kind="clock", status="waiting").order_by("id"))
+    return list(Message.objects.filter(recipient=ADDRESSES[0], kind="clock", status="waiting").order_by("id"))
 
 
 def told(incident):
@@ -50,7 +52,7 @@ def test_an_outage_that_is_over_is_told_with_what_it_made_unknown(public_url):
     assert notify(recipients=PEOPLE, now=NOW + 14 * MINUTE) == 1
 
     [message] = written()
-    assert [other.recipient for other in Message.objects.order_by("id")] == PEOPLE
+    assert [other.recipient for other in Message.objects.order_by("id")] == ADDRESSES
     assert message.subject == "[Watchclock] No check-ins could be received for 13 minutes"
     assert message.body == (
         "From 2026-01-05 10:00 UTC to 2026-01-05 10:13 UTC (13 minutes) no check-ins could be received.\n\n"

@@ -41,6 +41,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"FormerRules"}  # For the clock only; what an edit changed is in the history of its monitor.
     hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.
     hidden |= {"Membership"}  # Shown on the pages of their projects.
+    hidden |= {"Duty"}  # Shown on the pages of their incidents.
     hidden |= {"KeyUse"}  # Counters of an hour or a day; what is beyond them is a processing error.
     wanted = {model for app in OURS for model in apps.get_app_config(app).get_models() if model.__name__ not in hidden}
     assert set(MODELS) == wanted

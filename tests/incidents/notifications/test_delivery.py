@@ -11,7 +11,8 @@ from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 
 from incidents.models import Incident, Message, Notification
-from incidents.notifications import delivery, outbox, texts, wake
+from incidents.notifications import claims, delivery, mail_lines, outbox, texts, wake
+from incidents.notifications.addressing import address
 from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
 from incidents.tasks import deliver_notifications
@@ -39,7 +40,7 @@ def use(settings, monkeypatch):
         settings.EMAIL_BACKEND = "incidents.notifications.channels.email.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
         settings.EMAIL_TIMEOUT = PATIENCE_SECONDS if is_patient else 0.5
-        monkeypatch.setattr(delivery, "SECONDS_MAX", PATIENCE_SECONDS if is_patient else 1.0)
+        monkeypatch.setattr(mail_lines, "SECONDS_MAX", PATIENCE_SECONDS if is_patient else 1.0)
 
     return point_at
 
@@ -200,21 +201,21 @@ def test_the_message_id_is_the_key_under_our_name_and_the_end_answers_the_beginn
 
 def test_who_lost_his_claim_records_nothing():
     MessageFactory()
-    [slow] = outbox.claim(limit=1, now=NOW)
-    assert outbox.claim(limit=1, now=NOW + LEASE - SECOND) == []
-    [quick] = outbox.claim(limit=1, now=NOW + LEASE)
+    [slow] = claims.claim_mails(limit=1, now=NOW)
+    assert claims.claim_mails(limit=1, now=NOW + LEASE - SECOND) == []
+    [quick] = claims.claim_mails(limit=1, now=NOW + LEASE)
 
-    assert not outbox.record_failed(slow, error="too late", is_refused=True, now=NOW + LEASE)
-    assert outbox.record_sent([slow], now=NOW + LEASE) == 0
-    assert outbox.record_sent([quick], now=NOW + LEASE) == 1
+    assert not claims.record_failed(slow, error="too late", wait=None, now=NOW + LEASE)
+    assert claims.record_sent([slow], now=NOW + LEASE) == 0
+    assert claims.record_sent([quick], now=NOW + LEASE) == 1
     assert (quick.attempt_count, Message.objects.get().status) == (2, "sent")
 
 
 def test_a_repetition_says_the_same_under_the_same_key(mailoutbox):
     occurrence = OccurrenceFactory()
     NotificationFactory(incident=occurrence.incident)
-    outbox.address([ONE], now=NOW)
-    [claimed] = outbox.claim(limit=1, now=NOW)
+    address([ONE], now=NOW)
+    [claimed] = claims.claim_mails(limit=1, now=NOW)
     texts.write_texts([claimed])  # and then the worker is killed
     type(occurrence).objects.update(explanation={"kind": "error"})
 
@@ -251,7 +252,7 @@ def test_d29_an_incident_that_opens_and_is_resolved_at_once_is_one_message(mailo
 def test_a_beginning_that_was_not_sent_yet_is_folded_into_the_end(mailoutbox):
     incident = IncidentFactory(resolved=True)
     NotificationFactory(incident=incident)
-    outbox.address([ONE, TWO], now=NOW)
+    address([ONE, TWO], now=NOW)
     Message.objects.filter(recipient=TWO).update(status="sent", finished_at=NOW)
     NotificationFactory(incident=incident, transition="resolved")
 

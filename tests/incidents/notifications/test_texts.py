@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from incidents.models import Message, Occurrence
-from incidents.notifications import outbox, texts
+from incidents.notifications import claims, texts
 from tests.factories import (
     NOW,
     CheckInFactory,
@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 
 def claimed():
     """Claim all that is due and give it its texts."""
-    messages = outbox.claim(limit=1_000, now=NOW)
+    messages = claims.claim_mails(limit=1_000, now=NOW)
     assert texts.write_texts(messages) == []
     return messages
 
@@ -157,9 +157,9 @@ def test_many_results_are_recorded_in_as_many_statements_as_one():
     def statements(count):
         for notification in NotificationFactory.create_batch(count):
             MessageFactory(incident=notification.incident)
-        messages = outbox.claim(limit=count, now=NOW)
+        messages = claims.claim_mails(limit=count, now=NOW)
         with CaptureQueriesContext(connection) as context:
-            assert outbox.record_sent(messages, now=NOW) == count
+            assert claims.record_sent(messages, now=NOW) == count
         return len(context)
 
     assert statements(25) == statements(1)
@@ -167,9 +167,9 @@ def test_many_results_are_recorded_in_as_many_statements_as_one():
 
 def test_what_was_claimed_and_not_begun_is_given_back_as_it_was():
     MessageFactory(attempt_count=2)
-    messages = outbox.claim(limit=1, now=NOW)
+    messages = claims.claim_mails(limit=1, now=NOW)
 
-    outbox.release(messages)
+    claims.release(messages)
 
     message = Message.objects.get()
     assert (message.attempt_count, message.claimed_until, message.due_at) == (2, None, NOW)
@@ -177,9 +177,9 @@ def test_what_was_claimed_and_not_begun_is_given_back_as_it_was():
 
 def test_who_lost_his_claim_gives_nothing_back():
     MessageFactory()
-    slow = outbox.claim(limit=1, now=NOW)
-    [quick] = outbox.claim(limit=1, now=NOW + 2 * MINUTE)
+    slow = claims.claim_mails(limit=1, now=NOW)
+    [quick] = claims.claim_mails(limit=1, now=NOW + 2 * MINUTE)
 
-    outbox.release(slow)
+    claims.release(slow)
 
     assert Message.objects.get().claimed_until == quick.claimed_until

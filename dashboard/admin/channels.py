@@ -1,0 +1,299 @@
+"""Pages of channels and routes: where people are notified, and which incidents go where."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from dashboard.admin.base import InspectionAdmin
+from dashboard.admin.cells import NOTHING, instant, label
+from dashboard.admin.editing import EditAdmin, EditForm
+from dashboard.admin.permissions import GrantedPermissions
+from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
+from incidents.models import Channel, Message, Route
+from incidents.notifications import configuring
+from incidents.notifications.channels.base import Field
+from incidents.notifications.conditions import format_conditions, parse_lines
+from incidents.notifications.routing import ConditionError
+from lib.wallclock import utcnow
+
+TEST_SECONDS_MAX = 20.0
+"""How long the page waits for the receiver's answer to a test."""
+_POLL_SECONDS = 0.2
+_PREFIX = "setting_"
+_SET = "Stored. Leave it empty to keep it."
+
+
+class KindForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
+    """The first step of a new channel: what it is. Its settings depend on that."""
+
+    kind = forms.ChoiceField(choices=list(configuring.KINDS.items()))
+
+    class Meta:
+        model = Channel
+        fields = ["kind"]
+
+
+class ChannelForm(EditForm):
+    """A channel with its settings. A stored secret is never shown; an empty field keeps it."""
+
+    kind_of_channel = ""
+
+    class Meta:
+        model = Channel
+        fields = ["project", "name", "timezone", "is_enabled"]
+        help_texts = {
+            "project": "Empty: a channel of the instance, which is told of incidents of the clock itself.",
+            "timezone": "The zone of the times in its messages.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        values = getattr(kwargs.get("instance"), "values", None) or {}
+        kwargs["initial"] = {f"{_PREFIX}{name}": text for name, text in values.items()} | (kwargs.get("initial") or {})
+        super().__init__(*args, **kwargs)
+        self.instance.kind = self.instance.kind or self.kind_of_channel
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings as they shall be, without secrets that were left empty."""
+        fields = configuring.fields_of(self.instance.kind)
+        found = {}
+        for field in fields:
+            typed = self.cleaned_data.get(f"{_PREFIX}{field.name}")
+            kept = "" if field.is_secret else str(self.instance.values.get(field.name, ""))
+            found[field.name] = kept if typed is None else str(typed)
+        return found
+
+    def clean(self) -> dict[str, Any]:
+        """Check the settings as their service wants them."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        kept = configuring.stored_secrets(self.instance)
+        merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
+        problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})
+        for name, sentence in problems.items():
+            self.add_error(f"{_PREFIX}{name}" if f"{_PREFIX}{name}" in self.fields else None, sentence)
+        return cleaned
+
+
+def form_for(kind: str, stored: Mapping[str, str]) -> type[ChannelForm]:
+    """Return the form of a kind of channel. `stored` are the secrets that it has."""
+    fields = {
+        f"{_PREFIX}{field.name}": _form_field(field, is_stored=field.name in stored)
+        for field in configuring.fields_of(kind)
+    }
+    return type("ChannelForm", (ChannelForm,), {**fields, "kind_of_channel": kind})
+
+
+def _form_field(field: Field, *, is_stored: bool) -> forms.Field:
+    hint = _SET if field.is_secret and is_stored else field.help
+    common: dict[str, Any] = {"label": field.label, "help_text": hint, "required": False}
+    if field.choices:
+        return forms.ChoiceField(choices=[("", "—"), *((choice, choice) for choice in field.choices)], **common)
+    attributes = {"autocomplete": "off", "spellcheck": "false"}
+    if field.is_secret:
+        return forms.CharField(widget=forms.PasswordInput(attributes, render_value=False), **common)
+    return forms.CharField(widget=UnfoldAdminTextInputWidget(attrs=attributes), **common)
+
+
+@admin.register(Channel)
+class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+    """Channels: their settings, their state, and a test that shows what the receiver answers."""
+
+    list_display = ("name", "project", "kind_label", "state_label", "delivered", "waiting_count")
+    list_filter = (("project", AutocompleteSelectFilter),)
+    search_fields = ("name",)
+    list_select_related = ("project",)
+    autocomplete_fields = ("project",)
+    ordering = ("name",)
+    actions = ("send_test", "remove")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
+        """Channels that were not removed."""
+        rows: QuerySet[Channel] = super().get_queryset(request).filter(removed_at__isnull=True)
+        return rows
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Return the form for the kind of the channel; for a new one its kind is asked first."""
+        kind = obj.kind if obj is not None else request.GET.get("kind", "")
+        if kind not in configuring.KINDS:
+            return KindForm
+        return form_for(kind, configuring.stored_secrets(obj) if obj is not None else {})
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Return the fields of its form."""
+        form = self.get_form(request, obj)
+        return [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(_PREFIX))]
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """Ask for the kind, then for the settings of that kind."""
+        if request.method == "POST" and request.GET.get("kind") not in configuring.KINDS:
+            return HttpResponseRedirect(f"?{urlencode({'kind': request.POST.get('kind', '')})}")
+        response: HttpResponse = super().add_view(request, form_url, extra_context)
+        return response
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Store the channel with its settings."""
+        configuring.save_channel(obj, form.settings(), now=utcnow())
+
+    @admin.display(description="Kind", ordering="kind")
+    def kind_label(self, channel: Channel) -> str:
+        """Show the service."""
+        return configuring.KINDS.get(channel.kind, channel.kind)
+
+    @admin.display(description="State")
+    def state_label(self, channel: Channel) -> SafeString:
+        """Show whether its messages get through."""
+        if not channel.is_enabled:
+            return label("disabled")
+        if channel.open_since is not None:
+            return label("fails", "bad", title=channel.last_error)
+        if channel.failure_count:
+            return label("doubtful", "doubtful", title=channel.last_error)
+        return label("works", "good") if channel.delivered_at else label("not tried yet")
+
+    @admin.display(description="Last delivered")
+    def delivered(self, channel: Channel) -> SafeString:
+        """Show the instant in UTC."""
+        return instant(channel.delivered_at)
+
+    @admin.display(description="Waiting")
+    def waiting_count(self, channel: Channel) -> str:
+        """Show how many messages wait, at most a thousand."""
+        waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING)[:1_000].count()
+        return str(waiting) if waiting < 1_000 else "1,000 or more"
+
+    @admin.action(description="Send a test", permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
+        """Send a test through the selected channels and show the answers."""
+        now = utcnow()
+        tests = [
+            test for channel in queryset[: configuring.CHANNELS_MAX] for test in configuring.send_test(channel, now=now)
+        ]
+        until = time.monotonic() + TEST_SECONDS_MAX
+        wanted = [test.pk for test in tests]
+        while True:
+            found = list(Message.objects.filter(pk__in=wanted).select_related("channel").order_by("pk"))
+            if all(map(_is_answered, found)) or time.monotonic() > until:
+                break
+            time.sleep(_POLL_SECONDS)
+        for test in found:
+            _show_answer(request, test)
+
+    @admin.action(description="Remove", permissions=["change"])
+    def remove(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
+        """Remove the selected channels from their routes."""
+        channels = list(queryset)
+        for channel in channels:
+            configuring.remove_channel(channel, now=utcnow())
+        messages.success(request, f"Removed {len(channels)} channel{'' if len(channels) == 1 else 's'}.")
+
+
+def _is_answered(test: Message) -> bool:
+    return test.status != Message.Status.WAITING or bool(test.last_error)
+
+
+def _show_answer(request: HttpRequest, test: Message) -> None:
+    name = f"{test.channel} ({test.recipient})" if test.is_mail else str(test.channel)
+    if test.status == Message.Status.SENT:
+        messages.success(request, f"{name}: accepted. {test.answer}".rstrip())
+    elif test.last_error:
+        messages.error(request, f"{name}: not accepted. {test.last_error}")
+    else:
+        messages.warning(
+            request,
+            f"{name}: no answer within {TEST_SECONDS_MAX:g} seconds. Does the worker of the queue delivery run? "
+            "The result will be under Messages.",
+        )
+
+
+class RouteForm(EditForm):
+    """A route; its conditions are lines of text."""
+
+    conditions = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
+        help_text="One condition a line, all must hold: “tag is db”, “monitor like nightly-*”, "
+        "“environment is production, staging”, “kind is missed, timeout”. Empty: it catches everything.",
+    )
+
+    class Meta:
+        model = Route
+        fields = ["project", "name", "position", "channels", "continues", "is_enabled"]
+        help_texts = {
+            "position": "Routes are tried from the lowest number on. The first that catches an incident ends it.",
+            "continues": "Later routes are tried too.",
+        }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        stored = getattr(kwargs.get("instance"), "matchers", None) or []
+        kwargs["initial"] = {"conditions": format_conditions(stored)} | (kwargs.get("initial") or {})
+        super().__init__(*args, **kwargs)
+
+    def clean_conditions(self) -> str:
+        """Refuse what is no condition, with what is allowed."""
+        text: str = self.cleaned_data["conditions"]
+        try:
+            parse_lines(text)
+        except ConditionError as error:
+            raise forms.ValidationError(str(error)) from None
+        return text
+
+    def clean(self) -> dict[str, Any]:
+        """Accept channels of the same project only."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        project = cleaned.get("project") or (self.instance.project if self.instance.pk else None)
+        foreign = [
+            str(channel)
+            for channel in cleaned.get("channels") or ()
+            if channel.project_id != getattr(project, "pk", None)
+        ]
+        if foreign:
+            self.add_error("channels", f"These belong to another project: {', '.join(foreign)}.")
+        return cleaned
+
+
+@admin.register(Route)
+class RouteAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+    """Routes of projects, in their order."""
+
+    form = RouteForm
+    list_display = ("position", "name", "project", "conditions_text", "channels_text", "is_enabled")
+    list_display_links = ("name",)
+    list_filter = (("project", AutocompleteSelectFilter),)
+    search_fields = ("name",)
+    list_select_related = ("project",)
+    autocomplete_fields = ("project", "channels")
+    ordering = ("project__name", "position", "id")
+    fields = ("project", "name", "position", "conditions", "channels", "continues", "is_enabled")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """As granted to the user."""
+        return request.user.has_perm("incidents.delete_route")
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Store the route with its conditions."""
+        with transaction.atomic():
+            if "conditions" in form.cleaned_data:
+                obj.matchers = parse_lines(form.cleaned_data["conditions"])
+            obj.changed_at = utcnow()
+            if not change:
+                obj.save()
+                return
+            self.save_changes(obj, form)
+            obj.save(update_fields=["matchers", "changed_at"])
+
+    @admin.display(description="Conditions")
+    def conditions_text(self, route: Route) -> str:
+        """Show its conditions on one line."""
+        return format_conditions(route.matchers).replace("\n", "; ") or "everything"
+
+    @admin.display(description="Channels")
+    def channels_text(self, route: Route) -> str | SafeString:
+        """Show the names of its channels."""
+        return ", ".join(sorted(map(str, route.channels.all()))) or label("nobody", "doubtful") or NOTHING

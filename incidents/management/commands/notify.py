@@ -1,0 +1,140 @@
+"""`manage.py notify`: test a channel, and show the state of all channels."""
+
+import asyncio
+import json
+import uuid
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Count, Q
+
+from incidents.models import Channel, Message
+from incidents.models.channels import EMAIL
+from incidents.notifications.alert import Alert, Event
+from incidents.notifications.alerts import target_of
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Outcome, OutcomeKind
+from incidents.notifications.channels.email import describe_error
+from incidents.notifications.routes import recipients_of
+from lib.wallclock import utcnow
+
+
+class Command(BaseCommand):
+    """Tests send at once and without the outbox, so that the receiver's answer can be shown."""
+
+    help = "Test a channel, or show the state of all channels."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        actions = parser.add_subparsers(dest="action", required=True)
+        test = actions.add_parser("test", help="send a test through a channel and show the receiver's answer")
+        test.add_argument("channel", help="its name, PROJECT/NAME if several have it, or its guid")
+        status = actions.add_parser("status", help="show each channel: what waits, what failed")
+        status.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        """Run the action; the exit status of a test is 1 if the receiver did not accept it."""
+        if action == "test":
+            self._test(find_channel(options["channel"]))
+        else:
+            self._status(is_json=options["json"])
+
+    def _test(self, channel: Channel) -> None:
+        results = _mail(channel) if channel.kind == EMAIL else {channel.name: asyncio.run(_send(channel))}
+        for name, (is_accepted, answer) in results.items():
+            (self.stdout if is_accepted else self.stderr).write(
+                f"{name}: {'accepted' if is_accepted else 'not accepted'}. {answer}".rstrip()
+            )
+        if not all(is_accepted for is_accepted, _ in results.values()):
+            raise SystemExit(1)
+
+    def _status(self, *, is_json: bool) -> None:
+        channels = Channel.objects.filter(removed_at__isnull=True).select_related("project").order_by("project", "name")
+        counted = channels.annotate(
+            waiting=Count("messages", filter=Q(messages__status=Message.Status.WAITING)),
+            failed=Count("messages", filter=Q(messages__status=Message.Status.FAILED)),
+        )
+        for channel in counted:
+            state = {
+                "project": channel.project.slug if channel.project else None,
+                "channel": channel.name,
+                "kind": channel.kind,
+                "enabled": channel.is_enabled,
+                "waiting": channel.waiting,
+                "failed": channel.failed,
+                "delivered_at": _text(channel.delivered_at),
+                "failing_since": _text(channel.failing_since),
+                "probe_at": _text(channel.probe_at),
+                "error": channel.last_error,
+            }
+            self.stdout.write(json.dumps(state) if is_json else _line(state))
+
+
+def find_channel(name: str) -> Channel:
+    """Return a channel by guid, name, or PROJECT/NAME. Raises CommandError that lists what there is."""
+    known = Channel.objects.filter(removed_at__isnull=True).select_related("project")
+    try:
+        found = list(known.filter(guid=uuid.UUID(name)))
+    except ValueError:
+        project, _, own = name.rpartition("/")
+        found = list(known.filter(name=own, project__slug=project) if project else known.filter(name=name))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(_name(channel) for channel in (found or known[:50]))) or "none"
+    raise CommandError(f"{name!r} is {'several channels' if found else 'no channel'}. Channels: {names}.")
+
+
+async def _send(channel: Channel) -> tuple[bool, str]:
+    from incidents.notifications import exchange
+
+    now = utcnow()
+    key = uuid.uuid4()
+    alert = Alert(
+        key=key, event=Event.TEST, at=now, title="Test: alerts reach you", group=key, timezone=channel.timezone,
+        reason=f"This is a test of the channel {channel.name}, sent by hand: no job has failed.",
+    )  # fmt: skip
+    sender = SENDERS[channel.kind]
+    async with exchange.open_session(settings.NOTIFY_ALLOWED_NETWORKS) as session:
+        outcome: Outcome = await exchange.send(
+            sender.requests(alert, target_of(channel), "", now=now), classify=sender.classify, session=session
+        )
+    return outcome.kind is OutcomeKind.DELIVERED, outcome.excerpt
+
+
+def _mail(channel: Channel) -> dict[str, tuple[bool, str]]:
+    results = {}
+    for address in recipients_of(channel):
+        try:
+            with get_connection() as connection:
+                EmailMessage(
+                    subject="[Watchclock] Test: alerts reach you",
+                    body=f"This is a test of the channel {channel.name}, sent by hand: no job has failed.\n",
+                    to=[address],
+                    connection=connection,
+                ).send()
+        except Exception as error:  # noqa: BLE001 - the person wants to read any error
+            results[address] = False, describe_error(error)
+        else:
+            results[address] = True, "The mail server has it."
+    return results
+
+
+def _name(channel: Channel) -> str:
+    return f"{channel.project.slug}/{channel.name}" if channel.project else channel.name
+
+
+def _text(instant: Any) -> str | None:
+    return None if instant is None else instant.isoformat(timespec="seconds")
+
+
+def _line(state: dict[str, Any]) -> str:
+    name = "/".join(filter(None, (state["project"], state["channel"])))
+    parts = [f"{name} ({state['kind']})" + ("" if state["enabled"] else ", disabled")]
+    parts.append(f"{state['waiting']} waiting, {state['failed']} failed")
+    parts.append(f"last delivered {state['delivered_at']}" if state["delivered_at"] else "nothing delivered yet")
+    if state["failing_since"]:
+        parts.append(f"failing since {state['failing_since']}: {state['error']}")
+    return "; ".join(parts)

@@ -1,0 +1,90 @@
+"""Where people are notified: channels, and the routes that choose among them."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+from monitors.models import Project
+
+NAME_LENGTH_MAX = 100
+EMAIL = "email"
+"""The kind of channel whose messages are mails, one to each of its addresses."""
+
+
+class Channel(models.Model):
+    """A place where people are notified, such as a chat room or a pager: one address of one service.
+
+    Without a project it belongs to the instance: it is told of the clock's own incidents, and no route names it.
+    `values` are its settings, `sealed` its secrets, encrypted (`incidents.secrets`). A channel that was removed keeps
+    its row, with `removed_at`, while a message may still need it: who was told that an incident opened is told of its
+    end.
+
+    The other columns are its circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
+    """
+
+    guid = models.UUIDField(default=uuid.uuid4, unique=True)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="channels", null=True, blank=True)
+    kind = models.CharField(max_length=30)
+    name = models.CharField(max_length=NAME_LENGTH_MAX)
+    values = models.JSONField(default=dict, blank=True)
+    sealed = models.TextField(blank=True)
+    language = models.CharField(max_length=10, default="en")
+    timezone = models.CharField(max_length=64, default="UTC")
+    is_enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+    removed_at = models.DateTimeField(null=True, blank=True)
+
+    failure_count = models.PositiveIntegerField(default=0)
+    failing_since = models.DateTimeField(null=True, blank=True)
+    open_since = models.DateTimeField(null=True, blank=True)
+    probe_at = models.DateTimeField(null=True, blank=True)
+    probe_count = models.PositiveIntegerField(default=0)
+    slow_until = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                condition=Q(removed_at__isnull=True),
+                nulls_distinct=False,
+                name="channel_name_unique_in_project",
+            ),
+            models.CheckConstraint(
+                condition=Q(open_since__isnull=True, probe_at__isnull=True)
+                | Q(open_since__isnull=False, probe_at__isnull=False),
+                name="channel_probed_exactly_while_open",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Route(models.Model):
+    """A rule of a project: which incidents go to which channels. Routes are tried in the order of `position`.
+
+    `matchers` are conditions that all must hold (`incidents.notifications.routing`); without one it catches everything.
+    The first route that catches an incident ends the search, unless it `continues`.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="routes")
+    name = models.CharField(max_length=NAME_LENGTH_MAX)
+    position = models.PositiveIntegerField()
+    matchers = models.JSONField(default=list, blank=True)
+    continues = models.BooleanField(default=False)
+    is_enabled = models.BooleanField(default=True)
+    changed_at = models.DateTimeField()
+    channels = models.ManyToManyField(Channel, related_name="routes", blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="route_name_unique_in_project"),
+        ]
+        ordering = ["position", "id"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,255 @@
+"""Claiming messages and recording what became of them (shell; no connection to a receiver).
+
+A claim expires, so the messages of a killed worker are sent again, under the same key; a worker that lost its claim
+cannot record a result.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
+
+from incidents.models import Channel, Message
+from incidents.models.channels import EMAIL
+from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE
+from incidents.notifications.breaker import Breaker, Result, after
+from incidents.notifications.outbox import COVERS
+from lib.sql import fetch_rows
+
+LANE_MAX = 10
+"""Messages of one channel that are claimed at once. They are sent one after the other."""
+CHANNELS_MAX = 50
+"""Channels that one process sends to at the same time."""
+
+
+def claim_mails(*, limit: int, now: datetime) -> list[Message]:
+    """Claim mails that are due, oldest first, in a transaction of their own, and return them.
+
+    A message about an incident waits for an earlier one to the same recipient, so that the end is never sent before the
+    beginning. Messages locked by other workers are skipped.
+    """
+    return _claim(_CLAIM_MAILS_SQL, {"limit": limit}, now=now)
+
+
+def claim_for_lanes(*, channels: int = CHANNELS_MAX, now: datetime) -> list[Message]:
+    """Claim messages for at most so many channels that have none on the way, oldest first, and return them.
+
+    Of a channel whose breaker is open only its oldest message is claimed, when a probe is due.
+    """
+    return _claim(_CLAIM_LANES_SQL, {"lane": LANE_MAX, "limit": channels}, now=now) if channels > 0 else []
+
+
+def earlier_refs(messages: Sequence[Message]) -> dict[tuple[int, str], str]:
+    """Return what the channels returned for the first message about an incident, by incident and recipient."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT ON (incident_id, recipient) incident_id, recipient, external_ref FROM incidents_message
+             WHERE (incident_id, recipient) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+               AND status = 'sent' AND external_ref <> ''
+             ORDER BY incident_id, recipient, id
+            """,
+            [[message.incident_id for message in messages], [message.recipient for message in messages]],
+        )
+        return {(incident_id, recipient): ref for incident_id, recipient, ref in cursor.fetchall()}
+
+
+@transaction.atomic
+def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Message]:
+    # A receiver does not answer faster when a test clock runs faster.
+    lease = LEASE * (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1)
+    rows = fetch_rows(sql, {"now": now, "until": now + lease, "attempts_max": ATTEMPTS_MAX, **parameters})
+    if not rows:
+        return []
+    related = "incident__monitor_environment__"
+    return list(
+        Message.objects.filter(id__any_of=[id_ for (id_,) in rows])
+        .select_related(f"{related}monitor__project", f"{related}environment", "channel")
+        .order_by("due_at", "id")
+    )
+
+
+_CLAIM_SQL = """
+    UPDATE incidents_message SET claimed_until = %(until)s, attempt_count = attempt_count + 1
+     WHERE id = ANY (ARRAY ({chosen} FOR UPDATE OF m SKIP LOCKED))
+    RETURNING id
+"""
+"""The array keeps the planner from searching twice."""
+_DUE_SQL = """
+    m.status = 'waiting' AND m.due_at <= %(now)s AND (m.claimed_until IS NULL OR m.claimed_until <= %(now)s)
+    AND m.attempt_count < %(attempts_max)s
+    AND NOT EXISTS (
+        SELECT 1 FROM incidents_message AS earlier
+         WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
+           AND earlier.status = 'waiting' AND earlier.id < m.id)
+"""
+_CLAIM_MAILS_SQL = _CLAIM_SQL.format(
+    chosen=f"""
+    SELECT m.id FROM incidents_message AS m LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
+     WHERE {_DUE_SQL} AND (c.id IS NULL OR c.kind = '{EMAIL}')
+     ORDER BY m.due_at, m.id LIMIT %(limit)s"""  # noqa: S608
+)
+"""Index: message_due."""
+_CLAIM_LANES_SQL = _CLAIM_SQL.format(
+    chosen=f"""
+    SELECT m.id FROM incidents_message AS m
+     WHERE {_DUE_SQL} AND m.id = ANY (ARRAY (
+           SELECT lane.id FROM (
+                  SELECT c.id, c.open_since FROM incidents_channel AS c
+                   WHERE c.kind <> '{EMAIL}' AND coalesce(c.probe_at, %(now)s) <= %(now)s
+                     AND coalesce(c.slow_until, %(now)s) <= %(now)s
+                     AND EXISTS (SELECT 1 FROM incidents_message AS w
+                                  WHERE w.channel_id = c.id AND w.status = 'waiting' AND w.due_at <= %(now)s)
+                     AND NOT EXISTS (SELECT 1 FROM incidents_message AS f
+                                      WHERE f.channel_id = c.id AND f.status = 'waiting' AND f.claimed_until > %(now)s)
+                   LIMIT %(limit)s) AS c
+            CROSS JOIN LATERAL (
+                  SELECT m.id FROM incidents_message AS m WHERE m.channel_id = c.id AND {_DUE_SQL}
+                   ORDER BY m.due_at, m.id LIMIT CASE WHEN c.open_since IS NULL THEN %(lane)s ELSE 1 END) AS lane))
+     ORDER BY m.id"""  # noqa: S608
+)
+"""Indexes: message_due_in_channel, message_on_the_way."""
+
+
+def store_texts(messages: Sequence[Message]) -> None:
+    """Store the texts of claimed messages before they are sent, so that a repetition has the same text."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE incidents_message AS m SET subject = new.subject, body = new.body
+              FROM unnest(%s::bigint[], %s::integer[], %s::text[], %s::text[]) AS new (id, attempt, subject, body)
+             WHERE m.id = new.id AND m.attempt_count = new.attempt
+            """,
+            [
+                [message.id for message in messages],
+                [message.attempt_count for message in messages],
+                [message.subject for message in messages],
+                [message.body for message in messages],
+            ],
+        )
+
+
+def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
+    """Record that receivers accepted claimed messages, in them and in their notifications, with what these returned.
+
+    Returns how many. Messages whose claims were lost meanwhile are not recorded, and may be sent twice.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        ids, attempts = _claims(messages)
+        refs, answers = ([getattr(message, name) for message in messages] for name in ("external_ref", "answer"))
+        cursor.execute(_SENT_SQL, [now, ids, refs, answers, ids, attempts])
+        sent = cursor.fetchall()
+        cursor.execute(
+            _NOTIFIED_SQL,
+            [
+                now,
+                [incident_id for incident_id, kind in sent if incident_id for _ in COVERS[kind]],
+                [transition for incident_id, kind in sent if incident_id for transition in COVERS[kind]],
+            ],
+        )
+    return len(sent)
+
+
+_HELD_SQL = """ANY (ARRAY (
+           SELECT id FROM incidents_message AS m
+            WHERE (id, attempt_count) IN (SELECT * FROM unnest(%s::bigint[], %s::integer[]))
+              AND status = 'waiting' AND claimed_until IS NOT NULL
+            ORDER BY id
+              FOR UPDATE))"""
+"""The given claims that are still held, locked in id order like everywhere."""
+_SENT_SQL = f"""
+    UPDATE incidents_message AS row
+       SET status = 'sent', finished_at = %s, claimed_until = NULL, last_error = '',
+           external_ref = new.ref, answer = new.answer
+      FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS new (id, ref, answer)
+     WHERE row.id = new.id AND row.id = {_HELD_SQL}
+    RETURNING row.incident_id, row.kind
+"""  # noqa: S608
+_RELEASE_SQL = f"""
+    UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
+"""  # noqa: S608
+_NOTIFIED_SQL = """
+    UPDATE incidents_notification SET sent_at = %s
+     WHERE id = ANY (ARRAY (
+           SELECT n.id FROM incidents_notification AS n
+            WHERE (n.incident_id, n.transition) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+              AND n.sent_at IS NULL AND n.addressed_at IS NOT NULL
+            ORDER BY n.id
+              FOR UPDATE))
+"""
+
+
+def release(messages: Sequence[Message]) -> None:
+    """Release claimed messages whose sending did not begin: they are due as before, and no attempt is counted."""
+    if not messages:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_RELEASE_SQL, _claims(messages))
+
+
+def _claims(messages: Sequence[Message]) -> list[list[int]]:
+    return [[message.id for message in messages], [message.attempt_count for message in messages]]
+
+
+def record_failed(
+    message: Message, *, error: str, wait: timedelta | None, now: datetime, is_plain: bool = False
+) -> bool:
+    """Record that a claimed message was not sent, and that it is due again after `wait`; None gives it up.
+
+    `is_plain`: from now on it is sent without markup. Returns False if the claim was lost meanwhile.
+    """
+    changes = {"status": Message.Status.FAILED, "finished_at": now} if wait is None else {"due_at": now + wait}
+    if is_plain:
+        changes["is_plain"] = True
+    return bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))
+
+
+class Attempt(NamedTuple):
+    """What an attempt says about its channel, and the words for people if it failed."""
+
+    result: Result
+    slows: bool = False
+    retry_after: timedelta | None = None
+    error: str = ""
+
+
+@transaction.atomic
+def record_attempts(channel_id: int, attempts: Iterable[Attempt], *, now: datetime) -> None:
+    """Move the breaker of a channel by these attempts, in order."""
+    channel = Channel.objects.select_for_update().filter(id=channel_id).first()
+    if channel is None:
+        return
+    breaker = Breaker(**{name: getattr(channel, name) for name in Breaker.__struct_fields__})
+    for attempt in attempts:
+        breaker = after(breaker, attempt.result, now=now, slows=attempt.slows, retry_after=attempt.retry_after)
+        if attempt.result is Result.WORKS:
+            channel.delivered_at, channel.last_error = now, ""
+        else:
+            channel.last_error = attempt.error[:ERROR_LENGTH_MAX]
+    for name in Breaker.__struct_fields__:
+        setattr(channel, name, getattr(breaker, name))
+    channel.save(update_fields=[*Breaker.__struct_fields__, "delivered_at", "last_error"])
+
+
+def give_up(*, now: datetime) -> int:
+    """Give up messages whose claims all expired without a result: they crash their workers. Returns how many."""
+    stuck = Message.objects.filter(
+        Q(claimed_until__isnull=True) | Q(claimed_until__lte=now),
+        status=Message.Status.WAITING,
+        attempt_count__gte=ATTEMPTS_MAX,
+    )
+    return stuck.update(
+        status=Message.Status.FAILED,
+        finished_at=now,
+        claimed_until=None,
+        last_error=f"none of the {ATTEMPTS_MAX} workers that claimed it recorded a result",
+    )
+
+
+def _held(message: Message) -> QuerySet[Message]:
+    return Message.objects.filter(
+        id=message.id, attempt_count=message.attempt_count, status=Message.Status.WAITING, claimed_until__isnull=False
+    )

@@ -1,0 +1,126 @@
+"""Creating, changing and removing channels and routes (shell). Values are checked here, wherever they come from."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from incidents.exceptions import IncidentsError
+from incidents.models import Channel, Message
+from incidents.models.channels import EMAIL
+from incidents.notifications.breaker import Breaker
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Field, field_problems
+from incidents.notifications.outbox import NewMessage, insert_messages, message_key
+from incidents.notifications.routes import Recipient, addresses_in, recipients_of
+from incidents.notifications.wake import wake_after_commit
+from incidents.secrets import seal, unseal
+from monitors.models import Project
+
+CHANNELS_MAX = 100
+ROUTES_MAX = 100
+ADDRESSES_MAX = 50
+EMAIL_FIELDS = (
+    Field(name="to", label="Addresses", help=f"Separated by commas, at most {ADDRESSES_MAX}. Each gets its own mail."),
+)
+KINDS: Mapping[str, str] = {EMAIL: "E-mail", **{kind: sender.NAME for kind, sender in SENDERS.items()}}
+"""The names of all kinds of channels, in the order in which they are offered."""
+
+
+class ChannelError(IncidentsError):
+    """A channel or route that cannot be stored. `problems`: a sentence for each field; "" is the whole."""
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" if name else text for name, text in problems.items()))
+        self.problems = dict(problems)
+
+
+def fields_of(kind: str) -> Sequence[Field]:
+    """Return the settings of a kind of channel."""
+    return EMAIL_FIELDS if kind == EMAIL else SENDERS[kind].FIELDS
+
+
+def problems_of(kind: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with the settings of a channel, by field; empty if nothing is."""
+    if kind not in KINDS:
+        return {"kind": f"{kind[:50]!r} is no kind of channel. Allowed: {', '.join(KINDS)}."}
+    if kind != EMAIL:
+        return SENDERS[kind].problems(values)
+    found = field_problems(EMAIL_FIELDS, values)
+    addresses = addresses_in(values)
+    if len(addresses) > ADDRESSES_MAX:
+        found["to"] = f"These are {len(addresses)} addresses; {ADDRESSES_MAX} are allowed."
+    for address in addresses:
+        if field_problems((Field(name="to", label="", kind="email"),), {"to": address}) or len(address) > 320:
+            found["to"] = f"{address[:100]!r} is not an e-mail address."
+    return found
+
+
+@transaction.atomic
+def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) -> None:
+    """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one.
+
+    A repaired channel is tried again at once: its breaker closes. Raises ChannelError.
+    """
+    fields = {field.name: field for field in fields_of(channel.kind)} if channel.kind in KINDS else {}
+    given = {name: text.strip() for name, text in values.items()}
+    stored = stored_secrets(channel)
+    merged = {name: text for name in fields if (text := given.get(name) or (stored.get(name, "")))}
+    problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
+    if channel.pk is None and _active_channels(channel.project).count() >= CHANNELS_MAX:
+        problems[""] = f"There are {CHANNELS_MAX} channels; no more are allowed."
+    if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
+        problems["name"] = f"There is a channel {channel.name!r} already."
+    if problems:
+        raise ChannelError(problems)
+    secrets = {name: text for name, text in merged.items() if fields[name].is_secret}
+    channel.values = {name: text for name, text in merged.items() if not fields[name].is_secret}
+    channel.sealed = seal(secrets, guid=channel.guid) if secrets else ""
+    channel.changed_at = now
+    if channel.pk is None:
+        channel.created_at = now
+    for name in Breaker.__struct_fields__:
+        setattr(channel, name, getattr(Breaker(), name))
+    channel.save()
+    Message.objects.filter(channel=channel, status=Message.Status.WAITING).update(due_at=now)
+    wake_after_commit()
+
+
+def stored_secrets(channel: Channel) -> dict[str, str]:
+    """Return the stored secrets; none if they cannot be read any more: then they must be entered again."""
+    try:
+        return unseal(channel.sealed, guid=channel.guid) if channel.sealed else {}
+    except IncidentsError:
+        return {}
+
+
+@transaction.atomic
+def remove_channel(channel: Channel, *, now: datetime) -> None:
+    """Remove a channel from all routes. Who was told through it that an incident opened is told of its end."""
+    channel.routes.clear()
+    Channel.objects.filter(pk=channel.pk).update(removed_at=now, changed_at=now, is_enabled=False)
+
+
+def _active_channels(project: Project | None) -> QuerySet[Channel]:
+    wanted = Q(project__isnull=True) if project is None else Q(project=project)
+    return Channel.objects.filter(wanted, removed_at__isnull=True)
+
+
+@transaction.atomic
+def send_test(channel: Channel, *, now: datetime) -> list[Message]:
+    """Write a test message for each recipient of a channel, and return them; delivery sends them at once."""
+    tests = [
+        NewMessage(
+            None,
+            Message.Kind.TEST.value,
+            Recipient(name, channel.id, "a test"),
+            message_key(channel.guid, f"test {now.isoformat()}", name),
+            "Test: alerts reach you",
+            f"This is a test of the channel {channel.name}, sent by hand: no job has failed.",
+        )
+        for name in recipients_of(channel)
+    ]
+    insert_messages(tests, now=now)
+    wake_after_commit()
+    return list(Message.objects.filter(idempotency_key__in=[test.key for test in tests]).order_by("id"))

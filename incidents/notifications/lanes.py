@@ -1,0 +1,129 @@
+"""Lanes to channels: one event loop in a thread sends to many channels at once (shell).
+
+A lane is the messages of one channel, sent one after the other. The loop neither reads nor writes rows. It lasts as
+long as the process: closing one waits for name servers that do not answer.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+
+from incidents.models import Message
+from incidents.notifications.alert import Alert
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Outcome, OutcomeKind, Target
+from incidents.notifications.mail_lines import Done
+
+if TYPE_CHECKING:
+    import aiohttp
+
+GOES_ON = {OutcomeKind.DELIVERED, OutcomeKind.MESSAGE_REFUSED}
+"""After any other outcome the rest of a lane waits: the channel is the matter."""
+
+
+class WithdrawnError(Exception):
+    """A message was not sent: its lane has ended. No attempt is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A claimed message with all that its channel needs to send it."""
+
+    message: Message
+    target: Target
+    alert: Alert
+    ref: str
+
+
+class Lanes:
+    """The lanes of one run. No message begins after `until` on the monotonic clock. Used by one thread."""
+
+    def __init__(self, done: Done, utcnow: Callable[[], datetime], *, until: float) -> None:
+        self._done, self._utcnow, self._until = done, utcnow, until
+        self._in_hand: dict[int | None, int] = {}
+
+    def __len__(self) -> int:
+        return sum(self._in_hand.values())
+
+    @property
+    def channel_count(self) -> int:
+        """How many channels are being sent to."""
+        return len(self._in_hand)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the time is up."""
+        return time.monotonic() >= self._until
+
+    def give(self, sendings: Iterable[Sending]) -> None:
+        """Send messages: those of each channel in order, all channels at once."""
+        lanes: dict[int | None, list[Sending]] = {}
+        for sending in sendings:
+            lanes.setdefault(sending.message.channel_id, []).append(sending)
+        for channel_id, lane in lanes.items():
+            self._in_hand[channel_id] = len(lane)
+            asyncio.run_coroutine_threadsafe(self._drive(lane), _loop())
+
+    def finished(self, message: Message) -> None:
+        """Note that the result of a message has been received."""
+        left = self._in_hand[message.channel_id] - 1
+        if left:
+            self._in_hand[message.channel_id] = left
+        else:
+            del self._in_hand[message.channel_id]
+
+    async def _drive(self, lane: Sequence[Sending]) -> None:
+        is_over = False
+        for sending in lane:
+            if is_over or self.is_stopped:
+                self._done.put((sending.message, WithdrawnError()))
+                continue
+            try:
+                outcome = await _send(sending, now=self._utcnow())
+            except Exception as error:  # noqa: BLE001 - any error concerns one message only
+                self._done.put((sending.message, error))
+            else:
+                self._done.put((sending.message, outcome))
+                is_over = outcome.kind not in GOES_ON
+
+
+async def _send(sending: Sending, *, now: datetime) -> Outcome:
+    from incidents.notifications import exchange
+
+    sender = SENDERS[sending.target.kind]
+    requests = sender.requests(sending.alert, sending.target, sending.ref, now=now, is_plain=sending.message.is_plain)
+    return await exchange.send(requests, classify=sender.classify, session=await _session())
+
+
+# --- the loop of this process
+
+_lock = threading.Lock()
+_running: list[tuple[threading.Thread, asyncio.AbstractEventLoop]] = []
+_sessions: "dict[tuple[object, ...], aiohttp.ClientSession]" = {}
+"""By loop and by the networks that may be reached."""
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    with _lock:
+        # A thread does not survive a fork.
+        if not _running or not _running[0][0].is_alive():
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name="lanes", daemon=True)
+            thread.start()
+            _running[:] = [(thread, loop)]
+        return _running[0][1]
+
+
+async def _session() -> "aiohttp.ClientSession":
+    from incidents.notifications import exchange
+
+    key = asyncio.get_running_loop(), *settings.NOTIFY_ALLOWED_NETWORKS
+    if key not in _sessions:
+        _sessions[key] = exchange.open_session(settings.NOTIFY_ALLOWED_NETWORKS)
+    return _sessions[key]

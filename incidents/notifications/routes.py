@@ -1,0 +1,113 @@
+"""The routes and channels of projects, and the recipients that they give an incident (shell around `routing`).
+
+Two statements for any number of projects.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from django.db.models import Count, Max, Q
+
+from incidents.models import Channel, Route
+from incidents.models.channels import EMAIL
+from incidents.notifications.routing import Choice, Facts, RouteRules, choose, is_caught, parse_conditions
+
+DEFAULT_REASON = "no route catches it: ALERT_EMAIL_TO"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A channel as routing needs it: the recipients of its messages. None if it is disabled or was removed."""
+
+    id: int
+    recipients: tuple[str, ...]
+
+
+class Recipient(msgspec.Struct, frozen=True):
+    """Whom a message goes to: an address, or a channel's guid; and why. Without a channel it is ALERT_EMAIL_TO."""
+
+    name: str
+    channel: int | None
+    reason: str
+
+
+class Routing(msgspec.Struct, frozen=True):
+    """The routes of some projects, their channels by id, and the addresses of ALERT_EMAIL_TO."""
+
+    routes: Mapping[int, Sequence[RouteRules]]
+    places: Mapping[int, Place]
+    default: Sequence[str] = ()
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The recipients of an incident. `is_nobody_meant`: a route without channels caught it, so nobody is on purpose."""
+
+    recipients: Sequence[Recipient]
+    is_nobody_meant: bool = False
+
+
+def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routing:
+    """Load the enabled routes of these projects, in order, and their channels."""
+    routes: dict[int, list[RouteRules]] = {}
+    enabled = Route.objects.filter(project_id__any_of=sorted(project_ids), is_enabled=True).order_by("position", "id")
+    for route in enabled.prefetch_related("channels"):
+        routes.setdefault(route.project_id, []).append(rules_of(route))
+    wanted = sorted({id_ for own in routes.values() for rules in own for id_ in rules.channels})
+    places = {}
+    if wanted:
+        channels = Channel.objects.filter(id__any_of=wanted, is_enabled=True, removed_at__isnull=True)
+        places = {channel.id: Place(channel.id, recipients_of(channel)) for channel in channels}
+    return Routing(routes, places, tuple(default))
+
+
+def rules_of(route: Route) -> RouteRules:
+    """Return a stored route as a value, with its channels in the order of their ids."""
+    return RouteRules(
+        route.id,
+        route.name,
+        parse_conditions(route.matchers),
+        tuple(sorted(channel.id for channel in route.channels.all())),
+        route.continues,
+    )
+
+
+def recipients_of(channel: Channel) -> tuple[str, ...]:
+    """Return the recipients of a channel's messages: the addresses of an e-mail channel, otherwise its guid."""
+    if channel.kind == EMAIL:
+        return tuple(dict.fromkeys(addresses_in(channel.values)))
+    return (str(channel.guid),)
+
+
+def addresses_in(values: Mapping[str, Any]) -> list[str]:
+    """Return the addresses in the settings of an e-mail channel, which are separated by commas."""
+    return [address for part in str(values.get("to", "")).split(",") if (address := part.strip())]
+
+
+def decide(routing: Routing, project_id: int, facts: Facts) -> Decision:
+    """Return the recipients of an incident of a project, each once, with the first reason."""
+    routes = routing.routes.get(project_id, ())
+    if not is_caught(routes, facts):
+        return Decision([Recipient(address, None, DEFAULT_REASON) for address in routing.default])
+    choices = choose(routes, facts)
+    return Decision(_recipients(routing.places, choices), is_nobody_meant=not choices)
+
+
+def _recipients(places: Mapping[int, Place], choices: Iterable[Choice]) -> list[Recipient]:
+    found: dict[str, Recipient] = {}
+    for choice in choices:
+        place = places.get(choice.channel)
+        for name in () if place is None else place.recipients:
+            found.setdefault(name, Recipient(name, choice.channel, choice.reason))
+    return list(found.values())
+
+
+def fingerprint(default: Sequence[str]) -> tuple[object, ...]:
+    """Return a value that changes when somebody edits a route, a channel or ALERT_EMAIL_TO."""
+    routes = Route.objects.aggregate(Count("id"), Max("changed_at"), enabled=Count("id", filter=Q(is_enabled=True)))
+    channels = Channel.objects.aggregate(Count("id"), Max("changed_at"))
+    return (tuple(default), *routes.values(), *channels.values())
+
+
+def instance_channels() -> list[Channel]:
+    """Return the channels of the instance, which are told of the clock's own incidents."""
+    return list(Channel.objects.filter(project__isnull=True, is_enabled=True, removed_at__isnull=True).order_by("id"))

@@ -1,0 +1,179 @@
+"""Which channels an incident goes to (pure).
+
+    facts of the incident + the routes of its project, in order -> channels, each with the reason
+
+A route catches an incident if all its conditions hold; without a condition it catches everything. The first route that
+catches it ends the search, unless that route continues. A condition on something that the incident lacks does not
+hold: a monitor without tags has no tag, and is not "like" anything.
+"""
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+CONDITIONS_MAX = 10
+VALUES_MAX = 50
+VALUE_LENGTH_MAX = 200
+Allowed = TypeVar("Allowed", bound=StrEnum)
+
+
+class Attribute(StrEnum):
+    """What a condition looks at."""
+
+    MONITOR = "monitor"
+    ENVIRONMENT = "environment"
+    TAG = "tag"
+    KIND = "kind"
+
+
+KINDS = ("missed", "timeout", "error")
+
+
+class Operator(StrEnum):
+    """How a condition compares: `is` one of the values, or `like` one of them, with * and ? as in file names."""
+
+    IS = "is"
+    LIKE = "like"
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One condition of a route. It holds if one of the incident's values compares with one of these."""
+
+    attribute: Attribute
+    operator: Operator
+    values: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.attribute} {self.operator} {' or '.join(self.values)}"
+
+
+class RouteRules(msgspec.Struct, frozen=True):
+    """A route, as a value. `channels` are the ids of its channels."""
+
+    id: int
+    name: str
+    conditions: tuple[Condition, ...]
+    channels: tuple[int, ...]
+    continues: bool = False
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The attributes of an incident that routes look at. `kind` is that of the failure that opened it."""
+
+    monitor: str
+    environment: str
+    kind: str
+    tags: tuple[str, ...] = ()
+
+    def of(self, attribute: Attribute) -> tuple[str, ...]:
+        """Return the incident's values of an attribute, possibly none."""
+        if attribute is Attribute.TAG:
+            return self.tags
+        value = getattr(self, attribute.value)
+        return (value,) if value else ()
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A channel that an incident goes to, and the reason in a sentence."""
+
+    channel: int
+    route: int
+    reason: str
+
+
+class ConditionError(ValueError):
+    """A condition that cannot be used. The text names it and what is allowed."""
+
+
+def holds(condition: Condition, facts: Facts) -> bool:
+    """Return whether a condition holds for an incident."""
+    for value in facts.of(condition.attribute):
+        if condition.operator is Operator.IS and value in condition.values:
+            return True
+        if condition.operator is Operator.LIKE and any(
+            fnmatch.fnmatchcase(value, pattern) for pattern in condition.values
+        ):
+            return True
+    return False
+
+
+def catches(route: RouteRules, facts: Facts) -> bool:
+    """Return whether a route catches an incident."""
+    return all(holds(condition, facts) for condition in route.conditions)
+
+
+def choose(routes: Iterable[RouteRules], facts: Facts) -> list[Choice]:
+    """Return the channels for an incident, each once, with the first route that named it.
+
+    A route without channels that catches an incident ends the search as well: nobody is notified, on purpose.
+    """
+    chosen: dict[int, Choice] = {}
+    for route in routes:
+        if not catches(route, facts):
+            continue
+        for channel in route.channels:
+            chosen.setdefault(channel, Choice(channel, route.id, _reason(route)))
+        if not route.continues:
+            break
+    return list(chosen.values())
+
+
+def is_caught(routes: Iterable[RouteRules], facts: Facts) -> bool:
+    """Return whether any route catches an incident."""
+    return any(catches(route, facts) for route in routes)
+
+
+def _reason(route: RouteRules) -> str:
+    if not route.conditions:
+        return f"route {route.name!r} catches everything"
+    return f"route {route.name!r}: {', '.join(map(str, route.conditions))}"
+
+
+def parse_conditions(raw: object) -> tuple[Condition, ...]:
+    """Return the conditions of a route from JSON: a list of {"attribute", "operator", "values"}.
+
+    Raises ConditionError.
+    """
+    if not isinstance(raw, list) or len(raw) > CONDITIONS_MAX:
+        raise ConditionError(f"conditions must be a list of at most {CONDITIONS_MAX}.")
+    return tuple(_parse_condition(number, item) for number, item in enumerate(raw, 1))
+
+
+def _parse_condition(number: int, raw: object) -> Condition:
+    where = f"condition {number}"
+    if not isinstance(raw, Mapping) or raw.keys() != {"attribute", "operator", "values"}:
+        raise ConditionError(f"{where} must be an object with attribute, operator and values.")
+    attribute = _one_of(Attribute, raw["attribute"], f"attribute of {where}")
+    operator = _one_of(Operator, raw["operator"], f"operator of {where}")
+    values = _parse_values(raw["values"], where)
+    if attribute is Attribute.KIND and operator is Operator.IS:
+        for value in values:
+            if value not in KINDS:
+                raise ConditionError(f"values of {where}: {value!r} is no kind of failure; allowed: {_list(KINDS)}.")
+    return Condition(attribute, operator, values)
+
+
+def _parse_values(raw: object, where: str) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not 1 <= len(raw) <= VALUES_MAX:
+        raise ConditionError(f"values of {where} must be a list of 1 to {VALUES_MAX} texts.")
+    for value in raw:
+        if not isinstance(value, str) or not 1 <= len(value) <= VALUE_LENGTH_MAX:
+            raise ConditionError(
+                f"values of {where}: {str(value)[:VALUE_LENGTH_MAX]!r} must be a text of 1 to {VALUE_LENGTH_MAX} "
+                "characters."
+            )
+    return tuple(raw)
+
+
+def _one_of(allowed: type[Allowed], value: Any, what: str) -> Allowed:
+    try:
+        return allowed(value)
+    except ValueError:
+        raise ConditionError(f"{what}: {str(value)[:50]!r} is unknown; allowed: {_list(list(allowed))}.") from None
+
+
+def _list(values: Sequence[str]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,115 @@
+"""Channels and routes in the admin: secrets are never shown, and what cannot be used is refused at its field."""
+
+import pytest
+
+from incidents.models import Channel, Message, Route
+from incidents.notifications.configuring import save_channel, stored_secrets
+from tests.factories import NOW, ChannelFactory, ProjectFactory, RouteFactory
+
+pytestmark = pytest.mark.django_db
+CHANNELS, ROUTES = "/admin/incidents/channel/", "/admin/incidents/route/"
+HOOK = "https://hooks.slack.com/services/T0/B0/secret-part"
+
+
+def errors(response):
+    return response.context["adminform"].form.errors
+
+
+def channel(**columns):
+    found = ChannelFactory.build(project=ProjectFactory(), kind="slack", **columns)
+    save_channel(found, {"url": HOOK}, now=NOW)
+    return found
+
+
+def test_a_new_channel_is_asked_for_its_kind_and_then_for_the_settings_of_that_kind(admin_client):
+    response = admin_client.post(f"{CHANNELS}add/", {"kind": "slack"})
+    assert response["Location"] == "?kind=slack"
+    page = admin_client.get(f"{CHANNELS}add/?kind=slack").content.decode()
+    assert "Webhook address" in page
+    project = ProjectFactory()
+    sent = {"project": project.pk, "name": "room", "timezone": "UTC", "is_enabled": "on", "setting_url": HOOK}
+    assert admin_client.post(f"{CHANNELS}add/?kind=slack", sent).status_code == 302
+    stored = Channel.objects.get()
+    assert (stored.kind, stored.name, stored_secrets(stored)) == ("slack", "room", {"url": HOOK})
+    assert HOOK not in stored.sealed
+
+
+def test_what_the_service_cannot_use_is_refused_at_its_field(admin_client):
+    sent = {"project": ProjectFactory().pk, "name": "room", "timezone": "UTC", "setting_url": "ftp://example.com"}
+    response = admin_client.post(f"{CHANNELS}add/?kind=slack", sent)
+    assert "http" in errors(response)["setting_url"][0]
+    assert not Channel.objects.exists()
+
+
+def test_a_stored_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client):
+    own = channel(name="room")
+    page = admin_client.get(f"{CHANNELS}{own.pk}/change/").content.decode()
+    assert "secret-part" not in page
+    sent = {"project": own.project_id, "name": "renamed", "timezone": "UTC", "is_enabled": "on", "setting_url": ""}
+    assert admin_client.post(f"{CHANNELS}{own.pk}/change/", sent).status_code == 302
+    own.refresh_from_db()
+    assert (own.name, stored_secrets(own)) == ("renamed", {"url": HOOK})
+    for path in (CHANNELS, f"{CHANNELS}{own.pk}/history/"):
+        assert "secret-part" not in admin_client.get(path).content.decode()
+
+
+def test_saving_a_channel_tries_it_again_at_once(admin_client):
+    own = channel(name="room")
+    Channel.objects.update(open_since=NOW, probe_at=NOW, failure_count=7)
+    sent = {"project": own.project_id, "name": "room", "timezone": "UTC", "is_enabled": "on", "setting_url": HOOK}
+    admin_client.post(f"{CHANNELS}{own.pk}/change/", sent)
+    own.refresh_from_db()
+    assert (own.open_since, own.failure_count) == (None, 0)
+
+
+def test_a_test_is_written_and_without_an_answer_the_page_says_so(admin_client, monkeypatch):
+    monkeypatch.setattr("dashboard.admin.channels.TEST_SECONDS_MAX", 0.0)
+    own = channel(name="room")
+    response = admin_client.post(CHANNELS, {"action": "send_test", "_selected_action": [own.pk]}, follow=True)
+    assert "no answer within" in response.content.decode()
+    assert Message.objects.get().kind == "test"
+
+
+def test_a_removed_channel_is_gone_from_its_routes_and_from_the_list(admin_client):
+    own = channel(name="room")
+    route = RouteFactory(project=own.project, to=[own])
+    admin_client.post(CHANNELS, {"action": "remove", "_selected_action": [own.pk]})
+    assert not route.channels.exists()
+    assert "room" not in admin_client.get(CHANNELS).content.decode().split("<table")[-1]
+    assert Channel.objects.filter(removed_at__isnull=False).exists()
+
+
+class TestRoutes:
+    def sent(self, own, **changes):
+        return {
+            "project": own.project_id, "name": "all", "position": 1, "channels": [own.pk],
+            "conditions": "", "is_enabled": "on",
+        } | changes  # fmt: skip
+
+    def test_conditions_are_lines(self, admin_client):
+        own = channel()
+        admin_client.post(f"{ROUTES}add/", self.sent(own, conditions="tag is db\nmonitor like nightly-*, x"))
+        assert Route.objects.get().matchers == [
+            {"attribute": "tag", "operator": "is", "values": ["db"]},
+            {"attribute": "monitor", "operator": "like", "values": ["nightly-*", "x"]},
+        ]
+        assert "tag is db; monitor like nightly-*, x" in admin_client.get(ROUTES).content.decode()
+
+    def test_a_line_that_is_no_condition_is_refused_with_what_is_allowed(self, admin_client):
+        response = admin_client.post(f"{ROUTES}add/", self.sent(channel(), conditions="colour is red"))
+        assert "allowed: monitor, environment, tag, kind" in errors(response)["conditions"][0]
+
+    def test_a_channel_of_another_project_is_refused(self, admin_client):
+        other = channel(name="foreign")
+        response = admin_client.post(f"{ROUTES}add/", self.sent(channel(), channels=[other.pk]))
+        assert errors(response)["channels"] == ["These belong to another project: foreign."]
+
+    def test_an_edit_keeps_what_was_not_changed(self, admin_client):
+        own = channel()
+        route = RouteFactory(
+            project=own.project, to=[own], matchers=[{"attribute": "tag", "operator": "is", "values": ["db"]}]
+        )
+        sent = self.sent(own, name="renamed", position=route.position, conditions="tag is db")
+        assert admin_client.post(f"{ROUTES}{route.pk}/change/", sent).status_code == 302
+        route.refresh_from_db()
+        assert (route.name, len(route.matchers), route.channels.count()) == ("renamed", 1, 1)
