@@ -25,6 +25,7 @@ from monitors.housekeeping import (
     prune_audit_log,
     prune_config_snapshots,
     prune_former_rules,
+    prune_maintenance_windows,
     prune_sessions,
 )
 
@@ -65,6 +66,7 @@ def keep_house() -> int:
                     prune_incidents,
                     prune_issues,
                     prune_former_rules,
+                    prune_maintenance_windows,
                     prune_config_snapshots,
                     prune_sessions,
                     prune_admin_log,

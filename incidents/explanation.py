@@ -65,12 +65,14 @@ def explain(
     exit_status: int | None = None,
     log_tail: str | None = None,
     last_ok_duration_ms: int | None = None,
+    window: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC, unless `_local`.
 
     `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
     miss, start + maximum runtime for a timeout); `received_at` is when an error was received.
-    `exit_status`, `log_tail` and `last_ok_duration_ms` are for the mail, and given only where they are known.
+    `exit_status`, `log_tail` and `last_ok_duration_ms` are for the mail, and given only where they are known. `window`
+    is the name of the maintenance window with whose end the time of a run ended.
     """
     explanation = {
         "kind": kind.value,
@@ -86,7 +88,7 @@ def explain(
         "max_runtime_minutes": rules.max_runtime_minutes,
         "deadline_at": deadline,
         "tick": tick,
-        "clock_decision": None if tick is None else _clock_decision(kind, expected_time, deadline, rules),
+        "clock_decision": None if tick is None else _clock_decision(kind, expected_time, deadline, rules, window),
         "started_at": started_at,
         "received_at": received_at,
         "failure_threshold": rules.failure_threshold,
@@ -107,9 +109,18 @@ def explain(
 
 
 def _clock_decision(
-    kind: FailureKind, expected_time: datetime | None, deadline: datetime | None, rules: MonitorRules
+    kind: FailureKind,
+    expected_time: datetime | None,
+    deadline: datetime | None,
+    rules: MonitorRules,
+    window: str | None,
 ) -> str:
-    """Return why the clock judged then: a slot is postponed if there was no listener in a part of its margin (D2)."""
+    """Return why the clock judged then: a slot is postponed if there was no listener in a part of its margin (D2).
+
+    A run has time until the end of the maintenance window that its deadline is in.
+    """
+    if window is not None:
+        return f"at the end of the maintenance window: {window}"
     if kind is not FailureKind.MISSED or expected_time is None or deadline is None:
         return "normal"
     late = deadline - expected_time - timedelta(minutes=rules.margin_minutes)

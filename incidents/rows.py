@@ -12,7 +12,7 @@ import msgspec
 from django.db import connection
 
 from incidents.explanation import explain, failure_reason, subtitle, title
-from incidents.failures import Failing, OkCheckIn, PastRuns, fingerprint
+from incidents.failures import FailedCheckIn, Failing, OkCheckIn, PastRuns, fingerprint
 from incidents.models import Incident, Issue, Occurrence
 from incidents.thinning import is_kept, thin_out
 from incidents.thresholds import FailureKind
@@ -20,6 +20,7 @@ from lib.records import Record
 from lib.sql import array_literal
 from monitors.expectation import first_tick_at_or_after
 from monitors.ids import derive_from
+from monitors.maintenance import window_of_deadline
 
 _incident_id = derive_from(uuid.UUID("9d7d8f0e-3f0b-4a0e-9a53-0b5f4b0d6a51"))
 
@@ -205,6 +206,14 @@ def record_occurrences(
     thin_out(incidents.values())
 
 
+def _window_of(failure: FailedCheckIn) -> str | None:
+    """Return the name of the maintenance window with whose end the time of a run ended, if one did."""
+    if failure.kind is not FailureKind.TIMEOUT or failure.deadline is None:
+        return None
+    window = window_of_deadline(failure.environment.windows, failure.deadline)
+    return None if window is None else window.name
+
+
 def _occurrence_rows(
     item: Failing, issue_id: int, incident: OpenIncident, *, numbered_from: int, took: int | None
 ) -> Iterable[_Occurrence]:
@@ -232,6 +241,7 @@ def _occurrence_rows(
             exit_status=failure.exit_status,
             log_tail=failure.log_tail if is_newest else None,
             last_ok_duration_ms=took,
+            window=_window_of(failure) if is_newest else None,
         )
         yield _Occurrence(
             issue_id=issue_id,

@@ -14,6 +14,7 @@ from msgspec.structs import astuple
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS, shared_rules
+from monitors.maintenance import MAINTAINED, Window, deadline_after, window_at, window_of_slot
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import Anchor
 from monitors.spans import held_at, held_until
@@ -28,6 +29,7 @@ from monitors.state import (
     WasOff,
     was_off_between,
 )
+from monitors.windows import IS_MAINTAINED_SQL, NEEDED_FOR, load_windows
 
 _decode_served_ahead = msgspec.json.Decoder(tuple[ServedAhead, ...]).decode
 _decode_spans = msgspec.json.Decoder(tuple[Span, ...]).decode
@@ -58,6 +60,7 @@ def _anchor_columns(anchor: Anchor | None) -> tuple[datetime | None, int | None]
 
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class LockedEnvironment(msgspec.Struct, gc=False):
@@ -66,6 +69,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     `stored` is the state in the row; None if somebody wrote by hand what cannot be read (D37).
     `former` are the earlier rules of its monitor, as far back as the caller of the lock needs them (D32);
     `rules_since` is when it was edited last, if ever; `was_off` is the last time in which it was disabled, if over.
+    `windows` are its maintenance windows, if the caller of the lock asked for what may matter since an instant.
     """
 
     id: int
@@ -87,6 +91,7 @@ class LockedEnvironment(msgspec.Struct, gc=False):
     former: tuple[FormerRules, ...] = ()
     rules_since: datetime | None = None
     was_off: WasOff | None = None
+    windows: tuple[Window, ...] = ()
 
     def rules_at(self, at: datetime) -> tuple[int, MonitorRules]:
         """Return the rules in force for a message received at `at`, after the id of their snapshot."""
@@ -122,10 +127,24 @@ class LockedEnvironment(msgspec.Struct, gc=False):
         )
 
     def slot_unjudged_because(self, slot: datetime, deadline: datetime) -> str | None:
-        """Return why a slot that was expected is not judged: it was not due before its monitor was disabled (D23)."""
+        """Return why a slot that was expected is not judged.
+
+        It was not due before its monitor was disabled (D23), or it is in a maintenance window.
+        """
         if self.was_off is not None and slot <= self.was_off.since < deadline:
             return "disabled"
-        return self.unjudged_because(deadline)
+        why = self.unjudged_because(deadline)
+        if why is None and window_of_slot(self.windows, slot, deadline) is not None:
+            return MAINTAINED
+        return why
+
+    def judged_at(self, deadline: datetime) -> datetime:
+        """Return when a run with this deadline is judged: a maintenance window moves it to its end."""
+        return deadline_after(self.windows, deadline)
+
+    def is_maintained(self, at: datetime) -> bool:
+        """Return whether an instant is in a maintenance window."""
+        return bool(self.windows) and window_at(self.windows, at) is not None
 
 
 class _Configured(msgspec.Struct, frozen=True, gc=False):
@@ -162,7 +181,9 @@ _CONFIGURED = Record(
         "was_off": Stored(("was_disabled_at", "was_enabled_at"), was_off_between),
     },
 )
-_SERVED_AHEAD, _SPANS = (list(STATES.types).index(column) for column in ("served_ahead", "spans"))
+_SERVED_AHEAD, _SPANS, _PENDING_SLOT, _FIRST_TIMEOUT = (
+    list(STATES.types).index(column) for column in ("served_ahead", "spans", "pending_slot", "first_timeout_at")
+)
 LOCK_SQL = f"""
     SELECT me.id, me.monitor_id, e.name, me.shard, me.is_muted, {STATES.select("me")}
       FROM monitors_monitorenvironment me
@@ -171,7 +192,9 @@ LOCK_SQL = f"""
      ORDER BY me.id
        FOR UPDATE OF me
 """  # noqa: S608 - names of columns
-CONFIGURATION_SQL = f"SELECT {_CONFIGURED.select()} FROM monitors_monitor WHERE id = ANY(%s::bigint[])"  # noqa: S608
+CONFIGURATION_SQL = f"""
+    SELECT {_CONFIGURED.select()}, {IS_MAINTAINED_SQL} FROM monitors_monitor WHERE id = ANY(%s::bigint[])
+"""  # noqa: S608 - names of columns
 FORMER_SQL = """
     SELECT f.monitor_id, f.until, f.config_id, s.config
       FROM monitors_formerrules f JOIN monitors_configsnapshot s ON s.id = f.config_id
@@ -198,7 +221,13 @@ def lock_environments(
         parameters.append(due_at)
     rows = fetch_rows(LOCK_SQL.format(condition=condition), parameters)
     monitor_ids = array_literal("bigint", sorted({row[1] for row in rows}))
-    configured = {one.id: one for one in map(_CONFIGURED.load, fetch_rows(CONFIGURATION_SQL, [monitor_ids]))}
+    windows_since = NEVER if since is None else _waits_since(since, rows) - NEEDED_FOR
+    configured = {}
+    maintained = {}
+    for *columns, is_maintained in fetch_rows(CONFIGURATION_SQL, [windows_since, monitor_ids]):
+        one = configured[columns[0]] = _CONFIGURED.load(columns)
+        if is_maintained:
+            maintained[one.id] = one.project_id
     environments = {}
     edited = set()
     for id_, monitor_id, name, shard, is_muted, *stored in rows:
@@ -213,7 +242,23 @@ def lock_environments(
         }
     if edited:
         attach_former_rules([one for one in environments.values() if one.monitor_id in edited])
+    if maintained:
+        _attach_windows(environments.values(), maintained, since=windows_since)
     return environments
+
+
+def _waits_since(since: datetime, rows: Sequence[Sequence[Any]]) -> datetime:
+    """Return the oldest of an instant and of what waits in rows of `LOCK_SQL`: slots, and runs."""
+    waiting = (row[5 + column] for row in rows for column in (_PENDING_SLOT, _FIRST_TIMEOUT))
+    return min(since, min((at for at in waiting if at is not None), default=since))
+
+
+def _attach_windows(
+    environments: Iterable[LockedEnvironment], maintained: Mapping[int, int], *, since: datetime
+) -> None:
+    windows = load_windows(maintained, since=since)
+    for environment in environments:
+        environment.windows = windows.of_environment(environment.monitor_id, environment.name)
 
 
 def attach_former_rules(environments: Collection[LockedEnvironment]) -> None:

@@ -90,3 +90,15 @@ def prune_audit_log(*, now: datetime) -> int:
     if before is None:
         return 0
     return remove_piece("audit_entry", "at < %s", [before], order_by="at")
+
+
+def prune_maintenance_windows(*, now: datetime) -> int:
+    """Remove one piece of the maintenance windows that ended MAINTENANCE_WINDOW_RETENTION_DAYS ago; returns how many.
+
+    They are stored while a slot or a run of their time may still be judged.
+    """
+    days = settings.MAINTENANCE_WINDOW_RETENTION_DAYS
+    if not days:
+        return 0
+    before = now - max(timedelta(days=days), FORMER_RULES_KEPT)
+    return remove_piece("monitors_maintenancewindow", "ends_at < %s", [before], order_by="ends_at")

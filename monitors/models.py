@@ -24,6 +24,7 @@ from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import CRONTAB_CHARACTERS_MAX, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.sharding import SHARDS_MAX
 from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus
+from monitors.window_models import MaintenanceWindow as MaintenanceWindow
 
 CONFIG_CHANGES_KEPT = 50
 """The newest changes by check-ins that are stored for a monitor (D40)."""
@@ -46,10 +47,24 @@ class Project(models.Model):
         db_default=False,
         help_text="For monitors that do not say otherwise. New monitors are made by check-ins all the same.",
     )
+    maintained_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="No maintenance window ends later; empty if there never was one.",
+    )
     created_at = models.DateTimeField()
 
     class Meta:
         ordering = ["name"]
+        indexes = [
+            # Every batch and every pass of the clock ask for projects with windows: mostly there are none.
+            models.Index(
+                fields=["maintained_until"],
+                condition=Q(maintained_until__isnull=False),
+                name="project_maintained_until",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -159,6 +174,9 @@ class Monitor(models.Model):
     )
     owner = models.CharField(max_length=OWNER_CHARACTERS_MAX, blank=True, help_text="user:<name> or team:<name>")
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    former_tags = models.JSONField(
+        null=True, blank=True, editable=False, help_text="The tags that it had, and until when: windows go by them."
+    )
     config = models.ForeignKey(ConfigSnapshot, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from audit.entries import CHANGED, Actor, Changes, Entry, difference
+from audit.entries import Actor, Changes, Entry, difference
 from audit.recording import record
 from lib.sql import insert_new
 from monitors.changes import attach_config_snapshots
@@ -45,14 +45,6 @@ def create_monitor(monitor: Monitor, *, by: Actor | None = None) -> Monitor:
 def monitor_entry(monitor: Monitor, action: str, changes: Changes) -> Entry:
     """Return what the audit log stores of a change of a monitor."""
     return Entry("monitor", monitor.id, monitor.slug, action, monitor.project_id, changes)
-
-
-@transaction.atomic
-def set_tags(monitor_id: int, tags: list[str], *, by: Actor | None = None) -> None:
-    """Replace the tags of a monitor. Raises Monitor.DoesNotExist."""
-    monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
-    Monitor.objects.filter(id=monitor_id).update(tags=tags)
-    record([monitor_entry(monitor, CHANGED, difference({"tags": monitor.tags}, {"tags": tags}))], by=by)
 
 
 def hold_monitors(monitor_ids: Collection[int]) -> None:

@@ -156,9 +156,11 @@ TICK_RETENTION_DAYS = env.whole_number("TICK_RETENTION_DAYS", default=400, **_DA
 APPLIED_TICK_RETENTION_DAYS = env.whole_number("APPLIED_TICK_RETENTION_DAYS", default=30, **_DAYS)
 HELD_TICK_RETENTION_DAYS = env.whole_number("HELD_TICK_RETENTION_DAYS", default=90, **_DAYS)
 CLOCK_INCIDENT_RETENTION_DAYS = env.whole_number("CLOCK_INCIDENT_RETENTION_DAYS", default=730, **_DAYS)
+MAINTENANCE_WINDOW_RETENTION_DAYS = env.whole_number("MAINTENANCE_WINDOW_RETENTION_DAYS", default=400, **_DAYS)
 ADMIN_LOG_RETENTION_DAYS = env.whole_number("ADMIN_LOG_RETENTION_DAYS", default=730, **_DAYS)
 AUDIT_DAYS = env.whole_number("AUDIT_DAYS", default=400, **_DAYS)
 CHECKINS_PER_MINUTE = env.whole_number("CHECKINS_PER_MINUTE", default=6, minimum=1, maximum=100_000)
+MAINTENANCE_WINDOWS_MAX = env.whole_number("MAINTENANCE_WINDOWS_MAX", default=200, minimum=1, maximum=100_000)
 MONITORS_PER_PROJECT = env.whole_number("MONITORS_PER_PROJECT", default=10_000, minimum=1, maximum=10_000_000)
 ENVIRONMENTS_PER_MONITOR = env.whole_number("ENVIRONMENTS_PER_MONITOR", default=1_000, minimum=1, maximum=1_000_000)
 
@@ -366,6 +368,7 @@ UNFOLD = {
                         ("Monitors", "monitor_heart", "admin:monitors_monitor_changelist"),
                         ("Monitor environments", "dns", "admin:monitors_monitorenvironment_changelist"),
                         ("Environments", "public", "admin:monitors_environment_changelist"),
+                        ("Maintenance windows", "construction", "admin:monitors_maintenancewindow_changelist"),
                         ("Projects", "folder", "admin:monitors_project_changelist"),
                         ("Ingest keys", "key", "admin:monitors_ingestkey_changelist"),
                     ),

@@ -19,6 +19,7 @@ from factory.helpers import post_generation
 
 from accounts.models import Membership
 from audit.models import AuditEntry
+from checkins.maintenance import note_windows
 from checkins.messages import CheckInMessage, LogMessage
 from checkins.models import (
     Attempt,
@@ -41,7 +42,7 @@ from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.hot_rows import state_of
-from monitors.models import Environment, IngestKey, Monitor, MonitorEnvironment, Project
+from monitors.models import Environment, IngestKey, MaintenanceWindow, Monitor, MonitorEnvironment, Project
 from monitors.sharding import shard_of
 from tests.messages import make_message
 
@@ -126,6 +127,28 @@ class MonitorFactory(DjangoModelFactory[Monitor]):
         attach_config_snapshots([monitor])
         monitor.save(force_insert=True)
         return monitor
+
+
+class MaintenanceWindowFactory(DjangoModelFactory[MaintenanceWindow]):
+    """An hour from `NOW` on, for all of the project. With `crontab`, each occurrence lasts `minutes` (30)."""
+
+    class Meta:
+        model = MaintenanceWindow
+
+    project = SubFactory(ProjectFactory)
+    name = "move to new hosts"
+    starts_at = NOW
+    ends_at = LazyAttribute(lambda window: None if window.crontab else window.starts_at + timedelta(hours=1))
+    crontab = ""
+    minutes = LazyAttribute(lambda window: 30 if window.crontab and window.until is None else None)
+    until = None
+    created_at = NOW
+
+    @classmethod
+    def _create(cls, model_class: type[MaintenanceWindow], **kwargs: Any) -> MaintenanceWindow:
+        window = super()._create(model_class, **kwargs)
+        note_windows(window.project_id)
+        return window
 
 
 class EnvironmentFactory(DjangoModelFactory[Environment]):

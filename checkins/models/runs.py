@@ -21,7 +21,8 @@ class CheckIn(models.Model):
     3. `timeout`: the deadline passed. If it ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
     5. `unknown`: nobody listened, or too little was heard, when it fell due at the tick `date_updated`. A run may still
-       become ok or error; what stands for a slot is dated at it, as a miss is.
+       become ok or error; what stands for a slot is dated at it, as a miss is. `unknown_because` says why if that is
+       another reason; of an `error` it says why it does not count.
     `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did. It stays if
     the run is told ok later. While `DeferredEnding` holds the word that it failed, it is empty still.
 
@@ -63,7 +64,11 @@ class CheckIn(models.Model):
         max_length=10,
         null=True,
         blank=True,
-        choices={"disabled": "its monitor was disabled", "deleted": "its environment was being deleted"},
+        choices={
+            "disabled": "its monitor was disabled",
+            "deleted": "its environment was being deleted",
+            "maintained": "it was in maintenance",
+        },
     )
     # Null, not 0: hardly any row has one. Not positive: a check would be made of every row when the column is added.
     folded_count = models.IntegerField(
@@ -147,10 +152,13 @@ class CheckIn(models.Model):
 
 
 class RunningCheckIn(models.Model):
-    """A check-in in progress, by what it is looked for: written by triggers of the check-ins, and by nobody else.
+    """A check-in in progress, by what it is looked for: written by triggers of the check-ins.
 
     Few rows, of runs that go on now, beside a history that grows: whoever looks for one looks in one place, not in each
     day's, and the end of a run changes no index of its day.
+
+    `timeout_at` is when the clock has to look at the run: at its deadline, or later if that is in a maintenance window,
+    which the clock writes when it gets there.
     """
 
     checkin = models.OneToOneField(

@@ -190,6 +190,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             _refuse_for_the_limit(item, per_minute_max)
             if not isinstance(message, CheckInMessage) or message.status is not CheckInStatus.ERROR:
                 continue
+            if environment.is_maintained(message.received_at):
+                continue  # It would not count, and so has no row to be folded into.
             counted = environment.state  # A failure is never hidden by volume (D39).
         if isinstance(message, LogMessage):
             environment.state = counted
@@ -213,6 +215,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             off_since=off_since,
             was_off=environment.was_off,
             former=environment.former,
+            windows=environment.windows,
         )
         is_too_soon = counted.has_deferred or is_behind(counted, message.received_at)
         environment.state = effect.environment

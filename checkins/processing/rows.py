@@ -43,6 +43,11 @@ RUNS = Record(
     without=("config_id",),
 )
 COLUMNS = RUNS.select().replace("received_at", "COALESCE(received_at, date_added)")
+_OVERDUE_COLUMNS = (
+    RUNS.select("c")
+    .replace("c.received_at", "COALESCE(c.received_at, c.date_added)")
+    .replace("c.timeout_at", "running.timeout_at")
+)
 _NEW = RUNS.except_for("id")
 _NEW_TYPES = {**_NEW.types, **types_of(CheckIn, "project_id", "shard", "config_id")}
 _RECEIVED_AT = list(_NEW.types).index("received_at")
@@ -100,10 +105,13 @@ def _midnight(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def load_running(environment_ids: Collection[int], *, since: datetime, each_max: int) -> list[CheckInState]:
+def load_running(
+    environment_ids: Collection[int], *, since: datetime, each_max: int, due_after: datetime | None = None
+) -> list[CheckInState]:
     """Return up to `each_max` running check-ins of each environment whose deadline lies after `since`, newest first.
 
-    Indexes: checkin_running, and the primary key in the day of each that is found.
+    With `due_after`, those whose deadline lies after that. Indexes: checkin_running, and the primary key in the day of
+    each that is found.
     """
     if not environment_ids:
         return []
@@ -124,7 +132,7 @@ def load_running(environment_ids: Collection[int], *, since: datetime, each_max:
         {
             "ids": array_literal("bigint", sorted(environment_ids)),
             "since": _midnight(since - LIFE_MAX),
-            "due_after": since,
+            "due_after": due_after or since,
             "each_max": each_max,
         },
     )
@@ -227,19 +235,39 @@ def deadline_after(shard: int, tick: datetime, count: int) -> datetime | None:
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
     """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
 
-    Indexes: checkin_running, and the primary key in the day of each that is found.
+    Their `timeout_at` is when the clock has to look at them, which may be after the deadline in their row: see
+    `look_later`. Indexes: checkin_running, and the primary key in the day of each that is found.
     """
     rows = fetch_rows(
         f"""
-        SELECT {COLUMNS} FROM checkins_checkin
-         WHERE (id, date_added) IN (SELECT checkin_id, date_added FROM checkins_runningcheckin
-                                     WHERE monitor_environment_id = ANY(%s::bigint[]) AND timeout_at <= %s)
-         ORDER BY date_added, id
+        SELECT {_OVERDUE_COLUMNS}
+          FROM checkins_runningcheckin AS running
+          JOIN checkins_checkin AS c ON c.id = running.checkin_id AND c.date_added = running.date_added
+         WHERE running.monitor_environment_id = ANY(%s::bigint[]) AND running.timeout_at <= %s
+         ORDER BY c.date_added, c.id
         """,  # noqa: S608
         [array_literal("bigint", list(environment_ids)), tick],
         is_prepared=True,
     )
     return [RUNS.load(row) for row in rows]
+
+
+def look_later(runs: Iterable[tuple[CheckInState, datetime]]) -> None:
+    """Have the clock look at running check-ins at later instants, each at the end of a maintenance window.
+
+    Their rows keep the deadline, from which anybody finds that end again. One statement.
+    """
+    rows = [(run.id, at) for run, at in runs]
+    if not rows:
+        return
+    fetch_rows(
+        """
+        UPDATE checkins_runningcheckin AS running SET timeout_at = later.at
+          FROM unnest(%s::bigint[], %s::timestamptz[]) AS later (id, at) WHERE running.checkin_id = later.id
+        RETURNING running.checkin_id
+        """,
+        _columns(("bigint", "timestamptz"), rows),
+    )
 
 
 def insert_checkins(

@@ -19,7 +19,7 @@ from checkins.processing.rows import (
     load_repeatable,
     load_running,
 )
-from checkins.processing.transitions import SPARED_FACTOR, CheckInState, is_known
+from checkins.processing.transitions import LIFE_MAX, SPARED_FACTOR, CheckInState, is_known
 from monitors.hot_rows import LockedEnvironment, attach_former_rules
 
 REPEAT_WINDOW = timedelta(seconds=45)
@@ -38,6 +38,7 @@ class Runs:
     running: dict[int, list[CheckInState]]
     received_ends: dict[tuple[int, uuid.UUID], datetime]
     newest_errors: dict[int, CheckInState]
+    environments: Mapping[int, LockedEnvironment]
     new: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
     changed: dict[tuple[int, uuid.UUID], CheckInState] = field(default_factory=dict)
 
@@ -48,13 +49,14 @@ class Runs:
             named = self.by_guid.get((message.project_id, message.check_in_id))
             return named if named is not None and is_known(named, message.received_at) else None
         assert item.environment_id is not None, "only open items have runs"
+        judged_at = self.environments[item.environment_id].judged_at
         known = [self.by_guid.get((message.project_id, run.guid), run) for run in self.running[item.environment_id]]
         still_running = [
             run
             for run in known
             if run.status is CheckInStatus.IN_PROGRESS
             and run.timeout_at is not None
-            and run.timeout_at > message.received_at
+            and judged_at(run.timeout_at) > message.received_at
         ]
         return max(still_running, key=lambda run: run.date_added, default=None)
 
@@ -106,7 +108,10 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
     since = min((item.message.received_at for item in items), default=datetime.max.replace(tzinfo=UTC))
     # Each message ends at most one run, so as many runs as messages suffice to find the next running one; plus a few
     # more, since some may fall due during the time that this batch covers.
-    for run in load_running(unnamed, since=since, each_max=len(items) + DUE_MEANWHILE):
+    # A deadline that has passed may be in a maintenance window.
+    is_maintained = any(environments[id_].windows for id_ in unnamed)
+    due_after = since - LIFE_MAX if is_maintained else None
+    for run in load_running(unnamed, since=since, due_after=due_after, each_max=len(items) + DUE_MEANWHILE):
         running[run.environment_id].append(run)
     received_ends = load_repeatable(keys, since=since - REPEAT_WINDOW)
     newest_errors = load_newest_errors(_crowded(items, environments), since=_minute(since))
@@ -115,6 +120,7 @@ def load_runs(items: Sequence[BatchItem], environments: Mapping[int, LockedEnvir
         running=running,
         received_ends=received_ends,
         newest_errors={run.environment_id: run for run in newest_errors},
+        environments=environments,
     )
 
 

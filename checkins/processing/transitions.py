@@ -24,12 +24,12 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
 from monitors.configuration import RUNTIME_MINUTES_MAX
+from monitors.maintenance import MAINTAINED, Window, deadline_after, window_at
 from monitors.spans import has_slot_come, longest_deadline, serve_slots, slot_of_run
 from monitors.state import EnvironmentState, FormerRules, MonitorRules, WasOff
 
 LIFE_MAX = timedelta(minutes=RUNTIME_MINUTES_MAX)
 """No message changes a run this long after its start, and no heartbeat moves its deadline further."""
-
 
 KNOWN_AFTER_END = timedelta(days=1)
 """The id of a run stays known for at least this long after its end: a message may be sent again (D30)."""
@@ -105,10 +105,15 @@ def is_known(run: CheckInState, at: datetime) -> bool:
 
 
 class _Rules(NamedTuple):
-    """The current rules of a monitor, and its former ones back to the time of the message."""
+    """The current rules of a monitor, its former ones back to the time of the message, and maintenance windows."""
 
     newest: MonitorRules
     former: Sequence[FormerRules]
+    windows: Sequence[Window] = ()
+
+    def is_over(self, run: CheckInState, at: datetime) -> bool:
+        """Return whether the time that a run had is over; its deadline may be in a maintenance window."""
+        return run.timeout_at is not None and deadline_after(self.windows, run.timeout_at) <= at
 
 
 SPARED_FACTOR = 10
@@ -149,15 +154,17 @@ def decide_checkin(
     off_since: datetime | None = None,
     was_off: WasOff | None = None,
     former: Sequence[FormerRules] = (),
+    windows: Sequence[Window] = (),
 ) -> Effect:
     """Apply a message to its run: `existing` as found by its id (or the newest running one), else a new one.
 
     `new_guid` is the id of the new run. `early_tolerance` is how long before a slot a run may begin to serve it (D12).
     `off_since`: the monitor is disabled since then, and accepts only the ends of known runs (D23); `was_off`: when it
     was last disabled. `rules` are the current ones, `former` the earlier ones: a message is judged by the rules that
-    were in force when it was received (D32).
+    were in force when it was received (D32). In one of the maintenance `windows` an error is recorded and does not
+    count; an ok does, since a job that works during maintenance works.
     """
-    known = _Rules(rules, former)
+    known = _Rules(rules, former, windows)
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=_mismatch(message))
@@ -270,7 +277,7 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
     old, new = run.status, message.status
     if message.received_at >= run.date_added + LIFE_MAX:
         return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
-    if run.timeout_at is not None and run.timeout_at <= message.received_at:
+    if rules.is_over(run, message.received_at):
         # A maximum runtime counts to the second (D24): the next tick finds it, whatever came after the deadline.
         if new is CheckInStatus.IN_PROGRESS:
             return Effect(environment, problem=_finished(message, "its deadline has passed"))
@@ -294,7 +301,12 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
             return Effect(environment)
         return Effect(
             environment,
-            replace(_ended(run, message), date_updated=run.date_updated, date_in_progress=message.received_at),
+            replace(
+                _ended(run, message),
+                date_updated=run.date_updated,
+                date_in_progress=message.received_at,
+                unknown_because=run.unknown_because,
+            ),
         )
     if old is CheckInStatus.ERROR:
         return _replace_end(message, run, environment, rules)
@@ -306,12 +318,14 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
 def _replace_end(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
     """Replace the end of a retried task: the later end counts, the earlier one is stored (D16).
 
-    The failure was counted already (D7).
+    The failure was counted already (D7), unless it was received in a maintenance window.
     """
     if message.status is CheckInStatus.ERROR and _is_repetition(message, run):
         return Effect(environment)
     earlier = EarlierEnd(run.status, run.date_updated, run.duration_ms)
     if message.status is CheckInStatus.ERROR:
+        if run.unknown_because is not None:
+            return replace(_conclude(message, _repeated(run, message), environment, rules), earlier_end=earlier)
         run = _repeated(run, message)
         return Effect(_with_last_checkin(run, environment), run, earlier_end=earlier)
     run = replace(_ended(replace(run, duration_ms=None), message), status=CheckInStatus.OK)
@@ -355,6 +369,8 @@ def _conclude(
         )
     environment = _with_last_checkin(run, environment)
     if run.status is CheckInStatus.ERROR:
+        if rules.windows and window_at(rules.windows, message.received_at) is not None:
+            return Effect(environment, replace(run, unknown_because=MAINTAINED))
         return Effect(environment, replace(run, failed_at=message.received_at), Verdict.FAILED)
     if run.status is CheckInStatus.OK:
         return Effect(environment, run, Verdict.OK)

@@ -1,4 +1,4 @@
-"""Runs whose deadline has come and that are not timeouts: unknown, ended meanwhile, or not judged (shell)."""
+"""Runs whose deadline has come and that are not timeouts: put off, unknown, ended meanwhile, not judged (shell)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -7,12 +7,32 @@ from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus
 from checkins.processing.counting import defer, ending
-from checkins.processing.rows import (
-    update_checkins,
-)
+from checkins.processing.rows import update_checkins
 from checkins.processing.transitions import CheckInState, Verdict
 from clocktasks.kinds.marked import Marked, marked_row, tick_of
+from monitors.expectation import first_tick_at_or_after
 from monitors.hot_rows import LockedEnvironment
+from monitors.maintenance import MAINTAINED
+
+
+def put_off(
+    overdue: Sequence[CheckInState], environments: Mapping[int, LockedEnvironment], *, until: datetime
+) -> list[tuple[CheckInState, datetime | None]]:
+    """Return overdue runs with when to look at each again: at the end of the maintenance window of its deadline.
+
+    None for a run that is due at the tick that finds it, or up to the tick `until`; its deadline is then that end.
+    """
+    found: list[tuple[CheckInState, datetime | None]] = []
+    for run in overdue:
+        assert run.timeout_at is not None, "only runs with a deadline are overdue"
+        at = environments[run.environment_id].judged_at(run.timeout_at)
+        if at == run.timeout_at:
+            found.append((run, None))
+        elif first_tick_at_or_after(at) <= max(until, first_tick_at_or_after(run.timeout_at)):
+            found.append((replace(run, timeout_at=at), None))
+        else:
+            found.append((run, at))
+    return found
 
 
 def without_unjudged(
@@ -73,6 +93,10 @@ def end_unknown(environments: Mapping[int, LockedEnvironment], runs: Sequence[Ch
         assert run.id is not None, "a stored check-in has an id"
         assert run.finished_status is not None, "only runs that ended are given"
         assert run.finished_at is not None, "who ended did so at some time"
+        is_maintained = environments[run.environment_id].is_maintained(run.finished_at)
+        if is_maintained and run.finished_status is CheckInStatus.ERROR:
+            ended.append(replace(ended_run(run), unknown_because=MAINTAINED))
+            continue
         verdict = Verdict.OK if run.finished_status is CheckInStatus.OK else Verdict.FAILED
         endings.append(ending(environments[run.environment_id], verdict, run, run.id, run.finished_at))
         ended.append(ended_run(run))

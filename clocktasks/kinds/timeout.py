@@ -10,6 +10,7 @@ from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import (
     deadline_after,
     load_overdue,
+    look_later,
     overdue_environments,
     update_checkins,
 )
@@ -17,7 +18,7 @@ from checkins.processing.transitions import CheckInState
 from clocktasks.clock import MINUTE
 from clocktasks.kinds import bounds
 from clocktasks.kinds.marked import Marked, Pass, marked_row, tick_of
-from clocktasks.kinds.runs import without_unjudged
+from clocktasks.kinds.runs import put_off, without_unjudged
 from incidents.failures import FailedCheckIn
 from incidents.services import mark_failed
 from incidents.thresholds import FailureKind
@@ -35,15 +36,21 @@ def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> 
     marked: dict[datetime, list[Marked]] = {}
     for chunk in bounds.chunks(ids):
         environments = lock_environments(chunk, since=first)
-        due = [(tick_of(run.timeout_at, first, last), run) for run in load_overdue(chunk, last)]
+        overdue = put_off(load_overdue(chunk, last), environments, until=first)
+        found = [(tick_of(run.timeout_at, first, last), run, later) for run, later in overdue]
         # Ends of runs are counted after the tick for which they wait, and before the next one (D29).
-        last = min((tick for tick, run in due if environments[run.environment_id].state.has_deferred), default=last)
-        due = sorted((one for one in due if one[0] <= last), key=lambda one: one[0])
+        ends = [tick for tick, run, _ in found if environments[run.environment_id].state.has_deferred]
+        # The tick that looks again at a run is for another pass.
+        ends += [max(first, first_tick_at_or_after(later) - MINUTE) for _, _, later in found if later is not None]
+        last = min([last, *ends])
+        found = sorted((one for one in found if one[0] <= last), key=lambda one: one[0])
+        look_later((run, later) for _, run, later in found if later is not None)
+        due = [(tick, run) for tick, run, later in found if later is None]
         marked |= {tick: [] for tick, _ in due if tick not in marked}
-        overdue, unknown = without_unjudged([run for _, run in due], environments, first, last)
+        judged, unknown = without_unjudged([run for _, run in due], environments, first, last)
         failures: list[FailedCheckIn] = []
         timeouts: list[CheckInState] = []
-        for checkin in overdue:
+        for checkin in judged:
             environment = environments[checkin.environment_id]
             tick = tick_of(checkin.timeout_at, first, last)
             timeouts.append(replace(checkin, status=CheckInStatus.TIMEOUT, timeout_at=None, failed_at=tick))
@@ -65,9 +72,9 @@ def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> 
             )
         update_checkins(timeouts)
         mark_failed(failures, past=PAST_RUNS)
-        judged = [environments[id_] for id_ in sorted({run.environment_id for _, run in due})]
-        count_deferred(judged)
-        save_environments(judged)
+        touched = [environments[id_] for id_ in sorted({run.environment_id for _, run, _ in found})]
+        count_deferred(touched)
+        save_environments(touched)
         for one in (*unknown, *(marked_row(environments[run.environment_id], run) for run in timeouts)):
             marked[one.tick].append(one)
     return Pass(last, marked)

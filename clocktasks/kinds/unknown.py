@@ -6,6 +6,7 @@ from checkins.processing.counting import count_deferred
 from checkins.processing.rows import (
     insert_checkins,
     load_overdue,
+    look_later,
     overdue_environments,
     update_checkins,
 )
@@ -13,7 +14,7 @@ from checkins.processing.transitions import CheckInState
 from clocktasks.clock import MINUTE
 from clocktasks.kinds import bounds
 from clocktasks.kinds.marked import Marked, Pass, marked_row, tick_of
-from clocktasks.kinds.runs import end_unknown, unheard_run, without_unjudged
+from clocktasks.kinds.runs import end_unknown, put_off, unheard_run, without_unjudged
 from clocktasks.kinds.slots import deaf_minutes, ids_due_at, unjudged_slots, unknown_slot
 from clocktasks.models import Tick
 from clocktasks.volume import VolumeDecision
@@ -61,7 +62,10 @@ def mark_unknown(shard: int, first: datetime, last: datetime | None = None) -> P
     for ids in bounds.chunks(overdue_environments(shard, last)):
         # An end may have been received in the minute before.
         environments = lock_environments(ids, since=first - MINUTE)
-        overdue, unjudged = without_unjudged(load_overdue(ids, last), environments, first, last)
+        found = put_off(load_overdue(ids, last), environments, until=last)
+        look_later((run, later) for run, later in found if later is not None)
+        due = [run for run, later in found if later is None]
+        overdue, unjudged = without_unjudged(due, environments, first, last)
         marked += unjudged
         unfinished = [unheard_run(run, first, last) for run in overdue if run.finished_status is None]
         update_checkins(unfinished)

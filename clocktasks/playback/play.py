@@ -17,6 +17,7 @@ from django.db.models import Count, Q, Sum
 from msgspec import UNSET
 
 from checkins.editing import update_monitor
+from checkins.maintenance import change_tags, end_window, next_minute, plan_window
 from checkins.messages import Message, Source
 from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
@@ -33,8 +34,10 @@ from clocktasks.playback.scenario import (
     CheckInEvent,
     CheckInRow,
     DeafEvent,
+    EndMaintenanceEvent,
     Event,
     Expectation,
+    MaintenanceEvent,
     MonitorSetup,
     Scenario,
     SetEvent,
@@ -45,7 +48,7 @@ from clocktasks.playback.scenario import (
 from clocktasks.shards import process_clock_task
 from incidents.models import Incident
 from monitors.configuration import SCHEDULE_COLUMNS
-from monitors.models import Monitor, MonitorEnvironment, Project
+from monitors.models import Environment, MaintenanceWindow, Monitor, MonitorEnvironment, Project
 from monitors.schedule import Schedule, ScheduleError, refuse_without_time
 from monitors.services import create_environments, create_monitor, set_monitors_muted
 
@@ -106,6 +109,7 @@ def _create(setup: MonitorSetup, *, project_id: int, now: datetime) -> None:
         slug=setup.slug,
         name=setup.slug,
         is_muted=setup.is_muted is True,
+        tags=[] if setup.tags is UNSET else setup.tags,
         created_at=now,
         **setup.columns(),
     )
@@ -147,6 +151,11 @@ def _happen(turn: Sequence[int], scenario: Scenario, *, project_id: int) -> None
             receive([_message(scenario.events[number], number, project_id=project_id) for number in turn], now=now)
         case SetEvent():
             _edit(last, project_id=project_id, now=now)
+        case MaintenanceEvent():
+            _plan(last, project_id=project_id, now=now)
+        case EndMaintenanceEvent():
+            for window in MaintenanceWindow.objects.filter(project_id=project_id, name=last.name).order_by("id"):
+                end_window(window.id, now=now)
         case TickEvent():
             _tick(now, scenario)
 
@@ -181,6 +190,21 @@ def _edit(event: SetEvent, *, project_id: int, now: datetime) -> None:
         update_monitor(monitor.id, changes, now=now)
     if isinstance(event.is_muted, bool):
         set_monitors_muted([monitor.id], event.is_muted)
+    if isinstance(event.tags, list):
+        change_tags(monitor.id, event.tags, now=now)
+
+
+def _plan(event: MaintenanceEvent, *, project_id: int, now: datetime) -> None:
+    window = MaintenanceWindow(project_id=project_id, **event.columns())
+    if event.monitor is not UNSET:
+        window.monitor = Monitor.objects.filter(project_id=project_id, slug=event.monitor).first()
+        if window.monitor is None:
+            raise ImpossibleEventError(f"maintenance: there is no monitor {event.monitor!r} at that time")
+    if event.environment is not UNSET:
+        window.environment, _ = Environment.objects.get_or_create(project_id=project_id, name=event.environment)
+    if window.ends_at is not None and window.ends_at <= max(window.starts_at, next_minute(now)):
+        raise ImpossibleEventError(f"maintenance: the window {event.name!r} would be over before it begins")
+    plan_window(window, now=now)
 
 
 def _tick(now: datetime, scenario: Scenario) -> None:
@@ -249,6 +273,7 @@ def observe(after_event: int) -> Expectation:
         "expected_time",
         "date_added",
         "duration_ms",
+        "unknown_because",
     )
     environments = {
         f"{row.monitor.slug}/{row.environment.name}": row
@@ -276,8 +301,9 @@ def observe(after_event: int) -> Expectation:
                 expected_time=expected_time,
                 date_added=date_added,
                 duration_ms=duration_ms,
+                unknown_because=because,
             )
-            for slug, environment, status, expected_time, date_added, duration_ms in checkins
+            for slug, environment, status, expected_time, date_added, duration_ms, because in checkins
         ],
         environment_status={name: row.status for name, row in environments.items()},
         next_checkin={name: row.next_checkin for name, row in environments.items()},

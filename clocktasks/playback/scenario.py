@@ -6,7 +6,7 @@ JSON object a line; docs/reference/scenarios.md describes it. `clocktasks.playba
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from clocktasks.exceptions import ClockError
 from clocktasks.volume import VolumeDecision
 from monitors.configuration import MARGIN_MINUTES_MAX, NUMBERS, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Configuration
+from monitors.maintenance import MINUTES_MAX, NAME_CHARACTERS_MAX
 from monitors.schedule import Schedule, ScheduleError
 
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -23,6 +24,8 @@ Slug = Annotated[str, Meta(min_length=1, max_length=50)]
 MarginMinutes = Annotated[int, Meta(ge=0, le=MARGIN_MINUTES_MAX)]
 RuntimeMinutes = Annotated[int, Meta(ge=0, le=RUNTIME_MINUTES_MAX)]
 Threshold = Annotated[int, Meta(ge=0, le=THRESHOLD_MAX)]
+Tags = list[Annotated[str, Meta(min_length=1, max_length=50)]]
+WallClock = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
 class ScenarioError(ClockError):
@@ -41,6 +44,7 @@ class MonitorFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     recovery_threshold: Threshold | UnsetType | None = UNSET
     status: Literal["active", "disabled"] | UnsetType = UNSET
     is_muted: bool | UnsetType = UNSET
+    tags: Tags | UnsetType = UNSET
 
     def columns(self) -> dict[str, Any]:
         """Return the monitor columns that are given here, checked. Raises ValueError."""
@@ -125,7 +129,7 @@ class SetEvent(MonitorFields, frozen=True, kw_only=True, tag_field="action", tag
     monitor: str
 
     def __post_init__(self) -> None:
-        if not self.columns() and self.is_muted is UNSET:
+        if not self.columns() and self.is_muted is UNSET and self.tags is UNSET:
             raise ValueError("set changes nothing")
 
 
@@ -141,7 +145,65 @@ class DeafEvent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, t
         return self.since
 
 
-Event = CheckInEvent | TickEvent | TicksUntilEvent | SetEvent | DeafEvent
+class MaintenanceEvent(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="action", tag="maintenance"
+):
+    """A person plans a maintenance window: from one instant until another, or by a rule.
+
+    With a rule both instants may be left out. `monitor`, `tag` and `environment` say what it is about; else everything.
+    """
+
+    at: Instant
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_CHARACTERS_MAX)] = "maintenance"
+    since: Instant | UnsetType = msgspec.field(default=UNSET, name="from")
+    until: Instant | UnsetType = UNSET
+    crontab: str | UnsetType = UNSET
+    timezone: str | None = None
+    minutes: Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | UnsetType = UNSET
+    ends: WallClock | UnsetType = UNSET
+    monitor: str | UnsetType = UNSET
+    tag: str = ""
+    environment: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.monitor is not UNSET and self.tag:
+            raise ValueError("a window is about a monitor or about a tag, not both")
+        is_rule = self.crontab is not UNSET
+        if is_rule is (self.minutes is UNSET and self.ends is UNSET) or UNSET not in (self.minutes, self.ends):
+            raise ValueError("a crontab needs minutes or ends beside it, and only one of them")
+        if not is_rule and UNSET in (self.since, self.until):
+            raise ValueError("without a crontab a window needs from and until")
+        self.columns()
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the window that are given here, checked, but for what it is about."""
+        schedule = None if self.crontab is UNSET else _schedule(self.crontab, self.timezone)
+        return {
+            "name": self.name,
+            "starts_at": _minute(self.at if self.since is UNSET else self.since),
+            "ends_at": None if self.until is UNSET else _minute(self.until),
+            "crontab": "" if schedule is None else schedule.crontab,
+            "timezone": "UTC" if schedule is None else schedule.timezone,
+            "minutes": None if self.minutes is UNSET else self.minutes,
+            "until": None if self.ends is UNSET else time.fromisoformat(self.ends),
+            "tag": self.tag,
+        }
+
+
+def _minute(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+class EndMaintenanceEvent(
+    Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="action", tag="end_maintenance"
+):
+    """A person ends the maintenance windows with this name."""
+
+    at: Instant
+    name: str = "maintenance"
+
+
+Event = CheckInEvent | TickEvent | TicksUntilEvent | SetEvent | DeafEvent | MaintenanceEvent | EndMaintenanceEvent
 
 
 class VolumeSpan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,6 +223,7 @@ class CheckInRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     expected_time: Instant | UnsetType | None = UNSET
     date_added: Instant | UnsetType = UNSET
     duration_ms: int | UnsetType | None = UNSET
+    unknown_because: str | UnsetType | None = UNSET
 
     def agrees_with(self, other: "CheckInRow") -> bool:
         """Whether everything that is given here is the same there."""

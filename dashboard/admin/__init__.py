@@ -16,6 +16,7 @@ from dashboard.admin import (
     people,
     problems,
     projects,
+    windows,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "people",
     "problems",
     "projects",
+    "windows",
 ]

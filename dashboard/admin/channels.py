@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -12,10 +13,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from audit.entries import CHANGED, difference
+from audit.recording import record
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.editing import EditAdmin, EditForm
 from dashboard.admin.permissions import GrantedPermissions
+from dashboard.admin.recording import RecordedAdmin, actor_of, row_entry
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
 from incidents.models import Channel, Message, Route
 from incidents.notifications import configuring
@@ -139,7 +143,16 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the channel with its settings."""
-        configuring.save_channel(obj, form.settings(), now=utcnow())
+        now, stored = utcnow(), dict(obj.values)
+        configuring.save_channel(obj, form.settings(), now=now)
+        changes = {name: (form.initial.get(name), form.cleaned_data.get(name)) for name in form.changed_data}
+        changes |= difference(stored, obj.values)
+        secrets = {f"{_PREFIX}{field.name}" for field in configuring.fields_of(obj.kind) if field.is_secret}
+        settings = {name for name in changes if name.startswith(_PREFIX)} - secrets
+        entry = row_entry(
+            obj, CHANGED if change else "created", {k: v for k, v in changes.items() if k not in settings}
+        )
+        record([replace(entry, secret={*entry.secret, *secrets})], by=actor_of(request, at=now))
 
     @admin.display(description="Kind", ordering="kind")
     def kind_label(self, channel: Channel) -> str:
@@ -188,9 +201,11 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     @admin.action(description="Remove", permissions=["change"])
     def remove(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Remove the selected channels from their routes."""
-        channels = list(queryset)
-        for channel in channels:
-            configuring.remove_channel(channel, now=utcnow())
+        now, channels = utcnow(), list(queryset)
+        with transaction.atomic():
+            for channel in channels:
+                configuring.remove_channel(channel, now=now)
+            record([row_entry(channel, "removed") for channel in channels], by=actor_of(request, at=now))
         messages.success(request, f"Removed {len(channels)} channel{'' if len(channels) == 1 else 's'}.")
 
 
@@ -259,7 +274,7 @@ class RouteForm(EditForm):
 
 
 @admin.register(Route)
-class RouteAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
+class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     """Routes of projects, in their order."""
 
     form = RouteForm

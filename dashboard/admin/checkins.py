@@ -18,6 +18,7 @@ from checkins.models import CheckIn, CheckInLog
 from checkins.processing.transitions import LIFE_MAX
 from dashboard.admin.base import InspectionAdmin, duration
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, logs_text, table
+from dashboard.admin.monitor_facts import judged_at, why_not_judged
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
 from lib.wallclock import utcnow
@@ -191,7 +192,8 @@ class CheckInAdmin(InspectionAdmin):
         if checkin.finished_status:
             return label(f"{text}, then {checkin.finished_status}", "bad", title="It ended after its deadline (D8).")
         if checkin.unknown_because:
-            return label(text, title=f"Not judged: {checkin.get_unknown_because_display()}.")
+            judged = "Not counted" if checkin.status == "error" else "Not judged"
+            return label(text, title=f"{judged}: {checkin.get_unknown_because_display()}.")
         return label(text)
 
     @admin.display(description="Monitor")
@@ -249,11 +251,11 @@ class CheckInAdmin(InspectionAdmin):
                 "First message received": instant(checkin.received_at, zone),
                 "Last change": instant(checkin.date_updated, zone),
                 "Duration": milliseconds(checkin.duration_ms),
-                "Times out at": instant(checkin.timeout_at, zone, now=now),
+                "Times out at": instant(judged_at(checkin), zone, now=now),
                 "Counted as a failure at": instant(checkin.failed_at, zone),
                 "Ended": instant(ended_at(checkin), zone),
                 "Ended after the deadline": late,
-                "Not judged, because": checkin.get_unknown_because_display() or NOTHING,
+                "Not judged, because": why_not_judged(checkin) or NOTHING,
             }
         )
 

@@ -25,6 +25,8 @@ from monitors.models import Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
 
+TAGS_MAX = 20
+
 
 def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
     """Return the schedule in the form fields `SCHEDULE_COLUMNS`. Raises ScheduleError, which names the field.
@@ -145,6 +147,13 @@ class MonitorForm(EditForm):
                 + (f": {suggestion}, for example." if suggestion and not suggestion.isdecimal() else ".")
             )
         return slug
+
+    def clean_tags(self) -> list[str]:
+        """Return each tag once. Their number has a limit, as what people and maintenance windows go by."""
+        tags = list(dict.fromkeys(self.cleaned_data["tags"]))
+        if len(tags) > TAGS_MAX:
+            raise ValidationError(f"A monitor has at most {TAGS_MAX} tags, these are {len(tags)}.")
+        return tags
 
     def clean(self) -> dict[str, Any]:
         """Check the schedule as a whole, and that the slug is free in its project."""

@@ -17,6 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from checkins.editing import delete_monitors, set_monitors_status, update_monitor
+from checkins.maintenance import change_tags
 from dashboard.admin.base import InspectionAdmin, duration, may_view
 from dashboard.admin.cells import (
     NOTHING,
@@ -31,7 +32,7 @@ from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
 from dashboard.admin.keys import address_of, base_url, to_copy
-from dashboard.admin.monitor_facts import history, next_times, older_rules, with_environment_summary
+from dashboard.admin.monitor_facts import history, maintenance, next_times, older_rules, with_environment_summary
 from dashboard.admin.monitor_form import MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.recording import actor_of
@@ -56,7 +57,7 @@ from monitors.models import (
     Project,
 )
 from monitors.schedule import ScheduleError, why_unreadable
-from monitors.services import create_monitor, hold_monitors, set_monitors_muted, set_tags
+from monitors.services import create_monitor, hold_monitors, set_monitors_muted
 from monitors.snippets import client_lines, ping_lines
 from monitors.state import MonitorStatus
 
@@ -333,6 +334,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             "environments_table": sees["monitors.monitorenvironment"]
             and environments_table(shown, timezone=zone, now=now),
             "older_rules": older_rules(monitor, shown, now=now),
+            "maintenance": maintenance(monitor, now=now),
             "environments_left_out": max(0, monitor.environment_count - len(shown)),
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
@@ -377,7 +379,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         if "is_muted" in written:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)
         if "tags" in written:
-            set_tags(obj.pk, form.cleaned_data["tags"], by=by)
+            change_tags(obj.pk, form.cleaned_data["tags"], now=now, by=by)
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
         """Hide the monitor; its rows are removed later."""

@@ -5,7 +5,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from drills.oracle.rules import MINUTE, Monitor, Rules, end_of_margin, tick_at_or_after
+from drills.oracle.rules import (
+    INSTANT,
+    MINUTE,
+    Monitor,
+    Rules,
+    Windows,
+    end_of_maintenance,
+    end_of_margin,
+    is_maintained,
+    tick_at_or_after,
+)
 from drills.oracle.verdicts import Verdicts
 
 LIFE = timedelta(days=7)
@@ -40,6 +50,7 @@ class Stretch:
     since: datetime
     rules: Rules
     deaf: frozenset[datetime]
+    windows: Windows = ()
     until: datetime = FAR  # the instant of the edit; a slot that comes with it belongs here
     off_since: datetime = FAR  # when the monitor was disabled, then or later: what was not due by then is not judged
     served_until: datetime | None = None  # all slots up to here are served, judged or overdue
@@ -93,9 +104,13 @@ class Stretch:
         return end_of_margin(slot, self.rules.margin, self.deaf)[0]
 
     def is_unknown(self, slot: datetime) -> bool:
-        """Whether nobody listened through the margin (D2), or it was not over before the monitor was disabled (D23)."""
+        """Whether nobody listened through the margin (D2), or it was not over before the monitor was disabled (D23).
+
+        Or the slot, or the last moment of its margin, is in maintenance.
+        """
         deadline, is_deaf = end_of_margin(slot, self.rules.margin, self.deaf)
-        return is_deaf or deadline > self.off_since
+        in_maintenance = is_maintained(self.windows, slot) or is_maintained(self.windows, deadline - INSTANT)
+        return is_deaf or deadline > self.off_since or in_maintenance
 
 
 @dataclass
@@ -126,7 +141,7 @@ class Place:
 
     def _expects(self, since: datetime) -> None:
         """From here on slots are those of the rules of now, counted anew (D10)."""
-        stretch = Stretch(since, self.monitor.rules, self.deaf)
+        stretch = Stretch(since, self.monitor.rules, self.deaf, self.monitor.windows)
         if self.is_heard:
             stretch.serves_until(since)
             stretch.serves(max(run.start for run in self.runs.values()))
@@ -172,7 +187,7 @@ class Place:
             return True
         if run.deadline is not None and run.deadline <= at and self.monitor.was_off(run.deadline):
             run.status, run.deadline = "unknown", None
-        if run.status == "timeout" or (run.deadline is not None and run.deadline <= at):
+        if run.status == "timeout" or (run.deadline is not None and self._judged_at(run.deadline) <= at):
             if status == "in_progress" or run.finished in ("ok", status):
                 return run.finished == status
             run.finished, run.finished_at = status, at
@@ -189,7 +204,7 @@ class Place:
 
     def newest_running(self, at: datetime) -> Run | None:
         """The run that a message without an id is about, if there is one."""
-        running = [run for run in self.runs.values() if run.running_until is not None and run.running_until > at]
+        running = [run for run in self.runs.values() if (until := self._running_until(run)) is not None and until > at]
         return max(running, key=lambda run: run.start, default=None)
 
     def begins_anew(self, run: Run, at: datetime, tolerance: timedelta) -> bool:
@@ -213,6 +228,13 @@ class Place:
         slot = slots.after(served, current.anchor)
         return slot is not None and slot <= at + tolerance
 
+    def _judged_at(self, deadline: datetime) -> datetime:
+        return end_of_maintenance(self.monitor.windows, deadline)
+
+    def _running_until(self, run: Run) -> datetime | None:
+        """When the run is judged, while it can be; its deadline may be in maintenance."""
+        return None if run.running_until is None else self._judged_at(run.running_until)
+
     def _deadline(self, run: Run, at: datetime) -> datetime:
         deadline = at + self.monitor.rules_at(at).runtime * MINUTE
         for ended in self.monitor.former:
@@ -225,7 +247,7 @@ class Place:
         is_too_soon = bool(self.waiting) or self._next_tick() <= at
         if opens:  # What follows a beginning serves nothing (D21).
             self._serves(at)
-        if run.status == "in_progress" or not counts:
+        if run.status == "in_progress" or not counts or self._is_spared(run.status, at):
             return
         rules = self.monitor.rules_at(at)
         if is_too_soon:
@@ -233,6 +255,10 @@ class Place:
             self.count_what_waits()
         else:
             self._count(run.status, run, rules)
+
+    def _is_spared(self, status: str, at: datetime) -> bool:
+        """Whether an error was received in maintenance."""
+        return status == "error" and is_maintained(self.monitor.windows, at)
 
     def _serves(self, at: datetime) -> None:
         for stretch in self.stretches:
@@ -244,7 +270,7 @@ class Place:
 
     def _next_tick(self) -> datetime:
         """The next tick at which something is due that the clock has not looked at (D20)."""
-        deadlines = [run.running_until for run in self.runs.values() if run.running_until is not None]
+        deadlines = [until for run in self.runs.values() if (until := self._running_until(run)) is not None]
         for stretch in self.stretches:
             deadlines += stretch.next_deadlines(self.ticked)
         return tick_at_or_after(min(deadlines, default=FAR))
@@ -286,9 +312,10 @@ class Place:
     def timeouts(self, tick: datetime) -> None:
         """The clock looks for runs that take too long. After a deaf minute it gives them up and blames nobody."""
         for run in sorted(self.runs.values(), key=lambda run: run.start):
-            if run.running_until is None or run.running_until > tick:
+            until = self._running_until(run)
+            if until is None or until > tick:
                 continue
-            if self.monitor.was_off(run.running_until):
+            if self.monitor.was_off(until):
                 self._gives_up_disabled(run)
                 continue
             run.deadline = None
@@ -301,7 +328,8 @@ class Place:
                 run.status = "unknown"
             else:  # Its end was heard after all, before the clock came to this tick.
                 assert run.finished_at is not None, "it was heard at some time"
-                self.waiting.append((run.finished_at, run.finished, run, self.monitor.rules_at(run.finished_at)))
+                if not self._is_spared(run.finished, run.finished_at):
+                    self.waiting.append((run.finished_at, run.finished, run, self.monitor.rules_at(run.finished_at)))
                 run.status, run.finished = run.finished, None
         self.count_what_waits()
 

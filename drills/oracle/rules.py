@@ -1,5 +1,6 @@
 """What a monitor expects, and when; how that changes with edits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
@@ -81,6 +82,23 @@ def end_of_margin(slot: datetime, margin: int, deaf: frozenset[datetime]) -> tup
     return tick, False
 
 
+Windows = Sequence[tuple[datetime, datetime]]
+"""Times of maintenance, from their first instants to before their last."""
+
+
+def is_maintained(windows: Windows, at: datetime) -> bool:
+    """Whether an instant is in maintenance."""
+    return any(begin <= at < end for begin, end in windows)
+
+
+def end_of_maintenance(windows: Windows, deadline: datetime) -> datetime:
+    """When a run with this deadline is judged: its last moment before that must not be in maintenance."""
+    moment = deadline - INSTANT
+    while is_maintained(windows, moment):
+        moment = max(end for begin, end in windows if begin <= moment < end)
+    return max(deadline, moment)
+
+
 @dataclass(frozen=True)
 class RulesEnded:
     """An edit at `at` replaced these rules by others."""
@@ -92,12 +110,13 @@ class RulesEnded:
 
 @dataclass
 class Monitor:
-    """The rules of a monitor, those that it had before, and when it was disabled."""
+    """The rules of a monitor, those that it had before, when it was disabled, and its maintenance windows."""
 
     rules: Rules
     former: list[RulesEnded] = field(default_factory=list)
     is_active: bool = True
     off: list[tuple[datetime, datetime | None]] = field(default_factory=list)
+    windows: Windows = ()
 
     def edit(self, at: datetime, rules: Rules | None = None, is_active: bool | None = None) -> tuple[Rules, bool]:
         """Change it; returns the rules that it had, and whether it was active, as `Place.is_edited` wants to know."""

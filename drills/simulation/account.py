@@ -37,7 +37,10 @@ class Account:
 
     def __init__(self, world: World, deaf: frozenset[datetime]) -> None:
         self.rules = {job.monitor_id: job.rules for job in world.jobs}
-        self.monitors = {number: Monitor(expected_by(rules)) for number, rules in self.rules.items()}
+        self.monitors = {
+            number: Monitor(expected_by(rules), windows=world.windows.get(number, ()))
+            for number, rules in self.rules.items()
+        }
         self.places = {job: Place(self.monitors[job.monitor_id], START - MINUTE, deaf) for job in world.jobs}
         self.number = 0
         self.unsure: set[int] = set()

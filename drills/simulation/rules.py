@@ -99,3 +99,14 @@ def choose_configs(chance: random.Random, likelihood: float) -> list[Changes]:
         return []
     names = ["every", *(name for name in COLUMNS if chance.random() < 0.5)]
     return [choose_changes(chance, names) for _ in range(2)]
+
+
+def choose_windows(seed: int, monitor_ids: Iterable[int], minutes: int) -> dict[int, list[tuple[datetime, datetime]]]:
+    """Decide which monitors are in maintenance when. By a dice of its own, so that a seed's world is as without."""
+    chance = random.Random(f"maintenance {seed}")  # noqa: S311 - repeatable, and no secret
+    windows = {}
+    for id_ in sorted(monitor_ids):
+        if chance.random() < 0.3:
+            begin = START + chance.randrange(minutes + 1) * oracle.MINUTE
+            windows[id_] = [(begin, begin + chance.choice([1, 2, 3]) * oracle.MINUTE)]
+    return windows

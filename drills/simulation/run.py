@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 from django.test import override_settings
 
+from checkins.maintenance import note_windows
 from checkins.processing.batch import take
 from clocktasks.kinds import HANDLERS
 from clocktasks.ledger import write_ticks
@@ -23,7 +24,7 @@ from drills.simulation.world import SHARDS, World
 from lib.sql import update_rows
 from monitors.apps import set_up_session
 from monitors.changes import CHANGEABLE_COLUMNS, attach_config_snapshots
-from monitors.models import IngestKey, Monitor, Project
+from monitors.models import IngestKey, MaintenanceWindow, Monitor, Project
 
 SETTINGS = {
     "ALERT_EMAIL_TO": ["people@example.org"],
@@ -38,7 +39,7 @@ SETTINGS = {
 
 KEPT = {"monitors_project", "monitors_ingestkey", "monitors_monitor", "monitors_configsnapshot"}
 """The same in all worlds, each of which takes some of the monitors."""
-LEDGER = {"monitors_shardlayout", "clocktasks_tick", "clocktasks_shardclock"}
+LEDGER = {"monitors_shardlayout", "monitors_maintenancewindow", "clocktasks_tick", "clocktasks_shardclock"}
 """What a replay goes by."""
 REPLAYED_EVERY = 10
 _first_rows: list[list[object]] = []
@@ -91,12 +92,22 @@ def stage() -> Iterator[Stage]:
         empty_tables()
 
 
+def _plan_windows(world: World) -> None:
+    for monitor_id, windows in world.windows.items():
+        for begin, end in windows:
+            MaintenanceWindow.objects.create(
+                project_id=1, name="upgrade", monitor_id=monitor_id, starts_at=begin, ends_at=end, created_at=START
+            )
+    note_windows(1)
+
+
 def simulate(seed: int, own: Stage) -> Result:
     """Let one world happen, and compare. What the product raises is a finding like any other."""
     _empty(KEPT)
     _undo_edits()
     write_ticks(START, now=START)
     world = World(seed, own)
+    _plan_windows(world)
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again

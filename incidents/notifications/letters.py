@@ -112,15 +112,14 @@ def why(explanation: Mapping[str, Any]) -> str:
             if (margin := _number(explanation, "margin_minutes")) is not None:
                 sentence += f", {_minutes(margin)} of margin"
             sentence += f", no check-in by {_clock(until, zone, found_at)}." if until else "."
-            decision = _name(str(explanation.get("clock_decision") or "normal"))
-            if decision != "normal":
-                sentence += f" (Judged later than usual: {decision}.)"
+            sentence += _judged_later(explanation)
         case "timeout" if at["started"]:
             until = at["deadline"] or tick
             sentence = f"Started at {_clock(at['started'], zone, found_at, named=True)}"
             if (runtime := _number(explanation, "max_runtime_minutes")) is not None:
                 sentence += f", {_minutes(runtime)} of maximum runtime"
             sentence += f", not finished by {_clock(until, zone, found_at)}." if until else "."
+            sentence += _judged_later(explanation)
         case "error" if at["received"]:
             failed = f"Reported an error at {_clock(at['received'], zone, found_at, named=True)}"
             started = at["started"]
@@ -129,6 +128,11 @@ def why(explanation: Mapping[str, Any]) -> str:
         case _:
             return ""
     return f"{sentence} {_last_ok(explanation, zone, found_at)}"
+
+
+def _judged_later(explanation: Mapping[str, Any]) -> str:
+    decision = _name(str(explanation.get("clock_decision") or "normal"))
+    return "" if decision == "normal" else f" (Judged later than usual: {decision}.)"
 
 
 def log_tail(text: str) -> str:

@@ -63,6 +63,7 @@ def one_of_each(db):
     factories.ProcessingErrorFactory(monitor=monitor, kind="MONITOR_DISABLED")
     factories.ProcessingErrorFactory(project=monitor.project)
     factories.IngestKeyFactory(project=monitor.project)
+    factories.MaintenanceWindowFactory(project=monitor.project)
     for status in ("in_progress", "ok", "missed", "timeout", "unknown"):
         factories.CheckInFactory(monitor_environment=incident.monitor_environment, status=status)
     factories.CheckInLogFactory(checkin=incident.starting_checkin)

@@ -71,6 +71,15 @@ def twice_until_one_instant():
         FormerRules.objects.create(monitor=monitor, until=NOW, config=monitor.config)
 
 
+def window(valid=None, **broken):
+    return changed(factories.MaintenanceWindowFactory, valid, **broken)
+
+
+def window_of_a_monitor_and_a_tag():
+    factories.MaintenanceWindowFactory(monitor=factories.MonitorFactory(), tag="a")
+
+
+RULE = {"crontab": "0 3 * * *"}
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
 VIOLATIONS = [
@@ -394,6 +403,17 @@ VIOLATIONS = [
         "the same again",
         doubled(factories.MessageFactory, "incident", "recipient", "kind"),
     ),
+    ("maintenance_window_name_not_empty", "empty", window(name="")),
+    ("maintenance_window_ends_after_its_start", "no length", window(ends_at=NOW)),
+    ("maintenance_window_of_whole_minutes", "begins within one", window(starts_at=NOW + timedelta(seconds=1))),
+    ("maintenance_window_of_whole_minutes", "ends within one", window(ends_at=NOW + timedelta(seconds=61))),
+    ("maintenance_window_once_or_by_a_rule", "once without an end", window(ends_at=None)),
+    ("maintenance_window_once_or_by_a_rule", "once with a length", window(minutes=5)),
+    ("maintenance_window_once_or_by_a_rule", "neither length nor end", window(RULE, minutes=None)),
+    ("maintenance_window_once_or_by_a_rule", "length and end", window(RULE, until=time(7, 0))),
+    ("maintenance_window_once_or_by_a_rule", "no length", window(RULE, minutes=0)),
+    ("maintenance_window_once_or_by_a_rule", "more than a week", window(RULE, minutes=10_081)),
+    ("maintenance_window_of_a_monitor_or_a_tag", "both", window_of_a_monitor_and_a_tag),
     (
         "notification_sent_after_it_was_addressed",
         "sent, not addressed",

@@ -28,9 +28,10 @@ from monitors.housekeeping import (
     prune_audit_log,
     prune_config_snapshots,
     prune_former_rules,
+    prune_maintenance_windows,
     prune_sessions,
 )
-from monitors.models import ConfigSnapshot, Monitor
+from monitors.models import ConfigSnapshot, MaintenanceWindow, Monitor
 from tests import factories
 from tests.factories import NOW
 
@@ -101,6 +102,8 @@ KINDS = [
                  lambda at: factories.ClockIncidentFactory(started_at=at - DAY, ended_at=at), id="clock incidents"),
     pytest.param("AUDIT_DAYS", prune_audit_log, AuditEntry, 1,
                  lambda at: factories.AuditEntryFactory(at=at), id="audit log"),
+    pytest.param("MAINTENANCE_WINDOW_RETENTION_DAYS", prune_maintenance_windows, MaintenanceWindow, 1,
+                 lambda at: factories.MaintenanceWindowFactory(starts_at=at - DAY, ends_at=at), id="windows"),
     pytest.param("ADMIN_LOG_RETENTION_DAYS", prune_admin_log, LogEntry, 1, admin_entry, id="admin log"),
 ]  # fmt: skip
 

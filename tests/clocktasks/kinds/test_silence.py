@@ -22,6 +22,7 @@ from tests.factories import (
     CheckInFactory,
     ListeningSpanFactory,
     LostSpanFactory,
+    MaintenanceWindowFactory,
     MinuteVolumeFactory,
     MonitorEnvironmentFactory,
     TickFactory,
@@ -153,6 +154,26 @@ def test_d2_a_run_whose_deadline_was_listened_to_times_out():
     deaf(2, 5)
     tick_by_tick(after(1), after(9))
     assert told(environment) == [(1, "timeout")]
+
+
+@pytest.mark.parametrize(
+    ("end", "becomes"), [(7, "unknown"), (12, "timeout")], ids=["ends while nobody listens", "ends when somebody does"]
+)
+def test_d2_a_run_that_was_due_in_a_maintenance_window_is_judged_by_its_end(end, becomes):
+    environment = job(crontab="0 12 * * *")
+    MaintenanceWindowFactory(project=environment.monitor.project, starts_at=after(5), ends_at=after(end))
+    CheckInFactory(monitor_environment=environment, status="in_progress", date_added=after(1), timeout_at=after(6))
+    deaf(5, 8)
+    tick_by_tick(after(1), after(13))
+    assert told(environment) == [(1, becomes)]
+
+
+def test_a_slot_that_is_deaf_and_in_maintenance_says_the_latter():
+    environment = job()
+    MaintenanceWindowFactory(project=environment.monitor.project, starts_at=after(4), ends_at=after(8))
+    deaf(5, 6)
+    tick_by_tick(after(1), after(8))
+    assert CheckIn.objects.get().unknown_because == "maintained"
 
 
 def test_an_unknown_run_that_ends_after_all_is_ok_with_all_that_follows():

@@ -15,7 +15,9 @@ from clocktasks.playback.scenario import (
     CheckInEvent,
     CheckInRow,
     DeafEvent,
+    EndMaintenanceEvent,
     Expectation,
+    MaintenanceEvent,
     MonitorSetup,
     Scenario,
     ScenarioError,
@@ -62,7 +64,20 @@ def test_the_example_in_the_documentation_is_a_scenario_that_passes(db):
     assert run_scenario(parsed(example)).passed
 
 
-@pytest.mark.parametrize("struct", [Scenario, MonitorSetup, CheckInEvent, SetEvent, DeafEvent, Expectation, CheckInRow])
+@pytest.mark.parametrize(
+    "struct",
+    [
+        Scenario,
+        MonitorSetup,
+        CheckInEvent,
+        SetEvent,
+        DeafEvent,
+        MaintenanceEvent,
+        EndMaintenanceEvent,
+        Expectation,
+        CheckInRow,
+    ],
+)
 def test_every_key_is_documented(struct):
     page = (SCENARIOS.parent.parent / "docs" / "reference" / "scenarios.md").read_text()
     assert [key for key in struct.__struct_encode_fields__ if f"`{key}`" not in page] == []
@@ -299,10 +314,10 @@ def test_people_see_a_line_for_each_story_and_what_differs_in_it(command):
         "environment_status of job/production: expected ok, found error",
         "    after event 1 (tick 2026-01-05 11:01:00): check-ins (- expected, + found):",
         "        monitor job, environment production, status error, expected_time nothing, "
-        "date_added 2026-01-05T10:00:20Z, duration_ms nothing",
+        "date_added 2026-01-05T10:00:20Z, duration_ms nothing, unknown_because nothing",
         "      - status ok",
         "      + monitor job, environment production, status missed, expected_time 2026-01-05T11:00:00Z, "
-        "date_added 2026-01-05T11:00:00Z, duration_ms nothing",
+        "date_added 2026-01-05T11:00:00Z, duration_ms nothing, unknown_because nothing",
         "✓ right",
         "2 of 3 scenarios as expected",
     ]
@@ -329,6 +344,7 @@ def test_programs_get_one_object_for_each_story_with_its_final_state(command):
                     "expected_time": None,
                     "date_added": "2026-01-05T10:00:20Z",
                     "duration_ms": None,
+                    "unknown_because": None,
                 },
                 {
                     "monitor": "job",
@@ -337,6 +353,7 @@ def test_programs_get_one_object_for_each_story_with_its_final_state(command):
                     "expected_time": "2026-01-05T11:00:00Z",
                     "date_added": "2026-01-05T11:00:00Z",
                     "duration_ms": None,
+                    "unknown_because": None,
                 },
             ],
             "environment_status": {"job/production": "error"},

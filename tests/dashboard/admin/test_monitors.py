@@ -112,6 +112,14 @@ class TestEditing:
         row.monitor.refresh_from_db()
         assert (row.monitor.name, expected(row)) == ("Another name", before)
 
+    def test_a_monitor_has_each_tag_once_and_not_too_many(self, admin_client):
+        monitor = factories.MonitorFactory()
+        save(admin_client, monitor, tags="a,b,a")
+        monitor.refresh_from_db()
+        assert monitor.tags == ["a", "b"]
+        errors = errors_of(save(admin_client, monitor, tags=",".join(map(str, range(21)))))
+        assert errors["tags"] == ["A monitor has at most 20 tags, these are 21."]
+
     def test_tags_and_owner_are_saved(self, admin_client):
         monitor = factories.MonitorFactory()
         save(admin_client, monitor, tags="money,night", owner="team:billing")

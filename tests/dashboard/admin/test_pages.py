@@ -93,7 +93,7 @@ def test_people_who_are_not_staff_see_nothing(model, outsider_client, one_of_eac
 
 @pytest.mark.parametrize("model", MODELS, ids=label_of)
 def test_history_is_written_by_nobody(model, admin_client, staff_client, one_of_each):
-    made_by_people = {"Monitor", "Project", "IngestKey"}
+    made_by_people = {"Monitor", "Project", "IngestKey", "MaintenanceWindow"}
     may_add = admin_client.get(url_of(model, "add")).status_code == 200
     assert may_add == (model.__name__ in made_by_people)
     assert staff_client.get(url_of(model, "add")).status_code == 403
@@ -121,6 +121,7 @@ def many_rows(count):
         factories.IngestKeyFactory(project=environment.monitor.project)
         factories.MembershipFactory(project=environment.monitor.project)
         factories.AuditEntryFactory(project_id=environment.monitor.project_id)
+        factories.MaintenanceWindowFactory(project=environment.monitor.project)
         factories.WaitingCheckInFactory(project=environment.monitor.project)
         factories.ClientLossReportFactory(project=environment.monitor.project)
         factories.TickFactory()
@@ -153,6 +154,7 @@ def grow(environment, incident, count):
         factories.ClientLossReportFactory(project=monitor.project)
         factories.ProcessingErrorFactory(monitor=monitor, field=f"{count}-{number}")
         factories.IngestKeyFactory(project=monitor.project)
+        factories.MaintenanceWindowFactory(project=monitor.project)
         name = factories.EnvironmentFactory(project=monitor.project, name=f"place-{count}-{number}")
         other = factories.MonitorEnvironmentFactory(monitor=monitor, environment=name, status="error")
         factories.IncidentFactory(monitor_environment=other)
