@@ -201,7 +201,9 @@ def record_failed(
 
     `is_plain`: from now on it is sent without markup. Returns False if the claim was lost meanwhile.
     """
-    changes = {"status": Message.Status.FAILED, "finished_at": now} if wait is None else {"due_at": now + wait}
+    changes: dict[str, Any] = {"due_at": now + wait} if wait is not None else {}
+    if wait is None:
+        changes |= {"status": Message.Status.FAILED, "finished_at": now}
     if is_plain:
         changes["is_plain"] = True
     return bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))

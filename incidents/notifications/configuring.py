@@ -67,8 +67,9 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     given = {name: text.strip() for name, text in values.items()}
     stored = stored_secrets(channel)
     merged = {name: text for name in fields if (text := given.get(name) or (stored.get(name, "")))}
+    is_new = channel._state.adding
     problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
-    if channel.pk is None and _active_channels(channel.project).count() >= CHANNELS_MAX:
+    if is_new and _active_channels(channel.project).count() >= CHANNELS_MAX:
         problems[""] = f"There are {CHANNELS_MAX} channels; no more are allowed."
     if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
         problems["name"] = f"There is a channel {channel.name!r} already."
@@ -78,7 +79,7 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     channel.values = {name: text for name, text in merged.items() if not fields[name].is_secret}
     channel.sealed = seal(secrets, guid=channel.guid) if secrets else ""
     channel.changed_at = now
-    if channel.pk is None:
+    if is_new:
         channel.created_at = now
     for name in Breaker.__struct_fields__:
         setattr(channel, name, getattr(Breaker(), name))
@@ -99,7 +100,9 @@ def stored_secrets(channel: Channel) -> dict[str, str]:
 def remove_channel(channel: Channel, *, now: datetime) -> None:
     """Remove a channel from all routes. Who was told through it that an incident opened is told of its end."""
     channel.routes.clear()
-    Channel.objects.filter(pk=channel.pk).update(removed_at=now, changed_at=now, is_enabled=False)
+    channel.removed_at = channel.changed_at = now
+    channel.is_enabled = False
+    channel.save(update_fields=["removed_at", "changed_at", "is_enabled"])
 
 
 def _active_channels(project: Project | None) -> QuerySet[Channel]:
