@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
@@ -48,6 +49,8 @@ def open_session(allowed_networks: Sequence[guard.Network]) -> aiohttp.ClientSes
         # Called for each attempt with the address itself, also for one that the user wrote as a number.
         family, type_, protocol, _, where = address
         guard.judge(where[0], allowed_networks)
+        if not guard.may_be_reached(where[0]):
+            _current.get().is_inside = True
         return socket.socket(family, type_, protocol)
 
     tracing = aiohttp.TraceConfig()
@@ -78,6 +81,7 @@ async def send(
         async with asyncio.timeout(deadline.total_seconds()):
             for request in requests:
                 attempt = _Attempt(request)
+                _current.set(attempt)
                 await _ask(session, request, attempt)
                 result = _joined(result, _read(classify, attempt))
                 if result.kind is not OutcomeKind.DELIVERED:
@@ -86,7 +90,8 @@ async def send(
         found = _read(classify, attempt) if attempt.status else _failed(error, attempt, deadline)
         result = _joined(result, found)
     secrets = attempt.request.secrets
-    return msgspec.structs.replace(result, excerpt=redact(result.excerpt, secrets)[:EXCERPT_LENGTH_MAX])
+    shown = redact(result.excerpt, secrets)[:EXCERPT_LENGTH_MAX]
+    return msgspec.structs.replace(result, excerpt=shown, is_inside=attempt.is_inside)
 
 
 @dataclass
@@ -95,12 +100,17 @@ class _Attempt:
 
     request: Request
     is_connected: bool = False
+    is_inside: bool = False
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
 
     def answer(self) -> Answer:
         return Answer(status=self.status, headers=self.headers, body=bytes(self.body[:ANSWER_BYTES_MAX]))
+
+
+_current: ContextVar[_Attempt] = ContextVar("current")
+"""The attempt of this task, for the connector: it opens sockets in tasks of its own, which copy the context."""
 
 
 async def _ask(session: aiohttp.ClientSession, request: Request, attempt: _Attempt) -> None:
@@ -132,9 +142,11 @@ async def _note_connection(
 def _read(classify: Classify, attempt: _Attempt) -> Outcome:
     try:
         return classify(attempt.request, attempt.answer())
-    except Exception as error:
-        logger.exception("an answer of %s cannot be read", host_of(attempt.request.url))
-        return Outcome(kind=OutcomeKind.UNKNOWN, excerpt=f"an unexpected error: {type(error).__name__}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it concerns one message only
+        # Neither its words nor its traceback are logged: they may contain the answer, and the answer a secret.
+        words = f"an unexpected error: {type(error).__name__}"
+        logger.error("an answer of %s cannot be read: %s", host_of(attempt.request.url), words)
+        return Outcome(kind=OutcomeKind.UNKNOWN, excerpt=words)
 
 
 def _joined(earlier: Outcome, later: Outcome) -> Outcome:

@@ -116,7 +116,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `retry_after` is what the receiver asked for, at most an hour. `external_ref` is what later messages of the same
     group follow; empty if there is nothing new to remember. `excerpt` is what to show: redacted, at most 500
     characters. `replaces` are settings of the channel that the receiver has changed. `slows`: the whole channel should
-    slow down.
+    slow down. `is_inside`: the receiver is in an allowed network inside, so only staff may see what it says.
     """
 
     kind: OutcomeKind
@@ -125,6 +125,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     excerpt: str = ""
     replaces: Mapping[str, str] = {}
     slows: bool = False
+    is_inside: bool = False
 
 
 class Sender(Protocol):

@@ -103,12 +103,14 @@ class TestAnswers:
 
         assert TOKEN not in tell(receiver.url, classify=careless).excerpt
 
-    def test_a_channel_that_fails_to_read_an_answer_fails_one_message(self, receiver):
+    def test_a_channel_that_fails_to_read_an_answer_fails_one_message(self, receiver, caplog):
         def broken(asked, said):
             raise KeyError(TOKEN)
 
         found = exchange((request(receiver.url),), broken)
         assert (found.kind, found.excerpt) == (OutcomeKind.UNKNOWN, "an unexpected error: KeyError")
+        assert "an answer of http://127.0.0.1 cannot be read" in caplog.text
+        assert TOKEN not in caplog.text
 
     def test_nothing_to_send_is_delivered(self):
         assert exchange((), outcome).kind is OutcomeKind.DELIVERED
@@ -248,6 +250,11 @@ class TestTheInside:
             closed = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         assert tell(receiver.url, allowed=[]) == tell(closed, allowed=[])
         assert tell(closed, allowed=[]).excerpt == guard.REFUSAL
+
+    def test_an_answer_from_an_allowed_network_inside_is_marked(self, receiver, monkeypatch):
+        assert tell(receiver.url).is_inside
+        monkeypatch.setattr(guard, "may_be_reached", lambda *_: True)
+        assert not tell(receiver.url).is_inside
 
     def test_a_name_with_several_addresses_is_tried_at_those_outside(self, receiver, monkeypatch):
         port = int(receiver.url.rpartition(":")[2])

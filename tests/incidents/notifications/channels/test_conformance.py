@@ -154,7 +154,7 @@ class TestStorms:
             assert len(content["data"]["incidents"]) + content["data"]["omitted"] == 2_800
         else:
             text = str(vendor.contents)
-            listed = sum(f"Job {number} (" in text or f"Job {number}\\\\" in text for number in range(50))
+            listed = sum(f"Job {number} (" in text for number in range(50))
             assert listed >= 5
             assert f"and {2_800 - listed:,} more" in text
 
