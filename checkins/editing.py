@@ -180,8 +180,9 @@ def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
 def _move_deadlines(changes: Iterable[Change]) -> None:
     """Give runs in progress the deadline of a new maximum runtime, if that is later than the one they have (D31).
 
-    It is counted from their last message. A run whose deadline has passed is left to the clock, which may be late.
-    One statement, or one for each longer runtime of the monitor with most of them, in their order.
+    It is counted from their last message; an end that came too late is none. A run whose deadline has passed is left to
+    the clock, which may be late. One statement, or one for each longer runtime of the monitor with most of them, in
+    their order.
     """
     longer: dict[int, list[Change]] = {}
     for change in changes:
@@ -199,9 +200,12 @@ def _move_deadlines_once(changes: Sequence[Change]) -> None:
             UPDATE checkins_checkin AS c
                SET timeout_at = greatest(
                        c.timeout_at,
-                       least(c.date_updated + make_interval(mins => new.max_runtime),
+                       least(CASE WHEN c.finished_at IS NULL THEN c.date_updated
+                                  ELSE c.timeout_at - make_interval(mins => new.runtime_before) END
+                                 + make_interval(mins => new.max_runtime),
                              c.date_added + make_interval(mins => %s)))
-              FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS new (monitor_id, max_runtime, at),
+              FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::timestamptz[])
+                   AS new (monitor_id, runtime_before, max_runtime, at),
                    monitors_monitorenvironment me, checkins_runningcheckin AS running
              WHERE me.monitor_id = new.monitor_id AND running.monitor_environment_id = me.id
                AND c.id = running.checkin_id AND c.date_added = running.date_added
@@ -210,6 +214,7 @@ def _move_deadlines_once(changes: Sequence[Change]) -> None:
             [
                 RUNTIME_MINUTES_MAX,
                 [change.monitor.id for change in changes],
+                [change.before.max_runtime_minutes for change in changes],
                 [change.rules.max_runtime_minutes for change in changes],
                 [change.at for change in changes],
             ],

@@ -217,7 +217,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             former=environment.former,
             windows=environment.windows,
         )
-        is_too_soon = counted.has_deferred or is_behind(counted, message.received_at)
+        ended_at = effect.ended_at or message.received_at
+        is_too_soon = counted.has_deferred or is_behind(counted, ended_at)
         environment.state = effect.environment
         if effect.problem is not None:
             item.outcome.problems.append(effect.problem)
@@ -236,7 +237,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         item.outcome.guid = checkin.guid
         runs.put(message.project_id, checkin)
         if effect.verdict is not Verdict.NOTHING:
-            ended.append(_Ended(effect.verdict, environment, checkin, message.received_at, is_too_soon))
+            ended.append(_Ended(effect.verdict, environment, checkin, ended_at, is_too_soon))
             if is_too_soon:
                 environment.state = replace(environment.state, has_deferred=True)
         if message.log is not None and not is_crowded:

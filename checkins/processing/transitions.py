@@ -22,7 +22,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, ProblemKind, Source
+from checkins.messages import CheckInMessage, CheckInStatus, LogMessage, Problem, Source
+from checkins.processing.refusals import finished, mismatch
 from monitors.configuration import RUNTIME_MINUTES_MAX
 from monitors.maintenance import MAINTAINED, Window, deadline_after, window_at
 from monitors.spans import has_slot_come, longest_deadline, serve_slots, slot_of_run
@@ -82,13 +83,17 @@ class Verdict(StrEnum):
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
-    """What to write: the check-in (None: unchanged) and the environment's state, and what to count."""
+    """What to write: the check-in (None: unchanged) and the environment's state, and what to count.
+
+    `ended_at` is when the run's end was received, if it was not received with this message.
+    """
 
     environment: EnvironmentState
     checkin: CheckInState | None = None
     verdict: Verdict = Verdict.NOTHING
     earlier_end: EarlierEnd | None = None
     problem: Problem | None = None
+    ended_at: datetime | None = None
 
 
 def is_known(run: CheckInState, at: datetime) -> bool:
@@ -167,7 +172,7 @@ def decide_checkin(
     known = _Rules(rules, former, windows)
     if existing is not None:
         if existing.environment_id != environment_id:
-            return Effect(environment, problem=_mismatch(message))
+            return Effect(environment, problem=mismatch(message))
         if was_off is not None and existing.timeout_at is not None and was_off.covers(existing.timeout_at):
             existing = _unknown_if_overdue(existing, message)
         if off_since is not None:
@@ -218,7 +223,8 @@ def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInSt
     """Return the run as unknown if it fell due while its monitor was disabled and the clock has not marked it yet."""
     if run.timeout_at is None or run.timeout_at > message.received_at:
         return run
-    return replace(run, status=CheckInStatus.UNKNOWN, timeout_at=None)
+    status = run.finished_status or CheckInStatus.UNKNOWN
+    return replace(run, status=status, timeout_at=None, finished_status=None, finished_at=None)
 
 
 def is_accepted_when_disabled(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
@@ -276,11 +282,11 @@ def _serve_by_overtaken_start(
 def _continue_run(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
     old, new = run.status, message.status
     if message.received_at >= run.date_added + LIFE_MAX:
-        return Effect(environment, problem=_finished(message, "it began 7 days or more before"))
+        return Effect(environment, problem=finished(message, "it began 7 days or more before"))
     if rules.is_over(run, message.received_at):
         # A maximum runtime counts to the second (D24): the next tick finds it, whatever came after the deadline.
         if new is CheckInStatus.IN_PROGRESS:
-            return Effect(environment, problem=_finished(message, "its deadline has passed"))
+            return Effect(environment, problem=finished(message, "its deadline has passed"))
         return _finish_late(message, run, environment)
     if old in (CheckInStatus.IN_PROGRESS, CheckInStatus.UNKNOWN):
         if new is CheckInStatus.IN_PROGRESS:
@@ -290,8 +296,10 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
                 date_in_progress=run.date_in_progress or message.received_at,
                 timeout_at=_deadline(run, message, rules),
             )
+            if run.finished_at is not None and not rules.is_over(run, run.finished_at):
+                return _end_in_time(message, run, run.finished_at, environment, rules)
         else:
-            run = replace(_ended(run, message), status=new, timeout_at=None)
+            run = replace(_ended(run, message), status=new, timeout_at=None, finished_status=None, finished_at=None)
         return _conclude(message, run, environment, rules)
     if old is CheckInStatus.TIMEOUT and new is not CheckInStatus.IN_PROGRESS:
         return _finish_late(message, run, environment)
@@ -312,7 +320,18 @@ def _continue_run(message: CheckInMessage, run: CheckInState, environment: Envir
         return _replace_end(message, run, environment, rules)
     if old is CheckInStatus.OK and new is old and _is_repetition(message, run):
         return Effect(environment)
-    return Effect(environment, problem=_finished(message, f"it ended as {old.value}"))
+    return Effect(environment, problem=finished(message, f"it ended as {old.value}"))
+
+
+def _end_in_time(
+    message: CheckInMessage, run: CheckInState, ended_at: datetime, environment: EnvironmentState, rules: _Rules
+) -> Effect:
+    """End a run with an end that was late until this heartbeat, which another node had received before, was stored."""
+    status = run.finished_status
+    assert status is not None, "it has a late end"
+    run = replace(run, status=status, timeout_at=None, finished_status=None, finished_at=None, date_updated=ended_at)
+    end = replace(message, status=status, received_at=ended_at)
+    return replace(_conclude(end, run, environment, rules), ended_at=ended_at)
 
 
 def _replace_end(message: CheckInMessage, run: CheckInState, environment: EnvironmentState, rules: _Rules) -> Effect:
@@ -342,7 +361,7 @@ def _finish_late(message: CheckInMessage, run: CheckInState, environment: Enviro
     if run.finished_status is message.status and _is_repetition(message, run):
         return Effect(environment)
     if run.finished_status is CheckInStatus.OK:
-        return Effect(environment, problem=_finished(message, "it timed out and ended ok later"))
+        return Effect(environment, problem=finished(message, "it timed out and ended ok later"))
     if run.finished_status is not None:
         run = replace(run, duration_ms=None)  # It continued: the duration of the earlier end is void.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
@@ -417,25 +436,6 @@ def _deadline(run: CheckInState, message: CheckInMessage, rules: _Rules) -> date
         rules.newest, rules.former, seen_at=message.received_at, latest=run.date_added + LIFE_MAX
     )
     return deadline if run.timeout_at is None else max(deadline, run.timeout_at)
-
-
-def _mismatch(message: CheckInMessage) -> Problem:
-    return Problem(
-        ProblemKind.CHECKIN_ENVIRONMENT_MISMATCH,
-        "check_in_id",
-        str(message.check_in_id),
-        f"check_in_id {message.check_in_id} belongs to a run of another monitor or environment of this project; "
-        "each run needs an id of its own.",
-    )
-
-
-def _finished(message: CheckInMessage, why: str) -> Problem:
-    return Problem(
-        ProblemKind.CHECKIN_FINISHED,
-        "status",
-        message.status.value,
-        f"status {message.status.value!r} was sent for a run that is over ({why}); nothing was changed.",
-    )
 
 
 def _earlier(known: datetime | None, at: datetime) -> datetime:

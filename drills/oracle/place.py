@@ -186,7 +186,7 @@ class Place:
             self._concludes(run, at, opens=True)
             return True
         if run.deadline is not None and run.deadline <= at and self.monitor.was_off(run.deadline):
-            run.status, run.deadline = "unknown", None
+            self._gives_up_disabled(run)
         if run.status == "timeout" or (run.deadline is not None and self._judged_at(run.deadline) <= at):
             if status == "in_progress" or run.finished in ("ok", status):
                 return run.finished == status
@@ -194,6 +194,13 @@ class Place:
         elif run.status in ("in_progress", "unknown"):
             run.status, run.heard = status, at
             run.deadline = self._deadline(run, at) if status == "in_progress" else None
+            late = run.finished_at if status == "in_progress" else None
+            if late is not None and run.deadline is not None and late < self._judged_at(run.deadline):
+                # It moved the deadline beyond an end that was too late until now.
+                assert run.finished is not None, "it was said at that time"
+                run.status, run.deadline, at = run.finished, None, late
+            if run.status != "in_progress":
+                run.finished, run.finished_at = None, None
             self._concludes(run, at, counts=counts)
         elif run.status == "error" and status == "ok":
             run.status = status

@@ -166,6 +166,22 @@ def test_d31_a_longer_runtime_counts_from_when_the_run_was_last_heard_of():
     assert CheckIn.objects.get(id=run.id).timeout_at == NOW + 80 * MINUTE
 
 
+def test_d31_an_end_that_came_too_late_is_no_message_that_a_longer_runtime_counts_from():
+    """The edit was received before the deadline, and is stored after that end."""
+    row = MonitorEnvironmentFactory()
+    late = NOW + 35 * MINUTE
+    run = CheckInFactory(
+        monitor_environment=row,
+        status="in_progress",
+        date_added=NOW,
+        date_updated=late,
+        finished_status="error",
+        finished_at=late,
+    )
+    update_monitor(row.monitor_id, {"max_runtime": 32}, now=NOW + 10 * MINUTE)
+    assert CheckIn.objects.get(id=run.id).timeout_at == NOW + 32 * MINUTE
+
+
 def test_d31_no_runtime_keeps_a_run_alive_for_more_than_seven_days():
     row = MonitorEnvironmentFactory()
     run = CheckInFactory(monitor_environment=row, status="in_progress", date_added=NOW, date_updated=NOW + 20 * MINUTE)

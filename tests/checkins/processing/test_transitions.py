@@ -739,3 +739,15 @@ def test_d13_a_backlog_is_counted_in_the_minutes_in_which_it_was_received():
             state = count(state, f"10:{minute:02}:30")
     assert state is not None
     assert state.limit_count == 6
+
+
+@pytest.mark.parametrize("status", ["ok", "error"])
+def test_a_heartbeat_that_is_stored_after_a_late_end_and_came_before_it_makes_it_an_end_in_time(status):
+    run = a_run("in_progress", finished_status=CheckInStatus(status), finished_at=at("10:31:30"))
+    effect = tell("in_progress", "10:20", run)
+    ended = effect.checkin
+    assert (ended.status, ended.date_updated, ended.timeout_at) == (status, at("10:31:30"), None)
+    assert (ended.finished_status, ended.finished_at) == (None, None)
+    assert effect.ended_at == at("10:31:30")
+    assert effect.verdict is (Verdict.OK if status == "ok" else Verdict.FAILED)
+    assert ended.failed_at == (at("10:31:30") if status == "error" else None)
