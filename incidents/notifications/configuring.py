@@ -11,7 +11,7 @@ from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Field, field_problems
+from incidents.notifications.channels.base import Capability, Field, field_problems
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
 from incidents.notifications.routes import Recipient, addresses_in, recipients_of
 from incidents.notifications.wake import wake_after_commit
@@ -24,8 +24,12 @@ ADDRESSES_MAX = 50
 EMAIL_FIELDS = (
     Field(name="to", label="Addresses", help=f"Separated by commas, at most {ADDRESSES_MAX}. Each gets its own mail."),
 )
-KINDS: Mapping[str, str] = {EMAIL: "E-mail", **{kind: sender.NAME for kind, sender in SENDERS.items()}}
-"""The names of all kinds of channels, in the order in which they are offered."""
+KINDS: Mapping[str, str] = {
+    EMAIL: "E-mail",
+    # Who has to be told of an open incident every minute is not offered until something does that.
+    **{kind: sender.NAME for kind, sender in SENDERS.items() if Capability.KEEP_ALIVE not in sender.CAN},
+}
+"""The names of the kinds of channels that may be created, in the order in which they are offered."""
 
 
 class ChannelError(IncidentsError):
