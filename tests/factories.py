@@ -37,7 +37,7 @@ from checkins.models import (
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
 from incidents import explanation as evidence
-from incidents.models import Channel, Incident, Issue, Message, Notification, Occurrence, Route
+from incidents.models import Channel, Duty, Incident, Issue, Message, Notification, Occurrence, Route
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
@@ -517,6 +517,18 @@ class RouteFactory(DjangoModelFactory[Route]):
         """Name its channels."""
         if create and channels:
             self.channels.add(*channels)
+
+
+class DutyFactory(DjangoModelFactory[Duty]):
+    class Meta:
+        model = Duty
+
+    notification = SubFactory(NotificationFactory)
+    incident = SelfAttribute("notification.incident")
+    message = SubFactory(MessageFactory, incident=SelfAttribute("..incident"))
+    recipient = SelfAttribute("message.recipient")
+    reason = "no route catches it: ALERT_EMAIL_TO"
+    created_at = NOW
 
 
 class TickFactory(DjangoModelFactory[Tick]):

@@ -144,11 +144,8 @@ class Batcher:
         Raises SpoolError if there is no spool to be had.
         """
         self._spool = await self._threads.on_disk(
-            partial(
-                open_spool,
-                self.options.spool_directory,
-                bytes_max=self.options.spool_bytes_max,
-                wait_seconds=LINGERING_SECONDS,
+            lambda: open_spool(
+                self.options.spool_directory, bytes_max=self.options.spool_bytes_max, wait_seconds=LINGERING_SECONDS
             )
         )
         self._node = Node(self._spool, spool_lock=self._threads.spool_lock, hints=self._hints)

@@ -191,7 +191,7 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         until = time.monotonic() + TEST_SECONDS_MAX
         wanted = [test.pk for test in tests]
         while True:
-            found = list(Message.objects.filter(pk__in=wanted).select_related("channel").order_by("pk"))
+            found = list(Message.objects.filter(pk__any_of=wanted).select_related("channel").order_by("pk"))
             if all(map(_is_answered, found)) or time.monotonic() > until:
                 break
             time.sleep(_POLL_SECONDS)

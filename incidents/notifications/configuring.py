@@ -130,4 +130,4 @@ def send_test(channel: Channel, *, now: datetime) -> list[Message]:
     ]
     insert_messages(tests, now=now)
     wake_after_commit()
-    return list(Message.objects.filter(idempotency_key__in=[test.key for test in tests]).order_by("id"))
+    return list(Message.objects.filter(idempotency_key__any_of=[test.key for test in tests]).order_by("id"))

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from incidents.exceptions import IncidentsError
+
 Network = IPv4Network | IPv6Network
 _EXTRA: tuple[Network, ...] = tuple(
     ip_network(network)
@@ -43,7 +45,7 @@ REFUSAL = "the address is inside a network that may not be reached (NOTIFY_ALLOW
 """The same words whatever is there, so that nothing can be learnt from them."""
 
 
-class RefusedAddressError(OSError):
+class RefusedAddressError(IncidentsError, OSError):
     """A connection to this address is not allowed."""
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels import SENDERS
@@ -27,7 +28,7 @@ GOES_ON = {OutcomeKind.DELIVERED, OutcomeKind.MESSAGE_REFUSED}
 """After any other outcome the rest of a lane waits: the channel is the matter."""
 
 
-class WithdrawnError(Exception):
+class WithdrawnError(DeliveryError):
     """A message was not sent: its lane has ended. No attempt is counted."""
 
 

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from incidents.exceptions import IncidentsError
+
 CONDITIONS_MAX = 10
 VALUES_MAX = 50
 VALUE_LENGTH_MAX = 200
@@ -84,7 +86,7 @@ class Choice(msgspec.Struct, frozen=True):
     reason: str
 
 
-class ConditionError(ValueError):
+class ConditionError(IncidentsError):
     """A condition that cannot be used. The text names it and what is allowed."""
 
 

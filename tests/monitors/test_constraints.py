@@ -397,7 +397,16 @@ VIOLATIONS = [
         changed(factories.MessageFactory, status="sent", finished_at=None),
     ),
     ("message_finished_exactly_when_dated", "waiting and over", changed(factories.MessageFactory, finished_at=NOW)),
-    ("message_is_about_an_incident_or_from_the_clock", "neither", changed(factories.MessageFactory, incident=None)),
+    ("message_is_about_an_incident_or_the_instance", "neither", changed(factories.MessageFactory, incident=None)),
+    ("channel_name_unique_in_project", "the same again", doubled(factories.ChannelFactory, "project", "name")),
+    ("channel_probed_exactly_while_open", "closed", changed(factories.ChannelFactory, probe_at=NOW)),
+    ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
+    ("route_name_unique_in_project", "the same again", doubled(factories.RouteFactory, "project", "name")),
+    (
+        "duty_once_per_notification_and_recipient",
+        "the same again",
+        doubled(factories.DutyFactory, "notification", "recipient", "message"),
+    ),
     (
         "message_once_per_incident_recipient_and_kind",
         "the same again",

@@ -128,7 +128,7 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/standing.py: monitor__in": "the rows of one page",
     "dashboard/standing.py: monitor_environment__monitor__in": "the rows of one page",
     "dashboard/standing.py: monitor_environment__in": "a subquery",
-    "incidents/notifications/outbox.py: transition__in": "words that stand in the code",
+    "incidents/notifications/routes.py: prefetch_related": "the channels of the routes of a batch's projects, bounded",
     "health/queries.py: pk__in": "a subquery, or as many as a page shows",
 }
 
