@@ -1,8 +1,10 @@
 """The Celery application. Its configuration is in `project.settings`, under CELERY_."""
 
+import ctypes
 import logging
 import logging.config
 import os
+import signal
 import sys
 from collections.abc import Set
 from contextlib import suppress
@@ -10,6 +12,7 @@ from typing import Any
 
 import redis
 import structlog
+from billiard.process import current_process
 from celery import Celery, bootsteps, signals
 from django.conf import settings
 
@@ -23,6 +26,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
 sys.excepthook = starting.report_uncaught
 broker.register()
 
+_PR_SET_PDEATHSIG = 1
+"""From <sys/prctl.h>: the signal that this process gets when the thread that forked it ends."""
 KINDS = {"clock": "worker", "delivery": "delivery"}
 """What a worker of a queue is called where people look."""
 
@@ -37,6 +42,21 @@ def log_like_everybody(loglevel: int | None = None, **_: Any) -> None:
     logging.config.dictConfig(settings.LOGGING)
     if loglevel:
         logging.getLogger().setLevel(loglevel)
+
+
+@signals.worker_process_init.connect
+def end_with_the_main_process(**_: Any) -> None:
+    """Have a process of the pool end with the worker's main process, also if that is killed.
+
+    Such processes inherit the pipes of each other, so none of them reads the end of its own: they would wait for tasks
+    that never come, for ever.
+    """
+    parent = vars(current_process())["_parent_pid"]
+    if sys.platform != "linux" or parent is None:  # A pool of one process is the main process itself.
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # It ended before that.
+        os._exit(os.EX_OSERR)
 
 
 @signals.task_prerun.connect

@@ -300,15 +300,17 @@ class Place:
         self.slots(tick)
         self.timeouts(tick)
 
-    def slots(self, tick: datetime) -> None:
-        """The clock looks for slots that nobody served."""
+    def slots(self, tick: datetime, *, first: datetime | None = None) -> None:
+        """The clock looks for slots that nobody served; at once for all ticks from `first` on, if it is given."""
         found = []
         for stretch in self.stretches:
             due = stretch.due(tick)
             stretch.overdue = [slot for slot in stretch.overdue if slot not in due]
             stretch.judged |= set(due)
-            rules = self.monitor.rules_until(min(tick, stretch.until))
-            found += [(slot, stretch.is_unknown(slot), rules) for slot in due]
+            for slot in due:
+                own = min(tick, max(first or tick, tick_at_or_after(stretch.deadline_of(slot))))
+                rules = self.monitor.rules_until(min(own, stretch.until))
+                found.append((slot, stretch.is_unknown(slot), rules))
         for slot, is_unknown, rules in sorted(found, key=lambda one: one[0]):
             self.judged[slot] = "unknown" if is_unknown else "missed", rules
             if not is_unknown:

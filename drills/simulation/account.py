@@ -132,11 +132,11 @@ def account_in_order_of_commits(world: World, deaf: frozenset[datetime]) -> Acco
                 account.store(entry, world.history[entry.begun : account.number])
             case Edited(monitor_id, at, changes, is_active):
                 account.change(monitor_id, at, changes, is_active)
-            case TickApplied(kind, shard):
+            case TickApplied(kind, shard, first):
                 own = [place for job, place in account.places.items() if job.monitor_id % SHARDS == shard]
                 for place, tick in product(own, entry.ticks()):
                     if kind is not TaskKind.TIMEOUT:
-                        place.slots(tick)
+                        place.slots(tick, first=first if kind is TaskKind.UNKNOWN else None)
                     if kind is not TaskKind.MISSED:
                         place.timeouts(tick)
     return account

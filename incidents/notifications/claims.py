@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
-from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, LEASE
+from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, GIVE_UP_AFTER, LEASE
 from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
 from lib.sql import fetch_rows
@@ -237,13 +237,22 @@ def record_attempts(channel_id: int, attempts: Iterable[Attempt], *, now: dateti
 
 
 def give_up(*, now: datetime) -> int:
-    """Give up messages whose claims all expired without a result: they crash their workers. Returns how many."""
-    stuck = Message.objects.filter(
-        Q(claimed_until__isnull=True) | Q(claimed_until__lte=now),
-        status=Message.Status.WAITING,
-        attempt_count__gte=ATTEMPTS_MAX,
+    """Give up messages that will not be sent any more; returns how many.
+
+    Those whose claims all expired without a result: they crash their workers. And those to a channel that has been left
+    alone for a day: nobody wants them when it is back.
+    """
+    unclaimed = Message.objects.filter(
+        Q(claimed_until__isnull=True) | Q(claimed_until__lte=now), status=Message.Status.WAITING
     )
-    return stuck.update(
+    late = unclaimed.filter(channel__isnull=False, created_at__lt=now - GIVE_UP_AFTER)
+    too_late = late.update(
+        status=Message.Status.FAILED,
+        finished_at=now,
+        claimed_until=None,
+        last_error=f"not delivered within {GIVE_UP_AFTER.total_seconds() / 3600:g} hours",
+    )
+    return too_late + unclaimed.filter(attempt_count__gte=ATTEMPTS_MAX).update(
         status=Message.Status.FAILED,
         finished_at=now,
         claimed_until=None,

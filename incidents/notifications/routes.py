@@ -7,17 +7,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from django.conf import settings
 from django.db.models import Count, Max, Q
 
 from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications.routing import Choice, Facts, RouteRules, choose, is_caught, parse_conditions
 
+CONSOLE = "django.core.mail.backends.console.EmailBackend"
+"""It prints mail to a log, which notifies nobody."""
 DEFAULT_REASON = "no route catches it: ALERT_EMAIL_TO"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A channel as routing needs it: the recipients of its messages. None if it is disabled or was removed."""
+    """A channel as routing needs it: the recipients of its messages.
+
+    There is none for a channel that is disabled or was removed, nor for mail without a mail server.
+    """
 
     id: int
     recipients: tuple[str, ...]
@@ -56,7 +62,11 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
     places = {}
     if wanted:
         channels = Channel.objects.filter(id__any_of=wanted, is_enabled=True, removed_at__isnull=True)
-        places = {channel.id: Place(channel.id, recipients_of(channel)) for channel in channels}
+        places = {
+            channel.id: Place(channel.id, recipients_of(channel))
+            for channel in channels
+            if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE
+        }
     return Routing(routes, places, tuple(default))
 
 

@@ -7,8 +7,9 @@ from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.management.base import BaseCommand, CommandError
 
-from incidents.notifications.addressees import CONSOLE, recipients, why_nobody
+from incidents.notifications.addressees import recipients, why_nobody
 from incidents.notifications.channels.email import describe_error
+from incidents.notifications.routes import CONSOLE
 
 TEXT = """This is a test of Watchclock, sent by hand: no job has failed.
 

@@ -92,6 +92,14 @@ def test_a_mail_channel_has_a_mail_for_each_of_its_addresses():
     assert told() == [("a@example.com", "opened"), ("b@example.com", "opened")]
 
 
+def test_without_a_mail_server_a_mail_channel_notifies_nobody(settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    incident = fails()
+    route(incident, channel(incident, kind="email", values={"to": "a@example.com"}))
+    assert told() == []
+    assert Notification.objects.filter(nobody_since=NOW).exists()
+
+
 def test_a_duty_says_over_which_channel_and_why():
     incident = fails()
     slack = channel(incident)

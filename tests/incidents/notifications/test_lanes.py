@@ -141,6 +141,16 @@ def test_after_a_day_a_message_has_failed(receiver):
     assert Message.objects.get().status == "failed"
 
 
+def test_what_waits_for_a_channel_that_is_left_alone_is_given_up_after_a_day(receiver):
+    fails(receiver)
+    receiver.answer = lambda _: reply(404, "no_service")
+    deliver()
+    deliver(NOW + timedelta(hours=24, seconds=1))
+    assert len(receiver.received) == 1
+    assert state()[2] == "not delivered within 24 hours"
+    assert Message.objects.get().status == "failed"
+
+
 def test_a_receiver_that_hangs_costs_the_others_nothing(receiver, monkeypatch):
     monkeypatch.setattr(delivery, "RUN_SECONDS_MAX", 2.0)
     with running_receiver() as hanging:
