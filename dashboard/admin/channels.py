@@ -49,6 +49,8 @@ class ChannelForm(EditForm):
     """A channel with its settings. A stored secret is never shown; an empty field keeps it."""
 
     kind_of_channel = ""
+    # In another project it would be told of the incidents of its former one.
+    fixed = ("project",)
 
     class Meta:
         model = Channel
@@ -230,6 +232,8 @@ def _show_answer(request: HttpRequest, test: Message) -> None:
 class RouteForm(EditForm):
     """A route; its conditions are lines of text."""
 
+    fixed = ("project",)
+
     conditions = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
@@ -270,6 +274,8 @@ class RouteForm(EditForm):
         ]
         if foreign:
             self.add_error("channels", f"These belong to another project: {', '.join(foreign)}.")
+        if not self.instance.pk and Route.objects.filter(project=project).count() >= configuring.ROUTES_MAX:
+            self.add_error(None, f"The project has {configuring.ROUTES_MAX} routes; no more are allowed.")
         return cleaned
 
 

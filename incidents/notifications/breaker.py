@@ -19,6 +19,8 @@ PROBES = (30, 60, 120, 300, 600)
 """Seconds until the first, second, ... probe; the last one repeats."""
 REFUSED_PROBE = timedelta(hours=1)
 """A token that was revoked is repaired by a person; many requests with it would have the sender banned."""
+PAUSE = timedelta(seconds=2)
+"""How long a channel is left alone after a failure: else all messages that wait for it would be tried in a moment."""
 SLOW = timedelta(seconds=30)
 """How long to wait after "too many requests" if the service does not tell."""
 SLOW_MAX = timedelta(hours=1)
@@ -63,9 +65,7 @@ def after(
     """
     if result is Result.WORKS:
         return Breaker()
-    slow_until = breaker.slow_until
-    if slows or retry_after is not None:
-        slow_until = now + min(retry_after or SLOW, SLOW_MAX)
+    slow_until = now + min(max(retry_after or (SLOW if slows else PAUSE), PAUSE), SLOW_MAX)
     failing_since = breaker.failing_since or now
     count = breaker.failure_count + 1
     opens = result is Result.REFUSES or (count >= FAILURES and now - failing_since >= OVER)

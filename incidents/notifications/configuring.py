@@ -20,6 +20,7 @@ from monitors.models import Project
 
 CHANNELS_MAX = 100
 ROUTES_MAX = 100
+"""Of a project."""
 ADDRESSES_MAX = 50
 EMAIL_FIELDS = (
     Field(name="to", label="Addresses", help=f"Separated by commas, at most {ADDRESSES_MAX}. Each gets its own mail."),

@@ -68,7 +68,7 @@ class Lanes:
         for sending in sendings:
             lanes.setdefault(sending.message.channel_id, []).append(sending)
         for channel_id, lane in lanes.items():
-            self._in_hand[channel_id] = len(lane)
+            self._in_hand[channel_id] = self._in_hand.get(channel_id, 0) + len(lane)
             asyncio.run_coroutine_threadsafe(self._drive(lane), _loop())
 
     def finished(self, message: Message) -> None:

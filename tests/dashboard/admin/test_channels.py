@@ -2,6 +2,7 @@
 
 import pytest
 
+from audit.models import AuditEntry
 from incidents.models import Channel, Message, Route
 from incidents.notifications.configuring import save_channel, stored_secrets
 from tests.factories import NOW, ChannelFactory, ProjectFactory, RouteFactory
@@ -53,6 +54,27 @@ def test_a_stored_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client
         assert "secret-part" not in admin_client.get(path).content.decode()
 
 
+def test_the_audit_log_knows_that_a_secret_changed_and_not_what_it_is(admin_client):
+    own = channel(name="room")
+    sent = {
+        "project": own.project_id,
+        "name": "renamed",
+        "timezone": "UTC",
+        "is_enabled": "on",
+        "setting_url": f"{HOOK}2",
+    }
+    admin_client.post(f"{CHANNELS}{own.pk}/change/", sent)
+    entry = AuditEntry.objects.get()
+    assert entry.changes == {"name": ["room", "renamed"], "setting_url": "changed"}
+
+
+def test_a_channel_stays_in_its_project(admin_client):
+    own = channel(name="room")
+    sent = {"project": ProjectFactory().pk, "name": "room", "timezone": "UTC", "is_enabled": "on", "setting_url": ""}
+    admin_client.post(f"{CHANNELS}{own.pk}/change/", sent)
+    assert Channel.objects.get().project == own.project
+
+
 def test_saving_a_channel_tries_it_again_at_once(admin_client):
     own = channel(name="room")
     Channel.objects.update(open_since=NOW, probe_at=NOW, failure_count=7)
@@ -98,6 +120,13 @@ class TestRoutes:
     def test_a_line_that_is_no_condition_is_refused_with_what_is_allowed(self, admin_client):
         response = admin_client.post(f"{ROUTES}add/", self.sent(channel(), conditions="colour is red"))
         assert "allowed: monitor, environment, tag, kind" in errors(response)["conditions"][0]
+
+    def test_a_project_has_so_many_routes_and_no_more(self, admin_client, monkeypatch):
+        monkeypatch.setattr("incidents.notifications.configuring.ROUTES_MAX", 1)
+        own = channel()
+        RouteFactory(project=own.project)
+        response = admin_client.post(f"{ROUTES}add/", self.sent(own))
+        assert "no more are allowed" in errors(response)["__all__"][0]
 
     def test_a_channel_of_another_project_is_refused(self, admin_client):
         other = channel(name="foreign")

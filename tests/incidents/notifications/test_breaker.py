@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from incidents.notifications.breaker import (
     FAILURES,
     OVER,
+    PAUSE,
     PROBES,
     REFUSED_PROBE,
     SLOW,
@@ -71,6 +72,13 @@ def test_a_service_that_asks_for_fewer_requests_is_left_alone_as_long_as_it_asks
 
 def test_a_service_that_asks_without_a_time_is_left_alone_for_half_a_minute():
     assert after(Breaker(), Result.FAILS, now=NOW, slows=True).slow_until == NOW + SLOW
+
+
+def test_after_a_failure_it_is_left_alone_for_a_moment_and_not_after_a_success():
+    failed = after(Breaker(), Result.FAILS, now=NOW)
+    assert not failed.lets(NOW + PAUSE - timedelta(milliseconds=1))
+    assert failed.lets(NOW + PAUSE)
+    assert after(failed, Result.WORKS, now=NOW).lets(NOW)
 
 
 def test_nobody_is_left_alone_for_longer_than_an_hour_because_he_asks():

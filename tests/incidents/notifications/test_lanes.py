@@ -92,6 +92,19 @@ def test_a_receiver_that_is_busy_is_asked_again_later_with_the_same_bytes(receiv
     assert Message.objects.get().status == "sent"
 
 
+def test_of_many_messages_that_wait_for_a_receiver_that_is_busy_one_is_tried(receiver):
+    incident = fails(receiver)
+    for _ in range(3):
+        environment = MonitorEnvironmentFactory(
+            monitor__project=incident.monitor_environment.monitor.project, status="error"
+        )
+        NotificationFactory(incident=OccurrenceFactory(incident__monitor_environment=environment).incident)
+    receiver.answer = lambda _: reply(503)
+    deliver()
+    assert len(receiver.received) == 1
+    assert Message.objects.filter(status="waiting", attempt_count=0).count() == 3
+
+
 def test_a_receiver_that_asks_for_time_gets_it(receiver):
     fails(receiver)
     receiver.answer = lambda _: reply(429, headers={"Retry-After": "300"})
