@@ -200,6 +200,7 @@ EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, minimum=0.1, 
 EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, minimum=1, maximum=50)
 SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS")
 NOTIFY_ALLOWED_NETWORKS = env.networks("NOTIFY_ALLOWED_NETWORKS")
+NOTIFY_PROXY = env.request_address("NOTIFY_PROXY")
 USER_AGENT = f"Watchclock/{VERSION}"
 
 # --- Watching the watchman --------------------------------------------------------------------------------------------

@@ -42,13 +42,16 @@ _NONE = Request(method="", url="", headers={}, body=b"")
 def open_session(allowed_networks: Sequence[guard.Network]) -> aiohttp.ClientSession:
     """Return a session for `send`, in a running event loop; close it in the same loop.
 
-    It connects to public addresses and allowed networks only, and nothing is kept from one request to the next.
+    It connects to public addresses and allowed networks only, and nothing is kept from one request to the next. With
+    NOTIFY_PROXY it connects to the proxy only, wherever that is: which receivers may be reached is the proxy's matter.
     """
+    proxy = settings.NOTIFY_PROXY or None
 
     def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
         # Called for each attempt with the address itself, also for one that the user wrote as a number.
         family, type_, protocol, _, where = address
-        guard.judge(where[0], allowed_networks)
+        if proxy is None:
+            guard.judge(where[0], allowed_networks)
         if not guard.may_be_reached(where[0]):
             _current.get().is_inside = True
         return socket.socket(family, type_, protocol)
@@ -61,6 +64,7 @@ def open_session(allowed_networks: Sequence[guard.Network]) -> aiohttp.ClientSes
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
+        proxy=proxy,
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
         headers={"User-Agent": settings.USER_AGENT, "Accept-Encoding": "identity"},
@@ -171,6 +175,11 @@ def _meaning(error: Exception, deadline: timedelta, *, is_connected: bool) -> tu
             return _name_error(cause)
         case aiohttp.ClientConnectorError() if isinstance(cause, guard.RefusedAddressError):
             return OutcomeKind.CONFIGURATION, guard.REFUSAL
+        case aiohttp.ClientProxyConnectionError():
+            return OutcomeKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)"
+        case aiohttp.ClientHttpProxyError():
+            kind = OutcomeKind.CONFIGURATION if error.status in {403, 407} else OutcomeKind.TRANSIENT
+            return kind, f"the proxy (NOTIFY_PROXY) does not connect: {error.status}"
         case aiohttp.ClientConnectorError():
             words = os.strerror(cause.errno) if cause and cause.errno else "it failed"
             return (

@@ -107,7 +107,7 @@ async def _send(sending: Sending, *, now: datetime) -> Outcome:
 _lock = threading.Lock()
 _running: list[tuple[threading.Thread, asyncio.AbstractEventLoop]] = []
 _sessions: "dict[tuple[object, ...], aiohttp.ClientSession]" = {}
-"""By loop and by the networks that may be reached."""
+"""By loop, proxy, and the networks that may be reached."""
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -124,7 +124,7 @@ def _loop() -> asyncio.AbstractEventLoop:
 async def _session() -> "aiohttp.ClientSession":
     from incidents.notifications import exchange
 
-    key = asyncio.get_running_loop(), *settings.NOTIFY_ALLOWED_NETWORKS
+    key = asyncio.get_running_loop(), settings.NOTIFY_PROXY, *settings.NOTIFY_ALLOWED_NETWORKS
     if key not in _sessions:
         _sessions[key] = exchange.open_session(settings.NOTIFY_ALLOWED_NETWORKS)
     return _sessions[key]

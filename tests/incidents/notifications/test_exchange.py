@@ -283,6 +283,31 @@ class TestTheInside:
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
+class TestThroughAProxy:
+    @pytest.fixture(autouse=True)
+    def proxy(self, receiver, settings):
+        settings.NOTIFY_PROXY = receiver.url
+
+    def test_only_the_proxy_is_connected_to_and_it_may_be_inside(self, receiver):
+        assert tell("http://hooks.example/a", allowed=[]).kind is OutcomeKind.DELIVERED
+        assert [received.path for received in receiver.received] == ["http://hooks.example/a"]
+
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(403, OutcomeKind.CONFIGURATION), (407, OutcomeKind.CONFIGURATION), (502, "transient")]
+    )
+    def test_what_the_proxy_refuses_is_said_in_words(self, receiver, status, kind):
+        receiver.answer = lambda _: reply(status)
+        found = tell("https://hooks.example/a", allowed=[])
+        assert (found.kind, found.excerpt) == (kind, f"the proxy (NOTIFY_PROXY) does not connect: {status}")
+        assert [received.method for received in receiver.received] == ["CONNECT"]
+
+    def test_a_proxy_that_is_away_is_tried_again_later(self, settings):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            settings.NOTIFY_PROXY = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        found = tell("http://hooks.example/a")
+        assert (found.kind, found.excerpt) == (OutcomeKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)")
+
+
 class TestCertificates:
     def tell(self, url, trusted=None):
         async def run():

@@ -99,7 +99,7 @@ def running_receiver(
                 self.wfile.write(piece)
                 self.wfile.flush()
 
-        do_PATCH = do_POST  # noqa: N815 - a name of http.server
+        do_PATCH = do_PUT = do_CONNECT = do_POST  # noqa: N815 - names of http.server
 
         def log_message(self, *arguments):
             pass
