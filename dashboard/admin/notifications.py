@@ -38,6 +38,8 @@ class NotificationAdmin(InspectionAdmin):
             return label("sent", "good")
         if notification.nobody_since:
             return label("nobody was notified", "bad", title=NOBODY_NOTIFIED)
+        if notification.held_until and not notification.addressed_at:
+            return label("held", title=f"Until {notification.held_until:%Y-%m-%d %H:%M} UTC: {notification.held_by}")
         return label("waiting", title="See the state of each message under Messages.")
 
     @admin.display(description="Incident")

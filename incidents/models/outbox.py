@@ -13,7 +13,10 @@ class Notification(models.Model):
     Waiting while `addressed_at` is empty; then `Message` rows replace it, one for each recipient, unless it is out of
     date. `sent_at` is when the mail server accepted the first of them. `nobody_since` is when it was found that there
     are no recipients (no address, or no mail server); if the incident is still open when there are some, they are
-    notified late.
+    notified late. It is not addressed before `held_until`, and `held_by` says why in words. `tick` is the tick that
+    wrote it; empty for check-ins and people.
+
+    `number` counts what may come more than once, from 1: the row is then written anew, and addressed again.
     """
 
     class Transition(models.TextChoices):
@@ -24,9 +27,14 @@ class Notification(models.Model):
         EMAIL = "email", "e-mail"
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="notifications", db_index=False)
-    transition = models.CharField(max_length=10, choices=Transition.choices)
+    transition = models.CharField(max_length=12, choices=Transition.choices)
     channel = models.CharField(max_length=10, choices=Channel.choices)
     created_at = models.DateTimeField()
+    # With defaults in the database: during an upgrade older processes write rows without them.
+    number = models.PositiveSmallIntegerField(default=0, db_default=0)
+    tick = models.DateTimeField(null=True, blank=True)
+    held_until = models.DateTimeField(null=True, blank=True)
+    held_by = models.TextField(blank=True, default="", db_default="")
     nobody_since = models.DateTimeField(null=True, blank=True)
     addressed_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
@@ -98,7 +106,8 @@ class Message(models.Model):
     `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
     `sent`, waiting again with a later `due_at`, `failed` after the last attempt, or `folded` into a newer message with
     more content. The text is stored before the first attempt, so that every repetition is the same, under the same
-    `idempotency_key`. `attempt_count` counts claims: a worker that lost its claim cannot record a result.
+    `idempotency_key`. `attempt_count` counts claims: a worker that lost its claim cannot record a result. `number` is
+    that of the notification.
     """
 
     class Kind(models.TextChoices):
@@ -117,7 +126,8 @@ class Message(models.Model):
     incident = models.ForeignKey(
         Incident, on_delete=models.CASCADE, related_name="messages", db_index=False, null=True, blank=True
     )
-    kind = models.CharField(max_length=10, choices=Kind.choices)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    number = models.PositiveSmallIntegerField(default=0, db_default=0)
     channel = models.ForeignKey(
         Channel, on_delete=models.CASCADE, related_name="messages", null=True, blank=True, db_index=False
     )
@@ -141,7 +151,7 @@ class Message(models.Model):
         constraints = [
             # P5: one message per change of an incident and recipient. Also finds the messages of an incident.
             models.UniqueConstraint(
-                fields=["incident", "recipient", "kind"], name="message_once_per_incident_recipient_and_kind"
+                fields=["incident", "recipient", "kind", "number"], name="message_once_per_recipient_kind_and_number"
             ),
             models.CheckConstraint(
                 condition=Q(status="waiting", finished_at__isnull=True)

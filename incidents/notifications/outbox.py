@@ -30,6 +30,7 @@ COVERS = {
 _MESSAGE_COLUMNS = {
     "incident_id": "bigint",
     "kind": "text",
+    "number": "smallint",
     "recipient": "text",
     "channel_id": "bigint",
     "idempotency_key": "uuid",
@@ -121,6 +122,7 @@ class NewMessage(NamedTuple):
     key: uuid.UUID
     subject: str = ""
     body: str = ""
+    number: int = 0
 
 
 def message_key(guid: uuid.UUID, kind: str, recipient: str) -> uuid.UUID:
@@ -141,6 +143,7 @@ def insert_messages(messages: Sequence[NewMessage], *, now: datetime) -> None:
             (
                 new.incident_id,
                 new.kind,
+                new.number,
                 new.recipient.name,
                 new.recipient.channel,
                 new.key,

@@ -408,7 +408,7 @@ VIOLATIONS = [
         doubled(factories.DutyFactory, "notification", "recipient", "message"),
     ),
     (
-        "message_once_per_incident_recipient_and_kind",
+        "message_once_per_recipient_kind_and_number",
         "the same again",
         doubled(factories.MessageFactory, "incident", "recipient", "kind"),
     ),
