@@ -39,6 +39,7 @@ CHANGEABLE_COLUMNS = types_of(
     "is_config_locked",
     "refused_changes",
     "owner",
+    "severity",
     "config_id",
     "disabled_at",
     "was_disabled_at",

@@ -20,10 +20,11 @@ from monitors.configuration import (
     THRESHOLD_MAX,
     shared_rules,
 )
+from monitors.instance_models import Housekeeping as Housekeeping
+from monitors.instance_models import ShardLayout as ShardLayout
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import CRONTAB_CHARACTERS_MAX, IntervalUnit, Schedule, ScheduleType, read_schedule
-from monitors.sharding import SHARDS_MAX
-from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus
+from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus, Severity
 from monitors.window_models import MaintenanceWindow as MaintenanceWindow
 
 CONFIG_CHANGES_KEPT = 50
@@ -173,6 +174,14 @@ class Monitor(models.Model):
         null=True, blank=True, editable=False, help_text="What was refused and told since the lock was set (D40)."
     )
     owner = models.CharField(max_length=OWNER_CHARACTERS_MAX, blank=True, help_text="user:<name> or team:<name>")
+    severity = models.CharField(
+        max_length=10,
+        choices={severity.value: severity.value for severity in Severity},
+        default=Severity.ERROR.value,
+        # During an upgrade older processes write rows without it.
+        db_default=Severity.ERROR.value,
+        help_text="How bad a failure is. Routes may go by it, and it is shown in alerts.",
+    )
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     former_tags = models.JSONField(
         null=True, blank=True, editable=False, help_text="The tags that it had, and until when: windows go by them."
@@ -230,6 +239,9 @@ class Monitor(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(status__in=["active", "disabled", "pending_deletion"]), name="monitor_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(severity__in=["info", "warning", "error", "critical"]), name="monitor_severity_is_known"
             ),
         ]
         ordering = ["slug"]
@@ -296,45 +308,6 @@ class Environment(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class ShardLayout(models.Model):
-    """The number of shards of the environments: one row, created when a shard is first needed.
-
-    Creating environments locks it; a change also moves all rows that have a shard (`manage.py change_shards`).
-    """
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    count = models.PositiveSmallIntegerField()
-
-    class Meta:
-        constraints = [
-            # A second row could contradict the first.
-            models.CheckConstraint(condition=Q(id=1), name="shard_layout_is_one_row"),
-            models.CheckConstraint(
-                condition=Q(count__gte=1, count__lte=SHARDS_MAX), name="shard_layout_count_in_range"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.count} shards"
-
-
-class Housekeeping(models.Model):
-    """Housekeeping's own time: one row (columns: `monitors.housetime.HouseTime`)."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
-    reached = models.DateTimeField()
-    looked_at = models.DateTimeField()
-    apart_for = models.DurationField()
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(id=1), name="housekeeping_is_one_row"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.reached:%Y-%m-%d %H:%M}"
 
 
 class MonitorEnvironment(models.Model):

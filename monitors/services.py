@@ -36,7 +36,8 @@ def create_monitor(monitor: Monitor, *, by: Actor | None = None) -> Monitor:
     """Insert one new monitor and return it with its id. Raises IntegrityError if the slug is taken."""
     attach_config_snapshots([monitor])
     monitor.save(force_insert=True)
-    columns = ("slug", "name", "status", "is_muted", *CONFIGURATION_COLUMNS, "owner", "tags", "is_config_locked")
+    people_set = ("owner", "severity", "tags", "is_config_locked")
+    columns = ("slug", "name", "status", "is_muted", *CONFIGURATION_COLUMNS, *people_set)
     made = {column: value for column in columns if (value := getattr(monitor, column)) not in (None, "", [])}
     record([monitor_entry(monitor, "created", difference({}, made))], by=by)
     return monitor

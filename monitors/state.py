@@ -31,6 +31,15 @@ class EnvironmentStatus(StrEnum):
     PENDING_DELETION = "pending_deletion"
 
 
+class Severity(StrEnum):
+    """How bad a failure of a monitor is, from mild to bad. People decide it; check-ins cannot."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorRules:
     """The rules by which a monitor judges its job."""

@@ -238,7 +238,8 @@ class RouteForm(EditForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
         help_text="One condition a line, all must hold: “tag is db”, “monitor like nightly-*”, "
-        "“environment is production, staging”, “kind is missed, timeout”. Empty: it catches everything.",
+        "“environment is production, staging”, “kind is missed, timeout”, “severity is critical”. "
+        "Empty: it catches everything.",
     )
 
     class Meta:

@@ -116,6 +116,7 @@ class MonitorForm(EditForm):
             *SCHEDULE_COLUMNS,
             *NUMBERS,
             "owner",
+            "severity",
             "tags",
             "is_config_locked",
         ]

@@ -110,7 +110,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     }
     change_form_template = "admin/monitors/monitor/change_form.html"
     fieldsets = (
-        ("Job", {"fields": (("name", "slug"), ("project", "owner"), "tags", ("status", "is_muted"))}),
+        ("Job", {"fields": (("name", "slug"), ("project", "owner"), "tags", ("severity", "status", "is_muted"))}),
         (
             "Schedule",
             {

@@ -43,6 +43,8 @@ class _Change:
     monitor: str
     environment: str
     tags: list[str]
+    severity: str
+    owner: str
     kind: str
 
     @property
@@ -108,7 +110,14 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
 
 
 def _facts(change: _Change) -> Facts:
-    return Facts(change.monitor, change.environment, change.kind, tuple(change.tags))
+    return Facts(
+        monitor=change.monitor,
+        environment=change.environment,
+        kind=change.kind,
+        tags=tuple(change.tags),
+        severity=change.severity,
+        owner=change.owner,
+    )
 
 
 _CHANGES_SQL = """
@@ -117,7 +126,7 @@ _CHANGES_SQL = """
                     WHERE o.incident_id = n.incident_id AND o.nobody_since IS NOT NULL) AS is_late,
            i.resolved_at IS NULL AS is_open,
            me.is_muted OR coalesce(s.status = 'archived', false) AS is_quiet,
-           m.project_id, m.slug, e.name, m.tags,
+           m.project_id, m.slug, e.name, m.tags, m.severity, m.owner,
            coalesce((SELECT o.explanation ->> 'kind' FROM incidents_occurrence o
                       WHERE o.incident_id = i.id AND o.detected_at <= i.opened_at
                       ORDER BY o.number DESC LIMIT 1), '')

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import msgspec
 
+from monitors.state import Severity as Severity
+
 
 class Event(StrEnum):
     """What has happened."""
@@ -29,15 +31,6 @@ class Event(StrEnum):
     CLOCK = "clock"
     """From the clock itself, about this installation."""
     TEST = "test"
-
-
-class Severity(StrEnum):
-    """How bad it is, as the monitor says."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-    CRITICAL = "critical"
 
 
 class IncidentFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from incidents.models import Channel, Message
 from incidents.notifications import letters
-from incidents.notifications.alert import Alert, Event, IncidentFacts
+from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
 from incidents.notifications.channels.base import Target
 from incidents.notifications.claims import earlier_refs, store_texts
 from incidents.notifications.lanes import Sending
@@ -122,6 +122,7 @@ def _facts(message: Message, story: letters.Story, reason: str, *, is_open: bool
         monitor=story.monitor,
         environment=story.environment,
         tags=tuple(environment.monitor.tags),
+        severity=Severity(environment.monitor.severity),
         kind=str(explanation.get("kind") or "error"),
         is_open=is_open,
         started_at=incident.started_at,

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from incidents.exceptions import IncidentsError
+from monitors.state import Severity
 
 CONDITIONS_MAX = 10
 VALUES_MAX = 50
@@ -29,9 +30,12 @@ class Attribute(StrEnum):
     ENVIRONMENT = "environment"
     TAG = "tag"
     KIND = "kind"
+    SEVERITY = "severity"
+    OWNER = "owner"
 
 
 KINDS = ("missed", "timeout", "error")
+_KNOWN = {Attribute.KIND: ("kind of failure", KINDS), Attribute.SEVERITY: ("severity", tuple(Severity))}
 
 
 class Operator(StrEnum):
@@ -69,6 +73,8 @@ class Facts(msgspec.Struct, frozen=True):
     environment: str
     kind: str
     tags: tuple[str, ...] = ()
+    severity: str = Severity.ERROR.value
+    owner: str = ""
 
     def of(self, attribute: Attribute) -> tuple[str, ...]:
         """Return the incident's values of an attribute, possibly none."""
@@ -151,10 +157,11 @@ def _parse_condition(number: int, raw: object) -> Condition:
     attribute = _one_of(Attribute, raw["attribute"], f"attribute of {where}")
     operator = _one_of(Operator, raw["operator"], f"operator of {where}")
     values = _parse_values(raw["values"], where)
-    if attribute is Attribute.KIND and operator is Operator.IS:
+    if attribute in _KNOWN and operator is Operator.IS:
+        what, known = _KNOWN[attribute]
         for value in values:
-            if value not in KINDS:
-                raise ConditionError(f"values of {where}: {value!r} is no kind of failure; allowed: {_list(KINDS)}.")
+            if value not in known:
+                raise ConditionError(f"values of {where}: {value!r} is no {what}; allowed: {_list(known)}.")
     return Condition(attribute, operator, values)
 
 

@@ -182,7 +182,7 @@ class TestNewMonitor:
     def form(self, **fields):
         usual = {"name": "Nightly backup", "slug": "nightly-backup", "status": "active", "schedule_type": "crontab"}
         numbers = {"checkin_margin": 1, "max_runtime": 30, "failure_threshold": 1, "recovery_threshold": 1}
-        return usual | numbers | {"crontab": "0 * * * *", "timezone": "UTC", "owner": "", "tags": ""} | fields
+        return usual | numbers | {"crontab": "0 * * * *", "timezone": "UTC", "severity": "error"} | fields
 
     def test_the_only_project_is_chosen(self, admin_client):
         project = factories.ProjectFactory()

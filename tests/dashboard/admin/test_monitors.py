@@ -46,6 +46,7 @@ def typed(monitor=None, **changes):
         "max_runtime": "30",
         "failure_threshold": "1",
         "recovery_threshold": "1",
+        "severity": "error",
         "owner": "",
         "tags": "",
     }
@@ -125,6 +126,13 @@ class TestEditing:
         save(admin_client, monitor, tags="money,night", owner="team:billing")
         monitor.refresh_from_db()
         assert (monitor.tags, monitor.owner) == (["money", "night"], "team:billing")
+
+    def test_the_severity_is_one_of_four(self, admin_client):
+        monitor = factories.MonitorFactory()
+        save(admin_client, monitor, severity="critical")
+        monitor.refresh_from_db()
+        assert monitor.severity == "critical"
+        assert "bad is not one of" in errors_of(save(admin_client, monitor, severity="bad"))["severity"][0]
 
     def test_muting_on_the_page_mutes_every_environment(self, admin_client):
         row = factories.MonitorEnvironmentFactory()

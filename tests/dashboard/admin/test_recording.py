@@ -69,7 +69,7 @@ def test_a_new_monitor_is_recorded_with_its_configuration(admin_client):
     project = factories.ProjectFactory()
     fields = {"name": "Backup", "slug": "backup", "project": project.pk, "status": "active", "timezone": "UTC"}
     fields |= {"schedule_type": "crontab", "crontab": "0 3 * * *", "checkin_margin": 1, "max_runtime": 30}
-    fields |= {"failure_threshold": 1, "recovery_threshold": 1, "is_config_locked": "unknown"}
+    fields |= {"failure_threshold": 1, "recovery_threshold": 1, "severity": "error", "is_config_locked": "unknown"}
     assert admin_client.post(reverse("admin:monitors_monitor_add"), fields).status_code == 302
     [(action, kind, name, changes)] = recorded(project_id=project.pk)
     assert (action, kind, name) == ("created", "monitor", "backup")

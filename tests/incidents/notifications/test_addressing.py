@@ -77,6 +77,17 @@ def test_routes_of_another_project_do_not_matter():
     assert told() == [(DEFAULT, "opened")]
 
 
+def test_a_route_looks_at_the_severity_and_the_owner_of_the_monitor():
+    incident = fails()
+    pager, room = channel(incident), channel(incident)
+    route(incident, pager, matchers=only("severity", "critical"), continues=True)
+    route(incident, room, matchers=only("owner", "team:db"))
+    monitor = incident.monitor_environment.monitor
+    monitor.severity, monitor.owner = "critical", "team:db"
+    monitor.save()
+    assert told() == [(str(pager.guid), "opened"), (str(room.guid), "opened")]
+
+
 def test_a_route_looks_at_the_kind_of_the_failure_that_opened_the_incident():
     incident = fails()
     kind = incident.starting_checkin.status

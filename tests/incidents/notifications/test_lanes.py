@@ -3,6 +3,7 @@
 import ipaddress
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from incidents.models import Channel, Duty, Message
@@ -198,6 +199,15 @@ def test_a_channel_whose_secrets_cannot_be_read_fails_its_own_messages_only(rece
     fails(receiver)
     assert deliver().sent_count == 1
     assert sorted(Message.objects.values_list("status", flat=True)) == ["sent", "waiting"]
+
+
+def test_the_alert_is_as_severe_as_its_monitor(receiver):
+    monitor = fails(receiver).monitor_environment.monitor
+    monitor.severity = "warning"
+    monitor.save()
+    deliver()
+    [alert] = [msgspec.json.decode(body) for body in Message.objects.values_list("body", flat=True)]
+    assert alert["incidents"][0]["severity"] == "warning"
 
 
 def test_a_repetition_tells_what_was_stored_at_the_first_attempt(receiver):

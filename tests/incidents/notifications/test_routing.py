@@ -124,3 +124,16 @@ def test_a_condition_that_cannot_be_used_is_refused_with_what_is_allowed(raw, se
     with pytest.raises(ConditionError) as caught:
         parse_conditions(raw)
     assert str(caught.value) == sentence
+
+
+def test_a_route_goes_by_severity_and_owner():
+    facts = Facts("job", "production", "error", severity="critical", owner="team:db")
+    assert is_caught([route(1, on("severity", "critical", "error"))], facts)
+    assert not is_caught([route(1, on("severity", "warning"))], facts)
+    assert is_caught([route(1, on("owner", "team:*", operator=Operator.LIKE))], facts)
+    assert not is_caught([route(1, on("owner", "*", operator=Operator.LIKE))], BACKUP), "a monitor without an owner"
+
+
+def test_an_unknown_severity_is_refused_with_those_that_are_known():
+    with pytest.raises(ConditionError, match="'bad' is no severity; allowed: info, warning, error, critical"):
+        parse_conditions([{"attribute": "severity", "operator": "is", "values": ["bad"]}])
