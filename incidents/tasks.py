@@ -5,7 +5,7 @@ import sys
 
 from celery import shared_task
 
-from incidents.notifications import delivery, wake
+from incidents.notifications import delivery, keep_alive, wake
 from lib.wallclock import utcnow
 
 STUCK_SECONDS = 180
@@ -27,6 +27,12 @@ def deliver() -> int:
     if run.is_cut_short:
         wake.wake()
     return run.sent_count
+
+
+@shared_task(name="incidents.tasks.keep_channels_alive")
+def keep_channels_alive() -> int:
+    """Tell what is open again where it is forgotten otherwise; returns to how many channels. Waits for no answer."""
+    return keep_alive.keep_alive(now=utcnow())
 
 
 @shared_task(name="incidents.tasks.deliver_notifications")

@@ -246,7 +246,10 @@ CELERY_TASK_DEFAULT_QUEUE = "clock"
 # A mail server that is slow holds the worker of `delivery`, and nothing else. Nothing is sent to `notifications` any
 # more; it is declared for command lines and messages of versions before 0.2.
 CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("clock", "housekeeping", "delivery", "notifications")]
-CELERY_TASK_ROUTES = {"incidents.tasks.deliver": {"queue": "delivery"}}
+CELERY_TASK_ROUTES = {
+    "incidents.tasks.deliver": {"queue": "delivery"},
+    "incidents.tasks.keep_channels_alive": {"queue": "delivery"},
+}
 CELERY_TASK_CREATE_MISSING_QUEUES = False  # A mistyped queue is an error, not a queue that nobody reads.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -289,6 +292,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "incidents.tasks.deliver",
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "delivery", "expires": 20},
+    },
+    "keep-channels-alive": {
+        "task": "incidents.tasks.keep_channels_alive",
+        "schedule": schedule(60 / _CLOCK_SPEED),
+        "options": {"queue": "delivery", "expires": 60},
     },
     "tell-clock-incidents": {
         "task": "clocktasks.tasks.tell_clock_incidents",

@@ -11,7 +11,7 @@ from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Capability, Field, field_problems
+from incidents.notifications.channels.base import Field, field_problems
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
 from incidents.notifications.routes import Recipient, addresses_in, recipients_of
 from incidents.notifications.wake import wake_after_commit
@@ -27,8 +27,7 @@ EMAIL_FIELDS = (
 )
 KINDS: Mapping[str, str] = {
     EMAIL: "E-mail",
-    # Who has to be told of an open incident every minute is not offered until something does that.
-    **{kind: sender.NAME for kind, sender in SENDERS.items() if Capability.KEEP_ALIVE not in sender.CAN},
+    **{kind: sender.NAME for kind, sender in SENDERS.items()},
 }
 """The names of the kinds of channels that may be created, in the order in which they are offered."""
 

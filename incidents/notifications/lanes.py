@@ -7,10 +7,11 @@ long as the process: closing one waits for name servers that do not answer.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 
@@ -18,12 +19,13 @@ from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Outcome, OutcomeKind, Target
+from incidents.notifications.channels.base import Outcome, OutcomeKind, Request, Sender, Target
 from incidents.notifications.mail_lines import Done
 
 if TYPE_CHECKING:
     import aiohttp
 
+T = TypeVar("T")
 GOES_ON = {OutcomeKind.DELIVERED, OutcomeKind.MESSAGE_REFUSED}
 """After any other outcome the rest of a lane waits: the channel is the matter."""
 
@@ -69,7 +71,7 @@ class Lanes:
             lanes.setdefault(sending.message.channel_id, []).append(sending)
         for channel_id, lane in lanes.items():
             self._in_hand[channel_id] = self._in_hand.get(channel_id, 0) + len(lane)
-            asyncio.run_coroutine_threadsafe(self._drive(lane), _loop())
+            start(self._drive(lane))
 
     def finished(self, message: Message) -> None:
         """Note that the result of a message has been received."""
@@ -95,14 +97,25 @@ class Lanes:
 
 
 async def _send(sending: Sending, *, now: datetime) -> Outcome:
-    from incidents.notifications import exchange
-
     sender = SENDERS[sending.target.kind]
     requests = sender.requests(sending.alert, sending.target, sending.ref, now=now, is_plain=sending.message.is_plain)
+    return await ask(requests, sender)
+
+
+async def ask(requests: Sequence[Request], sender: Sender) -> Outcome:
+    """Send the requests of a message, in the loop of this module; never raises but for cancelling."""
+    from incidents.notifications import exchange
+
     return await exchange.send(requests, classify=sender.classify, session=await _session())
 
 
 # --- the loop of this process
+
+
+def start(work: Coroutine[Any, Any, T]) -> "Future[T]":
+    """Start something in the loop of this process. Returns at once."""
+    return asyncio.run_coroutine_threadsafe(work, _loop())
+
 
 _lock = threading.Lock()
 _running: list[tuple[threading.Thread, asyncio.AbstractEventLoop]] = []

@@ -5,7 +5,7 @@ resolves an alert whose `endsAt` has passed: an open one is told again every min
 Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,7 @@ HOLD = 5 * REPEAT_EVERY
 """How long an alert stays open after it was told last."""
 LABEL_LENGTH_MAX = 200
 TEXT_LENGTH_MAX = 10_000
+ALERTS_PER_REQUEST = 100
 URL = Field(name="url", label="Address", kind="url", help="Without a path of the API, as http://alertmanager:9093.")
 TOKEN = Field(
     name="token", label="Bearer token", is_secret=True, is_required=False, help="If a proxy in front asks for one."
@@ -50,6 +51,24 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
 def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain: bool = False) -> tuple[Request, ...]:
     """Return one alert, open until `HOLD` after `now` or ended. A test ends a minute after `now`."""
     del ref
+    content = _content(alert, now, is_plain=is_plain)
+    return () if content is None else (_post([content], target),)
+
+
+def keep_alive(alerts: Iterable[Alert], target: Target, *, now: datetime) -> tuple[Request, ...]:
+    """Return requests that tell these alerts again, as they are at `now`, many in one request."""
+    contents = [content for alert in alerts if (content := _content(alert, now)) is not None]
+    parts = range(0, len(contents), ALERTS_PER_REQUEST)
+    return tuple(_post(contents[first : first + ALERTS_PER_REQUEST], target) for first in parts)
+
+
+def is_end(alert: Alert) -> bool:
+    """Return whether an alert says that something is over."""
+    return alert.event in _ENDS
+
+
+def _content(alert: Alert, now: datetime, *, is_plain: bool = False) -> dict[str, Any] | None:
+    """Return an alert as the API takes it; None if there is nothing to tell."""
     if alert.event in _ENDS:
         ends_at = max((one.resolved_at or alert.at for one in alert.incidents), default=alert.at)
     elif alert.event is Event.TEST:
@@ -57,7 +76,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     elif alert.event in _OPENS and wording.state(alert) is not wording.State.OVER:
         ends_at = now + HOLD
     else:
-        return ()
+        return None
     starts_at = min((one.opened_at for one in alert.incidents), default=alert.at)
     content: dict[str, Any] = {
         "labels": _labels(alert),
@@ -67,14 +86,16 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     }
     if links := wording.links(alert):
         content["generatorURL"] = links[-1][1]
+    return content
+
+
+def _post(contents: list[dict[str, Any]], target: Target) -> Request:
     token = value(target, TOKEN)
-    return (
-        post_json(
-            f"{value(target, URL).rstrip('/')}/api/v2/alerts",
-            [content],
-            secrets=hidden(FIELDS, target),
-            headers={"authorization": f"Bearer {token}"} if token else {},
-        ),
+    return post_json(
+        f"{value(target, URL).rstrip('/')}/api/v2/alerts",
+        contents,
+        secrets=hidden(FIELDS, target),
+        headers={"authorization": f"Bearer {token}"} if token else {},
     )
 
 

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import urllib.request
+from contextlib import contextmanager
 from datetime import timedelta
 
 import msgspec
@@ -23,6 +24,45 @@ CONFIGURATION = """
 route: {receiver: ours, group_by: [alertname, incident], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}
 receivers: [{name: ours, webhook_configs: [{url: "%s", send_resolved: true}]}]
 """
+
+
+real = pytest.mark.skipif(PROGRAM is None, reason="Alertmanager is not installed (Debian: prometheus-alertmanager)")
+"""For tests with Debian's program."""
+
+
+@contextmanager
+def running_alertmanager(receiver_url, directory):
+    """Run one that tells a receiver, until the end of the block; gives its address."""
+    assert PROGRAM is not None
+    (directory / "alertmanager.yml").write_text(CONFIGURATION % receiver_url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    options = {
+        "config.file": directory / "alertmanager.yml",
+        "storage.path": directory / "data",
+        "web.listen-address": f"127.0.0.1:{port}",
+        "cluster.listen-address": "",
+    }
+    running = subprocess.Popen(
+        [PROGRAM, *(f"--{name}={option}" for name, option in options.items())],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _is_ready(url), "Alertmanager is ready")
+        yield url
+    finally:
+        running.terminate()
+        running.wait(10)
+
+
+def _is_ready(url):
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
 
 
 def content(event, now=NOW, **changes):
@@ -53,7 +93,7 @@ def test_the_address_may_end_in_a_slash():
 
 
 @pytest.mark.long
-@pytest.mark.skipif(PROGRAM is None, reason="Alertmanager is not installed (Debian: prometheus-alertmanager)")
+@real
 class TestTheRealOne:
     @pytest.fixture
     def receiver(self):
@@ -62,33 +102,8 @@ class TestTheRealOne:
 
     @pytest.fixture
     def url(self, receiver, tmp_path):
-        assert PROGRAM is not None
-        (tmp_path / "alertmanager.yml").write_text(CONFIGURATION % receiver.url)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        options = {
-            "config.file": tmp_path / "alertmanager.yml",
-            "storage.path": tmp_path / "data",
-            "web.listen-address": f"127.0.0.1:{port}",
-            "cluster.listen-address": "",
-        }
-        running = subprocess.Popen(
-            [PROGRAM, *(f"--{name}={option}" for name, option in options.items())],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: self.is_ready(url), "Alertmanager is ready")
-        yield url
-        running.terminate()
-        running.wait(10)
-
-    def is_ready(self, url):
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
+        with running_alertmanager(receiver.url, tmp_path) as url:
+            yield url
 
     def tell(self, url, event, **changes):
         now = utcnow()
