@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 
-from audit.entries import CHANGED, Actor, difference
+from audit.entries import CHANGED, Actor, Changes, Entry, difference
 from audit.recording import record
 from checkins.exceptions import CheckInsError
 from lib.sql import array_literal
@@ -38,7 +38,7 @@ def next_minute(now: datetime) -> datetime:
 
 
 @transaction.atomic
-def plan_window(window: MaintenanceWindow, *, now: datetime) -> MaintenanceWindow:
+def plan_window(window: MaintenanceWindow, *, now: datetime, by: Actor | None = None) -> MaintenanceWindow:
     """Insert a new window and return it with its id. It begins at `next_minute` at the earliest.
 
     Raises TooManyWindowsError. The caller has checked the fields.
@@ -54,11 +54,12 @@ def plan_window(window: MaintenanceWindow, *, now: datetime) -> MaintenanceWindo
     window.created_at = now
     window.save(force_insert=True)
     note_windows(window.project_id)
+    record([_entry(window, "planned", {name: (None, value) for name, value in _shown(window).items() if value})], by=by)
     return window
 
 
 @transaction.atomic
-def end_window(window_id: int, *, now: datetime) -> bool:
+def end_window(window_id: int, *, now: datetime, by: Actor | None = None) -> bool:
     """End a window at `next_minute`; one that has not begun is removed. Returns whether it had not ended already.
 
     Runs whose deadline it has moved are judged then.
@@ -76,18 +77,21 @@ def end_window(window_id: int, *, now: datetime) -> bool:
     if not began and not removed:
         return False
     note_windows(row.project_id)
+    record([_entry(row, "ended" if began else "removed", {"ends_at": (row.ends_at, ends_at if began else None)})], by=by)
     _look_again(MonitorEnvironment.objects.filter(_concerned(row)).values_list("id", flat=True), at=ends_at)
     return True
 
 
 @transaction.atomic
-def replace_window(window_id: int, new: MaintenanceWindow, *, now: datetime) -> MaintenanceWindow:
+def replace_window(
+    window_id: int, new: MaintenanceWindow, *, now: datetime, by: Actor | None = None
+) -> MaintenanceWindow:
     """End a window and plan another one in its place, from the same minute on. Returns the new one.
 
     Raises TooManyWindowsError.
     """
-    end_window(window_id, now=now)
-    return plan_window(new, now=now)
+    end_window(window_id, now=now, by=by)
+    return plan_window(new, now=now, by=by)
 
 
 @transaction.atomic
@@ -105,6 +109,20 @@ def change_tags(monitor_id: int, tags: Collection[str], *, now: datetime, by: Ac
     monitor.tags = list(tags)
     monitor.save(update_fields=["tags", "former_tags"])
     _look_again(ids, at=until)
+
+
+def _entry(window: MaintenanceWindow, action: str, changes: Changes) -> Entry:
+    return Entry("maintenance window", window.id, window.name, action, window.project_id, changes)
+
+
+def _shown(window: MaintenanceWindow) -> dict[str, object]:
+    """Return the columns of a window that the audit log shows."""
+    left_out = {"id", "name", "project_id", "created_at"}
+    return {
+        field.attname: getattr(window, field.attname)
+        for field in window._meta.concrete_fields
+        if field.attname not in left_out
+    }
 
 
 def not_ended(now: datetime) -> Q:

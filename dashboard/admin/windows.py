@@ -14,6 +14,7 @@ from checkins.maintenance import TooManyWindowsError, end_window, not_ended, pla
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label, link
 from dashboard.admin.permissions import GrantedPermissions
+from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import counted, keys_of
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.admin.window_form import WindowForm
@@ -138,11 +139,13 @@ class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Plan the window; an edit ends the row and plans another."""
+        now = utcnow()
+        by = actor_of(request, at=now)
         if not change:
-            plan_window(obj, now=utcnow())
+            plan_window(obj, now=now, by=by)
         elif form.changed_data:
             columns = {field.attname: getattr(obj, field.attname) for field in obj._meta.concrete_fields}
-            new = replace_window(columns.pop("id"), MaintenanceWindow(**columns), now=utcnow())
+            new = replace_window(columns.pop("id"), MaintenanceWindow(**columns), now=now, by=by)
             obj.pk = new.pk
 
     def changeform_view(
@@ -177,5 +180,5 @@ class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
     def end_now(self, request: HttpRequest, queryset: QuerySet[MaintenanceWindow]) -> None:
         """End the selected windows; those that have not begun are removed."""
         now = utcnow()
-        count = sum(end_window(key, now=now) for key in sorted(keys_of(queryset)))
+        count = sum(end_window(key, now=now, by=actor_of(request, at=now)) for key in sorted(keys_of(queryset)))
         messages.success(request, f"Ended {counted(count, 'maintenance window')}.")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
+from audit.models import AuditEntry
 from monitors.models import MaintenanceWindow
 from tests import factories
 from tests.dashboard.wall import set_clock
@@ -278,3 +279,21 @@ def test_tags_that_are_edited_are_remembered(admin_client, project):
     monitor.refresh_from_db()
     until = datetime(2026, 1, 5, 10, 1, tzinfo=UTC)
     assert (monitor.tags, monitor.former_tags) == (["day"], [[until.isoformat(), ["night"]]])
+
+
+# --- the audit log ----------------------------------------------------------------------------------------------------
+
+
+def test_planning_editing_and_ending_are_recorded(admin_client, project, clock):
+    admin_client.post(ADD, typed(project, timezone="UTC"))
+    window = MaintenanceWindow.objects.get()
+    clock[0] = NOW + timedelta(minutes=150)
+    admin_client.post(page_of(window), typed(project, timezone="UTC", ends="2026-01-05 15:00"))
+    admin_client.post(LIST, {"action": "end_now", "_selected_action": [MaintenanceWindow.objects.latest("id").pk]})
+
+    entries = AuditEntry.objects.order_by("id")
+    assert [entry.action for entry in entries] == ["planned", "ended", "planned", "removed"]
+    assert {(entry.kind, entry.object_name, entry.actor_name) for entry in entries} == {
+        ("maintenance window", "upgrade", "admin")
+    }
+    assert entries[0].changes["ends_at"] == [None, "2026-01-05T14:00:00+00:00"]
