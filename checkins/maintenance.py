@@ -77,7 +77,8 @@ def end_window(window_id: int, *, now: datetime, by: Actor | None = None) -> boo
     if not began and not removed:
         return False
     note_windows(row.project_id)
-    record([_entry(row, "ended" if began else "removed", {"ends_at": (row.ends_at, ends_at if began else None)})], by=by)
+    action, end = ("ended", ends_at) if began else ("removed", None)
+    record([_entry(row, action, {"ends_at": (row.ends_at, end)})], by=by)
     _look_again(MonitorEnvironment.objects.filter(_concerned(row)).values_list("id", flat=True), at=ends_at)
     return True
 
