@@ -5,6 +5,8 @@ long as the process: closing one waits for name servers that do not answer.
 """
 
 import asyncio
+import atexit
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import aiohttp
 
 T = TypeVar("T")
+CLOSING_SECONDS = 1.0
 GOES_ON = {OutcomeKind.DELIVERED, OutcomeKind.MESSAGE_REFUSED}
 """After any other outcome the rest of a lane waits: the channel is the matter."""
 
@@ -131,6 +134,7 @@ def _loop() -> asyncio.AbstractEventLoop:
             thread = threading.Thread(target=loop.run_forever, name="lanes", daemon=True)
             thread.start()
             _running[:] = [(thread, loop)]
+            atexit.register(_close_sessions, loop)
         return _running[0][1]
 
 
@@ -141,3 +145,11 @@ async def _session() -> "aiohttp.ClientSession":
     if key not in _sessions:
         _sessions[key] = exchange.open_session(settings.NOTIFY_ALLOWED_NETWORKS)
     return _sessions[key]
+
+
+def _close_sessions(loop: asyncio.AbstractEventLoop) -> None:
+    """Close the connections of this process as it ends, or each would be reported as forgotten."""
+    own = [_sessions.pop(key) for key in list(_sessions) if key[0] is loop]
+    for session in own:
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(session.close(), loop).result(CLOSING_SECONDS)
