@@ -28,6 +28,7 @@ from clocktasks.volume import (
     decide,
     next_decisions,
 )
+from incidents.notifications.outbox import release_ticks
 from lib.sql import fetch_rows, insert_rows
 from monitors.coverage import SUMMARISED_AFTER, DeafSpan, deaf_minutes
 from monitors.shard_count import hold_shard_count, shard_count
@@ -201,8 +202,16 @@ def finish_ticks(*, now: datetime) -> int:
         if step < FINISHED_MAX:
             break
     if finished:
+        _release_openings()
         summarise_incidents(now=now)
     return finished
+
+
+def _release_openings() -> None:
+    """Let people be told what the finished ticks have opened."""
+    ((finished_until,),) = fetch_rows("SELECT min(position) FROM clocktasks_shardclock", [])
+    if finished_until is not None:
+        release_ticks(finished_until)
 
 
 def _finish_step(*, now: datetime) -> int:

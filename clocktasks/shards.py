@@ -11,7 +11,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
@@ -34,6 +34,8 @@ DEAF_ROWS_MAX = 20_000
 """How much of a time without a listener is done in one pass, in rows (about): nothing is judged there."""
 
 
+HOLD = timedelta(seconds=5)
+"""How long the openings of a tick wait for those of other shards, so that people get one message about all."""
 PASS_MINUTES = 1440
 """Rows of the ledger that a pass goes over at most."""
 
@@ -119,15 +121,16 @@ class TaskResult:
     wake: ClockTask | None
 
 
-def process_clock_task(task: ClockTask) -> TaskResult:
+def process_clock_task(task: ClockTask, *, now: datetime | None = None) -> TaskResult:
     """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each pass.
 
     Stops where another kind's work comes first in the shard's order, and returns it in `wake`. Does nothing if another
-    worker holds the shard's clock: that worker does it. Calls the handler of the task's kind.
+    worker holds the shard's clock: that worker does it. Calls the handler of the task's kind. What opens is told when
+    its tick is finished, `HOLD` after `now` at the latest; at once if `now` is not given.
     """
     marked_count = tick_count = 0
     while True:
-        step = apply_next(task.kind, task.shard)
+        step = apply_next(task.kind, task.shard, now=now)
         marked_count += sum(len(effect.marked) for effect in step.effects)
         tick_count += len(step.effects)
         if step.wake is None or step.wake.kind is not task.kind:
@@ -147,7 +150,14 @@ def apply_ticks(shard: int, *, until: datetime) -> Iterator[TickEffect]:
 
 
 @transaction.atomic
-def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, skip_locked: bool = True) -> Step:
+def apply_next(
+    kind: TaskKind,
+    shard: int,
+    *,
+    until: datetime | None = None,
+    skip_locked: bool = True,
+    now: datetime | None = None,
+) -> Step:
     """Apply the next ticks of this kind in this shard, if its turn has come: effects and positions in one transaction.
 
     `until` bounds the window below the newest decided tick.
@@ -171,7 +181,10 @@ def apply_next(kind: TaskKind, shard: int, *, until: datetime | None = None, ski
     if work is not None and work[1] is kind:
         first = work[0]
         with _no_garbage_collection():
-            done = HANDLERS[kind](shard, first, _last_at_once(kind, shard, first, state, until=until))
+            last = _last_at_once(kind, shard, first, state, until=until)
+            # What becomes unknown opens nothing.
+            hold = {} if now is None or kind is TaskKind.UNKNOWN else {"held_until": now + HOLD}
+            done = HANDLERS[kind](shard, first, last, **hold)
         effects = [TickEffect(kind, shard, tick, marked) for tick, marked in done.marked.items()]
         _record_applied(shard, Counter((one.kind, one.tick) for effect in effects for one in effect.marked))
         # What is unknown is neither missed nor timed out at the same tick.

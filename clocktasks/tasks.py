@@ -81,7 +81,7 @@ def process_clock_task(message: dict[str, Any]) -> int:
 
 def _process(task: ClockTask) -> int:
     with metrics.timed(task.kind.value):
-        result = shards.process_clock_task(task)
+        result = shards.process_clock_task(task, now=utcnow())
     if result.marked_count:
         metrics.marked.labels(task.kind.value).inc(result.marked_count)
     if result.wake is not None and result.wake.kind is not task.kind:

@@ -22,7 +22,9 @@ RUN_LIFE = timedelta(days=8)
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
-def mark_failed(failures: Sequence[FailedCheckIn], *, past: PastRuns) -> list[Decision]:
+def mark_failed(
+    failures: Sequence[FailedCheckIn], *, past: PastRuns, held_until: datetime | None = None
+) -> list[Decision]:
     """Count failures, in order; open incidents, and record an occurrence for each failed check-in of an open one (D5).
 
     Opening records the whole run, oldest first. A muted environment gets its incident, but no issue and no occurrence.
@@ -30,7 +32,8 @@ def mark_failed(failures: Sequence[FailedCheckIn], *, past: PastRuns) -> list[De
     1. Decide for each failure, in order, by the streak in its environment's row (`decide_failure`).
     2. For each failure that opens an incident, find the earlier failures of its run, which other calls have counted.
     3. Create or reopen the issues of environments that are not muted, open the incidents, record the occurrences.
-    4. Write notifications about the new incidents to the outbox, in the same transaction.
+    4. Write notifications about the new incidents to the outbox, in the same transaction. Those that a tick found wait
+       for its end, at most until `held_until`.
 
     Returns one decision for each failure. Source: docs/reference/behaviour.md, section 8.1.
     """
@@ -61,10 +64,11 @@ def mark_failed(failures: Sequence[FailedCheckIn], *, past: PastRuns) -> list[De
         record_occurrences(shown, issues, incidents, past=past)
         outbox.notify_opened(
             {
-                incidents[item.failure.environment.id].id: item.failure.failed_at
+                incidents[item.failure.environment.id].id: outbox.Opening(item.failure.failed_at, item.failure.tick)
                 for item in shown
                 if item.opens and not issues[item.failure.environment.id].is_archived
-            }
+            },
+            held_until=held_until,
         )
     return decisions
 

@@ -26,6 +26,8 @@ def deliver() -> int:
         faulthandler.cancel_dump_traceback_later()
     if run.is_cut_short:
         wake.wake()
+    elif run.next_at is not None:
+        wake.wake_at(run.next_at, now=utcnow())
     return run.sent_count
 
 

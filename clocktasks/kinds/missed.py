@@ -30,13 +30,15 @@ from monitors.hot_rows import LockedEnvironment, lock_environments, save_environ
 from monitors.spans import decide_due
 
 
-def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pass:
+def mark_missed(
+    shard: int, first: datetime, last: datetime | None = None, *, held_until: datetime | None = None
+) -> Pass:
     """Record a missed check-in for every slot of the shard that is due at `first` and nothing served (D1).
 
     With `last`, the ticks up to there follow, in order, as far as they make one pass (`PASS_ROWS_MAX`): each sees what
     is due at it. A slot whose window was deaf is unknown even if it is found only now; one whose window was so in part
     may have to wait (D2). Statements: two to find, and the same number for each `CHUNK_ROWS_MAX` environments whatever
-    they hold.
+    they hold. Openings go out at the end of their tick, at `held_until` at the latest.
     """
     ids, last = due_environments(shard, first, last or first)
     marked: dict[datetime, list[Marked]] = {}
@@ -68,7 +70,7 @@ def mark_missed(shard: int, first: datetime, last: datetime | None = None) -> Pa
             for environment, checkin, due in new
             if checkin.failed_at is not None
         ]
-        mark_failed(failures, past=PAST_RUNS)
+        mark_failed(failures, past=PAST_RUNS, held_until=held_until)
         count_deferred(judged.environments.values())
         save_environments(judged.environments.values())
         marked |= {tick: [] for tick in judged.ticks if tick not in marked}

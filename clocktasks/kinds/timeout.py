@@ -26,7 +26,9 @@ from monitors.expectation import first_tick_at_or_after
 from monitors.hot_rows import lock_environments, save_environments
 
 
-def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> Pass:
+def mark_timeouts(
+    shard: int, first: datetime, last: datetime | None = None, *, held_until: datetime | None = None
+) -> Pass:
     """Give up the runs of the shard whose deadline is at or before `first`, if they are still in progress (D7).
 
     It is a failure at this tick, also if a newer run has ended meanwhile (D29). With `last`, the ticks up to there
@@ -71,7 +73,7 @@ def mark_timeouts(shard: int, first: datetime, last: datetime | None = None) -> 
                 )
             )
         update_checkins(timeouts)
-        mark_failed(failures, past=PAST_RUNS)
+        mark_failed(failures, past=PAST_RUNS, held_until=held_until)
         touched = [environments[id_] for id_ in sorted({run.environment_id for _, run, _ in found})]
         count_deferred(touched)
         save_environments(touched)

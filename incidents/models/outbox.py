@@ -57,6 +57,11 @@ class Notification(models.Model):
                 condition=Q(addressed_at__isnull=True, nobody_since__isnull=True),
                 name="notification_new",
             ),
+            models.Index(
+                fields=["held_until"],
+                condition=Q(addressed_at__isnull=True, held_until__isnull=False),
+                name="notification_held",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -86,7 +86,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     with connection.cursor() as cursor:
         # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
-    changes = [_Change(*row) for row in fetch_rows(sql, [now, now, after, ADDRESSED_MAX])]
+    changes = [_Change(*row) for row in fetch_rows(sql, {"now": now, "after": after, "limit": ADDRESSED_MAX})]
     if not changes:
         return []
     routing = load_routing({change.project_id for change in changes}, default)
@@ -130,9 +130,13 @@ _CHANGES_SQL = """
            coalesce((SELECT o.explanation ->> 'kind' FROM incidents_occurrence o
                       WHERE o.incident_id = i.id AND o.detected_at <= i.opened_at
                       ORDER BY o.number DESC LIMIT 1), '')
-      FROM (SELECT * FROM incidents_notification
-             WHERE addressed_at IS NULL AND nobody_since IS {since} AND coalesce(held_until, %s) <= %s AND id > %s
-             ORDER BY id LIMIT %s) AS n
+      FROM (SELECT * FROM incidents_notification AS new
+             WHERE addressed_at IS NULL AND nobody_since IS {since} AND id > %(after)s
+               AND coalesce(held_until, %(now)s) <= %(now)s
+               AND NOT EXISTS (SELECT FROM incidents_notification AS earlier
+                                WHERE earlier.incident_id = new.incident_id AND earlier.id < new.id
+                                  AND earlier.addressed_at IS NULL AND earlier.held_until > %(now)s)
+             ORDER BY id LIMIT %(limit)s) AS n
       JOIN incidents_incident i ON i.id = n.incident_id
       JOIN monitors_monitorenvironment me ON me.id = i.monitor_environment_id
       JOIN monitors_monitor m ON m.id = me.monitor_id

@@ -31,6 +31,7 @@ from incidents.notifications.channels.email import RefusedError, describe_error
 from incidents.notifications.claims import Attempt
 from incidents.notifications.lanes import Lanes, WithdrawnError
 from incidents.notifications.mail_lines import POLL_SECONDS, Done, Lines
+from incidents.notifications.outbox import next_release
 from incidents.notifications.routes import fingerprint
 
 logger = logging.getLogger(__name__)
@@ -44,11 +45,12 @@ _known_routing: list[tuple[object, ...]] = []
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The result of one run. `is_cut_short`: more messages may be due."""
+    """The result of one run. `is_cut_short`: more messages may be due. `next_at`: when held notifications will be."""
 
     sent_count: int
     failed_count: int
     is_cut_short: bool
+    next_at: datetime | None = None
 
 
 def deliver(*, utcnow: Callable[[], datetime]) -> Run:
@@ -74,7 +76,7 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
             failed += bad
     finally:
         lines.close()
-    return Run(sent, failed, is_cut_short=time.monotonic() >= deadline)
+    return Run(sent, failed, is_cut_short=time.monotonic() >= deadline, next_at=next_release(utcnow()))
 
 
 def _address_all(*, now: datetime) -> None:

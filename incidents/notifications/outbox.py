@@ -15,7 +15,7 @@ from django.db import connection
 from incidents.models import Issue, Message, Notification
 from incidents.notifications.routes import Recipient
 from incidents.notifications.wake import wake_after_commit
-from lib.sql import array_literal, insert_rows
+from lib.sql import array_literal, fetch_rows, insert_rows
 
 MESSAGE_NAMESPACE = uuid.UUID("b0a4f6a7-7f3f-4c64-a1b1-6d1f4c9f2e02")
 OPENED, RESOLVED = Notification.Transition.OPENED.value, Notification.Transition.RESOLVED.value
@@ -27,6 +27,8 @@ COVERS = {
     Message.Kind.TEST.value: [],
 }
 """The transitions that a message of each kind covers."""
+TICK = "its tick is not finished in all shards"
+"""Why an opening is held that a tick found."""
 _MESSAGE_COLUMNS = {
     "incident_id": "bigint",
     "kind": "text",
@@ -47,19 +49,72 @@ _MESSAGE_COLUMNS = {
 }
 
 
-def notify_opened(incidents: Mapping[int, datetime]) -> None:
-    """Write notifications about new incidents, given with the instant of each (P5).
+class Opening(NamedTuple):
+    """When an incident was found, and by which tick (None: by a check-in)."""
 
-    Delivery is woken when the transaction commits. The caller leaves out incidents of archived issues.
+    at: datetime
+    tick: datetime | None = None
+
+
+def notify_opened(incidents: Mapping[int, Opening], *, held_until: datetime | None = None) -> None:
+    """Write notifications about new incidents (P5). The caller leaves out incidents of archived issues.
+
+    What a tick found is held until the tick is finished (`release_ticks`), at most until `held_until`, so that it goes
+    out together. Delivery is woken when the transaction commits.
     """
     if not incidents:
         return
     insert_rows(
         "incidents_notification",
-        {"incident_id": "bigint", "transition": "text", "channel": "text", "created_at": "timestamptz"},
-        [(id_, OPENED, Notification.Channel.EMAIL.value, incidents[id_]) for id_ in sorted(incidents)],
+        {
+            "incident_id": "bigint",
+            "transition": "text",
+            "channel": "text",
+            "created_at": "timestamptz",
+            "tick": "timestamptz",
+            "held_until": "timestamptz",
+            "held_by": "text",
+        },
+        [
+            (id_, OPENED, Notification.Channel.EMAIL.value, at, tick, held_until, TICK if held_until else "")
+            if tick
+            else (id_, OPENED, Notification.Channel.EMAIL.value, at, None, None, "")
+            for id_, (at, tick) in sorted(incidents.items())
+        ],
     )
     wake_after_commit()
+
+
+def release_ticks(until: datetime) -> int:
+    """Let the openings go that ticks up to this one have found: these are finished in all shards. Returns how many.
+
+    Delivery is woken when the transaction commits. Those that another worker addresses are left to it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_RELEASE_TICKS_SQL, [until, TICK])
+        if cursor.rowcount:
+            wake_after_commit()
+        return int(cursor.rowcount)
+
+
+_RELEASE_TICKS_SQL = """
+    UPDATE incidents_notification SET held_until = NULL, held_by = ''
+     WHERE id = ANY (ARRAY (
+           SELECT id FROM incidents_notification
+            WHERE tick <= %s AND held_by = %s AND held_until IS NOT NULL AND addressed_at IS NULL
+            ORDER BY id
+              FOR UPDATE SKIP LOCKED))
+"""
+"""Index: notification_held."""
+
+
+def next_release(now: datetime) -> datetime | None:
+    """Return when the next held notification may be addressed; None if there is none."""
+    rows = fetch_rows(
+        "SELECT min(held_until) FROM incidents_notification WHERE held_until > %s AND addressed_at IS NULL", [now]
+    )
+    found: datetime | None = rows[0][0]
+    return found
 
 
 def notify_resolved(incidents: Mapping[int, datetime]) -> None:

@@ -9,10 +9,15 @@ come while one is being sent become one more. A lost request costs twenty second
 import logging
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
+from django.conf import settings
 from django.db import transaction
 
 logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 20
+"""How often beat wakes delivery, whether there is anything to do or not."""
 
 
 def wake_after_commit() -> None:
@@ -25,11 +30,25 @@ def wake() -> None:
     _waker.wake()
 
 
+def wake_at(at: datetime, *, now: datetime) -> None:
+    """Wake delivery at an instant in the near future; what is later is left to the sweep."""
+    seconds = max((at - now).total_seconds(), 0.0)
+    if seconds >= SWEEP_SECONDS:
+        return
+    from incidents.tasks import deliver
+
+    countdown = seconds / (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1.0)
+    try:
+        deliver.apply_async(countdown=countdown, expires=countdown + SWEEP_SECONDS, retry=False)
+    except Exception as error:  # noqa: BLE001 - depends on the broker's client; the sweep makes up for it
+        logger.warning("delivery could not be woken (%s): it polls the outbox within 20 s", error)
+
+
 def send_wish() -> None:
     """Send the message that wakes delivery. Raises the errors of the broker's client."""
     from incidents.tasks import deliver
 
-    deliver.apply_async(expires=20, retry=False)
+    deliver.apply_async(expires=SWEEP_SECONDS, retry=False)
 
 
 class _Waker:

@@ -426,7 +426,7 @@ def test_whoever_writes_what_is_to_be_told_wakes_delivery_after_the_commit(monke
     monkeypatch.setattr(wake, "send_wish", woken.set)
     incident = IncidentFactory()
     with transaction.atomic():
-        outbox.notify_opened({incident.id: NOW})
+        outbox.notify_opened({incident.id: outbox.Opening(NOW)})
         assert not woken.wait(0.1)
     assert woken.wait(PATIENCE_SECONDS)
 
