@@ -1,6 +1,7 @@
 """Pages of notifications and messages."""
 
 from django.contrib import admin
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
@@ -8,6 +9,9 @@ from dashboard.admin.cells import NOTHING, instant, label, link_to
 from dashboard.admin.unfold import ChoicesDropdownFilter
 from incidents.models import Message, Notification
 from incidents.notifications.addressees import NOBODY_NOTIFIED
+from incidents.notifications.channels.mail_text import content
+from incidents.notifications.channels.mail_text import text as content_text
+from incidents.notifications.stored import stored_alert
 
 
 @admin.register(Notification)
@@ -73,7 +77,7 @@ class MessageAdmin(InspectionAdmin):
         "state_label",
         "incident_link",
         "subject",
-        "body",
+        "text",
         "created",
         "due",
         "finished",
@@ -81,7 +85,15 @@ class MessageAdmin(InspectionAdmin):
         "last_error",
         "idempotency_key",
     )
-    readonly_fields = ("state_label", "incident_link", "created", "due", "finished")
+    readonly_fields = ("state_label", "incident_link", "text", "created", "due", "finished")
+    list_select_related = ("channel",)
+
+    @admin.display(description="Text")
+    def text(self, message: Message) -> SafeString | str:
+        """Show what it says, without markup."""
+        alert = stored_alert(message)
+        said = message.body if alert is None else content_text(content(alert))
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', said) if said else NOTHING
 
     @admin.display(description="State")
     def state_label(self, message: Message) -> SafeString:

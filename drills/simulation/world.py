@@ -30,9 +30,10 @@ from drills.simulation.interleaving import Actor, Stage, State
 from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
 from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs, choose_windows
-from incidents.notifications import claims, texts
+from incidents.notifications import claims
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import address
+from incidents.notifications.alerts import write_alerts
 from incidents.notifications.attempts import LEASE
 from lib.pg_errors import is_not_now
 
@@ -204,7 +205,7 @@ class World:
         """A worker empties the outbox of notifications."""
         address(recipients(), now=self.worker_now())
         while claimed := claims.claim_mails(limit=1, now=self.worker_now()):
-            texts.write_texts(claimed)
+            write_alerts(claimed)
             self.mails.append(claimed[0].idempotency_key)
             self.pause("the mail is sent")
             claims.record_sent(claimed, now=self.worker_now())

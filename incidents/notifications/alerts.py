@@ -1,11 +1,11 @@
-"""Preparing claimed messages for their channels: the alert of each, what is told where, and what it follows (shell).
+"""Preparing claimed messages: the alert of each, what is told where, and what it follows (shell).
 
 Three statements for all messages of a claim. The alert is stored before the first attempt, so that every repetition
 tells the same.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
 from incidents.notifications.channels.base import Target
 from incidents.notifications.claims import earlier_refs, store_texts
 from incidents.notifications.lanes import Sending
+from incidents.notifications.stored import stored_alert
 from incidents.notifications.texts import Known, link_to, load_known, story_of
 from incidents.secrets import unseal
 
@@ -32,59 +33,51 @@ def prepare(messages: Sequence[Message]) -> tuple[list[Sending], list[tuple[Mess
     """Return what to send for claimed messages, and the messages that cannot be written, each with the error."""
     if not messages:
         return [], []
-    incidents = [message for message in messages if message.incident_id is not None]
-    new = [message for message in incidents if not message.body]
-    known = load_known([message.incident_id for message in new if message.incident_id is not None]) if new else {}
-    refs = earlier_refs(incidents) if incidents else {}
+    alerts, failed = write_alerts(messages)
+    refs = earlier_refs([message for message in messages if message.incident_id is not None])
     sendings: list[Sending] = []
-    failed: list[tuple[Message, Exception]] = []
     for message in messages:
+        if message.id not in alerts:
+            continue
         try:
             assert message.channel is not None, "it is claimed for a channel"
-            alert = _alert_of(message, known)
             ref = refs.get((message.incident_id, message.recipient), "") if message.incident_id is not None else ""
-            sendings.append(Sending(message, target_of(message.channel), alert, ref))
+            sendings.append(Sending(message, target_of(message.channel), alerts[message.id], ref))
         except Exception as error:
             logger.exception("message %s cannot be prepared for its channel", message.id)
             failed.append((message, error))
-    ready = {sending.message.id for sending in sendings}
-    written = [message for message in new if message.id in ready]
-    if written:
-        store_texts(written)
     return sendings, failed
 
 
-def _alert_of(message: Message, known: Mapping[int | None, Known]) -> Alert:
-    """Return the alert of a message: the stored one, or a new one, which is put into the message to be stored."""
-    if message.incident_id is None:
-        return _news(message)
-    if message.body:
-        return msgspec.json.decode(message.body, type=Alert)
-    alert = write_alert(message, known.get(message.incident_id, Known()))
-    message.subject, message.body = alert.title, msgspec.json.encode(alert).decode()
-    return alert
+def write_alerts(messages: Sequence[Message]) -> tuple[dict[int, Alert], list[tuple[Message, Exception]]]:
+    """Return the alerts of claimed messages by their ids, and the messages without one, each with the error.
 
-
-def _news(message: Message) -> Alert:
-    """Return the alert of a message from the clock, or of a test: its text was written with it."""
-    assert message.channel is not None, "it is claimed for a channel"
-    key = message.idempotency_key
-    return Alert(
-        key=key,
-        event=Event.TEST if message.kind == Message.Kind.TEST else Event.CLOCK,
-        at=message.created_at,
-        title=message.subject,
-        reason=message.body,
-        group=key,
-        language=message.channel.language,
-        timezone=message.channel.timezone,
-    )
+    New ones are put into the messages and stored. A mail that an older version has written keeps its text.
+    """
+    alerts: dict[int, Alert] = {}
+    failed: list[tuple[Message, Exception]] = []
+    new = [message for message in messages if message.incident_id is not None and not message.body]
+    known = load_known([message.incident_id for message in new if message.incident_id is not None]) if new else {}
+    for message in messages:
+        try:
+            alert = stored_alert(message) if message.body or message.incident_id is None else None
+            if alert is None and not message.body:
+                alert = write_alert(message, known.get(message.incident_id, Known()))
+                message.subject, message.body = alert.title, msgspec.json.encode(alert).decode()
+            if alert is not None:
+                alerts[message.id] = alert
+        except Exception as error:
+            logger.exception("the text of message %s cannot be written", message.id)
+            failed.append((message, error))
+    written = [message for message in new if message.body]
+    if written:
+        store_texts(written)
+    return alerts, failed
 
 
 def write_alert(message: Message, known: Known) -> Alert:
     """Return the alert about an incident, whose monitor, environment and project are loaded."""
     channel, incident = message.channel, message.incident
-    assert channel is not None, "it is claimed for a channel"
     assert incident is not None, "it is about an incident"
     story = story_of(message, known)
     event = EVENTS[message.kind]
@@ -104,8 +97,8 @@ def write_alert(message: Message, known: Known) -> Alert:
         incidents=(_facts(message, story, reason, is_open=not is_over),),
         group=incident.guid,
         url=story.link,
-        language=channel.language,
-        timezone=channel.timezone,
+        language=channel.language if channel else "en",
+        timezone=channel.timezone if channel else story.timezone,
     )
 
 

@@ -19,10 +19,10 @@ from django.conf import settings
 
 from incidents import metrics
 from incidents.models import Message
-from incidents.notifications import claims, texts
+from incidents.notifications import claims
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
-from incidents.notifications.alerts import prepare
+from incidents.notifications.alerts import prepare, write_alerts
 from incidents.notifications.attempts import next_attempt_in, wait_after
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
@@ -98,7 +98,7 @@ def _claim(
     # Claim while half of them are still to be sent, so that no line waits for the next mail.
     if not lines.is_stopped and len(lines) <= batch // 2:
         mails = claims.claim_mails(limit=batch // 2, now=utcnow())
-    bad = texts.write_texts(mails)
+    _, bad = write_alerts(mails)
     refused = {message.id for message, _ in bad}
     lines.give([message for message in mails if message.id not in refused])
     claimed = len(mails)

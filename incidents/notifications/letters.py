@@ -26,16 +26,8 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A subject in one line, and a text."""
-
-    subject: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
 class Story:
-    """The facts of a letter. `explanation` is empty if no occurrence is stored; `link` if PUBLIC_URL is not set."""
+    """The facts of an alert. `explanation` is empty if no occurrence is stored; `link` if PUBLIC_URL is not set."""
 
     monitor: str
     environment: str
@@ -68,28 +60,6 @@ def headline(story: Story, *, is_over: bool) -> str:
     """Return what has happened in one line: which job, and whether it fails or has recovered."""
     name = f"{_name(story.monitor)} ({_name(story.environment)})"
     return f"{name} has recovered" if is_over else f"{name} is failing"
-
-
-def write_opened(story: Story) -> Letter:
-    """Return the letter about a new incident: what fails, and why."""
-    return _letter(_kind(story), story, reason(story), *_run(story.explanation))
-
-
-def write_resolved(story: Story) -> Letter:
-    """Return the letter about a resolved incident: since when the job works again, and how long it failed."""
-    return _letter("Recovered", story, recovery(story))
-
-
-def write_passed(story: Story) -> Letter:
-    """Return one letter about an incident that is already over."""
-    kind = _kind(story)
-    return _letter(
-        f"{kind}, recovered",
-        story,
-        _short(kind, story),
-        f"{why(story.explanation)}{_how_often(story)}",
-        *_run(story.explanation),
-    )
 
 
 def why(explanation: Mapping[str, Any]) -> str:
@@ -152,26 +122,8 @@ def plain(text: str) -> str:
     ).rstrip()
 
 
-def _letter(kind: str, story: Story, *paragraphs: str) -> Letter:
-    name = f"{_name(story.monitor)} ({_name(story.environment)})"
-    end = [story.link] if story.link else ["See Incidents in the admin."]
-    return Letter(
-        subject=f"[Watchclock] {kind}: {name}",
-        body="\n\n".join(part for part in (f"{name}: {kind.lower()}.", *paragraphs, *end) if part) + "\n",
-    )
-
-
 def _kind(story: Story) -> str:
     return _WHAT.get(str(story.explanation.get("kind")), "Failing")
-
-
-def _run(explanation: Mapping[str, Any]) -> list[str]:
-    parts = []
-    if isinstance(status := explanation.get("exit_status"), int):
-        parts.append(f"Exit status: {status}")
-    if tail := log_tail(str(explanation.get("log_tail") or "")):
-        parts.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in tail.split("\n")))
-    return parts
 
 
 def _how_often(story: Story) -> str:

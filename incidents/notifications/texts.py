@@ -1,10 +1,9 @@
-"""Writing the texts of claimed messages, from the stored data of their incidents (shell).
+"""What is stored of the incidents of claimed messages (shell).
 
 Two statements for all messages of a claim.
 """
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,12 +14,8 @@ from django.db import connection
 from django.urls import reverse
 
 from incidents.models import Message, Notification
-from incidents.notifications import claims
-from incidents.notifications.letters import Letter, Story, log_tail, write_opened, write_passed, write_resolved
+from incidents.notifications.letters import Story, log_tail
 
-logger = logging.getLogger(__name__)
-
-WRITERS = {"opened": write_opened, "resolved": write_resolved, "passed": write_passed}
 LOG_NEAR = timedelta(days=1)
 """Output may be received before the first check-in of its run."""
 LOGS_MAX = 5
@@ -33,32 +28,6 @@ class Known:
 
     explanation: Mapping[str, Any] = field(default_factory=dict)
     resolved_at: datetime | None = None
-
-
-def write_texts(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
-    """Write and store the texts of claimed messages; returns the messages without one, each with the error."""
-    new = [message for message in messages if not message.subject]
-    if not new:
-        return []
-    known = load_known([message.incident_id for message in new if message.incident_id is not None])
-    failed = []
-    for message in new:
-        try:
-            letter = write_letter(message, known.get(message.incident_id, Known()))
-        except Exception as error:
-            logger.exception("the text of message %s cannot be written", message.id)
-            failed.append((message, error))
-        else:
-            message.subject, message.body = letter.subject, letter.body
-    written = [message for message in new if message.subject]
-    if written:
-        claims.store_texts(written)
-    return failed
-
-
-def write_letter(message: Message, known: Known) -> Letter:
-    """Return the text of a message about an incident, whose monitor and environment are loaded."""
-    return WRITERS[message.kind](story_of(message, known))
 
 
 def story_of(message: Message, known: Known) -> Story:

@@ -44,7 +44,7 @@ def test_the_clock_ticks_on_time_and_others_get_their_mail_while_the_mail_server
             )
 
         def is_told_of(slug):
-            return any(f"Missed: {slug} " in mail["Subject"] for mail in server.mails_to(AWAKE))
+            return any(f"] {slug} (" in mail["Subject"] for mail in server.mails_to(AWAKE))
 
         begin("first")
         watchclock.wait_until(silent.is_set, "the mail server falls silent")

@@ -9,17 +9,14 @@ import os
 import smtplib
 import socket
 import ssl
-from email.utils import parseaddr
 from typing import Any
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends import smtp
 
 from incidents.exceptions import DeliveryError
 from incidents.models import Message
-from incidents.notifications.outbox import message_key
+from incidents.notifications.channels.mail import compose
 
 SECONDS_MAX = 30.0
 """The longest time for one mail, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
@@ -132,15 +129,6 @@ class Postman:
             self._backend.close()
 
 
-def compose(message: Message) -> EmailMessage:
-    """Return the mail. The idempotency key is its Message-ID, so that a mail received twice is shown once."""
-    headers = {"Message-ID": _message_id(message.idempotency_key), "Auto-Submitted": "auto-generated"}
-    if message.kind == Message.Kind.RESOLVED.value and message.incident is not None:
-        opened = _message_id(message_key(message.incident.guid, Message.Kind.OPENED.value, message.recipient))
-        headers |= {"In-Reply-To": opened, "References": opened}
-    return EmailMessage(subject=message.subject, body=message.body, to=[message.recipient], headers=headers)
-
-
 def describe_error(error: BaseException) -> str:
     """Return the answer of the mail server, or the error on the way to it, in one line."""
     match error:
@@ -180,9 +168,3 @@ def _named(error: Exception) -> Exception:
 
 def _has_ended(error: Exception) -> bool:
     return not isinstance(error, smtplib.SMTPSenderRefused) or error.smtp_code == 421
-
-
-def _message_id(key: object) -> str:
-    address: str = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
-    host = urlsplit(settings.PUBLIC_URL).hostname or address.rpartition("@")[2] or "watchclock"
-    return f"<{key}@{host}>"

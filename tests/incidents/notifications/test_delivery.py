@@ -11,10 +11,11 @@ from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 
 from incidents.models import Incident, Message, Notification
-from incidents.notifications import claims, delivery, mail_lines, outbox, texts, wake
+from incidents.notifications import alerts, claims, delivery, mail_lines, outbox, wake
 from incidents.notifications.addressing import address
 from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
+from incidents.notifications.channels.mail import compose
 from incidents.tasks import deliver_notifications
 from project.celery import app as celery_app
 from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
@@ -117,14 +118,14 @@ def test_any_exception_fails_one_message_and_no_other(monkeypatch, error, mailou
     bad, good = OccurrenceFactory(), OccurrenceFactory()
     NotificationFactory(incident=bad.incident)
     NotificationFactory(incident=good.incident)
-    write = texts.write_letter
+    write = alerts.write_alert
 
-    def write_letter(message, known):
+    def write_alert(message, known):
         if message.incident_id == bad.incident_id:
             raise error
         return write(message, known)
 
-    monkeypatch.setattr(texts, "write_letter", write_letter)
+    monkeypatch.setattr(alerts, "write_alert", write_alert)
 
     run = deliver()
 
@@ -177,7 +178,7 @@ def test_the_end_waits_for_the_beginning(monkeypatch, mailoutbox):
 
     assert deliver().sent_count == 0
     assert deliver(NOW + MINUTE).sent_count == 2
-    assert [message.subject.split()[1] for message in mailoutbox][-1] == "Recovered:"
+    assert [message.subject.startswith("Re: ") for message in mailoutbox] == [False, True]
 
 
 def test_the_message_id_is_the_key_under_our_name_and_the_end_answers_the_beginning(settings, mailoutbox):
@@ -216,13 +217,20 @@ def test_a_repetition_says_the_same_under_the_same_key(mailoutbox):
     NotificationFactory(incident=occurrence.incident)
     address([ONE], now=NOW)
     [claimed] = claims.claim_mails(limit=1, now=NOW)
-    texts.write_texts([claimed])  # and then the worker is killed
+    alerts.write_alerts([claimed])  # and then the worker is killed
     type(occurrence).objects.update(explanation={"kind": "error"})
 
     deliver(NOW + LEASE)
 
     [sent] = mailoutbox
-    assert (sent.subject, sent.body) == (claimed.subject, claimed.body)
+    assert without_date(sent) == without_date(compose(claimed))
+    assert b"multipart/alternative" in without_date(sent)
+
+
+def without_date(mail):
+    built = mail.message()
+    del built["Date"]
+    return built.as_bytes()
 
 
 def test_what_takes_its_worker_with_it_each_time_is_given_up():
@@ -245,7 +253,7 @@ def test_d29_an_incident_that_opens_and_is_resolved_at_once_is_one_message(mailo
 
     assert states("passed") == {ONE: "sent", TWO: "sent"}
     assert len(mailoutbox) == 2
-    assert mailoutbox[0].subject.startswith("[Watchclock] Error, recovered: ")
+    assert mailoutbox[0].subject.endswith(" failed and recovered")
     assert set(Notification.objects.values_list("sent_at", flat=True)) == {NOW + 6 * MINUTE}
 
 

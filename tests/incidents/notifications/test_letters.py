@@ -1,7 +1,9 @@
 """What people read in an alert: one line that says what, a sentence that says why, and nothing that a stranger made."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.mail import EmailMessage
@@ -9,17 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incidents.explanation import explain
+from incidents.notifications.alert import Alert, Event, IncidentFacts
+from incidents.notifications.channels.mail_text import content, subject, text
 from incidents.notifications.letters import (
     LOG_LINE_LENGTH_MAX,
     LOG_LINES_MAX,
     NAME_LENGTH_MAX,
     Story,
+    headline,
     log_tail,
+    passing,
     plain,
+    reason,
+    recovery,
     why,
-    write_opened,
-    write_passed,
-    write_resolved,
 )
 from incidents.thresholds import FailureKind, Reason
 from monitors.schedule import Schedule
@@ -67,25 +72,58 @@ def story(explanation=None, **fields):
     return Story(**(values | fields))
 
 
+@dataclass
+class Letter:
+    subject: str
+    body: str
+
+
+def letter_about(told, event, words):
+    is_open = event is Event.OPENED
+    tail = str(told.explanation.get("log_tail") or "")
+    facts = IncidentFacts(
+        guid=UUID(int=1), project="ops", slug="job", monitor=told.monitor, environment=told.environment,
+        kind="error", is_open=is_open, started_at=told.started_at, opened_at=told.started_at,
+        reason=words, log_tail=log_tail(tail), explanation=told.explanation, url=told.link,
+    )  # fmt: skip
+    alert = Alert(
+        key=UUID(int=2), event=event, at=told.started_at, title=headline(told, is_over=not is_open), reason=words,
+        incidents=(facts,), group=UUID(int=1), url=told.link, timezone=told.timezone,
+    )  # fmt: skip
+    return Letter(subject(alert), text(content(alert)))
+
+
+def write_opened(told):
+    return letter_about(told, Event.OPENED, reason(told))
+
+
+def write_resolved(told):
+    return letter_about(told, Event.RESOLVED, recovery(told))
+
+
+def write_passed(told):
+    return letter_about(told, Event.PASSED, f"{passing(told)} {reason(told)}")
+
+
 # --- the subject
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"), [("missed", "Missed"), ("timeout", "Timed out"), ("error", "Error"), (None, "Failing")]
-)
-def test_the_subject_says_what_which_monitor_and_which_environment(kind, said):
-    letter = write_opened(story(explained(kind) if kind else {}))
+def test_the_subject_says_which_monitor_which_environment_and_that_it_fails():
+    letter = write_opened(story())
 
-    assert letter.subject == f"[Watchclock] {said}: Nightly backup (production)"
-    assert letter.body.startswith(f"Nightly backup (production): {said.lower()}.\n")
+    assert letter.subject == "[Watchclock] Nightly backup (production) is failing"
+    assert letter.body.startswith("Nightly backup (production) is failing\n\nExpected at 02:30 ")
 
 
-def test_the_subject_of_an_end_says_so():
-    assert write_resolved(story()).subject == "[Watchclock] Recovered: Nightly backup (production)"
+def test_the_end_keeps_the_subject_as_a_reply_and_says_so_in_its_first_line():
+    letter = write_resolved(story())
+
+    assert letter.subject == "Re: [Watchclock] Nightly backup (production) is failing"
+    assert letter.body.startswith("Nightly backup (production) has recovered\n\n")
 
 
 def test_the_subject_of_both_says_both():
-    assert write_passed(story()).subject == "[Watchclock] Missed, recovered: Nightly backup (production)"
+    assert write_passed(story()).subject == "[Watchclock] Nightly backup (production) failed and recovered"
 
 
 # --- why, in a sentence
@@ -137,7 +175,7 @@ def test_what_is_no_number_where_one_is_meant_stops_no_letter(key, value):
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59Z", "2026-01-05T10:00:00", 7])
 @pytest.mark.parametrize("key", ["expected_at", "deadline_at", "tick", "last_ok_at", "failure_streak_started_at"])
 def test_what_is_no_instant_where_one_is_meant_stops_no_letter(key, value):
-    assert "Nightly backup (production): missed." in write_opened(story(explained() | {key: value})).body
+    assert "Nightly backup (production) is failing\n" in write_opened(story(explained() | {key: value})).body
 
 
 def test_a_slot_that_is_judged_days_later_has_its_date():
@@ -224,7 +262,7 @@ def test_windows_lines_and_bars_of_progress_are_lines():
 
 def test_there_is_one_link():
     assert write_opened(story()).body.count("https://") == 1
-    assert write_opened(story()).body.endswith(f"\n{LINK}\n")
+    assert write_opened(story()).body.endswith(f"\nOpen incident: {LINK}\n")
 
 
 def test_without_an_address_it_says_where_to_look():
@@ -264,7 +302,7 @@ def test_a_name_ends_no_header(name, where):
     assert set(mail.keys()) <= {
         "Content-Type", "MIME-Version", "Content-Transfer-Encoding", "Subject", "From", "To", "Date", "Message-ID",
     }  # fmt: skip
-    assert letter.body.splitlines()[0].endswith("missed.")
+    assert letter.body.splitlines()[0].endswith(" is failing")
 
 
 def test_a_name_that_turns_what_follows_around_does_not():
@@ -272,8 +310,8 @@ def test_a_name_that_turns_what_follows_around_does_not():
 
 
 def test_a_long_name_is_cut():
-    name = write_opened(story(monitor="x" * 10_000)).subject.removeprefix("[Watchclock] Missed: ")
-    assert len(name.removesuffix(" (production)")) == NAME_LENGTH_MAX
+    name = write_opened(story(monitor="x" * 10_000)).subject.removeprefix("[Watchclock] ")
+    assert len(name.removesuffix(" (production) is failing")) == NAME_LENGTH_MAX
 
 
 any_text = st.text(st.characters(exclude_categories=[]), max_size=300)

@@ -1,0 +1,119 @@
+"""What a mail says: its subject, and its parts for text and page (pure).
+
+All mails about an incident have the subject of the first one: a mail client starts a new conversation when it changes.
+What has happened is the headline, the first line of the text.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from incidents.notifications.alert import Alert, Event, IncidentFacts
+from incidents.notifications.channels import wording
+from incidents.notifications.channels.wording import State
+
+PREFIX = "[Watchclock] "
+REPLY = "Re: "
+SUBJECT_LENGTH_MAX = 250
+REASON_LENGTH_MAX = 4_000
+LOG_LENGTH_MAX = 8_000
+"""Some mail services cut what is longer than 102 KB."""
+_FIRST = {Event.OPENED, Event.PASSED, Event.DIGEST, Event.CLOCK, Event.TEST}
+"""Events whose mail begins a conversation."""
+_STATES = {State.FAILING: "failing", State.ACKNOWLEDGED: "acknowledged", State.OVER: "recovered", State.NOTE: "note"}
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An incident of a list: its name, what is said of it, its address, and whether it is open."""
+
+    name: str
+    text: str
+    url: str
+    is_open: bool
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a mail, plain text all of them. `preheader` is what a list of mails shows beside the subject."""
+
+    state: State
+    headline: str
+    preheader: str
+    paragraphs: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    rows: tuple[Row, ...] = ()
+    more: str = ""
+    log: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    hint: str = ""
+    unsubscribe_url: str = ""
+
+
+def subject(alert: Alert) -> str:
+    """Return the subject in one line: the same for all mails about an incident or storm, later ones as replies."""
+    text = wording.one_line(PREFIX + _topic(alert), SUBJECT_LENGTH_MAX)
+    return text if alert.event in _FIRST else f"{REPLY}{text}"
+
+
+def _topic(alert: Alert) -> str:
+    if alert.event in {Event.DIGEST, Event.STORM_OVER} and alert.incidents:
+        return f"Many jobs of {wording.one_line(alert.incidents[0].project)} are failing"
+    incident = wording.only(alert)
+    if incident is None:
+        return wording.title(alert, SUBJECT_LENGTH_MAX)
+    return f"{wording.name(incident)} {'failed and recovered' if alert.event is Event.PASSED else 'is failing'}"
+
+
+def content(alert: Alert) -> Content:
+    """Return the parts of the mail."""
+    state = wording.state(alert)
+    headline = wording.title(alert, SUBJECT_LENGTH_MAX)
+    paragraphs = tuple(
+        text for part in alert.reason.split("\n\n") if (text := wording.paragraph(part, REASON_LENGTH_MAX))
+    )
+    incident = wording.only(alert)
+    links = wording.links(alert)
+    return Content(
+        state=state,
+        headline=headline,
+        preheader=wording.one_line(f"{_STATES[state].capitalize()}. {' '.join(paragraphs)}", 150),
+        paragraphs=paragraphs,
+        facts=tuple(_facts(alert, incident)) if incident else (),
+        rows=tuple(_row(one) for one in wording.listed(alert)),
+        more=wording.and_more(alert.omitted),
+        log=wording.log(alert, LOG_LENGTH_MAX),
+        links=tuple(links),
+        hint="" if links or alert.event in wording.NEWS else "See Incidents in the admin.",
+        unsubscribe_url=alert.unsubscribe_url,
+    )
+
+
+def _facts(alert: Alert, incident: IncidentFacts) -> Sequence[tuple[str, str]]:
+    status = incident.explanation.get("exit_status") if alert.event is not Event.RESOLVED else None
+    found = [
+        ("Exit status", str(status) if isinstance(status, int) else ""),
+        ("Project", wording.one_line(incident.project)),
+        ("Severity", incident.severity.value),
+        ("Failing since", wording.moment(incident.started_at, alert.timezone)),
+        ("Recovered", wording.moment(incident.resolved_at, alert.timezone) if incident.resolved_at else ""),
+        ("Tags", wording.one_line(", ".join(incident.tags))),
+        ("Acknowledged by", wording.one_line(incident.acknowledged_by)),
+    ]
+    return [(label, value) for label, value in found if value]
+
+
+def _row(incident: IncidentFacts) -> Row:
+    url = incident.url if incident.url.startswith(("https://", "http://")) and incident.url.isprintable() else ""
+    return Row(wording.name(incident), wording.entry(incident), url, incident.is_open)
+
+
+def text(parts: Content) -> str:
+    """Return the mail as plain text."""
+    blocks = [parts.headline, *parts.paragraphs]
+    blocks.append("\n".join(f"{label}: {value}" for label, value in parts.facts))
+    blocks.append("\n".join([*(f"- {row.name}: {row.text}" for row in parts.rows), *filter(None, [parts.more])]))
+    if parts.log:
+        blocks.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in parts.log.split("\n")))
+    blocks.append("\n".join(f"{label}: {url}" for label, url in parts.links) or parts.hint)
+    if parts.unsubscribe_url:
+        blocks.append(f"-- \nStop these mails: {parts.unsubscribe_url}")
+    return "\n\n".join(block for block in blocks if block) + "\n"
