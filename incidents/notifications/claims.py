@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
@@ -242,22 +242,27 @@ def give_up(*, now: datetime) -> int:
     Those whose claims all expired without a result: they crash their workers. And those to a channel that has been left
     alone for a day: nobody wants them when it is back.
     """
-    unclaimed = Message.objects.filter(
-        Q(claimed_until__isnull=True) | Q(claimed_until__lte=now), status=Message.Status.WAITING
-    )
-    late = unclaimed.filter(channel__isnull=False, created_at__lt=now - GIVE_UP_AFTER)
-    too_late = late.update(
-        status=Message.Status.FAILED,
-        finished_at=now,
-        claimed_until=None,
-        last_error=f"not delivered within {GIVE_UP_AFTER.total_seconds() / 3600:g} hours",
-    )
-    return too_late + unclaimed.filter(attempt_count__gte=ATTEMPTS_MAX).update(
-        status=Message.Status.FAILED,
-        finished_at=now,
-        claimed_until=None,
-        last_error=f"none of the {ATTEMPTS_MAX} workers that claimed it recorded a result",
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _GIVE_UP_SQL,
+            {
+                "now": now,
+                "created_before": now - GIVE_UP_AFTER,
+                "attempts_max": ATTEMPTS_MAX,
+                "late": f"not delivered within {GIVE_UP_AFTER.total_seconds() / 3600:g} hours",
+                "crashes": f"none of the {ATTEMPTS_MAX} workers that claimed it recorded a result",
+            },
+        )
+        return int(cursor.rowcount)
+
+
+_GIVE_UP_SQL = """
+    UPDATE incidents_message
+       SET status = 'failed', finished_at = %(now)s, claimed_until = NULL,
+           last_error = CASE WHEN attempt_count >= %(attempts_max)s THEN %(crashes)s ELSE %(late)s END
+     WHERE status = 'waiting' AND (claimed_until IS NULL OR claimed_until <= %(now)s)
+       AND (attempt_count >= %(attempts_max)s OR (channel_id IS NOT NULL AND created_at < %(created_before)s))
+"""
 
 
 def _held(message: Message) -> QuerySet[Message]:

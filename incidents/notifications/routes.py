@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
-from django.db.models import Count, Max, Q
 
 from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications.routing import Choice, Facts, RouteRules, choose, is_caught, parse_conditions
+from lib.sql import fetch_rows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 """It prints mail to a log, which notifies nobody."""
@@ -113,9 +113,15 @@ def _recipients(places: Mapping[int, Place], choices: Iterable[Choice]) -> list[
 
 def fingerprint(default: Sequence[str]) -> tuple[object, ...]:
     """Return a value that changes when somebody edits a route, a channel or ALERT_EMAIL_TO."""
-    routes = Route.objects.aggregate(Count("id"), Max("changed_at"), enabled=Count("id", filter=Q(is_enabled=True)))
-    channels = Channel.objects.aggregate(Count("id"), Max("changed_at"))
-    return (tuple(default), *routes.values(), *channels.values())
+    return (tuple(default), *fetch_rows(_FINGERPRINT_SQL, [])[0])
+
+
+_FINGERPRINT_SQL = """
+    SELECT routes.*, channels.*
+      FROM (SELECT count(*), max(changed_at), count(*) FILTER (WHERE is_enabled) FROM incidents_route) AS routes,
+           (SELECT count(*), max(changed_at) FROM incidents_channel) AS channels
+"""
+"""Asked in every run of delivery, often while there is nothing to do."""
 
 
 def instance_channels() -> list[Channel]:
