@@ -236,7 +236,7 @@ def without_consoles() -> Iterator[None]:
     Both are imported as soon as they are installed, and take 10 MB that no program here uses.
     """
     shell = ModuleType("click_repl")
-    shell.register_repl = lambda group: None  # type: ignore[attr-defined]
+    vars(shell)["register_repl"] = lambda _: None
     sys.modules |= {"click_repl": shell, "rich": None}  # type: ignore[dict-item]
     try:
         yield
