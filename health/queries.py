@@ -11,7 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
@@ -44,8 +45,10 @@ def read_rows(now: datetime) -> Rows:
     waiting = Message.objects.filter(status=Message.Status.WAITING, channel__open_since__isnull=True)
     waiting = waiting.order_by("created_at", "id")
     unaddressed = Notification.objects.filter(addressed_at__isnull=True).order_by("id")
-    fresh = unaddressed.filter(nobody_since__isnull=True)
-    oldest = [rows.values_list("created_at", flat=True).first() for rows in (waiting, fresh)]
+    # What is held waits on purpose, and after that since the end of the hold.
+    fresh = unaddressed.filter(Q(held_until__isnull=True) | Q(held_until__lte=now), nobody_since__isnull=True)
+    since = fresh.values_list(Coalesce("held_until", "created_at"), flat=True)
+    oldest = [waiting.values_list("created_at", flat=True).first(), since.first()]
     unsent = [at for at in oldest if at is not None]
     failing = waiting.exclude(last_error="").values_list("last_error", flat=True)
     incident = ClockIncident.objects.filter(ended_at__isnull=True).first()

@@ -20,6 +20,7 @@ from monitors.configuration import (
     THRESHOLD_MAX,
     shared_rules,
 )
+from monitors.dependency_models import Dependency as Dependency
 from monitors.instance_models import Housekeeping as Housekeeping
 from monitors.instance_models import ShardLayout as ShardLayout
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet

@@ -42,7 +42,7 @@ from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
 from monitors.hot_rows import state_of
-from monitors.models import Environment, IngestKey, MaintenanceWindow, Monitor, MonitorEnvironment, Project
+from monitors.models import Dependency, Environment, IngestKey, MaintenanceWindow, Monitor, MonitorEnvironment, Project
 from monitors.sharding import shard_of
 from tests.messages import make_message
 
@@ -127,6 +127,15 @@ class MonitorFactory(DjangoModelFactory[Monitor]):
         attach_config_snapshots([monitor])
         monitor.save(force_insert=True)
         return monitor
+
+
+class DependencyFactory(DjangoModelFactory[Dependency]):
+    class Meta:
+        model = Dependency
+
+    downstream = SubFactory("tests.factories.MonitorFactory")
+    upstream = SubFactory("tests.factories.MonitorFactory", project=SelfAttribute("..downstream.project"))
+    created_at = NOW
 
 
 class MaintenanceWindowFactory(DjangoModelFactory[MaintenanceWindow]):

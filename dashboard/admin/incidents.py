@@ -171,6 +171,8 @@ class IncidentAdmin(InspectionAdmin):
         for notification in notifications:
             if notification.sent_at is not None:
                 state: SafeString | str = instant(notification.sent_at, zone)
+            elif notification.held_by and (notification.nobody_since or notification.addressed_at is None):
+                state = f"held: {notification.held_by}"
             elif notification.nobody_since is not None:
                 state = NOBODY_NOTIFIED
             else:

@@ -21,6 +21,7 @@ from dashboard.admin.unfold import (
 )
 from lib.wallclock import utcnow
 from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS
+from monitors.dependencies import DependencyError, check_upstreams, upstream_slugs
 from monitors.models import Monitor
 from monitors.schedule import Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
@@ -105,6 +106,14 @@ class MonitorForm(EditForm):
         help_text="Refuse: the settings here stay. A different configuration is reported once, as a processing error.",
     )
 
+    depends_on = forms.CharField(
+        label="Depends on",
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Slugs of monitors without which it cannot work, separated by commas. While people know that one of "
+        "them fails, they are not told of this one.",
+    )
+
     class Meta:
         model = Monitor
         fields = [
@@ -131,6 +140,10 @@ class MonitorForm(EditForm):
         widgets = {"tags": UnfoldAdminTextInputWidget()}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        instance = kwargs.get("instance")
+        if instance is not None and instance.pk is not None:
+            stored = ", ".join(upstream_slugs(instance.pk))
+            kwargs["initial"] = {"depends_on": stored} | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
         if "status" in self.fields:
             status = self.fields["status"]
@@ -156,6 +169,10 @@ class MonitorForm(EditForm):
             raise ValidationError(f"A monitor has at most {TAGS_MAX} tags, these are {len(tags)}.")
         return tags
 
+    def upstreams(self) -> list[str]:
+        """Return the slugs of the monitors that it depends on."""
+        return [slug for part in self.cleaned_data["depends_on"].split(",") if (slug := part.strip())]
+
     def clean(self) -> dict[str, Any]:
         """Check the schedule as a whole, and that the slug is free in its project."""
         super().clean()
@@ -173,6 +190,11 @@ class MonitorForm(EditForm):
             others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
             if others.exists():
                 self.add_error("slug", f"The project already has a monitor with the slug {data['slug']}.")
+        if project is not None and "depends_on" in data:
+            try:
+                check_upstreams(project.pk, self.instance.pk, self.upstreams())
+            except DependencyError as error:
+                self.add_error("depends_on", str(error))
         return data
 
     def written(self) -> set[str]:

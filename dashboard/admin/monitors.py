@@ -50,6 +50,7 @@ from dashboard.standing import attach_failures, attach_runs, failing_first
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.configuration import SCHEDULE_COLUMNS
+from monitors.dependencies import set_upstreams
 from monitors.describing import describe
 from monitors.models import (
     Monitor,
@@ -73,6 +74,9 @@ WRAPPED = "display: inline-block; white-space: normal; overflow-wrap: anywhere; 
 """For long names in a list: 1,440 pixels hold all columns."""
 ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
+
+
+_JOB = (("name", "slug"), ("project", "owner"), "tags", "depends_on", ("severity", "status", "is_muted"))
 
 
 @admin.register(Monitor)
@@ -110,7 +114,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     }
     change_form_template = "admin/monitors/monitor/change_form.html"
     fieldsets = (
-        ("Job", {"fields": (("name", "slug"), ("project", "owner"), "tags", ("severity", "status", "is_muted"))}),
+        ("Job", {"fields": _JOB}),
         (
             "Schedule",
             {
@@ -369,6 +373,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
         if not change:
             obj.created_at = utcnow()
             create_monitor(obj, by=actor_of(request, at=obj.created_at))
+            set_upstreams(obj.pk, form.upstreams(), now=obj.created_at, by=actor_of(request, at=obj.created_at))
             return
         written = form.written()
         now = _hold([obj.pk])
@@ -380,6 +385,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)
         if "tags" in written:
             change_tags(obj.pk, form.cleaned_data["tags"], now=now, by=by)
+        if "depends_on" in written:
+            set_upstreams(obj.pk, form.upstreams(), now=now, by=by)
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
         """Hide the monitor; its rows are removed later."""

@@ -40,6 +40,8 @@ class NotificationAdmin(InspectionAdmin):
         """Show whether people were notified."""
         if notification.sent_at:
             return label("sent", "good")
+        if notification.nobody_since and notification.held_by:
+            return label("not sent", title=f"It was held until it was over: {notification.held_by}")
         if notification.nobody_since:
             return label("nobody was notified", "bad", title=NOBODY_NOTIFIED)
         if notification.held_until and not notification.addressed_at:

@@ -15,7 +15,8 @@ from operator import attrgetter
 from django.db import connection, transaction
 
 from incidents.models import Message
-from incidents.notifications.outbox import OPENED, RESOLVED, NewMessage, insert_messages, message_key
+from incidents.notifications.holding import hold_back
+from incidents.notifications.outbox import OPENED, RESOLVED, TICK, NewMessage, insert_messages, message_key
 from incidents.notifications.routes import Decision, Recipient, decide, load_routing
 from incidents.notifications.routing import Facts
 from lib.sql import array_literal, fetch_rows
@@ -86,9 +87,13 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     with connection.cursor() as cursor:
         # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
-    changes = [_Change(*row) for row in fetch_rows(sql, {"now": now, "after": after, "limit": ADDRESSED_MAX})]
+    parameters = {"now": now, "after": after, "limit": ADDRESSED_MAX, "tick": TICK}
+    changes = [_Change(*row) for row in fetch_rows(sql, parameters)]
+    looked_at = [change.id for change in changes]
+    left_out = hold_back({change.incident_id for change in changes if not change.is_late}, now=now)
+    changes = [change for change in changes if change.incident_id not in left_out]
     if not changes:
-        return []
+        return looked_at
     routing = load_routing({change.project_id for change in changes}, default)
     before = _opened_messages([change.incident_id for change in changes if change.transition == RESOLVED])
     addressed: list[_Change] = []
@@ -106,7 +111,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
         _plan(due, decision.recipients, told, plan)
     _write(plan, now=now)
     _record(addressed, nobody, now=now)
-    return [change.id for change in changes]
+    return looked_at
 
 
 def _facts(change: _Change) -> Facts:
@@ -135,7 +140,8 @@ _CHANGES_SQL = """
                AND coalesce(held_until, %(now)s) <= %(now)s
                AND NOT EXISTS (SELECT FROM incidents_notification AS earlier
                                 WHERE earlier.incident_id = new.incident_id AND earlier.id < new.id
-                                  AND earlier.addressed_at IS NULL AND earlier.held_until > %(now)s)
+                                  AND earlier.addressed_at IS NULL AND earlier.held_until > %(now)s
+                                  AND earlier.held_by = %(tick)s)
              ORDER BY id LIMIT %(limit)s) AS n
       JOIN incidents_incident i ON i.id = n.incident_id
       JOIN monitors_monitorenvironment me ON me.id = i.monitor_environment_id

@@ -79,6 +79,11 @@ def window_of_a_monitor_and_a_tag():
     factories.MaintenanceWindowFactory(monitor=factories.MonitorFactory(), tag="a")
 
 
+def depends_on_itself():
+    monitor = factories.MonitorFactory()
+    factories.DependencyFactory(downstream=monitor, upstream=monitor)
+
+
 RULE = {"crontab": "0 3 * * *"}
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
@@ -412,6 +417,9 @@ VIOLATIONS = [
         "the same again",
         doubled(factories.MessageFactory, "incident", "recipient", "kind"),
     ),
+    ("dependency_once", "the same again", doubled(factories.DependencyFactory, "downstream", "upstream")),
+    ("dependency_on_another_monitor", "on itself", depends_on_itself),
+    ("monitor_severity_is_known", "bad", changed(factories.MonitorFactory, severity="bad")),
     ("maintenance_window_name_not_empty", "empty", window(name="")),
     ("maintenance_window_ends_after_its_start", "no length", window(ends_at=NOW)),
     ("maintenance_window_of_whole_minutes", "begins within one", window(starts_at=NOW + timedelta(seconds=1))),

@@ -134,6 +134,16 @@ class TestEditing:
         assert monitor.severity == "critical"
         assert "bad is not one of" in errors_of(save(admin_client, monitor, severity="bad"))["severity"][0]
 
+    def test_what_it_depends_on_is_saved_and_a_cycle_is_an_error_at_the_field(self, admin_client):
+        app = factories.MonitorFactory(slug="app")
+        db = factories.MonitorFactory(slug="db", project=app.project)
+        save(admin_client, app, depends_on="db")
+        assert [row.upstream for row in app.dependencies.all()] == [db]
+        errors = errors_of(save(admin_client, db, depends_on="app"))
+        assert errors["depends_on"] == ["It would depend on itself: db → app → db."]
+        save(admin_client, app, depends_on="")
+        assert not app.dependencies.exists()
+
     def test_muting_on_the_page_mutes_every_environment(self, admin_client):
         row = factories.MonitorEnvironmentFactory()
         save(admin_client, row.monitor, is_muted="on")
