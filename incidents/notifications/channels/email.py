@@ -4,6 +4,7 @@ A time-out of a socket starts anew with every byte, so a very slow server can bl
 it closes the connection from another thread, at any point, and the blocked thread gets an OSError.
 """
 
+import base64
 import contextlib
 import os
 import smtplib
@@ -11,12 +12,14 @@ import socket
 import ssl
 from typing import Any
 
+from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends import smtp
 
 from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.channels.mail import compose
+from incidents.notifications.channels.redaction import redact
 
 SECONDS_MAX = 30.0
 """The longest time for one mail, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
@@ -130,7 +133,11 @@ class Postman:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the answer of the mail server, or the error on the way to it, in one line."""
+    """Return the answer of the mail server, or the error on the way to it, in one line and without the password."""
+    return redact(_words(error), _secrets())
+
+
+def _words(error: BaseException) -> str:
     match error:
         case smtplib.SMTPRecipientsRefused():
             return "; ".join(_answer(code, text) for code, text in error.recipients.values())
@@ -145,6 +152,14 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def _secrets() -> list[str]:
+    """Return the password of the mail server, alone and as clients send it: some servers repeat a command."""
+    user, password = settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD
+    if not password:
+        return []
+    return [password, base64.b64encode(f"\0{user}\0{password}".encode()).decode()]
+
+
 def _answer(code: int, text: object) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
     return f"the mail server answers {code} {' '.join(words.split())}".rstrip()
@@ -155,15 +170,28 @@ def _named(error: Exception) -> Exception:
     match error:
         case UnreachableError():
             return error
-        case smtplib.SMTPRecipientsRefused() if all(code >= 500 for code, _ in error.recipients.values()):
+        case smtplib.SMTPRecipientsRefused() if all(map(_is_final, error.recipients.values())):
             return RefusedError(describe_error(error))
         case smtplib.SMTPRecipientsRefused():
             return error
+        case smtplib.SMTPResponseException() if _is_final((error.smtp_code, error.smtp_error)):
+            return RefusedError(describe_error(error))
         case smtplib.SMTPResponseException():
-            return RefusedError(describe_error(error)) if error.smtp_code >= 500 else error
+            return error
         case OSError() | smtplib.SMTPException():
             return UnreachableError(describe_error(error))
     return error
+
+
+def _is_final(answer: tuple[int, bytes | str]) -> bool:
+    """Return whether an answer will be the same tomorrow. A full mailbox is emptied, a blocked network is unblocked.
+
+    >>> _is_final((550, b"5.1.1 no such user")), _is_final((552, b"5.2.2 mailbox full")), _is_final((451, b"later"))
+    (True, False, False)
+    """
+    code, text = answer
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return code >= 500 and code not in {552, 554} and not words.startswith("5.2.2")
 
 
 def _has_ended(error: Exception) -> bool:

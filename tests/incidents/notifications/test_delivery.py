@@ -7,8 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
-from django.db import connections, transaction
-from psycopg.pq import TransactionStatus
+from django.db import transaction
 
 from incidents.models import Incident, Message, Notification
 from incidents.notifications import alerts, claims, delivery, mail_lines, outbox, wake
@@ -17,7 +16,6 @@ from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
 from incidents.notifications.channels.mail import compose
 from incidents.tasks import deliver_notifications
-from project.celery import app as celery_app
 from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
 from tests.mailserver import HangError, HangUpError, dripping_server, running_mail_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -54,34 +52,6 @@ def states(kind="opened"):
     return dict(Message.objects.filter(kind=kind).values_list("recipient", "status"))
 
 
-# --- section 9 of what was known to be wrong, point by point
-
-
-@pytest.mark.django_db(transaction=True)
-def test_no_transaction_is_open_while_a_mail_is_sent(monkeypatch, settings):
-    settings.EMAIL_CONNECTIONS = 1
-    NotificationFactory()
-    ours, sent = connections["default"], []
-
-    def send(_, message):
-        # The one before may be recorded meanwhile, which is over in a moment.
-        wait_until(lambda: ours.connection.info.transaction_status is TransactionStatus.IDLE, "no transaction is open")
-        sent.append(message)
-
-    monkeypatch.setattr(email.Postman, "send", send)
-
-    assert deliver().sent_count == len(sent) == 2
-
-
-def test_delivery_has_a_queue_of_its_own_and_the_clock_shares_none_with_it():
-    entries = celery_app.conf.beat_schedule.values()
-    queues = {entry["task"]: entry["options"]["queue"] for entry in entries}
-
-    assert {task.split(".")[0] for task, queue in queues.items() if queue == "delivery"} == {"incidents"}
-    assert queues["incidents.tasks.deliver"] == "delivery"
-    assert celery_app.amqp.router.route({}, "incidents.tasks.deliver")["queue"].name == "delivery"
-
-
 def test_a_message_of_an_older_beat_sends_nothing_where_it_is_read_but_wakes_delivery(monkeypatch, mailoutbox):
     woken = []
     monkeypatch.setattr(wake, "wake", lambda: woken.append(1))
@@ -89,70 +59,6 @@ def test_a_message_of_an_older_beat_sends_nothing_where_it_is_read_but_wakes_del
 
     assert deliver_notifications() == 0
     assert (woken, mailoutbox) == ([1], [])
-
-
-def test_each_recipient_has_a_mail_of_his_own(mailoutbox):
-    NotificationFactory()
-
-    assert deliver().sent_count == 2
-    assert [message.to for message in mailoutbox] == [[ONE], [TWO]]
-    assert Notification.objects.get().sent_at == NOW
-
-
-def test_a_recipient_that_is_refused_costs_nobody_else_a_mail(use):
-    NotificationFactory()
-    with running_mail_server(lambda word, to: "550 no such user" if (word, to) == ("RCPT", ONE) else None) as server:
-        use(server.port)
-        run = deliver()
-
-    assert (run.sent_count, run.failed_count) == (1, 1)
-    assert states() == {ONE: "waiting", TWO: "sent"}
-    refused = Message.objects.get(recipient=ONE)
-    assert refused.last_error == "the mail server answers 550 no such user"
-    assert refused.claimed_until is None
-    assert refused.due_at > NOW
-    assert Notification.objects.get().sent_at == NOW, "people were told, one of them"
-
-
-@pytest.mark.parametrize("error", [ValueError("bad header"), RuntimeError("no template"), KeyError("x")])
-def test_any_exception_fails_one_message_and_no_other(monkeypatch, error, mailoutbox):
-    bad, good = OccurrenceFactory(), OccurrenceFactory()
-    NotificationFactory(incident=bad.incident)
-    NotificationFactory(incident=good.incident)
-    write = alerts.write_alert
-
-    def write_alert(message, known):
-        if message.incident_id == bad.incident_id:
-            raise error
-        return write(message, known)
-
-    monkeypatch.setattr(alerts, "write_alert", write_alert)
-
-    run = deliver()
-
-    assert (run.sent_count, run.failed_count) == (2, 2)
-    assert set(Message.objects.filter(incident=bad.incident).values_list("status", "attempt_count")) == {("waiting", 1)}
-    assert type(error).__name__ in Message.objects.filter(incident=bad.incident)[0].last_error
-
-
-def test_what_fails_is_put_off_longer_and_longer_and_given_up_at_last(monkeypatch):
-    NotificationFactory()
-    Notification.objects.update(addressed_at=NOW)
-    message = MessageFactory(incident=Incident.objects.get())
-    monkeypatch.setattr(email.Postman, "send", fails_with(ConnectionRefusedError("nobody listens")))
-    waits, at = [], NOW
-    for _ in range(ATTEMPTS_MAX):
-        assert deliver(at).failed_count == 1
-        message.refresh_from_db()
-        waits.append(message.due_at - at)
-        assert deliver(message.due_at - SECOND / 10).failed_count == 0, "not before it is due"
-        at = message.due_at
-
-    assert message.status == "failed"
-    assert message.finished_at is not None
-    assert waits[:9] == sorted(waits[:9])
-    assert timedelta(hours=10) < at - NOW < timedelta(hours=24)
-    assert deliver(at + timedelta(days=1)).failed_count == 0, "nothing is tried for ever"
 
 
 def test_a_refusal_for_good_is_believed_sooner(monkeypatch):
@@ -170,32 +76,6 @@ def fails_with(error):
         raise error
 
     return send
-
-
-def test_the_end_waits_for_the_beginning(monkeypatch, mailoutbox):
-    incident = IncidentFactory(resolved=True)
-    MessageFactory(incident=incident, recipient=ONE, due_at=NOW + MINUTE, attempt_count=1, last_error="timed out")
-    MessageFactory(incident=incident, recipient=ONE, kind="resolved")
-
-    assert deliver().sent_count == 0
-    assert deliver(NOW + MINUTE).sent_count == 2
-    assert [message.subject.startswith("Re: ") for message in mailoutbox] == [False, True]
-
-
-def test_the_message_id_is_the_key_under_our_name_and_the_end_answers_the_beginning(settings, mailoutbox):
-    settings.ALERT_EMAIL_TO, settings.PUBLIC_URL = [ONE], "https://clock.example.com:8443/x"
-    incident = IncidentFactory()
-    NotificationFactory(incident=incident)
-    deliver()
-    Incident.objects.update(resolved_at=NOW, resolving_checkin=7)
-    NotificationFactory(incident=incident, transition="resolved")
-    deliver()
-
-    opened, resolved = mailoutbox
-    key = Message.objects.get(kind="opened").idempotency_key
-    assert opened.extra_headers["Message-ID"] == f"<{key}@clock.example.com>"
-    assert resolved.extra_headers["References"] == opened.extra_headers["Message-ID"]
-    assert opened.extra_headers["Auto-Submitted"] == "auto-generated"
 
 
 # --- claims
