@@ -101,6 +101,17 @@ def prune_strays(*, now: datetime) -> int:
         return int(cursor.rowcount)
 
 
+def prune_run_hours(*, now: datetime) -> int:
+    """Remove one piece of the hours of runs older than RUN_HOUR_RETENTION_DAYS; returns how many.
+
+    Index: the primary key, which begins with the hour.
+    """
+    before = kept_since(now, settings.RUN_HOUR_RETENTION_DAYS)
+    if before is None:
+        return 0
+    return remove_piece("checkins_runhour", "hour < %s", [before], key="ctid", order_by="hour")
+
+
 def prune_loss_reports(*, now: datetime) -> int:
     """Remove one batch of loss reports older than LOSS_REPORT_RETENTION_DAYS; returns how many.
 

@@ -57,6 +57,7 @@ def keep_house() -> int:
                     housekeeping.prune_logs,
                     housekeeping.prune_loss_reports,
                     housekeeping.prune_strays,
+                    housekeeping.prune_run_hours,
                     prune_key_uses,
                     forget_gone_nodes,
                     prune_occurrences,

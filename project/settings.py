@@ -143,6 +143,12 @@ if 0 < CHECKIN_RETENTION_DAYS < 10:
         f"CHECKIN_RETENTION_DAYS={CHECKIN_RETENTION_DAYS} is less than 10 days: a run may last seven, and take a word "
         "until then. 0 keeps check-ins for ever."
     )
+RUN_HOUR_RETENTION_DAYS = env.whole_number("RUN_HOUR_RETENTION_DAYS", default=90, minimum=0, maximum=36_500)
+if 0 < RUN_HOUR_RETENTION_DAYS < 10:
+    raise ImproperlyConfigured(
+        f"RUN_HOUR_RETENTION_DAYS={RUN_HOUR_RETENTION_DAYS} is less than 10 days: a run may last seven, and is counted "
+        "in the hour of its start. 0 keeps hours for ever."
+    )
 _DAYS = {"minimum": 0, "maximum": 36_500}
 PROCESSING_ERROR_RETENTION_DAYS = env.whole_number("PROCESSING_ERROR_RETENTION_DAYS", default=7, **_DAYS)
 FAILED_CHECKIN_RETENTION_DAYS = env.whole_number("FAILED_CHECKIN_RETENTION_DAYS", default=30, **_DAYS)

@@ -33,6 +33,7 @@ from checkins.models import (
     LostSpan,
     MinuteVolume,
     ProcessingError,
+    RunHour,
     WaitingCheckIn,
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
@@ -282,6 +283,17 @@ class DeferredEndingFactory(DjangoModelFactory[DeferredEnding]):
     started_at = SelfAttribute("checkin.date_added")
     verdict = "ok"
     received_at = NOW
+
+
+class RunHourFactory(DjangoModelFactory[RunHour]):
+    """The hour of NOW, in which one run ended ok."""
+
+    class Meta:
+        model = RunHour
+
+    monitor_environment = SubFactory(MonitorEnvironmentFactory)
+    hour = NOW
+    ok = 1
 
 
 class CheckInLogFactory(DjangoModelFactory[CheckInLog]):

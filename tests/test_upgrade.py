@@ -26,6 +26,7 @@ from incidents.models import Incident
 from lib.migrations import half_replaced, missing_migrations
 from monitors.management.commands.migrate import LAST_WITH_ALL
 from monitors.models import Monitor, MonitorEnvironment
+from tests.checkins import run_hours
 from tests.factories import NOW
 from tests.messages import make_message, run_id
 
@@ -148,6 +149,7 @@ def test_an_upgraded_instance_goes_on(instance):
     names = {partition.name for partition in existing_partitions() or []}
     assert {"checkins_checkin_before_20260103", "checkins_checkin_p20260105"} <= names
     assert CheckIn.objects.filter(date_added__lt=NOW - timedelta(days=2.5)).count() == 3
+    assert run_hours.stored() == run_hours.counted() != {}, "what was there before is counted"
     newest = CheckIn.objects.latest("id").id
     often, daily = (Monitor.objects.get(slug=slug) for slug in ("often", "daily"))
     waited_for = MonitorEnvironment.objects.get(monitor__slug="hangs")

@@ -3,6 +3,7 @@
 from checkins.models.apart import ClientLossReport, KeyUse, ProcessingError, WaitingCheckIn
 from checkins.models.ingest import IngestNode, ListeningSpan, LostSpan, MinuteVolume
 from checkins.models.runs import Attempt, CheckIn, CheckInLog, DeferredEnding, RunningCheckIn
+from checkins.models.statistics import RecentRuns, RunHour
 
 __all__ = [
     "Attempt",
@@ -16,6 +17,8 @@ __all__ = [
     "LostSpan",
     "MinuteVolume",
     "ProcessingError",
+    "RecentRuns",
+    "RunHour",
     "RunningCheckIn",
     "WaitingCheckIn",
 ]

@@ -81,6 +81,21 @@ class CheckIn(models.Model):
         max_length=10, null=True, blank=True, choices={"ok": "ok", "error": "error"}
     )
     finished_at = models.DateTimeField(null=True, blank=True)
+    # Null for nearly every row. No check, which would be made of every row when the column is added.
+    limit_broken = models.CharField(  # noqa: DJ001
+        max_length=20,
+        null=True,
+        blank=True,
+        choices={
+            "slow": "too slow",
+            "fast": "too fast",
+            "overlap": "overlapping",
+            "slow_counted": "too slow, a failure",
+            "fast_counted": "too fast, a failure",
+            "overlap_counted": "overlapping, a failure",
+        },
+        help_text="The limit of its monitor that it broke although it ended ok, and whether that counts (D44).",
+    )
 
     class Meta:
         verbose_name = "check-in"
@@ -208,6 +223,9 @@ class DeferredEnding(models.Model):
     trace_id = models.UUIDField(null=True, blank=True)
     exit_status = models.BigIntegerField(null=True, blank=True)
     log_tail = models.TextField(null=True, blank=True)  # noqa: DJ001 - null, not empty: nothing was sent
+    duration_ms = models.BigIntegerField(null=True, blank=True)
+    # Whether a message told of its start: else it was told as a whole. An older version does not know the column.
+    is_begun = models.BooleanField(default=False, db_default=False)
     config = models.ForeignKey(
         ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )

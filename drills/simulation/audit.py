@@ -70,6 +70,40 @@ CLOCK_SQL = """
 """
 
 
+HOURS_SQL = """
+    WITH counted AS (
+         SELECT date_trunc('hour', c.date_added) AS hour, c.monitor_environment_id, c.status, c.limit_broken,
+                CASE c.status WHEN 'ok' THEN c.duration_ms END AS duration_ms
+           FROM checkins_checkin c WHERE c.status <> 'in_progress'),
+    hours AS (
+         SELECT hour, monitor_environment_id, count(*) FILTER (WHERE status = 'ok') AS ok,
+                count(*) FILTER (WHERE status = 'error') AS error, count(*) FILTER (WHERE status = 'missed') AS missed,
+                count(*) FILTER (WHERE status = 'timeout') AS timeout,
+                count(*) FILTER (WHERE status = 'unknown') AS unknown, count(limit_broken) AS off_limits,
+                count(duration_ms) AS durations, coalesce(sum(duration_ms), 0) AS duration_sum_ms,
+                max(duration_ms) AS duration_max_ms
+           FROM counted GROUP BY 1, 2)
+    SELECT hour, hours::text, kept::text
+      FROM hours FULL JOIN checkins_runhour AS kept USING (hour, monitor_environment_id)
+     WHERE (hours.ok, hours.error, hours.missed, hours.timeout, hours.unknown, hours.off_limits, hours.durations,
+            hours.duration_sum_ms, hours.duration_max_ms)
+           IS DISTINCT FROM
+           (kept.ok, kept.error, kept.missed, kept.timeout, kept.unknown, kept.off_limits, kept.durations,
+            kept.duration_sum_ms, kept.duration_max_ms)
+       AND NOT (hours IS NULL AND kept.ok + kept.error + kept.missed + kept.timeout + kept.unknown = 0)
+"""
+
+
+def audit_hours() -> list[str]:
+    """Return sentences about hours of runs that are not what a count of the check-ins says."""
+    with connection.cursor() as cursor:
+        cursor.execute(HOURS_SQL)
+        return [
+            f"D44: the hour {hour:%H:%M} has {kept}, and its check-ins are {counted}"
+            for hour, counted, kept in cursor.fetchall()
+        ]
+
+
 def read_rows() -> Rows:
     """Read everything once."""
     with connection.cursor() as cursor:
@@ -114,6 +148,7 @@ def audit(world: World) -> list[str]:
             in_time_place = None if job in passed else in_time.places[job]
             findings += _audit_place(name, in_time_place, in_commits.places[job], rows)
     findings += _audit_mails(world, rows)
+    findings += audit_hours()
     return findings
 
 

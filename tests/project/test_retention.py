@@ -12,8 +12,13 @@ from django.db import connection, transaction
 
 from audit.models import AuditEntry
 from checkins.editing import update_monitor
-from checkins.housekeeping import prune_failed_checkins, prune_loss_reports, prune_processing_errors
-from checkins.models import ClientLossReport, ProcessingError, WaitingCheckIn
+from checkins.housekeeping import (
+    prune_failed_checkins,
+    prune_loss_reports,
+    prune_processing_errors,
+    prune_run_hours,
+)
+from checkins.models import ClientLossReport, ProcessingError, RunHour, WaitingCheckIn
 from checkins.nodes import forget_gone_nodes
 from checkins.tasks import keep_house
 from clocktasks import tasks as clock_tasks
@@ -88,6 +93,8 @@ KINDS = [
                  lambda at: factories.WaitingCheckInFactory(error="ValueError: 7", received_at=at), id="failed"),
     pytest.param("LOSS_REPORT_RETENTION_DAYS", prune_loss_reports, ClientLossReport, 1,
                  lambda at: factories.ClientLossReportFactory(received_at=at), id="loss reports"),
+    pytest.param("RUN_HOUR_RETENTION_DAYS", prune_run_hours, RunHour, 1,
+                 lambda at: factories.RunHourFactory(hour=at), id="hours of runs"),
     pytest.param("OCCURRENCE_RETENTION_DAYS", prune_occurrences, Occurrence, 1, later_occurrence, id="occurrences"),
     pytest.param("NOTIFICATION_RETENTION_DAYS", prune_notifications, Notification, 1,
                  lambda at: factories.NotificationFactory(incident=ended(at), created_at=at), id="notifications"),
