@@ -55,6 +55,8 @@ GAUGES = {
         Gauge("watchclock_spool_disk_free_bytes", "Room on the disk of that spool."),
         Gauge("watchclock_outbox_unsent", "Notifications that are not sent yet; counted up to 10,000."),
         Gauge("watchclock_outbox_oldest_seconds", "Age of the oldest of them; 0 if there is none."),
+        Gauge("watchclock_failing_channels", "Channels that are left alone since they fail; counted up to 100."),
+        Gauge("watchclock_untold_failures", "Failures of channels that nobody could be told of over another one."),
         Gauge("watchclock_waiting_check_ins", "Check-ins that are kept but not applied; up to 10,000.", ("reason",)),
         Gauge("watchclock_processing_errors_per_minute", "Processing errors of the last whole minute.", ("kind",)),
         Gauge("watchclock_queue_messages", "Messages that wait in a queue of the broker.", ("queue",)),
@@ -141,6 +143,8 @@ def _row_samples(rows: Rows, now: datetime) -> Iterator[Sample]:
     yield "watchclock_outbox_unsent", (), rows.unsent_count
     oldest = rows.oldest_unsent_at
     yield "watchclock_outbox_oldest_seconds", (), 0 if oldest is None else _age(oldest, now)
+    yield "watchclock_failing_channels", (), len(rows.failing_channels)
+    yield "watchclock_untold_failures", (), len(rows.untold_failures)
     for reason, count in rows.waiting.items():
         yield "watchclock_waiting_check_ins", (reason,), count
 

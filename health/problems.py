@@ -48,6 +48,7 @@ def find_all(facts: Facts) -> tuple[list[Finding], list[Finding]]:
         besides += _find_outbox_problems(facts, rows)
         besides += _find_unjudged(rows)
         besides += _find_failing_channels(rows)
+        besides += _find_untold_failures(rows)
         besides += _find_wrong_clock(facts, rows)
     return reasons, [*besides, *_find_no_recipient(facts)]
 
@@ -261,6 +262,20 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
         Severity.NOTE,
         f"Channel {name} fails: {error}{others}",
         "Admin, Channels: correct its settings, which also tries it again at once, and send a test.",
+    )
+
+
+def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
+    """Return that channels fail, and nobody could be told of it over another one."""
+    if not rows.untold_failures:
+        return
+    others = f" And {len(rows.untold_failures) - 1} more." if len(rows.untold_failures) > 1 else ""
+    yield Finding(
+        Part.OUTBOX,
+        Severity.BAD,
+        f"Nobody could be told that alerts do not get through: {rows.untold_failures[0]}.{others}",
+        "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail addresses. "
+        "Or set ALERT_EMAIL_TO and EMAIL_URL.",
     )
 
 

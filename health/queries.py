@@ -4,7 +4,7 @@
 Neither locks anything or grows with what is watched. Callers bound them with a statement_timeout.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from health.facts import Rows, Rules, TickFacts
 from incidents.models import Channel, Message, Notification, Route
+from incidents.notifications.fallback import TOGETHER, untold_channels, untold_messages
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.pruning import house_time
@@ -31,6 +32,9 @@ NODES_MAX = 1_000
 QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
 CHANNELS_MAX = 100
+UNTOLD_AFTER = timedelta(minutes=5)
+"""So long people may not have been told that a channel fails: then there is nobody who can be told."""
+UNTOLD_MESSAGES_AFTER = TOGETHER + UNTOLD_AFTER
 GIVEN_UP_SHOWN = timedelta(days=1)
 """For so long a mail that was given up is counted."""
 
@@ -43,7 +47,8 @@ def read_rows(now: datetime) -> Rows:
     oldest_undecided = _first_tick(undecided)
     # What waits for a channel that is left alone is the channel's matter: delivery itself works.
     waiting = Message.objects.filter(status=Message.Status.WAITING, channel__open_since__isnull=True)
-    waiting = waiting.order_by("created_at", "id")
+    # What is held on purpose, as in quiet hours, is not late.
+    waiting = waiting.exclude(attempt_count=0, due_at__gt=now).order_by("created_at", "id")
     unaddressed = Notification.objects.filter(addressed_at__isnull=True).order_by("id")
     # What is held waits on purpose, and after that since the end of the hold.
     fresh = unaddressed.filter(Q(held_until__isnull=True) | Q(held_until__lte=now), nobody_since__isnull=True)
@@ -72,8 +77,9 @@ def read_rows(now: datetime) -> Rows:
         given_up_count=_bounded_count(
             Message.objects.filter(status=Message.Status.FAILED, finished_at__gt=now - GIVEN_UP_SHOWN)
         ),
-        has_routes=Route.objects.filter(is_enabled=True, channels__is_enabled=True).exists(),
+        has_routes=Route.objects.filter(is_enabled=True, is_fallback=False, channels__is_enabled=True).exists(),
         failing_channels=_failing_channels(),
+        untold_failures=_untold_failures(now),
         waiting={
             reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
             for reason in ("monitor_unknown", "failed")
@@ -95,6 +101,17 @@ def _failing_channels() -> list[tuple[str, str]]:
         (f"{channel.name} of {channel.project.slug if channel.project else 'the instance'}", channel.last_error)
         for channel in failing.order_by("open_since", "id")[:CHANNELS_MAX]
     ]
+
+
+def _untold_failures(now: datetime) -> Sequence[str]:
+    """Return what people should have been told over another channel some minutes ago, in words, bounded."""
+    late = now - UNTOLD_AFTER
+    names = [str(channel) for channel in untold_channels(now=late)[:CHANNELS_MAX]]
+    unsent = Message.objects.filter(kind=Message.Kind.FALLBACK, status=Message.Status.FAILED)
+    failed = unsent.filter(finished_at__gt=now - GIVEN_UP_SHOWN).values_list("subject", flat=True)
+    given_up = untold_messages(now=now).filter(finished_at__lte=now - UNTOLD_MESSAGES_AFTER).order_by("finished_at")
+    names += [subject.removeprefix("[Watchclock] ") for subject in failed.order_by("id")[:CHANNELS_MAX]]
+    return names + [f"{message} was given up" for message in given_up[:CHANNELS_MAX]]
 
 
 def _unjudged() -> list[tuple[str, str]]:

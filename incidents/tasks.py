@@ -5,7 +5,7 @@ import sys
 
 from celery import shared_task
 
-from incidents.notifications import delivery, keep_alive, wake
+from incidents.notifications import delivery, fallback, keep_alive, wake
 from lib.wallclock import utcnow
 
 STUCK_SECONDS = 180
@@ -35,6 +35,12 @@ def deliver() -> int:
 def keep_channels_alive() -> int:
     """Tell what is open again where it is forgotten otherwise; returns to how many channels. Waits for no answer."""
     return keep_alive.keep_alive(now=utcnow())
+
+
+@shared_task(name="incidents.tasks.tell_failures")
+def tell_failures() -> int:
+    """Tell people over another channel that one fails; returns how many messages were written."""
+    return fallback.tell_failures(now=utcnow())
 
 
 @shared_task(name="incidents.tasks.deliver_notifications")

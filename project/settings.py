@@ -304,6 +304,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": schedule(60 / _CLOCK_SPEED),
         "options": {"queue": "delivery", "expires": 60},
     },
+    "tell-failures": {
+        "task": "incidents.tasks.tell_failures",
+        "schedule": schedule(60 / _CLOCK_SPEED),
+        "options": {"queue": "housekeeping", "expires": 60},
+    },
     "tell-clock-incidents": {
         "task": "clocktasks.tasks.tell_clock_incidents",
         "schedule": schedule(20 / _CLOCK_SPEED),

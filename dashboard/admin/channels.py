@@ -244,10 +244,11 @@ class RouteForm(EditForm):
 
     class Meta:
         model = Route
-        fields = ["project", "name", "position", "channels", "continues", "is_enabled"]
+        fields = ["project", "name", "position", "channels", "continues", "is_fallback", "is_enabled"]
         help_texts = {
             "position": "Routes are tried from the lowest number on. The first that catches an incident ends it.",
             "continues": "Later routes are tried too.",
+            "is_fallback": "It catches no incident: its channels are told when another channel fails.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -292,7 +293,7 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     list_select_related = ("project",)
     autocomplete_fields = ("project", "channels")
     ordering = ("project__name", "position", "id")
-    fields = ("project", "name", "position", "conditions", "channels", "continues", "is_enabled")
+    fields = ("project", "name", "position", "conditions", "channels", "continues", "is_fallback", "is_enabled")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """As granted to the user."""
@@ -313,6 +314,8 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     @admin.display(description="Conditions")
     def conditions_text(self, route: Route) -> str:
         """Show its conditions on one line."""
+        if route.is_fallback:
+            return "fallback: when another channel fails"
         return format_conditions(route.matchers).replace("\n", "; ") or "everything"
 
     @admin.display(description="Channels")

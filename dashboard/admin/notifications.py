@@ -1,17 +1,22 @@
 """Pages of notifications and messages."""
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label, link_to
+from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import ChoicesDropdownFilter
 from incidents.models import Message, Notification
+from incidents.notifications import resending
 from incidents.notifications.addressees import NOBODY_NOTIFIED
 from incidents.notifications.channels.mail_text import content
 from incidents.notifications.channels.mail_text import text as content_text
 from incidents.notifications.stored import stored_alert
+from lib.wallclock import utcnow
 
 
 @admin.register(Notification)
@@ -56,7 +61,9 @@ class NotificationAdmin(InspectionAdmin):
 
 @admin.register(Message)
 class MessageAdmin(InspectionAdmin):
-    """The outbox: each mail to each recipient, and the answer of the mail server."""
+    """The outbox: each message to each recipient, and the answer to it."""
+
+    actions = ("send_now",)
 
     list_display = (
         "kind",
@@ -108,6 +115,23 @@ class MessageAdmin(InspectionAdmin):
     def created(self, message: Message) -> SafeString:
         """Show the instant in UTC."""
         return instant(message.created_at)
+
+    @admin.action(description="Send now", permissions=["send"])
+    def send_now(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Send the selected messages now, with all their attempts."""
+        ids = list(queryset.values_list("pk", flat=True)[: resending.SENT_AT_ONCE_MAX])
+        count = resending.send_now(ids, by=actor_of(request, at=utcnow()))
+        if count:
+            messages.success(request, f"{count:,} {'message is' if count == 1 else 'messages are'} sent now.")
+        if count < len(ids):
+            messages.warning(
+                request,
+                "Some are not sent again: they were sent, are being sent, or a later message has overtaken them.",
+            )
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        """Sending again needs the right to change messages, which nobody uses to edit one."""
+        return request.user.has_perm("incidents.change_message")
 
     @admin.display(description="Next try")
     def due(self, message: Message) -> SafeString | str:

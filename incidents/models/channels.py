@@ -20,7 +20,8 @@ class Channel(models.Model):
     its row, with `removed_at`, while a message may still need it: who was told that an incident opened is told of its
     end.
 
-    The other columns are its circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
+    `fallback_told_at` is when people were told last, over another channel, that this one fails. The other columns are
+    its circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -44,6 +45,7 @@ class Channel(models.Model):
     slow_until = models.DateTimeField(null=True, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
+    fallback_told_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -68,7 +70,8 @@ class Route(models.Model):
     """A rule of a project: which incidents go to which channels. Routes are tried in the order of `position`.
 
     `matchers` are conditions that all must hold (`incidents.notifications.routing`); without one it catches everything.
-    The first route that catches an incident ends the search, unless it `continues`.
+    The first route that catches an incident ends the search, unless it `continues`. The fallback route of a project
+    catches nothing: its channels are told when another channel fails.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="routes")
@@ -77,12 +80,19 @@ class Route(models.Model):
     matchers = models.JSONField(default=list, blank=True)
     continues = models.BooleanField(default=False)
     is_enabled = models.BooleanField(default=True)
+    is_fallback = models.BooleanField(default=False, db_default=False)
     changed_at = models.DateTimeField()
     channels = models.ManyToManyField(Channel, related_name="routes", blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="route_name_unique_in_project"),
+            models.UniqueConstraint(
+                fields=["project"],
+                condition=Q(is_fallback=True),
+                name="route_one_fallback_in_project",
+                violation_error_message="The project has a fallback route already.",
+            ),
         ]
         ordering = ["position", "id"]
 

@@ -112,7 +112,7 @@ class Message(models.Model):
     `sent`, waiting again with a later `due_at`, `failed` after the last attempt, or `folded` into a newer message with
     more content. The text is stored before the first attempt, so that every repetition is the same, under the same
     `idempotency_key`. `attempt_count` counts claims: a worker that lost its claim cannot record a result. `number` is
-    that of the notification.
+    that of the notification. `fallback_at`: people were told over another channel that it has failed.
     """
 
     class Kind(models.TextChoices):
@@ -121,6 +121,7 @@ class Message(models.Model):
         PASSED = "passed", "opened and resolved"
         CLOCK = "clock", "from the clock"
         TEST = "test", "a test"
+        FALLBACK = "fallback", "a channel fails"
 
     class Status(models.TextChoices):
         WAITING = "waiting", "waiting"
@@ -151,6 +152,7 @@ class Message(models.Model):
     is_plain = models.BooleanField(default=False, db_default=False)
     external_ref = models.TextField(blank=True, default="", db_default="")
     answer = models.TextField(blank=True, default="", db_default="")
+    fallback_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -164,8 +166,8 @@ class Message(models.Model):
                 name="message_finished_exactly_when_dated",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["clock", "test"], incident__isnull=True)
-                | Q(kind__in=["opened", "resolved", "passed"], incident__isnull=False),
+                condition=Q(kind__in=["clock", "test", "fallback"], incident__isnull=True)
+                | (~Q(kind__in=["clock", "test", "fallback"]) & Q(incident__isnull=False)),
                 name="message_is_about_an_incident_or_the_instance",
             ),
         ]
@@ -183,6 +185,11 @@ class Message(models.Model):
             ),
             models.Index(fields=["created_at"], condition=Q(status="waiting"), name="message_waiting"),
             models.Index(fields=["finished_at"], condition=~Q(status="waiting"), name="message_finished"),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(status="failed", fallback_at__isnull=True),
+                name="message_failed_untold",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -107,7 +107,7 @@ _TOLD_SQL = """
     (SELECT m.channel_id, false, m.body
        FROM incidents_message AS m
       WHERE m.channel_id = ANY(%(channels)s) AND m.status = 'sent' AND m.finished_at > %(since)s AND m.body <> ''
-        AND m.kind NOT IN ('clock', 'test')
+        AND m.kind NOT IN ('clock', 'test', 'fallback')
       ORDER BY m.finished_at DESC LIMIT %(most)s)
 """
 """An incident with a message that waits is left to that message. Indexes: incident_one_open_per_monitor_environment,

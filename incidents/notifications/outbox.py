@@ -25,6 +25,7 @@ COVERS = {
     Message.Kind.PASSED.value: [OPENED, RESOLVED],
     Message.Kind.CLOCK.value: [],
     Message.Kind.TEST.value: [],
+    Message.Kind.FALLBACK.value: [],
 }
 """The transitions that a message of each kind covers."""
 TICK = "its tick is not finished in all shards"
@@ -160,7 +161,7 @@ def write_message(*, key_name: str, recipients: Sequence[Recipient], subject: st
     """
     insert_messages(
         [
-            NewMessage(None, Message.Kind.CLOCK.value, to, _key(key_name, "clock", to.name), subject, body)
+            NewMessage(None, Message.Kind.CLOCK.value, to, text_key(key_name, "clock", to.name), subject, body)
             for to in recipients
         ],
         now=now,
@@ -182,10 +183,11 @@ class NewMessage(NamedTuple):
 
 def message_key(guid: uuid.UUID, kind: str, recipient: str) -> uuid.UUID:
     """Return the key of the message of that kind about an incident to a recipient: always the same."""
-    return _key(str(guid), kind, recipient)
+    return text_key(str(guid), kind, recipient)
 
 
-def _key(name: str, kind: str, recipient: str) -> uuid.UUID:
+def text_key(name: str, kind: str, recipient: str) -> uuid.UUID:
+    """Return the key of the message that a name stands for, of that kind to a recipient."""
     return uuid.uuid5(MESSAGE_NAMESPACE, f"{name}:{kind}:{recipient}")
 
 

@@ -55,7 +55,8 @@ class Decision(msgspec.Struct, frozen=True):
 def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routing:
     """Load the enabled routes of these projects, in order, and their channels."""
     routes: dict[int, list[RouteRules]] = {}
-    enabled = Route.objects.filter(project_id__any_of=sorted(project_ids), is_enabled=True).order_by("position", "id")
+    enabled = Route.objects.filter(project_id__any_of=sorted(project_ids), is_enabled=True, is_fallback=False)
+    enabled = enabled.order_by("position", "id")
     for route in enabled.prefetch_related("channels"):
         routes.setdefault(route.project_id, []).append(rules_of(route))
     wanted = sorted({id_ for own in routes.values() for rules in own for id_ in rules.channels})

@@ -5,7 +5,7 @@ import pytest
 from audit.models import AuditEntry
 from incidents.models import Channel, Message, Route
 from incidents.notifications.configuring import save_channel, stored_secrets
-from tests.factories import NOW, ChannelFactory, ProjectFactory, RouteFactory
+from tests.factories import NOW, ChannelFactory, MessageFactory, ProjectFactory, RouteFactory
 
 pytestmark = pytest.mark.django_db
 CHANNELS, ROUTES = "/admin/incidents/channel/", "/admin/incidents/route/"
@@ -142,3 +142,27 @@ class TestRoutes:
         assert admin_client.post(f"{ROUTES}{route.pk}/change/", sent).status_code == 302
         route.refresh_from_db()
         assert (route.name, len(route.matchers), route.channels.count()) == ("renamed", 1, 1)
+
+
+def test_a_message_that_was_given_up_is_sent_again_from_its_list(admin_client):
+    failed = MessageFactory(status="failed")
+    sent = {"action": "send_now", "_selected_action": [failed.pk, MessageFactory(status="sent").pk]}
+    page = admin_client.post("/admin/incidents/message/", sent, follow=True).content.decode()
+    assert "1 message is sent now." in page
+    assert "Some are not sent again" in page
+    failed.refresh_from_db()
+    assert failed.status == "waiting"
+
+
+def test_who_may_only_look_sends_nothing_again(staff_client):
+    failed = MessageFactory(status="failed")
+    staff_client.post("/admin/incidents/message/", {"action": "send_now", "_selected_action": [failed.pk]})
+    failed.refresh_from_db()
+    assert failed.status == "failed"
+
+
+def test_a_project_has_one_fallback_route(admin_client):
+    project = RouteFactory(is_fallback=True).project
+    sent = {"project": project.pk, "name": "other", "position": 2, "is_fallback": "on", "is_enabled": "on"}
+    response = admin_client.post(f"{ROUTES}add/", sent)
+    assert "The project has a fallback route already." in str(errors(response))

@@ -1,0 +1,227 @@
+"""Telling people over another channel that one fails (shell; the words are in `fallback_text`).
+
+    a breaker open for five minutes, or messages that were given up
+        -> one message to each recipient of the project's fallback route; without one, mail to its owners;
+           without those, to ALERT_EMAIL_TO
+
+Once for each opening of a breaker; messages that are given up are told together, at most once an hour for a channel.
+What nobody can be told of is told when somebody can; until then `health` reports it. A message of this kind that fails
+itself has no fallback: `health` reports that too.
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.urls import reverse
+
+from accounts.models import Membership
+from accounts.roles import Role
+from incidents.models import Channel, Message, Route
+from incidents.models.channels import EMAIL
+from incidents.notifications import configuring
+from incidents.notifications.addressees import clock_recipients, recipients
+from incidents.notifications.channels.wording import one_line
+from incidents.notifications.fallback_text import LISTED_MAX, Failure, Untold, write_fallback
+from incidents.notifications.outbox import NewMessage, insert_messages, text_key
+from incidents.notifications.routes import CONSOLE, Recipient, recipients_of
+from incidents.notifications.wake import wake_after_commit
+from monitors.models import Project
+
+TOLD_AFTER = timedelta(minutes=5)
+"""How long a breaker has been open before people are told: services restart."""
+TOGETHER = timedelta(hours=1)
+"""What a channel gives up in this time is told together."""
+LOOKED_BACK = timedelta(days=1)
+"""What was given up earlier is not told any more."""
+CHANNELS_MAX = 100
+"""Of one run; the next one goes on."""
+COUNTED_MAX = 1_000
+NOT_TOLD = Q(kind__in=[Message.Kind.TEST, Message.Kind.FALLBACK])
+"""Messages whose failure is told to nobody: whoever sent a test sees it."""
+
+
+def tell_failures(*, now: datetime) -> int:
+    """Write messages about channels and mail addresses that fail; returns how many."""
+    count = sum(_tell_channel(id_, now=now) for id_ in _failing_channels(now))
+    return count + sum(_tell_address(*one, now=now) for one in _failing_addresses(now))
+
+
+def untold_channels(*, now: datetime) -> QuerySet[Channel]:
+    """Return the channels whose open breaker people must be told about, longest first."""
+    unusable = Channel.objects.filter(open_since__lte=now - TOLD_AFTER, is_enabled=True, removed_at__isnull=True)
+    untold = Q(fallback_told_at__isnull=True) | Q(fallback_told_at__lt=F("open_since"))
+    return unusable.filter(untold).order_by("open_since", "id")
+
+
+def untold_messages(*, now: datetime) -> QuerySet[Message]:
+    """Return the messages that were given up in the last day, and nobody was told of. Index: message_failed_untold."""
+    failed = Message.objects.filter(status=Message.Status.FAILED, fallback_at__isnull=True)
+    return failed.filter(finished_at__gt=now - LOOKED_BACK).exclude(NOT_TOLD)
+
+
+def _failing_channels(now: datetime) -> list[int]:
+    given_up = untold_messages(now=now).filter(channel__isnull=False)
+    patient = Q(channel__fallback_told_at__isnull=True) | Q(channel__fallback_told_at__lte=now - TOGETHER)
+    found = [*untold_channels(now=now).values_list("id", flat=True)[:CHANNELS_MAX]]
+    found += given_up.filter(patient).order_by("channel").values_list("channel", flat=True).distinct()[:CHANNELS_MAX]
+    return list(dict.fromkeys(found))
+
+
+def _failing_addresses(now: datetime) -> list[tuple[str, int | None]]:
+    """Return mail addresses without a channel, each with the project whose mails it did not get."""
+    project = "incident__monitor_environment__monitor__project"
+    rows = untold_messages(now=now).filter(channel__isnull=True).order_by("recipient", project)
+    return list(rows.values_list("recipient", project).distinct()[:CHANNELS_MAX])
+
+
+@transaction.atomic
+def _tell_channel(channel_id: int, *, now: datetime) -> int:
+    """Tell people that a channel fails, if there are any; returns to how many. Another process may be doing it."""
+    locked = Channel.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("project")
+    channel = locked.filter(id=channel_id).first()
+    if channel is None:
+        return 0
+    given_up = untold_messages(now=now).filter(channel=channel)
+    is_open = untold_channels(now=now).filter(id=channel_id).exists()
+    if not is_open and not given_up.exists():
+        return 0
+    waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING).exclude(NOT_TOLD)
+    if channel.kind == EMAIL:  # Its other addresses may work.
+        people = _people(channel.project, without=None, names=_addresses(given_up))
+    else:
+        people = _people(channel.project, without=channel, names=())
+    if not people:
+        return 0
+    failure = Failure(
+        channel=one_line(channel.name),
+        service=configuring.KINDS.get(channel.kind, channel.kind),
+        project=one_line(channel.project.slug) if channel.project else "",
+        since=channel.open_since,
+        error=one_line(channel.last_error or _last_error(given_up), 500),
+        given_up=_listed(given_up),
+        given_up_count=_count(given_up),
+        waiting=_listed(waiting) if channel.open_since else (),
+        waiting_count=_count(waiting) if channel.open_since else 0,
+        link=_link(channel),
+    )
+    _write(f"{channel.guid} {now.isoformat()}", people, failure, now=now)
+    Channel.objects.filter(id=channel_id).update(fallback_told_at=now)
+    given_up.update(fallback_at=now)
+    return len(people)
+
+
+@transaction.atomic
+def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int:
+    """Tell others that mail to an address of ALERT_EMAIL_TO was given up; returns to how many. At most once an hour."""
+    mine = Q(recipient=address, incident__monitor_environment__monitor__project=project_id)
+    if project_id is None:
+        mine = Q(recipient=address, incident__isnull=True)
+    given_up = untold_messages(now=now).filter(mine, channel__isnull=True)
+    held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
+    ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
+    project = Project.objects.filter(id=project_id).first() if project_id is not None else None
+    people = _people(project, without=None, names={address})
+    name = f"{address} {project_id} {now:%Y-%m-%d %H}"
+    if not ids or not people or _is_written(name, people):
+        return 0
+    own = Message.objects.filter(id__any_of=ids)
+    failure = Failure(
+        channel=one_line(address),
+        service="E-mail",
+        project=one_line(project.slug) if project else "",
+        since=None,
+        error=one_line(_last_error(own), 500),
+        given_up=_listed(own),
+        given_up_count=len(ids),
+    )
+    _write(name, people, failure, now=now)
+    own.update(fallback_at=now)
+    return len(people)
+
+
+def _people(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:
+    """Return who is told: the first of the three that has somebody left beside those who were not reached."""
+    for candidates in (_fallback_route(project), _owners(project), _default(project)):
+        own = [one for one in candidates if one.name not in names and (without is None or one.channel != without.id)]
+        if own:
+            return own
+    return []
+
+
+def _fallback_route(project: Project | None) -> list[Recipient]:
+    route = Route.objects.filter(project=project, is_fallback=True, is_enabled=True).first() if project else None
+    if route is None:
+        return []
+    usable = route.channels.filter(is_enabled=True, removed_at__isnull=True, open_since__isnull=True).order_by("id")
+    found: dict[str, Recipient] = {}
+    for channel in usable:
+        if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE:
+            for name in recipients_of(channel):
+                found.setdefault(name, Recipient(name, channel.id, f"fallback route {route.name}"))
+    return list(found.values())
+
+
+def _owners(project: Project | None) -> list[Recipient]:
+    if project is None or settings.EMAIL_BACKEND == CONSOLE:
+        return []
+    owners = Membership.objects.filter(project=project, role=Role.OWNER.value, user__is_active=True)
+    addresses = owners.exclude(user__email="").order_by("user").values_list("user__email", flat=True)
+    return [Recipient(address, None, "an owner of the project") for address in dict.fromkeys(addresses)]
+
+
+def _default(project: Project | None) -> list[Recipient]:
+    if project is None:
+        return clock_recipients()
+    return [Recipient(address, None, "ALERT_EMAIL_TO") for address in recipients()]
+
+
+def _write(name: str, people: Sequence[Recipient], failure: Failure, *, now: datetime) -> None:
+    letter = write_fallback(failure)
+    kind = Message.Kind.FALLBACK.value
+    keys = [_key(name, one) for one in people]
+    messages = zip(people, keys, strict=True)
+    insert_messages([NewMessage(None, kind, one, key, letter.subject, letter.body) for one, key in messages], now=now)
+    wake_after_commit()
+
+
+def _is_written(name: str, people: Sequence[Recipient]) -> bool:
+    return Message.objects.filter(idempotency_key__any_of=[_key(name, one) for one in people]).exists()
+
+
+def _key(name: str, recipient: Recipient) -> UUID:
+    return text_key(f"fallback {name}", Message.Kind.FALLBACK.value, recipient.name)
+
+
+def _listed(messages: QuerySet[Message]) -> list[Untold]:
+    related = "incident__monitor_environment__"
+    rows = messages.select_related(f"{related}monitor", f"{related}environment").order_by("id")
+    return [_untold(message) for message in rows[:LISTED_MAX]]
+
+
+def _untold(message: Message) -> Untold:
+    if message.incident is None:
+        return Untold(one_line(message.subject), message.get_kind_display(), message.created_at)
+    environment = message.incident.monitor_environment
+    name = one_line(environment.monitor.name or environment.monitor.slug)
+    return Untold(f"{name} ({one_line(environment.environment.name)})", message.get_kind_display(), message.created_at)
+
+
+def _count(messages: QuerySet[Message]) -> int:
+    return messages.order_by().values("id")[:COUNTED_MAX].count()
+
+
+def _last_error(messages: QuerySet[Message]) -> str:
+    return messages.order_by("-finished_at", "-id").values_list("last_error", flat=True).first() or ""
+
+
+def _addresses(messages: QuerySet[Message]) -> list[str]:
+    return list(messages.order_by("recipient").values_list("recipient", flat=True).distinct()[:COUNTED_MAX])
+
+
+def _link(channel: Channel) -> str:
+    path = reverse("admin:incidents_channel_change", args=[channel.id])
+    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else ""

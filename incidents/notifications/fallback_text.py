@@ -1,0 +1,74 @@
+"""The words of a message that says that a channel fails, and what was not told over it (pure)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+LISTED_MAX = 20
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A subject in one line, and a text."""
+
+    subject: str
+    body: str
+
+
+class Untold(msgspec.Struct, frozen=True):
+    """One change that a channel has not told: whose, and whether that is over or has only begun."""
+
+    subject: str
+    what: str
+    at: datetime
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that fails. `since` is empty if only single messages failed; `project` for one of the instance.
+
+    `given_up` and `waiting` are the first `LISTED_MAX` of each; the counts are of all, bounded.
+    """
+
+    channel: str
+    service: str
+    project: str
+    since: datetime | None
+    error: str
+    given_up: Sequence[Untold] = ()
+    given_up_count: int = 0
+    waiting: Sequence[Untold] = ()
+    waiting_count: int = 0
+    link: str = ""
+
+
+def write_fallback(failure: Failure) -> Letter:
+    """Return the text: which channel, what it answers, what was not told over it, and what happens next."""
+    of_project = f" of {failure.project}" if failure.project else ""
+    name = f"{failure.channel} ({failure.service}){of_project}"
+    since = f" since {failure.since:%Y-%m-%d %H:%M} UTC" if failure.since else ""
+    paragraphs = [f"Alerts do not get through over the channel {name}{since}."]
+    if failure.error:
+        paragraphs.append(f"The last error: {failure.error}")
+    if failure.given_up_count:
+        listed = _listing(failure.given_up, failure.given_up_count)
+        paragraphs.append(f"Given up, and not told over it:\n{listed}")
+    if failure.waiting_count:
+        listed = _listing(failure.waiting, failure.waiting_count)
+        paragraphs.append(f"Not told over it yet, and tried again until it is a day old:\n{listed}")
+    if not failure.given_up_count and not failure.waiting_count:
+        paragraphs.append("Nothing waits for it now. What happens next will not be told over it either.")
+    paragraphs.append("Correct its settings, then send a test: saving it tries what waits at once.")
+    if failure.link:
+        paragraphs.append(failure.link)
+    return Letter(subject=f"[Watchclock] Channel {failure.channel}{of_project} fails", body=_joined(paragraphs))
+
+
+def _joined(paragraphs: Sequence[str]) -> str:
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _listing(listed: Sequence[Untold], count: int) -> str:
+    lines = [f"- {one.subject}: {one.what}, {one.at:%Y-%m-%d %H:%M} UTC" for one in listed[:LISTED_MAX]]
+    if count > len(lines):
+        lines.append(f"- and {count - len(lines):,} more")
+    return "\n".join(lines)
