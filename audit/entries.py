@@ -35,6 +35,10 @@ class Source(StrEnum):
     API = "api"
     COMMAND = "command"
     SYSTEM = "system"
+    LINK = "link"
+    """By a signed link in an alert, without an account."""
+    CHANNEL = "channel"
+    """In a service that alerts go to, such as a pager, which called back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from checkins.processing import counting, retry
 from checkins.processing.budgets import prune_key_uses
 from incidents.housekeeping import (
     prune_duties,
+    prune_follow_ups,
     prune_incidents,
     prune_issues,
     prune_messages,
@@ -63,6 +64,7 @@ def keep_house() -> int:
                     prune_occurrences,
                     prune_messages,
                     prune_duties,
+                    prune_follow_ups,
                     prune_notifications,
                     prune_incidents,
                     prune_issues,

@@ -53,6 +53,11 @@ def prune_duties(*, now: datetime) -> int:
     return remove_piece("incidents_duty", condition, [before, before], order_by="id")
 
 
+def prune_follow_ups(*, now: datetime) -> int:
+    """Remove one piece of the reminders and escalations of incidents that are over; returns how many."""
+    return remove_piece("incidents_followup", _IS_OVER, [now], order_by="id")
+
+
 def prune_messages(*, now: datetime) -> int:
     """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
 

@@ -1,11 +1,11 @@
-"""Celery tasks of the outbox."""
+"""Celery tasks of the outbox, and of incidents that nobody has acknowledged."""
 
 import faulthandler
 import sys
 
 from celery import shared_task
 
-from incidents.notifications import delivery, fallback, keep_alive, wake
+from incidents.notifications import delivery, fallback, keep_alive, pursuing, wake
 from lib.wallclock import utcnow
 
 STUCK_SECONDS = 180
@@ -48,3 +48,14 @@ def deliver_notifications() -> int:
     """Wake delivery for a beat of an older version: its message may be in a queue that the clock's worker reads."""
     wake.wake()
     return 0
+
+
+@shared_task(name="incidents.tasks.pursue")
+def pursue() -> int:
+    """Tell the reminders and the steps of escalations that are due; returns how many were looked at."""
+    now, total = utcnow(), 0
+    while count := pursuing.pursue(now=now):
+        total += count
+        if count < pursuing.DUE_MAX:
+            break
+    return total

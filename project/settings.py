@@ -204,6 +204,8 @@ DEFAULT_FROM_EMAIL = env.text("ALERT_EMAIL_FROM", default="watchclock@localhost"
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = env.seconds("EMAIL_TIMEOUT_SECONDS", default=10.0, minimum=0.1, maximum=25.0)
 EMAIL_CONNECTIONS = env.whole_number("EMAIL_CONNECTIONS", default=4, minimum=1, maximum=50)
+REMINDER_HOURS = env.whole_number("REMINDER_HOURS", default=4, minimum=0, maximum=168)
+ACKNOWLEDGEMENT_HOURS = env.whole_number("ACKNOWLEDGEMENT_HOURS", default=4, minimum=0, maximum=168)
 SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS")
 NOTIFY_ALLOWED_NETWORKS = env.networks("NOTIFY_ALLOWED_NETWORKS")
 NOTIFY_PROXY = env.request_address("NOTIFY_PROXY")
@@ -311,6 +313,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "tell-clock-incidents": {
         "task": "clocktasks.tasks.tell_clock_incidents",
+        "schedule": schedule(20 / _CLOCK_SPEED),
+        "options": {"queue": "housekeeping", "expires": 20},
+    },
+    "pursue": {
+        "task": "incidents.tasks.pursue",
         "schedule": schedule(20 / _CLOCK_SPEED),
         "options": {"queue": "housekeeping", "expires": 20},
     },

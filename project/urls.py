@@ -3,12 +3,14 @@ from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
+from dashboard.acknowledge.views import acknowledge
 from dashboard.clock import views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     # Browsers ask for it wherever a page names none.
     path("favicon.ico", RedirectView.as_view(url=static("favicon.svg"))),
+    path("a/<str:token>", acknowledge, name="acknowledge"),
     path("admin/clock/", admin.site.admin_view(views.clock), name="clock"),
     path("admin/", admin.site.urls),
 ]

@@ -38,7 +38,17 @@ from checkins.models import (
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
 from incidents import explanation as evidence
-from incidents.models import Channel, Duty, Incident, Issue, Message, Notification, Occurrence, Route
+from incidents.models import (
+    Channel,
+    Duty,
+    FollowUp,
+    Incident,
+    Issue,
+    Message,
+    Notification,
+    Occurrence,
+    Route,
+)
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
 from monitors.expectation import expect_from_now, expect_nothing
@@ -550,6 +560,19 @@ class DutyFactory(DjangoModelFactory[Duty]):
     recipient = SelfAttribute("message.recipient")
     reason = "no route catches it: ALERT_EMAIL_TO"
     created_at = NOW
+
+
+class FollowUpFactory(DjangoModelFactory[FollowUp]):
+    """A reminder that is due at NOW."""
+
+    class Meta:
+        model = FollowUp
+
+    incident = SubFactory(IncidentFactory)
+    kind = "reminder"
+    route = "everything"
+    plan = LazyAttribute(lambda _: {"hours": 4, "recipients": [["ops@example.com", None]]})
+    due_at = NOW
 
 
 class TickFactory(DjangoModelFactory[Tick]):

@@ -1,7 +1,19 @@
-"""The tables of incidents: what failed, and who is notified of it over which channels."""
+"""The tables of incidents: what failed, who is notified of it over which channels, and what people do about it."""
 
 from incidents.models.channels import Channel, Route
+from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
 from incidents.models.outbox import Duty, Message, Notification
 
-__all__ = ["Channel", "Duty", "Incident", "Issue", "Message", "Notification", "Occurrence", "Route"]
+__all__ = [
+    "Channel",
+    "Comment",
+    "Duty",
+    "FollowUp",
+    "Incident",
+    "Issue",
+    "Message",
+    "Notification",
+    "Occurrence",
+    "Route",
+]

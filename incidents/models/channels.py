@@ -72,6 +72,10 @@ class Route(models.Model):
     `matchers` are conditions that all must hold (`incidents.notifications.routing`); without one it catches everything.
     The first route that catches an incident ends the search, unless it `continues`. The fallback route of a project
     catches nothing: its channels are told when another channel fails.
+
+    While an incident is open and nobody has acknowledged it, its recipients are reminded after `reminder_hours` (empty:
+    REMINDER_HOURS; 0: never), then at longer intervals, and the channels of each of the `steps` are told in turn
+    (`incidents.notifications.pursuit`), `loops` times again after the last one.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="routes")
@@ -80,7 +84,11 @@ class Route(models.Model):
     matchers = models.JSONField(default=list, blank=True)
     continues = models.BooleanField(default=False)
     is_enabled = models.BooleanField(default=True)
+    # With defaults in the database: during an upgrade older processes write rows without them.
     is_fallback = models.BooleanField(default=False, db_default=False)
+    reminder_hours = models.PositiveSmallIntegerField(null=True, blank=True)
+    steps = models.JSONField(default=list, blank=True, db_default=[])
+    loops = models.PositiveSmallIntegerField(default=0, db_default=0)
     changed_at = models.DateTimeField()
     channels = models.ManyToManyField(Channel, related_name="routes", blank=True)
 

@@ -6,6 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
+from accounts.models import Membership
 from monitors.models import MonitorEnvironment, Project
 
 
@@ -14,6 +15,7 @@ class Issue(models.Model):
 
     `unresolved`: failing. `resolved`: by recovery or by hand; the next failure makes it unresolved again (regresses).
     `archived`: nobody is notified any more; failures and recoveries are recorded, but the issue stays archived.
+    `assignee` is the member of the project who looks after it.
     """
 
     class Status(models.TextChoices):
@@ -41,6 +43,9 @@ class Issue(models.Model):
     resolved_by = models.CharField(  # noqa: DJ001 - null, not empty: set exactly when resolved is a constraint
         max_length=10, choices=ResolvedBy.choices, null=True, blank=True
     )
+    assignee = models.ForeignKey(
+        Membership, on_delete=models.SET_NULL, related_name="assigned_issues", null=True, blank=True
+    )
 
     class Meta:
         constraints = [
@@ -64,6 +69,10 @@ class Incident(models.Model):
     Open while `resolved_at` is empty; never reopened. `started_at` is the start of the failing run, `opened_at` when
     the threshold was reached, `resolved_at` the start of the check-in that ended it. `issue` is empty if the
     environment has been muted all the time. `occurrence_count` counts all occurrences; only some are stored (D42).
+
+    `acknowledged_at` is when a person said that somebody looks after it; `acknowledged_by` who, `acknowledged_via` the
+    way, and `acknowledged_channel` the id of the channel where that was said, if it was in one. From
+    `acknowledged_until` on it counts as not acknowledged again.
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -85,6 +94,12 @@ class Incident(models.Model):
     )
     resolved_at = models.DateTimeField(null=True, blank=True)
     occurrence_count = models.PositiveIntegerField(default=0)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    # With defaults in the database: check-ins insert rows without them.
+    acknowledged_by = models.CharField(max_length=200, blank=True, default="", db_default="")
+    acknowledged_via = models.CharField(max_length=100, blank=True, default="", db_default="")
+    acknowledged_channel = models.BigIntegerField(null=True, blank=True)
+    acknowledged_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -99,8 +114,20 @@ class Incident(models.Model):
                 | Q(resolved_at__isnull=False, resolving_checkin__isnull=False),
                 name="incident_resolved_exactly_by_a_checkin",
             ),
+            models.CheckConstraint(
+                condition=Q(acknowledged_at__isnull=False) | Q(acknowledged_by="", acknowledged_until__isnull=True),
+                name="incident_acknowledged_exactly_when_dated",
+            ),
         ]
-        indexes = [models.Index(fields=["-opened_at"], name="incident_newest")]
+        indexes = [
+            models.Index(fields=["-opened_at"], name="incident_newest"),
+            # For the sweep, which looks for acknowledgements that have run out.
+            models.Index(
+                fields=["acknowledged_until"],
+                condition=Q(acknowledged_until__isnull=False, resolved_at__isnull=True),
+                name="incident_acknowledged_until",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.monitor_environment} since {self.started_at:%Y-%m-%d %H:%M}"

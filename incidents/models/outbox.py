@@ -22,6 +22,9 @@ class Notification(models.Model):
     class Transition(models.TextChoices):
         OPENED = "opened", "opened"
         RESOLVED = "resolved", "resolved"
+        REMINDER = "reminder", "still open"
+        ESCALATED = "escalated", "escalated"
+        ACKNOWLEDGED = "acknowledged", "acknowledged"
 
     class Channel(models.TextChoices):
         EMAIL = "email", "e-mail"
@@ -72,7 +75,8 @@ class Duty(models.Model):
     """What routing decided about a notification: whom it concerns, over which channel, and the reason.
 
     Without a channel it is a mail to an address of ALERT_EMAIL_TO. `recipient` is an e-mail address, or the channel's
-    guid. The message that carries it may carry others too; its state is the message's.
+    guid. The message that carries it may carry others too; its state is the message's. `number` is that of the
+    notification when it was addressed.
     """
 
     incident = models.ForeignKey(Incident, on_delete=models.CASCADE, related_name="duties")
@@ -84,6 +88,8 @@ class Duty(models.Model):
         Channel, on_delete=models.CASCADE, related_name="duties", null=True, blank=True, db_index=False
     )
     message = models.ForeignKey("Message", on_delete=models.CASCADE, related_name="duties", db_constraint=False)
+    # With a default in the database: during an upgrade older processes write rows without it.
+    number = models.PositiveSmallIntegerField(default=0, db_default=0)
     recipient = models.CharField(max_length=320)
     reason = models.TextField()
     created_at = models.DateTimeField()
@@ -93,7 +99,7 @@ class Duty(models.Model):
         constraints = [
             # P5: nobody is notified twice of one change.
             models.UniqueConstraint(
-                fields=["notification", "recipient"], name="duty_once_per_notification_and_recipient"
+                fields=["notification", "recipient", "number"], name="duty_once_per_notification_recipient_and_number"
             ),
         ]
 
@@ -109,16 +115,20 @@ class Message(models.Model):
     the beginning of its answer. `is_plain`: the service refused the text with markup, so it is sent without.
 
     `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
-    `sent`, waiting again with a later `due_at`, `failed` after the last attempt, or `folded` into a newer message with
-    more content. The text is stored before the first attempt, so that every repetition is the same, under the same
-    `idempotency_key`. `attempt_count` counts claims: a worker that lost its claim cannot record a result. `number` is
-    that of the notification. `fallback_at`: people were told over another channel that it has failed.
+    `sent`, waiting again with a later `due_at`, `failed` after the last attempt, `folded` into a newer message with
+    more content, or `superseded`: a reminder that was not sent when the incident ended or was acknowledged. The text is
+    stored before the first attempt, so that every repetition is the same, under the same `idempotency_key`.
+    `attempt_count` counts claims: a worker that lost its claim cannot record a result. `number` is that of the
+    notification. `fallback_at`: people were told over another channel that it has failed.
     """
 
     class Kind(models.TextChoices):
         OPENED = "opened", "opened"
         RESOLVED = "resolved", "resolved"
         PASSED = "passed", "opened and resolved"
+        REMINDER = "reminder", "still open"
+        ESCALATED = "escalated", "escalated"
+        ACKNOWLEDGED = "acknowledged", "acknowledged"
         CLOCK = "clock", "from the clock"
         TEST = "test", "a test"
         FALLBACK = "fallback", "a channel fails"
@@ -128,6 +138,7 @@ class Message(models.Model):
         SENT = "sent", "sent"
         FAILED = "failed", "failed"
         FOLDED = "folded", "folded into a newer one"
+        SUPERSEDED = "superseded", "no longer needed"
 
     incident = models.ForeignKey(
         Incident, on_delete=models.CASCADE, related_name="messages", db_index=False, null=True, blank=True
@@ -162,7 +173,11 @@ class Message(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(status="waiting", finished_at__isnull=True)
-                | Q(status__in=["sent", "failed", "folded"], finished_at__isnull=False, claimed_until__isnull=True),
+                | Q(
+                    status__in=["sent", "failed", "folded", "superseded"],
+                    finished_at__isnull=False,
+                    claimed_until__isnull=True,
+                ),
                 name="message_finished_exactly_when_dated",
             ),
             models.CheckConstraint(

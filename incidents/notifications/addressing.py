@@ -15,11 +15,20 @@ from operator import attrgetter
 from django.db import connection, transaction
 
 from incidents.models import Message
+from incidents.notifications.follow_ups import Caught, begin, supersede
 from incidents.notifications.holding import hold_back
-from incidents.notifications.outbox import OPENED, RESOLVED, TICK, NewMessage, insert_messages, message_key
+from incidents.notifications.outbox import (
+    OPENED,
+    RESOLVED,
+    TICK,
+    NewMessage,
+    insert_messages,
+    message_key,
+    write_duties,
+)
 from incidents.notifications.routes import Decision, Recipient, decide, load_routing
 from incidents.notifications.routing import Facts
-from lib.sql import array_literal, fetch_rows
+from lib.sql import fetch_rows
 
 ADDRESSED_MAX = 1_000
 """How many notifications one transaction turns into messages."""
@@ -27,6 +36,8 @@ KIND_OPENED, KIND_RESOLVED, KIND_PASSED = (
     kind.value for kind in (Message.Kind.OPENED, Message.Kind.RESOLVED, Message.Kind.PASSED)
 )
 AS_BEFORE = "notified of its opening"
+_PASSING = (Message.Kind.REMINDER.value, Message.Kind.ESCALATED.value, Message.Kind.ACKNOWLEDGED.value)
+"""Messages that are of no use once the incident is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     addressed: list[_Change] = []
     nobody: list[_Change] = []
     plan = _Plan()
+    caught: list[Caught] = []
     for _, group in groupby(changes, key=attrgetter("incident_id")):
         own = list(group)
         due = [change for change in own if change.is_due]
@@ -109,7 +121,11 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
             continue
         addressed += own
         _plan(due, decision.recipients, told, plan)
+        if {change.transition for change in due} == {OPENED}:
+            caught += caught_by(decision, own[0].incident_id)
     _write(plan, now=now)
+    begin(caught, now=now)
+    supersede([change.incident_id for change in addressed if change.transition == RESOLVED], now=now, kinds=_PASSING)
     _record(addressed, nobody, now=now)
     return looked_at
 
@@ -137,6 +153,7 @@ _CHANGES_SQL = """
                       ORDER BY o.number DESC LIMIT 1), '')
       FROM (SELECT * FROM incidents_notification AS new
              WHERE addressed_at IS NULL AND nobody_since IS {since} AND id > %(after)s
+               AND transition IN ('opened', 'resolved')
                AND coalesce(held_until, %(now)s) <= %(now)s
                AND NOT EXISTS (SELECT FROM incidents_notification AS earlier
                                 WHERE earlier.incident_id = new.incident_id AND earlier.id < new.id
@@ -156,18 +173,22 @@ _WAITING_SQL = _CHANGES_SQL.format(since="NOT NULL")
 
 
 def _opened_messages(incident_ids: Sequence[int]) -> dict[int, dict[str, tuple[str, int | None]]]:
-    """Return the state and the channel of the message about the opening, by incident and recipient."""
+    """Return the state and the channel of the message about the opening, by incident and recipient.
+
+    Who was told of it by an escalation only is told of the end too, unless that has not been sent either.
+    """
     found: dict[int, dict[str, tuple[str, int | None]]] = {}
     if incident_ids:
-        for incident_id, recipient, channel_id, state in fetch_rows(_OPENED_SQL, [list(incident_ids)]):
-            found.setdefault(incident_id, {})[recipient] = state, channel_id
+        for incident_id, recipient, channel_id, state, kind in fetch_rows(_OPENED_SQL, [list(incident_ids)]):
+            if kind == KIND_OPENED or state not in ("foldable", "superseded"):
+                found.setdefault(incident_id, {}).setdefault(recipient, (state, channel_id))
     return found
 
 
 _OPENED_SQL = """
     SELECT incident_id, recipient, channel_id,
-           CASE WHEN status = 'waiting' AND claimed_until IS NULL THEN 'foldable' ELSE status END
-      FROM incidents_message WHERE incident_id = ANY(%s) AND kind = 'opened'
+           CASE WHEN status = 'waiting' AND claimed_until IS NULL THEN 'foldable' ELSE status END, kind
+      FROM incidents_message WHERE incident_id = ANY(%s) AND kind IN ('opened', 'escalated')
      ORDER BY id
        FOR UPDATE
 """
@@ -192,6 +213,18 @@ def _plan(
         plan.duties.extend((change.id, message) for change in due)
 
 
+def caught_by(decision: Decision, incident_id: int) -> Iterator[Caught]:
+    """Yield each route that caught an incident, with whom it named; ALERT_EMAIL_TO if none did."""
+    told: dict[int, list[tuple[str, int | None]]] = {}
+    for recipient in decision.recipients:
+        told.setdefault(recipient.route, []).append((recipient.name, recipient.channel))
+    for route in decision.routes:
+        names = tuple(told.get(route.id, ()))
+        yield Caught(incident_id, route.name, names, route.reminder_hours, route.steps, route.loops)
+    if not decision.routes:
+        yield Caught(incident_id, "", tuple(told.get(0, ())))
+
+
 def _kinds(
     transitions: set[str], recipients: Sequence[Recipient], told: Mapping[str, tuple[str, int | None]]
 ) -> Iterator[tuple[Recipient, str]]:
@@ -213,19 +246,7 @@ def _write(plan: _Plan, *, now: datetime) -> None:
             cursor.execute(
                 _FOLD_SQL, [[one.incident_id for one in newer], [one.recipient.name for one in newer], now, now]
             )
-        if plan.duties:
-            cursor.execute(
-                _DUTIES_SQL,
-                [
-                    now,
-                    [message.incident_id for _, message in plan.duties],
-                    [change_id for change_id, _ in plan.duties],
-                    array_literal("bigint", [message.recipient.channel for _, message in plan.duties]),
-                    [message.recipient.name for _, message in plan.duties],
-                    [message.recipient.reason for _, message in plan.duties],
-                    [message.key for _, message in plan.duties],
-                ],
-            )
+    write_duties(plan.duties, now=now)
 
 
 _FOLD_SQL = """
@@ -240,15 +261,6 @@ _FOLD_SQL = """
       FROM folded JOIN incidents_message AS m
         ON m.incident_id = folded.incident_id AND m.recipient = folded.recipient AND m.kind = 'passed'
      WHERE d.incident_id = folded.incident_id AND d.message_id = folded.id
-"""
-_DUTIES_SQL = """
-    INSERT INTO incidents_duty (incident_id, notification_id, channel_id, recipient, reason, message_id, created_at)
-    SELECT new.incident_id, new.notification_id, new.channel_id, new.recipient, new.reason, m.id, %s
-      FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::uuid[])
-           AS new (incident_id, notification_id, channel_id, recipient, reason, key)
-      JOIN incidents_message AS m ON m.idempotency_key = new.key
-     ORDER BY m.id
-        ON CONFLICT (notification_id, recipient) DO NOTHING
 """
 
 

@@ -6,6 +6,7 @@ tells the same.
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +27,11 @@ EVENTS = {
     Message.Kind.OPENED.value: Event.OPENED,
     Message.Kind.RESOLVED.value: Event.RESOLVED,
     Message.Kind.PASSED.value: Event.PASSED,
+    Message.Kind.REMINDER.value: Event.REMINDER,
+    Message.Kind.ESCALATED.value: Event.ESCALATED,
+    Message.Kind.ACKNOWLEDGED.value: Event.ACKNOWLEDGED,
 }
+ENDS = frozenset({Event.RESOLVED, Event.PASSED})
 
 
 def prepare(messages: Sequence[Message]) -> tuple[list[Sending], list[tuple[Message, Exception]]]:
@@ -81,25 +86,46 @@ def write_alert(message: Message, known: Known) -> Alert:
     assert incident is not None, "it is about an incident"
     story = story_of(message, known)
     event = EVENTS[message.kind]
-    is_over = event is not Event.OPENED
+    is_over = event in ENDS
     reason = letters.reason(story)
-    sentences = {
-        Event.OPENED: reason,
-        Event.RESOLVED: letters.recovery(story) if is_over else "",
-        Event.PASSED: f"{letters.passing(story) if is_over else ''} {reason}",
-    }
+    title, sentences = _words(event, story, reason)
     return Alert(
         key=message.idempotency_key,
         event=event,
-        at=story.recovered_at if is_over and story.recovered_at is not None else incident.opened_at,
-        title=letters.headline(story, is_over=is_over),
-        reason=sentences[event],
+        at=_instant_of(event, message, story),
+        title=title,
+        reason=sentences,
         incidents=(_facts(message, story, reason, is_open=not is_over),),
         group=incident.guid,
+        reminder=story.number,
         url=story.link,
         language=channel.language if channel else "en",
         timezone=channel.timezone if channel else story.timezone,
     )
+
+
+def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
+    """Return headline and sentences of an event."""
+    match event:
+        case Event.RESOLVED:
+            return letters.headline(story, is_over=True), letters.recovery(story)
+        case Event.PASSED:
+            return letters.headline(story, is_over=True), f"{letters.passing(story)} {reason}"
+        case Event.REMINDER:
+            return letters.reminder_headline(story), f"{letters.waiting(story)} {reason}"
+        case Event.ESCALATED:
+            return letters.escalation_headline(story), f"{letters.waiting(story)} {reason}"
+        case Event.ACKNOWLEDGED:
+            return letters.acknowledgement_headline(story), f"{letters.acknowledgement(story)} {reason}"
+    return letters.headline(story, is_over=False), reason
+
+
+def _instant_of(event: Event, message: Message, story: letters.Story) -> datetime:
+    """Return when it happened: the opening, the end, or when people had to be told again."""
+    assert message.incident is not None, "it is about an incident"
+    if event in ENDS and story.recovered_at is not None:
+        return story.recovered_at
+    return message.incident.opened_at if event is Event.OPENED or event in ENDS else message.created_at
 
 
 def _facts(message: Message, story: letters.Story, reason: str, *, is_open: bool) -> IncidentFacts:
@@ -125,6 +151,8 @@ def _facts(message: Message, story: letters.Story, reason: str, *, is_open: bool
         log_tail=letters.log_tail(str(tail or "")),
         explanation=explanation,
         url=link_to(incident.id),
+        acknowledge_url=story.acknowledge_link if is_open else "",
+        acknowledged_by=story.acknowledged_by,
     )
 
 

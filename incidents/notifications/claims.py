@@ -146,8 +146,9 @@ def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
             _NOTIFIED_SQL,
             [
                 now,
-                [incident_id for incident_id, kind in sent if incident_id for _ in COVERS[kind]],
-                [transition for incident_id, kind in sent if incident_id for transition in COVERS[kind]],
+                [incident_id for incident_id, kind, _ in sent if incident_id for _ in COVERS[kind]],
+                [transition for incident_id, kind, _ in sent if incident_id for transition in COVERS[kind]],
+                [number for incident_id, kind, number in sent if incident_id for _ in COVERS[kind]],
             ],
         )
     return len(sent)
@@ -166,7 +167,7 @@ _SENT_SQL = f"""
            external_ref = new.ref, answer = new.answer
       FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS new (id, ref, answer)
      WHERE row.id = new.id AND row.id = {_HELD_SQL}
-    RETURNING row.incident_id, row.kind
+    RETURNING row.incident_id, row.kind, row.number
 """  # noqa: S608
 _RELEASE_SQL = f"""
     UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
@@ -175,7 +176,8 @@ _NOTIFIED_SQL = """
     UPDATE incidents_notification SET sent_at = %s
      WHERE id = ANY (ARRAY (
            SELECT n.id FROM incidents_notification AS n
-            WHERE (n.incident_id, n.transition) IN (SELECT * FROM unnest(%s::bigint[], %s::text[]))
+            WHERE (n.incident_id, n.transition, n.number)
+                  IN (SELECT * FROM unnest(%s::bigint[], %s::text[], %s::smallint[]))
               AND n.sent_at IS NULL AND n.addressed_at IS NOT NULL
             ORDER BY n.id
               FOR UPDATE))

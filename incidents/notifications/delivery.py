@@ -20,6 +20,7 @@ from django.conf import settings
 from incidents import metrics
 from incidents.models import Message
 from incidents.notifications import claims
+from incidents.notifications.acknowledged import address_acknowledged
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
 from incidents.notifications.alerts import prepare, write_alerts
@@ -82,6 +83,8 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
 def _address_all(*, now: datetime) -> None:
     default = recipients()
     while address(default, now=now) >= ADDRESSED_MAX:
+        pass
+    while address_acknowledged(now=now) >= ADDRESSED_MAX:
         pass
     routing = fingerprint(default)
     if _known_routing != [routing]:

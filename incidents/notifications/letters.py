@@ -27,7 +27,10 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The facts of an alert. `explanation` is empty if no occurrence is stored; `link` if PUBLIC_URL is not set."""
+    """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
+
+    `told_at` is when it was decided to write it, and `number` counts reminders.
+    """
 
     monitor: str
     environment: str
@@ -36,6 +39,11 @@ class Story:
     explanation: Mapping[str, Any]
     link: str = ""
     recovered_at: datetime | None = None
+    told_at: datetime | None = None
+    number: int = 0
+    acknowledge_link: str = ""
+    acknowledged_by: str = ""
+    acknowledged_at: datetime | None = None
 
 
 def reason(story: Story) -> str:
@@ -58,8 +66,36 @@ def passing(story: Story) -> str:
 
 def headline(story: Story, *, is_over: bool) -> str:
     """Return what has happened in one line: which job, and whether it fails or has recovered."""
-    name = f"{_name(story.monitor)} ({_name(story.environment)})"
-    return f"{name} has recovered" if is_over else f"{name} is failing"
+    return f"{_job(story)} has recovered" if is_over else f"{_job(story)} is failing"
+
+
+def reminder_headline(story: Story) -> str:
+    """Return the headline of a reminder."""
+    return f"{_job(story)} is still failing"
+
+
+def escalation_headline(story: Story) -> str:
+    """Return the headline of a step of an escalation."""
+    return f"{_job(story)} is failing, not acknowledged"
+
+
+def acknowledgement_headline(story: Story) -> str:
+    """Return the headline of an acknowledgement."""
+    return f"{_job(story)} is acknowledged"
+
+
+def waiting(story: Story) -> str:
+    """Return the sentence of reminders and escalations: how long it has failed without anybody looking after it."""
+    told_at = story.told_at or story.started_at
+    lasted = duration(_whole(told_at - story.started_at))
+    which = f" This is reminder {story.number}." if story.number else ""
+    return f"It has been failing for {lasted}, and nobody has acknowledged it.{which}"
+
+
+def acknowledgement(story: Story) -> str:
+    """Return the sentence about who looks after an incident since when."""
+    at = f" at {_moment(story.acknowledged_at, story)}" if story.acknowledged_at else ""
+    return f"{_name(story.acknowledged_by) or 'Somebody'} acknowledged it{at}."
 
 
 def why(explanation: Mapping[str, Any]) -> str:
@@ -120,6 +156,10 @@ def plain(text: str) -> str:
         for character in text
         if character not in _BIDI
     ).rstrip()
+
+
+def _job(story: Story) -> str:
+    return f"{_name(story.monitor)} ({_name(story.environment)})"
 
 
 def _kind(story: Story) -> str:

@@ -23,6 +23,7 @@ COVERS = {
     Message.Kind.OPENED.value: [OPENED],
     Message.Kind.RESOLVED.value: [RESOLVED],
     Message.Kind.PASSED.value: [OPENED, RESOLVED],
+    **{kind.value: [kind.value] for kind in (Message.Kind.REMINDER, Message.Kind.ESCALATED, Message.Kind.ACKNOWLEDGED)},
     Message.Kind.CLOCK.value: [],
     Message.Kind.TEST.value: [],
     Message.Kind.FALLBACK.value: [],
@@ -219,3 +220,59 @@ def insert_messages(messages: Sequence[NewMessage], *, now: datetime) -> None:
         ],
         on_conflict="ON CONFLICT DO NOTHING",
     )
+
+
+def write_duties(duties: Sequence[tuple[int, NewMessage]], *, now: datetime) -> None:
+    """Write whom notifications, given by id, concern; each with the message that carries it, which is written."""
+    if not duties:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _DUTIES_SQL,
+            [
+                now,
+                [message.incident_id for _, message in duties],
+                [notification_id for notification_id, _ in duties],
+                array_literal("bigint", [message.recipient.channel for _, message in duties]),
+                [message.recipient.name for _, message in duties],
+                [message.recipient.reason for _, message in duties],
+                [message.key for _, message in duties],
+            ],
+        )
+
+
+_DUTIES_SQL = """
+    INSERT INTO incidents_duty
+           (incident_id, notification_id, channel_id, recipient, reason, number, message_id, created_at)
+    SELECT new.incident_id, new.notification_id, new.channel_id, new.recipient, new.reason, m.number, m.id, %s
+      FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::uuid[])
+           AS new (incident_id, notification_id, channel_id, recipient, reason, key)
+      JOIN incidents_message AS m ON m.idempotency_key = new.key
+     ORDER BY m.id
+        ON CONFLICT (notification_id, recipient, number) DO NOTHING
+"""
+
+
+def renumber(
+    kind: str, incident_ids: Sequence[int], *, now: datetime, is_addressed: bool
+) -> dict[int, tuple[int, int]]:
+    """Write a notification that may come more than once; returns its id and its number, by incident.
+
+    `is_addressed`: the caller writes the messages. The caller has locked the incidents.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _RENUMBER_SQL,
+            {"ids": sorted(set(incident_ids)), "kind": kind, "now": now, "addressed_at": now if is_addressed else None},
+        )
+        return {incident_id: (id_, number) for incident_id, id_, number in cursor.fetchall()}
+
+
+_RENUMBER_SQL = """
+    INSERT INTO incidents_notification AS old (incident_id, transition, channel, created_at, number, addressed_at)
+    SELECT id, %(kind)s, 'email', %(now)s, 1, %(addressed_at)s::timestamptz FROM unnest(%(ids)s::bigint[]) AS new (id)
+        ON CONFLICT (incident_id, transition, channel) DO UPDATE
+       SET number = old.number + 1, created_at = excluded.created_at, addressed_at = excluded.addressed_at,
+           sent_at = NULL, nobody_since = NULL
+    RETURNING incident_id, id, number
+"""

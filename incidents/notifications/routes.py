@@ -11,7 +11,8 @@ from django.conf import settings
 
 from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
-from incidents.notifications.routing import Choice, Facts, RouteRules, choose, is_caught, parse_conditions
+from incidents.notifications.pursuit import parse_steps
+from incidents.notifications.routing import Choice, Facts, RouteRules, catching, choose, parse_conditions
 from lib.sql import fetch_rows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
@@ -30,11 +31,15 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Recipient(msgspec.Struct, frozen=True):
-    """Whom a message goes to: an address, or a channel's guid; and why. Without a channel it is ALERT_EMAIL_TO."""
+    """Whom a message goes to: an address, or a channel's guid; and why. Without a channel it is ALERT_EMAIL_TO.
+
+    `route` is the id of the route that names it; 0 for ALERT_EMAIL_TO.
+    """
 
     name: str
     channel: int | None
     reason: str
+    route: int = 0
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -46,10 +51,14 @@ class Routing(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The recipients of an incident. `is_nobody_meant`: a route without channels caught it, so nobody is on purpose."""
+    """The recipients of an incident, and the routes that caught it.
+
+    `is_nobody_meant`: a route without channels caught it, so nobody is on purpose.
+    """
 
     recipients: Sequence[Recipient]
     is_nobody_meant: bool = False
+    routes: Sequence[RouteRules] = ()
 
 
 def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routing:
@@ -79,6 +88,9 @@ def rules_of(route: Route) -> RouteRules:
         parse_conditions(route.matchers),
         tuple(sorted(channel.id for channel in route.channels.all())),
         route.continues,
+        route.reminder_hours,
+        parse_steps(route.steps),
+        route.loops,
     )
 
 
@@ -96,11 +108,11 @@ def addresses_in(values: Mapping[str, Any]) -> list[str]:
 
 def decide(routing: Routing, project_id: int, facts: Facts) -> Decision:
     """Return the recipients of an incident of a project, each once, with the first reason."""
-    routes = routing.routes.get(project_id, ())
-    if not is_caught(routes, facts):
+    caught = catching(routing.routes.get(project_id, ()), facts)
+    if not caught:
         return Decision([Recipient(address, None, DEFAULT_REASON) for address in routing.default])
-    choices = choose(routes, facts)
-    return Decision(_recipients(routing.places, choices), is_nobody_meant=not choices)
+    choices = choose(caught, facts)
+    return Decision(_recipients(routing.places, choices), is_nobody_meant=not choices, routes=caught)
 
 
 def _recipients(places: Mapping[int, Place], choices: Iterable[Choice]) -> list[Recipient]:
@@ -108,7 +120,7 @@ def _recipients(places: Mapping[int, Place], choices: Iterable[Choice]) -> list[
     for choice in choices:
         place = places.get(choice.channel)
         for name in () if place is None else place.recipients:
-            found.setdefault(name, Recipient(name, choice.channel, choice.reason))
+            found.setdefault(name, Recipient(name, choice.channel, choice.reason, choice.route))
     return list(found.values())
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from incidents.exceptions import IncidentsError
+from incidents.notifications.pursuit import Step
 from monitors.state import Severity
 
 CONDITIONS_MAX = 10
@@ -57,13 +58,19 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class RouteRules(msgspec.Struct, frozen=True):
-    """A route, as a value. `channels` are the ids of its channels."""
+    """A route, as a value. `channels` are the ids of its channels.
+
+    The last three say what happens until somebody acknowledges (`pursuit`); `reminder_hours` None: REMINDER_HOURS.
+    """
 
     id: int
     name: str
     conditions: tuple[Condition, ...]
     channels: tuple[int, ...]
     continues: bool = False
+    reminder_hours: int | None = None
+    steps: tuple[Step, ...] = ()
+    loops: int = 0
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -119,14 +126,21 @@ def choose(routes: Iterable[RouteRules], facts: Facts) -> list[Choice]:
     A route without channels that catches an incident ends the search as well: nobody is notified, on purpose.
     """
     chosen: dict[int, Choice] = {}
-    for route in routes:
-        if not catches(route, facts):
-            continue
+    for route in catching(routes, facts):
         for channel in route.channels:
             chosen.setdefault(channel, Choice(channel, route.id, _reason(route)))
-        if not route.continues:
-            break
     return list(chosen.values())
+
+
+def catching(routes: Iterable[RouteRules], facts: Facts) -> list[RouteRules]:
+    """Return the routes that catch an incident, up to the first one that does not continue."""
+    found = []
+    for route in routes:
+        if catches(route, facts):
+            found.append(route)
+            if not route.continues:
+                break
+    return found
 
 
 def is_caught(routes: Iterable[RouteRules], facts: Facts) -> bool:

@@ -14,6 +14,7 @@ from django.db import connection
 from django.urls import reverse
 
 from incidents.models import Message, Notification
+from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.letters import Story, log_tail
 
 LOG_NEAR = timedelta(days=1)
@@ -43,6 +44,11 @@ def story_of(message: Message, known: Known) -> Story:
         explanation=known.explanation,
         link=link_to(incident.id),
         recovered_at=known.resolved_at or incident.resolved_at,
+        told_at=message.created_at,
+        number=message.number if message.kind == Message.Kind.REMINDER else 0,
+        acknowledge_link=acknowledge_link(message),
+        acknowledged_by=incident.acknowledged_by,
+        acknowledged_at=incident.acknowledged_at,
     )
 
 

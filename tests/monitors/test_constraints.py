@@ -408,9 +408,19 @@ VIOLATIONS = [
     ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
     ("route_name_unique_in_project", "the same again", doubled(factories.RouteFactory, "project", "name")),
     (
-        "duty_once_per_notification_and_recipient",
+        "duty_once_per_notification_recipient_and_number",
         "the same again",
         doubled(factories.DutyFactory, "notification", "recipient", "message"),
+    ),
+    (
+        "follow_up_once_per_incident_kind_and_route",
+        "the same again",
+        doubled(factories.FollowUpFactory, "incident", "kind", "route"),
+    ),
+    (
+        "incident_acknowledged_exactly_when_dated",
+        "by somebody, never",
+        changed(factories.IncidentFactory, acknowledged_by="anna"),
     ),
     (
         "message_once_per_recipient_kind_and_number",

@@ -34,6 +34,8 @@ class Capability(StrEnum):
     """A repeated message has one effect."""
     ACKNOWLEDGE = "acknowledge"
     """An acknowledgement here is shown there."""
+    REMINDS = "reminds"
+    """It reminds people by itself, as pagers do: it gets no reminders."""
     PRIORITY = "priority"
     """The severity changes how loud it is."""
     CALLBACK = "callback"

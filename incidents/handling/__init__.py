@@ -1,0 +1,13 @@
+"""What people do about incidents and issues. Each service records it in the audit log, in its transaction (shell)."""
+
+from incidents.handling.acknowledging import Acknowledgement, acknowledge, withdraw_acknowledgement
+from incidents.handling.issues import archive_issues, resolve_issues, unarchive_issues
+
+__all__ = [
+    "Acknowledgement",
+    "acknowledge",
+    "archive_issues",
+    "resolve_issues",
+    "unarchive_issues",
+    "withdraw_acknowledgement",
+]

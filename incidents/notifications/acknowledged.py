@@ -1,0 +1,92 @@
+"""Telling channels that an incident is acknowledged (shell).
+
+    acknowledged -> Notification (same transaction) -> Duty and Message for each channel that was told of the opening
+
+Mail is not sent: who gets the mail about the end need not know before. The channel where somebody acknowledged knows.
+"""
+
+from datetime import datetime
+
+from django.db import connection, transaction
+
+from incidents.models import Message, Notification
+from incidents.models.channels import EMAIL
+from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
+from incidents.notifications.routes import Recipient
+from incidents.notifications.wake import wake_after_commit
+from lib.sql import fetch_rows
+
+ADDRESSED_MAX = 1_000
+ACKNOWLEDGED = Notification.Transition.ACKNOWLEDGED.value
+REASON = "notified of its opening"
+
+
+def notify_acknowledged(incident_id: int, *, now: datetime) -> None:
+    """Write the notification about an acknowledgement. The caller has locked the incident."""
+    renumber(ACKNOWLEDGED, [incident_id], now=now, is_addressed=False)
+    wake_after_commit()
+
+
+@transaction.atomic
+def address_acknowledged(*, now: datetime) -> int:
+    """Write messages for new acknowledgements; returns how many were looked at. Call again while it returns the most.
+
+    One waits until the opening is addressed: who has not been told of an incident is not told that it is acknowledged.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
+    found = fetch_rows(_NEW_SQL, [ADDRESSED_MAX])
+    if not found:
+        return 0
+    told = told_recipients([incident_id for _, incident_id, *_ in found])
+    messages: list[NewMessage] = []
+    duties: list[tuple[int, NewMessage]] = []
+    for id_, incident_id, guid, number, is_due, own_channel in found:
+        for name, channel_id, kind in told.get(incident_id, ()) if is_due else ():
+            if channel_id is None or kind == EMAIL or channel_id == own_channel:
+                continue
+            key = message_key(guid, f"{ACKNOWLEDGED} {number}", name)
+            recipient = Recipient(name, channel_id, REASON)
+            message = NewMessage(incident_id, Message.Kind.ACKNOWLEDGED.value, recipient, key, number=number)
+            messages.append(message)
+            duties.append((id_, message))
+    insert_messages(messages, now=now)
+    write_duties(duties, now=now)
+    Notification.objects.filter(id__any_of=[id_ for id_, *_ in found]).update(addressed_at=now)
+    return len(found)
+
+
+_NEW_SQL = """
+    SELECT n.id, n.incident_id, i.guid, n.number,
+           i.resolved_at IS NULL AND i.acknowledged_at = n.created_at, i.acknowledged_channel
+      FROM incidents_notification AS n
+      JOIN incidents_incident AS i ON i.id = n.incident_id
+     WHERE n.addressed_at IS NULL AND n.nobody_since IS NULL AND n.transition = 'acknowledged'
+       AND NOT EXISTS (SELECT 1 FROM incidents_notification AS o
+                        WHERE o.incident_id = n.incident_id AND o.transition = 'opened' AND o.addressed_at IS NULL
+                          AND i.resolved_at IS NULL)
+     ORDER BY n.id LIMIT %s
+"""
+"""Index: notification_new."""
+
+
+def told_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, int | None, str | None]]]:
+    """Return who was told, or is about to be told, that each incident opened: recipient, channel and its kind.
+
+    Only those told of this incident alone: the alert of a storm is not about one incident.
+    """
+    found: dict[int, list[tuple[str, int | None, str | None]]] = {}
+    for incident_id, recipient, channel_id, kind in fetch_rows(_TOLD_SQL, [incident_ids]):
+        found.setdefault(incident_id, []).append((recipient, channel_id, kind))
+    return found
+
+
+_TOLD_SQL = """
+    SELECT DISTINCT d.incident_id, d.recipient, d.channel_id, c.kind
+      FROM incidents_duty AS d
+      JOIN incidents_notification AS n ON n.id = d.notification_id
+      JOIN incidents_message AS m ON m.id = d.message_id AND m.incident_id = d.incident_id
+      LEFT JOIN incidents_channel AS c ON c.id = d.channel_id
+     WHERE d.incident_id = ANY(%s) AND n.transition IN ('opened', 'escalated') AND m.status IN ('waiting', 'sent')
+     ORDER BY d.incident_id, d.recipient
+"""

@@ -1,0 +1,102 @@
+"""The rows of what happens until somebody acknowledges an incident: begun, ended, begun anew (shell).
+
+opening is addressed -> a copy of what each route says -> the sweep tells (`pursuing`) ... -> acknowledged: ended
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+from django.conf import settings
+from django.db import connection
+
+from incidents.models import FollowUp, Message
+from incidents.notifications.pursuit import Escalation, Reminders, Step, reminder_wait
+from lib.sql import fetch_rows, insert_rows, update_rows
+
+REMINDER, ESCALATION = FollowUp.Kind.REMINDER.value, FollowUp.Kind.ESCALATION.value
+SENT_UNTIL_THEN = (Message.Kind.REMINDER.value, Message.Kind.ESCALATED.value)
+_COLUMNS = {
+    "incident_id": "bigint",
+    "kind": "text",
+    "route": "text",
+    "plan": "jsonb",
+    "done": "smallint",
+    "due_at": "timestamptz",
+}
+
+
+class Caught(NamedTuple):
+    """A route that caught an incident, with what it says about the time until somebody acknowledges it.
+
+    `route` is empty for ALERT_EMAIL_TO. `recipients` are those told because of this route.
+    """
+
+    incident_id: int
+    route: str
+    recipients: tuple[tuple[str, int | None], ...]
+    reminder_hours: int | None = None
+    steps: tuple[Step, ...] = ()
+    loops: int = 0
+
+
+def begin(caught: Iterable[Caught], *, now: datetime) -> None:
+    """Begin reminders and escalation of incidents whose openings are addressed now. One statement."""
+    rows: list[tuple[Any, ...]] = []
+    for one in caught:
+        hours = settings.REMINDER_HOURS if one.reminder_hours is None else one.reminder_hours
+        if hours and one.recipients:
+            plan: Reminders | Escalation = Reminders(hours, one.recipients)
+            rows.append((one.incident_id, REMINDER, one.route, _stored(plan), 0, now + timedelta(hours=hours)))
+        if one.steps:
+            plan = Escalation(one.steps, one.loops)
+            due_at = now + timedelta(minutes=one.steps[0].minutes)
+            rows.append((one.incident_id, ESCALATION, one.route, _stored(plan), 0, due_at))
+    insert_rows("incidents_followup", _COLUMNS, rows, on_conflict="ON CONFLICT (incident_id, kind, route) DO NOTHING")
+
+
+def _stored(plan: Reminders | Escalation) -> Mapping[str, Any]:
+    stored: Mapping[str, Any] = msgspec.to_builtins(plan)
+    return stored
+
+
+def end(incident_id: int) -> None:
+    """End reminders and escalation of an incident, which the caller has locked."""
+    FollowUp.objects.filter(incident_id=incident_id, due_at__isnull=False).update(due_at=None)
+
+
+def begin_anew(incident_ids: Collection[int], *, now: datetime, reminds_at: datetime | None = None) -> None:
+    """Begin reminders and escalation of incidents anew, which the caller has locked.
+
+    Steps are done from the first one on. A reminder is due at `reminds_at`, or after the usual wait. Two statements.
+    """
+    found = fetch_rows(
+        "SELECT id, kind, plan::text, done FROM incidents_followup WHERE incident_id = ANY(%s) ORDER BY id FOR UPDATE",
+        [list(incident_ids)],
+    )
+    rows: list[tuple[int, int, datetime]] = []
+    for id_, kind, plan, done in found:
+        if kind == REMINDER:
+            hours = msgspec.json.decode(plan, type=Reminders).hours
+            rows.append((id_, done, reminds_at or now + reminder_wait(hours, done)))
+        else:
+            first = msgspec.json.decode(plan, type=Escalation).steps[0]
+            rows.append((id_, 0, now + timedelta(minutes=first.minutes)))
+    update_rows("incidents_followup", {"done": "smallint", "due_at": "timestamptz"}, rows)
+
+
+def supersede(incident_ids: Sequence[int], *, now: datetime, kinds: Collection[str] = SENT_UNTIL_THEN) -> None:
+    """Take back reminders and steps of incidents that no worker has begun to send: they are no longer needed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SUPERSEDE_SQL, [now, list(incident_ids), list(kinds)])
+
+
+_SUPERSEDE_SQL = """
+    UPDATE incidents_message SET status = 'superseded', finished_at = %s
+     WHERE id = ANY (ARRAY (
+           SELECT id FROM incidents_message
+            WHERE incident_id = ANY(%s) AND kind = ANY(%s) AND status = 'waiting' AND claimed_until IS NULL
+            ORDER BY id
+              FOR UPDATE))
+"""

@@ -1,0 +1,208 @@
+"""Reminders and escalation: a sweep tells what is due about incidents that nobody has acknowledged (shell).
+
+    due FollowUp -> verdict (`pursuit`) -> Notification, Duty and Message for each recipient -> the next time
+
+All is in rows, so a sweep that does not run only delays. Incidents are locked, so acknowledging one and telling its
+next step exclude each other; whoever waits for that lock finds what the other has done.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+from django.conf import settings
+from django.db import transaction
+
+from incidents.models import Channel, Message
+from incidents.models.channels import EMAIL
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Capability
+from incidents.notifications.follow_ups import REMINDER, begin_anew, supersede
+from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
+from incidents.notifications.pursuit import (
+    Escalation,
+    Reminders,
+    Standing,
+    judge,
+    reminder_wait,
+    step_after,
+    usable_step,
+)
+from incidents.notifications.routes import CONSOLE, Recipient, recipients_of
+from incidents.notifications.wake import wake_after_commit
+from lib.sql import fetch_rows, update_rows
+
+DUE_MAX = 500
+"""Reminders and steps of one transaction."""
+
+
+class _Due(NamedTuple):
+    """A reminder or a step that is due, with what holds of its incident."""
+
+    id: int
+    kind: str
+    route: str
+    plan: str
+    done: int
+    incident_id: int
+    guid: UUID
+    is_open: bool
+    is_acknowledged: bool
+    is_quiet: bool
+    snoozed_until: datetime | None
+
+
+class _Telling(NamedTuple):
+    """A reminder or a step with whom it tells."""
+
+    due: _Due
+    recipients: list[Recipient]
+
+
+def pursue(*, now: datetime) -> int:
+    """Tell what is due; returns how many reminders and steps were looked at. Call again while it returns `DUE_MAX`."""
+    lapse(now=now)
+    return _tell_due(now=now)
+
+
+@transaction.atomic
+def lapse(*, now: datetime) -> int:
+    """End acknowledgements that have run out: people are reminded at once, and the escalation begins anew."""
+    found = fetch_rows(_LAPSED_SQL, [now, DUE_MAX])
+    ids = [id_ for (id_,) in found]
+    if ids:
+        begin_anew(ids, now=now, reminds_at=now)
+    return len(ids)
+
+
+_LAPSED_SQL = """
+    UPDATE incidents_incident
+       SET acknowledged_at = NULL, acknowledged_by = '', acknowledged_via = '', acknowledged_channel = NULL,
+           acknowledged_until = NULL
+     WHERE id = ANY (ARRAY (
+           SELECT id FROM incidents_incident
+            WHERE acknowledged_until <= %s AND acknowledged_until IS NOT NULL AND resolved_at IS NULL
+            ORDER BY id LIMIT %s
+              FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING id
+"""
+"""Index: incident_acknowledged_until."""
+
+
+@transaction.atomic
+def _tell_due(*, now: datetime) -> int:
+    found = [_Due(*row) for row in fetch_rows(_DUE_SQL, [now, DUE_MAX])]
+    if not found:
+        return 0
+    channels = _channels_of(found)
+    usable = {id_ for id_, channel in channels.items() if _is_usable(channel)}
+    later: list[tuple[int, int, datetime | None]] = []
+    reminders: list[_Telling] = []
+    steps: list[_Telling] = []
+    for due in found:
+        standing = Standing(due.is_open, due.is_acknowledged, due.is_quiet, due.snoozed_until)
+        verdict = judge(standing, now=now)
+        if not verdict.tells:
+            later.append((due.id, due.done, verdict.again_at))
+        elif due.kind == REMINDER:
+            reminders.append(_Telling(due, _reminded(due, channels)))
+            wait = reminder_wait(msgspec.json.decode(due.plan, type=Reminders).hours, due.done + 1)
+            later.append((due.id, due.done + 1, now + wait))
+        else:
+            telling, done, again_at = _escalate(due, channels, usable, now)
+            steps += [telling] if telling else []
+            later.append((due.id, done, again_at))
+    if reminders:
+        supersede([one.due.incident_id for one in reminders], now=now, kinds=[Message.Kind.REMINDER.value])
+    _write(Message.Kind.REMINDER.value, reminders, now=now)
+    _write(Message.Kind.ESCALATED.value, steps, now=now)
+    update_rows("incidents_followup", {"done": "smallint", "due_at": "timestamptz"}, later)
+    return len(found)
+
+
+_DUE_SQL = """
+    SELECT f.id, f.kind, f.route, f.plan::text, f.done, i.id, i.guid, i.resolved_at IS NULL,
+           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), NULL::timestamptz
+      FROM incidents_followup AS f
+      JOIN incidents_incident AS i ON i.id = f.incident_id
+      JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
+      LEFT JOIN incidents_issue AS s ON s.id = i.issue_id
+     WHERE f.due_at <= %s
+     ORDER BY f.due_at, f.id LIMIT %s
+       FOR NO KEY UPDATE OF f, i SKIP LOCKED
+"""
+"""Index: follow_up_due."""
+
+
+def _channels_of(found: Sequence[_Due]) -> dict[int, Channel]:
+    """Load the channels that the plans name. One statement."""
+    wanted: set[int] = set()
+    for due in found:
+        if due.kind == REMINDER:
+            plan = msgspec.json.decode(due.plan, type=Reminders)
+            wanted |= {channel for _, channel in plan.recipients if channel is not None}
+        else:
+            for step in msgspec.json.decode(due.plan, type=Escalation).steps:
+                wanted |= set(step.channels)
+    return {channel.id: channel for channel in Channel.objects.filter(id__any_of=sorted(wanted))}
+
+
+def _is_usable(channel: Channel | None) -> bool:
+    """Return whether a channel takes messages: not one that is disabled or removed, nor mail without a mail server."""
+    if channel is None or not channel.is_enabled or channel.removed_at is not None:
+        return False
+    return channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE
+
+
+def _reminded(due: _Due, channels: Mapping[int, Channel]) -> list[Recipient]:
+    """Return whom to remind: those told because of the route, except services that remind by themselves."""
+    plan = msgspec.json.decode(due.plan, type=Reminders)
+    reason = f"reminder {due.done + 1}" + (f" of route {due.route!r}" if due.route else "")
+    return [
+        Recipient(name, channel_id, reason)
+        for name, channel_id in plan.recipients
+        if channel_id is None or (_is_usable(channels.get(channel_id)) and not _reminds(channels[channel_id]))
+    ]
+
+
+def _reminds(channel: Channel) -> bool:
+    return channel.kind in SENDERS and Capability.REMINDS in SENDERS[channel.kind].CAN
+
+
+def _escalate(
+    due: _Due, channels: Mapping[int, Channel], usable: set[int], now: datetime
+) -> tuple[_Telling | None, int, datetime | None]:
+    """Return what a step tells, how many steps are done with it, and when the next one is due.
+
+    If none of its channels gets messages through at present, the next step is due at once.
+    """
+    plan = msgspec.json.decode(due.plan, type=Escalation)
+    step = usable_step(plan, due.done, usable)
+    if step is None:
+        return None, due.done, None
+    ids, done = step
+    reason = f"step {(done - 1) % len(plan.steps) + 1} of the escalation of route {due.route!r}"
+    told = [Recipient(name, id_, reason) for id_ in ids for name in recipients_of(channels[id_])]
+    following = step_after(plan, done)
+    is_heard = any(channels[id_].open_since is None for id_ in ids)
+    wait = timedelta(minutes=following.minutes if is_heard else 0) if following else None
+    return _Telling(due, told), done, None if wait is None else now + wait
+
+
+def _write(kind: str, tellings: Sequence[_Telling], *, now: datetime) -> None:
+    """Write a notification for each incident, numbered in it, and the messages of its reminders or steps."""
+    told = [(one.due, recipient) for one in tellings for recipient in one.recipients]
+    if not told:
+        return
+    notifications = renumber(kind, [due.incident_id for due, _ in told], now=now, is_addressed=True)
+    duties: dict[tuple[int, str], NewMessage] = {}
+    for due, recipient in told:
+        id_, number = notifications[due.incident_id]
+        key = message_key(due.guid, f"{kind} {number}", recipient.name)
+        message = NewMessage(due.incident_id, kind, recipient, key, number=number)
+        duties.setdefault((id_, recipient.name), message)
+    insert_messages(list(duties.values()), now=now)
+    write_duties([(id_, message) for (id_, _), message in duties.items()], now=now)
+    wake_after_commit()

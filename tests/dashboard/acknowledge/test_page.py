@@ -1,0 +1,145 @@
+"""The link in an alert: whoever opens it sees the incident, and the button acknowledges it."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from audit.models import AuditEntry
+from dashboard.acknowledge import views
+from incidents.notifications.acknowledge_links import acknowledge_link, read, sign
+from tests.factories import NOW, ChannelFactory, IncidentFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db
+DAY = timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch, settings):
+    settings.PUBLIC_URL = "https://watch.example.com"
+    now = [NOW]
+    monkeypatch.setattr(views, "utcnow", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def stranger():
+    """Somebody without an account, whose browser insists on CSRF tokens as browsers' servers do."""
+    return Client(enforce_csrf_checks=True)
+
+
+def path_of(message):
+    return acknowledge_link(message).removeprefix("https://watch.example.com")
+
+
+def test_opening_the_page_changes_nothing(stranger):
+    message = MessageFactory()
+    for ask in (stranger.get, stranger.head):
+        response = ask(path_of(message))
+        assert response.status_code == 200
+    assert b"Nobody has acknowledged it." in stranger.get(path_of(message)).content
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_at is None
+    assert not AuditEntry.objects.exists()
+
+
+def test_the_button_acknowledges_without_an_account_and_says_whose_link_it_was(stranger):
+    message = MessageFactory(recipient="night@example.com")
+    response = stranger.post(path_of(message))
+    assert b"night@example.com acknowledged it" in response.content
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_by == "night@example.com"
+    assert message.incident.acknowledged_via == "the link sent to night@example.com"
+    assert AuditEntry.objects.get().source == "link"
+
+
+def test_a_forwarded_link_is_told_apart_by_its_recipient(stranger):
+    message = MessageFactory(recipient="boss@example.com")
+    stranger.post(path_of(message), {"name": "  Nina\x00 Meyer "})
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_by == "Nina Meyer"
+    assert message.incident.acknowledged_via == "the link sent to boss@example.com"
+
+
+def test_a_link_in_a_chat_names_the_channel(stranger):
+    channel = ChannelFactory(name="ops-room")
+    message = MessageFactory(channel=channel, recipient=str(channel.guid))
+    stranger.post(path_of(message))
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_by == "somebody in ops-room"
+
+
+def test_who_is_logged_in_is_named_by_the_account():
+    client = Client()
+    client.force_login(User.objects.create_user("anna"))
+    message = MessageFactory()
+    client.post(path_of(message), {"name": "somebody else"})
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_by == "anna"
+
+
+def test_to_press_it_twice_changes_nothing(stranger):
+    message = MessageFactory()
+    stranger.post(path_of(message), {"name": "Nina"})
+    assert b"Nina acknowledged it" in stranger.post(path_of(message), {"name": "Otto"}).content
+    assert AuditEntry.objects.count() == 1
+
+
+def test_the_link_of_an_incident_that_is_over_says_so(stranger):
+    message = MessageFactory(incident=IncidentFactory(resolved=True))
+    assert b"It is over" in stranger.get(path_of(message)).content
+    assert b"It is over" in stranger.post(path_of(message)).content
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_at is None
+
+
+def test_it_is_valid_for_seven_days(stranger, clock):
+    message = MessageFactory()
+    clock[0] = NOW + 7 * DAY
+    assert stranger.get(path_of(message)).status_code == 200
+    clock[0] = NOW + 7 * DAY + timedelta(seconds=1)
+    assert stranger.get(path_of(message)).status_code == 404
+    assert stranger.post(path_of(message)).status_code == 404
+    message.incident.refresh_from_db()
+    assert message.incident.acknowledged_at is None
+
+
+def test_a_forged_link_is_none(stranger, django_assert_num_queries):
+    message = MessageFactory()
+    token = path_of(message).removeprefix("/a/")
+    other = MessageFactory()
+    forged = [
+        token[:-1] + ("a" if token[-1] != "a" else "b"),
+        "x",
+        token.replace(str(message.pk), "1", 1) + "0",
+        "9" * 3000,
+    ]
+    with django_assert_num_queries(0):
+        for one in forged:
+            assert stranger.post(f"/a/{one}").status_code == 404
+    mixed = sign(other.incident.guid, message.pk, at=NOW)
+    assert stranger.post(f"/a/{mixed}").status_code == 404
+
+
+def test_the_same_message_always_has_the_same_link():
+    message = MessageFactory()
+    assert acknowledge_link(message) == acknowledge_link(message)
+    assert read(path_of(message).removeprefix("/a/"), now=NOW) == (message.incident.guid, message.pk)
+
+
+@pytest.mark.parametrize("kind", ["resolved", "passed", "acknowledged"])
+def test_messages_that_ask_for_nothing_have_none(kind):
+    assert acknowledge_link(MessageFactory(kind=kind)) == ""
+
+
+def test_without_a_public_address_there_is_none(settings):
+    settings.PUBLIC_URL = ""
+    assert acknowledge_link(MessageFactory()) == ""
+
+
+def test_the_page_tells_its_address_to_nobody(stranger):
+    response = stranger.get(path_of(MessageFactory()))
+    assert response["Referrer-Policy"] == "no-referrer"
+    assert "no-store" in response["Cache-Control"]
+    assert response["X-Robots-Tag"] == "noindex"
