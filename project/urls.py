@@ -5,12 +5,14 @@ from django.views.generic import RedirectView
 
 from dashboard.acknowledge.views import acknowledge
 from dashboard.clock import views
+from dashboard.unsubscribe.views import unsubscribe
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     # Browsers ask for it wherever a page names none.
     path("favicon.ico", RedirectView.as_view(url=static("favicon.svg"))),
     path("a/<str:token>", acknowledge, name="acknowledge"),
+    path("u/<str:token>", unsubscribe, name="unsubscribe"),
     path("admin/clock/", admin.site.admin_view(views.clock), name="clock"),
     path("admin/", admin.site.urls),
 ]

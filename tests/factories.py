@@ -48,6 +48,7 @@ from incidents.models import (
     Notification,
     Occurrence,
     Route,
+    Unsubscription,
 )
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
@@ -529,6 +530,15 @@ class ChannelFactory(DjangoModelFactory[Channel]):
     name = Sequence(lambda n: f"channel {n}")
     created_at = NOW
     changed_at = NOW
+
+
+class UnsubscriptionFactory(DjangoModelFactory[Unsubscription]):
+    class Meta:
+        model = Unsubscription
+
+    channel = SubFactory(ChannelFactory, kind="email")
+    address = "oncall@example.com"
+    unsubscribed_at = NOW
 
 
 class RouteFactory(DjangoModelFactory[Route]):

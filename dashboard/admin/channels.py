@@ -22,10 +22,12 @@ from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin, actor_of, row_entry
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
 from incidents.models import Channel, Message, Route
+from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.channels.base import Field
 from incidents.notifications.conditions import format_conditions, parse_lines
 from incidents.notifications.routing import ConditionError
+from incidents.notifications.unsubscribing import subscribe_again
 from lib.wallclock import utcnow
 
 TEST_SECONDS_MAX = 20.0
@@ -117,7 +119,8 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     list_select_related = ("project",)
     autocomplete_fields = ("project",)
     ordering = ("name",)
-    actions = ("send_test", "remove")
+    actions = ("send_test", "subscribe_again", "remove")
+    readonly_fields = ("unsubscribed",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         """Channels that were not removed."""
@@ -134,7 +137,8 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fields of its form."""
         form = self.get_form(request, obj)
-        return [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(_PREFIX))]
+        fields = [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(_PREFIX))]
+        return [*fields, "unsubscribed"] if obj is not None and obj.kind == EMAIL else fields
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Ask for the kind, then for the settings of that kind."""
@@ -155,6 +159,12 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
             obj, CHANGED if change else "created", {k: v for k, v in changes.items() if k not in settings}
         )
         record([replace(entry, secret={*entry.secret, *secrets})], by=actor_of(request, at=now))
+
+    @admin.display(description="Unsubscribed")
+    def unsubscribed(self, channel: Channel) -> str:
+        """Show the addresses that get no more mails, as their owners have asked with the link in a mail."""
+        found = channel.unsubscriptions.order_by("address")
+        return ", ".join(f"{one.address} ({one.unsubscribed_at:%Y-%m-%d %H:%M} UTC)" for one in found) or NOTHING
 
     @admin.display(description="Kind", ordering="kind")
     def kind_label(self, channel: Channel) -> str:
@@ -199,6 +209,12 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
             time.sleep(_POLL_SECONDS)
         for test in found:
             _show_answer(request, test)
+
+    @admin.action(description="Subscribe all addresses again", permissions=["change"])
+    def subscribe_again(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
+        """Let addresses of the selected channels that unsubscribed get mails again."""
+        count = subscribe_again(list(queryset), by=actor_of(request, at=utcnow()))
+        messages.success(request, f"Subscribed {count} address{'' if count == 1 else 'es'} again.")
 
     @admin.action(description="Remove", permissions=["change"])
     def remove(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
@@ -295,6 +311,11 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     ordering = ("project__name", "position", "id")
     fields = ("project", "name", "position", "conditions", "channels", "continues", "is_fallback", "is_enabled")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
+        """Routes with their channels, and who unsubscribed from these."""
+        rows: QuerySet[Route] = super().get_queryset(request)
+        return rows.prefetch_related("channels__unsubscriptions")
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """As granted to the user."""
         return request.user.has_perm("incidents.delete_route")
@@ -321,4 +342,9 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     @admin.display(description="Channels")
     def channels_text(self, route: Route) -> str | SafeString:
         """Show the names of its channels."""
-        return ", ".join(sorted(map(str, route.channels.all()))) or label("nobody", "doubtful") or NOTHING
+        return ", ".join(sorted(map(_with_refusals, route.channels.all()))) or label("nobody", "doubtful") or NOTHING
+
+
+def _with_refusals(channel: Channel) -> str:
+    count = len(channel.unsubscriptions.all())
+    return f"{channel} ({count} unsubscribed)" if count else str(channel)

@@ -1,6 +1,6 @@
 """The tables of incidents: what failed, who is notified of it over which channels, and what people do about it."""
 
-from incidents.models.channels import Channel, Route
+from incidents.models.channels import Channel, Route, Unsubscription
 from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
 from incidents.models.outbox import Duty, Message, Notification
@@ -16,4 +16,5 @@ __all__ = [
     "Notification",
     "Occurrence",
     "Route",
+    "Unsubscription",
 ]

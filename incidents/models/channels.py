@@ -106,3 +106,23 @@ class Route(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Unsubscription(models.Model):
+    """An address that wants no more mails of an e-mail channel, as its owner said with the link in a mail.
+
+    It stays when the address is removed from the channel and added again: only people who may change the channel
+    subscribe it again, in the admin.
+    """
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="unsubscriptions", db_index=False)
+    address = models.CharField(max_length=320)
+    unsubscribed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["channel", "address"], name="unsubscription_once_per_channel_and_address"),
+        ]
+
+    def __str__(self) -> str:
+        return self.address

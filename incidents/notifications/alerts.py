@@ -19,6 +19,7 @@ from incidents.notifications.claims import earlier_refs, store_texts
 from incidents.notifications.lanes import Sending
 from incidents.notifications.stored import stored_alert
 from incidents.notifications.texts import Known, link_to, load_known, story_of
+from incidents.notifications.unsubscribe_links import unsubscribe_link
 from incidents.secrets import unseal
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def write_alert(message: Message, known: Known) -> Alert:
         group=incident.guid,
         reminder=story.number,
         url=story.link,
+        unsubscribe_url=unsubscribe_link(message),
         language=channel.language if channel else "en",
         timezone=channel.timezone if channel else story.timezone,
     )

@@ -91,9 +91,9 @@ def _tell_channel(channel_id: int, *, now: datetime) -> int:
         return 0
     waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING).exclude(NOT_TOLD)
     if channel.kind == EMAIL:  # Its other addresses may work.
-        people = _people(channel.project, without=None, names=_addresses(given_up))
+        people = people_to_tell(channel.project, without=None, names=_addresses(given_up))
     else:
-        people = _people(channel.project, without=channel, names=())
+        people = people_to_tell(channel.project, without=channel, names=())
     if not people:
         return 0
     failure = Failure(
@@ -124,7 +124,7 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
     held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
     ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
     project = Project.objects.filter(id=project_id).first() if project_id is not None else None
-    people = _people(project, without=None, names={address})
+    people = people_to_tell(project, without=None, names={address})
     name = f"{address} {project_id} {now:%Y-%m-%d %H}"
     if not ids or not people or _is_written(name, people):
         return 0
@@ -143,7 +143,7 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
     return len(people)
 
 
-def _people(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:
+def people_to_tell(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:
     """Return who is told: the first of the three that has somebody left beside those who were not reached."""
     for candidates in (_fallback_route(project), _owners(project), _default(project)):
         own = [one for one in candidates if one.name not in names and (without is None or one.channel != without.id)]

@@ -72,6 +72,7 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
     places = {}
     if wanted:
         channels = Channel.objects.filter(id__any_of=wanted, is_enabled=True, removed_at__isnull=True)
+        channels = channels.prefetch_related("unsubscriptions")
         places = {
             channel.id: Place(channel.id, recipients_of(channel))
             for channel in channels
@@ -95,9 +96,10 @@ def rules_of(route: Route) -> RouteRules:
 
 
 def recipients_of(channel: Channel) -> tuple[str, ...]:
-    """Return the recipients of a channel's messages: the addresses of an e-mail channel, otherwise its guid."""
+    """Return the recipients of a channel's messages: its guid, or the addresses that did not unsubscribe."""
     if channel.kind == EMAIL:
-        return tuple(dict.fromkeys(addresses_in(channel.values)))
+        refused = {one.address for one in channel.unsubscriptions.all()}
+        return tuple(address for address in dict.fromkeys(addresses_in(channel.values)) if address not in refused)
     return (str(channel.guid),)
 
 

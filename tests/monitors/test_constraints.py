@@ -406,6 +406,11 @@ VIOLATIONS = [
     ("channel_name_unique_in_project", "the same again", doubled(factories.ChannelFactory, "project", "name")),
     ("channel_probed_exactly_while_open", "closed", changed(factories.ChannelFactory, probe_at=NOW)),
     ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
+    (
+        "unsubscription_once_per_channel_and_address",
+        "the same again",
+        doubled(factories.UnsubscriptionFactory, "channel", "address"),
+    ),
     ("route_name_unique_in_project", "the same again", doubled(factories.RouteFactory, "project", "name")),
     (
         "duty_once_per_notification_recipient_and_number",
