@@ -150,8 +150,11 @@ simulate: .venv/.synced ## Play stories in virtual time and compare the results 
 sim: .venv/.synced ## Simulate small installations in virtual time by seed: a number, single seeds or a range (SEEDS=1000 17,42 1-99)
 	@$(BIN)/python -m drills.simulation $(if $(SEEDS),--seeds $(SEEDS))
 
+sim-notify: .venv/.synced ## Simulate small installations that tell people of incidents, like sim (SEEDS=1000 17,42 1-99)
+	@$(BIN)/python -m drills.delivery $(if $(SEEDS),--seeds $(SEEDS))
+
 soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compare the results (DURATION=600 ENVIRONMENTS=100000 RATE=2000 SEED=1)
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim sim-notify soak

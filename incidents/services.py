@@ -94,9 +94,8 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
             recovered.append(ok)
     if recovered:
         incidents = resolve_incidents(recovered)
-        outbox.notify_resolved(
-            {incidents[ok.environment.id]: ok.received_at for ok in recovered if not ok.environment.is_muted}
-        )
+        # Muted or not: whoever was told that it opened is told that it is over.
+        outbox.notify_resolved({incidents[ok.environment.id]: ok.received_at for ok in recovered})
     return decisions
 
 

@@ -47,6 +47,7 @@ def empty_tables() -> None:
 
     DELETE takes 2 ms here where TRUNCATE takes 75 ms: it makes new files for every table and index.
     """
-    tables = [model._meta.db_table for model in apps.get_models() if model._meta.app_label in APPS]
+    models = apps.get_models(include_auto_created=True)
+    tables = [model._meta.db_table for model in models if model._meta.app_label in APPS]
     with connection.cursor() as cursor:
         cursor.execute(";".join(f"DELETE FROM {table}" for table in tables))  # noqa: S608 - names of our own tables

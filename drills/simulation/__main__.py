@@ -6,6 +6,7 @@ Starts a PostgreSQL of its own. A seed that fails prints its number and what was
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -40,9 +41,9 @@ def parse_seeds(text: str) -> Sequence[int]:
     return range(start, start + int(text))
 
 
-def main() -> int:
-    """Simulate. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(doc: str = __doc__, home: str = "drills.simulation", command: str = "make sim") -> int:
+    """Simulate the worlds of a package. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="1000", help="how many (1000), which (17,42), or from and to (1-99)")
     seeds = parse_seeds(parser.parse_args().seeds)
     console.print(f"seeds {seeds[0]} to {seeds[-1]}")
@@ -61,31 +62,31 @@ def main() -> int:
             "SECRET_KEY": "protects nothing in a simulation",
         }
         with contextlib.redirect_stdout(sys.stderr):
-            figures = _run(seeds)
+            figures = _run(seeds, home, command)
     print(json.dumps(figures))
     return 1 if figures["failed"] else 0
 
 
-def _run(seeds: Sequence[int]) -> dict[str, object]:
+def _run(seeds: Sequence[int], home: str, command: str) -> dict[str, object]:
     import django
 
     django.setup()
     from clocktasks.playback.scratch import scratch_database
-    from drills.simulation.run import simulate, stage
 
+    runner = importlib.import_module(f"{home}.run")
     counts: Counter[str] = Counter()
     failed = []
     progress = Progress(*Progress.get_default_columns()[:1], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
                         console=console)  # fmt: skip
-    with scratch_database(DATABASE), stage() as own, progress:
+    with scratch_database(DATABASE), runner.stage() as own, progress:
         begin = time.monotonic()
         for seed in progress.track(seeds, description="worlds"):
-            result = simulate(seed, own)
+            result = runner.simulate(seed, own)
             counts.update(result.counts)
             if result.findings:
                 failed.append(seed)
                 lines = [*(result.trace if len(seeds) == 1 else ()), *result.findings]
-                console.print(f"seed {seed}: make sim SEEDS={seed},", style="bold red")
+                console.print(f"seed {seed}: {command} SEEDS={seed},", style="bold red")
                 console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
             elif len(seeds) == 1:
                 console.print("\n".join(result.trace), markup=False, highlight=False, soft_wrap=True)

@@ -16,12 +16,14 @@ from enum import Enum
 from typing import Any
 
 import psycopg
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 from django.db.backends.postgresql.base import DatabaseWrapper
 from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import Ready, Wait
+
+from lib.pg_errors import is_not_now
 
 ANSWER_MS = 1
 """A statement that takes longer is looked at: it may wait for a lock."""
@@ -350,3 +352,9 @@ class Stage:
                 prepare_threshold=0,
             )
         return self._observer.execute(statement, [pid]).fetchone()
+
+
+def is_of_connection(error: BaseException) -> bool:
+    """Tell whether an error may be that of a connection that broke; the product can only ask whoever has it (D36)."""
+    has_state = getattr(error.__cause__, "sqlstate", None) is not None
+    return is_not_now(error) or (isinstance(error, (OperationalError, InterfaceError)) and not has_state)

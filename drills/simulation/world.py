@@ -18,15 +18,13 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
-
 from clocktasks import tasks as clock_tasks
 from drills.oracle.rules import MINUTE
 from drills.simulation.clients import Clients
 from drills.simulation.edges import DELIVER, TASKS, BrokerMessage, edges
 from drills.simulation.faults import AROUND_COMMIT, SKEW_MAX, Faults, choose_faults
 from drills.simulation.history import BatchStored, Committed, TickApplied
-from drills.simulation.interleaving import Actor, Stage, State
+from drills.simulation.interleaving import Actor, Stage, State, is_of_connection
 from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
 from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs, choose_windows
@@ -35,7 +33,6 @@ from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import address
 from incidents.notifications.alerts import write_alerts
 from incidents.notifications.attempts import LEASE
-from lib.pg_errors import is_not_now
 
 NODES = 2
 SHARDS = 3
@@ -377,7 +374,7 @@ class World:
         message = self.workers.pop(actor, None)
         if actor.is_killed:
             actor.error = None  # Whatever it met on its way out, nobody heard of it.
-        if actor.error is not None and not (actor.has_lost_connection and _is_of_connection(actor.error)):
+        if actor.error is not None and not (actor.has_lost_connection and is_of_connection(actor.error)):
             raise actor.error
         # With late acknowledgement, what a dead worker had in hand is delivered again, unless the broker lost it.
         if message is not None and actor.is_killed and self.chance.random() < 0.7:
@@ -411,11 +408,3 @@ class World:
     def note(self, what: str) -> None:
         """Put a sentence into the story."""
         self.trace.append(f"{self.now:%H:%M:%S} {' '.join(what[:400].split())[:150]}")
-
-    # --- the edges
-
-
-def _is_of_connection(error: BaseException) -> bool:
-    """Tell whether an error may be that of a connection that broke; the product can only ask whoever has it (D36)."""
-    has_state = getattr(error.__cause__, "sqlstate", None) is not None
-    return is_not_now(error) or (isinstance(error, (OperationalError, InterfaceError)) and not has_state)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from incidents.models import Issue, Message, Notification
+from incidents.models import Message, Notification
 from incidents.notifications.routes import Recipient
 from incidents.notifications.wake import wake_after_commit
 from lib.sql import array_literal, fetch_rows, insert_rows
@@ -122,7 +122,8 @@ def next_release(now: datetime) -> datetime | None:
 def notify_resolved(incidents: Mapping[int, datetime]) -> None:
     """Write notifications about resolved incidents, given with the instant of each (P5).
 
-    None is written for an archived issue, nor for an incident whose opening had no notification.
+    None is written for an incident whose opening had no notification: it was muted, or its issue archived. If that
+    happened later, the end is told nevertheless, to whom the opening was told: a pager must not stay open.
     """
     if not incidents:
         return
@@ -136,7 +137,6 @@ def notify_resolved(incidents: Mapping[int, datetime]) -> None:
                 "channel": Notification.Channel.EMAIL.value,
                 "opened": OPENED,
                 "resolved": RESOLVED,
-                "archived": Issue.Status.ARCHIVED.value,
             },
         )
         if cursor.rowcount:
@@ -148,8 +148,7 @@ _NOTIFY_RESOLVED_SQL = """
     SELECT i.id, %(resolved)s, %(channel)s, changed.at
       FROM unnest(%(ids)s::bigint[], %(instants)s::timestamptz[]) AS changed (incident_id, at)
       JOIN incidents_incident AS i ON i.id = changed.incident_id
-     WHERE NOT EXISTS (SELECT FROM incidents_issue WHERE id = i.issue_id AND status = %(archived)s)
-       AND EXISTS (SELECT FROM incidents_notification WHERE incident_id = i.id AND transition = %(opened)s)
+     WHERE EXISTS (SELECT FROM incidents_notification WHERE incident_id = i.id AND transition = %(opened)s)
      ORDER BY i.id
         ON CONFLICT (incident_id, transition, channel) DO NOTHING
 """

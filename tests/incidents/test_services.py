@@ -259,6 +259,18 @@ def test_a_muted_environment_records_its_incident_and_tells_nobody(settings):
     assert Notification.objects.count() == 0
 
 
+@pytest.mark.parametrize("quiet", ["muted", "archived"])
+def test_p5_whoever_was_told_of_an_opening_is_told_of_its_end_even_if_it_was_muted_or_archived_meanwhile(quiet):
+    job = Job()
+    job.says("error", minute=0)
+    if quiet == "muted":
+        set_environments_muted([job.row.id], True)
+    else:
+        archive_issues([job.issue.id])
+    job.says("ok", minute=1)
+    assert list(Notification.objects.order_by("id").values_list("transition", flat=True)) == ["opened", "resolved"]
+
+
 def test_the_next_failure_after_unmuting_has_one_occurrence_and_gives_the_incident_its_issue():
     job = Job(is_muted=True)
     job.says("error", "error", minute=0)
