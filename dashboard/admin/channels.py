@@ -26,6 +26,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.channels.base import Field
 from incidents.notifications.conditions import format_conditions, parse_lines
+from incidents.notifications.previews import find_idle_routes
 from incidents.notifications.routing import ConditionError
 from incidents.notifications.unsubscribing import subscribe_again
 from lib.wallclock import utcnow
@@ -302,7 +303,7 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     """Routes of projects, in their order."""
 
     form = RouteForm
-    list_display = ("position", "name", "project", "conditions_text", "channels_text", "is_enabled")
+    list_display = ("position", "name", "project", "conditions_text", "channels_text", "use_label", "is_enabled")
     list_display_links = ("name",)
     list_filter = (("project", AutocompleteSelectFilter),)
     search_fields = ("name",)
@@ -319,6 +320,16 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """As granted to the user."""
         return request.user.has_perm("incidents.delete_route")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Add to the routes of one page why they catch nothing, if so."""
+        changelist = super().get_changelist_instance(request)
+        shown = list(changelist.result_list)
+        idle = find_idle_routes({route.project_id for route in shown})
+        for route in shown:
+            route.idle_because = idle.get(route.pk, "")
+        changelist.result_list = shown
+        return changelist
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the route with its conditions."""
@@ -343,6 +354,14 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     def channels_text(self, route: Route) -> str | SafeString:
         """Show the names of its channels."""
         return ", ".join(sorted(map(_with_refusals, route.channels.all()))) or label("nobody", "doubtful") or NOTHING
+
+    @admin.display(description="Catches")
+    def use_label(self, route: Any) -> SafeString | str:
+        """Show a route that catches nothing, with the reason."""
+        if not route.is_enabled or route.is_fallback:
+            return NOTHING
+        because = getattr(route, "idle_because", "")
+        return label("nothing", "doubtful", title=f"{because[:1].upper()}{because[1:]}.") if because else "some"
 
 
 def _with_refusals(channel: Channel) -> str:

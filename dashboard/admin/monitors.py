@@ -41,6 +41,7 @@ from dashboard.admin.tables import (
     environments_table,
     keys_of,
 )
+from dashboard.admin.told import would_be_told
 from dashboard.admin.unfold import (
     AutocompleteSelectFilter,
     ChoicesDropdownFilter,
@@ -66,6 +67,7 @@ SHOWN_BESIDE_A_MONITOR = (
     "monitors.monitorenvironment",
     "monitors.configchange",
     "incidents.incident",
+    "incidents.route",
     "checkins.checkin",
     "checkins.clientlossreport",
     "checkins.processingerror",
@@ -343,6 +345,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
             ),
+            "would_be_told": sees["incidents.route"] and would_be_told(monitor),
             **history(monitor, keys, sees=sees),
             "shows_address": self.has_change_permission(request),
             "ping_url": code(address.ping_url),

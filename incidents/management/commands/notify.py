@@ -1,4 +1,4 @@
-"""`manage.py notify`: test a channel, and show the state of all channels."""
+"""`manage.py notify`: test a channel, show the state of all channels, and who would be told of a failure."""
 
 import asyncio
 import json
@@ -18,14 +18,16 @@ from incidents.notifications.alerts import target_of
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Outcome, OutcomeKind
 from incidents.notifications.channels.email import describe_error
+from incidents.notifications.previews import preview
 from incidents.notifications.routes import recipients_of
 from lib.wallclock import utcnow
+from monitors.models import Monitor
 
 
 class Command(BaseCommand):
     """Tests send at once and without the outbox, so that the receiver's answer can be shown."""
 
-    help = "Test a channel, or show the state of all channels."
+    help = "Test a channel, show the state of all channels, or who would be told of a failure."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -34,11 +36,15 @@ class Command(BaseCommand):
         test.add_argument("channel", help="its name, PROJECT/NAME if several have it, or its guid")
         status = actions.add_parser("status", help="show each channel: what waits, what failed")
         status.add_argument("--json", action="store_true", help="one JSON object a line")
+        foretell = actions.add_parser("preview", help="show who would be told if a monitor failed now")
+        foretell.add_argument("monitor", help="its slug, or PROJECT/SLUG if several have it")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         """Run the action; the exit status of a test is 1 if the receiver did not accept it."""
         if action == "test":
             self._test(find_channel(options["channel"]))
+        elif action == "preview":
+            self._preview(find_monitor(options["monitor"]))
         else:
             self._status(is_json=options["json"])
 
@@ -50,6 +56,12 @@ class Command(BaseCommand):
             )
         if not all(is_accepted for is_accepted, _ in results.values()):
             raise SystemExit(1)
+
+    def _preview(self, monitor: Monitor) -> None:
+        environments, forecasts = preview(monitor)
+        for forecast in forecasts:
+            who = "; ".join(f"{name} ({reason})" for name, reason in forecast.told)
+            self.stdout.write(f"{forecast.when(environments)}: {who or f'nobody: {forecast.why_nobody}'}")
 
     def _status(self, *, is_json: bool) -> None:
         channels = Channel.objects.filter(removed_at__isnull=True).select_related("project").order_by("project", "name")
@@ -85,6 +97,17 @@ def find_channel(name: str) -> Channel:
         return found[0]
     names = ", ".join(sorted(_name(channel) for channel in (found or known[:50]))) or "none"
     raise CommandError(f"{name!r} is {'several channels' if found else 'no channel'}. Channels: {names}.")
+
+
+def find_monitor(name: str) -> Monitor:
+    """Return a monitor by slug, or PROJECT/SLUG. Raises CommandError."""
+    project, _, slug = name.rpartition("/")
+    known = Monitor.objects.not_deleted().filter(slug=slug).select_related("project")
+    found = list((known.filter(project__slug=project) if project else known)[:50])
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(sorted(f"{monitor.project.slug}/{monitor.slug}" for monitor in found))
+    raise CommandError(f"{name!r} is several monitors: {names}." if found else f"{name!r} is no monitor.")
 
 
 async def _send(channel: Channel) -> tuple[bool, str]:

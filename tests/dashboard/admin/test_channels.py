@@ -121,6 +121,12 @@ class TestRoutes:
         response = admin_client.post(f"{ROUTES}add/", self.sent(channel(), conditions="colour is red"))
         assert "allowed: monitor, environment, tag, kind" in errors(response)["conditions"][0]
 
+    def test_the_list_shows_a_route_that_catches_nothing(self, admin_client):
+        everything = RouteFactory(position=1, name="everything")
+        RouteFactory(project=everything.project, position=2, name="never")
+        page = admin_client.get(ROUTES).content.decode()
+        assert page.count("Route &#x27;everything&#x27; catches everything, and comes before it.") == 1
+
     def test_a_project_has_so_many_routes_and_no_more(self, admin_client, monkeypatch):
         monkeypatch.setattr("incidents.notifications.configuring.ROUTES_MAX", 1)
         own = channel()

@@ -354,6 +354,16 @@ class TestPage:
         shown = [number for number, checkin in enumerate(checkins) if str(checkin.guid)[:8] in text]
         assert shown == list(range(10, 30))
 
+    def test_it_shows_who_would_be_told_of_a_failure(self, admin_client):
+        monitor = factories.MonitorFactory()
+        pager = factories.ChannelFactory(project=monitor.project, name="Pager")
+        matchers = [{"attribute": "kind", "operator": "is", "values": ["error"]}]
+        factories.RouteFactory(project=monitor.project, name="errors", to=[pager], matchers=matchers)
+        page = admin_client.get(page_of(monitor)).content.decode()
+        told = page[page.index('id="told"') : page.index('id="history"')]
+        assert "Pager (route &#x27;errors&#x27;: kind is error)" in told
+        assert "nobody" in told
+
     def test_it_warns_when_the_job_configures_itself(self, staff_client):
         monitor = factories.MonitorFactory(is_upserting=True)
         assert "may overwrite what is edited here" in staff_client.get(page_of(monitor)).text

@@ -1,0 +1,22 @@
+"""Whom the incidents of a monitor would go to, for its page."""
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from dashboard.admin.cells import label, table
+from incidents.notifications.previewing import Forecast
+from incidents.notifications.previews import preview
+from monitors.models import Monitor
+
+
+def would_be_told(monitor: Monitor) -> SafeString:
+    """Return a table of the failures of a monitor, and who would be told of each, by which route."""
+    environments, forecasts = preview(monitor)
+    rows = [(forecast.when(environments), _who(forecast)) for forecast in forecasts]
+    return table(("If it fails", "This would be told"), rows, title="Who would be told")
+
+
+def _who(forecast: Forecast) -> SafeString:
+    if not forecast.told:
+        return format_html("{} {}", label("nobody", "bad"), forecast.why_nobody)
+    return format_html_join("", "<div>{} ({})</div>", forecast.told)

@@ -1,0 +1,115 @@
+"""Whom the incidents of a monitor would go to, and which routes catch nothing (pure)."""
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from incidents.notifications.routing import KINDS, Condition, Facts, Operator, RouteRules, catches
+
+
+class Situation(msgspec.Struct, frozen=True):
+    """A failure of a monitor that may come: in this environment, of this kind."""
+
+    environment: str
+    kind: str
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """Who would be told in some situations, as pairs of a name and the reason; nobody if it is empty.
+
+    `why_nobody` says why, in that case.
+    """
+
+    situations: tuple[Situation, ...]
+    told: tuple[tuple[str, str], ...] = ()
+    why_nobody: str = ""
+
+    def when(self, environments: Sequence[str]) -> str:
+        """Return the situations in words. `environments` are all those of the monitor.
+
+        >>> Forecast((Situation("production", "missed"), Situation("production", "error"))).when(["production"])
+        'missed, error'
+        """
+        own = dict.fromkeys(situation.environment for situation in self.situations)
+        kinds = {environment: self._kinds_in(environment) for environment in own}
+        if len(set(kinds.values())) > 1:
+            return "; ".join(f"{name}: {_any_of(kinds[name])}" for name in own)
+        where = "" if len(own) == len(environments) else f"{', '.join(own)}: "
+        return where + _any_of(next(iter(kinds.values())))
+
+    def _kinds_in(self, environment: str) -> tuple[str, ...]:
+        return tuple(situation.kind for situation in self.situations if situation.environment == environment)
+
+
+def _any_of(kinds: Sequence[str]) -> str:
+    return "any failure" if set(kinds) == set(KINDS) else ", ".join(kinds)
+
+
+def alike(forecasts: Iterable[Forecast]) -> list[Forecast]:
+    """Return the forecasts with those joined in which the same people are told for the same reasons."""
+    joined: dict[tuple[object, ...], Forecast] = {}
+    for one in forecasts:
+        key = (one.told, one.why_nobody)
+        before = joined[key].situations if key in joined else ()
+        joined[key] = Forecast((*before, *one.situations), one.told, one.why_nobody)
+    return list(joined.values())
+
+
+def idle_routes(routes: Sequence[RouteRules], known: Iterable[Facts] | None) -> dict[int, str]:
+    """Return the routes of a project that catch nothing, by id, each with the reason.
+
+    `routes` are the enabled ones, in order. `known` are the facts of all monitors, with any kind of failure; None if
+    they are too many to look at: then only routes are found that an earlier one makes useless.
+    """
+    idle = _shadowed(routes)
+    if known is None:
+        return idle
+    unreached = {route.id: route for route in routes if route.id not in idle}
+    matched: set[int] = set()
+    for facts in known:
+        if not unreached:
+            break
+        matched |= {id_ for id_, route in unreached.items() if id_ not in matched and catches(route, facts)}
+        for route in routes:
+            if catches(route, facts):
+                unreached.pop(route.id, None)
+                if not route.continues:
+                    break
+    return idle | {
+        id_: "earlier routes catch all that it would" if id_ in matched else "no monitor matches its conditions"
+        for id_ in unreached
+    }
+
+
+def _shadowed(routes: Sequence[RouteRules]) -> dict[int, str]:
+    """Return the routes before which another one catches at least the same and ends the search."""
+    found: dict[int, str] = {}
+    for number, route in enumerate(routes):
+        for earlier in routes[:number]:
+            if not earlier.continues and all(_is_implied(one, route.conditions) for one in earlier.conditions):
+                what = "all that it would" if earlier.conditions else "everything"
+                found[route.id] = f"route {earlier.name!r} catches {what}, and comes before it"
+                break
+    return found
+
+
+def _is_implied(condition: Condition, by: Sequence[Condition]) -> bool:
+    """Return whether a condition certainly holds where all of the others do."""
+    return any(one.attribute is condition.attribute and _covers(condition, one) for one in by)
+
+
+def _covers(wide: Condition, narrow: Condition) -> bool:
+    if wide.operator is Operator.LIKE and narrow.operator is Operator.IS:
+        return all(any(fnmatch.fnmatchcase(value, pattern) for pattern in wide.values) for value in narrow.values)
+    return wide.operator is narrow.operator and set(narrow.values) <= set(wide.values)
+
+
+def with_every_kind(facts: Facts) -> list[Facts]:
+    """Return the facts of a monitor once for each kind of failure."""
+    return [msgspec.structs.replace(facts, kind=kind) for kind in KINDS]
+
+
+def names_of(told: Iterable[tuple[str, str]], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return recipients by the names of their channels, each once, with the reason."""
+    return tuple(dict.fromkeys((names.get(name, name), reason) for name, reason in told))
