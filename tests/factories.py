@@ -40,6 +40,7 @@ from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, 
 from incidents import explanation as evidence
 from incidents.models import (
     Channel,
+    Comment,
     Duty,
     FollowUp,
     Incident,
@@ -583,6 +584,16 @@ class FollowUpFactory(DjangoModelFactory[FollowUp]):
     route = "everything"
     plan = LazyAttribute(lambda _: {"hours": 4, "recipients": [["ops@example.com", None]]})
     due_at = NOW
+
+
+class CommentFactory(DjangoModelFactory[Comment]):
+    class Meta:
+        model = Comment
+
+    issue = SubFactory(IssueFactory)
+    author_name = "anna"
+    text = "The disk is full."
+    created_at = NOW
 
 
 class TickFactory(DjangoModelFactory[Tick]):

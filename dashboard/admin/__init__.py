@@ -16,6 +16,7 @@ from dashboard.admin import (
     people,
     problems,
     projects,
+    routes,
     windows,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "people",
     "problems",
     "projects",
+    "routes",
     "windows",
 ]

@@ -1,4 +1,4 @@
-"""Pages of channels and routes: where people are notified, and which incidents go where."""
+"""Pages of channels: where people are notified."""
 
 import time
 from collections.abc import Mapping
@@ -19,15 +19,12 @@ from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.editing import EditAdmin, EditForm
 from dashboard.admin.permissions import GrantedPermissions
-from dashboard.admin.recording import RecordedAdmin, actor_of, row_entry
+from dashboard.admin.recording import actor_of, row_entry
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
-from incidents.models import Channel, Message, Route
+from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.channels.base import Field
-from incidents.notifications.conditions import format_conditions, parse_lines
-from incidents.notifications.previews import find_idle_routes
-from incidents.notifications.routing import ConditionError
 from incidents.notifications.unsubscribing import subscribe_again
 from lib.wallclock import utcnow
 
@@ -244,126 +241,3 @@ def _show_answer(request: HttpRequest, test: Message) -> None:
             f"{name}: no answer within {TEST_SECONDS_MAX:g} seconds. Does the worker of the queue delivery run? "
             "The result will be under Messages.",
         )
-
-
-class RouteForm(EditForm):
-    """A route; its conditions are lines of text."""
-
-    fixed = ("project",)
-
-    conditions = forms.CharField(
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
-        help_text="One condition a line, all must hold: “tag is db”, “monitor like nightly-*”, "
-        "“environment is production, staging”, “kind is missed, timeout”, “severity is critical”. "
-        "Empty: it catches everything.",
-    )
-
-    class Meta:
-        model = Route
-        fields = ["project", "name", "position", "channels", "continues", "is_fallback", "is_enabled"]
-        help_texts = {
-            "position": "Routes are tried from the lowest number on. The first that catches an incident ends it.",
-            "continues": "Later routes are tried too.",
-            "is_fallback": "It catches no incident: its channels are told when another channel fails.",
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        stored = getattr(kwargs.get("instance"), "matchers", None) or []
-        kwargs["initial"] = {"conditions": format_conditions(stored)} | (kwargs.get("initial") or {})
-        super().__init__(*args, **kwargs)
-
-    def clean_conditions(self) -> str:
-        """Refuse what is no condition, with what is allowed."""
-        text: str = self.cleaned_data["conditions"]
-        try:
-            parse_lines(text)
-        except ConditionError as error:
-            raise forms.ValidationError(str(error)) from None
-        return text
-
-    def clean(self) -> dict[str, Any]:
-        """Accept channels of the same project only."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        project = cleaned.get("project") or (self.instance.project if self.instance.pk else None)
-        foreign = [
-            str(channel)
-            for channel in cleaned.get("channels") or ()
-            if channel.project_id != getattr(project, "pk", None)
-        ]
-        if foreign:
-            self.add_error("channels", f"These belong to another project: {', '.join(foreign)}.")
-        if not self.instance.pk and Route.objects.filter(project=project).count() >= configuring.ROUTES_MAX:
-            self.add_error(None, f"The project has {configuring.ROUTES_MAX} routes; no more are allowed.")
-        return cleaned
-
-
-@admin.register(Route)
-class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
-    """Routes of projects, in their order."""
-
-    form = RouteForm
-    list_display = ("position", "name", "project", "conditions_text", "channels_text", "use_label", "is_enabled")
-    list_display_links = ("name",)
-    list_filter = (("project", AutocompleteSelectFilter),)
-    search_fields = ("name",)
-    list_select_related = ("project",)
-    autocomplete_fields = ("project", "channels")
-    ordering = ("project__name", "position", "id")
-    fields = ("project", "name", "position", "conditions", "channels", "continues", "is_fallback", "is_enabled")
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Route]:
-        """Routes with their channels, and who unsubscribed from these."""
-        rows: QuerySet[Route] = super().get_queryset(request)
-        return rows.prefetch_related("channels__unsubscriptions")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """As granted to the user."""
-        return request.user.has_perm("incidents.delete_route")
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Add to the routes of one page why they catch nothing, if so."""
-        changelist = super().get_changelist_instance(request)
-        shown = list(changelist.result_list)
-        idle = find_idle_routes({route.project_id for route in shown})
-        for route in shown:
-            route.idle_because = idle.get(route.pk, "")
-        changelist.result_list = shown
-        return changelist
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Store the route with its conditions."""
-        with transaction.atomic():
-            if "conditions" in form.cleaned_data:
-                obj.matchers = parse_lines(form.cleaned_data["conditions"])
-            obj.changed_at = utcnow()
-            if not change:
-                obj.save()
-                return
-            self.save_changes(obj, form)
-            obj.save(update_fields=["matchers", "changed_at"])
-
-    @admin.display(description="Conditions")
-    def conditions_text(self, route: Route) -> str:
-        """Show its conditions on one line."""
-        if route.is_fallback:
-            return "fallback: when another channel fails"
-        return format_conditions(route.matchers).replace("\n", "; ") or "everything"
-
-    @admin.display(description="Channels")
-    def channels_text(self, route: Route) -> str | SafeString:
-        """Show the names of its channels."""
-        return ", ".join(sorted(map(_with_refusals, route.channels.all()))) or label("nobody", "doubtful") or NOTHING
-
-    @admin.display(description="Catches")
-    def use_label(self, route: Any) -> SafeString | str:
-        """Show a route that catches nothing, with the reason."""
-        if not route.is_enabled or route.is_fallback:
-            return NOTHING
-        because = getattr(route, "idle_because", "")
-        return label("nothing", "doubtful", title=f"{because[:1].upper()}{because[1:]}.") if because else "some"
-
-
-def _with_refusals(channel: Channel) -> str:
-    count = len(channel.unsubscriptions.all())
-    return f"{channel} ({count} unsubscribed)" if count else str(channel)

@@ -9,10 +9,18 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin, duration, may_view
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, table
+from dashboard.admin.handling import (
+    acknowledge_selected,
+    acknowledgement,
+    handling_context,
+    handling_urls,
+    timeline_table,
+)
 from dashboard.admin.occurrences import (
     LOSS_REPORTS,
     OCCURRENCES,
@@ -25,6 +33,7 @@ from dashboard.admin.occurrences import (
 )
 from dashboard.admin.unfold import AutocompleteSelectFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
+from incidents.history import timeline_of_incident
 from incidents.models import Incident
 from incidents.notifications.addressees import NOBODY_NOTIFIED
 from lib.wallclock import utcnow
@@ -75,7 +84,7 @@ class IncidentAdmin(InspectionAdmin):
     ordering = ("-opened_at", "-id")
     fieldsets = (
         ("Incident", {"fields": ("state_label", "monitor_link", "environment_link", "issue_link", "guid")}),
-        ("Times", {"fields": ("times", "notified")}),
+        ("Times", {"fields": ("times", "notified", "acknowledged")}),
         ("Check-ins", {"fields": ("starting", "resolving")}),
     )
     readonly_fields = (
@@ -85,23 +94,45 @@ class IncidentAdmin(InspectionAdmin):
         "issue_link",
         "times",
         "notified",
+        "acknowledged",
         "starting",
         "resolving",
     )
     change_form_template = "admin/incidents/with_occurrences.html"
+    actions = ("acknowledge",)
+
+    def has_handle_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Return whether the user may acknowledge: whoever may handle issues."""
+        return request.user.has_perms(["incidents.change_issue"])
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add what people do on the page of an incident."""
+        return [*handling_urls(self), *super().get_urls()]
+
+    @admin.action(description="Acknowledge: somebody looks after it", permissions=["handle"])
+    def acknowledge(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
+        """Acknowledge the selected incidents that are open."""
+        acknowledge_selected(request, queryset.filter(resolved_at__isnull=True).order_by("id"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Incident]:
         """All incidents with what a row shows."""
         return (
             super()
             .get_queryset(request)
-            .select_related("monitor_environment__monitor", "monitor_environment__environment", "issue")
+            .select_related("monitor_environment__monitor", "monitor_environment__environment", "issue__assignee")
         )
 
     @admin.display(description="State", ordering="resolved_at")
     def state_label(self, incident: Incident) -> SafeString:
-        """Show whether it is open."""
+        """Show whether it is open, and whether somebody looks after it."""
+        if incident.resolved_at is None and incident.acknowledged_at is not None:
+            return label("acknowledged", "doubtful", title=f"Open. By {incident.acknowledged_by}.")
         return label("resolved" if incident.resolved_at else "open")
+
+    @admin.display(description="Acknowledged")
+    def acknowledged(self, incident: Incident) -> SafeString | str:
+        """Show who looks after it."""
+        return acknowledgement(incident, incident.monitor_environment.monitor.timezone, now=utcnow())
 
     @admin.display(description="Monitor", ordering="monitor_environment__monitor__slug")
     def monitor_slug(self, incident: Incident) -> str:
@@ -177,7 +208,7 @@ class IncidentAdmin(InspectionAdmin):
                 state = NOBODY_NOTIFIED
             else:
                 state = "not yet: see Messages"
-            shown["Opened" if notification.transition == "opened" else "Resolved"] = state
+            shown[notification.get_transition_display().capitalize()] = state
         return facts(shown)
 
     @admin.display(description="Starting check-in")
@@ -201,6 +232,8 @@ class IncidentAdmin(InspectionAdmin):
             starting = checkins_by_id([row.starting_checkin_id]).values()
             losses = losses_beside(starting, monitor.project_id)
         return {
+            **handling_context(request, self, row),
+            "timeline_table": timeline_table(request, timeline_of_incident(row), monitor.timezone),
             "duties_table": may_view(request, "incidents.message") and _duties_table(row, monitor.timezone),
             "losses": may_view(request, LOSS_REPORTS) and losses_text(losses, timezone=monitor.timezone),
             "occurrences_table": may_view(request, OCCURRENCES) and occurrences_table(shown),

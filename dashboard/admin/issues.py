@@ -5,16 +5,19 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import Case, Exists, OuterRef, QuerySet, When
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin, duration, may_view
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, table
+from dashboard.admin.handling import handling_context, handling_urls, timeline_table
 from dashboard.admin.occurrences import LOSS_REPORTS, OCCURRENCES, losses_of, newest, occurrences_table
 from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import keys_of
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter
 from dashboard.losses import losses_text
 from incidents import handling
+from incidents.history import timeline_of_issue
 from incidents.models import Incident, Issue
 from lib.wallclock import utcnow
 
@@ -56,9 +59,13 @@ class IssueAdmin(InspectionAdmin):
         is_failing = Exists(Incident.objects.filter(issue=OuterRef("pk"), resolved_at__isnull=True))
         issues = super().get_queryset(request).annotate(is_failing=is_failing)
         found: QuerySet[Issue] = issues.select_related(
-            "monitor_environment__monitor", "monitor_environment__environment"
+            "monitor_environment__monitor", "monitor_environment__environment", "assignee__user"
         )
         return found
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add what people do on the page of an issue."""
+        return [*handling_urls(self), *super().get_urls()]
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
         """Unresolved first, archived last, each newest first."""
@@ -107,6 +114,7 @@ class IssueAdmin(InspectionAdmin):
                 "First seen": instant(issue.first_seen_at, zone, now=now),
                 "Last seen": instant(issue.last_seen_at, zone, now=now),
                 "Occurrences": issue.occurrence_count,
+                "Assigned to": issue.assignee.user.get_username() if issue.assignee else NOTHING,
                 "Regressed": "once" if issue.regression_count == 1 else f"{issue.regression_count} times",
                 "Resolved": instant(issue.resolved_at, zone, now=now),
                 "Resolved by": issue.get_resolved_by_display() if issue.resolved_by else NOTHING,
@@ -128,6 +136,9 @@ class IssueAdmin(InspectionAdmin):
             for incident in row.incidents.order_by("-id")[:INCIDENTS_SHOWN]
         ]
         return {
+            **handling_context(request, self, row),
+            "timeline_table": may_view(request, "incidents.incident")
+            and timeline_table(request, timeline_of_issue(row), zone),
             "incidents_table": may_view(request, "incidents.incident")
             and table(
                 ("Incident", "Started", "Opened", "Resolved", "Lasted"),

@@ -1,5 +1,7 @@
 """Pages of notifications and messages."""
 
+import re
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -12,11 +14,14 @@ from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import ChoicesDropdownFilter
 from incidents.models import Message, Notification
 from incidents.notifications import resending
+from incidents.notifications.acknowledge_links import PATH
 from incidents.notifications.addressees import NOBODY_NOTIFIED
 from incidents.notifications.channels.mail_text import content
 from incidents.notifications.channels.mail_text import text as content_text
 from incidents.notifications.stored import stored_alert
 from lib.wallclock import utcnow
+
+ACKNOWLEDGE_LINK = re.compile(rf"(?<=\w){PATH}[\w:-]+")
 
 
 @admin.register(Notification)
@@ -102,7 +107,9 @@ class MessageAdmin(InspectionAdmin):
         """Show what it says, without markup."""
         alert = stored_alert(message)
         said = message.body if alert is None else content_text(content(alert))
-        return format_html('<pre style="white-space: pre-wrap">{}</pre>', said) if said else NOTHING
+        # With the link anybody could acknowledge, also people who may only look.
+        shown = ACKNOWLEDGE_LINK.sub(f"{PATH}…", said)
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', shown) if shown else NOTHING
 
     @admin.display(description="State")
     def state_label(self, message: Message) -> SafeString:

@@ -37,7 +37,11 @@ def row_entry(row: Any, action: str, changes: Mapping[str, tuple[Any, Any]] | No
 def form_entry(form: "forms.ModelForm[Any]", *, is_new: bool) -> Entry:
     """Return what the audit log stores of a saved form: the fields that the person changed, before and after."""
     before = {} if is_new else form.initial
-    changes = difference(before, model_to_dict(form.instance, fields=form.changed_data))
+    after = model_to_dict(form.instance, fields=form.changed_data)
+    # What people write in words of the form, such as the conditions of a route, is no field of the row.
+    in_words = set(getattr(form, "in_words", ())) & set(form.changed_data)
+    after |= {name: form.cleaned_data.get(name) for name in sorted(in_words)}
+    changes = difference(before, after)
     return row_entry(form.instance, "created" if is_new else CHANGED, changes)
 
 

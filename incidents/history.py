@@ -1,0 +1,96 @@
+"""Loading the rows of a timeline (shell). Six statements, each bounded."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db.models import Q
+
+from audit.models import AuditEntry
+from incidents.models import Comment, Duty, Incident, Issue, Notification, Occurrence
+from incidents.timeline import (
+    SHOWN,
+    AuditRow,
+    CommentRow,
+    DutyRow,
+    Entry,
+    IncidentRow,
+    OccurrenceRow,
+    timeline,
+)
+from monitors.models import MonitorEnvironment
+
+ROWS_MAX = 200
+"""The newest rows of each kind that a timeline is made of."""
+
+
+def timeline_of_incident(incident: Incident) -> list[Entry]:
+    """Return what has happened about one incident, while it was open and since."""
+    return _timeline([incident], incident.issue, incident.monitor_environment, since=incident.started_at)
+
+
+def timeline_of_issue(issue: Issue) -> list[Entry]:
+    """Return what has happened about an issue, with its newest incidents."""
+    incidents = list(issue.incidents.order_by("-id")[:ROWS_MAX])
+    return _timeline(incidents, issue, issue.monitor_environment, since=None)
+
+
+def _timeline(
+    incidents: Sequence[Incident], issue: Issue | None, environment: MonitorEnvironment, *, since: datetime | None
+) -> list[Entry]:
+    """Merge the rows of incidents; what people did, only `since` an instant."""
+    ids = [incident.id for incident in incidents]
+    ends = Notification.objects.filter(incident_id__any_of=ids, transition="resolved")
+    over_at = dict(ends.values_list("incident_id", "created_at"))
+    occurrences = Occurrence.objects.filter(incident_id__any_of=ids).order_by("-detected_at", "-number")
+    duties = Duty.objects.filter(incident_id__any_of=ids).select_related("notification", "channel", "message")
+    return timeline(
+        incidents=[
+            IncidentRow(
+                one.id,
+                one.started_at,
+                one.opened_at,
+                over_at.get(one.id, one.resolved_at) if one.resolved_at else None,
+                one.occurrence_count,
+            )
+            for one in incidents
+        ],
+        occurrences=[
+            OccurrenceRow(row.incident_id, row.number, row.detected_at, row.subtitle) for row in occurrences[:ROWS_MAX]
+        ],
+        duties=[_duty_row(duty) for duty in duties.order_by("-id")[:ROWS_MAX]],
+        audit=[
+            AuditRow(row.at, row.kind, row.action, row.actor_name, row.changes)
+            for row in _audit(ids, issue, environment)
+            if since is None or row.at >= since
+        ],
+        comments=[
+            CommentRow(row.created_at, row.author_name, row.text)
+            for row in (Comment.objects.filter(issue=issue).order_by("-id")[:ROWS_MAX] if issue else ())
+            if since is None or row.created_at >= since
+        ],
+    )
+
+
+def _duty_row(duty: Duty) -> DutyRow:
+    message = duty.message
+    change = duty.notification.get_transition_display()
+    recipient = duty.recipient if message.is_mail else str(duty.channel)
+    return DutyRow(
+        at=message.finished_at or duty.created_at,
+        change=f"{change} {duty.number}" if duty.number > 1 else change,
+        recipient=recipient,
+        reason=duty.reason,
+        state=message.get_status_display(),
+        error=message.last_error if message.status != "sent" else "",
+    )
+
+
+def _audit(ids: Sequence[int], issue: Issue | None, environment: MonitorEnvironment) -> Sequence[AuditEntry]:
+    """Return the newest entries of the audit log that a timeline shows. Index: audit_entry_of_object."""
+    about = Q(kind="incident", object_id__any_of=list(ids))
+    about |= Q(kind="monitor", object_id=environment.monitor_id)
+    about |= Q(kind="monitor environment", object_id=environment.id)
+    if issue is not None:
+        about |= Q(kind="issue", object_id=issue.id)
+    actions = sorted({action for _, action in SHOWN})
+    return list(AuditEntry.objects.filter(about, action__any_of=actions).order_by("-id")[:ROWS_MAX])
