@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from celery.schedules import schedule
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.templatetags.static import static
@@ -13,7 +12,7 @@ from kombu import Queue
 from clocktasks.volume import VolumeRules
 from lib.wallclock import ClockSpeed
 from monitors.sharding import SHARDS_MAX
-from project import env, logs
+from project import beats, env, logs
 from project.assets import fingerprint
 from project.version import VERSION
 
@@ -283,71 +282,7 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # When each was last sent is kept in memory: a file could not be written on a full disk, and nobody needs it.
 CELERY_BEAT_SCHEDULER = "project.scheduler:SteadyScheduler"
 CELERY_BEAT_ENABLE_REMOTE_CONTROL = True  # `celery inspect ping` reaches beat too.
-CELERY_BEAT_SCHEDULE = {
-    "tick": {
-        "task": "clocktasks.tasks.tick",
-        "schedule": schedule(60 / _CLOCK_SPEED, relative=True),
-        "options": {
-            "queue": "clock",
-            # Before that no minute may be applied, see `clocktasks.clock.tick_window`.
-            "countdown": CLOCK_GRACE_SECONDS / _CLOCK_SPEED,
-            # While no worker runs, messages pile up of which one is enough. Five minutes tolerate clocks that disagree.
-            "expires": 300,
-        },
-    },
-    # Whoever writes into the outbox wakes delivery; this finds what was put off, and makes up for what was lost.
-    "deliver": {
-        "task": "incidents.tasks.deliver",
-        "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "delivery", "expires": 20},
-    },
-    "keep-channels-alive": {
-        "task": "incidents.tasks.keep_channels_alive",
-        "schedule": schedule(60 / _CLOCK_SPEED),
-        "options": {"queue": "delivery", "expires": 60},
-    },
-    "tell-failures": {
-        "task": "incidents.tasks.tell_failures",
-        "schedule": schedule(60 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 60},
-    },
-    "tell-clock-incidents": {
-        "task": "clocktasks.tasks.tell_clock_incidents",
-        "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 20},
-    },
-    "pursue": {
-        "task": "incidents.tasks.pursue",
-        "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 20},
-    },
-    "settle-parked": {
-        "task": "checkins.tasks.settle_parked",
-        "schedule": schedule(20 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 20},
-    },
-    "ensure-partitions": {
-        "task": "checkins.tasks.ensure_partitions",
-        "schedule": schedule(3600 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 3600},
-    },
-    "send-heartbeat": {
-        "task": "clocktasks.tasks.send_heartbeat",
-        "schedule": schedule(60 / _CLOCK_SPEED, relative=True),
-        # Half a minute after the tick: by then it is finished, or the clock is late.
-        "options": {"queue": "housekeeping", "countdown": 30 / _CLOCK_SPEED, "expires": 60},
-    },
-    "keep-house": {
-        "task": "checkins.tasks.keep_house",
-        "schedule": schedule(600 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 600},
-    },
-    "keep-the-clocks-house": {
-        "task": "clocktasks.tasks.keep_house",
-        "schedule": schedule(600 / _CLOCK_SPEED),
-        "options": {"queue": "housekeeping", "expires": 600},
-    },
-}
+CELERY_BEAT_SCHEDULE = beats.schedule_at(_CLOCK_SPEED, grace_seconds=CLOCK_GRACE_SECONDS)
 
 # --- The admin ------------------------------------------------------------------------------------------------------
 
