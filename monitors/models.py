@@ -116,7 +116,8 @@ class Monitor(models.Model):
     """A monitored job, identified by its slug within its project.
 
     `config` is the snapshot of the present values of the typed columns; `monitors.services` updates both together.
-    `is_muted` is the initial value of new environments; each environment has its own flag.
+    `is_muted` is the initial value of new environments; each environment has its own flag. Nobody is told of a new
+    incident before `snoozed_until`.
     """
 
     # The index of the pair with the slug is enough. Plans cached from the time when the table was empty used a second
@@ -165,6 +166,7 @@ class Monitor(models.Model):
         null=True, blank=True, editable=False, help_text="Since when the rules hold, if they were ever edited (D32)."
     )
     is_muted = models.BooleanField(default=False)
+    snoozed_until = models.DateTimeField(null=True, blank=True)
     is_upserting = models.BooleanField(
         default=False, help_text="The newest new check-in carried the configuration, so edits here may be overwritten."
     )

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from checkins.editing import delete_monitors, set_monitors_status, update_monitor
 from checkins.maintenance import change_tags
-from dashboard.admin.base import InspectionAdmin, duration, may_view
+from dashboard.admin.base import duration, may_view
 from dashboard.admin.cells import (
     NOTHING,
     code,
@@ -36,6 +36,7 @@ from dashboard.admin.monitor_facts import history, maintenance, next_times, olde
 from dashboard.admin.monitor_form import MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.recording import actor_of
+from dashboard.admin.snoozing import Snoozing, snoozed_label
 from dashboard.admin.tables import (
     counted,
     environments_table,
@@ -82,7 +83,7 @@ _JOB = (("name", "slug"), ("project", "owner"), "tags", "depends_on", ("severity
 
 
 @admin.register(Monitor)
-class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
+class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
     """Monitors: list, configuration, live state and history on one page."""
 
     form = MonitorForm
@@ -108,7 +109,6 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
     search_help_text = "Part of the slug or the name"
     ordering = ("slug",)
     autocomplete_fields = ("project",)
-    actions = ("mute", "unmute", "enable", "disable")
     readonly_fields = ("next_ten_times",)
     conditional_fields = {
         name: f"typeof schedule_type === 'undefined' || schedule_type == '{kind}'"  # A page without a form shows all.
@@ -228,7 +228,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             text, hint = "ok", ""
         else:
             text, hint = "waiting", "No check-in has ended yet."
-        return labels([label(text, title=hint), *([label("muted")] if muted else [])])
+        return labels([label(text, title=hint), *([label("muted")] if muted else []), *snoozed_label(monitor)])
 
     @admin.display(description="Schedule")
     def schedule_text(self, monitor: Monitor) -> SafeString:
@@ -347,6 +347,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, InspectionAdmin):
             ),
             "would_be_told": sees["incidents.route"] and would_be_told(monitor),
             **history(monitor, keys, sees=sees),
+            **self.snooze_context(request, monitor, now=now),
             "shows_address": self.has_change_permission(request),
             "ping_url": code(address.ping_url),
             "has_reported": monitor.environment_count > 0,

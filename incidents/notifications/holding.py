@@ -34,6 +34,7 @@ class _Held(NamedTuple):
     created_at: datetime
     monitor_id: int
     environment_id: int
+    snoozed_until: datetime | None
 
 
 def hold_back(incident_ids: Collection[int], *, now: datetime) -> set[int]:
@@ -42,7 +43,7 @@ def hold_back(incident_ids: Collection[int], *, now: datetime) -> set[int]:
     Of an incident that ends, or is muted or archived, while it is held nobody is told, neither of its beginning nor of
     its end. The caller holds the lock of addressing. Who was told of an opening is always told of its end.
     """
-    parameters = {"incidents": array_literal("bigint", sorted(incident_ids)), "tick": TICK}
+    parameters = {"incidents": array_literal("bigint", sorted(incident_ids)), "tick": TICK, "now": now}
     rows = fetch_rows(_HELD_SQL, parameters) if incident_ids else []
     if not rows:
         return set()
@@ -78,14 +79,15 @@ def _store(held: Sequence[tuple[_Held, Hold]], withdrawn: Sequence[_Held], *, no
 
 _HELD_SQL = """
     SELECT n.id, n.incident_id, i.resolved_at IS NULL, me.is_muted OR coalesce(s.status = 'archived', false),
-           n.held_by, n.held_until, n.created_at, me.monitor_id, me.environment_id
+           n.held_by, n.held_until, n.created_at, me.monitor_id, me.environment_id, m.snoozed_until
       FROM incidents_notification AS n
       JOIN incidents_incident AS i ON i.id = n.incident_id
       JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
+      JOIN monitors_monitor AS m ON m.id = me.monitor_id
       LEFT JOIN incidents_issue AS s ON s.id = i.issue_id
      WHERE n.incident_id = ANY(%(incidents)s::bigint[])
        AND n.transition = 'opened' AND n.addressed_at IS NULL AND n.nobody_since IS NULL
-       AND (n.held_by NOT IN ('', %(tick)s)
+       AND (n.held_by NOT IN ('', %(tick)s) OR m.snoozed_until > %(now)s
             OR EXISTS (SELECT FROM monitors_dependency WHERE downstream_id = me.monitor_id))
      ORDER BY n.id
 """
@@ -106,7 +108,11 @@ class _Graphs:
 
     def opening_of(self, one: _Held) -> Opening:
         """Return an opening as a value."""
-        return Opening(created_at=one.created_at, upstreams=self._edges.get(one.monitor_id, ()))
+        return Opening(
+            created_at=one.created_at,
+            upstreams=self._edges.get(one.monitor_id, ()),
+            snoozed_until=one.snoozed_until,
+        )
 
 
 def _load(
@@ -148,7 +154,8 @@ def _load(
 
 _UPSTREAMS_SQL = f"""
     SELECT m.id, m.project_id, me.environment_id, m.slug, e.name,
-           me.is_muted OR m.status <> 'active' OR coalesce(s.status = 'archived', false),
+           me.is_muted OR m.status <> 'active' OR coalesce(m.snoozed_until > %(now)s, false)
+           OR coalesce(s.status = 'archived', false),
            me.pending_slot, me.next_checkin_latest, me.last_ok_received_at,
            me.status = 'error', newest.over_at,
            EXISTS (SELECT FROM incidents_duty AS d

@@ -27,6 +27,8 @@ LOOK_AGAIN_SOON = timedelta(seconds=5)
 JUDGED_WITHIN = timedelta(minutes=1)
 """A slot is judged by the tick after its deadline."""
 NAMED_MAX = 5
+SNOOZED = "snoozed"
+"""What the reason of a hold by a snooze begins with."""
 WAITS = "it is not known yet whether what it depends on is failing"
 """Why an opening waits for a verdict. Such an incident is told even if it is over by then."""
 
@@ -72,7 +74,7 @@ def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> H
     `graph` has all monitors that are reached from the opening's; one that is missing holds nothing.
     """
     if opening.snoozed_until is not None and now < opening.snoozed_until:
-        return Hold(opening.snoozed_until, f"snoozed until {opening.snoozed_until:%Y-%m-%d %H:%M} UTC")
+        return Hold(opening.snoozed_until, f"{SNOOZED} until {opening.snoozed_until:%Y-%m-%d %H:%M} UTC")
     latest = opening.created_at + HOLD_MAX
     if now >= latest:
         return None

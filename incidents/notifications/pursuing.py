@@ -124,10 +124,11 @@ def _tell_due(*, now: datetime) -> int:
 
 _DUE_SQL = """
     SELECT f.id, f.kind, f.route, f.plan::text, f.done, i.id, i.guid, i.resolved_at IS NULL,
-           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), NULL::timestamptz
+           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), m.snoozed_until
       FROM incidents_followup AS f
       JOIN incidents_incident AS i ON i.id = f.incident_id
       JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
+      JOIN monitors_monitor AS m ON m.id = me.monitor_id
       LEFT JOIN incidents_issue AS s ON s.id = i.issue_id
      WHERE f.due_at <= %s
      ORDER BY f.due_at, f.id LIMIT %s
