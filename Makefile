@@ -106,6 +106,10 @@ bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=
 bench-volume: .venv/.synced ## Measure false alarms and missed drops of the volume check (SEED=1, some minutes)
 	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
+bench-notify: .venv/.synced ## Measure from ticks to accepted mails and webhooks (SINGLES=100 STORM=5000)
+	@$(BIN)/python -m benchmarks.bench_notify $(foreach option,SINGLES STORM,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 bench-history: .venv/.synced ## Compare ingest and clock on an empty database and after ROWS=50000000 check-ins (DAYS=90 PARTS=ingest,clock)
 	@$(BIN)/python -m benchmarks.bench_history $(foreach option,ROWS DAYS PARTS ROUNDS,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option)))) $(if $(filter-out undefined,$(origin SECONDS)),--seconds $(SECONDS))

@@ -18,6 +18,7 @@ from incidents.housekeeping import (
     prune_messages,
     prune_notifications,
     prune_occurrences,
+    prune_storms,
 )
 from lib.wallclock import utcnow
 from monitors import pruning
@@ -64,6 +65,7 @@ def keep_house() -> int:
                     prune_occurrences,
                     prune_messages,
                     prune_duties,
+                    prune_storms,
                     prune_follow_ups,
                     prune_notifications,
                     prune_incidents,

@@ -18,7 +18,7 @@ from checkins.watermarks import lost_spans
 from clocktasks.clock import MINUTE
 from clocktasks.models import ClockIncident, Tick
 from incidents.notifications.outbox import write_message
-from incidents.notifications.routes import Recipient
+from incidents.notifications.routing import Recipient
 from lib.durations import duration
 
 logger = logging.getLogger(__name__)

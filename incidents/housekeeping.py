@@ -61,14 +61,27 @@ def prune_follow_ups(*, now: datetime) -> int:
 def prune_messages(*, now: datetime) -> int:
     """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
 
-    The mail about a new incident stays while that is open: its recipient also gets the mail about the end.
+    What told of an incident stays while that is open, alone or in a storm: its recipient is also told of the end.
     Index: message_finished.
     """
     before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
     if before is None:
         return 0
-    condition = f"status <> 'waiting' AND finished_at < %s AND (incident_id IS NULL OR {_IS_OVER})"
-    return remove_piece("incidents_message", condition, [before, before], order_by="finished_at")
+    condition = (
+        f"status <> 'waiting' AND finished_at < %s AND (incident_id IS NULL OR {_IS_OVER}) "
+        f"AND NOT EXISTS (SELECT FROM incidents_duty AS d JOIN incidents_incident AS i ON i.id = d.incident_id "
+        "WHERE d.message_id = old.id AND old.storm_id IS NOT NULL AND (i.resolved_at IS NULL OR i.resolved_at >= %s))"
+    )
+    return remove_piece("incidents_message", condition, [before, before, before], order_by="finished_at")
+
+
+def prune_storms(*, now: datetime) -> int:
+    """Remove one piece of storms whose messages have been removed. Index: storm_oldest."""
+    before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)
+    if before is None:
+        return 0
+    condition = "created_at < %s AND NOT EXISTS (SELECT FROM incidents_message AS m WHERE m.storm_id = old.id)"
+    return remove_piece("incidents_storm", condition, [before], order_by="created_at")
 
 
 def prune_incidents(*, now: datetime) -> int:

@@ -49,6 +49,7 @@ from incidents.models import (
     Notification,
     Occurrence,
     Route,
+    Storm,
     Unsubscription,
 )
 from incidents.thresholds import FailureKind, Reason
@@ -492,6 +493,20 @@ class OccurrenceFactory(DjangoModelFactory[Occurrence]):
             received_at=row.checkin.received_at,
         )
     )
+
+
+class StormFactory(DjangoModelFactory[Storm]):
+    """Many openings by one tick, told to the channel together."""
+
+    class Meta:
+        model = Storm
+
+    cause = "tick"
+    tick = NOW
+    project = SubFactory(ProjectFactory)
+    channel = SubFactory("tests.factories.ChannelFactory", project=SelfAttribute("..project"))
+    recipient = LazyAttribute(lambda row: str(row.channel.guid))
+    created_at = NOW
 
 
 class NotificationFactory(DjangoModelFactory[Notification]):

@@ -54,10 +54,14 @@ class ChannelForm(EditForm):
 
     class Meta:
         model = Channel
-        fields = ["project", "name", "timezone", "is_enabled"]
+        fields = ["project", "name", "timezone", "is_enabled", "folds", "quiet_from", "quiet_until"]
+        labels = {"folds": "One message for many openings at once"}
         help_texts = {
             "project": "Empty: a channel of the instance, which is told of incidents of the clock itself.",
-            "timezone": "The zone of the times in its messages.",
+            "timezone": "The zone of the times in its messages, and of its quiet hours.",
+            "folds": "Off: a message for each incident, however many there are.",
+            "quiet_from": "From here to the next, daily, only what is critical is told; the rest at the end, together.",
+            "quiet_until": "Both are whole minutes, or both are empty. May be earlier than the other: on the next day.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -77,8 +81,12 @@ class ChannelForm(EditForm):
         return found
 
     def clean(self) -> dict[str, Any]:
-        """Check the settings as their service wants them."""
+        """Check the settings as their service wants them, and the quiet hours."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if "quiet_from" in cleaned and "quiet_until" in cleaned:
+            problem = configuring.quiet_problem(cleaned["quiet_from"], cleaned["quiet_until"])
+            if problem:
+                self.add_error("quiet_until", problem)
         kept = configuring.stored_secrets(self.instance)
         merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
         problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})

@@ -4,6 +4,7 @@ from incidents.models.channels import Channel, Route, Unsubscription
 from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
 from incidents.models.outbox import Duty, Message, Notification
+from incidents.models.storms import Storm
 
 __all__ = [
     "Channel",
@@ -16,5 +17,6 @@ __all__ = [
     "Notification",
     "Occurrence",
     "Route",
+    "Storm",
     "Unsubscription",
 ]

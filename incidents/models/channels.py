@@ -20,6 +20,9 @@ class Channel(models.Model):
     its row, with `removed_at`, while a message may still need it: who was told that an incident opened is told of its
     end.
 
+    `folds`: many openings at once make one message. From `quiet_from` to `quiet_until`, by the clocks of its
+    `timezone`, it is told only what is critical; both are empty if there are no such hours.
+
     `fallback_told_at` is when people were told last, over another channel, that this one fails. The other columns are
     its circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
     """
@@ -34,6 +37,10 @@ class Channel(models.Model):
     timezone = models.CharField(max_length=64, default="UTC")
     is_enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField()
+    # With defaults in the database: during an upgrade older processes write rows without them.
+    folds = models.BooleanField(default=True, db_default=True)
+    quiet_from = models.TimeField(null=True, blank=True)
+    quiet_until = models.TimeField(null=True, blank=True)
     changed_at = models.DateTimeField()
     removed_at = models.DateTimeField(null=True, blank=True)
 
@@ -59,6 +66,11 @@ class Channel(models.Model):
                 condition=Q(open_since__isnull=True, probe_at__isnull=True)
                 | Q(open_since__isnull=False, probe_at__isnull=False),
                 name="channel_probed_exactly_while_open",
+            ),
+            models.CheckConstraint(
+                condition=Q(quiet_from__isnull=True, quiet_until__isnull=True)
+                | Q(quiet_from__isnull=False, quiet_until__isnull=False) & ~Q(quiet_from=models.F("quiet_until")),
+                name="channel_quiet_hours_have_two_ends",
             ),
         ]
 

@@ -5,6 +5,7 @@ from django.db.models import Q
 
 from incidents.models.channels import EMAIL, Channel
 from incidents.models.incidents import Incident
+from incidents.models.storms import Storm
 
 
 class Notification(models.Model):
@@ -108,7 +109,7 @@ class Duty(models.Model):
 
 
 class Message(models.Model):
-    """The outbox: one message to one recipient, about the change of an incident or from the clock (no incident).
+    """The outbox: one message to one recipient, about the change of an incident, many (a storm), or from the clock.
 
     Without a channel it is a mail to an address of ALERT_EMAIL_TO. `recipient` is an e-mail address, or the channel's
     guid. `external_ref` is what the service returned, by which later messages update or follow this one; `answer` is
@@ -129,6 +130,8 @@ class Message(models.Model):
         REMINDER = "reminder", "still open"
         ESCALATED = "escalated", "escalated"
         ACKNOWLEDGED = "acknowledged", "acknowledged"
+        DIGEST = "digest", "many incidents at once"
+        STORM_OVER = "storm_over", "recovery of many incidents"
         CLOCK = "clock", "from the clock"
         TEST = "test", "a test"
         FALLBACK = "fallback", "a channel fails"
@@ -143,6 +146,7 @@ class Message(models.Model):
     incident = models.ForeignKey(
         Incident, on_delete=models.CASCADE, related_name="messages", db_index=False, null=True, blank=True
     )
+    storm = models.ForeignKey(Storm, on_delete=models.CASCADE, related_name="messages", null=True, blank=True)
     kind = models.CharField(max_length=12, choices=Kind.choices)
     number = models.PositiveSmallIntegerField(default=0, db_default=0)
     channel = models.ForeignKey(
@@ -181,10 +185,17 @@ class Message(models.Model):
                 name="message_finished_exactly_when_dated",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["clock", "test", "fallback"], incident__isnull=True)
-                | (~Q(kind__in=["clock", "test", "fallback"]) & Q(incident__isnull=False)),
-                name="message_is_about_an_incident_or_the_instance",
+                condition=Q(kind__in=["clock", "test", "fallback"], incident__isnull=True, storm__isnull=True)
+                | Q(kind__in=["digest", "storm_over"], incident__isnull=True, storm__isnull=False)
+                | Q(
+                    ~Q(kind__in=["clock", "test", "fallback", "digest", "storm_over"]),
+                    incident__isnull=False,
+                    storm__isnull=True,
+                ),
+                name="message_is_about_an_incident_a_storm_or_the_instance",
             ),
+            # The digest, and each summary of recoveries.
+            models.UniqueConstraint(fields=["storm", "kind", "number"], name="message_once_per_storm_kind_and_number"),
         ]
         indexes = [
             models.Index(fields=["due_at", "id"], condition=Q(status="waiting"), name="message_due"),
@@ -199,6 +210,11 @@ class Message(models.Model):
                 name="message_on_the_way",
             ),
             models.Index(fields=["created_at"], condition=Q(status="waiting"), name="message_waiting"),
+            models.Index(
+                fields=["recipient"],
+                condition=Q(status="waiting", storm__isnull=False),
+                name="message_storm_waiting",
+            ),
             models.Index(fields=["finished_at"], condition=~Q(status="waiting"), name="message_finished"),
             models.Index(
                 fields=["finished_at"],
@@ -209,6 +225,11 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} to {self.recipient}"
+
+    @property
+    def is_about_incidents(self) -> bool:
+        """Whether it is about an incident or a storm, and gets its text when it is claimed."""
+        return self.incident_id is not None or self.storm_id is not None
 
     @property
     def is_mail(self) -> bool:

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from incidents.models import Message, Notification
 from incidents.models.channels import EMAIL
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
-from incidents.notifications.routes import Recipient
+from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from lib.sql import fetch_rows
 

@@ -2,7 +2,8 @@
 
 from django.conf import settings
 
-from incidents.notifications.routes import CONSOLE, Recipient, instance_channels, recipients_of
+from incidents.notifications.routes import CONSOLE, instance_channels, recipients_of
+from incidents.notifications.routing import Recipient
 
 NOBODY_NOTIFIED = "Nobody was notified: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
 

@@ -1,12 +1,12 @@
 """From notifications to messages: routing decides whom each concerns (shell around `routing`).
 
-    Notification -> Duty for each recipient, with the reason -> Message
+    Notification -> Duty for each recipient, with the reason -> Message, for one incident or a storm (`folding`)
 
 An incident without recipients waits: when somebody edits routes, channels or ALERT_EMAIL_TO, it is routed again.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -15,6 +15,8 @@ from operator import attrgetter
 from django.db import connection, transaction
 
 from incidents.models import Message
+from incidents.notifications.alert import Severity
+from incidents.notifications.folding import News, fold
 from incidents.notifications.follow_ups import Caught, begin, supersede
 from incidents.notifications.holding import hold_back
 from incidents.notifications.outbox import (
@@ -26,15 +28,18 @@ from incidents.notifications.outbox import (
     message_key,
     write_duties,
 )
-from incidents.notifications.routes import Decision, Recipient, decide, load_routing
-from incidents.notifications.routing import Facts
+from incidents.notifications.routes import Decision, Routing, decide, load_routing
+from incidents.notifications.routing import Facts, Recipient
+from incidents.notifications.storms import End, begun, gather, hurry, summarise
+from incidents.notifications.told import Told, told_of
 from lib.sql import fetch_rows
 
-ADDRESSED_MAX = 1_000
+ADDRESSED_MAX = 10_000
 """How many notifications one transaction turns into messages."""
 KIND_OPENED, KIND_RESOLVED, KIND_PASSED = (
     kind.value for kind in (Message.Kind.OPENED, Message.Kind.RESOLVED, Message.Kind.PASSED)
 )
+KIND_DIGEST, KIND_OVER = Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value
 AS_BEFORE = "notified of its opening"
 _PASSING = (Message.Kind.REMINDER.value, Message.Kind.ESCALATED.value, Message.Kind.ACKNOWLEDGED.value)
 """Messages that are of no use once the incident is over."""
@@ -58,19 +63,32 @@ class _Change:
     severity: str
     owner: str
     kind: str
+    tick: datetime | None
 
     @property
     def is_due(self) -> bool:
         """Whether to send: a late notification only if the incident is still open and not muted or archived."""
         return not self.is_late or (self.is_open and not self.is_quiet)
 
+    @property
+    def is_critical(self) -> bool:
+        """Whether it is told in quiet hours too."""
+        return self.severity == Severity.CRITICAL
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class _Plan:
-    """The messages for the changes of one incident, and which changes each recipient's message covers."""
+    """What is to be written: messages, openings that may fold, and ends of members of storms.
+
+    `duties` are the changes, by id, each with a message that covers it: a new one, or one that is there, by its key.
+    """
 
     messages: list[NewMessage] = field(default_factory=list)
     duties: list[tuple[int, NewMessage]] = field(default_factory=list)
+    news: list[News] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+    quiet: dict[int, datetime] = field(default_factory=dict)
+    """Channels that do not want to hear now that something is over."""
 
 
 def address(default: Sequence[str], *, now: datetime) -> int:
@@ -106,7 +124,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     if not changes:
         return looked_at
     routing = load_routing({change.project_id for change in changes}, default)
-    before = _opened_messages([change.incident_id for change in changes if change.transition == RESOLVED])
+    before = told_of([change.incident_id for change in changes if change.transition == RESOLVED])
     addressed: list[_Change] = []
     nobody: list[_Change] = []
     plan = _Plan()
@@ -114,16 +132,18 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     for _, group in groupby(changes, key=attrgetter("incident_id")):
         own = list(group)
         due = [change for change in own if change.is_due]
-        told = before.get(own[0].incident_id, {})
+        told = before.get(own[0].incident_id, [])
         decision = decide(routing, own[0].project_id, _facts(own[0])) if due or not told else Decision([])
         if not decision.recipients and not told and not decision.is_nobody_meant:
             nobody += own
             continue
         addressed += own
-        _plan(due, decision.recipients, told, plan)
+        _plan(due, decision.recipients, told, plan, now=now)
         if {change.transition for change in due} == {OPENED}:
             caught += caught_by(decision, own[0].incident_id)
+    _fold(plan, routing, now=now)
     _write(plan, now=now)
+    hurry({end.storm for end in plan.ends if end.recipient.channel not in plan.quiet}, now=now)
     begin(caught, now=now)
     supersede([change.incident_id for change in addressed if change.transition == RESOLVED], now=now, kinds=_PASSING)
     _record(addressed, nobody, now=now)
@@ -150,7 +170,7 @@ _CHANGES_SQL = """
            m.project_id, m.slug, e.name, m.tags, m.severity, m.owner,
            coalesce((SELECT o.explanation ->> 'kind' FROM incidents_occurrence o
                       WHERE o.incident_id = i.id AND o.detected_at <= i.opened_at
-                      ORDER BY o.number DESC LIMIT 1), '')
+                      ORDER BY o.number DESC LIMIT 1), ''), n.tick
       FROM (SELECT * FROM incidents_notification AS new
              WHERE addressed_at IS NULL AND nobody_since IS {since} AND id > %(after)s
                AND transition IN ('opened', 'resolved')
@@ -172,45 +192,91 @@ _WAITING_SQL = _CHANGES_SQL.format(since="NOT NULL")
 """Indexes: notification_new, notification_unaddressed."""
 
 
-def _opened_messages(incident_ids: Sequence[int]) -> dict[int, dict[str, tuple[str, int | None]]]:
-    """Return the state and the channel of the message about the opening, by incident and recipient.
-
-    Who was told of it by an escalation only is told of the end too, unless that has not been sent either.
-    """
-    found: dict[int, dict[str, tuple[str, int | None]]] = {}
-    if incident_ids:
-        for incident_id, recipient, channel_id, state, kind in fetch_rows(_OPENED_SQL, [list(incident_ids)]):
-            if kind == KIND_OPENED or state not in ("foldable", "superseded"):
-                found.setdefault(incident_id, {}).setdefault(recipient, (state, channel_id))
-    return found
-
-
-_OPENED_SQL = """
-    SELECT incident_id, recipient, channel_id,
-           CASE WHEN status = 'waiting' AND claimed_until IS NULL THEN 'foldable' ELSE status END, kind
-      FROM incidents_message WHERE incident_id = ANY(%s) AND kind IN ('opened', 'escalated')
-     ORDER BY id
-       FOR UPDATE
-"""
-
-
 def _plan(
-    due: Sequence[_Change],
-    recipients: Sequence[Recipient],
-    told: Mapping[str, tuple[str, int | None]],
-    plan: _Plan,
+    due: Sequence[_Change], recipients: Sequence[Recipient], told: Sequence[Told], plan: _Plan, *, now: datetime
 ) -> None:
-    """Add the messages for the due changes of one incident.
+    """Add what the due changes of one incident ask for.
 
-    The recipients of the opening are also notified about the end, even if the routes have changed since. An older
-    version did not store its recipients.
+    The recipients of the opening are also notified about the end, even if the routes have changed since, or it was
+    muted. An older version did not store its recipients.
     """
     transitions = {change.transition for change in due}
-    for recipient, kind in _kinds(transitions, recipients, told):
-        key = message_key(due[0].guid, kind, recipient.name)
-        message = NewMessage(due[0].incident_id, kind, recipient, key)
+    if OPENED in transitions:
+        plan.news += [_news(due, recipient) for recipient in recipients]
+    elif transitions and told:
+        for one in told:
+            _plan_end(due, one, plan, now=now)
+    elif transitions and not due[0].is_quiet:
+        for recipient in recipients:
+            _tell(due, recipient, KIND_RESOLVED, plan)
+
+
+def _plan_end(due: Sequence[_Change], told: Told, plan: _Plan, *, now: datetime) -> None:
+    """Add the end of an incident for one who was told, or will be, that it opened."""
+    recipient = Recipient(told.recipient, told.channel, AS_BEFORE)
+    quiet_until = None if due[0].is_critical else told.quiet_until(now)
+    if told.channel is not None and quiet_until is not None:
+        plan.quiet[told.channel] = quiet_until
+    if told.storm is not None:
+        if told.is_unsent:
+            message = NewMessage(due[0].incident_id, KIND_DIGEST, recipient, told.key)
+            plan.duties += [(change.id, message) for change in due]
+        else:
+            plan.ends += [End(told.storm, change.id, change.incident_id, recipient) for change in due]
+    elif told.is_unsent:
+        _tell(due, recipient, KIND_PASSED, plan, due_at=quiet_until)
+    elif quiet_until is not None and told.is_sent and not told.shows_first:
+        plan.news.append(_news(due, recipient))
+    else:
+        _tell(due, recipient, KIND_RESOLVED, plan, due_at=quiet_until)
+
+
+def _news(due: Sequence[_Change], recipient: Recipient) -> News:
+    first = due[0]
+    return News(
+        first.incident_id,
+        first.guid,
+        first.project_id,
+        next((change.tick for change in due if change.transition == OPENED), None),
+        recipient,
+        tuple(change.id for change in due),
+        is_over=any(change.transition == RESOLVED for change in due),
+        is_critical=first.is_critical,
+    )
+
+
+def _tell(
+    due: Sequence[_Change], recipient: Recipient, kind: str, plan: _Plan, *, due_at: datetime | None = None
+) -> None:
+    """Add a message about one incident."""
+    key = message_key(due[0].guid, kind, recipient.name)
+    message = NewMessage(due[0].incident_id, kind, recipient, key, due_at=due_at)
+    plan.messages.append(message)
+    plan.duties += [(change.id, message) for change in due]
+
+
+def _fold(plan: _Plan, routing: Routing, *, now: datetime) -> None:
+    """Turn news into messages: of their own, or of storms; and find the summaries for ends of members of storms."""
+    hours = {place.id: place.quiet.end_after(now) for place in routing.places.values() if place.quiet is not None}
+    quiet = {id_: until for id_, until in hours.items() if until is not None} | plan.quiet
+    unfolded = {place.id for place in routing.places.values() if not place.folds}
+    waiting = begun({one.recipient.name for one in plan.news})
+    alone, groups = fold(plan.news, quiet=quiet, unfolded=unfolded, begun=waiting)
+    for one in alone:
+        kind = KIND_PASSED if one.is_over else KIND_OPENED
+        key = message_key(one.guid, kind, one.recipient.name)
+        message = NewMessage(one.incident, kind, one.recipient, key)
         plan.messages.append(message)
-        plan.duties.extend((change.id, message) for change in due)
+        plan.duties += [(change, message) for change in one.changes]
+    digests = gather(groups, waiting, due=quiet, now=now)
+    for group, members in groups.items():
+        for one in members:
+            message = NewMessage(one.incident, KIND_DIGEST, one.recipient, digests[group])
+            plan.duties += [(change, message) for change in one.changes]
+    summaries = summarise(plan.ends, due=plan.quiet, now=now)
+    plan.duties += [
+        (end.change, NewMessage(end.incident, KIND_OVER, end.recipient, summaries[end.storm])) for end in plan.ends
+    ]
 
 
 def caught_by(decision: Decision, incident_id: int) -> Iterator[Caught]:
@@ -223,18 +289,6 @@ def caught_by(decision: Decision, incident_id: int) -> Iterator[Caught]:
         yield Caught(incident_id, route.name, names, route.reminder_hours, route.steps, route.loops)
     if not decision.routes:
         yield Caught(incident_id, "", tuple(told.get(0, ())))
-
-
-def _kinds(
-    transitions: set[str], recipients: Sequence[Recipient], told: Mapping[str, tuple[str, int | None]]
-) -> Iterator[tuple[Recipient, str]]:
-    if transitions == {RESOLVED} and told:
-        for name, (state, channel_id) in told.items():
-            yield Recipient(name, channel_id, AS_BEFORE), KIND_PASSED if state == "foldable" else KIND_RESOLVED
-    elif transitions:
-        kind = {frozenset({OPENED}): KIND_OPENED, frozenset({RESOLVED}): KIND_RESOLVED}
-        for recipient in recipients:
-            yield recipient, kind.get(frozenset(transitions), KIND_PASSED)
 
 
 def _write(plan: _Plan, *, now: datetime) -> None:

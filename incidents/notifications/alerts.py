@@ -7,18 +7,18 @@ tells the same.
 import logging
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from incidents.models import Channel, Message
 from incidents.notifications import letters
-from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
+from incidents.notifications.alert import Alert, Event
 from incidents.notifications.channels.base import Target
-from incidents.notifications.claims import earlier_refs, store_texts
+from incidents.notifications.claims import earlier_refs, store_texts, storm_refs
 from incidents.notifications.lanes import Sending
 from incidents.notifications.stored import stored_alert
-from incidents.notifications.texts import Known, link_to, load_known, story_of
+from incidents.notifications.storm_alerts import load_storms, write_storm
+from incidents.notifications.texts import Known, facts_of, load_known, story_of
 from incidents.notifications.unsubscribe_links import unsubscribe_link
 from incidents.secrets import unseal
 
@@ -41,6 +41,7 @@ def prepare(messages: Sequence[Message]) -> tuple[list[Sending], list[tuple[Mess
         return [], []
     alerts, failed = write_alerts(messages)
     refs = earlier_refs([message for message in messages if message.incident_id is not None])
+    storms = storm_refs([message.storm_id for message in messages if message.storm_id is not None])
     sendings: list[Sending] = []
     for message in messages:
         if message.id not in alerts:
@@ -48,6 +49,8 @@ def prepare(messages: Sequence[Message]) -> tuple[list[Sending], list[tuple[Mess
         try:
             assert message.channel is not None, "it is claimed for a channel"
             ref = refs.get((message.incident_id, message.recipient), "") if message.incident_id is not None else ""
+            if message.storm_id is not None and alerts[message.id].event is Event.STORM_OVER:
+                ref = storms.get(message.storm_id, "")
             sendings.append(Sending(message, target_of(message.channel), alerts[message.id], ref))
         except Exception as error:
             logger.exception("message %s cannot be prepared for its channel", message.id)
@@ -62,13 +65,18 @@ def write_alerts(messages: Sequence[Message]) -> tuple[dict[int, Alert], list[tu
     """
     alerts: dict[int, Alert] = {}
     failed: list[tuple[Message, Exception]] = []
-    new = [message for message in messages if message.incident_id is not None and not message.body]
+    new = [message for message in messages if message.is_about_incidents and not message.body]
     known = load_known([message.incident_id for message in new if message.incident_id is not None]) if new else {}
+    storms = load_storms([message for message in new if message.storm_id is not None])
     for message in messages:
         try:
-            alert = stored_alert(message) if message.body or message.incident_id is None else None
+            alert = stored_alert(message) if message.body or not message.is_about_incidents else None
             if alert is None and not message.body:
-                alert = write_alert(message, known.get(message.incident_id, Known()))
+                alert = (
+                    write_alert(message, known.get(message.incident_id, Known()))
+                    if message.storm_id is None
+                    else write_storm(message, storms)
+                )
                 message.subject, message.body = alert.title, msgspec.json.encode(alert).decode()
             if alert is not None:
                 alerts[message.id] = alert
@@ -96,7 +104,7 @@ def write_alert(message: Message, known: Known) -> Alert:
         at=_instant_of(event, message, story),
         title=title,
         reason=sentences,
-        incidents=(_facts(message, story, reason, is_open=not is_over),),
+        incidents=(facts_of(message, story, reason, is_open=not is_over),),
         group=incident.guid,
         reminder=story.number,
         url=story.link,
@@ -128,34 +136,6 @@ def _instant_of(event: Event, message: Message, story: letters.Story) -> datetim
     if event in ENDS and story.recovered_at is not None:
         return story.recovered_at
     return message.incident.opened_at if event is Event.OPENED or event in ENDS else message.created_at
-
-
-def _facts(message: Message, story: letters.Story, reason: str, *, is_open: bool) -> IncidentFacts:
-    incident = message.incident
-    assert incident is not None, "it is about an incident"
-    environment = incident.monitor_environment
-    explanation: dict[str, Any] = dict(story.explanation)
-    tail = explanation.pop("log_tail", None)
-    return IncidentFacts(
-        guid=incident.guid,
-        project=environment.monitor.project.slug,
-        slug=environment.monitor.slug,
-        monitor=story.monitor,
-        environment=story.environment,
-        tags=tuple(environment.monitor.tags),
-        severity=Severity(environment.monitor.severity),
-        kind=str(explanation.get("kind") or "error"),
-        is_open=is_open,
-        started_at=incident.started_at,
-        opened_at=incident.opened_at,
-        resolved_at=None if is_open else story.recovered_at,
-        reason=reason,
-        log_tail=letters.log_tail(str(tail or "")),
-        explanation=explanation,
-        url=link_to(incident.id),
-        acknowledge_url=story.acknowledge_link if is_open else "",
-        acknowledged_by=story.acknowledged_by,
-    )
 
 
 def target_of(channel: Channel) -> Target:

@@ -19,6 +19,7 @@ from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
 from lib.sql import fetch_rows
 
+OF_STORMS = (Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value)
 LANE_MAX = 10
 """Messages of one channel that are claimed at once. They are sent one after the other."""
 CHANNELS_MAX = 50
@@ -57,6 +58,12 @@ def earlier_refs(messages: Sequence[Message]) -> dict[tuple[int, str], str]:
         return {(incident_id, recipient): ref for incident_id, recipient, ref in cursor.fetchall()}
 
 
+def storm_refs(storm_ids: Sequence[int]) -> dict[int, str]:
+    """Return what the channels returned for the digests of storms."""
+    digests = Message.objects.filter(storm_id__any_of=list(storm_ids), kind=Message.Kind.DIGEST, status="sent")
+    return dict(digests.values_list("storm_id", "external_ref"))
+
+
 @transaction.atomic
 def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Message]:
     # A receiver does not answer faster when a test clock runs faster.
@@ -67,7 +74,7 @@ def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Me
     related = "incident__monitor_environment__"
     return list(
         Message.objects.filter(id__any_of=[id_ for (id_,) in rows])
-        .select_related(f"{related}monitor__project", f"{related}environment", "channel")
+        .select_related(f"{related}monitor__project", f"{related}environment", "channel", "storm__project")
         .order_by("due_at", "id")
     )
 
@@ -85,7 +92,15 @@ _DUE_SQL = """
         SELECT 1 FROM incidents_message AS earlier
          WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
            AND earlier.status = 'waiting' AND earlier.id < m.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM incidents_message AS earlier
+         WHERE earlier.storm_id = m.storm_id AND earlier.status = 'waiting' AND earlier.id < m.id)
+    AND NOT EXISTS (
+        SELECT 1 FROM incidents_duty AS d JOIN incidents_message AS earlier ON earlier.id = d.message_id
+         WHERE d.incident_id = m.incident_id AND d.recipient = m.recipient
+           AND earlier.storm_id IS NOT NULL AND earlier.status = 'waiting' AND earlier.id < m.id)
 """
+"""The conditions on earlier ones: about the same incident, of the same storm, or of a storm with the same incident."""
 _CLAIM_MAILS_SQL = _CLAIM_SQL.format(
     chosen=f"""
     SELECT m.id FROM incidents_message AS m LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
@@ -146,11 +161,14 @@ def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
             _NOTIFIED_SQL,
             [
                 now,
-                [incident_id for incident_id, kind, _ in sent if incident_id for _ in COVERS[kind]],
-                [transition for incident_id, kind, _ in sent if incident_id for transition in COVERS[kind]],
-                [number for incident_id, kind, number in sent if incident_id for _ in COVERS[kind]],
+                [incident_id for _, incident_id, kind, _ in sent if incident_id for _ in COVERS[kind]],
+                [transition for _, incident_id, kind, _ in sent if incident_id for transition in COVERS[kind]],
+                [number for _, incident_id, kind, number in sent if incident_id for _ in COVERS[kind]],
             ],
         )
+        of_storms = [id_ for id_, _, kind, _ in sent if kind in OF_STORMS]
+        if of_storms:
+            cursor.execute(_STORM_NOTIFIED_SQL, [now, of_storms])
     return len(sent)
 
 
@@ -167,7 +185,7 @@ _SENT_SQL = f"""
            external_ref = new.ref, answer = new.answer
       FROM unnest(%s::bigint[], %s::text[], %s::text[]) AS new (id, ref, answer)
      WHERE row.id = new.id AND row.id = {_HELD_SQL}
-    RETURNING row.incident_id, row.kind, row.number
+    RETURNING row.id, row.incident_id, row.kind, row.number
 """  # noqa: S608
 _RELEASE_SQL = f"""
     UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
@@ -178,6 +196,15 @@ _NOTIFIED_SQL = """
            SELECT n.id FROM incidents_notification AS n
             WHERE (n.incident_id, n.transition, n.number)
                   IN (SELECT * FROM unnest(%s::bigint[], %s::text[], %s::smallint[]))
+              AND n.sent_at IS NULL AND n.addressed_at IS NOT NULL
+            ORDER BY n.id
+              FOR UPDATE))
+"""
+_STORM_NOTIFIED_SQL = """
+    UPDATE incidents_notification SET sent_at = %s
+     WHERE id = ANY (ARRAY (
+           SELECT n.id FROM incidents_notification AS n
+            WHERE n.id = ANY (ARRAY (SELECT notification_id FROM incidents_duty WHERE message_id = ANY(%s)))
               AND n.sent_at IS NULL AND n.addressed_at IS NOT NULL
             ORDER BY n.id
               FOR UPDATE))

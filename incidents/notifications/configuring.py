@@ -1,19 +1,20 @@
 """Creating, changing and removing channels and routes (shell). Values are checked here, wherever they come from."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from incidents.exceptions import IncidentsError
-from incidents.models import Channel, Message
+from incidents.models import Channel, Message, Storm
 from incidents.models.channels import EMAIL
 from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Field, field_problems
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
-from incidents.notifications.routes import Recipient, addresses_in, recipients_of
+from incidents.notifications.routes import addresses_in, quiet_hours, recipients_of
+from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from incidents.secrets import seal, unseal
 from monitors.models import Project
@@ -61,11 +62,31 @@ def problems_of(kind: str, values: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def quiet_problem(begin: time | None, end: time | None) -> str:
+    """Return what is wrong with quiet hours; empty if nothing is.
+
+    >>> quiet_problem(time(22), None)
+    'Quiet hours have a beginning and an end: enter both, or none.'
+    >>> quiet_problem(time(22), time(7)), quiet_problem(None, None)
+    ('', '')
+    """
+    if (begin is None) != (end is None):
+        return "Quiet hours have a beginning and an end: enter both, or none."
+    if begin is None or end is None:
+        return ""
+    if begin == end:
+        return f"Quiet hours begin and end at {begin:%H:%M}. They may not last all day: disable the channel instead."
+    if any(at.second or at.microsecond for at in (begin, end)):
+        return "Quiet hours begin and end at whole minutes."
+    return ""
+
+
 @transaction.atomic
 def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) -> None:
     """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one.
 
-    A repaired channel is tried again at once: its breaker closes. Raises ChannelError.
+    A repaired channel is tried again at once: its breaker closes. What waits for the end of quiet hours is due at the
+    new end. Raises ChannelError.
     """
     fields = {field.name: field for field in fields_of(channel.kind)} if channel.kind in KINDS else {}
     given = {name: text.strip() for name, text in values.items()}
@@ -77,6 +98,8 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
         problems[""] = f"There are {CHANNELS_MAX} channels; no more are allowed."
     if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
         problems["name"] = f"There is a channel {channel.name!r} already."
+    if wrong := quiet_problem(channel.quiet_from, channel.quiet_until):
+        problems["quiet_until"] = wrong
     if problems:
         raise ChannelError(problems)
     secrets = {name: text for name, text in merged.items() if fields[name].is_secret}
@@ -88,7 +111,11 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     for name in Breaker.__struct_fields__:
         setattr(channel, name, getattr(Breaker(), name))
     channel.save()
-    Message.objects.filter(channel=channel, status=Message.Status.WAITING).update(due_at=now)
+    waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING)
+    waiting.filter(attempt_count__gt=0).update(due_at=now)
+    hours = quiet_hours(channel)
+    quiet = waiting.filter(attempt_count=0, storm__cause=Storm.Cause.QUIET, kind=Message.Kind.DIGEST)
+    quiet.update(due_at=(hours.end_after(now) if hours else None) or now)
     wake_after_commit()
 
 

@@ -27,7 +27,8 @@ from incidents.notifications.addressees import clock_recipients, recipients
 from incidents.notifications.channels.wording import one_line
 from incidents.notifications.fallback_text import LISTED_MAX, Failure, Untold, write_fallback
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
-from incidents.notifications.routes import CONSOLE, Recipient, recipients_of
+from incidents.notifications.routes import CONSOLE, recipients_of
+from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from monitors.models import Project
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from django.db import connection
 
 from incidents.models import Message, Notification
-from incidents.notifications.routes import Recipient
+from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from lib.sql import array_literal, fetch_rows, insert_rows
 
@@ -24,6 +24,9 @@ COVERS = {
     Message.Kind.RESOLVED.value: [RESOLVED],
     Message.Kind.PASSED.value: [OPENED, RESOLVED],
     **{kind.value: [kind.value] for kind in (Message.Kind.REMINDER, Message.Kind.ESCALATED, Message.Kind.ACKNOWLEDGED)},
+    # What these cover is in their duties.
+    Message.Kind.DIGEST.value: [],
+    Message.Kind.STORM_OVER.value: [],
     Message.Kind.CLOCK.value: [],
     Message.Kind.TEST.value: [],
     Message.Kind.FALLBACK.value: [],
@@ -33,6 +36,7 @@ TICK = "its tick is not finished in all shards"
 """Why an opening is held that a tick found."""
 _MESSAGE_COLUMNS = {
     "incident_id": "bigint",
+    "storm_id": "bigint",
     "kind": "text",
     "number": "smallint",
     "recipient": "text",
@@ -170,7 +174,10 @@ def write_message(*, key_name: str, recipients: Sequence[Recipient], subject: st
 
 
 class NewMessage(NamedTuple):
-    """A message to be written. Without an incident it is from the clock, and has its text already."""
+    """A message to be written, due now unless `due_at` says otherwise.
+
+    Without an incident or a storm it is from the clock, and has its text already.
+    """
 
     incident_id: int | None
     kind: str
@@ -179,6 +186,8 @@ class NewMessage(NamedTuple):
     subject: str = ""
     body: str = ""
     number: int = 0
+    storm: int | None = None
+    due_at: datetime | None = None
 
 
 def message_key(guid: uuid.UUID, kind: str, recipient: str) -> uuid.UUID:
@@ -192,13 +201,14 @@ def text_key(name: str, kind: str, recipient: str) -> uuid.UUID:
 
 
 def insert_messages(messages: Sequence[NewMessage], *, now: datetime) -> None:
-    """Write messages, due now. One that is there already stays as it is."""
+    """Write messages. One that is there already stays as it is."""
     insert_rows(
         "incidents_message",
         _MESSAGE_COLUMNS,
         [
             (
                 new.incident_id,
+                new.storm,
                 new.kind,
                 new.number,
                 new.recipient.name,
@@ -207,7 +217,7 @@ def insert_messages(messages: Sequence[NewMessage], *, now: datetime) -> None:
                 new.subject,
                 new.body,
                 now,
-                now,
+                new.due_at or now,
                 0,
                 Message.Status.WAITING.value,
                 "",

@@ -30,7 +30,8 @@ from incidents.notifications.pursuit import (
     step_after,
     usable_step,
 )
-from incidents.notifications.routes import CONSOLE, Recipient, recipients_of
+from incidents.notifications.routes import CONSOLE, recipients_of
+from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from lib.sql import fetch_rows, update_rows
 

@@ -11,8 +11,11 @@ from django.conf import settings
 
 from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Capability
 from incidents.notifications.pursuit import parse_steps
-from incidents.notifications.routing import Choice, Facts, RouteRules, catching, choose, parse_conditions
+from incidents.notifications.quiet import QuietHours
+from incidents.notifications.routing import Choice, Facts, Recipient, RouteRules, catching, choose, parse_conditions
 from lib.sql import fetch_rows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
@@ -21,25 +24,15 @@ DEFAULT_REASON = "no route catches it: ALERT_EMAIL_TO"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A channel as routing needs it: the recipients of its messages.
+    """A channel as routing needs it: the recipients of its messages, whether it folds them, and when it wants quiet.
 
     There is none for a channel that is disabled or was removed, nor for mail without a mail server.
     """
 
     id: int
     recipients: tuple[str, ...]
-
-
-class Recipient(msgspec.Struct, frozen=True):
-    """Whom a message goes to: an address, or a channel's guid; and why. Without a channel it is ALERT_EMAIL_TO.
-
-    `route` is the id of the route that names it; 0 for ALERT_EMAIL_TO.
-    """
-
-    name: str
-    channel: int | None
-    reason: str
-    route: int = 0
+    folds: bool = True
+    quiet: QuietHours | None = None
 
 
 class Routing(msgspec.Struct, frozen=True):
@@ -74,7 +67,7 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
         channels = Channel.objects.filter(id__any_of=wanted, is_enabled=True, removed_at__isnull=True)
         channels = channels.prefetch_related("unsubscriptions")
         places = {
-            channel.id: Place(channel.id, recipients_of(channel))
+            channel.id: Place(channel.id, recipients_of(channel), folds(channel), quiet_hours(channel))
             for channel in channels
             if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE
         }
@@ -101,6 +94,19 @@ def recipients_of(channel: Channel) -> tuple[str, ...]:
         refused = {one.address for one in channel.unsubscriptions.all()}
         return tuple(address for address in dict.fromkeys(addresses_in(channel.values)) if address not in refused)
     return (str(channel.guid),)
+
+
+def folds(channel: Channel) -> bool:
+    """Return whether many openings at once make one message for a channel. What forgets must be told of each."""
+    sender = SENDERS.get(channel.kind)
+    return channel.folds and (sender is None or Capability.KEEP_ALIVE not in sender.CAN)
+
+
+def quiet_hours(channel: Channel) -> QuietHours | None:
+    """Return the quiet hours of a channel, if it has some."""
+    if channel.quiet_from is None or channel.quiet_until is None:
+        return None
+    return QuietHours(channel.quiet_from, channel.quiet_until, channel.timezone)
 
 
 def addresses_in(values: Mapping[str, Any]) -> list[str]:

@@ -99,6 +99,18 @@ class Choice(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Recipient(msgspec.Struct, frozen=True):
+    """Whom a message goes to: an address, or a channel's guid; and why. Without a channel it is ALERT_EMAIL_TO.
+
+    `route` is the id of the route that names it; 0 for ALERT_EMAIL_TO.
+    """
+
+    name: str
+    channel: int | None
+    reason: str
+    route: int = 0
+
+
 class ConditionError(IncidentsError):
     """A condition that cannot be used. The text names it and what is allowed."""
 

@@ -11,7 +11,7 @@ def stored_alert(message: Message) -> Alert | None:
     """Return the alert of a message, its channel loaded; None if it has no text yet, or that of an older version."""
     if message.body.startswith("{"):
         return msgspec.json.decode(message.body, type=Alert)
-    return news(message) if message.incident_id is None else None
+    return None if message.is_about_incidents else news(message)
 
 
 def news(message: Message) -> Alert:

@@ -15,6 +15,7 @@ from django.urls import reverse
 
 from incidents.models import Message, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link
+from incidents.notifications.alert import IncidentFacts, Severity
 from incidents.notifications.letters import Story, log_tail
 
 LOG_NEAR = timedelta(days=1)
@@ -49,6 +50,35 @@ def story_of(message: Message, known: Known) -> Story:
         acknowledge_link=acknowledge_link(message),
         acknowledged_by=incident.acknowledged_by,
         acknowledged_at=incident.acknowledged_at,
+    )
+
+
+def facts_of(message: Message, story: Story, reason: str, *, is_open: bool) -> IncidentFacts:
+    """Return an incident as receivers are told of it: that of a message, whose monitor and project are loaded."""
+    incident = message.incident
+    assert incident is not None, "it is about an incident"
+    environment = incident.monitor_environment
+    explanation: dict[str, Any] = dict(story.explanation)
+    tail = explanation.pop("log_tail", None)
+    return IncidentFacts(
+        guid=incident.guid,
+        project=environment.monitor.project.slug,
+        slug=environment.monitor.slug,
+        monitor=story.monitor,
+        environment=story.environment,
+        tags=tuple(environment.monitor.tags),
+        severity=Severity(environment.monitor.severity),
+        kind=str(explanation.get("kind") or "error"),
+        is_open=is_open,
+        started_at=incident.started_at,
+        opened_at=incident.opened_at,
+        resolved_at=None if is_open else story.recovered_at,
+        reason=reason,
+        log_tail=log_tail(str(tail or "")),
+        explanation=explanation,
+        url=link_to(incident.id),
+        acknowledge_url=story.acknowledge_link if is_open else "",
+        acknowledged_by=story.acknowledged_by,
     )
 
 

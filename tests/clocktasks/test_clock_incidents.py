@@ -11,7 +11,7 @@ from clocktasks.clock_incidents import NEWS_MAX, ONGOING_AFTER, notify
 from clocktasks.models import ClockIncident
 from clocktasks.tasks import tell_clock_incidents
 from incidents.models import Message
-from incidents.notifications.routes import Recipient
+from incidents.notifications.routing import Recipient
 from project.celery import app as celery_app
 from tests.factories import NOW, ClockIncidentFactory, TickFactory
 

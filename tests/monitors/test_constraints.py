@@ -40,6 +40,12 @@ def doubled(factory, *columns, **more):
     return violate
 
 
+def second_digest():
+    storm = factories.StormFactory()
+    for _ in range(2):
+        factories.MessageFactory(incident=None, storm=storm, kind="digest")
+
+
 def second_open_incident():
     incident = factories.IncidentFactory()
     Incident.objects.create(
@@ -402,7 +408,25 @@ VIOLATIONS = [
         changed(factories.MessageFactory, status="sent", finished_at=None),
     ),
     ("message_finished_exactly_when_dated", "waiting and over", changed(factories.MessageFactory, finished_at=NOW)),
-    ("message_is_about_an_incident_or_the_instance", "neither", changed(factories.MessageFactory, incident=None)),
+    (
+        "message_is_about_an_incident_a_storm_or_the_instance",
+        "neither",
+        changed(factories.MessageFactory, incident=None),
+    ),
+    (
+        "message_is_about_an_incident_a_storm_or_the_instance",
+        "no storm",
+        changed(factories.MessageFactory, kind="digest"),
+    ),
+    ("message_once_per_storm_kind_and_number", "the same again", second_digest),
+    ("storm_of_a_tick_names_it", "no tick", changed(factories.StormFactory, tick=None)),
+    ("storm_of_a_tick_names_it", "not of a tick", changed(factories.StormFactory, cause="errors")),
+    ("channel_quiet_hours_have_two_ends", "one", changed(factories.ChannelFactory, quiet_from=time(22))),
+    (
+        "channel_quiet_hours_have_two_ends",
+        "the same",
+        changed(factories.ChannelFactory, quiet_from=time(22), quiet_until=time(22)),
+    ),
     ("channel_name_unique_in_project", "the same again", doubled(factories.ChannelFactory, "project", "name")),
     ("channel_probed_exactly_while_open", "closed", changed(factories.ChannelFactory, probe_at=NOW)),
     ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
@@ -410,6 +434,11 @@ VIOLATIONS = [
         "unsubscription_once_per_channel_and_address",
         "the same again",
         doubled(factories.UnsubscriptionFactory, "channel", "address"),
+    ),
+    (
+        "route_one_fallback_in_project",
+        "two",
+        doubled(factories.RouteFactory, "project", is_fallback=True),
     ),
     ("route_name_unique_in_project", "the same again", doubled(factories.RouteFactory, "project", "name")),
     (

@@ -38,7 +38,7 @@ TOKEN = Field(
     name="token", label="Bearer token", is_secret=True, is_required=False, help="If a proxy in front asks for one."
 )
 FIELDS: tuple[Field, ...] = (URL, TOKEN)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEP_ALIVE})
+CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEP_ALIVE, Capability.KEEPS_ALERTS})
 _OPENS = frozenset({Event.OPENED, Event.REMINDER, Event.ESCALATED, Event.ACKNOWLEDGED, Event.DIGEST, Event.CLOCK})
 _ENDS = frozenset({Event.RESOLVED, Event.STORM_OVER})
 

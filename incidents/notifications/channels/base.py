@@ -40,6 +40,8 @@ class Capability(StrEnum):
     """The severity changes how loud it is."""
     CALLBACK = "callback"
     """An acknowledgement there comes back."""
+    KEEPS_ALERTS = "keeps_alerts"
+    """What is told stays open there until its end is told, however many of it there are: a pager."""
     KEEP_ALIVE = "keep_alive"
     """It forgets an open incident that is not told again (`alertmanager.REPEAT_EVERY`)."""
 

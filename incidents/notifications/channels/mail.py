@@ -23,7 +23,7 @@ from incidents.notifications.stored import stored_alert
 
 COLOURS = {State.FAILING: "#b42318", State.ACKNOWLEDGED: "#b54708", State.OVER: "#067647", State.NOTE: "#175cd3"}
 ONE_CLICK = "List-Unsubscribe=One-Click"
-_FIRST_OF_INCIDENT, _FIRST_OF_STORM = Message.Kind.OPENED.value, "storm"
+_FIRST_OF_INCIDENT, _FIRST_OF_STORM = Message.Kind.OPENED.value, Message.Kind.DIGEST.value
 
 
 class Mail(EmailMultiAlternatives):
@@ -74,9 +74,11 @@ def _headers(message: Message, alert: Alert | None) -> dict[str, str]:
 
 def _first_of(message: Message, alert: Alert) -> str:
     """Return the Message-ID of the mail that began the conversation, computed; empty if this one does."""
-    if alert.event in {Event.OPENED, Event.PASSED, Event.DIGEST, Event.CLOCK, Event.TEST}:
+    kind = _FIRST_OF_STORM if message.kind == Message.Kind.STORM_OVER else _FIRST_OF_INCIDENT
+    if kind == _FIRST_OF_INCIDENT and alert.event in {
+        Event.OPENED, Event.PASSED, Event.DIGEST, Event.CLOCK, Event.TEST,
+    }:  # fmt: skip
         return ""
-    kind = _FIRST_OF_STORM if alert.event is Event.STORM_OVER else _FIRST_OF_INCIDENT
     return message_id(message_key(alert.group, kind, message.recipient))
 
 

@@ -44,7 +44,9 @@ URL = Field(
 )
 TEAM = Field(name="team", label="Team", is_required=False, help="The name of the team that gets the alert.")
 FIELDS: tuple[Field, ...] = (API_KEY, URL, TEAM)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.ACKNOWLEDGE, Capability.PRIORITY})
+CAN = frozenset(
+    {Capability.UPDATE, Capability.DEDUP, Capability.ACKNOWLEDGE, Capability.PRIORITY, Capability.KEEPS_ALERTS}
+)
 _PRIORITIES = {Severity.CRITICAL: "P1", Severity.ERROR: "P2", Severity.WARNING: "P3", Severity.INFO: "P5"}
 _CREATES = frozenset({Event.OPENED, Event.ESCALATED, Event.DIGEST, Event.CLOCK, Event.TEST})
 _CLOSES = frozenset({Event.RESOLVED, Event.STORM_OVER, Event.TEST})

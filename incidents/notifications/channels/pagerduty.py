@@ -42,7 +42,16 @@ URL = Field(
     help="For an account in the EU: https://events.eu.pagerduty.com/v2/enqueue.",
 )
 FIELDS: tuple[Field, ...] = (ROUTING_KEY, URL)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.REMINDS, Capability.ACKNOWLEDGE, Capability.PRIORITY})
+CAN = frozenset(
+    {
+        Capability.UPDATE,
+        Capability.DEDUP,
+        Capability.REMINDS,
+        Capability.ACKNOWLEDGE,
+        Capability.PRIORITY,
+        Capability.KEEPS_ALERTS,
+    }
+)
 _ACTIONS: Mapping[Event, tuple[str, ...]] = {
     Event.OPENED: ("trigger",),
     Event.ESCALATED: ("trigger",),

@@ -39,7 +39,16 @@ URL = Field(
 )
 ROUTING_KEY = Field(name="routing_key", label="Routing key", help="Which team is told.")
 FIELDS: tuple[Field, ...] = (URL, ROUTING_KEY)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.REMINDS, Capability.ACKNOWLEDGE, Capability.PRIORITY})
+CAN = frozenset(
+    {
+        Capability.UPDATE,
+        Capability.DEDUP,
+        Capability.REMINDS,
+        Capability.ACKNOWLEDGE,
+        Capability.PRIORITY,
+        Capability.KEEPS_ALERTS,
+    }
+)
 _LOUDNESS = {
     Severity.CRITICAL: "CRITICAL",
     Severity.ERROR: "CRITICAL",

@@ -61,6 +61,7 @@ def test_the_audit_log_knows_that_a_secret_changed_and_not_what_it_is(admin_clie
         "name": "renamed",
         "timezone": "UTC",
         "is_enabled": "on",
+        "folds": "on",
         "setting_url": f"{HOOK}2",
     }
     admin_client.post(f"{CHANNELS}{own.pk}/change/", sent)
@@ -106,6 +107,7 @@ class TestRoutes:
         return {
             "project": own.project_id, "name": "all", "position": 1, "channels": [own.pk],
             "conditions": "", "is_enabled": "on",
+            "folds": "on",
         } | changes  # fmt: skip
 
     def test_conditions_are_lines(self, admin_client):

@@ -1,0 +1,142 @@
+"""Writing the alerts of storms, from the duties that their messages carry (shell).
+
+Five statements for any number of messages. A message is about the incidents of its duties; it lists the worst.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+from django.conf import settings
+from django.urls import reverse
+
+from incidents.models import Incident, Message
+from incidents.notifications import letters
+from incidents.notifications.alert import Alert, IncidentFacts, Severity
+from incidents.notifications.folding import LISTED_MAX, Cause
+from incidents.notifications.storm_words import Count, event_of, headline, sentences
+from incidents.notifications.texts import Known, facts_of, load_known, story_of
+from incidents.notifications.unsubscribe_links import unsubscribe_link
+from lib.sql import fetch_rows
+
+DIGEST = Message.Kind.DIGEST.value
+
+
+class _Listed(NamedTuple):
+    """An incident that a message lists, and how many the message is about."""
+
+    incident: int
+    is_over: bool
+    told: int
+    over: int
+
+
+class Storms(NamedTuple):
+    """What is known of claimed messages about storms, by their ids, and the incidents that they list."""
+
+    listed: Mapping[int, Sequence[_Listed]]
+    left: Mapping[int, tuple[int, int]]
+    incidents: Mapping[int, Incident]
+    known: Mapping[int | None, Known]
+
+
+def load_storms(messages: Sequence[Message]) -> Storms:
+    """Load what messages about storms tell."""
+    if not messages:
+        return Storms({}, {}, {}, {})
+    listed: dict[int, list[_Listed]] = {}
+    parameters = {
+        "ids": [message.id for message in messages],
+        "listed": LISTED_MAX,
+        "worst": [severity.value for severity in reversed(Severity)],
+    }
+    for id_, *rest in fetch_rows(_LISTED_SQL, parameters):
+        listed.setdefault(id_, []).append(_Listed(*rest))
+    wanted = sorted({one.incident for own in listed.values() for one in own})
+    related = "monitor_environment__"
+    incidents = Incident.objects.select_related(f"{related}monitor__project", f"{related}environment").in_bulk(wanted)
+    summaries = [message.id for message in messages if message.kind != DIGEST]
+    left = {id_: (members, rest) for id_, members, rest in fetch_rows(_LEFT_SQL, [summaries])}
+    return Storms(listed, left, incidents, load_known(wanted))
+
+
+_LISTED_SQL = """
+    SELECT message_id, incident_id, is_over, told, over_count FROM (
+           SELECT one.message_id, one.incident_id, one.is_over,
+                  count(*) OVER (PARTITION BY one.message_id) AS told,
+                  count(*) FILTER (WHERE one.is_over) OVER (PARTITION BY one.message_id) AS over_count,
+                  row_number() OVER (PARTITION BY one.message_id
+                                     ORDER BY one.is_over, array_position(%(worst)s::text[], m.severity::text),
+                                              i.opened_at, i.id) AS place
+             FROM (SELECT d.message_id, d.incident_id, bool_or(coalesce(n.transition, '') = 'resolved') AS is_over
+                     FROM incidents_duty AS d LEFT JOIN incidents_notification AS n ON n.id = d.notification_id
+                    WHERE d.message_id = ANY(%(ids)s)
+                    GROUP BY d.message_id, d.incident_id) AS one
+             JOIN incidents_incident AS i ON i.id = one.incident_id
+             JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
+             JOIN monitors_monitor AS m ON m.id = me.monitor_id) AS ranked
+     WHERE place <= %(listed)s
+     ORDER BY message_id, place
+"""
+_LEFT_SQL = """
+    SELECT summary.id, count(*), count(*) FILTER (WHERE member.is_left)
+      FROM incidents_message AS summary
+     CROSS JOIN LATERAL (
+           SELECT d.incident_id, bool_and(n.transition = 'opened') AS is_left
+             FROM incidents_message AS own
+             JOIN incidents_duty AS d ON d.message_id = own.id
+             LEFT JOIN incidents_notification AS n ON n.id = d.notification_id
+            WHERE own.storm_id = summary.storm_id AND own.id <= summary.id
+            GROUP BY d.incident_id) AS member
+     WHERE summary.id = ANY(%s)
+     GROUP BY summary.id
+"""
+"""Members whose end is told by a later message are still failing for this one."""
+
+
+def write_storm(message: Message, storms: Storms) -> Alert:
+    """Return the alert of a message about a storm, whose storm, project and channel are loaded."""
+    storm, channel = message.storm, message.channel
+    assert storm is not None, "it is about a storm"
+    is_digest = message.kind == DIGEST
+    listed = storms.listed.get(message.id, ())
+    members, left = storms.left.get(message.id, (0, 0))
+    count = Count(listed[0].told if listed else 0, listed[0].over if listed else 0, members, left)
+    zone = channel.timezone if channel else "UTC"
+    at = storm.tick or storm.created_at
+    facts = tuple(_member(message, one, storms) for one in listed if one.incident in storms.incidents)
+    return Alert(
+        key=message.idempotency_key,
+        event=event_of(count, is_digest=is_digest),
+        at=at if is_digest else _last_end(facts, message.created_at),
+        title=headline(count, letters.plain(storm.project.name or storm.project.slug), is_digest=is_digest),
+        reason=sentences(Cause(storm.cause), count, at, zone, is_digest=is_digest),
+        incidents=facts,
+        omitted=count.told - len(facts),
+        group=storm.guid,
+        url=link_to_all(),
+        unsubscribe_url=unsubscribe_link(message),
+        language=channel.language if channel else "en",
+        timezone=zone,
+    )
+
+
+def _member(message: Message, listed: _Listed, storms: Storms) -> IncidentFacts:
+    """Return an incident of a list: its log and its explanation are on its page."""
+    incident = storms.incidents[listed.incident]
+    about = Message(
+        incident=incident, channel=message.channel, recipient=message.recipient, created_at=message.created_at
+    )
+    story = story_of(about, storms.known.get(incident.id, Known()))
+    facts = facts_of(about, story, letters.reason(story), is_open=not listed.is_over)
+    return msgspec.structs.replace(facts, log_tail="", explanation={}) if listed.told > 1 else facts
+
+
+def _last_end(facts: Sequence[IncidentFacts], otherwise: datetime) -> datetime:
+    return max((one.resolved_at for one in facts if one.resolved_at is not None), default=otherwise)
+
+
+def link_to_all() -> str:
+    """Return the address of the list of incidents; empty if PUBLIC_URL is not set."""
+    return f"{settings.PUBLIC_URL}{reverse('admin:incidents_incident_changelist')}" if settings.PUBLIC_URL else ""

@@ -1,0 +1,259 @@
+"""A storm: one message about many openings, and one when the last of them is over, whatever comes between."""
+
+from datetime import time, timedelta
+
+import pytest
+
+from incidents.models import Duty, Message, Notification, Storm
+from incidents.notifications import claims
+from incidents.notifications.addressing import address
+from incidents.notifications.storms import SUMMARY_AFTER
+from tests.factories import (
+    NOW,
+    ChannelFactory,
+    MonitorEnvironmentFactory,
+    NotificationFactory,
+    OccurrenceFactory,
+    ProjectFactory,
+    RouteFactory,
+)
+
+pytestmark = pytest.mark.django_db
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+class World:
+    """A project with a route to one channel, and incidents that one tick has opened."""
+
+    def __init__(self, **columns):
+        self.project = ProjectFactory()
+        self.channel = ChannelFactory(project=self.project, **columns)
+        self.route = RouteFactory(project=self.project, to=[self.channel])
+
+    def opens(self, count=1, *, tick=NOW, severity="error"):
+        incidents = []
+        for _ in range(count):
+            environment = MonitorEnvironmentFactory(
+                monitor__project=self.project, monitor__severity=severity, status="error"
+            )
+            incident = OccurrenceFactory(incident__monitor_environment=environment).incident
+            NotificationFactory(incident=incident, tick=tick)
+            incidents.append(incident)
+        return incidents
+
+    def ends(self, *incidents):
+        for incident in incidents:
+            NotificationFactory(incident=incident, transition="resolved")
+
+    def address(self, at=NOW):
+        address(["ops@example.com"], now=at)
+
+    def messages(self, **filters):
+        return list(Message.objects.filter(**filters).order_by("id").values_list("kind", "number", "status"))
+
+    def claim(self, at=NOW):
+        return claims.claim_for_lanes(now=at) + claims.claim_mails(limit=100, now=at)
+
+    def send(self, at=NOW):
+        claimed = self.claim(at)
+        claims.record_sent(claimed, now=at)
+        return [message.kind for message in claimed]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_what_one_tick_opens_is_one_message_that_carries_all_duties(world):
+    world.opens(3)
+    world.address()
+    assert world.messages() == [("digest", 0, "waiting")]
+    storm = Storm.objects.get()
+    assert (storm.cause, storm.tick, storm.channel, storm.route) == ("tick", NOW, world.channel, world.route)
+    assert Duty.objects.filter(message__storm=storm, recipient=str(world.channel.guid)).count() == 3
+
+
+def test_one_opening_is_an_ordinary_message(world):
+    world.opens(1)
+    world.address()
+    assert world.messages() == [("opened", 0, "waiting")]
+
+
+def test_all_duties_are_told_when_the_message_is_sent(world):
+    world.opens(3)
+    world.address()
+    assert world.send() == ["digest"]
+    assert Notification.objects.filter(sent_at=NOW).count() == 3
+
+
+def test_an_opening_that_comes_late_joins_the_message_that_nobody_has_claimed(world):
+    world.opens(2)
+    world.address()
+    world.opens(1)
+    world.address()
+    assert world.messages() == [("digest", 0, "waiting")]
+    assert Duty.objects.count() == 3
+
+
+def test_after_the_message_was_claimed_it_has_a_message_of_its_own(world):
+    world.opens(2)
+    world.address()
+    world.claim()
+    world.opens(1)
+    world.address()
+    assert [kind for kind, *_ in world.messages()] == ["digest", "opened"]
+
+
+class TestTheEnd:
+    def test_one_summary_when_the_last_member_is_over(self, world):
+        incidents = world.opens(3)
+        world.address()
+        world.send()
+        world.ends(*incidents)
+        world.address(NOW + MINUTE)
+        assert world.send(NOW + MINUTE) == ["storm_over"]
+        assert Notification.objects.filter(transition="resolved", sent_at=NOW + MINUTE).count() == 3
+
+    def test_the_first_to_be_over_waits_for_the_last(self, world):
+        first, *others = world.opens(3)
+        world.address()
+        world.send()
+        world.ends(first)
+        world.address(NOW + MINUTE)
+        assert world.send(NOW + MINUTE) == []
+        world.ends(*others)
+        world.address(NOW + 2 * MINUTE)
+        assert world.send(NOW + 2 * MINUTE) == ["storm_over"]
+        assert world.messages(kind="storm_over") == [("storm_over", 1, "sent")]
+
+    def test_but_not_for_ever(self, world):
+        first, second = world.opens(2)
+        world.address()
+        world.send()
+        world.ends(first)
+        world.address(NOW)
+        assert world.send(NOW + SUMMARY_AFTER - SECOND) == []
+        assert world.send(NOW + SUMMARY_AFTER) == ["storm_over"]
+        world.ends(second)
+        world.address(NOW + 60 * MINUTE)
+        assert world.send(NOW + 60 * MINUTE) == ["storm_over"]
+        assert world.messages(kind="storm_over") == [("storm_over", 1, "sent"), ("storm_over", 2, "sent")]
+
+    def test_it_waits_for_the_message_about_the_beginning(self, world):
+        incidents = world.opens(2)
+        world.address()
+        world.claim()
+        world.ends(*incidents)
+        world.address()
+        Message.objects.filter(kind="digest").update(claimed_until=None, due_at=NOW + MINUTE)
+        assert world.claim() == []
+        assert [message.kind for message in world.claim(NOW + MINUTE)] == ["digest"]
+
+    def test_before_anybody_was_told_it_goes_into_the_same_message(self, world):
+        incidents = world.opens(2)
+        world.address()
+        world.ends(*incidents)
+        world.address()
+        assert world.messages() == [("digest", 0, "waiting")]
+        assert Duty.objects.filter(message__kind="digest").count() == 4
+
+    def test_openings_and_ends_that_are_found_together_make_one_message(self, world):
+        world.ends(*world.opens(2))
+        world.address()
+        assert world.messages() == [("digest", 0, "waiting")]
+
+    def test_who_was_told_of_the_beginning_is_told_of_it_when_routes_have_changed(self, world):
+        incidents = world.opens(2)
+        world.address()
+        world.send()
+        world.route.channels.set([ChannelFactory(project=world.project)])
+        world.ends(*incidents)
+        world.address()
+        assert list(Message.objects.filter(kind="storm_over").values_list("channel", flat=True)) == [world.channel.id]
+
+    def test_who_was_told_of_the_beginning_is_told_of_it_when_it_is_muted(self, world):
+        incidents = world.opens(2)
+        world.address()
+        world.send()
+        type(incidents[0].monitor_environment).objects.update(is_muted=True)
+        world.ends(*incidents)
+        world.address()
+        assert world.send() == ["storm_over"]
+
+
+class TestQuietHours:
+    """10:00 in UTC is NOW; the hours are from nine to eleven."""
+
+    @pytest.fixture
+    def world(self):
+        return World(kind="slack", quiet_from=time(9), quiet_until=time(11))
+
+    def test_openings_are_one_digest_at_their_end(self, world):
+        world.opens(1)
+        world.address()
+        world.opens(1, tick=NOW + MINUTE)
+        world.address(NOW + MINUTE)
+        assert world.send(NOW + 59 * MINUTE) == []
+        assert world.send(NOW + 60 * MINUTE) == ["digest"]
+        assert Notification.objects.filter(sent_at=NOW + 60 * MINUTE).count() == 2
+
+    def test_what_recovers_meanwhile_is_in_the_digest(self, world):
+        [incident] = world.opens(1)
+        world.address()
+        world.ends(incident)
+        world.address(NOW + MINUTE)
+        assert world.send(NOW + 60 * MINUTE) == ["digest"]
+        assert Notification.objects.exclude(sent_at=None).count() == 2
+
+    def test_the_end_of_what_was_told_before_is_in_the_digest(self, world):
+        [incident] = world.opens(1)
+        world.address(NOW - 90 * MINUTE)
+        assert world.send(NOW - 90 * MINUTE) == ["opened"]
+        world.ends(incident)
+        world.opens(1)
+        world.address()
+        assert world.send(NOW + 60 * MINUTE) == ["digest"]
+        assert Notification.objects.filter(sent_at=None).count() == 0
+
+    def test_what_is_critical_is_told_at_once(self, world):
+        world.opens(1, severity="critical")
+        world.address()
+        assert world.send() == ["opened"]
+
+    def test_a_pager_is_told_at_once_that_something_is_over(self):
+        world = World(kind="pagerduty", quiet_from=time(9), quiet_until=time(11))
+        [incident] = world.opens(1)
+        world.address(NOW - 90 * MINUTE)
+        world.send(NOW - 90 * MINUTE)
+        world.ends(incident)
+        world.address()
+        assert world.send() == ["resolved"]
+
+    def test_a_channel_whose_later_messages_change_the_first_is_told_of_each_end_when_they_are_over(self):
+        world = World(kind="slack_bot", quiet_from=time(9), quiet_until=time(11))
+        [incident] = world.opens(1)
+        world.address(NOW - 90 * MINUTE)
+        world.send(NOW - 90 * MINUTE)
+        world.ends(incident)
+        world.address()
+        assert world.send() == []
+        assert world.send(NOW + 60 * MINUTE) == ["resolved"]
+
+
+def test_a_channel_that_does_not_fold_has_a_message_for_each():
+    world = World(folds=False)
+    world.opens(3)
+    world.address()
+    assert world.messages() == [("opened", 0, "waiting")] * 3
+
+
+def test_a_service_that_may_have_opened_an_alert_is_told_of_the_end():
+    world = World(kind="pagerduty")
+    [incident] = world.opens(1)
+    world.address()
+    [message] = world.claim()
+    claims.record_failed(message, error="no answer", wait=MINUTE, now=NOW)
+    world.ends(incident)
+    world.address()
+    assert [kind for kind, *_ in world.messages()] == ["opened", "resolved"]
