@@ -20,6 +20,7 @@ import msgspec
 from django.conf import settings
 
 from incidents.notifications import guard
+from incidents.notifications.channels import apprise
 from incidents.notifications.channels.base import (
     ANSWER_BYTES_MAX,
     EXCERPT_LENGTH_MAX,
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 DEADLINE = timedelta(seconds=15)
 """For all requests of a message together, from the look-up of the name to the end of the answer."""
+APPRISE_DEADLINE = timedelta(seconds=30)
+"""Longer than Apprise gives a service, so that its own result is known."""
 Classify = Callable[[Request, Answer], Outcome]
 _NONE = Request(method="", url="", headers={}, body=b"")
 
@@ -73,12 +76,19 @@ def open_session(allowed_networks: Sequence[guard.Network]) -> aiohttp.ClientSes
 
 
 async def send(
-    requests: Iterable[Request], *, classify: Classify, session: aiohttp.ClientSession, deadline: timedelta = DEADLINE
+    requests: Iterable[Request],
+    *,
+    classify: Classify,
+    session: aiohttp.ClientSession,
+    deadline: timedelta | None = None,
 ) -> Outcome:
     """Send the requests of a message one after the other, until one is not delivered; never raises but for cancelling.
 
     The outcome is that of the last request sent, with the first external reference that came back.
     """
+    requests = tuple(requests)
+    if deadline is None:
+        deadline = APPRISE_DEADLINE if any(one.method == apprise.METHOD for one in requests) else DEADLINE
     result = Outcome(kind=OutcomeKind.DELIVERED)
     attempt = _Attempt(_NONE)
     try:
@@ -119,6 +129,13 @@ _current: ContextVar[_Attempt] = ContextVar("current")
 
 async def _ask(session: aiohttp.ClientSession, request: Request, attempt: _Attempt) -> None:
     """Send one request, and note the answer as it comes: its status counts even if the rest never arrives."""
+    if request.method == apprise.METHOD:
+        from incidents.notifications import apprise_process
+
+        attempt.is_connected = True  # A message that is not finished may have been sent.
+        answer = await apprise_process.ask(request)
+        attempt.status, attempt.body = answer.status, bytearray(answer.body)
+        return
     async with session.request(
         request.method,
         request.url,

@@ -91,16 +91,21 @@ def judge(host: object, allowed: Sequence[Network]) -> None:
 
 # --- every socket of a process
 
-_guarded: ContextVar[tuple[Network, ...] | None] = ContextVar("guarded", default=None)
+_guarded: ContextVar[tuple[tuple[Network, ...], list[object]] | None] = ContextVar("guarded", default=None)
+"""The networks that may be reached, and a list of what was refused."""
 _is_installed = False
 
 
 @contextlib.contextmanager
-def guarded(allowed: Sequence[Network]) -> Iterator[None]:
-    """Hold the sockets of this context to `may_be_reached`, if the hook is installed; others are not touched."""
-    token = _guarded.set(tuple(allowed))
+def guarded(allowed: Sequence[Network] | None) -> Iterator[list[object]]:
+    """Hold the sockets of this context to `may_be_reached`, if the hook is installed; others are not touched.
+
+    Gives a list of the addresses that were refused. None guards nothing: what is behind a proxy cannot be seen.
+    """
+    refused: list[object] = []
+    token = _guarded.set(None if allowed is None else (tuple(allowed), refused))
     try:
-        yield
+        yield refused
     finally:
         _guarded.reset(token)
 
@@ -117,9 +122,15 @@ def install_audit_hook() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in _CONNECTS or (allowed := _guarded.get()) is None:
+    if event not in _CONNECTS or (guarding := _guarded.get()) is None:
         return
+    allowed, refused = guarding
     address = arguments[1]
     if address is None and event == "socket.sendmsg":  # The socket is connected already.
         return
-    judge(address[0] if isinstance(address, tuple) and address else address, allowed)
+    host = address[0] if isinstance(address, tuple) and address else address
+    try:
+        judge(host, allowed)
+    except RefusedAddressError:
+        refused.append(host)
+        raise

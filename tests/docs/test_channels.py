@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from incidents.models.channels import EMAIL
-from incidents.notifications.channels import SENDERS, webhook
+from incidents.notifications.channels import SENDERS, apprise, webhook
 from incidents.notifications.configuring import fields_of
 from tests.docs.pages import DOCS, section, tables, text
 from tests.incidents.notifications.channels.test_webhook import GUID, K0, K1, OPENED, VECTORS
@@ -51,6 +51,12 @@ def test_the_page_says_what_to_create_what_comes_and_what_cannot_be(kind):
         "What comes",
         "What it cannot do",
     ]
+
+
+def test_the_page_of_apprise_lists_the_services_that_may_be_used():
+    [listed] = re.findall(r"^```text\n(.*?)^```$", text(page("apprise")), re.MULTILINE | re.DOTALL)
+    assert set(listed.split()) == apprise.SCHEMAS
+    assert all(f"`{option}`" in text(page("apprise")) for option in apprise.REFUSED_OPTIONS)
 
 
 # --- the snippets

@@ -1,12 +1,13 @@
 """Channels by which people are notified, one module each.
 
-`SENDERS` has all that are sent over HTTP; e-mail is a module of its own kind (`email`).
+`SENDERS` has all but e-mail, which is a module of its own kind (`email`).
 """
 
 from collections.abc import Mapping
 
 from incidents.notifications.channels import (
     alertmanager,
+    apprise,
     discord,
     goalert,
     grafana_oncall,
@@ -36,5 +37,6 @@ SENDERS: Mapping[str, Sender] = {
     goalert.KIND: goalert,
     grafana_oncall.KIND: grafana_oncall,
     alertmanager.KIND: alertmanager,
+    apprise.KIND: apprise,
 }
 """The senders by kind, in the order in which they are offered."""

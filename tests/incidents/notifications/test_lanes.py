@@ -222,3 +222,15 @@ def test_a_repetition_tells_what_was_stored_at_the_first_attempt(receiver):
     sendings, failed = alerts.prepare([message])
     assert failed == []
     assert sendings[0].alert.incidents[0].monitor == "Nightly backup"
+
+
+def test_a_service_behind_apprise_is_told_by_its_process(receiver):
+    receiver.answer = lambda _: reply(200, {"id": 1})
+    environment = MonitorEnvironmentFactory(monitor__name="Nightly backup", status="error")
+    channel = ChannelFactory.build(project=environment.monitor.project, kind="apprise")
+    save_channel(channel, {"url": f"gotify://{receiver.url.removeprefix('http://')}/{TOKEN}"}, now=NOW)
+    RouteFactory(project=environment.monitor.project, to=[channel])
+    NotificationFactory(incident=OccurrenceFactory(incident__monitor_environment=environment).incident)
+    assert deliver().sent_count == 1
+    assert "Nightly backup (production) is failing" in receiver.received[0].json["title"]
+    assert Message.objects.get().answer == "Apprise has sent it."

@@ -29,7 +29,7 @@ def classify(kind, status, body="", headers=None, event=Event.OPENED, ref=""):
     return SENDERS[kind].classify(request, Answer(status=status, headers=headers or {}, body=body.encode()))
 
 
-@pytest.mark.parametrize("kind", SENDERS)
+@pytest.mark.parametrize("kind", VENDORS)
 @pytest.mark.parametrize(("status", "expected"), BY_STATUS.items())
 def test_an_error_without_words_is_judged_by_its_status(kind, status, expected):
     found = classify(kind, status)
@@ -55,7 +55,7 @@ SUCCESS = {
 }
 
 
-@pytest.mark.parametrize("kind", SENDERS)
+@pytest.mark.parametrize("kind", VENDORS)
 def test_a_success_is_delivered_with_what_later_messages_follow(kind):
     for status, body, ref in SUCCESS[kind]:
         found = classify(kind, status, body)

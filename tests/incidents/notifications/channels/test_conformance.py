@@ -46,7 +46,7 @@ HOSTILE = {
 }
 
 
-@pytest.fixture(params=list(SENDERS))
+@pytest.fixture(params=list(VENDORS))
 def kind(request):
     return request.param
 
