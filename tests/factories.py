@@ -42,6 +42,7 @@ from incidents.models import (
     Channel,
     Comment,
     Duty,
+    Flapping,
     FollowUp,
     Incident,
     Issue,
@@ -507,6 +508,20 @@ class StormFactory(DjangoModelFactory[Storm]):
     channel = SubFactory("tests.factories.ChannelFactory", project=SelfAttribute("..project"))
     recipient = LazyAttribute(lambda row: str(row.channel.guid))
     created_at = NOW
+
+
+class FlappingFactory(DjangoModelFactory[Flapping]):
+    """An environment that flaps, with its incident."""
+
+    class Meta:
+        model = Flapping
+
+    monitor_environment = SelfAttribute("incident.monitor_environment")
+    incident = SubFactory(IncidentFactory, resolved=True)
+    started_at = NOW
+    change_count = 6
+    run_count = 7
+    opening_count = 4
 
 
 class NotificationFactory(DjangoModelFactory[Notification]):

@@ -3,6 +3,7 @@
 from incidents.models.channels import Channel, Route, Unsubscription
 from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
+from incidents.models.noise import Flapping
 from incidents.models.outbox import Duty, Message, Notification
 from incidents.models.storms import Storm
 
@@ -10,6 +11,7 @@ __all__ = [
     "Channel",
     "Comment",
     "Duty",
+    "Flapping",
     "FollowUp",
     "Incident",
     "Issue",

@@ -118,7 +118,8 @@ def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
     """Return headline and sentences of an event."""
     match event:
         case Event.RESOLVED:
-            return letters.headline(story, is_over=True), letters.recovery(story)
+            sentences = letters.recovery(story) + letters.flapping(story, is_over=True)
+            return letters.headline(story, is_over=True), sentences
         case Event.PASSED:
             return letters.headline(story, is_over=True), f"{letters.passing(story)} {reason}"
         case Event.REMINDER:
@@ -127,7 +128,7 @@ def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
             return letters.escalation_headline(story), f"{letters.waiting(story)} {reason}"
         case Event.ACKNOWLEDGED:
             return letters.acknowledgement_headline(story), f"{letters.acknowledgement(story)} {reason}"
-    return letters.headline(story, is_over=False), reason
+    return letters.headline(story, is_over=False), reason + letters.flapping(story, is_over=False)
 
 
 def _instant_of(event: Event, message: Message, story: letters.Story) -> datetime:

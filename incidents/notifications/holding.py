@@ -1,16 +1,18 @@
 """Holding openings back: the facts for `holds`, and what it decides (shell).
 
-One statement to find the openings that may be held, mostly none; then three for their dependencies.
+Two statements to find what may be held, mostly nothing; then three for dependencies, and one for runs if it may flap.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db import connection
 
-from incidents.notifications.holds import WAITS, Hold, Opening, Upstream, hold
-from incidents.notifications.outbox import OPENED, TICK
+from incidents.notifications.flapping import History, has_settled, starts
+from incidents.notifications.flaps import begin, end, find_held_ends, load_histories
+from incidents.notifications.holds import FLAPS, WAITS, Hold, Opening, Upstream, hold, until_settled
+from incidents.notifications.outbox import OPENED, RESOLVED, TICK
 from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.dependencies import load_upstreams
 from monitors.maintenance import window_at
@@ -18,12 +20,14 @@ from monitors.windows import load_windows
 
 NOT_BEHIND = ("", TICK, WAITS)
 """Holds that are no reason to tell nobody if the incident is over by then."""
+OFTEN, OFTEN_WITHIN = 2, timedelta(days=60)
+"""Whether it flaps is asked about an environment that had so many incidents before, in that time."""
 CHANNEL_DOUBTED = "10 minutes"
 """After that time a mail that was not accepted is not on its way any more. Other channels have a breaker."""
 
 
 class _Held(NamedTuple):
-    """An opening that may be held. `environment_id` is that of the project."""
+    """An opening that may be held. `environment_id` is that of the project; `is_frequent`: it had others before."""
 
     id: int
     incident_id: int
@@ -34,25 +38,53 @@ class _Held(NamedTuple):
     created_at: datetime
     monitor_id: int
     environment_id: int
+    monitor_environment_id: int
+    is_flapping: bool
+    is_frequent: bool
     snoozed_until: datetime | None
 
 
 def hold_back(incident_ids: Collection[int], *, now: datetime) -> set[int]:
-    """Hold or withdraw unaddressed openings of these incidents; returns the incidents of which nobody is told now.
+    """Hold or withdraw unaddressed changes of these incidents; returns the incidents of which nobody is told now.
 
-    Of an incident that ends, or is muted or archived, while it is held nobody is told, neither of its beginning nor of
-    its end. The caller holds the lock of addressing. Who was told of an opening is always told of its end.
+    Of an incident that ends, or is muted or archived, while its opening is held nobody is told, neither of its
+    beginning nor of its end. The caller holds the lock of addressing. Who was told of an opening is always told of its
+    end: if it flaps, when it has settled.
     """
-    parameters = {"incidents": array_literal("bigint", sorted(incident_ids)), "tick": TICK, "now": now}
-    rows = fetch_rows(_HELD_SQL, parameters) if incident_ids else []
-    if not rows:
+    if not incident_ids:
         return set()
-    found = [_Held(*row) for row in rows]
+    parameters = {
+        "incidents": array_literal("bigint", sorted(incident_ids)),
+        "tick": TICK,
+        "now": now,
+        "since": now - OFTEN_WITHIN,
+        "often": OFTEN,
+    }
+    found = [_Held(*row) for row in fetch_rows(_HELD_SQL, parameters)]
+    ends = find_held_ends(incident_ids)
+    if not found and not ends:
+        return set()
+    looked_at = {one.monitor_environment_id for one in found if one.is_flapping or one.is_frequent}
+    histories = load_histories(looked_at | set(ends.values()), now=now)
+    settled = {id_ for id_, history in histories.items() if has_settled(history, now=now)}
+    left_out = _hold_openings(found, histories, settled, now=now)
+    waiting = {incident_id for incident_id, environment_id in ends.items() if environment_id not in settled}
+    _hold_ends(waiting, now=now)
+    end(settled, now=now)
+    return left_out | waiting
+
+
+def _hold_openings(
+    found: Sequence[_Held], histories: Mapping[int, History], settled: Collection[int], *, now: datetime
+) -> set[int]:
     graphs = _Graphs(found, now=now)
     held: list[tuple[_Held, Hold]] = []
     withdrawn: list[_Held] = []
+    flapping: list[tuple[int, int, History]] = []
     for one in found:
-        verdict = hold(graphs.opening_of(one), graphs.of(one.environment_id), now=now)
+        still_flaps = one.is_flapping and one.monitor_environment_id not in settled
+        opening = graphs.opening_of(one, is_flapping=still_flaps)
+        verdict = hold(opening, graphs.of(one.environment_id), now=now)
         was_held = one.held_by not in NOT_BEHIND or (verdict is not None and verdict.by not in NOT_BEHIND)
         if was_held and (one.is_quiet or not one.is_open):
             withdrawn.append(one)
@@ -61,7 +93,12 @@ def hold_back(incident_ids: Collection[int], *, now: datetime) -> set[int]:
         elif one.held_until is not None and one.held_until > now:
             # It has just ended: both changes are told together.
             held.append((one, Hold(now, one.held_by)))
+        elif one.is_frequent and not one.is_flapping and one.is_open and one.held_by != FLAPS:
+            history = histories[one.monitor_environment_id]
+            if starts(history):
+                flapping.append((one.monitor_environment_id, one.incident_id, history))
     _store(held, withdrawn, now=now)
+    begin(flapping, now=now)
     return {one.incident_id for one, _ in held} | {one.incident_id for one in withdrawn}
 
 
@@ -77,41 +114,64 @@ def _store(held: Sequence[tuple[_Held, Hold]], withdrawn: Sequence[_Held], *, no
             )
 
 
-_HELD_SQL = """
+def _hold_ends(incident_ids: Collection[int], *, now: datetime) -> None:
+    """Hold the ends of incidents whose environments flap."""
+    if incident_ids:
+        until = until_settled(now=now)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE incidents_notification SET held_until = %s, held_by = %s "
+                "WHERE incident_id = ANY(%s) AND transition = %s AND addressed_at IS NULL",
+                [until.until, until.by, sorted(incident_ids), RESOLVED],
+            )
+
+
+_HELD_SQL = f"""
     SELECT n.id, n.incident_id, i.resolved_at IS NULL, me.is_muted OR coalesce(s.status = 'archived', false),
-           n.held_by, n.held_until, n.created_at, me.monitor_id, me.environment_id, m.snoozed_until
+           n.held_by, n.held_until, n.created_at, me.monitor_id, me.environment_id, me.id,
+           f.id IS NOT NULL, earlier.count >= %(often)s, m.snoozed_until
       FROM incidents_notification AS n
       JOIN incidents_incident AS i ON i.id = n.incident_id
       JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
       JOIN monitors_monitor AS m ON m.id = me.monitor_id
       LEFT JOIN incidents_issue AS s ON s.id = i.issue_id
+      LEFT JOIN incidents_flapping AS f ON f.monitor_environment_id = me.id AND f.ended_at IS NULL
+     CROSS JOIN LATERAL (
+           SELECT count(*) FROM (
+                  SELECT FROM incidents_incident AS o
+                   WHERE o.monitor_environment_id = me.id AND o.id < i.id AND o.opened_at > %(since)s
+                   LIMIT %(often)s) AS before) AS earlier
      WHERE n.incident_id = ANY(%(incidents)s::bigint[])
-       AND n.transition = 'opened' AND n.addressed_at IS NULL AND n.nobody_since IS NULL
-       AND (n.held_by NOT IN ('', %(tick)s) OR m.snoozed_until > %(now)s
+       AND n.transition = '{OPENED}' AND n.addressed_at IS NULL AND n.nobody_since IS NULL
+       AND (n.held_by NOT IN ('', %(tick)s) OR m.snoozed_until > %(now)s OR f.id IS NOT NULL
+            OR earlier.count >= %(often)s
             OR EXISTS (SELECT FROM monitors_dependency WHERE downstream_id = me.monitor_id))
      ORDER BY n.id
-"""
-"""Indexes: notification_once_per_transition_and_channel, dependency_once."""
+"""  # noqa: S608 - constants
+"""Indexes: notification_once_per_transition_and_channel, dependency_once, flapping_once_at_a_time, and that of the
+incidents of an environment."""
 
 
 class _Graphs:
     """What openings depend on, in each of their environments."""
 
     def __init__(self, openings: Collection[_Held], *, now: datetime) -> None:
-        self._edges = load_upstreams({one.monitor_id for one in openings})
+        self._edges = load_upstreams({one.monitor_id for one in openings}) if openings else {}
         above = {upstream for upstreams in self._edges.values() for upstream in upstreams}
-        self._by_environment = _load(above, {one.environment_id for one in openings}, self._edges, now=now)
+        environments = {one.environment_id for one in openings}
+        self._by_environment = _load(above, environments, self._edges, now=now) if above else {}
 
     def of(self, environment_id: int) -> Mapping[int, Upstream]:
         """Return the monitors that run in an environment, by id."""
         return self._by_environment.get(environment_id, {})
 
-    def opening_of(self, one: _Held) -> Opening:
+    def opening_of(self, one: _Held, *, is_flapping: bool) -> Opening:
         """Return an opening as a value."""
         return Opening(
             created_at=one.created_at,
             upstreams=self._edges.get(one.monitor_id, ()),
             snoozed_until=one.snoozed_until,
+            is_flapping=is_flapping,
         )
 
 

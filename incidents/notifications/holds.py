@@ -29,6 +29,9 @@ JUDGED_WITHIN = timedelta(minutes=1)
 NAMED_MAX = 5
 SNOOZED = "snoozed"
 """What the reason of a hold by a snooze begins with."""
+LOOK_AGAIN_AT_FLAPS = timedelta(minutes=5)
+FLAPS = "it is flapping"
+"""Why people are not told before it has settled."""
 WAITS = "it is not known yet whether what it depends on is failing"
 """Why an opening waits for a verdict. Such an incident is told even if it is over by then."""
 
@@ -61,11 +64,15 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """The opening of an incident that nobody was told of. `upstreams` are what its monitor depends on."""
+    """The opening of an incident that nobody was told of. `upstreams` are what its monitor depends on.
+
+    `is_flapping`: people were told so with an earlier incident, and it has not settled.
+    """
 
     created_at: datetime
     upstreams: Sequence[int] = ()
     snoozed_until: datetime | None = None
+    is_flapping: bool = False
 
 
 def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> Hold | None:
@@ -75,6 +82,8 @@ def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> H
     """
     if opening.snoozed_until is not None and now < opening.snoozed_until:
         return Hold(opening.snoozed_until, f"{SNOOZED} until {opening.snoozed_until:%Y-%m-%d %H:%M} UTC")
+    if opening.is_flapping:
+        return until_settled(now=now)
     latest = opening.created_at + HOLD_MAX
     if now >= latest:
         return None
@@ -97,6 +106,11 @@ def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> H
     if (until := min((at for at in waits_until if at > now), default=None)) is not None:
         return Hold(until, WAITS)
     return None
+
+
+def until_settled(*, now: datetime) -> Hold:
+    """Return the hold of an environment that flaps: it is decided anew when it may have settled."""
+    return Hold(now + LOOK_AGAIN_AT_FLAPS, FLAPS)
 
 
 def holds(upstream: Upstream, *, now: datetime) -> bool:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from lib.durations import duration
@@ -25,11 +25,20 @@ _BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
+class Flaps(NamedTuple):
+    """How an environment flapped when people were told so: changes in its last runs, incidents within a day."""
+
+    changes: int
+    runs: int
+    openings: int
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
 
-    `told_at` is when it was decided to write it, and `number` counts reminders.
+    `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: people are told with this
+    incident that the job flaps.
     """
 
     monitor: str
@@ -41,6 +50,7 @@ class Story:
     recovered_at: datetime | None = None
     told_at: datetime | None = None
     number: int = 0
+    flaps: Flaps | None = None
     acknowledge_link: str = ""
     acknowledged_by: str = ""
     acknowledged_at: datetime | None = None
@@ -66,7 +76,23 @@ def passing(story: Story) -> str:
 
 def headline(story: Story, *, is_over: bool) -> str:
     """Return what has happened in one line: which job, and whether it fails or has recovered."""
-    return f"{_job(story)} has recovered" if is_over else f"{_job(story)} is failing"
+    if is_over:
+        return f"{_job(story)} has {'settled and ' if story.flaps else ''}recovered"
+    return f"{_job(story)} is {'flapping' if story.flaps else 'failing'}"
+
+
+def flapping(story: Story, *, is_over: bool) -> str:
+    """Return the sentence about a job that flaps, or that has settled; with a space before it, empty if it did not."""
+    if story.flaps is None:
+        return ""
+    if is_over:
+        return " It flapped meanwhile, and has settled."
+    changes, runs, openings = story.flaps
+    return (
+        f" It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with "
+        f"{openings} incident{'' if openings == 1 else 's'} within 24 hours. You will be told when it has settled, and "
+        "of nothing before."
+    )
 
 
 def reminder_headline(story: Story) -> str:

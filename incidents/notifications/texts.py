@@ -1,6 +1,6 @@
 """What is stored of the incidents of claimed messages (shell).
 
-Two statements for all messages of a claim.
+Three statements for all messages of a claim.
 """
 
 import json
@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db import connection
 from django.urls import reverse
 
-from incidents.models import Message, Notification
+from incidents.models import Flapping, Message, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.alert import IncidentFacts, Severity
-from incidents.notifications.letters import Story, log_tail
+from incidents.notifications.letters import Flaps, Story, log_tail
 
 LOG_NEAR = timedelta(days=1)
 """Output may be received before the first check-in of its run."""
@@ -26,10 +26,14 @@ LOG_BYTES_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded."""
+    """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded.
+
+    `flaps`: people are told with it that the job flaps.
+    """
 
     explanation: Mapping[str, Any] = field(default_factory=dict)
     resolved_at: datetime | None = None
+    flaps: Flaps | None = None
 
 
 def story_of(message: Message, known: Known) -> Story:
@@ -45,6 +49,7 @@ def story_of(message: Message, known: Known) -> Story:
         explanation=known.explanation,
         link=link_to(incident.id),
         recovered_at=known.resolved_at or incident.resolved_at,
+        flaps=known.flaps,
         told_at=message.created_at,
         number=message.number if message.kind == Message.Kind.REMINDER else 0,
         acknowledge_link=acknowledge_link(message),
@@ -97,7 +102,11 @@ def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
         incident_id__any_of=list(incident_ids), transition=Notification.Transition.RESOLVED
     ).values_list("incident_id", "created_at")
     resolved_at = dict(ends)
-    return {id_: Known(occurrences.get(id_, {}), resolved_at.get(id_)) for id_ in incident_ids}
+    flaps = {
+        one.incident_id: Flaps(one.change_count, one.run_count, one.opening_count)
+        for one in Flapping.objects.filter(incident_id__any_of=list(incident_ids))
+    }
+    return {id_: Known(occurrences.get(id_, {}), resolved_at.get(id_), flaps.get(id_)) for id_ in incident_ids}
 
 
 def _with_log(explanation: dict[str, Any], log: bytes | memoryview | None) -> dict[str, Any]:

@@ -461,6 +461,7 @@ VIOLATIONS = [
         "the same again",
         doubled(factories.MessageFactory, "incident", "recipient", "kind"),
     ),
+    ("flapping_once_at_a_time", "the same again", doubled(factories.FlappingFactory, "monitor_environment")),
     ("dependency_once", "the same again", doubled(factories.DependencyFactory, "downstream", "upstream")),
     ("dependency_on_another_monitor", "on itself", depends_on_itself),
     ("monitor_severity_is_known", "bad", changed(factories.MonitorFactory, severity="bad")),
