@@ -144,6 +144,10 @@ drill-abuse: .venv/.synced ## Send abusive requests, and check that other client
 	@$(BIN)/python -m drills.abuse $(foreach option,DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
+drill-notify: .venv/.synced ## Break everything that tells people of incidents, and check that all are told once (DURATION=120 INCIDENTS=1000 SEED=1)
+	@$(BIN)/python -m drills.notify $(foreach option,DURATION INCIDENTS SEED,\
+		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
+
 drill-upgrade: .venv/.synced ## Upgrade an old version to this one under load, process by process (OLD=e2e8189 DURATION=120 SEED=1)
 	@$(BIN)/python -m drills.upgrade $(foreach option,OLD DURATION SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
@@ -161,4 +165,4 @@ soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compa
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-upgrade simulate sim sim-notify soak
+.PHONY: help install clients run test lint ci changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak

@@ -1,17 +1,12 @@
-"""What must be true after a world has settled: of what receivers saw, and of the rows."""
+"""What must be true in the end, of what receivers saw and of the rows: the simulation and the drill ask the same."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from django.db import connection
-
-from drills.delivery.changes import Change
-from drills.delivery.config import DEFAULT, Config
-from drills.delivery.ledger import Received, open_alerts, unequal_repeats
-from drills.delivery.rows import recipient_of
-from drills.delivery.world import Committed, World
+from drills.delivery.ledger import PAGERS, Received, open_alerts, unequal_repeats
 from incidents.models import Incident, Message, Notification
+from incidents.notifications.attempts import UNKNOWN_MAX
 from lib.sql import fetch_rows
 
 
@@ -25,30 +20,30 @@ class Told:
     message: int
     status: str
     kind: str
+    key: str
     applied: tuple[int, ...]
 
 
-def audit(world: World) -> list[str]:
-    """Return what is wrong after a world, in sentences."""
-    applied = defaultdict(list)
-    for one in world.received:
+def judge(received: Sequence[Received], kinds: Mapping[str, str]) -> list[str]:
+    """Return what is wrong in the end, in sentences. `kinds` are those of the recipients that are no mail addresses."""
+    applied: dict[str, list[int]] = defaultdict(list)
+    for one in received:
         if one.is_applied:
             applied[one.key].append(one.number)
     duties = read_duties(applied)
     return [
         *unfinished(),
         *ended_twice(),
-        *untold(world, duties),
+        *untold(duties, received, kinds),
         *out_of_order(duties),
         *ends_untold(duties),
-        *alerts_left_open(world.received),
-        *unequal_repeats(world.received),
-        *wrong_recipients(world, duties),
-        *unknown_messages(world.received),
+        *alerts_left_open(received),
+        *unequal_repeats(received),
+        *unknown_messages(received),
     ]
 
 
-def read_duties(applied: dict[str, list[int]]) -> list[Told]:
+def read_duties(applied: Mapping[str, Sequence[int]]) -> list[Told]:
     """Return what each recipient was told of each change."""
     rows = fetch_rows(
         """
@@ -61,7 +56,7 @@ def read_duties(applied: dict[str, list[int]]) -> list[Told]:
         [],
     )
     return [
-        Told(incident, transition, recipient, message, status, kind, tuple(applied.get(key, ())))
+        Told(incident, transition, recipient, message, status, kind, key, tuple(applied.get(key, ())))
         for incident, transition, recipient, message, status, kind, key in rows
     ]
 
@@ -85,127 +80,81 @@ def ended_twice() -> list[str]:
     return [f"recorded twice: message {id_}" for id_, number in ended.items() if number > 1]
 
 
-def untold(world: World, duties: list[Told]) -> list[str]:
-    """What counts as sent was received, and nothing was given up that a healthy receiver would have taken."""
-    kinds = {
-        recipient_of(world.configs[0], number, DEFAULT): kind for number, kind in enumerate(world.configs[0].kinds)
-    }
+def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[str, str]) -> list[str]:
+    """What counts as sent was received, and nothing was given up without a reason that its receiver knows of."""
     found = []
+    own: dict[str, list[Received]] = defaultdict(list)
+    for one in received:
+        own[one.key].append(one)
+    errors = dict(Message.objects.filter(status="failed").values_list("id", "last_error"))
     for told in duties:
-        kind = kinds.get(told.recipient, "email")
-        is_silent = kind in ("pagerduty", "opsgenie") and told.kind == "passed"
+        name = f"message {told.message} ({told.kind} to {told.recipient})"
+        # A pager is told nothing of what is over already.
+        is_silent = kinds.get(told.recipient, "email") in PAGERS and told.kind == "passed"
+        # In doubt as often as people may see it twice.
+        was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) >= UNKNOWN_MAX
         if told.status == "sent" and not told.applied and not is_silent:
-            found.append(f"lost: message {told.message} ({told.kind} to {told.recipient}) is sent, and nobody got it")
-        if told.status == "failed":
-            found += failed_wrongly(world, told)
+            found.append(f"lost: {name} is sent, and nobody got it")
+        if told.status == "failed" and not told.applied and not was_tried:
+            found.append(f"lost: {name} was given up: {errors.get(told.message)}")
         if told.status == "folded":
-            found.append(f"lost: a duty hangs on message {told.message}, which was folded")
+            found.append(f"lost: a duty hangs on {name}, which was folded")
     return found
 
 
-def failed_wrongly(world: World, told: Told) -> list[str]:
-    """A message may be given up for a reason that its receiver knows of."""
-    key = str(Message.objects.get(id=told.message).idempotency_key)
-    own = [one for one in world.received if one.key == key]
-    if any(one.was_refused for one in own) or len([one for one in own if one.is_applied]) >= 1:
-        return []
-    error = Message.objects.get(id=told.message).last_error
-    if len(own) >= 3:  # In doubt as often as people may see it twice.
-        return []
-    return [f"lost: message {told.message} ({told.kind} to {told.recipient}) was given up: {error}"]
-
-
-def out_of_order(duties: list[Told]) -> list[str]:
-    """The end is told after the beginning, and the beginning never after the end."""
-    found = []
-    places: dict[tuple[int, str], dict[str, Told]] = defaultdict(dict)
+def out_of_order(duties: Sequence[Told]) -> list[str]:
+    """The end is told after all else, and nothing after the end."""
+    before: dict[tuple[int, str], list[Told]] = defaultdict(list)
+    ends: dict[tuple[int, str], Told] = {}
     for told in duties:
-        places[told.incident, told.recipient][told.transition] = told
-    for (incident, recipient), own in places.items():
-        opened, resolved = own.get("opened"), own.get("resolved")
-        if opened is None or resolved is None or opened.message == resolved.message:
-            continue
-        if opened.applied and resolved.applied and max(opened.applied) > min(resolved.applied):
-            found.append(f"out of order: {recipient} heard of the end of incident {incident} before its beginning")
-    return found
+        if told.transition == "resolved":
+            ends[told.incident, told.recipient] = told
+        else:
+            before[told.incident, told.recipient].append(told)
+    return [
+        f"out of order: {recipient} heard of the end of incident {incident} before {told.transition}"
+        for (incident, recipient), end in ends.items()
+        for told in before[incident, recipient]
+        if told.message != end.message and told.applied and end.applied and max(told.applied) > min(end.applied)
+    ]
 
 
-def ends_untold(duties: list[Told]) -> list[str]:
-    """Who was told that an incident opened is told that it is over, whatever happened since."""
+def ends_untold(duties: Sequence[Told]) -> list[str]:
+    """Who was told of an incident is told that it is over, whatever happened since."""
     over = set(Incident.objects.filter(resolved_at__isnull=False).values_list("id", flat=True))
     ends = {(told.incident, told.recipient) for told in duties if told.transition == "resolved"}
     return [
-        f"lost: {told.recipient} was told that incident {told.incident} opened, and not that it is over"
+        f"lost: {told.recipient} was told of incident {told.incident}, and not that it is over"
         for told in duties
-        if told.transition == "opened" and told.applied and told.incident in over
+        if told.transition != "resolved" and told.applied and told.incident in over
         and (told.incident, told.recipient) not in ends
     ]  # fmt: skip
 
 
-def alerts_left_open(received: list[Received]) -> list[str]:
-    """No pager has an alert open of an incident that is over."""
+def alerts_left_open(received: Sequence[Received]) -> list[str]:
+    """No pager has an alert open of an incident that is over, unless it refused the very message that closes it."""
+    refused = Counter((one.recipient, one.group) for one in received if one.action == "close" and one.was_refused)
     still_open = {
         str(guid) for guid in Incident.objects.filter(resolved_at__isnull=True).values_list("guid", flat=True)
     }
     return [
         f"left open: alert {group} at {recipient}, though the incident is over"
         for recipient, group in open_alerts(received)
-        if group not in still_open
+        if group not in still_open and refused[recipient, group] < 2
     ]
 
 
-def unknown_messages(received: list[Received]) -> list[str]:
+_OPEN_SQL = """
+    SELECT guid::text FROM incidents_incident WHERE resolved_at IS NULL
+     UNION
+    SELECT s.guid::text FROM incidents_storm AS s JOIN incidents_message AS m ON m.storm_id = s.id
+      JOIN incidents_duty AS d ON d.message_id = m.id JOIN incidents_incident AS i ON i.id = d.incident_id
+     WHERE i.resolved_at IS NULL
+"""
+"""A storm is open as long as any of its members."""
+
+
+def unknown_messages(received: Sequence[Received]) -> list[str]:
     """Everything that was received is one of our messages."""
     known = {str(key) for key in Message.objects.values_list("idempotency_key", flat=True)}
     return [f"unknown: {one.key} at {one.recipient}" for one in received if one.key not in known]
-
-
-def wrong_recipients(world: World, duties: list[Told]) -> list[str]:
-    """A change is told to whom the routes name, by a configuration in force between the change and its routing."""
-    told: dict[int, set[str]] = defaultdict(set)
-    for one in duties:
-        if one.transition == "opened":
-            told[one.incident].add(one.recipient)
-    log = fetch_rows("SELECT seq, what, id FROM drill_log WHERE what <> 'message' ORDER BY seq", [])
-    edits = [(seq, id_) for seq, what, id_ in log if what == "config"]
-    nobody = {id_ for _, what, id_ in log if what == "nobody"}
-    routed = {id_: seq for seq, what, id_ in log if what == "addressed"}
-    found = []
-    for notification, incident, kind, opened_at, resolved_at in fetch_rows(_OPENINGS_SQL, []):
-        if notification not in routed:
-            continue
-        first = _edits_before(world.history, opened_at)
-        last = max([number for seq, number in edits if seq < routed[notification]], default=0)
-        allowed = [_names(config, kind) for config in world.configs[min(first, last) : max(first, last) + 1]]
-        is_late = notification in nobody and not told[incident]
-        if told[incident] not in allowed and not is_late:
-            found.append(f"recipients of incident {incident}: {sorted(told[incident])}, and not one of {allowed}")
-        del resolved_at
-    return found
-
-
-_OPENINGS_SQL = """
-    SELECT n.id, n.incident_id, o.explanation ->> 'kind', i.opened_at, i.resolved_at
-      FROM incidents_notification AS n
-      JOIN incidents_incident AS i ON i.id = n.incident_id
-      JOIN incidents_occurrence AS o ON o.incident_id = i.id AND o.number = 1
-     WHERE n.transition = 'opened' ORDER BY n.id
-"""
-
-
-def _edits_before(history: list[Committed], opened_at: datetime) -> int:
-    """Return how many edits were committed before the transaction that opened incidents at this instant."""
-    return min(
-        (one.edits for one in history if isinstance(one.what, Change) and one.what.fails and one.at >= opened_at),
-        default=0,
-    )
-
-
-def _names(config: Config, kind: str) -> set[str]:
-    return {recipient_of(config, channel, DEFAULT) for channel in config.told(kind)}
-
-
-def clear() -> None:
-    """Forget the log."""
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM drill_log")

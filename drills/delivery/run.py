@@ -10,8 +10,9 @@ from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from clocktasks.playback.scratch import empty_tables
-from drills.delivery.audit import audit
+from drills.delivery.audit import judge
 from drills.delivery.config import DEFAULT
+from drills.delivery.recipients import kinds_of, wrong_recipients
 from drills.delivery.rows import UNWATCH_SQL, WATCH_SQL, make_environments, make_monitors, run_sql, write_config
 from drills.delivery.world import JOBS_MAX, World
 from drills.simulation.interleaving import Stage
@@ -60,7 +61,7 @@ def simulate(seed: int, own: Stage) -> Result:
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again
         findings = [f"{type(error).__name__}: {error}"]
     else:
-        findings = audit(world)
+        findings = [*judge(world.received, kinds_of(world.configs[0])), *wrong_recipients(world)]
     return Result(seed, findings, world.counts, world.trace)
 
 

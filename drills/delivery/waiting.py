@@ -16,7 +16,8 @@ _NEXT_SQL = """
              ON busy.channel_id = c.id AND c.kind <> 'email'
           WHERE m.status = 'waiting' AND NOT EXISTS (
                 SELECT FROM incidents_message AS earlier
-                 WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
+                 WHERE (earlier.storm_id = m.storm_id
+                        OR earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient)
                    AND earlier.status = 'waiting' AND earlier.id < m.id)))
 """
 

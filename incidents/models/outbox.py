@@ -114,6 +114,8 @@ class Message(models.Model):
     Without a channel it is a mail to an address of ALERT_EMAIL_TO. `recipient` is an e-mail address, or the channel's
     guid. `external_ref` is what the service returned, by which later messages update or follow this one; `answer` is
     the beginning of its answer. `is_plain`: the service refused the text with markup, so it is sent without.
+    `is_in_doubt`: an attempt ended without an answer, or its worker without a result, so it may have arrived; nothing
+    replaces it, since a pager that has it must be told of the end.
 
     `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
     `sent`, waiting again with a later `due_at`, `failed` after the last attempt, `folded` into a newer message with
@@ -165,6 +167,7 @@ class Message(models.Model):
     last_error = models.TextField(blank=True)
     # With defaults in the database: during an upgrade older processes write rows without them.
     is_plain = models.BooleanField(default=False, db_default=False)
+    is_in_doubt = models.BooleanField(default=False, db_default=False)
     external_ref = models.TextField(blank=True, default="", db_default="")
     answer = models.TextField(blank=True, default="", db_default="")
     fallback_at = models.DateTimeField(null=True, blank=True)

@@ -309,7 +309,7 @@ _FOLD_SQL = """
          UPDATE incidents_message AS m SET status = 'folded', finished_at = %s
            FROM pairs AS newer
           WHERE m.incident_id = newer.incident_id AND m.recipient = newer.recipient AND m.kind = 'opened'
-            AND m.status = 'waiting' AND m.claimed_until IS NULL
+            AND m.status = 'waiting' AND m.claimed_until IS NULL AND NOT m.is_in_doubt
         RETURNING m.id, m.incident_id, m.recipient)
     UPDATE incidents_duty AS d SET message_id = m.id, created_at = %s
       FROM folded JOIN incidents_message AS m

@@ -80,11 +80,12 @@ def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Me
 
 
 _CLAIM_SQL = """
-    UPDATE incidents_message SET claimed_until = %(until)s, attempt_count = attempt_count + 1
+    UPDATE incidents_message SET claimed_until = %(until)s, attempt_count = attempt_count + 1,
+           is_in_doubt = is_in_doubt OR claimed_until IS NOT NULL
      WHERE id = ANY (ARRAY ({chosen} FOR UPDATE OF m SKIP LOCKED))
     RETURNING id
 """
-"""The array keeps the planner from searching twice."""
+"""The array keeps the planner from searching twice. A worker whose claim has run out may have sent the message."""
 _DUE_SQL = """
     m.status = 'waiting' AND m.due_at <= %(now)s AND (m.claimed_until IS NULL OR m.claimed_until <= %(now)s)
     AND m.attempt_count < %(attempts_max)s
@@ -224,17 +225,26 @@ def _claims(messages: Sequence[Message]) -> list[list[int]]:
 
 
 def record_failed(
-    message: Message, *, error: str, wait: timedelta | None, now: datetime, is_plain: bool = False
+    message: Message,
+    *,
+    error: str,
+    wait: timedelta | None,
+    now: datetime,
+    is_plain: bool = False,
+    is_in_doubt: bool = False,
 ) -> bool:
     """Record that a claimed message was not sent, and that it is due again after `wait`; None gives it up.
 
-    `is_plain`: from now on it is sent without markup. Returns False if the claim was lost meanwhile.
+    `is_plain`: from now on it is sent without markup. `is_in_doubt`: it may have arrived all the same. Returns False if
+    the claim was lost meanwhile.
     """
     changes: dict[str, Any] = {"due_at": now + wait} if wait is not None else {}
     if wait is None:
         changes |= {"status": Message.Status.FAILED, "finished_at": now}
     if is_plain:
         changes["is_plain"] = True
+    if is_in_doubt:
+        changes["is_in_doubt"] = True
     return bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))
 
 

@@ -173,15 +173,24 @@ def _record_outcomes(outcomes: Iterable[tuple[Message, Outcome]], *, now: dateti
             is_plain=message.is_plain,
             repeats_are_seen=Capability.DEDUP not in SENDERS[message.channel.kind].CAN,
         )
-        _fail(message, outcome.excerpt, wait, now=now, is_plain=outcome.kind is OutcomeKind.MESSAGE_REFUSED)
+        _fail(message, outcome.excerpt, wait, now=now, outcome=outcome.kind)
         count += 1
     return count
 
 
-def _fail(message: Message, reason: str, wait: timedelta | None, *, now: datetime, is_plain: bool = False) -> None:
+def _fail(
+    message: Message, reason: str, wait: timedelta | None, *, now: datetime, outcome: OutcomeKind | None = None
+) -> None:
     metrics.mails.labels("failed").inc()
     logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
-    claims.record_failed(message, error=reason, wait=wait, now=now, is_plain=is_plain)
+    claims.record_failed(
+        message,
+        error=reason,
+        wait=wait,
+        now=now,
+        is_plain=outcome is OutcomeKind.MESSAGE_REFUSED,
+        is_in_doubt=outcome is OutcomeKind.UNKNOWN,
+    )
 
 
 def _attempts(outcomes: Iterable[tuple[Message, Outcome]]) -> dict[int, list[Attempt]]:

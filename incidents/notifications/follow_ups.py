@@ -87,7 +87,7 @@ def begin_anew(incident_ids: Collection[int], *, now: datetime, reminds_at: date
 
 
 def supersede(incident_ids: Sequence[int], *, now: datetime, kinds: Collection[str] = SENT_UNTIL_THEN) -> None:
-    """Take back reminders and steps of incidents that no worker has begun to send: they are no longer needed."""
+    """Take back reminders and steps of incidents that nobody can have received: they are no longer needed."""
     with connection.cursor() as cursor:
         cursor.execute(_SUPERSEDE_SQL, [now, list(incident_ids), list(kinds)])
 
@@ -97,6 +97,7 @@ _SUPERSEDE_SQL = """
      WHERE id = ANY (ARRAY (
            SELECT id FROM incidents_message
             WHERE incident_id = ANY(%s) AND kind = ANY(%s) AND status = 'waiting' AND claimed_until IS NULL
+              AND NOT is_in_doubt
             ORDER BY id
               FOR UPDATE))
 """

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from incidents.models import Message
-from incidents.models.channels import EMAIL
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.quiet import QuietHours
@@ -20,7 +19,7 @@ TELLING = [OPENED, ESCALATED]
 class Told(NamedTuple):
     """A message that told, or will tell, a recipient that an incident is open.
 
-    `is_unsent`: nobody has tried to send it, so it may still become another message. `storm` is the storm whose digest
+    `is_unsent`: nobody can have received it, so it may still become another message. `storm` is the storm whose digest
     it is; `key` its key. `kind` is that of its channel; empty for ALERT_EMAIL_TO.
     """
 
@@ -55,7 +54,7 @@ class Told(NamedTuple):
 def told_of(incident_ids: Sequence[int]) -> dict[int, list[Told]]:
     """Return who has been told that these incidents are open, or will be. The messages are locked, in id order.
 
-    Of messages about one incident only the first to a recipient. An escalation that nobody has tried to send does not
+    Of messages about one incident only the first to a recipient. An escalation that nobody can have received does not
     count: it is of no use when the incident is over.
     """
     found: dict[int, list[Told]] = {}
@@ -93,11 +92,11 @@ _TOLD_SQL = f"""
       JOIN incidents_message AS m ON m.id = told.id
       LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
      CROSS JOIN LATERAL (
-           SELECT m.status = 'waiting' AND m.claimed_until IS NULL
-                  AND (m.attempt_count = 0 OR m.storm_id IS NULL AND (c.id IS NULL OR c.kind = '{EMAIL}')) AS is_unsent
+           SELECT m.status = 'waiting' AND m.claimed_until IS NULL AND NOT m.is_in_doubt
+                  AND (m.attempt_count = 0 OR m.storm_id IS NULL) AS is_unsent
            ) AS now
      WHERE m.kind <> 'escalated' OR NOT (now.is_unsent OR m.status = 'superseded')
      ORDER BY told.incident_id, m.id
 """  # noqa: S608
-"""A mail that failed is as good as unsent. A service may have taken what it did not answer: it must be told of the end.
+"""What failed for certain is as good as unsent. What may have been taken is not: a pager must be told of the end.
 Indexes: message_once_per_recipient_kind_and_number, the one of duties by incident."""

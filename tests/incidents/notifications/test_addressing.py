@@ -9,6 +9,7 @@ from django.db.models import F
 from incidents.models import Duty, Message, Notification
 from incidents.notifications import claims
 from incidents.notifications.addressing import address, address_again
+from incidents.notifications.attempts import LEASE
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -153,6 +154,29 @@ def test_the_end_of_an_incident_of_which_nobody_was_told_yet_makes_one_message_o
     recovers(incident)
     assert told() == [(str(slack.guid), "passed")]
     assert Duty.objects.filter(message__kind="passed").count() == 2
+
+
+def test_p5_a_beginning_that_may_have_arrived_is_not_replaced_so_that_a_pager_is_told_of_the_end():
+    incident = fails()
+    pager = channel(incident, kind="pagerduty")
+    route(incident, pager)
+    address([], now=NOW)
+    [message] = claims.claim_for_lanes(now=NOW)
+    claims.record_failed(message, error="no answer", wait=SECOND, now=NOW, is_in_doubt=True)
+    recovers(incident)
+    assert told() == [(str(pager.guid), "opened"), (str(pager.guid), "resolved")]
+
+
+def test_p5_what_a_killed_worker_had_claimed_may_have_arrived_also_if_a_later_attempt_fails():
+    incident = fails()
+    pager = channel(incident, kind="pagerduty")
+    route(incident, pager)
+    address([], now=NOW)
+    claims.claim_for_lanes(now=NOW)
+    [message] = claims.claim_for_lanes(now=NOW + LEASE)
+    claims.record_failed(message, error="500", wait=SECOND, now=NOW + LEASE)
+    recovers(incident)
+    assert told() == [(str(pager.guid), "opened"), (str(pager.guid), "resolved")]
 
 
 class TestNobody:

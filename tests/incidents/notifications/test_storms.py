@@ -253,7 +253,7 @@ def test_a_service_that_may_have_opened_an_alert_is_told_of_the_end():
     [incident] = world.opens(1)
     world.address()
     [message] = world.claim()
-    claims.record_failed(message, error="no answer", wait=MINUTE, now=NOW)
+    claims.record_failed(message, error="no answer", wait=MINUTE, now=NOW, is_in_doubt=True)
     world.ends(incident)
     world.address()
     assert [kind for kind, *_ in world.messages()] == ["opened", "resolved"]
