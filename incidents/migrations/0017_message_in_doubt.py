@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('incidents', '0015_storms'),
+        ('incidents', '0016_know_what_flaps'),
     ]
 
     operations = [
