@@ -11,7 +11,14 @@ from incidents.models import Incident, Occurrence
 
 RUN_MAX = timedelta(days=8)
 """No run is open for longer: a runtime is at most seven days."""
-WORDS = {"missed": "missed", "timeout": "timed out", "error": "error"}
+WORDS = {
+    "missed": "missed",
+    "timeout": "timed out",
+    "error": "error",
+    "slow": "too slow",
+    "fast": "too fast",
+    "overlap": "overlapping",
+}
 
 
 def failing_first() -> Case:

@@ -10,6 +10,7 @@ import msgspec
 
 from incidents.thresholds import FailureKind, Reason
 from monitors.describing import describe
+from monitors.limits import Broken
 from monitors.schedule import zone_to_show
 from monitors.state import EnvironmentState, MonitorRules
 
@@ -18,11 +19,17 @@ _SINGLE = {
     FailureKind.ERROR: "The job reported an error",
     FailureKind.MISSED: "No check-in came in time",
     FailureKind.TIMEOUT: "The job did not finish in time",
+    FailureKind.SLOW: "The job took too long",
+    FailureKind.FAST: "The job was done too soon",
+    FailureKind.OVERLAP: "The job ran beside itself",
 }
 _COUNTED = {
     FailureKind.ERROR: ("error", "errors"),
     FailureKind.MISSED: ("missed check-in", "missed check-ins"),
     FailureKind.TIMEOUT: ("timeout", "timeouts"),
+    FailureKind.SLOW: ("slow run", "slow runs"),
+    FailureKind.FAST: ("fast run", "fast runs"),
+    FailureKind.OVERLAP: ("overlapping run", "overlapping runs"),
 }
 
 
@@ -65,14 +72,18 @@ def explain(
     exit_status: int | None = None,
     log_tail: str | None = None,
     last_ok_duration_ms: int | None = None,
+    duration_ms: int | None = None,
+    broken: Broken | None = None,
     window: str | None = None,
 ) -> dict[str, Any]:
     """Return everything that led to an occurrence, as plain data (P8). Instants are ISO 8601 in UTC, unless `_local`.
 
     `state` is the state after the decision; `deadline` is what the clock compared with the tick (slot + margin for a
     miss, start + maximum runtime for a timeout); `received_at` is when an error was received.
-    `exit_status`, `log_tail` and `last_ok_duration_ms` are for the mail, and given only where they are known. `window`
-    is the name of the maintenance window with whose end the time of a run ended.
+    `exit_status`, `log_tail` and `last_ok_duration_ms` are for the mail, and given only where they are known.
+    `duration_ms` and `broken` are of a run that ended ok and broke a limit (D44): how long it took, and the limit, with
+    the median that it is a multiple of. `window` is the name of the maintenance window with whose end the time of a run
+    ended.
     """
     explanation = {
         "kind": kind.value,
@@ -99,6 +110,10 @@ def explain(
     }
     if last_ok_duration_ms is not None:
         explanation["last_ok_duration_ms"] = last_ok_duration_ms
+    if not kind.is_by_clock and kind is not FailureKind.ERROR:
+        explanation["duration_ms"] = duration_ms
+        if broken is not None:
+            explanation |= {"limit": broken.bound, "limit_ms": broken.bound_ms, "median_ms": broken.median_ms}
     if exit_status is not None:
         explanation["exit_status"] = exit_status
     if log_tail is not None:

@@ -13,6 +13,7 @@ import msgspec
 
 from incidents.thresholds import Decision, FailureKind, Reason
 from monitors.hot_rows import LockedEnvironment
+from monitors.limits import Broken
 from monitors.state import MonitorRules
 
 
@@ -22,7 +23,8 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     `rules` are the rules at that time. `started_at` is its date_added. `failed_at` is when the failure was found: the
     reception of an error, or the tick. The clock compared `deadline` with `tick`; both are empty for an error, and
     `received_at` is empty for the others. `exit_status` and `log_tail` come from its last message (see
-    `incidents.notifications.letters.log_tail`).
+    `incidents.notifications.letters.log_tail`). Of a run that ended ok, `duration_ms` is how long it took, and `broken`
+    the limit that it broke (D44), which is not known of earlier ones.
     """
 
     environment: LockedEnvironment
@@ -39,6 +41,8 @@ class FailedCheckIn(msgspec.Struct, frozen=True, gc=False):
     trace_id: uuid.UUID | None = None
     exit_status: int | None = None
     log_tail: str | None = None
+    duration_ms: int | None = None
+    broken: Broken | None = None
 
 
 class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
@@ -55,20 +59,21 @@ class OkCheckIn(msgspec.Struct, frozen=True, gc=False):
 
 
 class EarlierFailure(NamedTuple):
-    """A failure as stored in its check-in's row. `status` "ok": the run was reported ok later, but still counts.
+    """A failure as stored in its check-in's row. The fields are as in `FailedCheckIn`.
 
-    The other fields are as in `FailedCheckIn`.
+    An error still counts as one if its run was reported ok later (D16).
     """
 
     environment_id: int
     id: int
     guid: uuid.UUID
-    status: str
+    kind: str
     started_at: datetime
     failed_at: datetime
     expected_time: datetime | None
     trace_id: uuid.UUID | None
     exit_status: int | None
+    duration_ms: int | None
 
 
 class PastRuns(NamedTuple):

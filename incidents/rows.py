@@ -241,6 +241,8 @@ def _occurrence_rows(
             exit_status=failure.exit_status,
             log_tail=failure.log_tail if is_newest else None,
             last_ok_duration_ms=took,
+            duration_ms=failure.duration_ms,
+            broken=failure.broken if is_newest else None,
             window=_window_of(failure) if is_newest else None,
         )
         yield _Occurrence(

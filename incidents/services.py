@@ -46,7 +46,7 @@ def mark_failed(
             environment.state,
             failed_at=failure.failed_at,
             threshold=failure.rules.failure_threshold,
-            error_of=failure.started_at if failure.kind is FailureKind.ERROR else None,
+            error_of=None if failure.kind.is_by_clock else failure.started_at,
         )
         environment.state = decision.state
         decisions.append(decision)
@@ -139,10 +139,9 @@ def _began_since(item: Failing) -> datetime:
 
 
 def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, earlier: EarlierFailure) -> FailedCheckIn:
-    _, id_, guid, status, started_at, failed_at, expected_time, trace_id, exit_status = earlier
-    # An error still counts if its run was reported ok later (D16).
-    kind = FailureKind.ERROR if status == "ok" else FailureKind(status)
-    by_clock = kind is not FailureKind.ERROR
+    _, id_, guid, kind_, started_at, failed_at, expected_time, trace_id, exit_status, duration_ms = earlier
+    kind = FailureKind(kind_)
+    by_clock = kind.is_by_clock
     return FailedCheckIn(
         environment=environment,
         id=id_,
@@ -158,4 +157,5 @@ def _earlier_failure(environment: LockedEnvironment, rules: MonitorRules, earlie
         received_at=None if by_clock else failed_at,  # The received_at of a run is its beginning.
         trace_id=trace_id,
         exit_status=exit_status,
+        duration_ms=duration_ms,
     )

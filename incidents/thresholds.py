@@ -19,11 +19,19 @@ from monitors.state import EnvironmentState, EnvironmentStatus
 
 
 class FailureKind(StrEnum):
-    """The kind of a failed check-in; the values are those of the check-in statuses."""
+    """The kind of a failed check-in: its status, or the limit that it broke although it ended ok (D44)."""
 
     ERROR = "error"
     MISSED = "missed"
     TIMEOUT = "timeout"
+    SLOW = "slow"
+    FAST = "fast"
+    OVERLAP = "overlap"
+
+    @property
+    def is_by_clock(self) -> bool:
+        """Whether a tick finds it, and no message tells it."""
+        return self in (FailureKind.MISSED, FailureKind.TIMEOUT)
 
 
 class Reason(StrEnum):
@@ -66,7 +74,7 @@ def decide_failure(
 ) -> Decision:
     """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5).
 
-    `error_of` is the start of the run if the job reported the error: a newer ok may have overtaken it (D26).
+    `error_of` is the start of the run if a message told of the failure: a newer ok may have overtaken it (D26).
     """
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)

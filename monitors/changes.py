@@ -57,6 +57,8 @@ def attach_config_snapshots(monitors: Iterable[Monitor]) -> None:
     by_digest: dict[str, list[Monitor]] = {}
     for monitor in monitors:
         config = {field: getattr(monitor, field) for field in CONFIGURATION_COLUMNS}
+        if config["limits"] is None:
+            del config["limits"]  # Few monitors have any; the others keep the snapshots from before there were limits.
         digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         configs[digest] = config
         by_digest.setdefault(digest, []).append(monitor)

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
+from monitors.limits import read_limits
 from monitors.schedule import (
     CRONTAB_CHARACTERS_MAX,
     Schedule,
@@ -49,8 +50,11 @@ NUMBERS = {
 """By the column of the monitor."""
 
 SCHEDULE_COLUMNS = ("schedule_type", "crontab", "interval", "interval_unit", "timezone")
-CONFIGURATION_COLUMNS = (*SCHEDULE_COLUMNS, *NUMBERS)
-"""The columns that hold the rules of a monitor, in the order of `shared_rules`."""
+CONFIGURATION_COLUMNS = (*SCHEDULE_COLUMNS, *NUMBERS, "limits")
+"""The columns that hold the rules of a monitor, in the order of `shared_rules`.
+
+Check-ins set no `limits`: people do.
+"""
 
 Value = str | int | None
 Difference = dict[str, tuple[Value, Value]]
@@ -99,6 +103,7 @@ class Configuration:
             max_runtime_minutes=self.max_runtime_minutes or rules.max_runtime_minutes,
             failure_threshold=self.failure_threshold or rules.failure_threshold,
             recovery_threshold=self.recovery_threshold or rules.recovery_threshold,
+            limits=rules.limits,
         )
 
     def differs_from(self, rules: MonitorRules, owner: str) -> Difference:
@@ -130,6 +135,7 @@ def rule_columns(rules: MonitorRules) -> dict[str, Value]:
         "max_runtime": rules.max_runtime_minutes,
         "failure_threshold": rules.failure_threshold,
         "recovery_threshold": rules.recovery_threshold,
+        "limits": None if rules.limits is None else rules.limits.text(),
     }
 
 
@@ -144,6 +150,7 @@ def shared_rules(
     max_runtime: int,
     failure_threshold: int,
     recovery_threshold: int,
+    limits: str | None,
 ) -> MonitorRules:
     """Return the rules in these columns of a monitor, even if somebody edited the row by hand (D37).
 
@@ -155,6 +162,7 @@ def shared_rules(
         max_runtime_minutes=max_runtime,
         failure_threshold=failure_threshold,
         recovery_threshold=recovery_threshold,
+        limits=read_limits(limits),
     )
 
 

@@ -322,7 +322,7 @@ def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:
 
 
 def _rules_in(config: Mapping[str, Any]) -> MonitorRules:
-    return shared_rules(*(config[column] for column in CONFIGURATION_COLUMNS))
+    return shared_rules(*(config.get(column) for column in CONFIGURATION_COLUMNS))
 
 
 def save_environments(environments: Iterable[LockedEnvironment]) -> None:

@@ -23,6 +23,7 @@ from monitors.configuration import (
 from monitors.dependency_models import Dependency as Dependency
 from monitors.instance_models import Housekeeping as Housekeeping
 from monitors.instance_models import ShardLayout as ShardLayout
+from monitors.limits import CHARACTERS_MAX
 from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import CRONTAB_CHARACTERS_MAX, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus, Severity
@@ -184,6 +185,14 @@ class Monitor(models.Model):
         # During an upgrade older processes write rows without it.
         db_default=Severity.ERROR.value,
         help_text="How bad a failure is. Routes may go by it, and it is shown in alerts.",
+    )
+    # Null, not empty, as in the rules. One column of text: each batch reads it for each of its environments.
+    limits = models.CharField(  # noqa: DJ001
+        max_length=CHARACTERS_MAX,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Limits of runs that end ok, as monitors.limits writes them (D44); empty: none.",
     )
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
     former_tags = models.JSONField(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from monitors.limits import Limits
 from monitors.schedule import Anchor, Schedule
 
 
@@ -49,6 +50,7 @@ class MonitorRules:
     max_runtime_minutes: int
     failure_threshold: int
     recovery_threshold: int
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from checkins.models import (
     LostSpan,
     MinuteVolume,
     ProcessingError,
+    RecentRuns,
     RunHour,
     WaitingCheckIn,
 )
@@ -297,6 +298,16 @@ class DeferredEndingFactory(DjangoModelFactory[DeferredEnding]):
     started_at = SelfAttribute("checkin.date_added")
     verdict = "ok"
     received_at = NOW
+
+
+class RecentRunsFactory(DjangoModelFactory[RecentRuns]):
+    """Three runs of a second."""
+
+    class Meta:
+        model = RecentRuns
+
+    monitor_environment = SubFactory(MonitorEnvironmentFactory)
+    durations_ms = LazyAttribute(lambda _: [1_000, 1_000, 1_000])
 
 
 class RunHourFactory(DjangoModelFactory[RunHour]):

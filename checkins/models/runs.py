@@ -224,8 +224,10 @@ class DeferredEnding(models.Model):
     exit_status = models.BigIntegerField(null=True, blank=True)
     log_tail = models.TextField(null=True, blank=True)  # noqa: DJ001 - null, not empty: nothing was sent
     duration_ms = models.BigIntegerField(null=True, blank=True)
-    # Whether a message told of its start: else it was told as a whole. An older version does not know the column.
+    # Whether a message told of its start: else it was told as a whole. And whether it was received in a maintenance
+    # window, where no limit counts. An older version does not know the columns.
     is_begun = models.BooleanField(default=False, db_default=False)
+    is_maintained = models.BooleanField(default=False, db_default=False)
     config = models.ForeignKey(
         ConfigSnapshot, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
     )

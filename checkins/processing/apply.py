@@ -31,10 +31,12 @@ from checkins.messages import (
 )
 from checkins.partitions import is_guid_index
 from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
-from checkins.processing.counting import count, count_deferred, defer, ending, know_deadlines
+from checkins.processing.counting import count, count_deferred, defer, know_deadlines
+from checkins.processing.endings import ending, measured_late
 from checkins.processing.environments import is_named_end, lead_to_runs_being_deleted
 from checkins.processing.finding import Hints, find_monitors
 from checkins.processing.items import BatchItem, refuse_as_disabled
+from checkins.processing.measuring import remember
 from checkins.processing.ordering import causal_order
 from checkins.processing.problems import ProblemReport, record_loss_reports, record_problems
 from checkins.processing.resolving import OvertakenError, lock_batch, resolve
@@ -167,6 +169,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
     earlier_ends: list[tuple[CheckInState, EarlierEnd]] = []
+    told_late: list[CheckInState] = []
     logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
@@ -240,6 +243,8 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             ended.append(_Ended(effect.verdict, environment, checkin, ended_at, is_too_soon))
             if is_too_soon:
                 environment.state = replace(environment.state, has_deferred=True)
+        elif checkin.status is CheckInStatus.OK and existing is not None and existing.duration_ms is None:
+            told_late.append(checkin)  # Its start, without which its duration was not known.
         if message.log is not None and not is_crowded:
             status, source = message.status.value, message.source
             logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
@@ -247,6 +252,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             earlier_ends.append((checkin, effect.earlier_end))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
     _write(runs, ended, earlier_ends, environments, errors)
+    remember(measured_late(run) for run in told_late)
     insert_logs(_within_budget(logs, now=now))
 
 

@@ -9,81 +9,31 @@ next due tick are counted. As long as one end waits, all later ends queue behind
 Nothing is due when most messages arrive, so most of this rarely runs: two columns of the environment's row decide.
 """
 
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
-import msgspec
 from django.db import transaction
 from msgspec.structs import replace
 
+from checkins.processing.endings import Ending, measured
+from checkins.processing.measuring import judged, note_broken, remember
 from checkins.processing.past import PAST_RUNS
 from checkins.processing.rows import load_first_timeouts, update_failed_at
-from checkins.processing.transitions import CheckInState, Verdict
+from checkins.processing.transitions import Verdict
 from incidents.failures import FailedCheckIn, OkCheckIn
 from incidents.services import mark_failed, mark_ok
 from incidents.thresholds import FailureKind
 from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.expectation import first_due, first_tick_at_or_after
 from monitors.hot_rows import LockedEnvironment, load_rules, lock_environments, save_environments
-from monitors.state import MonitorRules
 
 COUNTED_MAX = 20_000
 """Deferred ends held in memory at once."""
 STRANDED_MAX = 500
 """Environments that `count_stranded` handles in one transaction."""
 FAR = datetime.max.replace(tzinfo=UTC)
-
-
-class Ending(msgspec.Struct, frozen=True, gc=False):
-    """A run's ok or error to be counted: received at `received_at`, under the rules in force then.
-
-    `config_id` is the snapshot of these rules. `id` and `started_at` find its check-in. `was_deferred`: the check-in
-    does not record yet whether it counted.
-    """
-
-    environment: LockedEnvironment
-    verdict: Verdict
-    id: int
-    guid: uuid.UUID
-    started_at: datetime
-    received_at: datetime
-    expected_time: datetime | None
-    trace_id: uuid.UUID | None
-    exit_status: int | None
-    log_tail: str | None
-    config_id: int
-    rules: MonitorRules
-    was_deferred: bool = False
-
-
-def ending(
-    environment: LockedEnvironment,
-    verdict: Verdict,
-    run: CheckInState,
-    id_: int,
-    at: datetime,
-    *,
-    log_tail: str | None = None,
-) -> Ending:
-    """Return the ending of a run that was received at `at`; `id_` is its check-in's."""
-    config_id, rules = environment.rules_at(at)
-    return Ending(
-        environment=environment,
-        verdict=verdict,
-        id=id_,
-        guid=run.guid,
-        started_at=run.date_added,
-        received_at=at,
-        expected_time=run.expected_time,
-        trace_id=run.trace_id,
-        exit_status=run.exit_status,
-        log_tail=log_tail,
-        config_id=config_id,
-        rules=rules,
-    )
 
 
 def know_deadlines(environments: Iterable[LockedEnvironment], *, until: datetime) -> None:
@@ -120,6 +70,9 @@ def defer(endings: Sequence[Ending]) -> None:
             "trace_id": "uuid",
             "exit_status": "bigint",
             "log_tail": "text",
+            "duration_ms": "bigint",
+            "is_begun": "boolean",
+            "is_maintained": "boolean",
             "config_id": "bigint",
         },
         [
@@ -134,6 +87,9 @@ def defer(endings: Sequence[Ending]) -> None:
                 one.trace_id,
                 one.exit_status,
                 one.log_tail,
+                one.duration_ms,
+                one.is_begun,
+                one.is_maintained,
                 one.config_id,
             )
             for one in endings
@@ -177,7 +133,8 @@ TAKE_SQL = """
           ORDER BY e.monitor_environment_id, e.received_at, e.id LIMIT %s)
     DELETE FROM checkins_deferredending AS e USING ready WHERE e.id = ready.id
     RETURNING e.monitor_environment_id, e.received_at, e.id, e.checkin_id, e.guid, e.verdict, e.started_at,
-              e.expected_time, e.trace_id, e.exit_status, e.log_tail, e.config_id
+              e.expected_time, e.trace_id, e.exit_status, e.log_tail, e.duration_ms, e.is_begun,
+              e.is_maintained, e.config_id
 """
 STILL_WAITING_SQL = """
     SELECT wanted.id FROM unnest(%s::bigint[]) AS wanted (id)
@@ -204,6 +161,9 @@ def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, Lock
                 trace_id=trace_id,
                 exit_status=exit_status,
                 log_tail=log_tail,
+                duration_ms=duration_ms,
+                is_begun=is_begun,
+                is_maintained=is_maintained,
                 config_id=config_id,
                 rules=rules[config_id],
                 was_deferred=True,
@@ -220,6 +180,9 @@ def _count_rows(rows: Sequence[tuple[Any, ...]], environments: Mapping[int, Lock
                 trace_id,
                 exit_status,
                 log_tail,
+                duration_ms,
+                is_begun,
+                is_maintained,
                 config_id,
             ) in sorted(rows, key=lambda row: row[:3])
         ]
@@ -259,17 +222,21 @@ def count(endings: Sequence[Ending]) -> None:
     """Count failures and oks. Each environment's come in order; different environments are counted together.
 
     A round counts the next endings of one kind of every environment: an environment that fails and recovers within a
-    batch costs more statements, a thousand different environments do not.
+    batch costs more statements, a thousand different environments do not. An ok that broke a limit may be a failure
+    (D44); its duration is remembered all the same.
     """
+    endings = judged(endings)
+    note_broken(endings)
+    remember(measured(one) for one in endings if one.verdict is Verdict.OK)
     for current in _rounds(endings):
-        failed = [one for one in current if one.verdict is Verdict.FAILED]
+        failed = [one for one in current if one.counts_as is Verdict.FAILED]
         decisions = mark_failed(
             [
                 FailedCheckIn(
                     environment=one.environment,
                     id=one.id,
                     guid=one.guid,
-                    kind=FailureKind.ERROR,
+                    kind=FailureKind.ERROR if one.broken is None else FailureKind(one.broken.limit.value),
                     rules=one.rules,
                     started_at=one.started_at,
                     failed_at=one.received_at,
@@ -278,16 +245,18 @@ def count(endings: Sequence[Ending]) -> None:
                     trace_id=one.trace_id,
                     exit_status=one.exit_status,
                     log_tail=one.log_tail,
+                    duration_ms=None if one.broken is None else one.duration_ms,
+                    broken=one.broken,
                 )
                 for one in failed
             ],
             past=PAST_RUNS,
         )
-        # The check-in already records that it counted, unless it was deferred: then this records it.
+        # An error's check-in already records that it counted, unless it was deferred: then this records it.
         update_failed_at(
             (one.id, one.started_at, one.received_at, decision.counts)
             for one, decision in zip(failed, decisions, strict=True)
-            if decision.counts == one.was_deferred
+            if decision.counts == (one.was_deferred or one.broken is not None)
         )
         mark_ok(
             [
@@ -299,7 +268,7 @@ def count(endings: Sequence[Ending]) -> None:
                     received_at=one.received_at,
                 )
                 for one in current
-                if one.verdict is Verdict.OK
+                if one.counts_as is Verdict.OK
             ]
         )
 
@@ -313,7 +282,7 @@ def _rounds(endings: Sequence[Ending]) -> Iterator[Sequence[Ending]]:
     for one in endings:
         by_environment.setdefault(one.environment.id, []).append(one)
     queues = {
-        environment_id: [list(group) for _, group in groupby(own, key=lambda one: one.verdict)]
+        environment_id: [list(group) for _, group in groupby(own, key=lambda one: one.counts_as)]
         for environment_id, own in by_environment.items()
     }
     while queues:

@@ -17,9 +17,15 @@ def load_earlier_failures(wanted: Sequence[tuple[int, int, datetime]]) -> list[E
     return [EarlierFailure(*row) for row in rows]
 
 
-EARLIER_FAILURES_SQL = """
-    SELECT c.monitor_environment_id, c.id, c.guid, c.status, c.date_added, c.failed_at, c.expected_time,
-           c.trace_id, c.exit_status
+EARLIER_FAILURES_SQL = r"""
+    SELECT c.monitor_environment_id, c.id, c.guid,
+           CASE WHEN c.status <> 'ok' THEN c.status
+                -- An error that became ok later counted before, and is one failure (D16).
+                WHEN c.limit_broken LIKE '%%\_counted' AND c.failed_at = c.date_updated
+                THEN split_part(c.limit_broken, '_', 1)
+                ELSE 'error' END,
+           c.date_added, c.failed_at, c.expected_time, c.trace_id, c.exit_status,
+           CASE c.status WHEN 'ok' THEN c.duration_ms END
       FROM unnest(%s::bigint[], %s::integer[], %s::timestamptz[]) AS opening (monitor_environment_id, length, since)
      CROSS JOIN LATERAL (
            SELECT * FROM checkins_checkin

@@ -6,7 +6,8 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus
-from checkins.processing.counting import defer, ending
+from checkins.processing.counting import defer
+from checkins.processing.endings import ending
 from checkins.processing.rows import update_checkins
 from checkins.processing.transitions import CheckInState, Verdict
 from clocktasks.kinds.marked import Marked, marked_row, tick_of

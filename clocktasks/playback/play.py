@@ -274,6 +274,7 @@ def observe(after_event: int) -> Expectation:
         "date_added",
         "duration_ms",
         "unknown_because",
+        "limit_broken",
     )
     environments = {
         f"{row.monitor.slug}/{row.environment.name}": row
@@ -302,8 +303,9 @@ def observe(after_event: int) -> Expectation:
                 date_added=date_added,
                 duration_ms=duration_ms,
                 unknown_because=because,
+                limit_broken=limit,
             )
-            for slug, environment, status, expected_time, date_added, duration_ms, because in checkins
+            for slug, environment, status, expected_time, date_added, duration_ms, because, limit in checkins
         ],
         environment_status={name: row.status for name, row in environments.items()},
         next_checkin={name: row.next_checkin for name, row in environments.items()},

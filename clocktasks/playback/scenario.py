@@ -15,6 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from clocktasks.exceptions import ClockError
 from clocktasks.volume import VolumeDecision
 from monitors.configuration import MARGIN_MINUTES_MAX, NUMBERS, RUNTIME_MINUTES_MAX, THRESHOLD_MAX, Configuration
+from monitors.limits import parse_limits
 from monitors.maintenance import MINUTES_MAX, NAME_CHARACTERS_MAX
 from monitors.schedule import Schedule, ScheduleError
 
@@ -45,11 +46,14 @@ class MonitorFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     status: Literal["active", "disabled"] | UnsetType = UNSET
     is_muted: bool | UnsetType = UNSET
     tags: Tags | UnsetType = UNSET
+    limits: str | UnsetType | None = UNSET
 
     def columns(self) -> dict[str, Any]:
         """Return the monitor columns that are given here, checked. Raises ValueError."""
         status = {} if self.status is UNSET else {"status": self.status}
-        return {**self._configuration().columns(), **status}
+        # Read and written again: as it is stored, or refused.
+        limits = {} if self.limits is UNSET else {"limits": parse_limits(self.limits).text()}
+        return {**self._configuration().columns(), **status, **limits}
 
     def _configuration(self) -> Configuration:
         shape = "crontab" if isinstance(self.schedule, str) else "interval"
@@ -224,6 +228,7 @@ class CheckInRow(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, 
     date_added: Instant | UnsetType = UNSET
     duration_ms: int | UnsetType | None = UNSET
     unknown_because: str | UnsetType | None = UNSET
+    limit_broken: str | UnsetType | None = UNSET
 
     def agrees_with(self, other: "CheckInRow") -> bool:
         """Whether everything that is given here is the same there."""

@@ -14,6 +14,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Field
 
 from dashboard.admin.editing import EditForm
+from dashboard.admin.limit_fields import LIMIT_FIELDS, BoundField, initial_limits, limits_text, meaning_field
 from dashboard.admin.unfold import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminNullBooleanSelectWidget,
@@ -79,7 +80,7 @@ class ConfigLockWidget(UnfoldAdminNullBooleanSelectWidget):
 class MonitorForm(EditForm):
     """The configuration of one monitor. Valid data break no constraint, except when another writer is faster."""
 
-    units = (("schedule_type", "crontab", "interval", "interval_unit"),)
+    units = (("schedule_type", "crontab", "interval", "interval_unit"), LIMIT_FIELDS)
 
     crontab = forms.CharField(
         required=False,
@@ -98,6 +99,12 @@ class MonitorForm(EditForm):
     max_runtime = _whole_number("max_runtime", "Maximum runtime in minutes")
     failure_threshold = _whole_number("failure_threshold", "Failure threshold")
     recovery_threshold = _whole_number("recovery_threshold", "Recovery threshold")
+
+    longer_than = BoundField("Longer than", is_upper=True, example="3x")
+    longer_is = meaning_field("A run that takes longer")
+    shorter_than = BoundField("Shorter than", is_upper=False, example="0.5x")
+    shorter_is = meaning_field("A run that takes less")
+    overlap_is = meaning_field("A run that begins before an earlier one has ended", may_be_none="is as good as any")
 
     is_config_locked = forms.NullBooleanField(
         label="Configuration from check-ins",
@@ -143,7 +150,7 @@ class MonitorForm(EditForm):
         instance = kwargs.get("instance")
         if instance is not None and instance.pk is not None:
             stored = ", ".join(upstream_slugs(instance.pk))
-            kwargs["initial"] = {"depends_on": stored} | (kwargs.get("initial") or {})
+            kwargs["initial"] = {"depends_on": stored} | initial_limits(instance.limits) | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
         if "status" in self.fields:
             status = self.fields["status"]
@@ -186,6 +193,8 @@ class MonitorForm(EditForm):
             else:
                 data.update({name: getattr(schedule, name) for name in SCHEDULE_COLUMNS})
         project = data.get("project") or getattr(self.instance, "project", None)
+        if self._are_limits_typed() and not set(LIMIT_FIELDS) & self.errors.keys():
+            self.limits = self.instance.limits = limits_text({name: self._typed_limit(name) for name in LIMIT_FIELDS})
         if "slug" in data and project is not None:
             others = Monitor.objects.filter(project=project, slug=data["slug"]).exclude(pk=self.instance.pk)
             if others.exists():
@@ -200,10 +209,19 @@ class MonitorForm(EditForm):
     def written(self) -> set[str]:
         """Return the fields to write; a schedule is written as a whole."""
         changed = super().written()
-        return changed | set(SCHEDULE_COLUMNS) if self._is_schedule_typed() else changed
+        changed |= set(SCHEDULE_COLUMNS) if self._is_schedule_typed() else set()
+        return changed | {"limits"} if self._are_limits_typed() else changed
 
     def _is_schedule_typed(self) -> bool:
         return self.instance.pk is None or not set(SCHEDULE_COLUMNS).isdisjoint(self.changed_data)
+
+    def _are_limits_typed(self) -> bool:
+        return not set(LIMIT_FIELDS).isdisjoint(self.changed_data)
+
+    def _typed_limit(self, name: str) -> str:
+        """Return the new value of a field of the limits: the typed one, or the row's current one (D41)."""
+        text: str = (self.cleaned_data if name in self.changed_data else self.initial).get(name, "")
+        return text
 
     def _typed(self, name: str) -> Any:
         """Return the new value of a field of the schedule: the typed one, or the row's current one (D41)."""

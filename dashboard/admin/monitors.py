@@ -130,6 +130,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
             },
         ),
         ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
+        (
+            "Limits of runs that end ok",
+            {"fields": (("longer_than", "longer_is"), ("shorter_than", "shorter_is"), "overlap_is")},
+        ),
         ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
     )
 
@@ -383,7 +387,9 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         now = _hold([obj.pk])
         by = actor_of(request, at=now)
         # Only the fields that the person changed (D41): writing nothing recomputes nothing.
-        changes = {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS)}
+        changes = {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS) - {"limits"}}
+        if "limits" in written:
+            changes["limits"] = form.limits
         update_monitor(obj.pk, changes, now=now, by=by)
         if "is_muted" in written:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from django.contrib.admin.widgets import AdminTextInputWidget as UnfoldAdminTextInputWidget
     from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
     from django.forms import NullBooleanSelect as UnfoldAdminNullBooleanSelectWidget
+    from django.forms import Select as UnfoldAdminSelectWidget
 
     ModelAdmin = DjangoModelAdmin[Any]
     TabularInline = DjangoTabularInline[Any, Any]
@@ -37,6 +38,7 @@ else:
     from unfold.widgets import (
         UnfoldAdminIntegerFieldWidget,
         UnfoldAdminNullBooleanSelectWidget,
+        UnfoldAdminSelectWidget,
         UnfoldAdminTextInputWidget,
     )
 
@@ -51,6 +53,7 @@ __all__ = [
     "TabularInline",
     "UnfoldAdminIntegerFieldWidget",
     "UnfoldAdminNullBooleanSelectWidget",
+    "UnfoldAdminSelectWidget",
     "UnfoldAdminTextInputWidget",
     "UserChangeForm",
     "UserCreationForm",

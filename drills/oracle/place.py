@@ -36,6 +36,12 @@ class Run:
     deadline: datetime | None = None
     finished: str | None = None
     finished_at: datetime | None = None
+    is_begun: bool = False  # its start was told
+    ended_at: datetime | None = None  # the first time
+    duration: timedelta | None = None
+    given_up_at: datetime | None = None
+    limit: str | None = None
+    has_failed: bool = False
 
     @property
     def running_until(self) -> datetime | None:
@@ -126,7 +132,9 @@ class Place:
     runs: dict[Hashable, Run] = field(default_factory=dict)
     judged: dict[datetime, tuple[str, Rules]] = field(default_factory=dict)  # slots: "missed" or "unknown", by which
     verdicts: Verdicts = field(default_factory=Verdicts)
-    waiting: list[tuple[datetime, str, Run, Rules]] = field(default_factory=list)  # ends that do not count yet (D29)
+    waiting: list[tuple[datetime, str, Run, Rules, timedelta | None]] = field(default_factory=list)
+    """Ends that do not count yet (D29): when they came, what they were, of what, by what, and how long it took."""
+    recent: list[timedelta] = field(default_factory=list)  # how long runs took that ended ok
     ok_starts: list[datetime] = field(default_factory=list)  # of the runs whose ok has counted
     is_in_order: bool = True  # every message and every edit came after those before it
     is_edited_late: bool = False  # an edit of a message was stored after messages that were received after it
@@ -182,6 +190,8 @@ class Place:
         if run is None:
             assert counts, "only ends of known runs are not counted"
             run = self.runs[run_id] = Run(run_id, at, status, at, self.monitor.rules_at(at))
+            run.is_begun = status == "in_progress"
+            run.ended_at = None if run.is_begun else at
             run.deadline = self._deadline(run, at) if status == "in_progress" else None
             self._concludes(run, at, opens=True)
             return True
@@ -191,8 +201,10 @@ class Place:
             if status == "in_progress" or run.finished in ("ok", status):
                 return run.finished == status
             run.finished, run.finished_at = status, at
+            run.duration = abs(at - run.start)
         elif run.status in ("in_progress", "unknown"):
             run.status, run.heard = status, at
+            run.is_begun = run.is_begun or status == "in_progress"
             run.deadline = self._deadline(run, at) if status == "in_progress" else None
             late = run.finished_at if status == "in_progress" else None
             if late is not None and run.deadline is not None and late < self._judged_at(run.deadline):
@@ -201,11 +213,15 @@ class Place:
                 run.status, run.deadline, at = run.finished, None, late
             if run.status != "in_progress":
                 run.finished, run.finished_at = None, None
+                run.ended_at, run.duration = at, abs(at - run.start)
             self._concludes(run, at, counts=counts)
         elif run.status == "error" and status == "ok":
-            run.status = status
+            run.status, run.duration = status, abs(at - run.start)
             self._concludes(run, at, counts=counts)
         else:
+            if status == "in_progress" and run.status == "ok" and run.duration is None:
+                run.duration = abs(at - run.start)
+                self.recent.append(run.duration)
             return status in ("in_progress", run.status)
         return True
 
@@ -258,10 +274,10 @@ class Place:
             return
         rules = self.monitor.rules_at(at)
         if is_too_soon:
-            self.waiting.append((at, run.status, run, rules))
+            self.waiting.append((at, run.status, run, rules, run.duration))
             self.count_what_waits()
         else:
-            self._count(run.status, run, rules)
+            self._count(at, run.status, run, rules, run.duration)
 
     def _is_spared(self, status: str, at: datetime) -> bool:
         """Whether an error was received in maintenance."""
@@ -288,10 +304,9 @@ class Place:
             return
         until = self._next_tick()
         for ending in sorted(self.waiting, key=lambda ending: ending[0]):
-            at, status, run, rules = ending
-            if at < until:
+            if ending[0] < until:
                 self.waiting.remove(ending)
-                self._count(status, run, rules)
+                self._count(*ending)
 
     # --- the clock
 
@@ -327,7 +342,7 @@ class Place:
             if self.monitor.was_off(until):
                 self._gives_up_disabled(run)
                 continue
-            run.deadline = None
+            run.deadline, run.given_up_at = None, tick
             if tick not in self.deaf:
                 run.status = "timeout"
                 self.verdicts.failed(run.id, self.monitor.rules_until(tick).failures_to_open)
@@ -338,7 +353,9 @@ class Place:
             else:  # Its end was heard after all, before the clock came to this tick.
                 assert run.finished_at is not None, "it was heard at some time"
                 if not self._is_spared(run.finished, run.finished_at):
-                    self.waiting.append((run.finished_at, run.finished, run, self.monitor.rules_at(run.finished_at)))
+                    rules = self.monitor.rules_at(run.finished_at)
+                    self.waiting.append((run.finished_at, run.finished, run, rules, run.duration))
+                run.ended_at = run.finished_at
                 run.status, run.finished = run.finished, None
         self.count_what_waits()
 
@@ -346,9 +363,55 @@ class Place:
         """Its deadline came while the monitor was disabled: it is unknown, or has ended, and counts nothing (D23)."""
         run.status, run.deadline, run.finished = run.finished or "unknown", None, None
 
-    def _count(self, status: str, run: Run, rules: Rules) -> None:
+    def _count(self, at: datetime, status: str, run: Run, rules: Rules, took: timedelta | None) -> None:
         if status == "ok":
-            self.ok_starts.append(run.start)
-            self.verdicts.ok(run.id, rules.oks_to_recover)
-        elif not any(start > run.start for start in self.ok_starts):  # D26
+            counts = self._breaks(run, at, took)
+            if took is not None:
+                self.recent.append(took)
+            if not counts:
+                self.ok_starts.append(run.start)
+                self.verdicts.ok(run.id, rules.oks_to_recover)
+                return
+            if run.has_failed:
+                return
+        run.has_failed = True
+        if not any(start > run.start for start in self.ok_starts):  # D26
             self.verdicts.failed(run.id, rules.failures_to_open)
+
+    def _breaks(self, run: Run, at: datetime, took: timedelta | None) -> bool:
+        """Note which limit a run broke that ended ok, and say whether that counts (D44)."""
+        limits = self.monitor.limits
+        found: list[tuple[str, bool]] = []
+        if limits.overlap_counts is not None and run.is_begun and self._overlaps(run, at):
+            found.append(("overlap", limits.overlap_counts))
+        if took is not None and limits.slow_seconds is not None and took.total_seconds() > limits.slow_seconds[0]:
+            found.append(("slow", limits.slow_seconds[1]))
+        recent = sorted(self.recent[-100:])
+        if took is not None and limits.slow_times is not None and len(recent) >= self.monitor.runs_least:
+            median = recent[(len(recent) + 1) // 2 - 1]
+            if took > median * limits.slow_times[0]:
+                found.append(("slow", limits.slow_times[1]))
+        if not found:
+            return False
+        limit, counts = next((one for one in found if one[1]), found[0])
+        counts = counts and not is_maintained(self.monitor.windows, at)
+        run.limit = f"{limit}_counted" if counts else limit
+        return counts
+
+    def _overlaps(self, run: Run, at: datetime) -> bool:
+        """Whether an earlier run had not ended when this one began, as far as that was known when it ended."""
+        own = list(self.runs).index(run.id)
+        for number, other in enumerate(self.runs.values()):
+            if other is run or (other.start, number) > (run.start, own):
+                continue
+            if other.finished_at is not None and other.finished_at <= at and other.status in ("in_progress", "timeout"):
+                until = other.finished_at
+            elif other.ended_at is not None:
+                until = other.ended_at
+            elif other.given_up_at is not None:
+                until = other.given_up_at
+            else:
+                until = FAR if other.deadline is None else tick_at_or_after(other.deadline)
+            if until > run.start:
+                return True
+        return False

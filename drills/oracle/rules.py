@@ -99,6 +99,17 @@ def end_of_maintenance(windows: Windows, deadline: datetime) -> datetime:
     return max(deadline, moment)
 
 
+class Limits(NamedTuple):
+    """What a run that ends ok may not do, and whether it counts if it does: (seconds or times, counts)."""
+
+    slow_seconds: tuple[int, bool] | None = None
+    slow_times: tuple[int, bool] | None = None
+    overlap_counts: bool | None = None
+
+
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class RulesEnded:
     """An edit at `at` replaced these rules by others."""
@@ -110,13 +121,15 @@ class RulesEnded:
 
 @dataclass
 class Monitor:
-    """The rules of a monitor, those that it had before, when it was disabled, and its maintenance windows."""
+    """The rules of a monitor, those that it had before, when it was disabled, maintenance windows, and limits."""
 
     rules: Rules
     former: list[RulesEnded] = field(default_factory=list)
     is_active: bool = True
     off: list[tuple[datetime, datetime | None]] = field(default_factory=list)
     windows: Windows = ()
+    limits: Limits = NO_LIMITS
+    runs_least: int = 20  # before a multiple of the median is a limit
 
     def edit(self, at: datetime, rules: Rules | None = None, is_active: bool | None = None) -> tuple[Rules, bool]:
         """Change it; returns the rules that it had, and whether it was active, as `Place.is_edited` wants to know."""

@@ -10,11 +10,11 @@ from itertools import product
 
 from clocktasks.clock import TaskKind
 from drills.oracle.place import Place
-from drills.oracle.rules import MINUTE, Monitor, Rules
+from drills.oracle.rules import MINUTE, NO_LIMITS, Monitor, Rules
 from drills.simulation.history import BatchStored, Committed, TickApplied, edited, switched
 from drills.simulation.node import Copy, Word
 from drills.simulation.people import Edited
-from drills.simulation.rules import START, Changes, Job, expected_by
+from drills.simulation.rules import RUNS_LEAST, START, Changes, Job, expected_by
 from drills.simulation.world import SHARDS, World
 
 
@@ -38,7 +38,12 @@ class Account:
     def __init__(self, world: World, deaf: frozenset[datetime]) -> None:
         self.rules = {job.monitor_id: job.rules for job in world.jobs}
         self.monitors = {
-            number: Monitor(expected_by(rules), windows=world.windows.get(number, ()))
+            number: Monitor(
+                expected_by(rules),
+                windows=world.windows.get(number, ()),
+                limits=world.limits.get(number, NO_LIMITS),
+                runs_least=RUNS_LEAST,
+            )
             for number, rules in self.rules.items()
         }
         self.places = {job: Place(self.monitors[job.monitor_id], START - MINUTE, deaf) for job in world.jobs}
@@ -76,7 +81,11 @@ class Account:
 
     def is_comparable(self, job: Job) -> bool:
         """Whether it is known what should become of it, and no earlier time of being disabled matters than the last."""
-        is_off_twice = len(self.monitors[job.monitor_id].off) > 1
+        monitor = self.monitors[job.monitor_id]
+        is_off_twice = len(monitor.off) > 1
+        # When a run ended that fell due meanwhile depends on who was faster.
+        if monitor.off and monitor.limits.overlap_counts is not None:
+            return False
         return job.monitor_id not in self.unsure and not (job in self.told_late and is_off_twice)
 
     def fate_of(self, word: Word) -> str:

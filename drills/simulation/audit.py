@@ -42,7 +42,8 @@ ENVIRONMENTS_SQL = """
 CHECKINS_SQL = """
     SELECT m.slug || '/' || e.name, c.status, c.guid, c.date_added, c.timeout_at, c.finished_status,
            s.config ->> 'crontab', (s.config ->> 'checkin_margin')::int, (s.config ->> 'max_runtime')::int,
-           (s.config ->> 'failure_threshold')::int, (s.config ->> 'recovery_threshold')::int, c.expected_time
+           (s.config ->> 'failure_threshold')::int, (s.config ->> 'recovery_threshold')::int,
+           c.limit_broken, c.expected_time
       FROM checkins_checkin c JOIN monitors_configsnapshot s ON s.id = c.config_id
       JOIN monitors_monitorenvironment me ON me.id = c.monitor_environment_id
       JOIN monitors_monitor m ON m.id = me.monitor_id JOIN monitors_environment e ON e.id = me.environment_id
@@ -201,9 +202,11 @@ def _audit_place(name: str, in_time: Place | None, in_commits: Place, rows: Rows
         in_time = None
     findings = []
     checkins = rows.checkins.get(name, [])
-    judged = sorted((row[-1], row[0], *row[5:-1]) for row in checkins if row[1].hex not in in_commits.runs)
+    judged = sorted((row[-1], row[0], *row[5:-2]) for row in checkins if row[1].hex not in in_commits.runs)
     findings += _compare(f"P4: slots of {name} in the order of commits", _slots(in_commits), judged)
-    told = [(row[0], row[1].hex, *row[2:-1]) for row in checkins if row[1].hex in in_commits.runs]
+    told = [(row[0], row[1].hex, *row[2:-2]) for row in checkins if row[1].hex in in_commits.runs]
+    limits = sorted((row[1].hex, row[-2]) for row in checkins if row[-2] is not None)
+    findings += _compare(f"D44: limits that runs of {name} broke", _limits(in_commits), limits)
     if in_time is not None:
         findings += _compare(f"P2, P3: slots of {name}", _slots(in_time), judged)
         if not in_commits.is_edited_late:  # What was stored before keeps the rules that it was stored by.
@@ -218,8 +221,8 @@ def _audit_place(name: str, in_time: Place | None, in_commits: Place, rows: Rows
     if in_time is not None and in_commits.is_in_order:
         findings += _compare(
             f"P9: status, streaks, incidents and occurrences of {name}",
-            (*_status(in_time), len(in_time.verdicts.stories), in_time.verdicts.occurrences),
-            (status, failures, oks, len(rows.incidents.get(name, [])), int(issue_occurrences)),
+            (*_status(in_time), len(in_time.verdicts.stories), in_time.verdicts.occurrences, _limits(in_time)),
+            (status, failures, oks, len(rows.incidents.get(name, [])), int(issue_occurrences), limits),
         )
     incidents = rows.incidents.get(name, [])
     stories, shown = len(in_commits.verdicts.stories), in_commits.verdicts.occurrences
@@ -242,6 +245,10 @@ def _audit_place(name: str, in_time: Place | None, in_commits: Place, rows: Rows
 def _runs(place: Place) -> list[tuple[object, ...]]:
     runs = sorted(place.runs.values(), key=lambda run: (run.start, str(run.id)))
     return [(run.status, run.id, run.start, run.deadline, run.finished, *_columns(run.rules)) for run in runs]
+
+
+def _limits(place: Place) -> list[tuple[object, ...]]:
+    return sorted((str(run.id), run.limit) for run in place.runs.values() if run.limit is not None)
 
 
 def _slots(place: Place) -> list[tuple[object, ...]]:

@@ -53,8 +53,8 @@ def edges(world: "World") -> Iterator[None]:
     def observed(kind: TaskKind) -> Callable[[int, datetime, datetime], Any]:
         handler = HANDLERS[kind]
 
-        def handle(shard: int, first: datetime, last: datetime) -> Any:
-            done = handler(shard, first, last)
+        def handle(shard: int, first: datetime, last: datetime, **more: Any) -> Any:
+            done = handler(shard, first, last, **more)
             world.record(TickApplied(kind, shard, first, done.until))
             return done
 

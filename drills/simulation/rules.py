@@ -76,6 +76,8 @@ COLUMNS = {
     "oks_to_recover": "recovery_threshold",
 }
 CONFIG_KEYS = COLUMNS | {"failures_to_open": "failure_issue_threshold"}
+RUNS_LEAST = 2
+"""Runs before a multiple of the median is a limit: a world is a few minutes long."""
 VALUES_MAX = Rules(every=4, margin=3, runtime=3, failures_to_open=3, oks_to_recover=2)
 """Of every rule that an edit sets; the least is 1."""
 
@@ -99,6 +101,36 @@ def choose_configs(chance: random.Random, likelihood: float) -> list[Changes]:
         return []
     names = ["every", *(name for name in COLUMNS if chance.random() < 0.5)]
     return [choose_changes(chance, names) for _ in range(2)]
+
+
+def choose_limits(seed: int, monitor_ids: Iterable[int]) -> dict[int, oracle.Limits]:
+    """Decide which monitors have limits of runs that end ok. By a dice of its own, as for maintenance."""
+    chance = random.Random(f"limits {seed}")  # noqa: S311 - repeatable, and no secret
+    limits = {}
+    for id_ in sorted(monitor_ids):
+        if chance.random() < 0.5:
+            limits[id_] = chance.choice(
+                [
+                    oracle.Limits(slow_seconds=(30, True)),
+                    oracle.Limits(slow_seconds=(59, False), overlap_counts=True),
+                    oracle.Limits(slow_times=(2, True)),
+                    oracle.Limits(slow_times=(2, False), overlap_counts=True),
+                    oracle.Limits(overlap_counts=False),
+                ]
+            )
+    return limits
+
+
+def text_of(limits: oracle.Limits) -> str:
+    """The limits as a monitor's row has them."""
+    parts = []
+    if limits.slow_seconds is not None:
+        parts.append((f"longer than {limits.slow_seconds[0]}s", limits.slow_seconds[1]))
+    if limits.slow_times is not None:
+        parts.append((f"longer than {limits.slow_times[0]}x", limits.slow_times[1]))
+    if limits.overlap_counts is not None:
+        parts.append(("overlap", limits.overlap_counts))
+    return "; ".join(f"{what}: {'failure' if counts else 'note'}" for what, counts in parts)
 
 
 def choose_windows(seed: int, monitor_ids: Iterable[int], minutes: int) -> dict[int, list[tuple[datetime, datetime]]]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 from django.apps import apps
 from django.db import connection, transaction
@@ -19,7 +20,7 @@ from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.history import BatchStored, TickApplied, edited
 from drills.simulation.interleaving import Stage
 from drills.simulation.people import Edited, apply_edit
-from drills.simulation.rules import KEY, MONITORS, START, columns_of
+from drills.simulation.rules import KEY, MONITORS, RUNS_LEAST, START, columns_of, text_of
 from drills.simulation.world import SHARDS, World
 from lib.sql import update_rows
 from monitors.apps import set_up_session
@@ -83,7 +84,7 @@ def stage() -> Iterator[Stage]:
         # Each piece of work has a connection of its own, and a statement more for each would be one in ten.
         connection_created.disconnect(set_up_session)
         logging.disable()  # What goes wrong here goes wrong on purpose.
-        with override_settings(**SETTINGS):
+        with override_settings(**SETTINGS), mock.patch("monitors.limits.RUNS_LEAST", RUNS_LEAST):
             yield own
     finally:
         logging.disable(logging.NOTSET)
@@ -101,6 +102,16 @@ def _plan_windows(world: World) -> None:
     note_windows(1)
 
 
+def _give_limits(world: World) -> None:
+    """Give monitors the limits of this world, as if they had always had them."""
+    limited = list(Monitor.objects.filter(id__in=world.limits))
+    for monitor in limited:
+        monitor.limits = text_of(world.limits[monitor.id])
+    attach_config_snapshots(limited)
+    for monitor in limited:
+        monitor.save(update_fields=["limits", "config"])
+
+
 def simulate(seed: int, own: Stage) -> Result:
     """Let one world happen, and compare. What the product raises is a finding like any other."""
     _empty(KEPT)
@@ -108,6 +119,7 @@ def simulate(seed: int, own: Stage) -> Result:
     write_ticks(START, now=START)
     world = World(seed, own)
     _plan_windows(world)
+    _give_limits(world)
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again
@@ -132,6 +144,7 @@ def _replay(world: World) -> list[str]:
     before = read_rows()
     _empty(KEPT | LEDGER)
     _undo_edits()
+    _give_limits(world)
     for entry in world.history:
         match entry:
             case BatchStored(copies=copies):

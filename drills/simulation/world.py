@@ -27,7 +27,7 @@ from drills.simulation.history import BatchStored, Committed, TickApplied
 from drills.simulation.interleaving import Actor, Stage, State, is_of_connection
 from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
-from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs, choose_windows
+from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs, choose_limits, choose_windows
 from incidents.notifications import claims
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import address
@@ -71,6 +71,7 @@ class World:
         self.is_settling = False
         self.jobs = choose_jobs(chance)
         self.windows = choose_windows(seed, {job.monitor_id for job in self.jobs}, self.minutes)
+        self.limits = choose_limits(seed, {job.monitor_id for job in self.jobs})
         self.configs = {job.monitor_id: choose_configs(chance, self.faults.edits / 3) for job in self.jobs}
         self.history: list[Committed] = []
         self.acknowledged: list[Copy] = []

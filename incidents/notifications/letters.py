@@ -20,7 +20,14 @@ YEARS = 1900, 3000
 """Every zone can convert every instant in these years."""
 NUMBER_LIMIT = 1 << 40
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_WHAT = {"missed": "Missed", "timeout": "Timed out", "error": "Error"}
+_WHAT = {
+    "missed": "Missed",
+    "timeout": "Timed out",
+    "error": "Error",
+    "slow": "Too slow",
+    "fast": "Too fast",
+    "overlap": "Overlapping",
+}
 _BIDI = set("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
@@ -157,9 +164,32 @@ def why(explanation: Mapping[str, Any]) -> str:
             started = at["started"]
             ran = _whole(at["received"] - started) if started else timedelta(0)
             sentence = f"{failed}, {duration(ran)} after its start." if ran else f"{failed}."
+        case "slow" | "fast" if at["received"]:
+            took = _milliseconds(explanation, "duration_ms")
+            sentence = f"Ended ok at {_clock(at['received'], zone, found_at, named=True)}"
+            sentence += f" after {took}, {_limit(explanation)}." if took else f", {_limit(explanation)}."
+        case "overlap" if at["started"]:
+            began = _clock(at["started"], zone, found_at, named=True)
+            sentence = f"Started at {began}, before an earlier run had ended."
         case _:
             return ""
     return f"{sentence} {_last_ok(explanation, zone, found_at)}"
+
+
+def _limit(explanation: Mapping[str, Any]) -> str:
+    """Return what a run that ended ok was compared with (D44)."""
+    words = ("longer", "too long") if explanation["kind"] == "slow" else ("less", "too short")
+    bound = _milliseconds(explanation, "limit_ms")
+    if bound is None:
+        return f"which is {words[1]}"
+    median = _milliseconds(explanation, "median_ms")
+    times = _name(str(explanation.get("limit") or ""))
+    return f"{words[0]} than {bound}" + (f" ({times} the median of {median})" if median else "")
+
+
+def _milliseconds(explanation: Mapping[str, Any], key: str) -> str | None:
+    number = _number(explanation, key)
+    return None if number is None else duration(timedelta(milliseconds=number))
 
 
 def _judged_later(explanation: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ class Attribute(StrEnum):
     OWNER = "owner"
 
 
-KINDS = ("missed", "timeout", "error")
+KINDS = ("missed", "timeout", "error", "slow", "fast", "overlap")
 _KNOWN = {Attribute.KIND: ("kind of failure", KINDS), Attribute.SEVERITY: ("severity", tuple(Severity))}
 
 

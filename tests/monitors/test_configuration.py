@@ -17,7 +17,7 @@ from monitors.schedule import Schedule
 from tests.messages import NOW
 
 HOURLY = Schedule.from_crontab("0 * * * *", "Europe/Vienna")
-RULES = shared_rules("crontab", "0 * * * *", None, None, "Europe/Vienna", 5, 30, 2, 3)
+RULES = shared_rules("crontab", "0 * * * *", None, None, "Europe/Vienna", 5, 30, 2, 3, None)
 
 
 def test_columns_and_rules_are_the_same_in_two_forms():

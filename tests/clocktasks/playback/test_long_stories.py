@@ -24,7 +24,7 @@ def always_listening():
 
 YEAR_BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
 DAILY = {"slug": "job", "schedule": "0 3 * * *", "environments": ["production"]}
-STATEMENTS_MAX = 120
+STATEMENTS_MAX = 130
 """A story of a year is told in this many, and would take a hundred times as many a day at a time."""
 
 

@@ -314,10 +314,10 @@ def test_people_see_a_line_for_each_story_and_what_differs_in_it(command):
         "environment_status of job/production: expected ok, found error",
         "    after event 1 (tick 2026-01-05 11:01:00): check-ins (- expected, + found):",
         "        monitor job, environment production, status error, expected_time nothing, "
-        "date_added 2026-01-05T10:00:20Z, duration_ms nothing, unknown_because nothing",
+        "date_added 2026-01-05T10:00:20Z, duration_ms nothing, unknown_because nothing, limit_broken nothing",
         "      - status ok",
         "      + monitor job, environment production, status missed, expected_time 2026-01-05T11:00:00Z, "
-        "date_added 2026-01-05T11:00:00Z, duration_ms nothing, unknown_because nothing",
+        "date_added 2026-01-05T11:00:00Z, duration_ms nothing, unknown_because nothing, limit_broken nothing",
         "✓ right",
         "2 of 3 scenarios as expected",
     ]
@@ -345,6 +345,7 @@ def test_programs_get_one_object_for_each_story_with_its_final_state(command):
                     "date_added": "2026-01-05T10:00:20Z",
                     "duration_ms": None,
                     "unknown_because": None,
+                    "limit_broken": None,
                 },
                 {
                     "monitor": "job",
@@ -354,6 +355,7 @@ def test_programs_get_one_object_for_each_story_with_its_final_state(command):
                     "date_added": "2026-01-05T11:00:00Z",
                     "duration_ms": None,
                     "unknown_because": None,
+                    "limit_broken": None,
                 },
             ],
             "environment_status": {"job/production": "error"},
