@@ -62,6 +62,11 @@ def schedule_at(speed: float, *, grace_seconds: float) -> dict[str, Any]:
             # Half a minute after the tick: by then it is finished, or the clock is late.
             "options": {"queue": "housekeeping", "countdown": 30 / speed, "expires": 60},
         },
+        "send-reports": {
+            "task": "checkins.tasks.send_reports",
+            "schedule": schedule(300 / speed),
+            "options": {"queue": "housekeeping", "expires": 300},
+        },
         "keep-house": {
             "task": "checkins.tasks.keep_house",
             "schedule": schedule(600 / speed),

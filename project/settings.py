@@ -344,6 +344,7 @@ UNFOLD = {
                         ("Notifications", "mail", "admin:incidents_notification_changelist"),
                         ("Channels", "campaign", "admin:incidents_channel_changelist"),
                         ("Routes", "alt_route", "admin:incidents_route_changelist"),
+                        ("Weekly reports", "summarize", "admin:incidents_weeklyreport_changelist"),
                     ),
                 ),
                 (

@@ -53,6 +53,7 @@ from incidents.models import (
     Route,
     Storm,
     Unsubscription,
+    WeeklyReport,
 )
 from incidents.thresholds import FailureKind, Reason
 from monitors.changes import attach_config_snapshots
@@ -581,6 +582,19 @@ class UnsubscriptionFactory(DjangoModelFactory[Unsubscription]):
     channel = SubFactory(ChannelFactory, kind="email")
     address = "oncall@example.com"
     unsubscribed_at = NOW
+
+
+class WeeklyReportFactory(DjangoModelFactory[WeeklyReport]):
+    """Mondays at 8 in UTC, to `ops@example.com`."""
+
+    class Meta:
+        model = WeeklyReport
+
+    project = SubFactory(ProjectFactory)
+    channel = SubFactory(
+        ChannelFactory, project=SelfAttribute("..project"), kind="email", values={"to": "ops@example.com"}
+    )
+    changed_at = NOW
 
 
 class RouteFactory(DjangoModelFactory[Route]):

@@ -16,6 +16,7 @@ from dashboard.admin import (
     people,
     problems,
     projects,
+    reports,
     routes,
     windows,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "people",
     "problems",
     "projects",
+    "reports",
     "routes",
     "windows",
 ]

@@ -169,8 +169,11 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     @admin.display(description="Unsubscribed")
     def unsubscribed(self, channel: Channel) -> str:
         """Show the addresses that get no more mails, as their owners have asked with the link in a mail."""
-        found = channel.unsubscriptions.order_by("address")
-        return ", ".join(f"{one.address} ({one.unsubscribed_at:%Y-%m-%d %H:%M} UTC)" for one in found) or NOTHING
+        found = channel.unsubscriptions.order_by("address", "topic")
+        parts = (
+            f"{one.address} ({one.get_topic_display()}, {one.unsubscribed_at:%Y-%m-%d %H:%M} UTC)" for one in found
+        )
+        return ", ".join(parts) or NOTHING
 
     @admin.display(description="Kind", ordering="kind")
     def kind_label(self, channel: Channel) -> str:

@@ -14,14 +14,14 @@ from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import ChoicesDropdownFilter
 from incidents.models import Message, Notification
 from incidents.notifications import resending
-from incidents.notifications.acknowledge_links import PATH
+from incidents.notifications.acknowledge_links import PATH as ACKNOWLEDGE_PATH
 from incidents.notifications.addressees import NOBODY_NOTIFIED
-from incidents.notifications.channels.mail_text import content
 from incidents.notifications.channels.mail_text import text as content_text
-from incidents.notifications.stored import stored_alert
+from incidents.notifications.stored import stored_content
+from incidents.notifications.unsubscribe_links import PATH as UNSUBSCRIBE_PATH
 from lib.wallclock import utcnow
 
-ACKNOWLEDGE_LINK = re.compile(rf"(?<=\w){PATH}[\w:-]+")
+SIGNED_LINK = re.compile(rf"(?<=\w)({ACKNOWLEDGE_PATH}|{UNSUBSCRIBE_PATH})[\w:.-]+")
 
 
 @admin.register(Notification)
@@ -105,10 +105,10 @@ class MessageAdmin(InspectionAdmin):
     @admin.display(description="Text")
     def text(self, message: Message) -> SafeString | str:
         """Show what it says, without markup."""
-        alert = stored_alert(message)
-        said = message.body if alert is None else content_text(content(alert))
-        # With the link anybody could acknowledge, also people who may only look.
-        shown = ACKNOWLEDGE_LINK.sub(f"{PATH}…", said)
+        parts = stored_content(message)
+        said = message.body if parts is None else content_text(parts)
+        # With the links anybody could acknowledge or unsubscribe, also people who may only look.
+        shown = SIGNED_LINK.sub(r"\1…", said)
         return format_html('<pre style="white-space: pre-wrap">{}</pre>', shown) if shown else NOTHING
 
     @admin.display(description="State")

@@ -15,7 +15,7 @@ from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import AutocompleteSelectFilter
-from incidents.models import Channel, Route
+from incidents.models import Channel, Route, Unsubscription
 from incidents.notifications import configuring, pursuit
 from incidents.notifications.conditions import format_conditions, parse_lines
 from incidents.notifications.previews import find_idle_routes
@@ -211,5 +211,5 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
 
 
 def _with_refusals(channel: Channel) -> str:
-    count = len(channel.unsubscriptions.all())
+    count = sum(one.topic == Unsubscription.Topic.ALERTS for one in channel.unsubscriptions.all())
     return f"{channel} ({count} unsubscribed)" if count else str(channel)

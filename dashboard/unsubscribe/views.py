@@ -28,7 +28,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST":
         unsubscribing.unsubscribe(link, now=utcnow())
     is_done = unsubscribing.is_unsubscribed(link)
-    return _page(request, {"address": link.address, "channel": channel, "is_done": is_done})
+    return _page(request, {"link": link, "channel": channel, "is_done": is_done})
 
 
 def _page(request: HttpRequest, context: dict[str, object], *, status: int = 200) -> HttpResponse:

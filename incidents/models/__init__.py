@@ -5,6 +5,7 @@ from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
 from incidents.models.noise import Flapping
 from incidents.models.outbox import Duty, Message, Notification
+from incidents.models.reports import WeeklyReport
 from incidents.models.storms import Storm
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "Route",
     "Storm",
     "Unsubscription",
+    "WeeklyReport",
 ]

@@ -121,19 +121,26 @@ class Route(models.Model):
 
 
 class Unsubscription(models.Model):
-    """An address that wants no more mails of an e-mail channel, as its owner said with the link in a mail.
+    """An address that wants no more mails of a topic from an e-mail channel, as its owner said with the link in a mail.
 
     It stays when the address is removed from the channel and added again: only people who may change the channel
     subscribe it again, in the admin.
     """
 
+    class Topic(models.TextChoices):
+        ALERTS = "alerts", "alerts"
+        REPORTS = "reports", "weekly reports"
+
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="unsubscriptions", db_index=False)
     address = models.CharField(max_length=320)
+    topic = models.CharField(max_length=10, choices=Topic.choices, default=Topic.ALERTS, db_default=Topic.ALERTS.value)
     unsubscribed_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["channel", "address"], name="unsubscription_once_per_channel_and_address"),
+            models.UniqueConstraint(
+                fields=["channel", "address", "topic"], name="unsubscription_once_per_channel_address_and_topic"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -137,6 +137,7 @@ class Message(models.Model):
         CLOCK = "clock", "from the clock"
         TEST = "test", "a test"
         FALLBACK = "fallback", "a channel fails"
+        REPORT = "report", "a weekly report"
 
     class Status(models.TextChoices):
         WAITING = "waiting", "waiting"
@@ -188,10 +189,10 @@ class Message(models.Model):
                 name="message_finished_exactly_when_dated",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["clock", "test", "fallback"], incident__isnull=True, storm__isnull=True)
+                condition=Q(kind__in=["clock", "test", "fallback", "report"], incident__isnull=True, storm__isnull=True)
                 | Q(kind__in=["digest", "storm_over"], incident__isnull=True, storm__isnull=False)
                 | Q(
-                    ~Q(kind__in=["clock", "test", "fallback", "digest", "storm_over"]),
+                    ~Q(kind__in=["clock", "test", "fallback", "report", "digest", "storm_over"]),
                     incident__isnull=False,
                     storm__isnull=True,
                 ),

@@ -108,7 +108,7 @@ def write_alert(message: Message, known: Known) -> Alert:
         group=incident.guid,
         reminder=story.number,
         url=story.link,
-        unsubscribe_url=unsubscribe_link(message),
+        unsubscribe_url=unsubscribe_link(channel, message.recipient),
         language=channel.language if channel else "en",
         timezone=channel.timezone if channel else story.timezone,
     )

@@ -30,6 +30,7 @@ COVERS = {
     Message.Kind.CLOCK.value: [],
     Message.Kind.TEST.value: [],
     Message.Kind.FALLBACK.value: [],
+    Message.Kind.REPORT.value: [],
 }
 """The transitions that a message of each kind covers."""
 TICK = "its tick is not finished in all shards"

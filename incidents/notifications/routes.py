@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from incidents.models import Channel, Route
+from incidents.models import Channel, Route, Unsubscription
 from incidents.models.channels import EMAIL
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
@@ -88,10 +88,10 @@ def rules_of(route: Route) -> RouteRules:
     )
 
 
-def recipients_of(channel: Channel) -> tuple[str, ...]:
-    """Return the recipients of a channel's messages: its guid, or the addresses that did not unsubscribe."""
+def recipients_of(channel: Channel, topic: str = Unsubscription.Topic.ALERTS) -> tuple[str, ...]:
+    """Return the recipients of a channel's messages: its guid, or the addresses that still want the topic."""
     if channel.kind == EMAIL:
-        refused = {one.address for one in channel.unsubscriptions.all()}
+        refused = {one.address for one in channel.unsubscriptions.all() if one.topic == topic}
         return tuple(address for address in dict.fromkeys(addresses_in(channel.values)) if address not in refused)
     return (str(channel.guid),)
 

@@ -116,7 +116,7 @@ def write_storm(message: Message, storms: Storms) -> Alert:
         omitted=count.told - len(facts),
         group=storm.guid,
         url=link_to_all(),
-        unsubscribe_url=unsubscribe_link(message),
+        unsubscribe_url=unsubscribe_link(channel, message.recipient),
         language=channel.language if channel else "en",
         timezone=zone,
     )

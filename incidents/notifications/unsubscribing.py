@@ -15,6 +15,11 @@ from incidents.notifications.fallback import people_to_tell
 from incidents.notifications.outbox import write_message
 from incidents.notifications.unsubscribe_links import Link
 
+_MEANS = {
+    Unsubscription.Topic.ALERTS.value: "New incidents are not told to this address any more.",
+    Unsubscription.Topic.REPORTS.value: "Incidents are still told to this address.",
+}
+
 
 @transaction.atomic
 def unsubscribe(link: Link, *, now: datetime) -> bool:
@@ -22,24 +27,27 @@ def unsubscribe(link: Link, *, now: datetime) -> bool:
     channel = Channel.objects.select_for_update(no_key=True).filter(guid=link.channel_guid).first()
     if channel is None or is_unsubscribed(link):
         return False
-    Unsubscription.objects.create(channel=channel, address=link.address, unsubscribed_at=now)
+    channel.unsubscriptions.create(address=link.address, topic=link.topic, unsubscribed_at=now)
     _note_change(channel, now=now)
     actor = Actor(name=link.address, source=Source.LINK, at=now)
-    record([_entry(channel, "unsubscribed", {"address": (link.address, None)})], by=actor)
+    topic = Unsubscription.Topic(link.topic).label
+    record([_entry(channel, "unsubscribed", {topic: (link.address, None)})], by=actor)
     write_message(
         key_name=f"unsubscribed:{channel.guid}:{link.address}:{now.isoformat()}",
         recipients=people_to_tell(channel.project, without=channel, names={link.address}),
-        subject=f"[Watchclock] {link.address} gets no more mails of {channel.name}",
-        body=f"{link.address} has unsubscribed from the channel {channel.name}, with the link in a mail. New incidents "
-        "are not told to this address any more.\n\nThe page of the channel in the admin shows it, and can undo it.\n",
+        subject=f"[Watchclock] {link.address} gets no more {topic} of {channel.name}",
+        body=f"{link.address} has unsubscribed from {topic} of the channel {channel.name}, with the link in a mail. "
+        f"{_MEANS[link.topic]}\n\nThe page of the channel in the admin shows it, and can undo it.\n",
         now=now,
     )
     return True
 
 
 def is_unsubscribed(link: Link) -> bool:
-    """Return whether an address has unsubscribed from a channel."""
-    return Unsubscription.objects.filter(channel__guid=link.channel_guid, address=link.address).exists()
+    """Return whether an address has unsubscribed from a topic of a channel."""
+    return Unsubscription.objects.filter(
+        channel__guid=link.channel_guid, address=link.address, topic=link.topic
+    ).exists()
 
 
 @transaction.atomic
@@ -48,7 +56,7 @@ def subscribe_again(channels: Collection[Channel], *, by: Actor) -> int:
     held = Channel.objects.select_for_update(no_key=True).filter(id__any_of=[channel.pk for channel in channels])
     count = 0
     for channel in held.order_by("id").prefetch_related("unsubscriptions"):
-        addresses = sorted(one.address for one in channel.unsubscriptions.all())
+        addresses = sorted({one.address for one in channel.unsubscriptions.all()})
         if addresses:
             count += len(addresses)
             channel.unsubscriptions.all().delete()

@@ -55,6 +55,7 @@ def one_of_each(db):
     factories.NotificationFactory(incident=incident)
     factories.MessageFactory()
     factories.RouteFactory(to=[factories.ChannelFactory()])
+    factories.WeeklyReportFactory()
     factories.MembershipFactory(project=monitor.project, role="owner")
     factories.AuditEntryFactory(project_id=monitor.project_id, object_id=monitor.id)
     factories.AuditEntryFactory(kind="ingest key", project_id=0, changes={"public_key": "changed", "…": 7})

@@ -430,10 +430,12 @@ VIOLATIONS = [
     ("channel_name_unique_in_project", "the same again", doubled(factories.ChannelFactory, "project", "name")),
     ("channel_probed_exactly_while_open", "closed", changed(factories.ChannelFactory, probe_at=NOW)),
     ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
+    ("weekly_report_hour_is_of_a_day", "24", changed(factories.WeeklyReportFactory, hour=24)),
+    ("weekly_report_weekday_is_known", "7", changed(factories.WeeklyReportFactory, weekday=7)),
     (
-        "unsubscription_once_per_channel_and_address",
+        "unsubscription_once_per_channel_address_and_topic",
         "the same again",
-        doubled(factories.UnsubscriptionFactory, "channel", "address"),
+        doubled(factories.UnsubscriptionFactory, "channel", "address", "topic"),
     ),
     (
         "route_one_fallback_in_project",

@@ -16,10 +16,10 @@ from django.template import Context, Engine, Template
 
 from incidents.models import Message
 from incidents.notifications.alert import Alert, Event
-from incidents.notifications.channels.mail_text import Content, content, subject, text
+from incidents.notifications.channels.mail_text import PREFIX, Content, subject, text
 from incidents.notifications.channels.wording import State, one_line
 from incidents.notifications.outbox import message_key
-from incidents.notifications.stored import stored_alert
+from incidents.notifications.stored import stored_alert, stored_content
 
 COLOURS = {State.FAILING: "#b42318", State.ACKNOWLEDGED: "#b54708", State.OVER: "#067647", State.NOTE: "#175cd3"}
 ONE_CLICK = "List-Unsubscribe=One-Click"
@@ -41,34 +41,32 @@ class Mail(EmailMultiAlternatives):
 
 def compose(message: Message) -> Mail:
     """Return the mail of a message that has its text. Its key is the Message-ID: repeated, it is shown once."""
-    alert = stored_alert(message)
-    headers = _headers(message, alert)
-    if alert is None:
+    alert, parts = stored_alert(message), stored_content(message)
+    headers = _headers(message, alert, parts)
+    if parts is None:
         # An older version has written it, as plain text.
         return Mail(subject=message.subject, body=message.body, to=[message.recipient], headers=headers)
-    parts = content(alert)
-    mail = Mail(subject=subject(alert), body=text(parts), to=[message.recipient], headers=headers)
+    title = f"{PREFIX}{parts.headline}" if alert is None else subject(alert)
+    mail = Mail(subject=title, body=text(parts), to=[message.recipient], headers=headers)
     mail.attach_alternative(page(parts), "text/html")
     mail.boundary = f"watchclock-{message.idempotency_key.hex}"
     return mail
 
 
-def _headers(message: Message, alert: Alert | None) -> dict[str, str]:
+def _headers(message: Message, alert: Alert | None, parts: Content | None) -> dict[str, str]:
     headers = {
         "Message-ID": message_id(message.idempotency_key),
         # RFC 3834, and its like at Microsoft: no answer by a machine.
         "Auto-Submitted": "auto-generated",
         "X-Auto-Response-Suppress": "All",
     }
-    if alert is None:
-        return headers
-    earlier = _first_of(message, alert)
+    earlier = _first_of(message, alert) if alert is not None else ""
     if earlier:
         headers |= {"In-Reply-To": earlier, "References": earlier}
-    project = one_line(alert.incidents[0].project) if alert.incidents else ""
+    project = one_line(alert.incidents[0].project) if alert is not None and alert.incidents else ""
     headers["List-Id"] = f"<{'.'.join(filter(None, [project, 'watchclock', host()]))}>"
-    if alert.unsubscribe_url.startswith("https://"):
-        headers |= {"List-Unsubscribe": f"<{alert.unsubscribe_url}>", "List-Unsubscribe-Post": ONE_CLICK}
+    if parts is not None and parts.unsubscribe_url.startswith("https://"):
+        headers |= {"List-Unsubscribe": f"<{parts.unsubscribe_url}>", "List-Unsubscribe-Post": ONE_CLICK}
     return headers
 
 

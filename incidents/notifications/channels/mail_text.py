@@ -32,6 +32,14 @@ class Row(msgspec.Struct, frozen=True):
     is_open: bool
 
 
+class Table(msgspec.Struct, frozen=True):
+    """A titled list: names, each with what is said of it, and how many more there are, in words."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...]
+    more: str = ""
+
+
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a mail, plain text all of them. `preheader` is what a list of mails shows beside the subject."""
 
@@ -42,6 +50,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[tuple[str, str], ...] = ()
     rows: tuple[Row, ...] = ()
     more: str = ""
+    tables: tuple[Table, ...] = ()
     log: str = ""
     links: tuple[tuple[str, str], ...] = ()
     hint: str = ""
@@ -111,9 +120,15 @@ def text(parts: Content) -> str:
     blocks = [parts.headline, *parts.paragraphs]
     blocks.append("\n".join(f"{label}: {value}" for label, value in parts.facts))
     blocks.append("\n".join([*(f"- {row.name}: {row.text}" for row in parts.rows), *filter(None, [parts.more])]))
+    blocks += map(_table, parts.tables)
     if parts.log:
         blocks.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in parts.log.split("\n")))
     blocks.append("\n".join(f"{label}: {url}" for label, url in parts.links) or parts.hint)
     if parts.unsubscribe_url:
         blocks.append(f"-- \nStop these mails: {parts.unsubscribe_url}")
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(table: Table) -> str:
+    rows = (f"- {name}: {said}" if said else f"- {name}" for name, said in table.rows)
+    return "\n".join([table.title, "", *rows, *filter(None, [table.more])])

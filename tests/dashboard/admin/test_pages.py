@@ -46,6 +46,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"Duty"}  # Shown on the pages of their incidents.
     hidden |= {"FollowUp"}  # What is still to come, for the sweep; what has come is on the pages of their incidents.
     hidden |= {"Comment"}  # Shown on the pages of their issues.
+    hidden |= {"Unsubscription"}  # Shown on the pages of their channels.
     hidden |= {"KeyUse"}  # Counters of an hour or a day; what is beyond them is a processing error.
     wanted = {model for app in OURS for model in apps.get_app_config(app).get_models() if model.__name__ not in hidden}
     assert set(MODELS) == wanted
@@ -97,7 +98,7 @@ def test_people_who_are_not_staff_see_nothing(model, outsider_client, one_of_eac
 
 @pytest.mark.parametrize("model", MODELS, ids=label_of)
 def test_history_is_written_by_nobody(model, admin_client, staff_client, one_of_each):
-    made_by_people = {"Monitor", "Project", "IngestKey", "MaintenanceWindow", "Channel", "Route"}
+    made_by_people = {"Monitor", "Project", "IngestKey", "MaintenanceWindow", "Channel", "Route", "WeeklyReport"}
     may_add = admin_client.get(url_of(model, "add")).status_code == 200
     assert may_add == (model.__name__ in made_by_people)
     assert staff_client.get(url_of(model, "add")).status_code == 403

@@ -8,13 +8,12 @@ from dashboard.unsubscribe import views
 from incidents.models import Channel, Incident, Message, Unsubscription
 from incidents.notifications import delivery
 from incidents.notifications.addressing import address
-from incidents.notifications.unsubscribe_links import read, sign, unsubscribe_link
+from incidents.notifications.unsubscribe_links import Link, read, sign, unsubscribe_link
 from tests.factories import (
     NOW,
     ChannelFactory,
     IncidentFactory,
     MembershipFactory,
-    MessageFactory,
     NotificationFactory,
     RouteFactory,
     UserFactory,
@@ -41,8 +40,8 @@ def mail_channel(**columns):
     return ChannelFactory(kind="email", values={"to": f"{ADA}, {BOB}"}, **columns)
 
 
-def path_of(channel, to=ADA):
-    link = unsubscribe_link(MessageFactory.build(incident=None, channel=channel, recipient=to))
+def path_of(channel, to=ADA, topic="alerts"):
+    link = unsubscribe_link(channel, to, topic)
     return link.removeprefix("https://watch.example.com")
 
 
@@ -52,7 +51,7 @@ def path_of(channel, to=ADA):
 @pytest.mark.parametrize("to", [ADA, BOB, "x" * 300 + "@example.com"])
 def test_a_link_says_which_address_of_which_channel(to):
     channel = mail_channel()
-    assert read(path_of(channel, to).removeprefix("/u/")) == (channel.guid, to)
+    assert read(path_of(channel, to).removeprefix("/u/")) == (channel.guid, to, "alerts")
 
 
 def test_a_link_is_always_the_same_so_that_a_repetition_of_a_mail_is():
@@ -66,7 +65,7 @@ def test_what_is_none_of_our_links_is_none(token):
 
 
 def test_a_link_for_another_address_cannot_be_made_from_it():
-    mine, other = sign(mail_channel().guid, ADA), sign(mail_channel().guid, BOB)
+    mine, other = sign(Link(mail_channel().guid, ADA)), sign(Link(mail_channel().guid, BOB))
     forged = other.rpartition(":")[0] + ":" + mine.rpartition(":")[2]
     assert read(forged) is None
 
@@ -78,7 +77,7 @@ def test_without_https_no_link_is_offered(settings, public):
 
 
 def test_a_mail_to_an_address_of_the_installation_has_no_link():
-    assert unsubscribe_link(MessageFactory.build(incident=None, channel=None)) == ""
+    assert unsubscribe_link(None, ADA) == ""
 
 
 # --- the page
@@ -152,6 +151,14 @@ def test_new_incidents_are_told_to_the_others_only(stranger):
     assert told(channel, incident) == {BOB}
 
 
+def test_who_wants_no_reports_is_still_told_of_incidents(stranger):
+    channel, incident = of_project()
+    response = stranger.post(path_of(channel, topic="reports"), **ONE_CLICK)
+
+    assert b"no more weekly reports" in response.content
+    assert told(channel, incident) == {ADA, BOB}
+
+
 def test_the_end_of_what_was_told_before_is_told(stranger):
     channel, incident = of_project()
     assert told(channel, incident) == {ADA, BOB}
@@ -173,17 +180,17 @@ def test_owners_of_the_project_are_told_by_mail_and_the_audit_log_knows(stranger
 
     [mail] = mailoutbox
     assert mail.to == ["owner@example.com"]
-    assert mail.subject == f"[Watchclock] {ADA} gets no more mails of {channel.name}"
+    assert mail.subject == f"[Watchclock] {ADA} gets no more alerts of {channel.name}"
     entry = AuditEntry.objects.get()
     assert (entry.actor_name, entry.source, entry.action) == (ADA, "link", "unsubscribed")
-    assert entry.changes == {"address": [ADA, None]}
+    assert entry.changes == {"alerts": [ADA, None]}
 
 
 def test_the_page_of_the_channel_shows_it_and_undoes_it(stranger, admin_client):
     channel, incident = of_project()
     stranger.post(path_of(channel), **ONE_CLICK)
     assert (
-        f"{ADA} (2026-01-05 10:00 UTC)"
+        f"{ADA} (alerts, 2026-01-05 10:00 UTC)"
         in admin_client.get(f"/admin/incidents/channel/{channel.pk}/change/").content.decode()
     )
 

@@ -26,8 +26,8 @@ KEY = UUID("5707a3b1-0d6f-5c57-9d0e-000000000001")
 
 def mail_of(shown, **columns):
     body = msgspec.json.encode(shown).decode()
-    message = Message(recipient=ADA, kind="opened", idempotency_key=KEY, incident_id=1, body=body, **columns)
-    return compose(message)
+    about = {"kind": "opened", "incident_id": 1} | columns
+    return compose(Message(recipient=ADA, idempotency_key=KEY, body=body, **about))
 
 
 def about(event, **changes):
@@ -76,10 +76,11 @@ def test_later_mails_answer_the_first_under_its_subject(event):
 
 
 def test_the_end_of_a_storm_answers_its_beginning():
-    first, last = about(Event.DIGEST), about(Event.STORM_OVER)
+    first = mail_of(alert(Event.DIGEST), kind="digest", incident_id=None, storm_id=7)
+    last = mail_of(alert(Event.STORM_OVER), kind="storm_over", incident_id=None, storm_id=7)
 
     assert last.subject == f"Re: {first.subject}"
-    assert last.extra_headers["References"].startswith(f"<{message_key(STORM, 'storm', ADA)}@")
+    assert last.extra_headers["References"].startswith(f"<{message_key(STORM, 'digest', ADA)}@")
 
 
 @pytest.mark.parametrize("event", list(Event))
