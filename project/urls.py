@@ -5,6 +5,7 @@ from django.views.generic import RedirectView
 
 from dashboard.acknowledge.views import acknowledge
 from dashboard.clock import views
+from dashboard.hooks.views import hook
 from dashboard.unsubscribe.views import unsubscribe
 
 urlpatterns = [
@@ -12,6 +13,8 @@ urlpatterns = [
     # Browsers ask for it wherever a page names none.
     path("favicon.ico", RedirectView.as_view(url=static("favicon.svg"))),
     path("a/<str:token>", acknowledge, name="acknowledge"),
+    path("hooks/<uuid:channel_guid>", hook, name="hook"),
+    path("hooks/<uuid:channel_guid>/<str:token>", hook),
     path("u/<str:token>", unsubscribe, name="unsubscribe"),
     path("admin/clock/", admin.site.admin_view(views.clock), name="clock"),
     path("admin/", admin.site.urls),

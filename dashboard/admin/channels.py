@@ -21,6 +21,7 @@ from dashboard.admin.editing import EditAdmin, EditForm
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import actor_of, row_entry
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
+from incidents.handling.calling_back import describe_way_back
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
@@ -126,7 +127,7 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     autocomplete_fields = ("project",)
     ordering = ("name",)
     actions = ("send_test", "subscribe_again", "remove")
-    readonly_fields = ("unsubscribed",)
+    readonly_fields = ("unsubscribed", "way_back")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         """Channels that were not removed."""
@@ -144,7 +145,9 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         """Return the fields of its form."""
         form = self.get_form(request, obj)
         fields = [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(_PREFIX))]
-        return [*fields, "unsubscribed"] if obj is not None and obj.kind == EMAIL else fields
+        if obj is None:
+            return fields
+        return [*fields, "unsubscribed"] if obj.kind == EMAIL else [*fields, "way_back"]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Ask for the kind, then for the settings of that kind."""
@@ -174,6 +177,11 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
             f"{one.address} ({one.get_topic_display()}, {one.unsubscribed_at:%Y-%m-%d %H:%M} UTC)" for one in found
         )
         return ", ".join(parts) or NOTHING
+
+    @admin.display(description="Acknowledgements")
+    def way_back(self, channel: Channel) -> str:
+        """Show whether acknowledgements in the service come back."""
+        return describe_way_back(channel)
 
     @admin.display(description="Kind", ordering="kind")
     def kind_label(self, channel: Channel) -> str:

@@ -31,6 +31,7 @@ MESSAGE_LENGTH_MAX = 130
 DESCRIPTION_LENGTH_MAX = 15_000
 NOTE_LENGTH_MAX = 20_000
 ENTITY_LENGTH_MAX = 512
+CALLBACK_TOKEN_LENGTH_MIN = 20
 TAGS_MAX, TAG_LENGTH_MAX = 20, 50
 API_KEY = Field(name="api_key", label="API key", is_secret=True, help="Of an integration of the type API.")
 URL = Field(
@@ -43,9 +44,24 @@ URL = Field(
     "https://api.eu.opsgenie.com/v2/alerts.",
 )
 TEAM = Field(name="team", label="Team", is_required=False, help="The name of the team that gets the alert.")
-FIELDS: tuple[Field, ...] = (API_KEY, URL, TEAM)
+CALLBACK_TOKEN = Field(
+    name="callback_token",
+    label="Token of the outgoing webhook",
+    is_secret=True,
+    is_required=False,
+    help="At least 20 letters and digits of your choice, the end of the address that this page shows: "
+    "acknowledgements come back with it.",
+)
+FIELDS: tuple[Field, ...] = (API_KEY, URL, TEAM, CALLBACK_TOKEN)
 CAN = frozenset(
-    {Capability.UPDATE, Capability.DEDUP, Capability.ACKNOWLEDGE, Capability.PRIORITY, Capability.KEEPS_ALERTS}
+    {
+        Capability.UPDATE,
+        Capability.DEDUP,
+        Capability.ACKNOWLEDGE,
+        Capability.CALLBACK,
+        Capability.PRIORITY,
+        Capability.KEEPS_ALERTS,
+    }
 )
 _PRIORITIES = {Severity.CRITICAL: "P1", Severity.ERROR: "P2", Severity.WARNING: "P3", Severity.INFO: "P5"}
 _CREATES = frozenset({Event.OPENED, Event.ESCALATED, Event.DIGEST, Event.CLOCK, Event.TEST})
@@ -55,7 +71,11 @@ _SOURCE = "Watchclock"
 
 def problems(values: Mapping[str, str]) -> dict[str, str]:
     """Return what is wrong with the settings, by field."""
-    return field_problems(FIELDS, values)
+    found = field_problems(FIELDS, values)
+    token = values.get(CALLBACK_TOKEN.name, "").strip()
+    if token and not (len(token) >= CALLBACK_TOKEN_LENGTH_MIN and token.isalnum() and token.isascii()):
+        found[CALLBACK_TOKEN.name] = f"A token has at least {CALLBACK_TOKEN_LENGTH_MIN} letters and digits."
+    return found
 
 
 def is_ending(values: Mapping[str, str]) -> bool:

@@ -41,13 +41,21 @@ URL = Field(
     default="https://events.pagerduty.com/v2/enqueue",
     help="For an account in the EU: https://events.eu.pagerduty.com/v2/enqueue.",
 )
-FIELDS: tuple[Field, ...] = (ROUTING_KEY, URL)
+SIGNING_SECRET = Field(
+    name="signing_secret",
+    label="Signing secret of the webhook",
+    is_secret=True,
+    is_required=False,
+    help="Of a generic webhook (v3) to the address that this page shows: acknowledgements come back with it.",
+)
+FIELDS: tuple[Field, ...] = (ROUTING_KEY, URL, SIGNING_SECRET)
 CAN = frozenset(
     {
         Capability.UPDATE,
         Capability.DEDUP,
         Capability.REMINDS,
         Capability.ACKNOWLEDGE,
+        Capability.CALLBACK,
         Capability.PRIORITY,
         Capability.KEEPS_ALERTS,
     }

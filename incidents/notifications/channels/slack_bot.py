@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from incidents.notifications.alert import Alert, Event
-from incidents.notifications.channels import slack
+from incidents.notifications.channels import slack, wording
 from incidents.notifications.channels.base import (
     Answer,
     Capability,
@@ -42,8 +42,17 @@ API_URL = Field(
     default="https://slack.com/api",
     help="Only for other clouds of Slack, as https://slack-gov.com/api.",
 )
-FIELDS: tuple[Field, ...] = (TOKEN, CHANNEL, API_URL)
-CAN = frozenset({Capability.UPDATE, Capability.THREAD, Capability.ACKNOWLEDGE})
+SIGNING_SECRET = Field(
+    name="signing_secret",
+    label="Signing secret of the app",
+    is_secret=True,
+    is_required=False,
+    help="With it, and the address that this page shows as the app's Request URL, the button acknowledges at once.",
+)
+FIELDS: tuple[Field, ...] = (TOKEN, CHANNEL, API_URL, SIGNING_SECRET)
+ACKNOWLEDGE = "acknowledge"
+"""The id of the button that acknowledges."""
+CAN = frozenset({Capability.UPDATE, Capability.THREAD, Capability.ACKNOWLEDGE, Capability.CALLBACK})
 _CHANNEL = frozenset(
     {
         "access_denied",
@@ -86,10 +95,10 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     if is_plain:
         return (_call("chat.postMessage", _new(target) | slack.plain_message(alert), target),)
     if not ts or alert.event not in _UPDATED | _REPLIED:
-        return (_call("chat.postMessage", _new(target) | slack.message(alert, target.timezone), target),)
+        return (_call("chat.postMessage", _new(target) | _message(alert, target), target),)
     calls = []
     if alert.event in _UPDATED:
-        content = {"channel": channel, "ts": ts} | slack.message(alert, target.timezone)
+        content = {"channel": channel, "ts": ts} | _message(alert, target)
         calls.append(_call("chat.update", content, target, is_follow_up=True))
     if alert.event in _REPLIED:
         reply: dict[str, Any] = {"channel": channel, "thread_ts": ts, "text": slack.short_text(alert)}
@@ -115,6 +124,20 @@ def classify(request: Request, answer: Answer) -> Outcome:
         return outcome(request, answer, OutcomeKind.UNKNOWN)
     # The blocks, or an earlier message that is gone: the plain form is a new message.
     return outcome(request, answer, OutcomeKind.MESSAGE_REFUSED)
+
+
+def _message(alert: Alert, target: Target) -> dict[str, Any]:
+    """Return a message. If clicks come back, the button that acknowledges is no link: nobody has to leave Slack."""
+    content = slack.message(alert, target.timezone)
+    incident = wording.only(alert)
+    if incident is None or not incident.acknowledge_url or not value(target, SIGNING_SECRET):
+        return content
+    for block in content["blocks"]:
+        for element in block["elements"] if block["type"] == "actions" else ():
+            if element.get("url") == incident.acknowledge_url:
+                del element["url"]
+                element |= {"action_id": ACKNOWLEDGE, "value": str(incident.guid)}
+    return content
 
 
 def _new(target: Target) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from incidents.notifications.alert import Event, Severity
 from incidents.notifications.channels import SENDERS, base
 from incidents.notifications.channels.base import Answer, Capability, OutcomeKind
+from incidents.notifications.channels.callbacks import CALLBACKS
 from tests.incidents.notifications.channels import schemas
 from tests.incidents.notifications.channels.alerts import (
     ABOUT_MANY,
@@ -341,8 +342,8 @@ class TestFields:
             field.label and field.kind in {"url", "text", "choice", "email", "number"} for field in sender.FIELDS
         )
 
-    def test_no_channel_claims_callbacks_before_they_are_received(self, kind):
-        assert Capability.CALLBACK not in SENDERS[kind].CAN
+    def test_those_that_claim_callbacks_are_those_that_are_heard(self, kind):
+        assert (Capability.CALLBACK in SENDERS[kind].CAN) == (kind in CALLBACKS)
 
 
 def test_an_address_with_a_user_name_is_refused_at_once():

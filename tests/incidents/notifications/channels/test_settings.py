@@ -20,7 +20,7 @@ from incidents.notifications.channels import (
     wording,
 )
 from incidents.notifications.channels.base import Field, field_problems
-from tests.incidents.notifications.channels.alerts import NOW, alert, target
+from tests.incidents.notifications.channels.alerts import GUID, NOW, alert, target
 from tests.incidents.notifications.channels.vendors import VENDORS
 
 URL = "https://receiver.example/"
@@ -130,3 +130,27 @@ def test_without_a_token_ntfy_gets_none():
 def test_a_reference_that_is_none_gives_a_new_message(kind):
     [made] = requests(kind, Event.REMINDER)
     assert not made.is_follow_up
+
+
+def test_a_token_for_the_way_back_is_not_guessed():
+    good = {"api_key": "key", "callback_token": "x" * 20}
+    assert SENDERS["opsgenie"].problems(good) == {}
+    for token in ("x" * 19, "x" * 20 + "/", "ü" * 20):
+        assert "20 letters" in SENDERS["opsgenie"].problems(good | {"callback_token": token})["callback_token"]
+
+
+@pytest.mark.parametrize("event", [Event.OPENED, Event.REMINDER])
+def test_the_button_in_slack_acknowledges_there_if_clicks_come_back(event):
+    settings = {"token": "xoxb-1", "channel": "C1"}
+
+    def buttons(**more):
+        channel = target("slack_bot", settings | more)
+        [request] = SENDERS["slack_bot"].requests(alert(event), channel, "", now=NOW)
+        blocks = json.loads(request.body)["blocks"]
+        return [one for block in blocks if block["type"] == "actions" for one in block["elements"]]
+
+    link, page = buttons()
+    assert link["url"] == "https://w.example/a/0d6f"
+    button, same = buttons(signing_secret="secret")
+    assert (button["action_id"], button["value"], "url" in button) == ("acknowledge", str(GUID), False)
+    assert same == page

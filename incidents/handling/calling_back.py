@@ -1,0 +1,96 @@
+"""Acknowledgements that people make in a service, such as PagerDuty, and that the service tells us (shell)."""
+
+import time
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from django.conf import settings
+from django.urls import reverse
+
+from audit.entries import Actor, Source
+from incidents.handling.acknowledging import acknowledge
+from incidents.models import Channel
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.callbacks import CALLBACKS, Call, CallbackRefusedError, read
+from incidents.notifications.configuring import stored_secrets
+from lib.sql import fetch_rows
+
+SECONDS_MAX = 3.0
+"""A storm has many incidents: what is left after this time is acknowledged when the service repeats its request."""
+INCIDENTS_MAX = 500
+
+
+class Hearing(StrEnum):
+    """What became of a request of a service."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    MORE = "more"
+    """Ask again: some incidents of a storm are left."""
+
+
+def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
+    """Acknowledge what a service says was acknowledged there, if the request is genuine.
+
+    Incidents of other projects are left alone. To repeat it changes nothing.
+    """
+    channel = Channel.objects.filter(guid=channel_guid, removed_at__isnull=True, project__isnull=False).first()
+    if channel is None or channel.kind not in CALLBACKS:
+        return Hearing.REFUSED
+    callback = CALLBACKS[channel.kind]
+    try:
+        heard = read(channel.kind, call, stored_secrets(channel).get(callback.secret.name, ""), now=now)
+    except CallbackRefusedError:
+        return Hearing.REFUSED
+    if heard is None:
+        return Hearing.DONE
+    until = time.monotonic() + SECONDS_MAX
+    parameters = {"key": heard.key, "project": channel.project_id, "channel": channel.id, "most": INCIDENTS_MAX}
+    found = [guid for (guid,) in fetch_rows(_MEANT_SQL, parameters)]
+    for guid in found:
+        if time.monotonic() > until:
+            return Hearing.MORE
+        acknowledge(
+            guid,
+            by=Actor(heard.by, Source.CHANNEL, now),
+            via=f"{SENDERS[channel.kind].NAME}, channel {channel}",
+            now=now,
+            channel_id=channel.id if callback.knows else None,
+        )
+    return Hearing.MORE if len(found) == INCIDENTS_MAX else Hearing.DONE
+
+
+_MEANT_SQL = """
+    SELECT i.guid
+      FROM (SELECT id FROM incidents_incident WHERE guid = %(key)s
+             UNION
+            SELECT d.incident_id
+              FROM incidents_storm AS s
+              JOIN incidents_message AS m ON m.storm_id = s.id
+              JOIN incidents_duty AS d ON d.message_id = m.id
+             WHERE s.guid = %(key)s AND s.channel_id = %(channel)s) AS meant
+      JOIN incidents_incident AS i ON i.id = meant.id
+      JOIN monitors_monitorenvironment AS e ON e.id = i.monitor_environment_id
+      JOIN monitors_monitor AS o ON o.id = e.monitor_id
+     WHERE o.project_id = %(project)s AND i.resolved_at IS NULL AND i.acknowledged_at IS NULL
+     ORDER BY i.id LIMIT %(most)s
+"""
+
+
+def describe_way_back(channel: Channel) -> str:
+    """Return, for the page of a channel, whether an acknowledgement in its service comes back, and by which address.
+
+    A token at the end of the address is not shown.
+    """
+    callback = CALLBACKS.get(channel.kind)
+    if callback is None:
+        return "An acknowledgement there does not come back. The link in an alert acknowledges."
+    if channel.project_id is None:
+        return "None: a channel of the instance is told of no incidents of monitors."
+    if not settings.PUBLIC_URL:
+        return "They do not come back: PUBLIC_URL is not set."
+    address = f"{settings.PUBLIC_URL}{reverse('hook', args=[channel.guid])}{'/<token>' if callback.has_token else ''}"
+    if callback.secret.name in stored_secrets(channel):
+        return f"They come back to {address}"
+    return f"They do not come back until “{callback.secret.label}” is set. The address for the service: {address}"
