@@ -17,6 +17,7 @@ from django.db import transaction
 
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
+from incidents.notifications.addressees import recipients
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.follow_ups import REMINDER, begin_anew, supersede
@@ -139,7 +140,7 @@ _DUE_SQL = """
 
 
 def _channels_of(found: Sequence[_Due]) -> dict[int, Channel]:
-    """Load the channels that the plans name. One statement."""
+    """Load the channels that the plans name. Two statements."""
     wanted: set[int] = set()
     for due in found:
         if due.kind == REMINDER:
@@ -148,25 +149,38 @@ def _channels_of(found: Sequence[_Due]) -> dict[int, Channel]:
         else:
             for step in msgspec.json.decode(due.plan, type=Escalation).steps:
                 wanted |= set(step.channels)
-    return {channel.id: channel for channel in Channel.objects.filter(id__any_of=sorted(wanted))}
+    channels = Channel.objects.filter(id__any_of=sorted(wanted)).prefetch_related("unsubscriptions")
+    return {channel.id: channel for channel in channels}
 
 
 def _is_usable(channel: Channel | None) -> bool:
-    """Return whether a channel takes messages: not one that is disabled or removed, nor mail without a mail server."""
+    """Return whether a channel takes messages.
+
+    Not one that is disabled or removed, nor mail without a mail server or to addresses that have unsubscribed.
+    """
     if channel is None or not channel.is_enabled or channel.removed_at is not None:
         return False
-    return channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE
+    return bool(recipients_of(channel)) and (channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE)
 
 
 def _reminded(due: _Due, channels: Mapping[int, Channel]) -> list[Recipient]:
-    """Return whom to remind: those told because of the route, except services that remind by themselves."""
+    """Return whom to remind: those told because of the route who are still to be told.
+
+    Services that remind people by themselves are left out.
+    """
     plan = msgspec.json.decode(due.plan, type=Reminders)
     reason = f"reminder {due.done + 1}" + (f" of route {due.route!r}" if due.route else "")
     return [
         Recipient(name, channel_id, reason)
         for name, channel_id in plan.recipients
-        if channel_id is None or (_is_usable(channels.get(channel_id)) and not _reminds(channels[channel_id]))
+        if (name in recipients() if channel_id is None else _is_reminded(name, channels.get(channel_id)))
     ]
+
+
+def _is_reminded(name: str, channel: Channel | None) -> bool:
+    if channel is None or not _is_usable(channel) or _reminds(channel):
+        return False
+    return name in recipients_of(channel)
 
 
 def _reminds(channel: Channel) -> bool:
