@@ -14,13 +14,16 @@ class Storm(models.Model):
 
     Its members are the incidents of the duties that its first message carries. `tick`: what one tick opened, for one
     route. `errors`: errors reported within a short time, for one route. `quiet`: what happened while the recipient
-    wanted quiet, told at its end. A pager knows its alert by `guid`, which is resolved with the last member.
+    wanted quiet, told at its end. `reminder` and `escalation`: what nobody has acknowledged. A pager knows its alert by
+    `guid`, which is resolved with the last member.
     """
 
     class Cause(models.TextChoices):
         TICK = "tick", "opened by one tick"
         ERRORS = "errors", "many errors at once"
         QUIET = "quiet", "quiet hours"
+        REMINDER = "reminder", "many reminders at once"
+        ESCALATION = "escalation", "many steps of escalations at once"
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
     cause = models.CharField(max_length=10, choices=Cause.choices)
@@ -45,7 +48,7 @@ class Storm(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(cause="tick", tick__isnull=False) | Q(cause__in=["errors", "quiet"], tick__isnull=True),
+                condition=Q(cause="tick", tick__isnull=False) | (~Q(cause="tick") & Q(tick__isnull=True)),
                 name="storm_of_a_tick_names_it",
             ),
         ]

@@ -28,6 +28,8 @@ class Cause(StrEnum):
     TICK = "tick"
     ERRORS = "errors"
     QUIET = "quiet"
+    REMINDER = "reminder"
+    ESCALATION = "escalation"
 
 
 class News(msgspec.Struct, frozen=True):

@@ -87,9 +87,18 @@ def begin_anew(incident_ids: Collection[int], *, now: datetime, reminds_at: date
 
 
 def supersede(incident_ids: Sequence[int], *, now: datetime, kinds: Collection[str] = SENT_UNTIL_THEN) -> None:
-    """Take back reminders and steps of incidents that nobody can have received: they are no longer needed."""
+    """Take back reminders and steps of incidents that nobody can have received: they are no longer needed.
+
+    A digest loses these incidents; one without any is taken back as a whole.
+    """
+    if not incident_ids:
+        return
     with connection.cursor() as cursor:
         cursor.execute(_SUPERSEDE_SQL, [now, list(incident_ids), list(kinds)])
+        causes = [_CAUSES[kind] for kind in kinds if kind in _CAUSES]
+        cursor.execute(_LEAVE_DIGESTS_SQL, [list(incident_ids), causes])
+        if left := sorted({id_ for (id_,) in cursor.fetchall()}):
+            cursor.execute(_EMPTY_DIGESTS_SQL, [now, left])
 
 
 _SUPERSEDE_SQL = """
@@ -100,4 +109,22 @@ _SUPERSEDE_SQL = """
               AND NOT is_in_doubt
             ORDER BY id
               FOR UPDATE))
+"""
+_CAUSES = {Message.Kind.REMINDER.value: REMINDER, Message.Kind.ESCALATED.value: ESCALATION}
+"""The causes of storms of reminders and steps."""
+_LEAVE_DIGESTS_SQL = """
+    DELETE FROM incidents_duty
+     WHERE id = ANY (ARRAY (
+           SELECT d.id FROM incidents_duty AS d
+             JOIN incidents_message AS m ON m.id = d.message_id
+             JOIN incidents_storm AS s ON s.id = m.storm_id
+            WHERE d.incident_id = ANY(%s) AND s.cause = ANY(%s) AND m.kind = 'digest'
+              AND m.status = 'waiting' AND m.attempt_count = 0 AND m.claimed_until IS NULL
+            ORDER BY m.id
+              FOR UPDATE OF m))
+    RETURNING message_id
+"""
+_EMPTY_DIGESTS_SQL = """
+    UPDATE incidents_message AS m SET status = 'superseded', finished_at = %s
+     WHERE id = ANY(%s) AND NOT EXISTS (SELECT FROM incidents_duty AS d WHERE d.message_id = m.id)
 """

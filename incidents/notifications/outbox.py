@@ -254,10 +254,11 @@ def write_duties(duties: Sequence[tuple[int, NewMessage]], *, now: datetime) -> 
 _DUTIES_SQL = """
     INSERT INTO incidents_duty
            (incident_id, notification_id, channel_id, recipient, reason, number, message_id, created_at)
-    SELECT new.incident_id, new.notification_id, new.channel_id, new.recipient, new.reason, m.number, m.id, %s
+    SELECT new.incident_id, new.notification_id, new.channel_id, new.recipient, new.reason, n.number, m.id, %s
       FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::uuid[])
            AS new (incident_id, notification_id, channel_id, recipient, reason, key)
       JOIN incidents_message AS m ON m.idempotency_key = new.key
+      JOIN incidents_notification AS n ON n.id = new.notification_id
      ORDER BY m.id
         ON CONFLICT (notification_id, recipient, number) DO NOTHING
 """

@@ -15,13 +15,12 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from incidents.models import Channel, Message
+from incidents.models import Channel
 from incidents.models.channels import EMAIL
 from incidents.notifications.addressees import recipients
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.follow_ups import REMINDER, begin_anew, supersede
-from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
 from incidents.notifications.pursuit import (
     Escalation,
     Reminders,
@@ -31,12 +30,13 @@ from incidents.notifications.pursuit import (
     step_after,
     usable_step,
 )
+from incidents.notifications.repeating import ESCALATED, Again, tell_again
+from incidents.notifications.repeating import REMINDER as REMINDED
 from incidents.notifications.routes import CONSOLE, recipients_of
 from incidents.notifications.routing import Recipient
-from incidents.notifications.wake import wake_after_commit
 from lib.sql import fetch_rows, update_rows
 
-DUE_MAX = 500
+DUE_MAX = 2_000
 """Reminders and steps of one transaction."""
 
 
@@ -54,13 +54,8 @@ class _Due(NamedTuple):
     is_acknowledged: bool
     is_quiet: bool
     snoozed_until: datetime | None
-
-
-class _Telling(NamedTuple):
-    """A reminder or a step with whom it tells."""
-
-    due: _Due
-    recipients: list[Recipient]
+    project_id: int
+    is_critical: bool
 
 
 def pursue(*, now: datetime) -> int:
@@ -101,32 +96,33 @@ def _tell_due(*, now: datetime) -> int:
     channels = _channels_of(found)
     usable = {id_ for id_, channel in channels.items() if _is_usable(channel)}
     later: list[tuple[int, int, datetime | None]] = []
-    reminders: list[_Telling] = []
-    steps: list[_Telling] = []
+    reminders: list[Again] = []
+    steps: list[Again] = []
     for due in found:
         standing = Standing(due.is_open, due.is_acknowledged, due.is_quiet, due.snoozed_until)
         verdict = judge(standing, now=now)
         if not verdict.tells:
             later.append((due.id, due.done, verdict.again_at))
         elif due.kind == REMINDER:
-            reminders.append(_Telling(due, _reminded(due, channels)))
+            reminders += [_again(due, recipient) for recipient in _reminded(due, channels)]
             wait = reminder_wait(msgspec.json.decode(due.plan, type=Reminders).hours, due.done + 1)
             later.append((due.id, due.done + 1, now + wait))
         else:
-            telling, done, again_at = _escalate(due, channels, usable, now)
-            steps += [telling] if telling else []
+            told, done, again_at = _escalate(due, channels, usable, now)
+            steps += [_again(due, recipient) for recipient in told]
             later.append((due.id, done, again_at))
     if reminders:
-        supersede([one.due.incident_id for one in reminders], now=now, kinds=[Message.Kind.REMINDER.value])
-    _write(Message.Kind.REMINDER.value, reminders, now=now)
-    _write(Message.Kind.ESCALATED.value, steps, now=now)
+        supersede([one.incident_id for one in reminders], now=now, kinds=[REMINDED])
+    tell_again(REMINDED, reminders, channels, now=now)
+    tell_again(ESCALATED, steps, channels, now=now)
     update_rows("incidents_followup", {"done": "smallint", "due_at": "timestamptz"}, later)
     return len(found)
 
 
 _DUE_SQL = """
     SELECT f.id, f.kind, f.route, f.plan::text, f.done, i.id, i.guid, i.resolved_at IS NULL,
-           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), m.snoozed_until
+           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), m.snoozed_until,
+           m.project_id, m.severity = 'critical'
       FROM incidents_followup AS f
       JOIN incidents_incident AS i ON i.id = f.incident_id
       JOIN monitors_monitorenvironment AS me ON me.id = i.monitor_environment_id
@@ -137,6 +133,10 @@ _DUE_SQL = """
        FOR NO KEY UPDATE OF f, i SKIP LOCKED
 """
 """Index: follow_up_due."""
+
+
+def _again(due: _Due, recipient: Recipient) -> Again:
+    return Again(due.incident_id, due.guid, due.project_id, due.is_critical, recipient)
 
 
 def _channels_of(found: Sequence[_Due]) -> dict[int, Channel]:
@@ -184,41 +184,24 @@ def _is_reminded(name: str, channel: Channel | None) -> bool:
 
 
 def _reminds(channel: Channel) -> bool:
-    return channel.kind in SENDERS and Capability.REMINDS in SENDERS[channel.kind].CAN
+    return channel.kind in SENDERS and Capability.KEEPS_ALERTS in SENDERS[channel.kind].CAN
 
 
 def _escalate(
     due: _Due, channels: Mapping[int, Channel], usable: set[int], now: datetime
-) -> tuple[_Telling | None, int, datetime | None]:
-    """Return what a step tells, how many steps are done with it, and when the next one is due.
+) -> tuple[list[Recipient], int, datetime | None]:
+    """Return whom a step tells, how many steps are done with it, and when the next one is due.
 
     If none of its channels gets messages through at present, the next step is due at once.
     """
     plan = msgspec.json.decode(due.plan, type=Escalation)
     step = usable_step(plan, due.done, usable)
     if step is None:
-        return None, due.done, None
+        return [], due.done, None
     ids, done = step
     reason = f"step {(done - 1) % len(plan.steps) + 1} of the escalation of route {due.route!r}"
     told = [Recipient(name, id_, reason) for id_ in ids for name in recipients_of(channels[id_])]
     following = step_after(plan, done)
     is_heard = any(channels[id_].open_since is None for id_ in ids)
     wait = timedelta(minutes=following.minutes if is_heard else 0) if following else None
-    return _Telling(due, told), done, None if wait is None else now + wait
-
-
-def _write(kind: str, tellings: Sequence[_Telling], *, now: datetime) -> None:
-    """Write a notification for each incident, numbered in it, and the messages of its reminders or steps."""
-    told = [(one.due, recipient) for one in tellings for recipient in one.recipients]
-    if not told:
-        return
-    notifications = renumber(kind, [due.incident_id for due, _ in told], now=now, is_addressed=True)
-    duties: dict[tuple[int, str], NewMessage] = {}
-    for due, recipient in told:
-        id_, number = notifications[due.incident_id]
-        key = message_key(due.guid, f"{kind} {number}", recipient.name)
-        message = NewMessage(due.incident_id, kind, recipient, key, number=number)
-        duties.setdefault((id_, recipient.name), message)
-    insert_messages(list(duties.values()), now=now)
-    write_duties([(id_, message) for (id_, _), message in duties.items()], now=now)
-    wake_after_commit()
+    return told, done, None if wait is None else now + wait

@@ -83,7 +83,7 @@ _LEFT_SQL = """
     SELECT summary.id, count(*), count(*) FILTER (WHERE member.is_left)
       FROM incidents_message AS summary
      CROSS JOIN LATERAL (
-           SELECT d.incident_id, bool_and(n.transition = 'opened') AS is_left
+           SELECT d.incident_id, bool_and(n.transition <> 'resolved') AS is_left
              FROM incidents_message AS own
              JOIN incidents_duty AS d ON d.message_id = own.id
              LEFT JOIN incidents_notification AS n ON n.id = d.notification_id

@@ -64,6 +64,10 @@ def sentences(cause: Cause, count: Count, at: datetime, timezone: str, *, is_dig
             return f"They reported errors within a short time, up to {moment(at, timezone)}."
         case Cause.QUIET:
             return "This happened during your quiet hours."
+        case Cause.REMINDER:
+            return "They are still failing, and nobody has acknowledged them."
+        case Cause.ESCALATION:
+            return "Nobody has acknowledged them."
 
 
 def _jobs(count: int) -> str:

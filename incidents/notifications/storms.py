@@ -22,6 +22,8 @@ from lib.sql import fetch_rows, insert_rows
 
 SUMMARY_AFTER = timedelta(minutes=10)
 """So long a summary waits for the last member: nobody waits for ever."""
+_HELD = (Cause.QUIET, Cause.REMINDER, Cause.ESCALATION)
+"""Storms that wait for the end of quiet hours."""
 DIGEST, STORM_OVER = Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value
 
 
@@ -60,12 +62,14 @@ def gather(
     *,
     due: Mapping[int, datetime],
     now: datetime,
+    salt: str = "",
 ) -> dict[Group, uuid.UUID]:
     """Write a storm and its digest for each group that has none in `keys`; returns the keys of all.
 
-    The digest is due at once, or when the quiet of its channel ends (`due`).
+    The digest is due at once, or when the quiet of its channel ends (`due`). `salt` tells apart storms about changes
+    that come more than once.
     """
-    new = {_guid(members[0]): group for group, members in groups.items() if group not in keys}
+    new = {_guid(members[0], salt): group for group, members in groups.items() if group not in keys}
     ids = dict(
         insert_rows(
             "incidents_storm",
@@ -91,15 +95,15 @@ def gather(
     for guid, group in new.items():
         found[group] = message_key(guid, DIGEST, group.recipient)
         recipient = Recipient(group.recipient, group.channel, "")
-        at = due.get(group.channel, now) if group.channel is not None and group.cause is Cause.QUIET else now
+        at = due.get(group.channel, now) if group.channel is not None and group.cause in _HELD else now
         messages.append(NewMessage(None, DIGEST, recipient, found[group], storm=ids[guid], due_at=at))
     insert_messages(messages, now=now)
     return found
 
 
-def _guid(first: News) -> uuid.UUID:
+def _guid(first: News, salt: str) -> uuid.UUID:
     """Return the guid of a storm: nobody is notified twice of one change, so no other begins with the same."""
-    return uuid.uuid5(MESSAGE_NAMESPACE, f"storm:{first.changes[0]}:{first.recipient.name}")
+    return uuid.uuid5(MESSAGE_NAMESPACE, f"storm:{first.changes[0]}:{first.recipient.name}{salt}")
 
 
 def summarise(ends: Iterable[End], *, due: Mapping[int, datetime], now: datetime) -> dict[int, uuid.UUID]:
@@ -145,5 +149,5 @@ _HURRY_SQL = f"""
              JOIN incidents_duty AS d ON d.message_id = own.id
              LEFT JOIN incidents_notification AS n ON n.id = d.notification_id
             WHERE own.storm_id = m.storm_id
-            GROUP BY d.incident_id HAVING bool_and(n.transition = 'opened'))
+            GROUP BY d.incident_id HAVING bool_and(n.transition <> 'resolved'))
 """  # noqa: S608

@@ -77,7 +77,7 @@ _MESSAGES_SQL = """
      WHERE m.incident_id = ANY(%(ids)s) AND m.kind = ANY(%(kinds)s)
      UNION ALL
     SELECT d.incident_id, d.message_id FROM incidents_duty AS d
-      JOIN incidents_notification AS n ON n.id = d.notification_id AND n.transition = 'opened'
+      JOIN incidents_notification AS n ON n.id = d.notification_id AND n.transition IN ('opened', 'escalated')
       JOIN incidents_message AS m ON m.id = d.message_id AND m.kind = 'digest'
      WHERE d.incident_id = ANY(%(ids)s)
 """
@@ -95,7 +95,9 @@ _TOLD_SQL = f"""
            SELECT m.status = 'waiting' AND m.claimed_until IS NULL AND NOT m.is_in_doubt
                   AND (m.attempt_count = 0 OR m.storm_id IS NULL) AS is_unsent
            ) AS now
-     WHERE m.kind <> 'escalated' OR NOT (now.is_unsent OR m.status = 'superseded')
+      LEFT JOIN incidents_storm AS s ON s.id = m.storm_id
+     WHERE NOT (m.kind = 'escalated' OR coalesce(s.cause = 'escalation', false))
+        OR NOT (now.is_unsent OR m.status = 'superseded')
      ORDER BY told.incident_id, m.id
 """  # noqa: S608
 """What failed for certain is as good as unsent. What may have been taken is not: a pager must be told of the end.

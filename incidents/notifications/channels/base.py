@@ -34,14 +34,13 @@ class Capability(StrEnum):
     """A repeated message has one effect."""
     ACKNOWLEDGE = "acknowledge"
     """An acknowledgement here is shown there."""
-    REMINDS = "reminds"
-    """It reminds people by itself, as pagers do: it gets no reminders."""
     PRIORITY = "priority"
     """The severity changes how loud it is."""
     CALLBACK = "callback"
     """An acknowledgement there comes back."""
     KEEPS_ALERTS = "keeps_alerts"
-    """What is told stays open there until its end is told, however many of it there are: a pager."""
+    """What is told stays open there until its end is told, however many of it there are: a pager.
+    It also reminds people by itself."""
     KEEP_ALIVE = "keep_alive"
     """It forgets an open incident that is not told again (`alertmanager.REPEAT_EVERY`)."""
 

@@ -37,7 +37,7 @@ URL = Field(
     help="Of a generic API key: https://goalert.example.com/api/v2/generic/incoming?token=...",
 )
 FIELDS: tuple[Field, ...] = (URL,)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.REMINDS, Capability.KEEPS_ALERTS})
+CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEPS_ALERTS})
 _ACTIONS: Mapping[Event, tuple[str, ...]] = {
     Event.OPENED: ("open",),
     Event.ESCALATED: ("open",),

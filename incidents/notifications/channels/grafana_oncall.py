@@ -35,7 +35,7 @@ URL = Field(
     help="Of an integration Formatted webhook: https://.../integrations/v1/formatted_webhook/...",
 )
 FIELDS: tuple[Field, ...] = (URL,)
-CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.REMINDS, Capability.KEEPS_ALERTS})
+CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEPS_ALERTS})
 _STATES: Mapping[Event, tuple[str, ...]] = {
     Event.OPENED: ("alerting",),
     Event.ESCALATED: ("alerting",),

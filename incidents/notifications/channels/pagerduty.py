@@ -53,7 +53,6 @@ CAN = frozenset(
     {
         Capability.UPDATE,
         Capability.DEDUP,
-        Capability.REMINDS,
         Capability.ACKNOWLEDGE,
         Capability.CALLBACK,
         Capability.PRIORITY,

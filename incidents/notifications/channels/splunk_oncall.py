@@ -43,7 +43,6 @@ CAN = frozenset(
     {
         Capability.UPDATE,
         Capability.DEDUP,
-        Capability.REMINDS,
         Capability.ACKNOWLEDGE,
         Capability.PRIORITY,
         Capability.KEEPS_ALERTS,

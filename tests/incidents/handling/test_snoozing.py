@@ -18,6 +18,11 @@ DAY = timedelta(days=1)
 ANNA = Actor("anna", Source.ADMIN, NOW, 7)
 
 
+@pytest.fixture(autouse=True)
+def people(settings):
+    settings.ALERT_EMAIL_TO = ["ops@example.com"]
+
+
 def opens():
     return NotificationFactory().incident
 

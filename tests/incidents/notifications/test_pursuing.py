@@ -1,19 +1,19 @@
 """Reminders and escalation of incidents that nobody has acknowledged, from their opening to their end."""
 
 import threading
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 from django.db import connection, connections, transaction
 
 from audit.entries import Actor, Source
 from incidents.handling import acknowledge
-from incidents.models import Channel, Duty, FollowUp, Incident, Message, Notification
+from incidents.models import Channel, Duty, FollowUp, Incident, Message, Notification, Storm, Unsubscription
 from incidents.notifications import claims
 from incidents.notifications.addressing import address
 from incidents.notifications.configuring import remove_channel
 from incidents.notifications.pursuing import pursue
-from monitors.models import MonitorEnvironment
+from monitors.models import Monitor, MonitorEnvironment
 from tests.factories import NOW, ChannelFactory, NotificationFactory, RouteFactory
 from tests.waiting import wait_until
 
@@ -88,11 +88,21 @@ def test_a_route_says_after_how_many_hours_or_never(incident):
 
 def test_addresses_of_alert_email_to_are_reminded_as_the_setting_says(incident, settings):
     settings.REMINDER_HOURS = 2
-    opens(["ops@example.com"])
+    settings.ALERT_EMAIL_TO = ["ops@example.com"]
+    opens(["ops@example.com", "gone@example.com"])
     pursue(now=NOW + 2 * HOUR - MINUTE)
     assert told() == []
     pursue(now=NOW + 2 * HOUR)
-    assert told() == [("reminder", "ops@example.com")]
+    assert told() == [("reminder", "ops@example.com")], "the other address was taken out meanwhile"
+
+
+def test_an_address_that_has_unsubscribed_is_not_reminded(incident):
+    mail = channel(incident, "mail", kind="email", values={"to": "a@example.com, b@example.com"})
+    route(incident, mail)
+    opens()
+    Unsubscription.objects.create(channel=mail, address="a@example.com", unsubscribed_at=NOW)
+    pursue(now=NOW + 4 * HOUR)
+    assert told() == [("reminder", "b@example.com")]
 
 
 def test_the_setting_zero_reminds_nobody(incident, settings):
@@ -263,6 +273,112 @@ def test_two_routes_that_are_due_at_once_tell_each_recipient_once(incident):
     opens()
     pursue(now=NOW + 10 * MINUTE)
     assert sorted(told()) == [("escalated", "chat"), ("escalated", "leads")]
+
+
+# --- many at once
+
+
+def many(count, *, steps=(), **columns):
+    """Incidents of one project that one chat was told of, each by itself."""
+    first = NotificationFactory().incident
+    project = first.monitor_environment.monitor.project
+    chat = ChannelFactory(project=project, name="chat", folds=False, **columns)
+    leads = ChannelFactory(project=project, name="leads")
+    route(first, chat, steps=[(10, leads)] if steps else [], reminder_hours=1)
+    others = [
+        NotificationFactory(incident__monitor_environment__monitor__project=project).incident for _ in range(count - 1)
+    ]
+    opens()
+    sends_all()
+    return [first, *others]
+
+
+def digests():
+    """Return the digests that are not taken back: the channel, and about how many incidents each is."""
+    found = Message.objects.filter(kind="digest").exclude(status="superseded").order_by("id")
+    return [(str(message.channel), message.duties.values("incident").distinct().count()) for message in found]
+
+
+def folded(count, *, steps=()):
+    incidents = many(count, steps=steps)
+    Channel.objects.update(folds=True)
+    return incidents
+
+
+def test_more_than_ten_reminders_of_one_recipient_are_one_message():
+    folded(11)
+    pursue(now=NOW + HOUR)
+    assert (told(), digests()) == ([("digest", "chat")], [("chat", 11)])
+    assert Storm.objects.get().cause == "reminder"
+
+
+def test_ten_are_told_one_by_one_and_so_are_more_where_nothing_is_folded():
+    folded(10)
+    pursue(now=NOW + HOUR)
+    assert digests() == []
+    Message.objects.all().delete()
+    many(11)
+    pursue(now=NOW + HOUR)
+    assert digests() == []
+
+
+def test_the_next_reminder_is_a_digest_of_its_own():
+    folded(11)
+    pursue(now=NOW + HOUR)
+    sends_all()
+    pursue(now=NOW + 3 * HOUR)
+    assert digests() == [("chat", 11), ("chat", 11)]
+
+
+def test_a_digest_that_was_not_sent_is_replaced_by_the_next():
+    folded(11)
+    pursue(now=NOW + HOUR)
+    pursue(now=NOW + 3 * HOUR)
+    assert digests() == [("chat", 11)]
+
+
+def test_a_digest_forgets_incidents_that_are_over_or_acknowledged_before_it_is_sent():
+    first, second, *_ = folded(12)
+    pursue(now=NOW + HOUR)
+    acknowledge(first.guid, by=ANNA, via="a link", now=NOW + HOUR)
+    resolves(second)
+    assert digests() == [("chat", 10)]
+
+
+def test_a_digest_without_any_is_not_sent():
+    incidents = folded(11)
+    pursue(now=NOW + HOUR)
+    for one in incidents:
+        acknowledge(one.guid, by=ANNA, via="a link", now=NOW + HOUR)
+    assert digests() == []
+
+
+def test_who_was_told_by_the_digest_of_a_step_is_told_of_the_ends_together():
+    incidents = folded(11, steps=[1])
+    pursue(now=NOW + 10 * MINUTE)
+    assert digests() == [("leads", 11)]
+    sends_all()
+    for one in incidents:
+        resolves(one)
+    over = Message.objects.get(kind="storm_over")
+    assert (str(over.channel), over.due_at, over.duties.count()) == ("leads", NOW, 11)
+
+
+def test_who_was_not_told_yet_by_the_digest_of_a_step_is_told_nothing():
+    incidents = folded(11, steps=[1])
+    pursue(now=NOW + 10 * MINUTE)
+    for one in incidents:
+        resolves(one)
+    assert digests() == []
+    assert "leads" not in {name for _, name in told()}
+
+
+def test_in_quiet_hours_reminders_wait_for_their_end_unless_they_are_critical():
+    calm, critical = many(2, quiet_from=time(10), quiet_until=time(12))
+    Monitor.objects.filter(id=critical.monitor_environment.monitor_id).update(severity="critical")
+    pursue(now=NOW + HOUR)
+    due = dict(Message.objects.filter(kind="reminder").values_list("incident_id", "due_at"))
+    assert due == {calm.id: NOW + 2 * HOUR, critical.id: NOW + HOUR}
 
 
 # --- acknowledged at the very minute of a step
