@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import get_connection
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Count, Q
 
@@ -18,6 +18,7 @@ from incidents.notifications.alerts import target_of
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Outcome, OutcomeKind
 from incidents.notifications.channels.email import describe_error
+from incidents.notifications.channels.mail import compose
 from incidents.notifications.previews import preview
 from incidents.notifications.routes import recipients_of
 from lib.wallclock import utcnow
@@ -130,14 +131,14 @@ async def _send(channel: Channel) -> tuple[bool, str]:
 def _mail(channel: Channel) -> dict[str, tuple[bool, str]]:
     results = {}
     for address in recipients_of(channel):
+        message = Message(
+            kind=Message.Kind.TEST, channel=channel, recipient=address, idempotency_key=uuid.uuid4(),
+            created_at=utcnow(), subject="Test: alerts reach you",
+            body=f"This is a test of the channel {channel.name}, sent by hand: no job has failed.",
+        )  # fmt: skip
         try:
             with get_connection() as connection:
-                EmailMessage(
-                    subject="[Watchclock] Test: alerts reach you",
-                    body=f"This is a test of the channel {channel.name}, sent by hand: no job has failed.\n",
-                    to=[address],
-                    connection=connection,
-                ).send()
+                connection.send_messages([compose(message)])
         except Exception as error:  # noqa: BLE001 - the person wants to read any error
             results[address] = False, describe_error(error)
         else:

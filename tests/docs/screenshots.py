@@ -1,0 +1,137 @@
+"""The pictures of the documentation: `make screenshots` draws them anew, with chromium.
+
+pytest runs this file only if it is named, since it writes into `docs/images`. What is shown are values and rows made
+here.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from audit.entries import Actor, Source
+from checkins.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
+from checkins.report.words import write_report
+from incidents.handling import acknowledge
+from incidents.models import Message
+from incidents.notifications import delivery
+from incidents.notifications.alert import Event
+from incidents.notifications.channels.mail import page
+from incidents.notifications.channels.mail_text import content
+from lib.wallclock import utcnow
+from tests.docs.pages import DOCS
+from tests.e2e.browser import Browser, chromium, running_browser
+from tests.factories import (
+    CheckInLogFactory,
+    EnvironmentFactory,
+    IncidentFactory,
+    MonitorEnvironmentFactory,
+    MonitorFactory,
+    NotificationFactory,
+    OccurrenceFactory,
+    ProjectFactory,
+)
+from tests.incidents.notifications.channels.alerts import alert, incident, many
+
+IMAGES = DOCS / "images"
+HEIGHT_MAX = 2_000
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MONDAY = datetime(2026, 11, 29, 23, tzinfo=UTC)
+"""Midnight in Berlin."""
+
+
+@pytest.fixture
+def browser(tmp_path) -> Iterator[Browser]:
+    program = chromium()
+    if program is None:
+        pytest.skip("chromium is not installed")
+    with running_browser(program, tmp_path / "profile", {"HOME": str(tmp_path), "TZ": "UTC"}) as started:
+        yield started
+
+
+def shoot(browser: Browser, url: str, name: str, *, width: int) -> None:
+    """Store a picture of all of a page."""
+    view = {"width": width, "deviceScaleFactor": 1, "mobile": False}
+    browser.call("Emulation.setDeviceMetricsOverride", height=100, **view)
+    browser.open(url)
+    height = min(int(browser.evaluate("document.documentElement.scrollHeight")), HEIGHT_MAX)
+    browser.call("Emulation.setDeviceMetricsOverride", height=height, **view)
+    browser.screenshot(IMAGES / name)
+    assert browser.complaints == []
+
+
+def shoot_mail(browser: Browser, html: str, name: str, folder: Path) -> None:
+    file = folder / "mail.html"
+    file.write_text(html)
+    shoot(browser, file.as_uri(), name, width=640)
+
+
+def test_a_mail_about_an_incident(browser, tmp_path):
+    reason = (
+        "Reported an error at 03:10 Europe/Berlin, 9 minutes after its start. It failed 3 times in a row, since "
+        "2026-11-26 03:09 Europe/Berlin. Last ok 2026-11-25 03:00, took 41 seconds."
+    )
+    facts = incident(kind="error", reason=reason, explanation={"kind": "error", "exit_status": 2})
+    shown = alert(Event.OPENED, incidents=(facts,), reason=reason, unsubscribe_url="https://w.example/u/x")
+    shoot_mail(browser, page(content(shown)), "mail-incident.png", tmp_path)
+
+
+def test_a_mail_about_a_storm(browser, tmp_path):
+    shown = alert(Event.DIGEST, incidents=many(Event.OPENED, 6), omitted=54, reason="Since 03:10 Europe/Berlin.")
+    shoot_mail(browser, page(content(shown)), "mail-storm.png", tmp_path)
+
+
+def test_a_weekly_report(browser, tmp_path):
+    facts = ReportFacts(
+        project="Operations",
+        starts_at=MONDAY - 7 * DAY,
+        ends_at=MONDAY,
+        timezone="Europe/Berlin",
+        runs=Runs(ok=3_402, error=4, missed=9, timeout=2),
+        before=Runs(ok=3_410, missed=2),
+        opened=6,
+        open_now=(Open("nightly-backup (production)", MONDAY - 9 * HOUR),),
+        open_now_count=1,
+        noisiest=(Noisy("sync-orders (production)", 4, 11), Noisy("nightly-backup (production)", 2, 3)),
+        slowest=(Slow("rebuild-search (production)", timedelta(minutes=94), timedelta(minutes=71)),),
+        silent=(Silent("copy-archive (staging)", MONDAY - 30 * DAY),),
+        silent_count=1,
+        never=Listed(("rotate-logs",)),
+        channels=(Broken("pager", 3, is_open=True),),
+        url="https://w.example/",
+    )
+    shoot_mail(browser, page(write_report(facts)), "mail-weekly-report.png", tmp_path)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_of_an_incident(browser, live_server, settings, mailoutbox):
+    settings.ALERT_EMAIL_TO, settings.ALLOWED_HOSTS = ["ops@example.com"], ["*"]
+    project = ProjectFactory(name="Operations", slug="ops")
+    monitor = MonitorFactory(project=project, name="Nightly backup", slug="nightly-backup", crontab="0 3 * * *")
+    environment = MonitorEnvironmentFactory(
+        monitor=monitor, environment=EnvironmentFactory(project=project), status="error"
+    )
+    now = utcnow()
+    shown = IncidentFactory(monitor_environment=environment, started_at=now - HOUR)
+    OccurrenceFactory(incident=shown)
+    CheckInLogFactory(checkin=shown.starting_checkin, status="error", body=b"dumping\ntar: no space left\nexit 2\n")
+    NotificationFactory(incident=shown, created_at=now - HOUR)
+    delivery.deliver(utcnow=lambda: now - HOUR)
+    assert Message.objects.get().status == "sent"
+    ada = User.objects.create_superuser("ada")
+    at = now - HOUR / 2
+    acknowledge(shown.guid, by=Actor(name="ada", source=Source.ADMIN, at=at, id=ada.pk), via="the admin", now=at)
+    delivery.deliver(utcnow=lambda: at)
+    client = Client()
+    client.force_login(ada)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    browser.call("Network.setCookie", name=settings.SESSION_COOKIE_NAME, value=cookie, url=live_server.url)
+    shoot(
+        browser,
+        f"{live_server.url}/admin/incidents/incident/{shown.pk}/change/",
+        "admin-incident.png",
+        width=1_400,
+    )
