@@ -16,6 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from accounts.models import Membership
@@ -43,6 +44,9 @@ CHANNELS_MAX = 100
 COUNTED_MAX = 1_000
 NOT_TOLD = Q(kind__in=[Message.Kind.TEST, Message.Kind.FALLBACK])
 """Messages whose failure is told to nobody: whoever sent a test sees it."""
+
+
+_PROJECT = Coalesce("incident__monitor_environment__monitor__project", "storm__project")
 
 
 def tell_failures(*, now: datetime) -> int:
@@ -74,9 +78,8 @@ def _failing_channels(now: datetime) -> list[int]:
 
 def _failing_addresses(now: datetime) -> list[tuple[str, int | None]]:
     """Return mail addresses without a channel, each with the project whose mails it did not get."""
-    project = "incident__monitor_environment__monitor__project"
-    rows = untold_messages(now=now).filter(channel__isnull=True).order_by("recipient", project)
-    return list(rows.values_list("recipient", project).distinct()[:CHANNELS_MAX])
+    rows = untold_messages(now=now).filter(channel__isnull=True).annotate(of=_PROJECT).order_by("recipient", "of")
+    return list(rows.values_list("recipient", "of").distinct()[:CHANNELS_MAX])
 
 
 @transaction.atomic
@@ -118,10 +121,8 @@ def _tell_channel(channel_id: int, *, now: datetime) -> int:
 @transaction.atomic
 def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int:
     """Tell others that mail to an address of ALERT_EMAIL_TO was given up; returns to how many. At most once an hour."""
-    mine = Q(recipient=address, incident__monitor_environment__monitor__project=project_id)
-    if project_id is None:
-        mine = Q(recipient=address, incident__isnull=True)
-    given_up = untold_messages(now=now).filter(mine, channel__isnull=True)
+    mine = Q(recipient=address, of__isnull=True) if project_id is None else Q(recipient=address, of=project_id)
+    given_up = untold_messages(now=now).annotate(of=_PROJECT).filter(mine, channel__isnull=True)
     held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
     ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
     project = Project.objects.filter(id=project_id).first() if project_id is not None else None
@@ -205,7 +206,8 @@ def _listed(messages: QuerySet[Message]) -> list[Untold]:
 
 def _untold(message: Message) -> Untold:
     if message.incident is None:
-        return Untold(one_line(message.subject), message.get_kind_display(), message.created_at)
+        subject = message.subject or ("many incidents" if message.storm_id else "Watchclock")
+        return Untold(one_line(subject), message.get_kind_display(), message.created_at)
     environment = message.incident.monitor_environment
     name = one_line(environment.monitor.name or environment.monitor.slug)
     return Untold(f"{name} ({one_line(environment.environment.name)})", message.get_kind_display(), message.created_at)

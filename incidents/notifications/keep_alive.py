@@ -83,7 +83,7 @@ async def _tell(requests: Sequence[Request]) -> Outcome:
 
 
 def _to_tell(channel_ids: Sequence[int], *, now: datetime) -> Mapping[int, list[Alert]]:
-    """Return what each channel was told last of each incident that is open, or over for a moment."""
+    """Return what each channel was told last of each incident and storm that is open, or over for a moment."""
     found: dict[int, list[Alert]] = {}
     if not channel_ids:
         return found
@@ -100,9 +100,17 @@ _TOLD_SQL = """
     (SELECT DISTINCT ON (m.channel_id, m.incident_id) m.channel_id, true AS is_open, m.body
        FROM incidents_incident AS i JOIN incidents_message AS m ON m.incident_id = i.id
       WHERE i.resolved_at IS NULL AND m.channel_id = ANY(%(channels)s) AND m.status = 'sent' AND m.body <> ''
-        AND NOT EXISTS (SELECT FROM incidents_message AS w
-                         WHERE w.incident_id = i.id AND w.recipient = m.recipient AND w.status = 'waiting')
       ORDER BY m.channel_id, m.incident_id, m.id DESC LIMIT %(most)s)
+    UNION ALL
+    (SELECT DISTINCT ON (m.storm_id) m.channel_id, true, m.body
+       FROM (SELECT DISTINCT o.storm_id
+               FROM incidents_incident AS i
+               JOIN incidents_duty AS d ON d.incident_id = i.id
+               JOIN incidents_message AS o ON o.id = d.message_id
+              WHERE i.resolved_at IS NULL AND o.storm_id IS NOT NULL AND o.channel_id = ANY(%(channels)s)) AS storm
+       JOIN incidents_message AS m ON m.storm_id = storm.storm_id
+      WHERE m.status = 'sent' AND m.body <> ''
+      ORDER BY m.storm_id, m.id DESC LIMIT %(most)s)
     UNION ALL
     (SELECT m.channel_id, false, m.body
        FROM incidents_message AS m
@@ -110,8 +118,8 @@ _TOLD_SQL = """
         AND m.kind NOT IN ('clock', 'test', 'fallback')
       ORDER BY m.finished_at DESC LIMIT %(most)s)
 """
-"""An incident with a message that waits is left to that message. Indexes: incident_one_open_per_monitor_environment,
-message_once_per_incident_recipient_and_kind, message_finished."""
+"""Indexes: incident_one_open_per_monitor_environment, message_once_per_recipient_kind_and_number, message_finished, and
+those of the foreign keys of duties and storms."""
 
 
 def _record(*, now: datetime) -> None:

@@ -40,6 +40,7 @@ TOKEN = Field(
 FIELDS: tuple[Field, ...] = (URL, TOKEN)
 CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEP_ALIVE, Capability.KEEPS_ALERTS})
 _OPENS = frozenset({Event.OPENED, Event.REMINDER, Event.ESCALATED, Event.ACKNOWLEDGED, Event.DIGEST, Event.CLOCK})
+_STORMS = frozenset({Event.DIGEST, Event.STORM_OVER})
 _ENDS = frozenset({Event.RESOLVED, Event.STORM_OVER})
 
 
@@ -107,7 +108,8 @@ def classify(request: Request, answer: Answer) -> Outcome:
 def _labels(alert: Alert) -> dict[str, str]:
     incident = wording.only(alert)
     group = str(alert.group)
-    if incident is None or alert.event in wording.NEWS:
+    # A storm keeps its labels also when one incident is left of it.
+    if incident is None or alert.event in wording.NEWS | _STORMS:
         names = {Event.CLOCK: "WatchclockClock", Event.TEST: "WatchclockTest"}
         return {"alertname": names.get(alert.event, "WatchclockStorm"), "group": group}
     labels = {

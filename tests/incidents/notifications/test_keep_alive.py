@@ -10,17 +10,23 @@ import pytest
 
 from incidents.models import Channel
 from incidents.notifications import delivery, keep_alive
+from incidents.notifications.alert import Event
 from incidents.notifications.channels import alertmanager
 from incidents.notifications.configuring import remove_channel, save_channel
 from lib.wallclock import utcnow
 from tests.factories import (
     NOW,
     ChannelFactory,
+    DutyFactory,
+    IncidentFactory,
+    MessageFactory,
     MonitorEnvironmentFactory,
     NotificationFactory,
     OccurrenceFactory,
     RouteFactory,
+    StormFactory,
 )
+from tests.incidents.notifications.channels.alerts import alert, many
 from tests.incidents.notifications.channels.receiver import reply, running_receiver
 from tests.incidents.notifications.channels.test_alertmanager import real, running_alertmanager
 from tests.waiting import wait_until
@@ -118,6 +124,19 @@ def test_an_end_is_told_again_for_five_minutes(receiver, channel):
     [ends_at] = told(receiver).values()
     assert msgspec.convert(ends_at, type=datetime) == NOW + MINUTE
     assert tell_again(NOW + 7 * MINUTE) == 0
+
+
+def test_a_digest_of_quiet_hours_is_told_again_while_one_of_its_incidents_is_open(receiver, channel):
+    incident = IncidentFactory(monitor_environment__monitor__project=channel.project)
+    storm = StormFactory(project=channel.project, channel=channel, cause="quiet", tick=None)
+    told = {"storm": storm, "incident": None, "channel": channel, "recipient": str(channel.guid), "status": "sent"}
+    body = msgspec.json.encode(alert(Event.DIGEST, incidents=many(Event.DIGEST, 3))).decode()
+    message = MessageFactory(kind="digest", body=body, finished_at=NOW, **told)
+    DutyFactory(notification__incident=incident, message=message, channel=channel)
+    assert tell_again(NOW + 30 * MINUTE) == 1
+    assert [one["labels"]["alertname"] for one in receiver.received[-1].json] == ["WatchclockStorm"]
+    recovers(incident, at=NOW + 31 * MINUTE)
+    assert tell_again(NOW + 31 * MINUTE) == 0
 
 
 def test_a_removed_channel_is_told_until_the_end(receiver, channel):

@@ -8,7 +8,7 @@ from audit.entries import Actor, Source
 from audit.models import AuditEntry
 from incidents.models import Message
 from incidents.notifications.resending import send_now
-from tests.factories import NOW, IncidentFactory, MessageFactory
+from tests.factories import NOW, IncidentFactory, MessageFactory, StormFactory
 
 pytestmark = pytest.mark.django_db
 LATER = NOW + timedelta(days=2)
@@ -52,6 +52,17 @@ def test_a_beginning_is_not_sent_after_its_end():
     MessageFactory(incident=incident, kind="resolved", status="sent")
     assert send_now([opened.id], by=ADA) == 0
     assert statuses() == ["failed", "sent"]
+
+
+def test_a_storm_is_not_told_again_after_its_end():
+    storm = StormFactory()
+    told = {"storm": storm, "incident": None, "recipient": storm.recipient}
+    digest = MessageFactory(kind="digest", status="failed", **told)
+    MessageFactory(kind="storm_over", status="sent", **told)
+    assert send_now([digest.id], by=ADA) == 0
+    Message.objects.filter(kind="storm_over").update(status="failed")
+    assert send_now([digest.id], by=ADA) == 2
+    assert set(AuditEntry.objects.values_list("project_id", flat=True)) == {storm.project_id}
 
 
 @pytest.mark.parametrize("columns", [{"status": "sent"}, {"claimed_until": LATER + timedelta(seconds=30)}])

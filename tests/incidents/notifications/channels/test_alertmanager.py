@@ -79,6 +79,12 @@ def test_labels_stay_the_same_while_an_incident_changes():
     assert set(labels[0]) == {"alertname", "project", "monitor", "environment", "incident"}
 
 
+def test_labels_of_a_storm_stay_the_same_when_one_incident_is_left_of_it():
+    labels = [content(event, incidents=(incident(event),))[1]["labels"] for event in (Event.DIGEST, Event.STORM_OVER)]
+    assert labels[0] == labels[1]
+    assert set(labels[0]) == {"alertname", "group"}
+
+
 def test_an_alert_stays_open_longer_than_it_takes_to_tell_it_again():
     assert content(Event.OPENED)[1]["endsAt"] == "2026-11-28T03:15:05Z"
     assert timedelta(minutes=3) <= alertmanager.HOLD == 5 * alertmanager.REPEAT_EVERY
