@@ -13,6 +13,7 @@ from incidents.notifications import outbox
 from incidents.rows import open_incidents, record_occurrences, resolve_incidents, show_issues
 from incidents.thresholds import Decision, FailureKind, Reason, decide_failure, decide_ok
 from monitors.hot_rows import LockedEnvironment
+from monitors.services import unmute_recovered
 from monitors.state import MonitorRules
 
 RUN_LIFE = timedelta(days=8)
@@ -96,6 +97,9 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
         incidents = resolve_incidents(recovered)
         # Muted or not: whoever was told that it opened is told that it is over.
         outbox.notify_resolved({incidents[ok.environment.id]: ok.received_at for ok in recovered})
+        muted = [ok.environment for ok in recovered if ok.environment.is_muted]
+        if muted:
+            unmute_recovered(muted, now=max(ok.received_at for ok in recovered))
     return decisions
 
 

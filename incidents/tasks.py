@@ -5,7 +5,7 @@ import sys
 
 from celery import shared_task
 
-from incidents.notifications import delivery, fallback, keep_alive, pursuing, wake
+from incidents.notifications import delivery, fallback, keep_alive, long_broken, pursuing, wake
 from lib.wallclock import utcnow
 
 STUCK_SECONDS = 180
@@ -48,6 +48,17 @@ def deliver_notifications() -> int:
     """Wake delivery for a beat of an older version: its message may be in a queue that the clock's worker reads."""
     wake.wake()
     return 0
+
+
+@shared_task(name="incidents.tasks.look_after_long_broken")
+def look_after_long_broken() -> int:
+    """Tell of environments that have been failing for weeks, and mute them later; returns how many."""
+    now, total = utcnow(), 0
+    while count := long_broken.look_after(now=now):
+        total += count
+        if count < long_broken.LOOKED_AT_MAX:
+            break
+    return total
 
 
 @shared_task(name="incidents.tasks.pursue")

@@ -346,6 +346,7 @@ class MonitorEnvironment(models.Model):
         max_length=20, choices={s.value: s.value.replace("_", " ") for s in EnvironmentStatus}, default="active"
     )
     is_muted = models.BooleanField(default=False)
+    is_muted_until_ok = models.BooleanField(default=False, db_default=False)
     shard = models.PositiveSmallIntegerField()
     last_checkin = models.DateTimeField(null=True, blank=True)
     last_ok_at = models.DateTimeField(null=True, blank=True)

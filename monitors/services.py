@@ -11,12 +11,12 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from audit.entries import Actor, Changes, Entry, difference
+from audit.entries import Actor, Changes, Entry, Source, difference
 from audit.recording import record
-from lib.sql import insert_new
+from lib.sql import array_literal, fetch_rows, insert_new
 from monitors.changes import attach_config_snapshots
 from monitors.configuration import CONFIGURATION_COLUMNS
-from monitors.hot_rows import lock_environments
+from monitors.hot_rows import LockedEnvironment, lock_environments
 from monitors.models import Environment, Monitor, MonitorEnvironment, Project
 from monitors.shard_count import hold_shard_count
 from monitors.sharding import shard_of
@@ -104,7 +104,8 @@ def set_monitors_muted(monitor_ids: Collection[int], muted: bool, *, by: Actor |
     ids = [monitor.id for monitor in monitors]
     Monitor.objects.filter(id__any_of=ids).update(is_muted=muted)
     rows = list(MonitorEnvironment.objects.filter(monitor_id__any_of=ids).locked_in_id_order())
-    MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
+    found = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows])
+    found.update(is_muted=muted, is_muted_until_ok=False)
     others = {row.monitor_id for row in rows if row.is_muted != muted}
     changed = [monitor for monitor in monitors if monitor.is_muted != muted or monitor.id in others]
     record([monitor_entry(one, _muted(muted), {"is_muted": (one.is_muted, muted)}) for one in changed], by=by)
@@ -124,7 +125,9 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool, *, by:
         .select_related("monitor", "environment")
         .locked_in_id_order()
     )
-    count = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(is_muted=muted)
+    count = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(
+        is_muted=muted, is_muted_until_ok=False
+    )
     audible = MonitorEnvironment.objects.filter(monitor=OuterRef("id"), is_muted=False)
     Monitor.objects.filter(id__any_of=ids).update(is_muted=~Exists(audible))
     record(
@@ -136,6 +139,32 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool, *, by:
         by=by,
     )
     return count
+
+
+def mute_until_recovery(environment_ids: Collection[int]) -> None:
+    """Mute environments that have been failing for long, until they recover. The caller has locked them.
+
+    What a person does about muting later takes precedence.
+    """
+    MonitorEnvironment.objects.filter(id__any_of=environment_ids).update(is_muted=True, is_muted_until_ok=True)
+
+
+def unmute_recovered(environments: Collection[LockedEnvironment], *, now: datetime) -> None:
+    """Unmute those of these environments, which have just recovered, that are muted until then. One statement."""
+    rows = fetch_rows(
+        "UPDATE monitors_monitorenvironment SET is_muted = false, is_muted_until_ok = false "
+        "WHERE id = ANY(%s::bigint[]) AND is_muted_until_ok RETURNING id",
+        [array_literal("bigint", sorted(environment.id for environment in environments))],
+    )
+    unmuted = {id_ for (id_,) in rows}
+    entries = []
+    for environment in environments:
+        if environment.id in unmuted:
+            environment.is_muted = False
+            project_id = environment.project_id
+            slug, name = environment.monitor_slug, environment.name
+            entries.append(environment_entry(environment.id, slug, name, _muted(False), project_id))
+    record(entries, by=Actor(name="Watchclock", source=Source.SYSTEM, at=now))
 
 
 def environment_entry(id_: int, slug: str, environment: str, action: str, project_id: int) -> Entry:

@@ -46,6 +46,11 @@ def schedule_at(speed: float, *, grace_seconds: float) -> dict[str, Any]:
             "schedule": schedule(20 / speed),
             "options": {"queue": "housekeeping", "expires": 20},
         },
+        "look-after-long-broken": {
+            "task": "incidents.tasks.look_after_long_broken",
+            "schedule": schedule(3600 / speed),
+            "options": {"queue": "housekeeping", "expires": 3600},
+        },
         "settle-parked": {
             "task": "checkins.tasks.settle_parked",
             "schedule": schedule(20 / speed),

@@ -77,6 +77,33 @@ class ConfigLockWidget(UnfoldAdminNullBooleanSelectWidget):
         self.choices = [("unknown", "As set in the project"), ("true", "Refuse"), ("false", "Accept")]
 
 
+FIELDSETS: Any = (
+    (
+        "Job",
+        {"fields": (("name", "slug"), ("project", "owner"), "tags", "depends_on", ("severity", "status", "is_muted"))},
+    ),
+    (
+        "Schedule",
+        {
+            "fields": (
+                ("schedule_type", "timezone"),
+                "crontab",
+                ("interval", "interval_unit"),
+                ("checkin_margin", "max_runtime"),
+                "next_ten_times",
+            )
+        },
+    ),
+    ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
+    (
+        "Limits of runs that end ok",
+        {"fields": (("longer_than", "longer_is"), ("shorter_than", "shorter_is"), "overlap_is")},
+    ),
+    ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
+)
+"""The form's fields on the page, in groups."""
+
+
 class MonitorForm(EditForm):
     """The configuration of one monitor. Valid data break no constraint, except when another writer is faster."""
 

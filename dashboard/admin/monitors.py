@@ -33,7 +33,7 @@ from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
 from dashboard.admin.keys import address_of, base_url, to_copy
 from dashboard.admin.monitor_facts import history, maintenance, next_times, older_rules, with_environment_summary
-from dashboard.admin.monitor_form import MonitorForm, parse_schedule
+from dashboard.admin.monitor_form import FIELDSETS, MonitorForm, parse_schedule
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.recording import actor_of
 from dashboard.admin.snoozing import Snoozing, snoozed_label
@@ -79,9 +79,6 @@ ENVIRONMENTS_SHOWN = 100
 """A monitor may have a thousand environments; its page shows the failing ones first and links to all of them."""
 
 
-_JOB = (("name", "slug"), ("project", "owner"), "tags", "depends_on", ("severity", "status", "is_muted"))
-
-
 @admin.register(Monitor)
 class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
     """Monitors: list, configuration, live state and history on one page."""
@@ -115,27 +112,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         for name, kind in (("crontab", "crontab"), ("interval", "interval"), ("interval_unit", "interval"))
     }
     change_form_template = "admin/monitors/monitor/change_form.html"
-    fieldsets = (
-        ("Job", {"fields": _JOB}),
-        (
-            "Schedule",
-            {
-                "fields": (
-                    ("schedule_type", "timezone"),
-                    "crontab",
-                    ("interval", "interval_unit"),
-                    ("checkin_margin", "max_runtime"),
-                    "next_ten_times",
-                )
-            },
-        ),
-        ("Thresholds", {"fields": (("failure_threshold", "recovery_threshold"),)}),
-        (
-            "Limits of runs that end ok",
-            {"fields": (("longer_than", "longer_is"), ("shorter_than", "shorter_is"), "overlap_is")},
-        ),
-        ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
-    )
+    fieldsets = FIELDSETS
 
     class Media:
         js = ("monitors/schedule_preview.js",)

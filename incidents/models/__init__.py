@@ -3,7 +3,7 @@
 from incidents.models.channels import Channel, Route, Unsubscription
 from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
-from incidents.models.noise import Flapping
+from incidents.models.noise import Flapping, LongBroken
 from incidents.models.outbox import Duty, Message, Notification
 from incidents.models.reports import WeeklyReport
 from incidents.models.storms import Storm
@@ -16,6 +16,7 @@ __all__ = [
     "FollowUp",
     "Incident",
     "Issue",
+    "LongBroken",
     "Message",
     "Notification",
     "Occurrence",

@@ -34,3 +34,14 @@ class Flapping(models.Model):
 
     def __str__(self) -> str:
         return f"{self.monitor_environment} since {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class LongBroken(models.Model):
+    """An incident that is open for weeks: when people were told so, and when its environment was muted for it."""
+
+    incident = models.OneToOneField(Incident, on_delete=models.CASCADE, related_name="long_broken")
+    told_at = models.DateTimeField()
+    muted_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.incident}"

@@ -123,7 +123,7 @@ def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
         case Event.PASSED:
             return letters.headline(story, is_over=True), f"{letters.passing(story)} {reason}"
         case Event.REMINDER:
-            return letters.reminder_headline(story), f"{letters.waiting(story)} {reason}"
+            return letters.reminder_headline(story), f"{letters.waiting(story)}{letters.patience(story)} {reason}"
         case Event.ESCALATED:
             return letters.escalation_headline(story), f"{letters.waiting(story)} {reason}"
         case Event.ACKNOWLEDGED:

@@ -10,6 +10,7 @@ from django.db import connection
 
 from incidents.notifications.flapping import RUNS, History
 from incidents.notifications.holds import FLAPS
+from incidents.notifications.last_runs import HISTORIES_SQL
 from lib.sql import array_literal, fetch_rows, insert_rows
 
 LOOKED_BACK = timedelta(days=100)
@@ -26,25 +27,8 @@ def load_histories(environment_ids: Collection[int], *, now: datetime) -> dict[i
     }
     return {
         id_: History(failed=failed or (), began=began or (), openings=openings)
-        for id_, failed, began, openings in fetch_rows(_HISTORIES_SQL, parameters)
+        for id_, failed, began, openings in fetch_rows(HISTORIES_SQL, parameters)
     }
-
-
-_HISTORIES_SQL = """
-    SELECT wanted.id, runs.failed, runs.began,
-           (SELECT count(*) FROM incidents_incident AS i
-             WHERE i.monitor_environment_id = wanted.id AND i.opened_at > %(yesterday)s)
-      FROM unnest(%(ids)s::bigint[]) AS wanted (id)
-     CROSS JOIN LATERAL (
-           SELECT array_agg(status <> 'ok' ORDER BY date_added, id) AS failed,
-                  array_agg(date_added ORDER BY date_added, id) AS began
-             FROM (SELECT c.id, c.status, c.date_added FROM checkins_checkin AS c
-                    WHERE c.monitor_environment_id = wanted.id AND c.date_added > %(since)s
-                      AND c.status IN ('ok', 'error', 'missed', 'timeout')
-                    ORDER BY c.date_added DESC, c.id DESC
-                    LIMIT %(runs)s) AS newest) AS runs
-"""
-"""Index: checkin_history."""
 
 
 def begin(found: Iterable[tuple[int, int, History]], *, now: datetime) -> None:

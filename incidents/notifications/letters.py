@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -40,12 +41,19 @@ class Flaps(NamedTuple):
     openings: int
 
 
+class Patience(StrEnum):
+    """What people are told of a job that has been failing for weeks."""
+
+    WARNED = "warned"
+    MUTED = "muted"
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
 
     `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: people are told with this
-    incident that the job flaps.
+    incident that the job flaps; `patience`: that it has been failing for weeks.
     """
 
     monitor: str
@@ -58,6 +66,7 @@ class Story:
     told_at: datetime | None = None
     number: int = 0
     flaps: Flaps | None = None
+    patience: Patience | None = None
     acknowledge_link: str = ""
     acknowledged_by: str = ""
     acknowledged_at: datetime | None = None
@@ -104,7 +113,19 @@ def flapping(story: Story, *, is_over: bool) -> str:
 
 def reminder_headline(story: Story) -> str:
     """Return the headline of a reminder."""
+    if story.patience is Patience.MUTED:
+        return f"{_job(story)} is still failing, and muted now"
     return f"{_job(story)} is still failing"
+
+
+def patience(story: Story) -> str:
+    """Return the sentence about a job that has been failing for weeks, with a space before it; empty if it has not."""
+    match story.patience:
+        case Patience.WARNED:
+            return " If it fails for another 14 days, it is muted. Disable it if nobody needs it."
+        case Patience.MUTED:
+            return " It is muted from now on: nothing more is told until it recovers, which you are told."
+    return ""
 
 
 def escalation_headline(story: Story) -> str:

@@ -1,6 +1,6 @@
 """What is stored of the incidents of claimed messages (shell).
 
-Three statements for all messages of a claim.
+Four statements for all messages of a claim.
 """
 
 import json
@@ -13,10 +13,10 @@ from django.conf import settings
 from django.db import connection
 from django.urls import reverse
 
-from incidents.models import Flapping, Message, Notification
+from incidents.models import Flapping, LongBroken, Message, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.alert import IncidentFacts, Severity
-from incidents.notifications.letters import Flaps, Story, log_tail
+from incidents.notifications.letters import Flaps, Patience, Story, log_tail
 
 LOG_NEAR = timedelta(days=1)
 """Output may be received before the first check-in of its run."""
@@ -28,12 +28,13 @@ LOG_BYTES_MAX = 20_000
 class Known:
     """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded.
 
-    `flaps`: people are told with it that the job flaps.
+    `flaps`: people are told with it that the job flaps. `long`: they were told that it has been failing for weeks.
     """
 
     explanation: Mapping[str, Any] = field(default_factory=dict)
     resolved_at: datetime | None = None
     flaps: Flaps | None = None
+    long: LongBroken | None = None
 
 
 def story_of(message: Message, known: Known) -> Story:
@@ -50,6 +51,7 @@ def story_of(message: Message, known: Known) -> Story:
         link=link_to(incident.id),
         recovered_at=known.resolved_at or incident.resolved_at,
         flaps=known.flaps,
+        patience=_patience(message, known.long),
         told_at=message.created_at,
         number=message.number if message.kind == Message.Kind.REMINDER else 0,
         acknowledge_link=acknowledge_link(message),
@@ -87,6 +89,15 @@ def facts_of(message: Message, story: Story, reason: str, *, is_open: bool) -> I
     )
 
 
+def _patience(message: Message, long: LongBroken | None) -> Patience | None:
+    """Return what a reminder says about an incident that is open for weeks; nothing if it was not written for that."""
+    if long is None or message.kind != Message.Kind.REMINDER:
+        return None
+    if message.created_at == long.muted_at:
+        return Patience.MUTED
+    return Patience.WARNED if message.created_at == long.told_at else None
+
+
 def link_to(incident_id: int) -> str:
     """Return the address of an incident's page; empty if PUBLIC_URL is not set."""
     path = reverse("admin:incidents_incident_change", args=[incident_id])
@@ -106,7 +117,11 @@ def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
         one.incident_id: Flaps(one.change_count, one.run_count, one.opening_count)
         for one in Flapping.objects.filter(incident_id__any_of=list(incident_ids))
     }
-    return {id_: Known(occurrences.get(id_, {}), resolved_at.get(id_), flaps.get(id_)) for id_ in incident_ids}
+    long = {one.incident_id: one for one in LongBroken.objects.filter(incident_id__any_of=list(incident_ids))}
+    return {
+        id_: Known(occurrences.get(id_, {}), resolved_at.get(id_), flaps.get(id_), long.get(id_))
+        for id_ in incident_ids
+    }
 
 
 def _with_log(explanation: dict[str, Any], log: bytes | memoryview | None) -> dict[str, Any]:
