@@ -9,9 +9,10 @@ from incidents.models.incidents import Incident, Issue
 class FollowUp(models.Model):
     """What happens about an open incident until somebody acknowledges it: reminders, or the steps of an escalation.
 
-    One for each route that caught the incident and each kind, with a copy of what the route said (`plan`); `route` is
-    its name, empty for ALERT_EMAIL_TO. `done` counts how often it was done; the next time is at `due_at`, empty if
-    there is none: all is done, or somebody has acknowledged.
+    One for each route that caught the incident and has steps, and one for the reminders of all routes with the same
+    hours, with a copy of what they said (`plan`). `route` is the name of the (first) route, empty for ALERT_EMAIL_TO.
+    `done` counts how often it was done; the next time is at `due_at`, empty if there is none: all is done, or somebody
+    has acknowledged.
     """
 
     class Kind(models.TextChoices):

@@ -42,17 +42,24 @@ class Caught(NamedTuple):
 
 
 def begin(caught: Iterable[Caught], *, now: datetime) -> None:
-    """Begin reminders and escalation of incidents whose openings are addressed now. One statement."""
+    """Begin reminders and escalation of incidents whose openings are addressed now. One statement.
+
+    Recipients that are reminded after the same time have one row, with the name of the first of their routes.
+    """
+    reminded: dict[tuple[int, int], tuple[str, list[tuple[str, int | None]]]] = {}
     rows: list[tuple[Any, ...]] = []
+    usual = settings.REMINDER_HOURS
     for one in caught:
-        hours = settings.REMINDER_HOURS if one.reminder_hours is None else one.reminder_hours
+        hours = usual if one.reminder_hours is None else one.reminder_hours
         if hours and one.recipients:
-            plan: Reminders | Escalation = Reminders(hours, one.recipients)
-            rows.append((one.incident_id, REMINDER, one.route, _stored(plan), 0, now + timedelta(hours=hours)))
+            reminded.setdefault((one.incident_id, hours), (one.route, []))[1].extend(one.recipients)
         if one.steps:
-            plan = Escalation(one.steps, one.loops)
             due_at = now + timedelta(minutes=one.steps[0].minutes)
-            rows.append((one.incident_id, ESCALATION, one.route, _stored(plan), 0, due_at))
+            plan = _stored(Escalation(one.steps, one.loops))
+            rows.append((one.incident_id, ESCALATION, one.route, plan, 0, due_at))
+    for (incident_id, hours), (route, recipients) in reminded.items():
+        plan = _stored(Reminders(hours, tuple(recipients)))
+        rows.append((incident_id, REMINDER, route, plan, 0, now + timedelta(hours=hours)))
     insert_rows("incidents_followup", _COLUMNS, rows, on_conflict="ON CONFLICT (incident_id, kind, route) DO NOTHING")
 
 

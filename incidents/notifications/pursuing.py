@@ -169,9 +169,8 @@ def _reminded(due: _Due, channels: Mapping[int, Channel]) -> list[Recipient]:
     Services that remind people by themselves are left out.
     """
     plan = msgspec.json.decode(due.plan, type=Reminders)
-    reason = f"reminder {due.done + 1}" + (f" of route {due.route!r}" if due.route else "")
     return [
-        Recipient(name, channel_id, reason)
+        Recipient(name, channel_id, f"reminder {due.done + 1}")
         for name, channel_id in plan.recipients
         if (name in recipients() if channel_id is None else _is_reminded(name, channels.get(channel_id)))
     ]

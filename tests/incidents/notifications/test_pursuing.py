@@ -86,6 +86,15 @@ def test_a_route_says_after_how_many_hours_or_never(incident):
     assert told() == [("reminder", "hourly")]
 
 
+def test_routes_that_remind_after_the_same_time_remind_together(incident):
+    route(incident, channel(incident, "one"), continues=True, position=1)
+    route(incident, channel(incident, "two"), reminder_hours=4, position=2)
+    opens()
+    assert FollowUp.objects.count() == 1
+    pursue(now=NOW + 4 * HOUR)
+    assert told() == [("reminder", "one"), ("reminder", "two")]
+
+
 def test_addresses_of_alert_email_to_are_reminded_as_the_setting_says(incident, settings):
     settings.REMINDER_HOURS = 2
     settings.ALERT_EMAIL_TO = ["ops@example.com"]
