@@ -99,6 +99,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         OnlyFailing,
         MutedFilter,
         ("schedule_type", ChoicesDropdownFilter),
+        ("severity", ChoicesDropdownFilter),
         ("project", AutocompleteSelectFilter),
         ("owner", FieldTextFilter),
     )

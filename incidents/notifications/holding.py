@@ -23,7 +23,7 @@ NOT_BEHIND = ("", TICK, WAITS)
 OFTEN, OFTEN_WITHIN = 2, timedelta(days=60)
 """Whether it flaps is asked about an environment that had so many incidents before, in that time."""
 CHANNEL_DOUBTED = "10 minutes"
-"""After that time a mail that was not accepted is not on its way any more. Other channels have a breaker."""
+"""After that time a mail that was tried and not accepted is not on its way any more. Other channels have a breaker."""
 
 
 class _Held(NamedTuple):
@@ -225,7 +225,8 @@ _UPSTREAMS_SQL = f"""
                       AND (o.status = 'sent'
                            OR (o.status = 'waiting'
                                AND CASE WHEN c.id IS NULL OR c.kind = 'email'
-                                        THEN o.created_at > %(now)s::timestamptz - interval '{CHANNEL_DOUBTED}'
+                                        THEN o.attempt_count = 0
+                                          OR o.created_at > %(now)s::timestamptz - interval '{CHANNEL_DOUBTED}'
                                         ELSE c.open_since IS NULL AND c.is_enabled AND c.removed_at IS NULL END))),
            EXISTS (SELECT FROM incidents_notification AS n
                     WHERE n.incident_id = newest.id AND n.transition = '{OPENED}' AND n.addressed_at IS NULL

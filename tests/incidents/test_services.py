@@ -14,7 +14,7 @@ from clocktasks.kinds.timeout import mark_timeouts
 from incidents.handling import archive_issues, resolve_issues, unarchive_issues
 from incidents.models import Incident, Issue, Notification, Occurrence
 from monitors.models import MonitorEnvironment
-from monitors.services import set_environments_muted
+from monitors.services import mute_until_recovery, set_environments_muted
 from tests.factories import NOW, CheckInFactory, IssueFactory, MonitorEnvironmentFactory, MonitorFactory
 from tests.messages import make_message, run_id
 
@@ -269,6 +269,15 @@ def test_p5_whoever_was_told_of_an_opening_is_told_of_its_end_even_if_it_was_mut
         archive_issues([job.issue.id])
     job.says("ok", minute=1)
     assert list(Notification.objects.order_by("id").values_list("transition", flat=True)) == ["opened", "resolved"]
+
+
+def test_a_recovery_unmutes_what_was_muted_until_then_and_the_next_failure_of_the_same_batch_is_told():
+    job = Job()
+    job.says("error", minute=0)
+    mute_until_recovery([job.row.id])
+    job.says("ok", "error", minute=1)
+    assert not job.row.is_muted
+    assert [incident.notifications.count() for incident in job.incidents()] == [2, 1]
 
 
 def test_the_next_failure_after_unmuting_has_one_occurrence_and_gives_the_incident_its_issue():

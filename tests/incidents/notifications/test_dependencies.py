@@ -201,6 +201,17 @@ def test_a_message_that_waits_for_a_channel_left_alone_is_no_telling(world):
     assert told(app, now=NOW + MINUTE) == ["opened"]
 
 
+def test_a_mail_that_is_tried_in_vain_for_ten_minutes_is_no_telling(world):
+    db = world.monitor("db")
+    app = world.monitor("app", db)
+    world.fails(db)
+    told(db)
+    world.fails(app)
+    assert told(app, now=NOW + 11 * MINUTE) == [], "nobody has tried to send it"
+    Message.objects.update(attempt_count=3)
+    assert told(app, now=NOW + 12 * MINUTE) == ["opened"]
+
+
 def test_if_the_message_about_the_root_fails_later_the_held_one_is_told(world):
     db = world.monitor("db")
     app = world.monitor("app", db)
