@@ -13,6 +13,7 @@ from django.db import connection
 from health.queries import read_rows
 from incidents.models import Channel, Message
 from incidents.notifications import delivery
+from incidents.notifications.alert import Event
 from incidents.notifications.alerts import target_of
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.configuring import fields_of, stored_secrets
@@ -42,17 +43,19 @@ def loopback(settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
 
+def refusing(status):
+    """An answer that repeats all that came."""
+
+    def answer(received):
+        headers = " ".join(received.headers.values())
+        return reply(status, f"{received.path} {headers} ".encode() + received.body)
+
+    return answer
+
+
 @pytest.fixture
 def receiver():
-    """It refuses everything, and repeats all that it was told."""
-
-    def repeat(received):
-        headers = " ".join(received.headers.values())
-        return reply(statuses[0], f"{received.path} {headers} ".encode() + received.body)
-
-    statuses = [500]
-    with running_receiver(repeat) as receiver:
-        receiver.statuses = statuses
+    with running_receiver(refusing(500)) as receiver:
         yield receiver
 
 
@@ -112,9 +115,10 @@ def test_it_is_in_no_log_no_row_no_page_no_command_and_no_repr(kind, receiver, a
         assert secrets <= {part for text in stored_secrets(channel).values() for part in (text, text[-len(TOKEN) :])}
         RouteFactory(project=project, to=[channel])
         NotificationFactory(incident=OccurrenceFactory(incident__monitor_environment=environment).incident)
-        for day, status in enumerate((500, 403, 400)):
-            receiver.statuses[0] = status
-            delivery.deliver(utcnow=lambda day=day: NOW + timedelta(hours=2 * day))
+        for hours, status in ((0, 500), (2, 403), (4, 400)):
+            receiver.answer = refusing(status)
+            now = NOW + timedelta(hours=hours)
+            delivery.deliver(utcnow=lambda now=now: now)  # type: ignore[misc]  # bound here
         Channel.objects.filter(open_since=None).update(open_since=NOW, probe_at=NOW)
         tell_failures(now=NOW + timedelta(hours=7))
         texts = [printed(capsys, "notify", *rest) for rest in (("status",), ("status", "--json"), ("test", "renamed"))]
@@ -122,7 +126,7 @@ def test_it_is_in_no_log_no_row_no_page_no_command_and_no_repr(kind, receiver, a
     assert receiver.received, "it was asked"
     assert Message.objects.filter(kind="fallback").exists()
     target = target_of(channel)
-    requests = SENDERS[kind].requests(alert("opened"), target, "", now=NOW)
+    requests = SENDERS[kind].requests(alert(Event.OPENED), target, "", now=NOW)
     texts += [caplog.text, repr(channel), str(channel), repr(target), repr(requests)]
     texts += [repr(read_rows(NOW + timedelta(hours=7))), *all_rows(), *pages(admin_client, channel)]
     for secret in secrets:
