@@ -5,20 +5,25 @@ from datetime import timedelta
 import humanize
 
 
-def duration(length: timedelta | None) -> str:
-    """Return a length of time in its two largest units, up to days, and below a minute in one.
+def duration(length: timedelta | None, *, language: str = "en") -> str:
+    """Return a length of time in its two largest units, up to days, and below a minute in one. `language`: en or de.
 
     >>> duration(timedelta(milliseconds=850)), duration(timedelta(seconds=1.5)), duration(timedelta(hours=26))
     ('850 milliseconds', '1.5 seconds', '1 day and 2 hours')
+    >>> duration(timedelta(hours=26), language="de")
+    '1 Tag und 2 Stunden'
     """
     if length is None:
         return "-"
     smaller = ((1, "milliseconds"), (3_600, "seconds"), (86_400, "minutes"))
     seconds = abs(length.total_seconds())
-    words = humanize.precisedelta(
-        length,
-        minimum_unit=next((unit for limit, unit in smaller if 0 < seconds < limit), "hours" if seconds else "seconds"),
-        suppress=("years", "months"),
-        format="%.3g" if seconds < 60 else "%d",
-    )
+    unit = next((unit for limit, unit in smaller if 0 < seconds < limit), "hours" if seconds else "seconds")
+    number = "%.3g" if seconds < 60 else "%d"
+    if language != "en":  # That of the thread, so it is put back.
+        humanize.activate(language)
+    try:
+        words = humanize.precisedelta(length, minimum_unit=unit, suppress=("years", "months"), format=number)
+    finally:
+        if language != "en":
+            humanize.deactivate()
     return words if length >= timedelta() else f"-{words}"

@@ -27,6 +27,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.channels.base import Field
 from incidents.notifications.unsubscribing import subscribe_again
+from incidents.notifications.words import ENGLISH, LANGUAGES
 from lib.wallclock import utcnow
 
 TEST_SECONDS_MAX = 20.0
@@ -53,9 +54,11 @@ class ChannelForm(EditForm):
     # In another project it would be told of the incidents of its former one.
     fixed = ("project",)
 
+    language = forms.ChoiceField(choices=list(LANGUAGES.items()), required=False, help_text="Of its messages.")
+
     class Meta:
         model = Channel
-        fields = ["project", "name", "timezone", "is_enabled", "folds", "quiet_from", "quiet_until"]
+        fields = ["project", "name", "timezone", "language", "is_enabled", "folds", "quiet_from", "quiet_until"]
         labels = {"folds": "One message for many openings at once"}
         help_texts = {
             "project": "Empty: a channel of the instance, which is told of incidents of the clock itself.",
@@ -70,6 +73,10 @@ class ChannelForm(EditForm):
         kwargs["initial"] = {f"{_PREFIX}{name}": text for name, text in values.items()} | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
         self.instance.kind = self.instance.kind or self.kind_of_channel
+
+    def clean_language(self) -> str:
+        """Return the language; English if none was sent."""
+        return self.cleaned_data["language"] or ENGLISH
 
     def settings(self) -> dict[str, str]:
         """Return the settings as they shall be, without secrets that were left empty."""
@@ -160,7 +167,8 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         """Store the channel with its settings."""
         now, stored = utcnow(), dict(obj.values)
         configuring.save_channel(obj, form.settings(), now=now)
-        changes = {name: (form.initial.get(name), form.cleaned_data.get(name)) for name in form.changed_data}
+        given = {name: form.cleaned_data.get(name) for name in form.changed_data}
+        changes = dict(difference(form.initial, given))
         changes |= difference(stored, obj.values)
         secrets = {f"{_PREFIX}{field.name}" for field in configuring.fields_of(obj.kind) if field.is_secret}
         settings = {name for name in changes if name.startswith(_PREFIX)} - secrets

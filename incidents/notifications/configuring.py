@@ -16,6 +16,7 @@ from incidents.notifications.outbox import NewMessage, insert_messages, message_
 from incidents.notifications.routes import addresses_in, quiet_hours, recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
+from incidents.notifications.words import LANGUAGES
 from incidents.secrets import seal, unseal
 from monitors.models import Project
 
@@ -100,6 +101,8 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
         problems["name"] = f"There is a channel {channel.name!r} already."
     if wrong := quiet_problem(channel.quiet_from, channel.quiet_until):
         problems["quiet_until"] = wrong
+    if channel.language not in LANGUAGES:
+        problems["language"] = f"{channel.language[:20]!r} is no language. Allowed: {', '.join(LANGUAGES)}."
     if problems:
         raise ChannelError(problems)
     secrets = {name: text for name, text in merged.items() if fields[name].is_secret}

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from lib.durations import duration
+from incidents.notifications.words import length, minutes, say
 
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
@@ -20,7 +20,6 @@ LOG_LINE_LENGTH_MAX = 300
 YEARS = 1900, 3000
 """Every zone can convert every instant in these years."""
 NUMBER_LIMIT = 1 << 40
-_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _WHAT = {
     "missed": "Missed",
     "timeout": "Timed out",
@@ -70,19 +69,23 @@ class Story:
     acknowledge_link: str = ""
     acknowledged_by: str = ""
     acknowledged_at: datetime | None = None
+    language: str = "en"
 
 
 def reason(story: Story) -> str:
     """Return the sentences that every channel shows: why this is a failure, how often, and when the last ok was."""
-    found = f"{why(story.explanation)}{_how_often(story)}"
-    return found or f"It has been failing since {_moment(story.started_at, story)}."
+    found = f"{why(story.explanation, story.language)}{_how_often(story)}"
+    moment = _moment(story.started_at, story)
+    return found or say(story.language, "It has been failing since {moment}.", moment=moment)
 
 
 def recovery(story: Story) -> str:
     """Return the sentences about the end of an incident: since when the job works again, and how long it failed."""
     assert story.recovered_at is not None, story
-    lasted = duration(_whole(story.recovered_at - story.started_at))
-    return f"It recovered at {_moment(story.recovered_at, story)}, after {lasted}. {_failed_since(story)}"
+    lasted = length(story.language, _whole(story.recovered_at - story.started_at))
+    moment = _moment(story.recovered_at, story)
+    ended = say(story.language, "It recovered at {moment}, after {length}.", moment=moment, length=lasted)
+    return f"{ended} {_failed_since(story)}"
 
 
 def passing(story: Story) -> str:
@@ -93,8 +96,10 @@ def passing(story: Story) -> str:
 def headline(story: Story, *, is_over: bool) -> str:
     """Return what has happened in one line: which job, and whether it fails or has recovered."""
     if is_over:
-        return f"{_job(story)} has {'settled and ' if story.flaps else ''}recovered"
-    return f"{_job(story)} is {'flapping' if story.flaps else 'failing'}"
+        text = "{job} has settled and recovered" if story.flaps else "{job} has recovered"
+    else:
+        text = "{job} is flapping" if story.flaps else "{job} is failing"
+    return say(story.language, text, job=_job(story))
 
 
 def flapping(story: Story, *, is_over: bool) -> str:
@@ -102,57 +107,65 @@ def flapping(story: Story, *, is_over: bool) -> str:
     if story.flaps is None:
         return ""
     if is_over:
-        return " It flapped meanwhile, and has settled."
-    changes, runs, openings = story.flaps
-    return (
-        f" It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with "
-        f"{openings} incident{'' if openings == 1 else 's'} within 24 hours. You will be told when it has settled, and "
-        "of nothing before."
-    )
+        return " " + say(story.language, "It flapped meanwhile, and has settled.")
+    text = _FLAPS_ONCE if story.flaps.openings == 1 else _FLAPS
+    return " " + say(story.language, text, **story.flaps._asdict())
+
+
+_FLAPS_ONCE = (
+    "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
+    "incident within 24 hours. You will be told when it has settled, and of nothing before."
+)
+_FLAPS = _FLAPS_ONCE.replace("incident within", "incidents within")
 
 
 def reminder_headline(story: Story) -> str:
     """Return the headline of a reminder."""
-    if story.patience is Patience.MUTED:
-        return f"{_job(story)} is still failing, and muted now"
-    return f"{_job(story)} is still failing"
+    is_muted = story.patience is Patience.MUTED
+    text = "{job} is still failing, and muted now" if is_muted else "{job} is still failing"
+    return say(story.language, text, job=_job(story))
 
 
 def patience(story: Story) -> str:
     """Return the sentence about a job that has been failing for weeks, with a space before it; empty if it has not."""
     match story.patience:
         case Patience.WARNED:
-            return " If it fails for another 14 days, it is muted. Disable it if nobody needs it."
+            text = "If it fails for another 14 days, it is muted. Disable it if nobody needs it."
         case Patience.MUTED:
-            return " It is muted from now on: nothing more is told until it recovers, which you are told."
-    return ""
+            text = "It is muted from now on: nothing more is told until it recovers, which you are told."
+        case _:
+            return ""
+    return " " + say(story.language, text)
 
 
 def escalation_headline(story: Story) -> str:
     """Return the headline of a step of an escalation."""
-    return f"{_job(story)} is failing, not acknowledged"
+    return say(story.language, "{job} is failing, not acknowledged", job=_job(story))
 
 
 def acknowledgement_headline(story: Story) -> str:
     """Return the headline of an acknowledgement."""
-    return f"{_job(story)} is acknowledged"
+    return say(story.language, "{job} is acknowledged", job=_job(story))
 
 
 def waiting(story: Story) -> str:
     """Return the sentence of reminders and escalations: how long it has failed without anybody looking after it."""
     told_at = story.told_at or story.started_at
-    lasted = duration(_whole(told_at - story.started_at))
-    which = f" This is reminder {story.number}." if story.number else ""
-    return f"It has been failing for {lasted}, and nobody has acknowledged it.{which}"
+    lasted = length(story.language, _whole(told_at - story.started_at))
+    text = say(story.language, "It has been failing for {length}, and nobody has acknowledged it.", length=lasted)
+    return f"{text} {say(story.language, 'This is reminder {number}.', number=story.number)}" if story.number else text
 
 
 def acknowledgement(story: Story) -> str:
     """Return the sentence about who looks after an incident since when."""
-    at = f" at {_moment(story.acknowledged_at, story)}" if story.acknowledged_at else ""
-    return f"{_name(story.acknowledged_by) or 'Somebody'} acknowledged it{at}."
+    who = _name(story.acknowledged_by) or say(story.language, "Somebody")
+    if story.acknowledged_at is None:
+        return say(story.language, "{who} acknowledged it.", who=who)
+    moment = _moment(story.acknowledged_at, story)
+    return say(story.language, "{who} acknowledged it at {moment}.", who=who, moment=moment)
 
 
-def why(explanation: Mapping[str, Any]) -> str:
+def why(explanation: Mapping[str, Any], language: str = "en") -> str:
     """Return one or two sentences: why this was a failure, and when the last ok was; empty if that is not known.
 
     >>> why({"kind": "missed", "timezone": "UTC", "margin_minutes": 10,
@@ -168,54 +181,63 @@ def why(explanation: Mapping[str, Any]) -> str:
     match explanation.get("kind"):
         case "missed" if at["expected"]:
             until = at["deadline"] or tick
-            sentence = f"Expected at {_clock(at['expected'], zone, found_at, named=True)}"
+            parts = [say(language, "Expected at {at}", at=_clock(at["expected"], zone, found_at, named=True))]
             if (margin := _number(explanation, "margin_minutes")) is not None:
-                sentence += f", {_minutes(margin)} of margin"
-            sentence += f", no check-in by {_clock(until, zone, found_at)}." if until else "."
-            sentence += _judged_later(explanation)
+                parts.append(say(language, "{minutes} of margin", minutes=minutes(language, margin)))
+            if until:
+                parts.append(say(language, "no check-in by {until}", until=_clock(until, zone, found_at)))
+            sentence = f"{', '.join(parts)}.{_judged_later(explanation, language)}"
         case "timeout" if at["started"]:
             until = at["deadline"] or tick
-            sentence = f"Started at {_clock(at['started'], zone, found_at, named=True)}"
+            parts = [say(language, "Started at {at}", at=_clock(at["started"], zone, found_at, named=True))]
             if (runtime := _number(explanation, "max_runtime_minutes")) is not None:
-                sentence += f", {_minutes(runtime)} of maximum runtime"
-            sentence += f", not finished by {_clock(until, zone, found_at)}." if until else "."
-            sentence += _judged_later(explanation)
+                parts.append(say(language, "{minutes} of maximum runtime", minutes=minutes(language, runtime)))
+            if until:
+                parts.append(say(language, "not finished by {until}", until=_clock(until, zone, found_at)))
+            sentence = f"{', '.join(parts)}.{_judged_later(explanation, language)}"
         case "error" if at["received"]:
-            failed = f"Reported an error at {_clock(at['received'], zone, found_at, named=True)}"
+            clock = _clock(at["received"], zone, found_at, named=True)
             started = at["started"]
             ran = _whole(at["received"] - started) if started else timedelta(0)
-            sentence = f"{failed}, {duration(ran)} after its start." if ran else f"{failed}."
+            text = "Reported an error at {at}, {length} after its start." if ran else "Reported an error at {at}."
+            sentence = say(language, text, at=clock, length=length(language, ran))
         case "slow" | "fast" if at["received"]:
-            took = _milliseconds(explanation, "duration_ms")
-            sentence = f"Ended ok at {_clock(at['received'], zone, found_at, named=True)}"
-            sentence += f" after {took}, {_limit(explanation)}." if took else f", {_limit(explanation)}."
+            took = _milliseconds(explanation, "duration_ms", language)
+            text = "Ended ok at {at} after {length}, {limit}." if took else "Ended ok at {at}, {limit}."
+            clock = _clock(at["received"], zone, found_at, named=True)
+            sentence = say(language, text, at=clock, length=took, limit=_limit(explanation, language))
         case "overlap" if at["started"]:
             began = _clock(at["started"], zone, found_at, named=True)
-            sentence = f"Started at {began}, before an earlier run had ended."
+            sentence = say(language, "Started at {at}, before an earlier run had ended.", at=began)
         case _:
             return ""
-    return f"{sentence} {_last_ok(explanation, zone, found_at)}"
+    return f"{sentence} {_last_ok(explanation, zone, found_at, language)}"
 
 
-def _limit(explanation: Mapping[str, Any]) -> str:
+def _limit(explanation: Mapping[str, Any], language: str) -> str:
     """Return what a run that ended ok was compared with (D44)."""
-    words = ("longer", "too long") if explanation["kind"] == "slow" else ("less", "too short")
-    bound = _milliseconds(explanation, "limit_ms")
+    is_slow = explanation["kind"] == "slow"
+    bound = _milliseconds(explanation, "limit_ms", language)
     if bound is None:
-        return f"which is {words[1]}"
-    median = _milliseconds(explanation, "median_ms")
+        return say(language, "which is too long" if is_slow else "which is too short")
+    text = say(language, "longer than {bound}" if is_slow else "less than {bound}", bound=bound)
+    median = _milliseconds(explanation, "median_ms", language)
+    if not median:
+        return text
     times = _name(str(explanation.get("limit") or ""))
-    return f"{words[0]} than {bound}" + (f" ({times} the median of {median})" if median else "")
+    return f"{text} {say(language, '({times} the median of {median})', times=times, median=median)}"
 
 
-def _milliseconds(explanation: Mapping[str, Any], key: str) -> str | None:
+def _milliseconds(explanation: Mapping[str, Any], key: str, language: str) -> str | None:
     number = _number(explanation, key)
-    return None if number is None else duration(timedelta(milliseconds=number))
+    return None if number is None else length(language, timedelta(milliseconds=number))
 
 
-def _judged_later(explanation: Mapping[str, Any]) -> str:
+def _judged_later(explanation: Mapping[str, Any], language: str) -> str:
     decision = _name(str(explanation.get("clock_decision") or "normal"))
-    return "" if decision == "normal" else f" (Judged later than usual: {decision}.)"
+    if decision == "normal":
+        return ""
+    return " " + say(language, "(Judged later than usual: {decision}.)", decision=decision)
 
 
 def log_tail(text: str) -> str:
@@ -240,7 +262,7 @@ def _job(story: Story) -> str:
 
 
 def _kind(story: Story) -> str:
-    return _WHAT.get(str(story.explanation.get("kind")), "Failing")
+    return say(story.language, _WHAT.get(str(story.explanation.get("kind")), "Failing"))
 
 
 def _how_often(story: Story) -> str:
@@ -249,11 +271,14 @@ def _how_often(story: Story) -> str:
     if streak is None or streak < 2 or threshold in (None, 1):
         return ""
     since = _instant(story.explanation.get("failure_streak_started_at"))
-    return f" It failed {streak} times in a row" + (f", since {_moment(since, story)}." if since else ".")
+    if since is None:
+        return " " + say(story.language, "It failed {count} times in a row.", count=streak)
+    moment = _moment(since, story)
+    return " " + say(story.language, "It failed {count} times in a row, since {moment}.", count=streak, moment=moment)
 
 
 def _failed_since(story: Story) -> str:
-    return f"It had been failing since {_moment(story.started_at, story)}."
+    return say(story.language, "It had been failing since {moment}.", moment=_moment(story.started_at, story))
 
 
 def _short(kind: str, story: Story) -> str:
@@ -262,20 +287,24 @@ def _short(kind: str, story: Story) -> str:
     explanation = story.explanation
     found_at = _instant(explanation.get("tick")) or _instant(explanation.get("received_at")) or story.started_at
     zone = _zone(story.timezone)
-    return (
-        f"{kind} at {_clock(found_at, zone, story.recovered_at)}, recovered at "
-        f"{_clock(story.recovered_at, zone, story.recovered_at, named=True)} "
-        f"after {duration(_whole(story.recovered_at - story.started_at))}."
+    return say(
+        story.language,
+        "{kind} at {found}, recovered at {recovered} after {length}.",
+        kind=kind,
+        found=_clock(found_at, zone, story.recovered_at),
+        recovered=_clock(story.recovered_at, zone, story.recovered_at, named=True),
+        length=length(story.language, _whole(story.recovered_at - story.started_at)),
     )
 
 
-def _last_ok(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime | None) -> str:
+def _last_ok(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime | None, language: str) -> str:
     last_ok_at = _instant(explanation.get("last_ok_at"))
     if last_ok_at is None:
-        return "No ok check-in so far." if "last_ok_at" in explanation else ""
+        return say(language, "No ok check-in so far.") if "last_ok_at" in explanation else ""
     took = _number(explanation, "last_ok_duration_ms")
-    ran = "" if took is None else f", took {duration(timedelta(milliseconds=took))}"
-    return f"Last ok {_day(last_ok_at, zone, found_at)}{last_ok_at.astimezone(zone):%H:%M}{ran}."
+    text = "Last ok {at}." if took is None else "Last ok {at}, took {length}."
+    ran = length(language, timedelta(milliseconds=took or 0))
+    return say(language, text, at=_day(last_ok_at, zone, found_at, language), length=ran)
 
 
 def _clock(at: datetime, zone: ZoneInfo, found_at: datetime | None, *, named: bool = False) -> str:
@@ -287,22 +316,20 @@ def _clock(at: datetime, zone: ZoneInfo, found_at: datetime | None, *, named: bo
     return f"{text} {zone.key}" if named else text
 
 
-def _day(at: datetime, zone: ZoneInfo, found_at: datetime | None) -> str:
-    """Return `today `, `yesterday ` or the date, to stand before a time of day."""
+def _day(at: datetime, zone: ZoneInfo, found_at: datetime | None, language: str) -> str:
+    """Return the time of day, after `today`, `yesterday` or the date."""
+    time = f"{at.astimezone(zone):%H:%M}"
     day: date = at.astimezone(zone).date()
     today = day if found_at is None else found_at.astimezone(zone).date()
     if found_at is not None and day == today:
-        return "today "
-    return "yesterday " if day == today - timedelta(days=1) else f"{day.isoformat()} "
+        return say(language, "today {time}", time=time)
+    if day == today - timedelta(days=1):
+        return say(language, "yesterday {time}", time=time)
+    return f"{day.isoformat()} {time}"
 
 
 def _moment(at: datetime, story: Story) -> str:
     return f"{at.astimezone(_zone(story.timezone)):%Y-%m-%d %H:%M} {_zone(story.timezone).key}"
-
-
-def _minutes(count: int) -> str:
-    number = _NUMBERS[count] if 0 <= count < len(_NUMBERS) else f"{count:,}"
-    return f"{number} minute{'' if count == 1 else 's'}"
 
 
 def _whole(length: timedelta) -> timedelta:

@@ -103,21 +103,22 @@ def write_storm(message: Message, storms: Storms) -> Alert:
     listed = storms.listed.get(message.id, ())
     members, left = storms.left.get(message.id, (0, 0))
     count = Count(listed[0].told if listed else 0, listed[0].over if listed else 0, members, left)
-    zone = channel.timezone if channel else "UTC"
+    zone, language = (channel.timezone, channel.language) if channel else ("UTC", "en")
     at = storm.tick or storm.created_at
+    project = letters.plain(storm.project.name or storm.project.slug)
     facts = tuple(_member(message, one, storms) for one in listed if one.incident in storms.incidents)
     return Alert(
         key=message.idempotency_key,
         event=event_of(count, is_digest=is_digest),
         at=at if is_digest else _last_end(facts, message.created_at),
-        title=headline(count, letters.plain(storm.project.name or storm.project.slug), is_digest=is_digest),
-        reason=sentences(Cause(storm.cause), count, at, zone, is_digest=is_digest),
+        title=headline(count, project, is_digest=is_digest, language=language),
+        reason=sentences(Cause(storm.cause), count, at, zone, is_digest=is_digest, language=language),
         incidents=facts,
         omitted=count.told - len(facts),
         group=storm.guid,
         url=link_to_all(),
         unsubscribe_url=unsubscribe_link(channel, message.recipient),
-        language=channel.language if channel else "en",
+        language=language,
         timezone=zone,
     )
 

@@ -7,6 +7,7 @@ import msgspec
 from incidents.notifications.alert import Event
 from incidents.notifications.channels.wording import moment
 from incidents.notifications.folding import Cause
+from incidents.notifications.words import ENGLISH, say
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -26,7 +27,7 @@ def event_of(count: Count, *, is_digest: bool) -> Event:
     return Event.DIGEST if is_digest or count.left else Event.STORM_OVER
 
 
-def headline(count: Count, project: str, *, is_digest: bool) -> str:
+def headline(count: Count, project: str, *, is_digest: bool, language: str = ENGLISH) -> str:
     """Return what has happened in one line.
 
     >>> headline(Count(told=60, over=0), "ops", is_digest=True)
@@ -38,45 +39,46 @@ def headline(count: Count, project: str, *, is_digest: bool) -> str:
     >>> headline(Count(told=12, over=12, members=60, left=1), "ops", is_digest=False)
     '12 jobs of ops have recovered, 1 is still failing'
     """
-    if is_digest and count.over == count.told:
-        return f"{_jobs(count.told)} of {project} failed and {_have(count.told)} recovered"
-    if is_digest:
-        still = f"{_jobs(count.told - count.over)} of {project} {_are(count.told - count.over)} failing"
-        return f"{still}, {count.over:,} {_have(count.over)} recovered" if count.over else still
-    if count.left:
-        return (
-            f"{_jobs(count.told)} of {project} {_have(count.told)} recovered, "
-            f"{count.left:,} {_are(count.left)} still failing"
+    told, over, left = count.told, count.over, count.left
+    if is_digest and over == told:
+        one, many = (
+            "{count} job of {project} failed and has recovered",
+            "{count} jobs of {project} failed and have recovered",
         )
-    everybody = f"All {_jobs(count.members)}" if count.members > 1 else "1 job"
-    return f"{everybody} of {project} {_have(count.members)} recovered"
+        return _say(language, told, one, many, project=project)
+    if is_digest:
+        one, many = "{count} job of {project} is failing", "{count} jobs of {project} are failing"
+        still = _say(language, told - over, one, many, project=project)
+        one, many = "{first}, {count} has recovered", "{first}, {count} have recovered"
+        return _say(language, over, one, many, first=still) if over else still
+    one, many = "{count} job of {project} has recovered", "{count} jobs of {project} have recovered"
+    if left:
+        first = _say(language, told, one, many, project=project)
+        one, many = "{first}, {count} is still failing", "{first}, {count} are still failing"
+        return _say(language, left, one, many, first=first)
+    return _say(language, max(count.members, 1), one, "All {count} jobs of {project} have recovered", project=project)
 
 
-def sentences(cause: Cause, count: Count, at: datetime, timezone: str, *, is_digest: bool) -> str:
+def sentences(
+    cause: Cause, count: Count, at: datetime, timezone: str, *, is_digest: bool, language: str = ENGLISH
+) -> str:
     """Return what is said below the headline. `at`: the tick, or when the storm began."""
+    when = moment(at, timezone)
     if not is_digest:
-        rest = "" if count.left else " This was the last message about them."
-        return f"They failed together, at {moment(at, timezone)}.{rest}"
+        together = say(language, "They failed together, at {moment}.", moment=when)
+        return together if count.left else f"{together} {say(language, 'This was the last message about them.')}"
     match cause:
         case Cause.TICK:
-            return f"They were found to fail at the same time, at {moment(at, timezone)}."
+            return say(language, "They were found to fail at the same time, at {moment}.", moment=when)
         case Cause.ERRORS:
-            return f"They reported errors within a short time, up to {moment(at, timezone)}."
+            return say(language, "They reported errors within a short time, up to {moment}.", moment=when)
         case Cause.QUIET:
-            return "This happened during your quiet hours."
+            return say(language, "This happened during your quiet hours.")
         case Cause.REMINDER:
-            return "They are still failing, and nobody has acknowledged them."
+            return say(language, "They are still failing, and nobody has acknowledged them.")
         case Cause.ESCALATION:
-            return "Nobody has acknowledged them."
+            return say(language, "Nobody has acknowledged them.")
 
 
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
+def _say(language: str, count: int, one: str, many: str, **values: str) -> str:
+    return say(language, one if count == 1 else many, count=f"{count:,}", **values)

@@ -43,6 +43,7 @@ def story_of(message: Message, known: Known) -> Story:
     assert incident is not None, "a message from the clock comes with its text"
     environment = incident.monitor_environment
     return Story(
+        language=message.channel.language if message.channel else "en",
         monitor=environment.monitor.name or environment.monitor.slug,
         environment=environment.environment.name,
         timezone=environment.monitor.timezone,

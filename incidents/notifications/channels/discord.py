@@ -152,5 +152,5 @@ def _description(alert: Alert, links: list[tuple[str, str]]) -> str:
     return "\n\n".join(part for part in parts if part) or "."
 
 
-def _line(incident: IncidentFacts) -> str:
-    return f"• **{escape(wording.name(incident))}**: {escape(wording.entry(incident))}"
+def _line(incident: IncidentFacts, language: str) -> str:
+    return f"• **{escape(wording.name(incident))}**: {escape(wording.entry(incident, language))}"

@@ -11,16 +11,18 @@ import msgspec
 from incidents.notifications.alert import Alert, Event, IncidentFacts
 from incidents.notifications.channels import wording
 from incidents.notifications.channels.wording import State
+from incidents.notifications.words import ENGLISH, say
 
 PREFIX = "[Watchclock] "
 REPLY = "Re: "
+LOG, STOP = "The end of its log", "Stop these mails"
 SUBJECT_LENGTH_MAX = 250
 REASON_LENGTH_MAX = 4_000
 LOG_LENGTH_MAX = 8_000
 """Some mail services cut what is longer than 102 KB."""
 _FIRST = {Event.OPENED, Event.PASSED, Event.DIGEST, Event.CLOCK, Event.TEST}
 """Events whose mail begins a conversation."""
-_STATES = {State.FAILING: "failing", State.ACKNOWLEDGED: "acknowledged", State.OVER: "recovered", State.NOTE: "note"}
+_STATES = {State.FAILING: "Failing", State.ACKNOWLEDGED: "Acknowledged", State.OVER: "Recovered", State.NOTE: "Note"}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -55,6 +57,9 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[tuple[str, str], ...] = ()
     hint: str = ""
     unsubscribe_url: str = ""
+    language: str = ENGLISH
+    log_label: str = LOG
+    unsubscribe_label: str = STOP
 
 
 def subject(alert: Alert) -> str:
@@ -65,11 +70,14 @@ def subject(alert: Alert) -> str:
 
 def _topic(alert: Alert) -> str:
     if alert.event in {Event.DIGEST, Event.STORM_OVER} and alert.incidents:
-        return f"Many jobs of {wording.one_line(alert.incidents[0].project)} are failing"
+        is_passed = alert.event is Event.DIGEST and not any(one.is_open for one in alert.incidents)
+        text = "Jobs of {project} failed and recovered" if is_passed else "Jobs of {project} are failing"
+        return say(alert.language, text, project=wording.one_line(alert.incidents[0].project))
     incident = wording.only(alert)
     if incident is None:
         return wording.title(alert, SUBJECT_LENGTH_MAX)
-    return f"{wording.name(incident)} {'failed and recovered' if alert.event is Event.PASSED else 'is failing'}"
+    text = "{job} failed and recovered" if alert.event is Event.PASSED else "{job} is failing"
+    return say(alert.language, text, job=wording.name(incident))
 
 
 def content(alert: Alert) -> Content:
@@ -84,15 +92,18 @@ def content(alert: Alert) -> Content:
     return Content(
         state=state,
         headline=headline,
-        preheader=wording.one_line(f"{_STATES[state].capitalize()}. {' '.join(paragraphs)}", 150),
+        preheader=wording.one_line(f"{say(alert.language, _STATES[state])}. {' '.join(paragraphs)}", 150),
         paragraphs=paragraphs,
         facts=tuple(_facts(alert, incident)) if incident else (),
-        rows=tuple(_row(one) for one in wording.listed(alert)),
-        more=wording.and_more(alert.omitted),
+        rows=tuple(_row(one, alert.language) for one in wording.listed(alert)),
+        more=wording.and_more(alert.omitted, alert.language),
         log=wording.log(alert, LOG_LENGTH_MAX),
         links=tuple(links),
-        hint="" if links or alert.event in wording.NEWS else "See Incidents in the admin.",
+        hint="" if links or alert.event in wording.NEWS else say(alert.language, "See Incidents in the admin."),
         unsubscribe_url=alert.unsubscribe_url,
+        language=alert.language,
+        log_label=say(alert.language, LOG),
+        unsubscribe_label=say(alert.language, STOP),
     )
 
 
@@ -107,12 +118,12 @@ def _facts(alert: Alert, incident: IncidentFacts) -> Sequence[tuple[str, str]]:
         ("Tags", wording.one_line(", ".join(incident.tags))),
         ("Acknowledged by", wording.one_line(incident.acknowledged_by)),
     ]
-    return [(label, value) for label, value in found if value]
+    return [(say(alert.language, label), value) for label, value in found if value]
 
 
-def _row(incident: IncidentFacts) -> Row:
+def _row(incident: IncidentFacts, language: str) -> Row:
     url = incident.url if incident.url.startswith(("https://", "http://")) and incident.url.isprintable() else ""
-    return Row(wording.name(incident), wording.entry(incident), url, incident.is_open)
+    return Row(wording.name(incident), wording.entry(incident, language), url, incident.is_open)
 
 
 def text(parts: Content) -> str:
@@ -122,10 +133,10 @@ def text(parts: Content) -> str:
     blocks.append("\n".join([*(f"- {row.name}: {row.text}" for row in parts.rows), *filter(None, [parts.more])]))
     blocks += map(_table, parts.tables)
     if parts.log:
-        blocks.append("The end of its log:\n\n" + "\n".join(f"  {line}" for line in parts.log.split("\n")))
+        blocks.append(f"{parts.log_label}:\n\n" + "\n".join(f"  {line}" for line in parts.log.split("\n")))
     blocks.append("\n".join(f"{label}: {url}" for label, url in parts.links) or parts.hint)
     if parts.unsubscribe_url:
-        blocks.append(f"-- \nStop these mails: {parts.unsubscribe_url}")
+        blocks.append(f"-- \n{parts.unsubscribe_label}: {parts.unsubscribe_url}")
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

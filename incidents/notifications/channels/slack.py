@@ -119,22 +119,23 @@ def escaped_length(text: str) -> int:
 
 def _list(alert: Alert) -> list[str]:
     """Return the incidents of a digest as texts of sections, each as full as it may be."""
-    lines = list(map(_line, wording.listed(alert)))
+    lines = [_line(one, alert.language) for one in wording.listed(alert)]
     sections: list[str] = []
     while lines and len(sections) < SECTIONS_MAX:
         count = max(wording.fitting(lines, SECTION_LENGTH_MAX, "\n".join), 1)
         sections.append("\n".join(lines[:count]))
         del lines[:count]
-    if more := wording.and_more(len(lines) + alert.omitted):
+    if more := wording.and_more(len(lines) + alert.omitted, alert.language):
         sections.append(more)
     return sections
 
 
-def _line(incident: IncidentFacts) -> str:
+def _line(incident: IncidentFacts, language: str) -> str:
     name = escape(wording.cut(wording.name(incident), 300, escaped_length))
     is_link = incident.url.startswith(("https://", "http://")) and not set("<>|").intersection(incident.url)
     shown = f"<{incident.url}|{name}>" if is_link and len(incident.url) < 500 else name
-    return f"• {shown}: {_marked(wording.cut(wording.entry(incident), 600, escaped_length), [incident])}"
+    said = wording.cut(wording.entry(incident, language), 600, escaped_length)
+    return f"• {shown}: {_marked(said, [incident])}"
 
 
 def _marked(text: str, incidents: Sequence[IncidentFacts]) -> str:

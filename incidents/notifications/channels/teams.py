@@ -112,10 +112,10 @@ def _card(alert: Alert, timezone: str) -> dict[str, Any]:
     log = wording.log(alert, LOG_LENGTH_MAX)
     end += [_text(line, fontType="Monospace", size="Small") for line in log.splitlines() if line]
     actions = [{"type": "Action.OpenUrl", "title": label, "url": url} for label, url in wording.links(alert)]
-    incidents = [_entry(wording.name(one), wording.entry(one)) for one in wording.listed(alert)]
+    incidents = [_entry(wording.name(one), wording.entry(one, alert.language)) for one in wording.listed(alert)]
 
     def card(count: int) -> dict[str, Any]:
-        more = wording.and_more(len(incidents) - count + alert.omitted)
+        more = wording.and_more(len(incidents) - count + alert.omitted, alert.language)
         return {"body": [*body, *incidents[:count], *([_text(more)] if more else []), *end], "actions": actions}
 
     count = wording.fitting(

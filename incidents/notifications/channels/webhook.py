@@ -112,7 +112,7 @@ def _key(secret: str) -> bytes | None:
 def _body(alert: Alert, *, is_plain: bool) -> bytes:
     data: dict[str, Any] = {"title": wording.title(alert, 300), "reason": wording.reason(alert)}
     incident = wording.only(alert)
-    incidents = [{**_incident(one), "reason": wording.entry(one)} for one in wording.listed(alert)]
+    incidents = [{**_incident(one), "reason": wording.entry(one, alert.language)} for one in wording.listed(alert)]
     if incident is not None:
         data |= _incident(incident)
         if alert.event is Event.REMINDER:

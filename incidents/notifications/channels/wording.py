@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
 from incidents.notifications.letters import log_tail, plain
+from incidents.notifications.words import ENGLISH, say
 
 Item = TypeVar("Item")
 Size = Callable[[str], int]
@@ -136,11 +137,12 @@ def about(alert: Alert, timezone: str) -> list[str]:
     incident = only(alert)
     if incident is None:
         return []
-    parts = [one_line(incident.project), incident.severity.value, f"since {moment(incident.started_at, timezone)}"]
+    since = say(alert.language, "since {moment}", moment=moment(incident.started_at, timezone))
+    parts = [one_line(incident.project), incident.severity.value, since]
     if incident.tags:
-        parts.append("tags " + one_line(", ".join(incident.tags)))
+        parts.append(say(alert.language, "tags {tags}", tags=one_line(", ".join(incident.tags))))
     if incident.acknowledged_by:
-        parts.append(f"acknowledged by {one_line(incident.acknowledged_by)}")
+        parts.append(say(alert.language, "acknowledged by {who}", who=one_line(incident.acknowledged_by)))
     return [part for part in parts if part]
 
 
@@ -149,10 +151,10 @@ def name(incident: IncidentFacts) -> str:
     return f"{one_line(incident.monitor or incident.slug)} ({one_line(incident.environment)})"
 
 
-def entry(incident: IncidentFacts) -> str:
+def entry(incident: IncidentFacts, language: str = ENGLISH) -> str:
     """Return what a list says of an incident, after its name."""
-    what = "" if incident.is_open else "recovered. "
-    return one_line(f"{what}{incident.reason}", LINE_LENGTH_MAX)
+    said = incident.reason if incident.is_open else say(language, "recovered. {reason}", reason=incident.reason)
+    return one_line(said, LINE_LENGTH_MAX)
 
 
 def listed(alert: Alert) -> tuple[IncidentFacts, ...]:
@@ -164,9 +166,9 @@ def listed(alert: Alert) -> tuple[IncidentFacts, ...]:
     )
 
 
-def and_more(count: int) -> str:
+def and_more(count: int, language: str = ENGLISH) -> str:
     """Return how many are not listed."""
-    return f"and {count:,} more" if count else ""
+    return say(language, "and {count} more", count=f"{count:,}") if count else ""
 
 
 def links(alert: Alert) -> list[tuple[str, str]]:
@@ -176,7 +178,8 @@ def links(alert: Alert) -> list[tuple[str, str]]:
     if incident is not None and state(alert) is State.FAILING and not incident.acknowledged_by:
         found.append(("Acknowledge", incident.acknowledge_url))
     found.append(("Open incident" if incident else "Open", alert.url or (incident.url if incident else "")))
-    return [(label, url) for label, url in found if url.startswith(("https://", "http://")) and url.isprintable()]
+    usable = [(label, url) for label, url in found if url.startswith(("https://", "http://")) and url.isprintable()]
+    return [(say(alert.language, label), url) for label, url in usable]
 
 
 def plain_text(alert: Alert, limit: int, size: Size = utf16, *, with_title: bool = True) -> str:
@@ -200,13 +203,13 @@ def listing(
     limit: int,
     size: Size = utf16,
     *,
-    line: Callable[[IncidentFacts], str] = lambda one: f"- {name(one)}: {entry(one)}",
+    line: Callable[[IncidentFacts, str], str] = lambda one, language: f"- {name(one)}: {entry(one, language)}",
 ) -> str:
     """Return the incidents of a digest, one a line, as many as fit, and how many more there are."""
-    lines = list(map(line, listed(alert)))
+    lines = [line(one, alert.language) for one in listed(alert)]
 
     def text(part: Sequence[str]) -> str:
-        more = and_more(len(lines) - len(part) + alert.omitted)
+        more = and_more(len(lines) - len(part) + alert.omitted, alert.language)
         return "\n".join([*part, *([more] if more else [])])
 
     return text(lines[: fitting(lines, limit, text, size)]) if lines else ""

@@ -1,0 +1,167 @@
+"""The words of alerts in the languages of channels (pure). English is in the code, at its place; others are here.
+
+`say` takes the English text with the names of its values in braces. A text without a translation stays English, and a
+test finds it.
+"""
+
+from datetime import timedelta
+
+from lib.durations import duration
+
+ENGLISH = "en"
+LANGUAGES = {ENGLISH: "English", "de": "Deutsch"}
+
+GERMAN = {
+    # kinds of failures
+    "Missed": "Ausgeblieben",
+    "Timed out": "Zeit überschritten",
+    "Error": "Fehler",
+    "Too slow": "Zu langsam",
+    "Too fast": "Zu schnell",
+    "Overlapping": "Überlappend",
+    "Failing": "Fehlgeschlagen",
+    # headlines
+    "{job} is failing": "{job} schlägt fehl",
+    "{job} is flapping": "{job} flattert",
+    "{job} has recovered": "{job} läuft wieder",
+    "{job} has settled and recovered": "{job} hat sich beruhigt und läuft wieder",
+    "{job} is still failing": "{job} schlägt weiterhin fehl",
+    "{job} is still failing, and muted now": "{job} schlägt weiterhin fehl und ist jetzt stumm",
+    "{job} is failing, not acknowledged": "{job} schlägt fehl, nicht bestätigt",
+    "{job} is acknowledged": "{job} ist bestätigt",
+    "{job} failed and recovered": "{job} schlug fehl und läuft wieder",
+    # the reason
+    "It has been failing since {moment}.": "Der Fehler besteht seit {moment}.",
+    "It had been failing since {moment}.": "Der Fehler bestand seit {moment}.",
+    "It recovered at {moment}, after {length}.": "Wieder in Ordnung um {moment}, nach {length}.",
+    "It has been failing for {length}, and nobody has acknowledged it.": (
+        "Der Fehler besteht seit {length}, und niemand hat ihn bestätigt."
+    ),
+    "This is reminder {number}.": "Dies ist Erinnerung {number}.",
+    "{who} acknowledged it at {moment}.": "{who} hat es um {moment} bestätigt.",
+    "{who} acknowledged it.": "{who} hat es bestätigt.",
+    "Somebody": "Jemand",
+    "It flapped meanwhile, and has settled.": "Der Job hat zwischendurch geflattert und sich beruhigt.",
+    "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
+    "incident within 24 hours. You will be told when it has settled, and of nothing before.": (
+        "Der Job flattert: {changes} Wechsel zwischen gut und fehlgeschlagen in den letzten {runs} Läufen, {openings} "
+        "Vorfall in 24 Stunden. Die nächste Meldung kommt, wenn er sich beruhigt hat."
+    ),
+    "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
+    "incidents within 24 hours. You will be told when it has settled, and of nothing before.": (
+        "Der Job flattert: {changes} Wechsel zwischen gut und fehlgeschlagen in den letzten {runs} Läufen, {openings} "
+        "Vorfälle in 24 Stunden. Die nächste Meldung kommt, wenn er sich beruhigt hat."
+    ),
+    "If it fails for another 14 days, it is muted. Disable it if nobody needs it.": (
+        "Nach weiteren 14 Tagen ohne Erfolg wird er stumm. Schalten Sie ihn ab, wenn niemand ihn braucht."
+    ),
+    "It is muted from now on: nothing more is told until it recovers, which you are told.": (
+        "Ab jetzt ist er stumm: Die nächste Meldung kommt, wenn er wieder läuft."
+    ),
+    "Expected at {at}": "Erwartet um {at}",
+    "{minutes} of margin": "{minutes} Spielraum",
+    "no check-in by {until}": "keine Meldung bis {until}",
+    "Started at {at}": "Begonnen um {at}",
+    "{minutes} of maximum runtime": "{minutes} Höchstlaufzeit",
+    "not finished by {until}": "nicht fertig bis {until}",
+    "Reported an error at {at}.": "Fehler gemeldet um {at}.",
+    "Reported an error at {at}, {length} after its start.": "Fehler gemeldet um {at}, {length} nach dem Beginn.",
+    "Ended ok at {at} after {length}, {limit}.": "Erfolgreich beendet um {at} nach {length}, {limit}.",
+    "Ended ok at {at}, {limit}.": "Erfolgreich beendet um {at}, {limit}.",
+    "Started at {at}, before an earlier run had ended.": "Begonnen um {at}, bevor ein früherer Lauf zu Ende war.",
+    "which is too long": "das ist zu lang",
+    "which is too short": "das ist zu kurz",
+    "longer than {bound}": "länger als {bound}",
+    "less than {bound}": "kürzer als {bound}",
+    "({times} the median of {median})": "({times} der Median von {median})",
+    "(Judged later than usual: {decision}.)": "(Später als sonst beurteilt: {decision}.)",
+    "It failed {count} times in a row, since {moment}.": "{count} Fehler in Folge, seit {moment}.",
+    "It failed {count} times in a row.": "{count} Fehler in Folge.",
+    "{kind} at {found}, recovered at {recovered} after {length}.": (
+        "{kind} um {found}, wieder in Ordnung um {recovered} nach {length}."
+    ),
+    "No ok check-in so far.": "Bisher kein Erfolg gemeldet.",
+    "Last ok {at}.": "Letzter Erfolg {at}.",
+    "Last ok {at}, took {length}.": "Letzter Erfolg {at}, Dauer {length}.",
+    "today {time}": "heute {time}",
+    "yesterday {time}": "gestern {time}",
+    "{count} minute": "{count} Minute",
+    "{count} minutes": "{count} Minuten",
+    # the parts of a message
+    "since {moment}": "seit {moment}",
+    "tags {tags}": "Tags {tags}",
+    "acknowledged by {who}": "bestätigt von {who}",
+    "recovered. {reason}": "läuft wieder. {reason}",
+    "and {count} more": "und {count} weitere",
+    "Acknowledge": "Bestätigen",
+    "Open incident": "Vorfall öffnen",
+    "Open": "Öffnen",
+    # storms
+    "{count} job of {project} is failing": "{count} Job von {project} schlägt fehl",
+    "{count} jobs of {project} are failing": "{count} Jobs von {project} schlagen fehl",
+    "{count} job of {project} has recovered": "{count} Job von {project} läuft wieder",
+    "{count} jobs of {project} have recovered": "{count} Jobs von {project} laufen wieder",
+    "{count} job of {project} failed and has recovered": "{count} Job von {project} schlug fehl und läuft wieder",
+    "{count} jobs of {project} failed and have recovered": "{count} Jobs von {project} schlugen fehl und laufen wieder",
+    "All {count} jobs of {project} have recovered": "Alle {count} Jobs von {project} laufen wieder",
+    "{first}, {count} has recovered": "{first}, {count} läuft wieder",
+    "{first}, {count} have recovered": "{first}, {count} laufen wieder",
+    "{first}, {count} is still failing": "{first}, {count} schlägt weiterhin fehl",
+    "{first}, {count} are still failing": "{first}, {count} schlagen weiterhin fehl",
+    "They failed together, at {moment}.": "Sie schlugen gemeinsam fehl, um {moment}.",
+    "This was the last message about them.": "Dies war die letzte Meldung dazu.",
+    "They were found to fail at the same time, at {moment}.": "Die Fehler wurden gleichzeitig bemerkt, um {moment}.",
+    "They reported errors within a short time, up to {moment}.": (
+        "Sie haben innerhalb kurzer Zeit Fehler gemeldet, bis {moment}."
+    ),
+    "This happened during your quiet hours.": "Dies geschah während Ihrer Ruhezeit.",
+    "They are still failing, and nobody has acknowledged them.": (
+        "Sie schlagen weiterhin fehl, und niemand hat sie bestätigt."
+    ),
+    "Nobody has acknowledged them.": "Niemand hat sie bestätigt.",
+    # mails
+    "Jobs of {project} are failing": "Jobs von {project} schlagen fehl",
+    "Jobs of {project} failed and recovered": "Jobs von {project} schlugen fehl und laufen wieder",
+    "Acknowledged": "Bestätigt",
+    "Note": "Hinweis",
+    "Exit status": "Exit-Status",
+    "Project": "Projekt",
+    "Severity": "Schweregrad",
+    "Failing since": "Fehler seit",
+    "Recovered": "Wieder in Ordnung",
+    "Tags": "Tags",
+    "Acknowledged by": "Bestätigt von",
+    "The end of its log": "Das Ende der Ausgabe",
+    "See Incidents in the admin.": "Siehe „Incidents“ in der Verwaltung.",
+    "Stop these mails": "Diese Mails abbestellen",
+}
+_NUMBERS = {
+    ENGLISH: ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    "de": ("keine", "eine", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"),
+}
+
+
+def say(language: str, english: str, **values: object) -> str:
+    """Return a text in a language, with its values.
+
+    >>> say("de", "and {count} more", count=3), say("xx", "and {count} more", count=3)
+    ('und 3 weitere', 'and 3 more')
+    """
+    text = GERMAN.get(english, english) if language == "de" else english
+    return text.format(**values) if values else text
+
+
+def minutes(language: str, count: int) -> str:
+    """Return a number of minutes; small numbers as words.
+
+    >>> minutes("en", 10), minutes("de", 1), minutes("en", 1_500)
+    ('ten minutes', 'eine Minute', '1,500 minutes')
+    """
+    names = _NUMBERS.get(language, _NUMBERS[ENGLISH])
+    number = names[count] if 0 <= count < len(names) else f"{count:,}"
+    return say(language, "{count} minute" if count == 1 else "{count} minutes", count=number)
+
+
+def length(language: str, lasted: timedelta) -> str:
+    """Return a length of time in words."""
+    return duration(lasted, language=language if language in LANGUAGES else ENGLISH)
