@@ -200,7 +200,7 @@ def _find_outbox_problems(facts: Facts, rows: Rows) -> Iterator[Finding]:
             Part.OUTBOX,
             Severity.BAD,
             f"{rows.unsent_count:,} notification{'' if rows.unsent_count == 1 else 's'} not sent yet{reason}.",
-            "Check EMAIL_URL and the mail server, and see that a worker reads the queue delivery.",
+            "Check EMAIL_URL and the mail server, and see that workers read the queues delivery and housekeeping.",
             since=rows.oldest_unsent_at,
         )
     if rows.given_up_count:

@@ -18,7 +18,7 @@ from checkins.models import IngestNode, ProcessingError, WaitingCheckIn
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from health.facts import Rows, Rules, TickFacts
-from incidents.models import Channel, Message, Notification, Route
+from incidents.models import Channel, FollowUp, Message, Notification, Route
 from incidents.notifications.fallback import TOGETHER, untold_channels, untold_messages
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
@@ -53,7 +53,13 @@ def read_rows(now: datetime) -> Rows:
     # What is held waits on purpose, and after that since the end of the hold.
     fresh = unaddressed.filter(Q(held_until__isnull=True) | Q(held_until__lte=now), nobody_since__isnull=True)
     since = fresh.values_list(Coalesce("held_until", "created_at"), flat=True)
-    oldest = [waiting.values_list("created_at", flat=True).first(), since.first()]
+    # A sweep makes reminders and steps of escalations due; they are late if none runs.
+    overdue = FollowUp.objects.filter(due_at__lte=now).order_by("due_at", "id")
+    oldest = [
+        waiting.values_list("created_at", flat=True).first(),
+        since.first(),
+        overdue.values_list("due_at", flat=True).first(),
+    ]
     unsent = [at for at in oldest if at is not None]
     failing = waiting.exclude(last_error="").values_list("last_error", flat=True)
     incident = ClockIncident.objects.filter(ended_at__isnull=True).first()
@@ -70,7 +76,7 @@ def read_rows(now: datetime) -> Rows:
             node.facts()
             for node in IngestNode.objects.filter(left_at__isnull=True).order_by("watermark", "id")[:NODES_MAX]
         ),
-        unsent_count=_bounded_count(waiting) + _bounded_count(fresh) if unsent else 0,
+        unsent_count=_bounded_count(waiting) + _bounded_count(fresh) + _bounded_count(overdue) if unsent else 0,
         oldest_unsent_at=min(unsent, default=None),
         unsent_error=(failing.first() or "") if unsent else "",
         unnotified_count=_bounded_count(unaddressed.exclude(nobody_since=None)),

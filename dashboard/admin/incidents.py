@@ -48,11 +48,13 @@ class StateFilter(DropdownFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer both."""
-        return [("open", "open"), ("resolved", "resolved")]
+        """Offer all."""
+        return [("open", "open"), ("unacknowledged", "open, not acknowledged"), ("resolved", "resolved")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Incident]) -> QuerySet[Incident]:
         """Filter by the resolving instant."""
+        if self.value() == "unacknowledged":
+            return queryset.filter(resolved_at__isnull=True, acknowledged_at__isnull=True)
         if self.value() not in ("open", "resolved"):
             return queryset
         return queryset.filter(resolved_at__isnull=self.value() == "open")

@@ -35,7 +35,8 @@ def address_acknowledged(*, now: datetime) -> int:
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
-    found = fetch_rows(_NEW_SQL, [ADDRESSED_MAX])
+        cursor.execute(_HOLD_SQL, {"now": now})
+    found = fetch_rows(_NEW_SQL, {"now": now, "limit": ADDRESSED_MAX})
     if not found:
         return 0
     told = told_recipients([incident_id for _, incident_id, *_ in found])
@@ -62,12 +63,21 @@ _NEW_SQL = """
       FROM incidents_notification AS n
       JOIN incidents_incident AS i ON i.id = n.incident_id
      WHERE n.addressed_at IS NULL AND n.nobody_since IS NULL AND n.transition = 'acknowledged'
+       AND coalesce(n.held_until, %(now)s) <= %(now)s
        AND NOT EXISTS (SELECT 1 FROM incidents_notification AS o
                         WHERE o.incident_id = n.incident_id AND o.transition = 'opened' AND o.addressed_at IS NULL
-                          AND i.resolved_at IS NULL)
-     ORDER BY n.id LIMIT %s
+                          AND o.nobody_since IS NULL AND i.resolved_at IS NULL)
+     ORDER BY n.id LIMIT %(limit)s
 """
-"""Index: notification_new."""
+_HOLD_SQL = """
+    UPDATE incidents_notification AS n SET held_until = o.held_until, held_by = o.held_by
+      FROM incidents_notification AS o
+     WHERE n.addressed_at IS NULL AND n.nobody_since IS NULL AND n.transition = 'acknowledged'
+       AND coalesce(n.held_until, %(now)s) <= %(now)s
+       AND o.incident_id = n.incident_id AND o.transition = 'opened' AND o.addressed_at IS NULL
+       AND o.held_until > %(now)s
+"""
+"""An acknowledgement is held as long as the opening, and is not late meanwhile. Index: notification_new."""
 
 
 def told_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, int | None, str | None]]]:

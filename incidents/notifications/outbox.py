@@ -284,6 +284,6 @@ _RENUMBER_SQL = """
     SELECT id, %(kind)s, 'email', %(now)s, 1, %(addressed_at)s::timestamptz FROM unnest(%(ids)s::bigint[]) AS new (id)
         ON CONFLICT (incident_id, transition, channel) DO UPDATE
        SET number = old.number + 1, created_at = excluded.created_at, addressed_at = excluded.addressed_at,
-           sent_at = NULL, nobody_since = NULL
+           sent_at = NULL, nobody_since = NULL, held_until = NULL, held_by = ''
     RETURNING incident_id, id, number
 """

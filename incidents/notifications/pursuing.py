@@ -15,6 +15,8 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
+from audit.entries import Actor, Entry, Source
+from audit.recording import record
 from incidents.models import Channel
 from incidents.models.channels import EMAIL
 from incidents.notifications.addressees import recipients
@@ -68,22 +70,38 @@ def pursue(*, now: datetime) -> int:
 def lapse(*, now: datetime) -> int:
     """End acknowledgements that have run out: people are reminded at once, and the escalation begins anew."""
     found = fetch_rows(_LAPSED_SQL, [now, DUE_MAX])
-    ids = [id_ for (id_,) in found]
-    if ids:
-        begin_anew(ids, now=now, reminds_at=now)
-    return len(ids)
+    if found:
+        begin_anew([id_ for id_, *_ in found], now=now, reminds_at=now)
+        entries = [
+            Entry(
+                "incident",
+                id_,
+                f"{slug} / {environment}",
+                "unacknowledged",
+                project_id,
+                {"acknowledged_by": (by, None)},
+            )
+            for id_, by, slug, environment, project_id in found
+        ]
+        record(entries, by=Actor("Watchclock", Source.SYSTEM, now))
+    return len(found)
 
 
 _LAPSED_SQL = """
-    UPDATE incidents_incident
+    WITH lapsed AS (
+         SELECT id, acknowledged_by, monitor_environment_id FROM incidents_incident
+          WHERE acknowledged_until <= %s AND acknowledged_until IS NOT NULL AND resolved_at IS NULL
+          ORDER BY id LIMIT %s
+            FOR NO KEY UPDATE SKIP LOCKED)
+    UPDATE incidents_incident AS i
        SET acknowledged_at = NULL, acknowledged_by = '', acknowledged_via = '', acknowledged_channel = NULL,
            acknowledged_until = NULL
-     WHERE id = ANY (ARRAY (
-           SELECT id FROM incidents_incident
-            WHERE acknowledged_until <= %s AND acknowledged_until IS NOT NULL AND resolved_at IS NULL
-            ORDER BY id LIMIT %s
-              FOR NO KEY UPDATE SKIP LOCKED))
-    RETURNING id
+      FROM lapsed
+      JOIN monitors_monitorenvironment AS me ON me.id = lapsed.monitor_environment_id
+      JOIN monitors_monitor AS m ON m.id = me.monitor_id
+      JOIN monitors_environment AS e ON e.id = me.environment_id
+     WHERE i.id = lapsed.id
+    RETURNING i.id, lapsed.acknowledged_by, m.slug, e.name, m.project_id
 """
 """Index: incident_acknowledged_until."""
 

@@ -7,8 +7,9 @@ import pytest
 
 from audit.entries import Actor, Source
 from audit.models import AuditEntry
+from health.queries import read_rows
 from incidents.handling import Acknowledgement, acknowledge, withdraw_acknowledgement
-from incidents.models import Duty, FollowUp, Incident, Message
+from incidents.models import Duty, FollowUp, Incident, Message, Notification
 from incidents.notifications.acknowledged import address_acknowledged
 from incidents.notifications.addressing import address
 from incidents.notifications.pursuing import pursue
@@ -37,8 +38,8 @@ def ack(incident, by=ANNA, at=NOW, **columns):
     return acknowledge(incident.guid, by=by, via="the admin", now=at, **columns)
 
 
-def told(kind="acknowledged"):
-    while address_acknowledged(now=NOW):
+def told(kind="acknowledged", at=NOW):
+    while address_acknowledged(now=at):
         pass
     return list(Message.objects.filter(kind=kind).order_by("id").values_list("recipient", flat=True))
 
@@ -114,6 +115,26 @@ def test_who_is_told_of_the_opening_later_is_told_of_both_in_order():
     assert list(Message.objects.order_by("id").values_list("kind", flat=True)) == ["opened", "acknowledged"]
 
 
+def test_while_the_opening_is_held_so_is_the_acknowledgement():
+    incident = NotificationFactory(held_until=NOW + HOUR, held_by="snoozed until then").incident
+    chat = ChannelFactory(project=project_of(incident))
+    RouteFactory(project=project_of(incident), to=[chat])
+    ack(incident)
+    assert told() == []
+    held = Notification.objects.get(transition="acknowledged")
+    assert (held.held_until, held.held_by) == (NOW + HOUR, "snoozed until then")
+    assert read_rows(NOW + 30 * MINUTE).unsent_count == 0, "it is not late"
+    address([], now=NOW + HOUR)
+    assert told(at=NOW + HOUR) == [str(chat.guid)]
+
+
+def test_where_nobody_is_told_of_the_opening_nobody_is_told_of_the_acknowledgement():
+    incident = NotificationFactory(nobody_since=NOW).incident
+    ack(incident)
+    assert told() == []
+    assert Notification.objects.get(transition="acknowledged").addressed_at == NOW
+
+
 def test_after_its_end_nobody_is_told_that_it_was_acknowledged():
     incident, _chat = opened()
     ack(incident)
@@ -157,6 +178,8 @@ def test_with_an_escalation_it_runs_out_and_people_are_told_again(settings):
     pursue(now=NOW + 2 * HOUR)
     incident.refresh_from_db()
     assert (incident.acknowledged_at, incident.acknowledged_by) == (None, "")
+    entry = AuditEntry.objects.get(action="unacknowledged")
+    assert (entry.actor_name, entry.changes) == ("Watchclock", {"acknowledged_by": ["anna", None]})
     assert told("reminder") == [str(chat.guid)]
     assert told("escalated") == []
     pursue(now=NOW + 2 * HOUR + 10 * MINUTE)
