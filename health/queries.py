@@ -104,15 +104,18 @@ def _failing_channels() -> list[tuple[str, str]]:
     """Return channels whose breaker is open, longest first, with the last error."""
     failing = Channel.objects.filter(open_since__isnull=False, removed_at__isnull=True).select_related("project")
     return [
-        (f"{channel.name} of {channel.project.slug if channel.project else 'the instance'}", channel.last_error)
-        for channel in failing.order_by("open_since", "id")[:CHANNELS_MAX]
+        (_channel_name(channel), channel.last_error) for channel in failing.order_by("open_since", "id")[:CHANNELS_MAX]
     ]
+
+
+def _channel_name(channel: Channel) -> str:
+    return f"{channel.name} of {channel.project.slug if channel.project else 'the instance'}"
 
 
 def _untold_failures(now: datetime) -> Sequence[str]:
     """Return what people should have been told over another channel some minutes ago, in words, bounded."""
     late = now - UNTOLD_AFTER
-    names = [str(channel) for channel in untold_channels(now=late)[:CHANNELS_MAX]]
+    names = [_channel_name(channel) for channel in untold_channels(now=late).select_related("project")[:CHANNELS_MAX]]
     unsent = Message.objects.filter(kind=Message.Kind.FALLBACK, status=Message.Status.FAILED)
     failed = unsent.filter(finished_at__gt=now - GIVEN_UP_SHOWN).values_list("subject", flat=True)
     given_up = untold_messages(now=now).filter(finished_at__lte=now - UNTOLD_MESSAGES_AFTER).order_by("finished_at")

@@ -133,9 +133,9 @@ def test_a_released_notification_is_late_from_its_release_on():
 
 class TestFailuresThatNobodyWasTold:
     def test_a_channel_that_fails_for_ten_minutes(self):
-        ChannelFactory(name="room", open_since=NOW - 10 * MINUTE, probe_at=NOW)
+        ChannelFactory(name="room", project__slug="shop", open_since=NOW - 10 * MINUTE, probe_at=NOW)
         ChannelFactory(open_since=NOW - 10 * MINUTE, probe_at=NOW, fallback_told_at=NOW)
-        assert read_rows(NOW).untold_failures == ["room"]
+        assert read_rows(NOW).untold_failures == ["room of shop"]
 
     def test_the_message_that_should_have_told_it_was_given_up_itself(self):
         MessageFactory(kind="fallback", incident=None, status="failed", subject="[Watchclock] Channel room fails")

@@ -100,7 +100,7 @@ def test_conditions_are_read_from_json():
         ([{}], "condition 1 must be an object with attribute, operator and values."),
         (
             [{"attribute": "colour", "operator": "is", "values": ["red"]}],
-            "attribute of condition 1: 'colour' is unknown; allowed: monitor, environment, tag, kind.",
+            "attribute of condition 1: 'colour' is unknown; allowed: monitor, environment, tag, kind, severity, owner.",
         ),
         (
             [{"attribute": "monitor", "operator": "was", "values": ["red"]}],
@@ -112,7 +112,7 @@ def test_conditions_are_read_from_json():
         ),
         (
             [{"attribute": "kind", "operator": "is", "values": ["late"]}],
-            "values of condition 1: 'late' is no kind of failure; allowed: missed, timeout, error.",
+            "values of condition 1: 'late' is no kind of failure; allowed: missed, timeout, error, slow, fast, overlap.",
         ),
         (
             [{"attribute": "monitor", "operator": "is", "values": [""]}],
