@@ -69,6 +69,7 @@ class ReportFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A week of a project. The lists are short: the worst first."""
 
     project: str
+    slug: str
     starts_at: datetime
     ends_at: datetime
     timezone: str

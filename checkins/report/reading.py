@@ -32,6 +32,7 @@ def read_facts(project: Project, week: Week, *, timezone: str, now: datetime) ->
     never = fetch_rows(_NEVER_SQL, {**span, "count": NAMES_MAX})
     return ReportFacts(
         project=one_line(project.name),
+        slug=one_line(project.slug),
         starts_at=week.starts_at,
         ends_at=week.ends_at,
         timezone=timezone,

@@ -31,6 +31,7 @@ def write_report(facts: ReportFacts, *, unsubscribe_url: str = "") -> Content:
         tables=tuple(table for table in _tables(facts) if table.rows),
         links=(("Open monitors", facts.url),) if facts.url else (),
         unsubscribe_url=unsubscribe_url,
+        list_name=facts.slug,
     )
 
 
@@ -41,7 +42,8 @@ def _kept(facts: ReportFacts) -> str:
         return "No run was judged in these seven days."
     parts = [f"{count:,} {word}" for count, word in _kinds(runs) if count]
     why = f": {', '.join(parts)}" if parts else ""
-    share = f"{100 * runs.ok / judged:.1f}" if runs.failed else "100"
+    # Cut, not rounded: it is 100 only if none failed.
+    share = f"{1_000 * runs.ok // judged / 10:.1f}" if runs.failed else "100"
     return f"{runs.ok:,} of {judged:,} runs were kept ({share} %); {runs.failed:,} failed{why}."
 
 

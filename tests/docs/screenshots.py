@@ -13,7 +13,6 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.entries import Actor, Source
-from checkins.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
 from checkins.report.words import write_report
 from incidents.handling import acknowledge
 from incidents.models import Message
@@ -22,6 +21,7 @@ from incidents.notifications.alert import Event
 from incidents.notifications.channels.mail import page
 from incidents.notifications.channels.mail_text import content
 from lib.wallclock import utcnow
+from tests.checkins.report.test_words import FACTS
 from tests.docs.pages import DOCS
 from tests.e2e.browser import Browser, chromium, running_browser
 from tests.factories import (
@@ -85,25 +85,7 @@ def test_a_mail_about_a_storm(browser, tmp_path):
 
 
 def test_a_weekly_report(browser, tmp_path):
-    facts = ReportFacts(
-        project="Operations",
-        starts_at=MONDAY - 7 * DAY,
-        ends_at=MONDAY,
-        timezone="Europe/Berlin",
-        runs=Runs(ok=3_402, error=4, missed=9, timeout=2),
-        before=Runs(ok=3_410, missed=2),
-        opened=6,
-        open_now=(Open("nightly-backup (production)", MONDAY - 9 * HOUR),),
-        open_now_count=1,
-        noisiest=(Noisy("sync-orders (production)", 4, 11), Noisy("nightly-backup (production)", 2, 3)),
-        slowest=(Slow("rebuild-search (production)", timedelta(minutes=94), timedelta(minutes=71)),),
-        silent=(Silent("copy-archive (staging)", MONDAY - 30 * DAY),),
-        silent_count=1,
-        never=Listed(("rotate-logs",)),
-        channels=(Broken("pager", 3, is_open=True),),
-        url="https://w.example/",
-    )
-    shoot_mail(browser, page(write_report(facts)), "mail-weekly-report.png", tmp_path)
+    shoot_mail(browser, page(write_report(FACTS)), "mail-weekly-report.png", tmp_path)
 
 
 @pytest.mark.django_db(transaction=True)

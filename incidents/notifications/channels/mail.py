@@ -17,7 +17,7 @@ from django.template import Context, Engine, Template
 from incidents.models import Message
 from incidents.notifications.alert import Alert, Event
 from incidents.notifications.channels.mail_text import PREFIX, Content, subject, text
-from incidents.notifications.channels.wording import State, one_line
+from incidents.notifications.channels.wording import State
 from incidents.notifications.outbox import message_key
 from incidents.notifications.stored import stored_alert, stored_content
 
@@ -63,8 +63,8 @@ def _headers(message: Message, alert: Alert | None, parts: Content | None) -> di
     earlier = _first_of(message, alert) if alert is not None else ""
     if earlier:
         headers |= {"In-Reply-To": earlier, "References": earlier}
-    project = one_line(alert.incidents[0].project) if alert is not None and alert.incidents else ""
-    headers["List-Id"] = f"<{'.'.join(filter(None, [project, 'watchclock', host()]))}>"
+    name = parts.list_name if parts is not None else ""
+    headers["List-Id"] = f"<{'.'.join(filter(None, [name, 'watchclock', host()]))}>"
     if parts is not None and parts.unsubscribe_url.startswith("https://"):
         headers |= {"List-Unsubscribe": f"<{parts.unsubscribe_url}>", "List-Unsubscribe-Post": ONE_CLICK}
     return headers

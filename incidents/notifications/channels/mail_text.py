@@ -43,7 +43,10 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a mail, plain text all of them. `preheader` is what a list of mails shows beside the subject."""
+    """The parts of a mail, plain text all of them. `preheader` is what a list of mails shows beside the subject.
+
+    `list_name` is the project, by which people filter mails; empty if it is about none.
+    """
 
     state: State
     headline: str
@@ -57,6 +60,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[tuple[str, str], ...] = ()
     hint: str = ""
     unsubscribe_url: str = ""
+    list_name: str = ""
     language: str = ENGLISH
     log_label: str = LOG
     unsubscribe_label: str = STOP
@@ -101,6 +105,7 @@ def content(alert: Alert) -> Content:
         links=tuple(links),
         hint="" if links or alert.event in wording.NEWS else say(alert.language, "See Incidents in the admin."),
         unsubscribe_url=alert.unsubscribe_url,
+        list_name=wording.one_line(alert.incidents[0].project) if alert.incidents else "",
         language=alert.language,
         log_label=say(alert.language, LOG),
         unsubscribe_label=say(alert.language, STOP),

@@ -78,6 +78,7 @@ def test_it_counts_the_runs_of_the_week_and_of_the_one_before(project, report, m
     mail = sent(mailoutbox)
 
     assert mail.subject == "[Watchclock] Weekly report of Operations: 2025-12-29 to 2026-01-04"
+    assert mail.extra_headers["List-Id"].startswith("<ops.watchclock.")
     assert "3 of 6 runs were kept (50.0 %); 3 failed: 1 with an error, 1 missed, 1 timed out." in mail.body
     assert "The week before: 1 kept, 1 failed." in mail.body
     assert "another project" not in mail.body

@@ -231,3 +231,15 @@ def test_a_mail_of_a_channel_offers_it_in_headers_text_and_page(mailoutbox):
     assert mail.extra_headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert link in mail.body
     assert link in mail.alternatives[0].content
+
+
+def test_people_who_may_look_at_messages_do_not_see_the_link(staff_client):
+    channel, incident = of_project()
+    told(channel, incident)
+    delivery.deliver(utcnow=lambda: NOW)
+    message = Message.objects.get(recipient=ADA)
+
+    page = staff_client.get(f"/admin/incidents/message/{message.pk}/change/").content.decode()
+
+    assert "https://watch.example.com/u/…" in page
+    assert path_of(channel) not in page
