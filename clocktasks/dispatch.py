@@ -23,7 +23,8 @@ from clocktasks.clock import (
 )
 from clocktasks.ledger import decided_until, finish_ticks, write_ticks
 from clocktasks.models import HeldTick, ShardClock
-from clocktasks.shards import next_works, plan_for_few_of_many, shard_states
+from clocktasks.shards import next_works, shard_states
+from lib.sql import plan_for_few_of_many
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from clocktasks.kinds import HANDLERS
 from clocktasks.kinds.marked import Marked
 from clocktasks.ledger import decided_until, rows_of, stretch
 from clocktasks.models import ShardClock
-from lib.sql import fetch_rows, insert_rows
+from lib.sql import fetch_rows, insert_rows, plan_for_few_of_many
 
 DEAF_ROWS_MAX = 20_000
 """How much of a time without a listener is done in one pass, in rows (about): nothing is judged there."""
@@ -38,23 +38,6 @@ HOLD = timedelta(seconds=5)
 """How long the openings of a tick wait for those of other shards, so that people get one message about all."""
 PASS_MINUTES = 1440
 """Rows of the ledger that a pass goes over at most."""
-
-
-def plan_for_few_of_many() -> None:
-    """Make PostgreSQL find rows one by one, by index, until the end of the transaction.
-
-    It does not know how few rows a statement of the clock is about. For a chunk of 10,000 among half a million it
-    would read the whole table into a hash, for each chunk anew; and a plan that is kept for a day without check-ins
-    would read that day from end to end when it has a million (P7).
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT set_config(name, value, true)
-              FROM (VALUES ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_seqscan', 'off'),
-                           ('plan_cache_mode', 'force_generic_plan')) AS setting (name, value)
-            """
-        )
 
 
 def next_works(states: Mapping[int, ShardState], *, until: datetime) -> dict[int, tuple[datetime, TaskKind]]:

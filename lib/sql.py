@@ -42,6 +42,23 @@ def fetch_rows(
         return rows
 
 
+def plan_for_few_of_many() -> None:
+    """Make PostgreSQL find rows one by one, by index, until the end of the transaction.
+
+    It does not know how few rows a statement is about, nor how many there are since a moment ago. For a chunk of 10,000
+    among half a million it would read the whole table into a hash, for each chunk anew; and a plan that is kept for a
+    day without check-ins would read that day from end to end when it has a million (P7).
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT set_config(name, value, true)
+              FROM (VALUES ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_seqscan', 'off'),
+                           ('plan_cache_mode', 'force_generic_plan')) AS setting (name, value)
+            """
+        )
+
+
 def update_rows(
     table: str,
     types: Mapping[str, str],

@@ -32,7 +32,7 @@ from incidents.notifications.routes import Decision, Routing, decide, load_routi
 from incidents.notifications.routing import Facts, Recipient
 from incidents.notifications.storms import End, begun, gather, hurry, summarise
 from incidents.notifications.told import Told, told_of
-from lib.sql import fetch_rows
+from lib.sql import fetch_rows, plan_for_few_of_many
 
 ADDRESSED_MAX = 10_000
 """How many notifications one transaction turns into messages."""
@@ -116,6 +116,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     with connection.cursor() as cursor:
         # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
+    plan_for_few_of_many()
     parameters = {"now": now, "after": after, "limit": ADDRESSED_MAX, "tick": TICK}
     changes = [_Change(*row) for row in fetch_rows(sql, parameters)]
     looked_at = [change.id for change in changes]

@@ -4,7 +4,7 @@ A claim expires, so the messages of a killed worker are sent again, under the sa
 cannot record a result.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,10 +17,12 @@ from incidents.models.channels import EMAIL
 from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, GIVE_UP_AFTER, LEASE
 from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
-from lib.sql import fetch_rows
+from lib.sql import array_literal, fetch_rows, plan_for_few_of_many
 
 OF_STORMS = (Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value)
-LANE_MAX = 10
+MANY = 500
+"""So many new notifications change what PostgreSQL knows of the tables."""
+LANE_MAX = 50
 """Messages of one channel that are claimed at once. They are sent one after the other."""
 CHANNELS_MAX = 50
 """Channels that one process sends to at the same time."""
@@ -64,8 +66,16 @@ def storm_refs(storm_ids: Sequence[int]) -> dict[int, str]:
     return dict(digests.values_list("storm_id", "external_ref"))
 
 
+def look_again() -> None:
+    """Let PostgreSQL count the messages: what it knew before many were written makes it read all of them for each."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE incidents_message, incidents_duty, incidents_notification")
+
+
 @transaction.atomic
 def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Message]:
+    # A storm has written thousands of messages since the planner looked last.
+    plan_for_few_of_many()
     # A receiver does not answer faster when a test clock runs faster.
     lease = LEASE * (settings.TEST_CLOCK.speed if settings.TEST_CLOCK else 1)
     rows = fetch_rows(sql, {"now": now, "until": now + lease, "attempts_max": ATTEMPTS_MAX, **parameters})
@@ -92,16 +102,20 @@ _DUE_SQL = """
     AND NOT EXISTS (
         SELECT 1 FROM incidents_message AS earlier
          WHERE earlier.incident_id = m.incident_id AND earlier.recipient = m.recipient
-           AND earlier.status = 'waiting' AND earlier.id < m.id)
+           AND earlier.finished_at IS NULL AND earlier.id < m.id)
     AND NOT EXISTS (
         SELECT 1 FROM incidents_message AS earlier
-         WHERE earlier.storm_id = m.storm_id AND earlier.status = 'waiting' AND earlier.id < m.id)
+         WHERE earlier.storm_id = m.storm_id AND earlier.finished_at IS NULL AND earlier.id < m.id)
     AND NOT EXISTS (
         SELECT 1 FROM incidents_duty AS d JOIN incidents_message AS earlier ON earlier.id = d.message_id
          WHERE d.incident_id = m.incident_id AND d.recipient = m.recipient
-           AND earlier.storm_id IS NOT NULL AND earlier.status = 'waiting' AND earlier.id < m.id)
+           AND earlier.storm_id IS NOT NULL AND earlier.finished_at IS NULL AND earlier.id < m.id)
 """
-"""The conditions on earlier ones: about the same incident, of the same storm, or of a storm with the same incident."""
+"""The conditions on earlier ones: about the same incident, of the same storm, or of a storm with the same incident.
+
+What waits is not finished. It is said in this way, since the planner takes the indexes of waiting messages for small
+ones, and would read one of them whole for each message of a storm.
+"""
 _CLAIM_MAILS_SQL = _CLAIM_SQL.format(
     chosen=f"""
     SELECT m.id FROM incidents_message AS m LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
@@ -112,13 +126,13 @@ _CLAIM_MAILS_SQL = _CLAIM_SQL.format(
 _CLAIM_LANES_SQL = _CLAIM_SQL.format(
     chosen=f"""
     SELECT m.id FROM incidents_message AS m
-     WHERE {_DUE_SQL} AND m.id = ANY (ARRAY (
+     WHERE {_DUE_SQL.replace("m.status = 'waiting'", "m.finished_at IS NULL")} AND m.id = ANY (ARRAY (
            SELECT lane.id FROM (
                   SELECT c.id, c.open_since FROM incidents_channel AS c
                    WHERE c.kind <> '{EMAIL}' AND coalesce(c.probe_at, %(now)s) <= %(now)s
                      AND coalesce(c.slow_until, %(now)s) <= %(now)s
-                     AND EXISTS (SELECT 1 FROM incidents_message AS w
-                                  WHERE w.channel_id = c.id AND w.status = 'waiting' AND w.due_at <= %(now)s)
+                     AND (SELECT 1 FROM incidents_message AS w
+                           WHERE w.channel_id = c.id AND w.status = 'waiting' AND w.due_at <= %(now)s LIMIT 1) = 1
                      AND NOT EXISTS (SELECT 1 FROM incidents_message AS f
                                       WHERE f.channel_id = c.id AND f.status = 'waiting' AND f.claimed_until > %(now)s)
                    LIMIT %(limit)s) AS c
@@ -127,7 +141,8 @@ _CLAIM_LANES_SQL = _CLAIM_SQL.format(
                    ORDER BY m.due_at, m.id LIMIT CASE WHEN c.open_since IS NULL THEN %(lane)s ELSE 1 END) AS lane))
      ORDER BY m.id"""  # noqa: S608
 )
-"""Indexes: message_due_in_channel, message_on_the_way."""
+"""Indexes: message_due_in_channel, message_on_the_way. With a limit the first is searched for each channel, and not
+read whole: many messages may be due."""
 
 
 def store_texts(messages: Sequence[Message]) -> None:
@@ -140,10 +155,10 @@ def store_texts(messages: Sequence[Message]) -> None:
              WHERE m.id = new.id AND m.attempt_count = new.attempt
             """,
             [
-                [message.id for message in messages],
-                [message.attempt_count for message in messages],
-                [message.subject for message in messages],
-                [message.body for message in messages],
+                array_literal("bigint", [message.id for message in messages]),
+                array_literal("integer", [message.attempt_count for message in messages]),
+                array_literal("text", [message.subject for message in messages]),
+                array_literal("text", [message.body for message in messages]),
             ],
         )
 
@@ -257,9 +272,18 @@ class Attempt(NamedTuple):
     error: str = ""
 
 
-@transaction.atomic
-def record_attempts(channel_id: int, attempts: Iterable[Attempt], *, now: datetime) -> None:
+def record_attempts(channel_id: int, attempts: Sequence[Attempt], *, now: datetime) -> None:
     """Move the breaker of a channel by these attempts, in order."""
+    if all(attempt.result is Result.WORKS for attempt in attempts):
+        # Whatever it was before, it is closed now.
+        closed = {name: getattr(Breaker(), name) for name in Breaker.__struct_fields__}
+        Channel.objects.filter(id=channel_id).update(**closed, delivered_at=now, last_error="")
+        return
+    with transaction.atomic():
+        _move_breaker(channel_id, attempts, now=now)
+
+
+def _move_breaker(channel_id: int, attempts: Sequence[Attempt], *, now: datetime) -> None:
     channel = Channel.objects.select_for_update().filter(id=channel_id).first()
     if channel is None:
         return

@@ -82,8 +82,10 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
 
 def _address_all(*, now: datetime) -> None:
     default = recipients()
-    while address(default, now=now) >= ADDRESSED_MAX:
-        pass
+    while (count := address(default, now=now)) >= ADDRESSED_MAX:
+        claims.look_again()
+    if count >= claims.MANY:
+        claims.look_again()
     while address_acknowledged(now=now) >= ADDRESSED_MAX:
         pass
     routing = fingerprint(default)
@@ -105,7 +107,7 @@ def _claim(
     refused = {message.id for message, _ in bad}
     lines.give([message for message in mails if message.id not in refused])
     claimed = len(mails)
-    if not lanes.is_stopped:
+    if lanes.takes_more():
         messages = claims.claim_for_lanes(channels=claims.CHANNELS_MAX - lanes.channel_count, now=utcnow())
         sendings, unwritten = prepare(messages)
         lanes.give(sendings)

@@ -22,7 +22,7 @@ from incidents.models import Message
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Outcome, OutcomeKind, Request, Sender, Target
-from incidents.notifications.mail_lines import Done
+from incidents.notifications.mail_lines import POLL_SECONDS, Done
 
 if TYPE_CHECKING:
     import aiohttp
@@ -53,6 +53,7 @@ class Lanes:
     def __init__(self, done: Done, utcnow: Callable[[], datetime], *, until: float) -> None:
         self._done, self._utcnow, self._until = done, utcnow, until
         self._in_hand: dict[int | None, int] = {}
+        self._asked_at: float | None = None
 
     def __len__(self) -> int:
         return sum(self._in_hand.values())
@@ -66,6 +67,14 @@ class Lanes:
     def is_stopped(self) -> bool:
         """Whether the time is up."""
         return time.monotonic() >= self._until
+
+    def takes_more(self) -> bool:
+        """Return whether to look for more messages: a lane has become free, or it is some time since the last look."""
+        is_new = self._asked_at is not None and time.monotonic() < self._asked_at + POLL_SECONDS
+        if self.is_stopped or (self._in_hand and is_new):
+            return False
+        self._asked_at = time.monotonic()
+        return True
 
     def give(self, sendings: Iterable[Sending]) -> None:
         """Send messages: those of each channel in order, all channels at once."""
@@ -83,6 +92,7 @@ class Lanes:
             self._in_hand[message.channel_id] = left
         else:
             del self._in_hand[message.channel_id]
+            self._asked_at = None
 
     async def _drive(self, lane: Sequence[Sending]) -> None:
         is_over = False

@@ -241,12 +241,12 @@ def write_duties(duties: Sequence[tuple[int, NewMessage]], *, now: datetime) -> 
             _DUTIES_SQL,
             [
                 now,
-                [message.incident_id for _, message in duties],
-                [notification_id for notification_id, _ in duties],
+                array_literal("bigint", [message.incident_id for _, message in duties]),
+                array_literal("bigint", [notification_id for notification_id, _ in duties]),
                 array_literal("bigint", [message.recipient.channel for _, message in duties]),
-                [message.recipient.name for _, message in duties],
-                [message.recipient.reason for _, message in duties],
-                [message.key for _, message in duties],
+                array_literal("text", [message.recipient.name for _, message in duties]),
+                array_literal("text", [message.recipient.reason for _, message in duties]),
+                array_literal("uuid", [message.key for _, message in duties]),
             ],
         )
 
