@@ -112,7 +112,8 @@ def test_conditions_are_read_from_json():
         ),
         (
             [{"attribute": "kind", "operator": "is", "values": ["late"]}],
-            "values of condition 1: 'late' is no kind of failure; allowed: missed, timeout, error, slow, fast, overlap.",
+            "values of condition 1: 'late' is no kind of failure; allowed: missed, timeout, error, slow, fast, "
+            "overlap.",
         ),
         (
             [{"attribute": "monitor", "operator": "is", "values": [""]}],
