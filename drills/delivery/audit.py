@@ -64,7 +64,13 @@ def read_duties(applied: Mapping[str, Sequence[int]]) -> list[Told]:
 def unfinished() -> list[str]:
     """Nothing waits any more: every change was routed, and every message has ended."""
     waiting = Message.objects.filter(status="waiting").count()
-    unaddressed = Notification.objects.filter(addressed_at__isnull=True, nobody_since__isnull=True).count()
+    # Who has not been told of an incident, for want of a recipient, is not told that it is acknowledged.
+    nobody = Notification.objects.filter(addressed_at__isnull=True, nobody_since__isnull=False)
+    unaddressed = (
+        Notification.objects.filter(addressed_at__isnull=True, nobody_since__isnull=True)
+        .exclude(transition="acknowledged", incident__in=nobody.values("incident"))
+        .count()
+    )
     without = fetch_rows(
         "SELECT id FROM incidents_duty AS d WHERE NOT EXISTS (SELECT FROM incidents_message WHERE id = d.message_id)",
         [],
@@ -86,11 +92,18 @@ def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[
     own: dict[str, list[Received]] = defaultdict(list)
     for one in received:
         own[one.key].append(one)
+    still_open: dict[int, set[int]] = defaultdict(set)
+    for told in duties:
+        if told.transition in ("opened", "escalated"):
+            still_open[told.message] |= {told.incident}
+    for told in duties:
+        if told.transition == "resolved":
+            still_open[told.message] ^= {told.incident}
     errors = dict(Message.objects.filter(status="failed").values_list("id", "last_error"))
     for told in duties:
         name = f"message {told.message} ({told.kind} to {told.recipient})"
-        # A pager is told nothing of what is over already.
-        is_silent = kinds.get(told.recipient, "email") in PAGERS and told.kind == "passed"
+        # A pager is told nothing of what is over already, and reminds by itself.
+        is_silent = kinds.get(told.recipient, "email") in PAGERS and not still_open[told.message]
         # In doubt as often as people may see it twice.
         was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) >= UNKNOWN_MAX
         if told.status == "sent" and not told.applied and not is_silent:

@@ -10,21 +10,34 @@ KINDS = ("email", "webhook", "pagerduty", "opsgenie", "slack", "discord")
 
 @dataclass(frozen=True)
 class RoutePlan:
-    """A route: the kind of failure that it is for, or any, and the numbers of its channels."""
+    """A route: the kind of failure that it is for, or any, and the numbers of its channels.
+
+    `steps` are those of its escalation: minutes, and the numbers of channels.
+    """
 
     kind: str
     channels: frozenset[int]
     continues: bool = False
     is_enabled: bool = True
+    reminder_hours: int | None = None
+    steps: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    loops: int = 0
 
 
 @dataclass(frozen=True)
 class Config:
-    """All routes, the kinds of the channels by number, and which of these are enabled and not removed."""
+    """All routes, the kinds of the channels by number, and which of these are enabled and not removed.
+
+    `unfolded` channels have a message for each incident; `quiet` ones have quiet hours that begin soon. `depends` are
+    monitors with those that they depend on.
+    """
 
     routes: tuple[RoutePlan, ...]
     kinds: tuple[str, ...]
     usable: frozenset[int]
+    unfolded: frozenset[int] = frozenset()
+    quiet: frozenset[int] = frozenset()
+    depends: tuple[tuple[int, int], ...] = ()
 
     def told(self, kind: str) -> frozenset[int | None]:
         """Return the channels that hear of a failure of this kind; None is ALERT_EMAIL_TO."""
@@ -48,10 +61,23 @@ def choose_config(chance: random.Random) -> Config:
             kind=chance.choice(["", "", "missed", "error"]),
             channels=frozenset(chance.sample(numbers, chance.randint(1, len(kinds)))),
             continues=chance.random() < 0.3,
+            reminder_hours=chance.choice([None, None, 0, 1]),
+            steps=tuple(
+                (1, tuple(sorted(chance.sample(numbers, chance.randint(1, len(kinds))))))
+                for _ in range(chance.choice([0, 0, 1, 2]))
+            ),
+            loops=chance.choice([0, 1]),
         )
         for _ in range(chance.choice([0, 1, 1, 1, 2]))
     ]
-    return Config(tuple(routes), kinds, frozenset(numbers))
+    return Config(
+        tuple(routes),
+        kinds,
+        frozenset(numbers),
+        unfolded=frozenset(number for number in numbers if chance.random() < 0.3),
+        quiet=frozenset(number for number in numbers if chance.random() < 0.15),
+        depends=chance.choice([(), (), (), ((2, 1),), ((2, 1), (3, 2))]),
+    )
 
 
 def choose_edit(chance: random.Random, config: Config) -> Config:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -19,18 +18,13 @@ if TYPE_CHECKING:
 @contextmanager
 def edges(world: "World") -> Iterator[None]:
     """Put the world in the place of what is outside of the product."""
-
-    def wish_at(at: datetime, *, now: datetime) -> None:
-        assert at >= now, "it is still to come"
-        world.at(at, world.wish)
-
     nothing = SimpleNamespace(dump_traceback_later=lambda *_, **__: None, cancel_dump_traceback_later=lambda: None)
     with ExitStack() as stack:
         for patch in (
             mock.patch.object(tasks, "utcnow", world.utcnow),
             mock.patch.object(tasks, "faulthandler", nothing),
             mock.patch.object(wake, "wake", world.wish),
-            mock.patch.object(wake, "wake_at", wish_at),
+            mock.patch.object(wake, "wake_at", world.wish_at),
             *patches(world),
         ):
             stack.enter_context(patch)

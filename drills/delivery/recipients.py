@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import datetime
 
-from drills.delivery.changes import Change
+from drills.delivery.changes import Change, Snooze
 from drills.delivery.config import DEFAULT, Config
 from drills.delivery.rows import recipient_of
 from drills.delivery.world import Committed, World
@@ -22,16 +22,22 @@ def wrong_recipients(world: World) -> list[str]:
         told[incident].add(recipient)
     log = fetch_rows("SELECT seq, what, id FROM drill_log WHERE what <> 'message' ORDER BY seq", [])
     edits = [(seq, id_) for seq, what, id_ in log if what == "config"]
+    held = {id_ for _, what, id_ in log if what == "held"}
+    may_be_held = {below for below, _ in world.configs[0].depends}
+    may_be_held |= {one.what.job for one in world.history if isinstance(one.what, Snooze)}
     nobody = {id_ for _, what, id_ in log if what == "nobody"}
     routed = {id_: seq for seq, what, id_ in log if what == "addressed"}
     found = []
-    for notification, incident, kind, opened_at in fetch_rows(_OPENINGS_SQL, []):
+    for notification, incident, kind, opened_at, is_quiet, job in fetch_rows(_OPENINGS_SQL, []):
         if notification not in routed:
             continue
         first = _edits_before(world.history, opened_at)
         last = max([number for seq, number in edits if seq < routed[notification]], default=0)
         allowed = [_names(config, kind) for config in world.configs[min(first, last) : max(first, last) + 1]]
-        is_late = notification in nobody and not told[incident]
+        # Nobody is told late, or after a hold, of what is over or muted by then.
+        is_late = not told[incident] and (
+            notification in nobody or (is_quiet and (notification in held or job in may_be_held))
+        )
         if told[incident] not in allowed and not is_late:
             found.append(f"recipients of incident {incident}: {sorted(told[incident])}, and not one of {allowed}")
     return found
@@ -43,9 +49,11 @@ _TOLD_SQL = """
      WHERE n.transition = 'opened'
 """
 _OPENINGS_SQL = """
-    SELECT n.id, n.incident_id, o.explanation ->> 'kind', i.opened_at
+    SELECT n.id, n.incident_id, o.explanation ->> 'kind', i.opened_at,
+           i.resolved_at IS NOT NULL OR e.is_muted, e.id
       FROM incidents_notification AS n
       JOIN incidents_incident AS i ON i.id = n.incident_id
+      JOIN monitors_monitorenvironment AS e ON e.id = i.monitor_environment_id
       JOIN incidents_occurrence AS o ON o.incident_id = i.id AND o.number = 1
      WHERE n.transition = 'opened' ORDER BY n.id
 """

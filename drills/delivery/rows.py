@@ -1,7 +1,7 @@
 """The rows of a world: what is there at first, what an edit makes of it, and the log of what became of them."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from django.db import connection, transaction
 
@@ -10,7 +10,7 @@ from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
 from incidents.secrets import seal
 from monitors.changes import attach_config_snapshots
-from monitors.models import Environment, Monitor, MonitorEnvironment, Project
+from monitors.models import Dependency, Environment, Monitor, MonitorEnvironment, Project
 
 START = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -37,6 +37,11 @@ WATCH_SQL = """
             CASE WHEN NEW.addressed_at IS NULL THEN 'nobody' ELSE 'addressed' END, NEW.id, NULL, NULL);
         RETURN NULL;
     END $$;
+    CREATE OR REPLACE FUNCTION drill_hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO drill_log (what, id, new) VALUES ('held', NEW.id, NEW.held_by); RETURN NULL;
+    END $$;
+    CREATE OR REPLACE TRIGGER drill_hold AFTER UPDATE OF held_by ON incidents_notification FOR EACH ROW
+        WHEN (NEW.held_by <> '' AND NEW.held_by IS DISTINCT FROM OLD.held_by) EXECUTE FUNCTION drill_hold();
     CREATE OR REPLACE TRIGGER drill_message AFTER UPDATE OF status ON incidents_message FOR EACH ROW
         WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.finished_at IS DISTINCT FROM NEW.finished_at)
         EXECUTE FUNCTION drill_message();
@@ -49,7 +54,8 @@ WATCH_SQL = """
 UNWATCH_SQL = """
     DROP TRIGGER IF EXISTS drill_message ON incidents_message;
     DROP TRIGGER IF EXISTS drill_notification ON incidents_notification;
-    DROP FUNCTION IF EXISTS drill_message(), drill_notification();
+    DROP TRIGGER IF EXISTS drill_hold ON incidents_notification;
+    DROP FUNCTION IF EXISTS drill_message(), drill_notification(), drill_hold();
     DROP TABLE IF EXISTS drill_log;
 """
 
@@ -82,7 +88,8 @@ def make_monitors(count: int) -> None:
 
 
 def make_environments(count: int) -> None:
-    """Make the environments anew: healthy, and neither muted nor failing."""
+    """Make the environments anew: healthy, and neither muted, snoozed nor failing."""
+    Monitor.objects.update(is_muted=False, snoozed_until=None)
     MonitorEnvironment.objects.bulk_create(
         [
             MonitorEnvironment(id=number, monitor_id=number, environment_id=1, status="ok", shard=0, created_at=START)
@@ -107,11 +114,17 @@ def write_config(config: Config) -> None:
                 name=f"{kind} {number}",
                 values=values,
                 sealed=sealed,
+                folds=number not in config.unfolded,
+                quiet_from=time(10, 1) if number in config.quiet else None,
+                quiet_until=time(12) if number in config.quiet else None,
                 created_at=START,
                 changed_at=START,
             )
         )
     Channel.objects.bulk_create(channels)
+    Dependency.objects.bulk_create(
+        Dependency(downstream_id=below, upstream_id=above, created_at=START) for below, above in config.depends
+    )
     for number, route in enumerate(config.routes):
         row = Route.objects.create(
             id=number + 1,
@@ -120,6 +133,12 @@ def write_config(config: Config) -> None:
             position=number,
             matchers=[{"attribute": "kind", "operator": "is", "values": [route.kind]}] if route.kind else [],
             continues=route.continues,
+            reminder_hours=route.reminder_hours,
+            steps=[
+                {"minutes": minutes, "channels": [channel + 1 for channel in channels]}
+                for minutes, channels in route.steps
+            ],
+            loops=route.loops,
             changed_at=START,
         )
         row.channels.set([channel + 1 for channel in sorted(route.channels)])

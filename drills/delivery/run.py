@@ -25,7 +25,7 @@ SETTINGS = {
     "EMAIL_CONNECTIONS": 2,
     "TEST_CLOCK": None,
 }
-EMPTIED = ("incidents_", "audit_", "monitors_monitorenvironment", "drill_log")
+EMPTIED = ("incidents_", "audit_", "monitors_monitorenvironment", "monitors_dependency", "drill_log")
 """The tables of a world; the monitors are the same in all."""
 
 

@@ -6,8 +6,10 @@ from django.db import connection
 
 _NEXT_SQL = """
     SELECT least(
-        (SELECT min(greatest(held_until, %(now)s)) FROM incidents_notification
-          WHERE addressed_at IS NULL AND nobody_since IS NULL),
+        (SELECT min(greatest(n.held_until, %(now)s)) FROM incidents_notification AS n
+          WHERE n.addressed_at IS NULL AND n.nobody_since IS NULL AND NOT EXISTS (
+                SELECT FROM incidents_notification AS earlier
+                 WHERE earlier.incident_id = n.incident_id AND earlier.id < n.id AND earlier.addressed_at IS NULL)),
         (SELECT min(greatest(m.due_at, m.claimed_until, c.slow_until, c.probe_at, busy.until))
            FROM incidents_message AS m
            LEFT JOIN incidents_channel AS c ON c.id = m.channel_id

@@ -9,8 +9,6 @@ Two phases: with faults; then the faults stop, the receivers are well, and deliv
 """
 
 import random
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,21 +20,16 @@ from typing import Any
 
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
+from drills.delivery.agenda import Agenda, Edited
 from drills.delivery.changes import (
-    Finished,
-    Happening,
-    Muting,
-    apply_change,
-    apply_muting,
     choose_changes,
-    finish_ticks,
 )
-from drills.delivery.config import Config, choose_config, choose_edit
+from drills.delivery.config import Config, choose_config
 from drills.delivery.edges import edges
 from drills.delivery.faults import AROUND_COMMIT, Faults, Manner, choose_faults
 from drills.delivery.ledger import Received
 from drills.delivery.process import Process, Task, without_database
-from drills.delivery.rows import SECOND, START, apply_edit
+from drills.delivery.rows import SECOND, START
 from drills.delivery.waiting import next_work_at
 from drills.simulation.interleaving import Actor, Stage, State, is_of_connection
 from incidents import tasks
@@ -47,7 +40,7 @@ WORKERS = 2
 SWEEP = 60 * SECOND
 STEPS_MAX = 6_000
 """A world that is not settled after so many steps goes round in circles."""
-ROUNDS_MAX = 200
+ROUNDS_MAX = 150
 
 
 class StuckError(Exception):
@@ -61,13 +54,6 @@ class Event:
     at: datetime
     number: int
     happen: Callable[[], object] = field(compare=False)
-
-
-@dataclass(frozen=True)
-class Edited:
-    """Somebody changed routes or channels: the configuration with this number is in force."""
-
-    number: int
 
 
 @dataclass(frozen=True)
@@ -102,10 +88,10 @@ class World:
         self.bad_mail = self.faults.bad_mail
         self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "edits": 0, "sent": 0, "bad": 0}
         self._wishes: list[datetime] = []
+        self._alarms: set[datetime] = set()
         self._waits: dict[Actor, Callable[[], bool]] = {}
         self._hung: dict[Actor, datetime] = {}
-        self._todo: dict[str, deque[tuple[Callable[[], object], object]]] = {"engine": deque(), "person": deque()}
-        self._doing: dict[str, Actor] = {}
+        self.agenda = Agenda(self)
         self._events: list[Event] = []
         self._numbers = count()
         self._edits_committed = 0
@@ -118,61 +104,17 @@ class World:
         chance = self.chance
         last = 0
         for second, change in choose_changes(chance, self.jobs, self.faults.mutes):
-            self.at(START + second * SECOND, partial(self._change, change))
+            self.at(START + second * SECOND, partial(self.agenda.change, change))
             last = max(last, second)
         if chance.random() < self.faults.edits:
             for _ in range(chance.choice([1, 2, 3])):
-                self.at(START + chance.randrange(last + 10) * SECOND, self._edit)
-        for number in range(1, last // 60 + 2):
+                self.at(START + chance.randrange(last + 10) * SECOND, self.agenda.edit)
+        for number in range(1, min(last // 60, 4) + 2):
             self.at(START + number * SWEEP, self._sweep)
         self.until = START + (last + 20) * SECOND
 
-    def _change(self, change: Happening) -> None:
-        if isinstance(change, Finished):
-            self._do("engine", lambda: finish_ticks(now=self.now), change)
-            return
-        if isinstance(change, Muting):
-            self._do("engine", partial(apply_muting, change), change)
-            return
-        number, bits = next(self._numbers), self.chance.getrandbits(64)
-        guids = count(1)
-
-        def work() -> None:
-            apply_change(
-                change,
-                checkin=number * 1_000,
-                guid=lambda: uuid.UUID(int=bits << 40 | next(guids)),
-                now=self.now,
-            )
-
-        self._do("engine", work, change)
-
-    def _edit(self) -> None:
-        before = self.configs[-1]
-        after = choose_edit(self.chance, before)
-        self.configs.append(after)
-        number = len(self.configs) - 1
-        self._do("person", lambda: apply_edit(before, after, number, now=self.now), Edited(number))
-
     def _sweep(self) -> None:
         self.wish()
-
-    def _do(self, who: str, work: Callable[[], object], what: object) -> None:
-        """Have somebody do something, after what was begun before; what fails is tried again until it is done."""
-        self._todo[who].append((work, what))
-        self._try(who)
-
-    def _try(self, who: str) -> None:
-        if who in self._doing or not self._todo[who]:
-            return
-        work, what = self._todo[who][0]
-
-        def do() -> None:
-            assert self.current is not None, "somebody does it"
-            self.current.pending = what
-            work()
-
-        self._doing[who] = self.start(who, do)
 
     def at(self, at: datetime, happen: Callable[[], object]) -> None:
         """Have something happen at a time."""
@@ -208,6 +150,13 @@ class World:
             late = 0 if self.is_settling or self.chance.random() >= self.faults.late_message else 15
             self._wishes.append(self.now + late * SECOND)
             self.at(self._wishes[-1], lambda: None)
+
+    def wish_at(self, at: datetime, *, now: datetime) -> None:
+        """Take the wish to be woken at an instant. It is one message, however often it is wished; at the end none."""
+        assert at >= now, "it is still to come"
+        if not self.is_settling and at not in self._alarms:
+            self._alarms.add(at)
+            self.at(at, self.wish)
 
     def manner_of(self, recipient: str) -> Manner:
         """Return how a receiver takes the next message."""
@@ -255,11 +204,12 @@ class World:
             process.stalled_until = None
         self._hung.clear()
         self._go_until(lambda: True)
-        for _ in range(ROUNDS_MAX):
+        for number in range(ROUNDS_MAX):
             at = next_work_at(self.now)
             if at is None:
                 return
-            self.now = max(self.now, at)
+            # What is held is looked at every minute for hours: later and later here, which only delays.
+            self.now = max(self.now, at) + max(0, number - 20) * 30 * SECOND
             self.wish()
             self._go_until(lambda: True)
         raise StuckError(f"something is due after {ROUNDS_MAX} rounds")
@@ -439,10 +389,7 @@ class World:
         error = None if actor.is_killed else actor.error
         if error is not None and not (actor.has_lost_connection and is_of_connection(error)):
             raise error
-        for who, doing in list(self._doing.items()):
-            if doing is actor:
-                del self._doing[who]
-                self.at(self.now + self.chance.choice([0, 1, 5]) * SECOND, partial(self._try, who))
+        self.agenda.ended(actor, is_well=error is None and not actor.is_killed)
 
     # --- what is recorded
 
@@ -450,8 +397,7 @@ class World:
         """Something of an actor was committed. A change or an edit is done then, whether its actor lives or not."""
         if actor.pending is None:
             return
-        who = next(who for who, doing in self._doing.items() if doing is actor)
-        self._todo[who].popleft()
+        self.agenda.committed(actor)
         if isinstance(actor.pending, Edited):
             self._edits_committed += 1
             self.counts["edits"] += 1
