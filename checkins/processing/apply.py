@@ -252,7 +252,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             earlier_ends.append((checkin, effect.earlier_end))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
     _write(runs, ended, earlier_ends, environments, errors)
-    remember(measured_late(run) for run in told_late)
+    remember([measured_late(run) for run in told_late])
     insert_logs(_within_budget(logs, now=now))
 
 

@@ -227,7 +227,7 @@ def count(endings: Sequence[Ending]) -> None:
     """
     endings = judged(endings)
     note_broken(endings)
-    remember(measured(one) for one in endings if one.verdict is Verdict.OK)
+    remember(measured(endings))
     for current in _rounds(endings):
         failed = [one for one in current if one.counts_as is Verdict.FAILED]
         decisions = mark_failed(

@@ -30,11 +30,10 @@ REMEMBER_SQL = f"""
 """  # noqa: S608 - a constant
 
 
-def remember(runs: Iterable[Measured]) -> None:
+def remember(runs: Sequence[Measured]) -> None:
     """Append what was measured, in order, and forget what is older than the newest 100. One statement, if any."""
-    known = [run for run in runs if run.duration_ms is not None or run.delay_ms is not None]
-    if known:
-        ids, durations, delays = zip(*known, strict=True)
+    if runs:
+        ids, durations, delays = zip(*runs, strict=True)
         fetch_rows(
             REMEMBER_SQL,
             [array_literal("bigint", ids), array_literal("integer", durations), array_literal("integer", delays)],

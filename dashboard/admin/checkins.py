@@ -19,6 +19,7 @@ from checkins.processing.transitions import LIFE_MAX
 from dashboard.admin.base import InspectionAdmin, duration
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, logs_text, table
 from dashboard.admin.monitor_facts import judged_at, why_not_judged
+from dashboard.admin.tables import run_label
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
 from lib.wallclock import utcnow
@@ -111,6 +112,7 @@ class CheckInAdmin(InspectionAdmin):
     sortable_by = ()
     list_filter = (
         ("status", ChoicesDropdownFilter),
+        ("limit_broken", ChoicesDropdownFilter),
         StartedOnFilter,
         ("monitor_environment__monitor", MonitorFilter),
         ("monitor_environment", AutocompleteSelectFilter),
@@ -194,7 +196,7 @@ class CheckInAdmin(InspectionAdmin):
         if checkin.unknown_because:
             judged = "Not counted" if checkin.status == "error" else "Not judged"
             return label(text, title=f"{judged}: {checkin.get_unknown_because_display()}.")
-        return label(text)
+        return run_label(checkin)
 
     @admin.display(description="Monitor")
     def monitor_slug(self, checkin: CheckIn) -> str:
@@ -255,6 +257,7 @@ class CheckInAdmin(InspectionAdmin):
                 "Counted as a failure at": instant(checkin.failed_at, zone),
                 "Ended": instant(ended_at(checkin), zone),
                 "Ended after the deadline": late,
+                "Limit broken": checkin.get_limit_broken_display() or NOTHING,
                 "Not judged, because": why_not_judged(checkin) or NOTHING,
             }
         )

@@ -26,6 +26,7 @@ from dashboard.admin.tables import (
     newest_checkins,
 )
 from dashboard.admin.unfold import AutocompleteSelectFilter
+from dashboard.durations import charts, durations_table, load_measured
 from dashboard.losses import losses_beside, losses_text
 from lib.wallclock import utcnow
 from monitors.models import (
@@ -142,7 +143,10 @@ class MonitorEnvironmentAdmin(ServiceDeletionMixin, InspectionAdmin):
         checkins = newest_checkins(MonitorEnvironment.objects.filter(pk=row.pk), CHECKINS_SHOWN)
         notes = row.logs.filter(guid__isnull=True)
         sees_checkins = may_view(request, "checkins.checkin")
+        measured = load_measured([row]) if sees_checkins else []
         return {
+            "durations_table": durations_table(measured),
+            "duration_charts": charts(measured),
             "incidents_table": may_view(request, "incidents.incident")
             and incidents_table(incidents[:INCIDENTS_SHOWN], timezone=zone, title=f"Last {INCIDENTS_SHOWN} incidents"),
             "checkins_table": sees_checkins

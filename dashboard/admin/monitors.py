@@ -48,6 +48,7 @@ from dashboard.admin.unfold import (
     ChoicesDropdownFilter,
     FieldTextFilter,
 )
+from dashboard.durations import charts, durations_table, load_measured
 from dashboard.standing import attach_failures, attach_runs, failing_first
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
@@ -312,8 +313,11 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         locked_here = monitor.is_config_locked
         is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
         sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}
+        measured = load_measured(shown) if sees["checkins.checkin"] else []
         return {
             "status_labels": self.status_labels(monitor),
+            "durations_table": durations_table(measured),
+            "duration_charts": charts(measured),
             "schedule_text": self.schedule_text(monitor),
             "next_expected": instant(monitor.next_expected, zone, now=now),
             "last_reported": instant(monitor.last_reported, zone, now=now),

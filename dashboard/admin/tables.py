@@ -53,13 +53,23 @@ def slot_of(checkin: Any) -> datetime | None:
     return slot if slot is None or slot <= checkin.date_added + EARLY_MAX else None
 
 
+def run_label(checkin: Any) -> SafeString:
+    """Return the status of a run, and the limit that it broke although it ended ok (D44)."""
+    status = label(checkin.get_status_display())
+    if not checkin.limit_broken:
+        return status
+    limit, _, counted_ = checkin.limit_broken.partition("_")
+    hint = "It counted as a failure." if counted_ else "A note: it counted as ok."
+    return labels([status, label(limit, "bad" if counted_ else "doubtful", title=hint)])
+
+
 def checkins_table(checkins: Iterable[Any], *, timezone: str, title: str) -> SafeString:
     """Return check-ins as a table, each linked to its own page, times in the zone of their monitor."""
     return table(
         ("Status", "Environment", "Expected", "Started", "Duration", "Source", "Id"),
         [
             (
-                label(checkin.get_status_display()),
+                run_label(checkin),
                 checkin.monitor_environment.environment.name,
                 instant(slot_of(checkin), timezone, hides_zone=True),
                 instant(checkin.date_added, timezone, hides_zone=True),

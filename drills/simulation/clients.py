@@ -1,5 +1,6 @@
 """Clients: what jobs report of their runs, and how they go on when they are answered, or are not."""
 
+import random
 import uuid
 from collections import deque
 from datetime import datetime, timedelta
@@ -49,6 +50,20 @@ class Clients:
             if story:
                 run = uuid.UUID(int=chance.getrandbits(128), version=4)
                 self._continue_run(job, run, deque(story), begin)
+        if job.monitor_id in self.world.limits:
+            self._plan_more(job)
+
+    def _plan_more(self, job: Job) -> None:
+        """Decide on more runs of a job with limits, which end ok mostly: a median and an overlap need some."""
+        dice = random.Random(f"runs {self.world.seed} {job}")  # noqa: S311 - repeatable, and no secret
+        for _ in range(dice.choice([3, 5, 7])):
+            begin = START + dice.randrange(self.world.minutes * 60) * SECOND
+            lasts = timedelta(seconds=dice.choice([2, 10, 10, 25, 40, 55]))
+            story = [("in_progress", timedelta(0)), ("ok", lasts)]
+            if dice.random() < 0.2:
+                story.insert(1, ("error", lasts / 2))
+            run = uuid.UUID(int=dice.getrandbits(128), version=4)
+            self._continue_run(job, run, deque(story), begin)
 
     def _continue_run(self, job: Job, run: uuid.UUID, story: deque[tuple[str, timedelta]], now: datetime) -> None:
         """The job's next word, some time after the last one was answered."""

@@ -11,6 +11,7 @@ from checkins.models import CheckIn, RunHour
 from checkins.partitions import ensure_partitions
 from checkins.processing.apply import receive
 from clocktasks.dispatch import advance_ledger
+from drills.simulation.audit import audit_hours
 from tests import factories
 from tests.checkins.run_hours import FIELDS, counted, stored
 from tests.clocktasks.shards import after, make_monitor_in, tick_by_tick
@@ -87,6 +88,16 @@ def test_they_stay_when_the_check_ins_go():
     before = stored()
     CheckIn.objects.filter(id=run.id).delete()
     assert stored() == before != {}
+
+
+def test_the_audit_of_the_simulation_finds_an_hour_that_says_something_else():
+    run = factories.CheckInFactory()
+    assert audit_hours() == []
+    RunHour.objects.filter(monitor_environment=run.monitor_environment).update(ok=2)
+    [finding] = audit_hours()
+    assert finding.startswith("D44: the hour 10:00 has")
+    RunHour.objects.filter(monitor_environment=run.monitor_environment).delete()
+    assert len(audit_hours()) == 1
 
 
 # What a job may say, and when: (seconds since the last message, run, status).

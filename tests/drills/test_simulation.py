@@ -8,6 +8,7 @@ import doctest
 import pytest
 
 import drills.simulation.__main__ as command
+from checkins.processing import counting, measuring
 from drills.simulation.run import simulate, stage
 from monitors import spans
 
@@ -59,6 +60,23 @@ def test_d32_worlds_find_out_if_slots_of_before_an_edit_are_judged_by_the_rules_
     )
     with stage() as own:
         assert any(simulate(seed, own).findings for seed in range(1, 101))
+
+
+@pytest.mark.long
+def test_d44_worlds_find_out_if_a_run_overlaps_what_has_ended(monkeypatch):
+    monkeypatch.setattr(measuring, "_load_overlapping", lambda endings: {one.id for one in endings})
+    with stage() as own:
+        found = [finding for seed in range(1, 41) for finding in simulate(seed, own).findings]
+    assert any(finding.startswith("D44: limits that runs") for finding in found)
+
+
+@pytest.mark.long
+def test_d44_worlds_find_out_if_a_median_is_that_of_other_runs(monkeypatch):
+    monkeypatch.setattr(measuring, "remember", lambda _: None)
+    monkeypatch.setattr(counting, "remember", lambda _: None)
+    with stage() as own:
+        found = [finding for seed in range(1, 101) for finding in simulate(seed, own).findings]
+    assert any(finding.startswith("D44: limits that runs") for finding in found)
 
 
 def test_seeds_are_given_as_a_number_a_list_or_a_range():

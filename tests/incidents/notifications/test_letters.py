@@ -27,6 +27,7 @@ from incidents.notifications.letters import (
     why,
 )
 from incidents.thresholds import FailureKind, Reason
+from monitors.limits import broken, parse_limits
 from monitors.schedule import Schedule
 from monitors.state import EnvironmentState, MonitorRules
 
@@ -45,7 +46,7 @@ def explained(kind="missed", *, rules=RULES, streak=1, last_ok_at=None, **fields
         failure_streak_started_at=HALF_PAST_TWO - (streak - 1) * timedelta(days=1),
         last_ok_at=last_ok_at,
     )
-    by_clock = kind != "error"
+    by_clock = kind in ("missed", "timeout")
     found_at = HALF_PAST_TWO + (rules.max_runtime_minutes if kind == "timeout" else rules.margin_minutes) * MINUTE
     values: dict[str, Any] = {
         "started_at": HALF_PAST_TWO,
@@ -152,6 +153,45 @@ def test_an_error():
 def test_an_error_that_was_told_alone_ran_for_an_unknown_time():
     assert why(explained("error", started_at=HALF_PAST_TWO + 10 * MINUTE)).startswith(
         "Reported an error at 02:40 Europe/Vienna. "
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_ms", "expected"),
+    [
+        (
+            "longer than 5m: failure",
+            600_000,
+            "after 10 minutes, longer than 5 minutes.",
+        ),
+        (
+            "longer than 3x: failure",
+            600_000,
+            "after 10 minutes, longer than 3 minutes (3x the median of 1 minute).",
+        ),
+        (
+            "shorter than 5s: failure",
+            400,
+            "after 400 milliseconds, less than 5 seconds.",
+        ),
+    ],
+)
+def test_d44_a_run_that_was_too_slow_or_too_fast_says_what_it_was_compared_with(text, duration_ms, expected):
+    limit = broken(parse_limits(text), duration_ms=duration_ms, before_ms=[60_000] * 20)
+    assert limit is not None
+    told = explained(limit.limit.value, duration_ms=duration_ms, broken=limit)
+    assert why(told) == f"Ended ok at 02:40 Europe/Vienna {expected} No ok check-in so far."
+
+
+def test_d44_an_overlap_says_when_it_began():
+    limit = broken(parse_limits("overlap: failure"), duration_ms=1, overlaps=True)
+    told = explained("overlap", duration_ms=1, broken=limit)
+    assert why(told) == "Started at 02:30 Europe/Vienna, before an earlier run had ended. No ok check-in so far."
+
+
+def test_d44_an_explanation_without_the_limit_says_less():
+    assert why(explained("slow", duration_ms=600_000)).startswith(
+        "Ended ok at 02:40 Europe/Vienna after 10 minutes, which is too long."
     )
 
 
