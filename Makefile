@@ -109,8 +109,8 @@ bench-clock: .venv/.synced ## Measure ticks with a million misses (ENVIRONMENTS=
 bench-volume: .venv/.synced ## Measure false alarms and missed drops of the volume check (SEED=1, some minutes)
 	@$(BIN)/python -m benchmarks.bench_volume $(if $(SEED),--seed $(SEED))
 
-bench-notify: .venv/.synced ## Measure from ticks to accepted mails and webhooks (SINGLES=100 STORM=5000)
-	@$(BIN)/python -m benchmarks.bench_notify $(foreach option,SINGLES STORM,\
+bench-notify: .venv/.synced ## Measure from ticks to accepted mails and webhooks (SINGLES=100 STORM=5000 UNFOLDED=5000)
+	@$(BIN)/python -m benchmarks.bench_notify $(foreach option,SINGLES STORM UNFOLDED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
 bench-history: .venv/.synced ## Compare ingest and clock on an empty database and after ROWS=50000000 check-ins (DAYS=90 PARTS=ingest,clock)

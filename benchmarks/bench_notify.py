@@ -252,9 +252,9 @@ def measure_storm(clock: Clock, slug: str, count: int, firsts: list[Callable[[],
     return Told(finished[0] - began, first - began, told - began, messages)
 
 
-def run(singles: int, storm: int) -> dict[str, Any]:
+def run(singles: int, storm: int, unfolded: int) -> dict[str, Any]:
     """Measure all, and return the figures."""
-    figures: dict[str, Any] = {"singles": singles, "storm": storm}
+    figures: dict[str, Any] = {"singles": singles, "storm": storm, "unfolded": unfolded}
     with contextlib.ExitStack() as stack:
         mails = stack.enter_context(running_mail_server())
         times: list[list[float]] = [[] for _ in range(7)]
@@ -280,8 +280,8 @@ def run(singles: int, storm: int) -> dict[str, Any]:
             "single_p99_ms": round(statistics.quantiles(seconds, n=100)[98] * 1000) if singles > 1 else None,
             "single_max_ms": round(max(seconds) * 1000),
         }
-        for slug, numbers in (("folded", (0, 1, 2)), ("unfolded", (3, 4, 5, 6))):
-            seed(slug, storm, clock.at + MINUTE, step=0)
+        for slug, count, numbers in (("folded", storm, (0, 1, 2)), ("unfolded", unfolded, (3, 4, 5, 6))):
+            seed(slug, count, clock.at + MINUTE, step=0)
             firsts: list[Callable[[], float | None]] = []
             for number in numbers:
                 route(slug, "webhook", f"hook {number}", url=hooks[number].url, secret=KEY)
@@ -289,7 +289,7 @@ def run(singles: int, storm: int) -> dict[str, Any]:
             if slug == "folded":
                 route(slug, "email", "mail", to="storm@example.com")
                 firsts.append(lambda: next((at for to, _, at in mails.taken if to == "storm@example.com"), None))
-            told = measure_storm(clock, slug, storm, firsts)
+            told = measure_storm(clock, slug, count, firsts)
             console.print(f"{slug}: {told}")
             figures |= {
                 f"{slug}_tick_s": round(told.tick_seconds, 2),
@@ -305,8 +305,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--singles", type=int, default=100)
     parser.add_argument("--storm", type=int, default=5_000)
+    parser.add_argument("--unfolded", type=int, help="incidents of the storm without folding, as many if not given")
     options = parser.parse_args()
-    print(json.dumps({"benchmark": "notify", **run(options.singles, options.storm)}))
+    unfolded = options.storm if options.unfolded is None else options.unfolded
+    print(json.dumps({"benchmark": "notify", **run(options.singles, options.storm, unfolded)}))
 
 
 if __name__ == "__main__":

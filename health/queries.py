@@ -35,6 +35,8 @@ CHANNELS_MAX = 100
 UNTOLD_AFTER = timedelta(minutes=5)
 """So long people may not have been told that a channel fails: then there is nobody who can be told."""
 UNTOLD_MESSAGES_AFTER = TOGETHER + UNTOLD_AFTER
+JUST_DUE = timedelta(minutes=1)
+"""A digest that was held may take so long to be sent."""
 GIVEN_UP_SHOWN = timedelta(days=1)
 """For so long a mail that was given up is counted."""
 
@@ -48,7 +50,10 @@ def read_rows(now: datetime) -> Rows:
     # What waits for a channel that is left alone is the channel's matter: delivery itself works.
     waiting = Message.objects.filter(status=Message.Status.WAITING, channel__open_since__isnull=True)
     # What is held on purpose, as in quiet hours, is not late.
-    waiting = waiting.exclude(attempt_count=0, due_at__gt=now).order_by("created_at", "id")
+    waiting = waiting.exclude(attempt_count=0, due_at__gt=now)
+    # The digest at their end is as old as the first incident in it.
+    waiting = waiting.exclude(attempt_count=0, storm__isnull=False, due_at__gt=now - JUST_DUE)
+    waiting = waiting.order_by("created_at", "id")
     unaddressed = Notification.objects.filter(addressed_at__isnull=True).order_by("id")
     # What is held waits on purpose, and after that since the end of the hold.
     fresh = unaddressed.filter(Q(held_until__isnull=True) | Q(held_until__lte=now), nobody_since__isnull=True)

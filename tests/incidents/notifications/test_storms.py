@@ -4,9 +4,11 @@ from datetime import time, timedelta
 
 import pytest
 
+from incidents.housekeeping import prune_messages, prune_storms
 from incidents.models import Duty, Message, Notification, Storm
 from incidents.notifications import claims
 from incidents.notifications.addressing import address
+from incidents.notifications.configuring import ChannelError, save_channel
 from incidents.notifications.storms import SUMMARY_AFTER
 from tests.factories import (
     NOW,
@@ -257,3 +259,61 @@ def test_a_service_that_may_have_opened_an_alert_is_told_of_the_end():
     world.ends(incident)
     world.address()
     assert [kind for kind, *_ in world.messages()] == ["opened", "resolved"]
+
+
+class TestEditedQuietHours:
+    @pytest.fixture
+    def world(self):
+        return World(kind="slack", quiet_from=time(9), quiet_until=time(11))
+
+    def edited(self, world, **columns):
+        for name, value in columns.items():
+            setattr(world.channel, name, value)
+        save_channel(world.channel, {"url": "https://hooks.slack.com/services/T0/B0/secret-part"}, now=NOW)
+
+    def test_what_waits_is_due_at_the_new_end(self, world):
+        world.opens(1)
+        world.address()
+        self.edited(world, quiet_until=time(10, 30))
+        assert world.send(NOW + 29 * MINUTE) == []
+        assert world.send(NOW + 30 * MINUTE) == ["digest"]
+
+    def test_what_waits_is_due_at_once_when_there_are_none_any_more(self, world):
+        world.opens(1)
+        world.address()
+        self.edited(world, quiet_from=None, quiet_until=None)
+        assert world.send() == ["digest"]
+
+    @pytest.mark.parametrize(
+        ("begin", "end", "problem"),
+        [(time(22), None, "enter both"), (time(22), time(22), "all day"), (time(22, 0, 1), time(7), "whole minutes")],
+    )
+    def test_hours_that_cannot_be_are_refused(self, world, begin, end, problem):
+        with pytest.raises(ChannelError, match=problem):
+            self.edited(world, quiet_from=begin, quiet_until=end)
+
+
+class TestRetention:
+    """What told of an incident is kept while the incident is open, since its recipient is told of the end."""
+
+    LATER = NOW + timedelta(days=1_000)
+
+    def over(self, *incidents):
+        for incident in incidents:
+            incident.resolved_at, incident.resolving_checkin = NOW, incident.starting_checkin
+            incident.save()
+
+    def test_a_storm_is_kept_while_a_member_is_open(self, world):
+        first, _ = world.opens(2)
+        world.address()
+        world.send()
+        self.over(first)
+        assert (prune_messages(now=self.LATER), prune_storms(now=self.LATER)) == (0, 0)
+
+    def test_a_storm_goes_with_the_last_of_its_messages(self, world):
+        incidents = world.opens(2)
+        world.address()
+        world.send()
+        self.over(*incidents)
+        assert prune_storms(now=self.LATER) == 0
+        assert (prune_messages(now=self.LATER), prune_storms(now=self.LATER)) == (1, 1)
