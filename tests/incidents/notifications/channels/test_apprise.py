@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 
 from incidents.notifications import apprise_process, guard
@@ -236,6 +237,16 @@ class TestItsProcess:
         environment = apprise_process._environment()
         assert "DATABASE_URL" not in environment
         assert not {TOKEN, "http://proxy.example"} & set(environment.values())
+
+    def test_through_a_proxy_it_connects_to_nothing_else(self, receiver, settings):
+        settings.NOTIFY_PROXY, settings.NOTIFY_ALLOWED_NETWORKS = receiver.url, []
+
+        async def work():
+            request = msgspec.structs.replace(self.job(receiver), url=f"gotify://gotify.example/{TOKEN}")
+            return apprise.classify(request, await apprise_process.ask(request))
+
+        assert self.run(work).kind is OutcomeKind.DELIVERED
+        assert receiver.received[0].path == "http://gotify.example/message"
 
     def test_it_ends_when_there_is_nothing_to_do_and_another_one_takes_the_next_message(self, receiver, monkeypatch):
         monkeypatch.setattr(apprise_process, "IDLE_SECONDS", 0.2)
