@@ -7,6 +7,7 @@ import pytest
 from incidents.models import Flapping, Incident, Message, Notification
 from incidents.notifications import alerts
 from incidents.notifications.addressing import address
+from incidents.notifications.flaps import load_histories
 from incidents.notifications.holds import FLAPS
 from monitors.models import MonitorEnvironment
 from tests.factories import (
@@ -143,6 +144,14 @@ def test_the_first_two_incidents_are_never_flapping(job):
     job.runs("error", "ok", "error")
     assert job.told() == ["opened", "resolved", "opened"]
     assert not Flapping.objects.exists()
+
+
+def test_a_run_that_broke_a_limit_which_counts_is_a_failure(job):
+    for number, broken in enumerate(["slow_counted", "slow", None]):
+        at = NOW + number * MINUTE
+        CheckInFactory(monitor_environment=job.environment, date_added=at, limit_broken=broken)
+    [history] = load_histories([job.environment.pk], now=NOW + HOUR).values()
+    assert history.failed == [True, False, False]
 
 
 def test_muted_when_it_settles_the_told_opening_still_gets_its_end(job):
