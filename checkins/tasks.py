@@ -10,7 +10,6 @@ from checkins import housekeeping, partitions
 from checkins.nodes import forget_gone_nodes
 from checkins.processing import counting, retry
 from checkins.processing.budgets import prune_key_uses
-from checkins.report import sending
 from incidents.housekeeping import (
     prune_duties,
     prune_follow_ups,
@@ -81,12 +80,6 @@ def keep_house() -> int:
             ),
         ]
     )
-
-
-@shared_task(name="checkins.tasks.send_reports")
-def send_reports() -> int:
-    """Write the weekly reports that are due; returns how many."""
-    return sending.send_due_reports(now=utcnow())
 
 
 @shared_task(name="checkins.tasks.ensure_partitions")

@@ -68,7 +68,7 @@ def schedule_at(speed: float, *, grace_seconds: float) -> dict[str, Any]:
             "options": {"queue": "housekeeping", "countdown": 30 / speed, "expires": 60},
         },
         "send-reports": {
-            "task": "checkins.tasks.send_reports",
+            "task": "dashboard.tasks.send_reports",
             "schedule": schedule(300 / speed),
             "options": {"queue": "housekeeping", "expires": 300},
         },

@@ -10,13 +10,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from checkins.report.sending import plan_from, send_now
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, label
 from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import AutocompleteSelectFilter
+from dashboard.report.sending import plan_from, report_now
 from incidents.models import WeeklyReport
 from incidents.models.channels import EMAIL
 from lib.wallclock import utcnow
@@ -109,7 +109,7 @@ class WeeklyReportAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         now = utcnow()
         for report in queryset.select_related("project", "channel"):
             with transaction.atomic():
-                count = send_now(report, now=now)
+                count = report_now(report, now=now)
             if count:
                 messages.success(
                     request, f"{report.project}: sent to {count} address{'' if count == 1 else 'es'}. See Messages."

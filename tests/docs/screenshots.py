@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.entries import Actor, Source
-from checkins.report.words import write_report
+from dashboard.report.words import write_report
 from incidents.handling import acknowledge
 from incidents.models import Message
 from incidents.notifications import delivery
@@ -21,7 +21,7 @@ from incidents.notifications.alert import Event
 from incidents.notifications.channels.mail import page
 from incidents.notifications.channels.mail_text import content
 from lib.wallclock import utcnow
-from tests.checkins.report.test_words import FACTS
+from tests.dashboard.report.test_words import FACTS
 from tests.docs.pages import DOCS
 from tests.e2e.browser import Browser, chromium, running_browser
 from tests.factories import (

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
-from checkins.report.facts import ReportFacts, Runs
+from dashboard.report.facts import ReportFacts, Runs
 from incidents.notifications.channels.mail_text import Content, Table
 from incidents.notifications.channels.wording import State, and_more, moment, one_line
 from lib.durations import duration

@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 from django.urls import reverse
 
-from checkins.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
-from checkins.report.weeks import WEEK, Week
+from dashboard.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
+from dashboard.report.weeks import WEEK, Week
 from incidents.notifications.channels.wording import one_line
 from lib.sql import fetch_rows
 from monitors.models import Project

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from checkins.report.sending import plan_from, send_due_reports, send_now
+from dashboard.report.sending import plan_from, report_now, send_due_reports
 from incidents.models import Channel, Message, Notification, Unsubscription, WeeklyReport
 from incidents.notifications import delivery
 from tests.factories import (
@@ -162,7 +162,7 @@ def test_it_takes_as_many_statements_for_many_monitors_as_for_one(project, repor
         for number in range(count):
             runs(job(project, f"{count}-{number}"), "ok", "error", seconds=3)
         with CaptureQueriesContext(connection) as context:
-            assert send_now(report, now=NOW + count * timedelta(seconds=1)) == 1
+            assert report_now(report, now=NOW + count * timedelta(seconds=1)) == 1
         return len(context)
 
     assert statements(1) == statements(12)

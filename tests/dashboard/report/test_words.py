@@ -1,6 +1,6 @@
 """A weekly report as people get it, reviewed: a change of its words is a change of its file.
 
-`WRITE_SNAPSHOTS=1 make test ARGS=tests/checkins/report/test_words.py` writes the file anew.
+`WRITE_SNAPSHOTS=1 make test ARGS=tests/dashboard/report/test_words.py` writes the file anew.
 """
 
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from checkins.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
-from checkins.report.words import write_report
+from dashboard.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Runs, Silent, Slow
+from dashboard.report.words import write_report
 from incidents.notifications.channels.mail_text import text
 
 FILE = Path(__file__).parent / "snapshots" / "weekly-report.txt"

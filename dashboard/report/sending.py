@@ -10,9 +10,9 @@ from datetime import datetime
 import msgspec
 from django.db import transaction
 
-from checkins.report.reading import read_facts
-from checkins.report.weeks import Plan, due_week, newest_week
-from checkins.report.words import headline, write_report
+from dashboard.report.reading import read_facts
+from dashboard.report.weeks import Plan, due_week, newest_week
+from dashboard.report.words import headline, write_report
 from incidents.models import Channel, Message, Unsubscription, WeeklyReport
 from incidents.models.channels import EMAIL
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
@@ -46,7 +46,7 @@ def plan_from(report: WeeklyReport, *, now: datetime) -> None:
     report.last_day = day if report.last_day is None else max(day, report.last_day)
 
 
-def send_now(report: WeeklyReport, *, now: datetime) -> int:
+def report_now(report: WeeklyReport, *, now: datetime) -> int:
     """Write a report about the newest week, besides those that are due; returns to how many addresses."""
     return _write(report, f"by hand {now.isoformat()}", now=now)
 

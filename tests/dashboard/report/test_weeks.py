@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from checkins.report.weeks import DAY, WEEK, Plan, due_week, newest_week
+from dashboard.report.weeks import DAY, WEEK, Plan, due_week, newest_week
 
 BERLIN = Plan(weekday=0, hour=8, timezone="Europe/Berlin")
 MONDAY = date(2026, 1, 5)
