@@ -47,7 +47,7 @@ def plan_for_few_of_many() -> None:
 
     It does not know how few rows a statement is about, nor how many there are since a moment ago. For a chunk of 10,000
     among half a million it would read the whole table into a hash, for each chunk anew; and a plan that is kept for a
-    day without check-ins would read that day from end to end when it has a million (P7).
+    day without rows would read that day from end to end when it has a million (P7).
     """
     with connection.cursor() as cursor:
         cursor.execute(
