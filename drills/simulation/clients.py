@@ -56,7 +56,8 @@ class Clients:
     def _plan_more(self, job: Job) -> None:
         """Decide on more runs of a job with limits, which end ok mostly: a median and an overlap need some."""
         dice = random.Random(f"runs {self.world.seed} {job}")  # noqa: S311 - repeatable, and no secret
-        for _ in range(dice.choice([3, 5, 7])):
+        is_compared = self.world.limits[job.monitor_id].slow_times is not None
+        for _ in range(dice.choice([8, 12] if is_compared else [3, 5, 7])):
             begin = START + dice.randrange(self.world.minutes * 60) * SECOND
             lasts = timedelta(seconds=dice.choice([2, 10, 10, 25, 40, 55]))
             story = [("in_progress", timedelta(0)), ("ok", lasts)]

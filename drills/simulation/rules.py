@@ -76,7 +76,7 @@ COLUMNS = {
     "oks_to_recover": "recovery_threshold",
 }
 CONFIG_KEYS = COLUMNS | {"failures_to_open": "failure_issue_threshold"}
-RUNS_LEAST = 2
+RUNS_LEAST = 1
 """Runs before a multiple of the median is a limit: a world is a few minutes long."""
 VALUES_MAX = Rules(every=4, margin=3, runtime=3, failures_to_open=3, oks_to_recover=2)
 """Of every rule that an edit sets; the least is 1."""

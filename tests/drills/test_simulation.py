@@ -10,6 +10,7 @@ import pytest
 import drills.simulation.__main__ as command
 from checkins.processing import counting, measuring
 from drills.simulation.run import simulate, stage
+from drills.simulation.world import World
 from monitors import spans
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -62,21 +63,26 @@ def test_d32_worlds_find_out_if_slots_of_before_an_edit_are_judged_by_the_rules_
         assert any(simulate(seed, own).findings for seed in range(1, 101))
 
 
+def notices_a_wrong_limit(name):
+    """Whether any of the first worlds with such a limit ends otherwise than the account of limits says."""
+    with stage() as own:
+        limits = ((seed, World(seed, own).limits.values()) for seed in range(1, 101))
+        seeds = (seed for seed, chosen in limits if any(getattr(one, name) is not None for one in chosen))
+        found = (finding for seed in seeds for finding in simulate(seed, own).findings)
+        return any(finding.startswith("D44: limits that runs") for finding in found)
+
+
 @pytest.mark.long
 def test_d44_worlds_find_out_if_a_run_overlaps_what_has_ended(monkeypatch):
     monkeypatch.setattr(measuring, "_load_overlapping", lambda endings: {one.id for one in endings})
-    with stage() as own:
-        found = [finding for seed in range(1, 41) for finding in simulate(seed, own).findings]
-    assert any(finding.startswith("D44: limits that runs") for finding in found)
+    assert notices_a_wrong_limit("overlap_counts")
 
 
 @pytest.mark.long
 def test_d44_worlds_find_out_if_a_median_is_that_of_other_runs(monkeypatch):
     monkeypatch.setattr(measuring, "remember", lambda _: None)
     monkeypatch.setattr(counting, "remember", lambda _: None)
-    with stage() as own:
-        found = [finding for seed in range(1, 101) for finding in simulate(seed, own).findings]
-    assert any(finding.startswith("D44: limits that runs") for finding in found)
+    assert notices_a_wrong_limit("slow_times")
 
 
 def test_seeds_are_given_as_a_number_a_list_or_a_range():
