@@ -103,7 +103,9 @@ def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[
     for told in duties:
         name = f"message {told.message} ({told.kind} to {told.recipient})"
         # A pager is told nothing of what is over already, and reminds by itself.
-        is_silent = kinds.get(told.recipient, "email") in PAGERS and not still_open[told.message]
+        # Of a storm it is told the very end, which an alert that is left open would show.
+        is_partial = told.kind == "storm_over"
+        is_silent = kinds.get(told.recipient, "email") in PAGERS and (is_partial or not still_open[told.message])
         # In doubt as often as people may see it twice.
         was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) >= UNKNOWN_MAX
         if told.status == "sent" and not told.applied and not is_silent:
@@ -147,9 +149,7 @@ def ends_untold(duties: Sequence[Told]) -> list[str]:
 def alerts_left_open(received: Sequence[Received]) -> list[str]:
     """No pager has an alert open of an incident that is over, unless it refused the very message that closes it."""
     refused = Counter((one.recipient, one.group) for one in received if one.action == "close" and one.was_refused)
-    still_open = {
-        str(guid) for guid in Incident.objects.filter(resolved_at__isnull=True).values_list("guid", flat=True)
-    }
+    still_open = {guid for (guid,) in fetch_rows(_OPEN_SQL, [])}
     return [
         f"left open: alert {group} at {recipient}, though the incident is over"
         for recipient, group in open_alerts(received)
