@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from drills.delivery.ledger import PAGERS, Received, open_alerts, unequal_repeats
 from incidents.models import Incident, Message, Notification
-from incidents.notifications.attempts import UNKNOWN_MAX
 from lib.sql import fetch_rows
 
 
@@ -106,8 +105,8 @@ def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[
         # Of a storm it is told the very end, which an alert that is left open would show.
         is_partial = told.kind == "storm_over"
         is_silent = kinds.get(told.recipient, "email") in PAGERS and (is_partial or not still_open[told.message])
-        # In doubt as often as people may see it twice.
-        was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) >= UNKNOWN_MAX
+        # In doubt more than once, where people would see each repetition.
+        was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) > 1
         if told.status == "sent" and not told.applied and not is_silent:
             found.append(f"lost: {name} is sent, and nobody got it")
         if told.status == "failed" and not told.applied and not was_tried:

@@ -47,15 +47,17 @@ def wait_after(
     retry_after: timedelta | None = None,
     is_plain: bool = False,
     repeats_are_seen: bool = False,
+    was_in_doubt: bool = True,
 ) -> timedelta | None:
     """Return how long to wait after an attempt over a channel that was not delivered, or None to give up.
 
     `age` is how old the message is. A message that is refused for its text is sent once more, plainly, at once.
-    `repeats_are_seen`: people see a repetition twice.
+    `repeats_are_seen`: people see a repetition twice. `was_in_doubt`: an earlier attempt may have arrived too; without
+    one, giving up could mean that nobody is told.
     """
     if kind is OutcomeKind.MESSAGE_REFUSED:
         return None if is_plain else timedelta(0)
-    if kind is OutcomeKind.UNKNOWN and repeats_are_seen and attempt_count >= UNKNOWN_MAX:
+    if kind is OutcomeKind.UNKNOWN and repeats_are_seen and was_in_doubt and attempt_count >= UNKNOWN_MAX:
         return None
     wait = next_attempt_in(min(attempt_count, ATTEMPTS_MAX - 1), is_refused=False, key=key)
     assert wait is not None, "there is one for each of these attempts"

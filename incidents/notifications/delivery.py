@@ -173,6 +173,7 @@ def _record_outcomes(outcomes: Iterable[tuple[Message, Outcome]], *, now: dateti
             key=message.idempotency_key,
             retry_after=outcome.retry_after,
             is_plain=message.is_plain,
+            was_in_doubt=message.is_in_doubt,
             repeats_are_seen=Capability.DEDUP not in SENDERS[message.channel.kind].CAN,
         )
         _fail(message, outcome.excerpt, wait, now=now, outcome=outcome.kind)
