@@ -21,6 +21,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from cronsim.cronsim import Field
 
+from monitors.exceptions import MonitorsError
+
 __all__ = [
     "CRONTAB_CHARACTERS_MAX",
     "HORIZON",
@@ -73,7 +75,7 @@ _ZONE_BEHIND = re.compile(r"[A-Za-z]{2}[A-Za-z0-9_+/-]*")
 _ONE_MINUTE = timedelta(minutes=1)
 
 
-class ScheduleError(ValueError):
+class ScheduleError(MonitorsError, ValueError):
     """A schedule that cannot be used; the sentence names the field, its value and what is allowed."""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from audit.entries import CHANGED, Actor
 from audit.recording import record
 from lib.sql import array_literal, fetch_rows
+from monitors.exceptions import MonitorsError
 from monitors.models import Dependency, Monitor
 from monitors.services import monitor_entry
 
@@ -18,7 +19,7 @@ UPSTREAMS_MAX = 10
 """Monitors that one may depend on directly."""
 
 
-class DependencyError(Exception):
+class DependencyError(MonitorsError):
     """Dependencies that cannot be stored. The text is for people."""
 
 

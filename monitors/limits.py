@@ -17,6 +17,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from monitors.exceptions import MonitorsError
+
 RUNS_KEPT = 100
 """The newest runs whose durations and delays are kept."""
 RUNS_LEAST = 20
@@ -32,7 +34,7 @@ _TIME = re.compile(r"([0-9]{1,7}) ?(s|m|h|d)")
 _TIMES = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,2})?) ?x")
 
 
-class LimitError(ValueError):
+class LimitError(MonitorsError, ValueError):
     """A limit that cannot be used; the text says what is allowed."""
 
 

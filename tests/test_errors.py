@@ -14,7 +14,7 @@ import monitors
 from checkins.exceptions import CheckInsError
 from clocktasks.exceptions import ClockError
 from incidents.exceptions import IncidentsError
-from monitors.crontab import ScheduleError
+from monitors.exceptions import MonitorsError
 
 
 def errors_of(app: ModuleType) -> set[type[Exception]]:
@@ -30,7 +30,7 @@ def errors_of(app: ModuleType) -> set[type[Exception]]:
 
 @pytest.mark.parametrize(
     ("app", "root"),
-    [(checkins, CheckInsError), (clocktasks, ClockError), (incidents, IncidentsError), (monitors, ScheduleError)],
+    [(checkins, CheckInsError), (clocktasks, ClockError), (incidents, IncidentsError), (monitors, MonitorsError)],
     ids=lambda one: one.__name__,
 )
 def test_the_errors_of_an_app_have_one_root(app: ModuleType, root: type[Exception]):
