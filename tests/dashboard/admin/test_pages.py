@@ -41,6 +41,8 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"FormerRules"}  # For the clock only; what an edit changed is in the history of its monitor.
     hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.
     hidden |= {"Flapping", "LongBroken"}  # People read of it in the messages about its incident.
+    hidden |= {"RecentRuns", "RunHour"}  # Summed up on the pages of monitors.
+    hidden |= {"Storm"}  # Its messages are shown.
     hidden |= {"Dependency"}  # Shown on the pages of their monitors.
     hidden |= {"Membership"}  # Shown on the pages of their projects.
     hidden |= {"Duty"}  # Shown on the pages of their incidents.
