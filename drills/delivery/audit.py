@@ -23,8 +23,11 @@ class Told:
     applied: tuple[int, ...]
 
 
-def judge(received: Sequence[Received], kinds: Mapping[str, str]) -> list[str]:
-    """Return what is wrong in the end, in sentences. `kinds` are those of the recipients that are no mail addresses."""
+def judge(received: Sequence[Received], kinds: Mapping[str, str], *, claims_get_lost: bool = True) -> list[str]:
+    """Return what is wrong in the end, in sentences. `kinds` are those of the recipients that are no mail addresses.
+
+    `claims_get_lost`: workers died or stood still, and a message that one had claimed is in doubt, sent or not.
+    """
     applied: dict[str, list[int]] = defaultdict(list)
     for one in received:
         if one.is_applied:
@@ -33,7 +36,7 @@ def judge(received: Sequence[Received], kinds: Mapping[str, str]) -> list[str]:
     return [
         *unfinished(),
         *ended_twice(),
-        *untold(duties, received, kinds),
+        *untold(duties, received, kinds, claims_get_lost=claims_get_lost),
         *out_of_order(duties),
         *ends_untold(duties),
         *alerts_left_open(received),
@@ -85,7 +88,9 @@ def ended_twice() -> list[str]:
     return [f"recorded twice: message {id_}" for id_, number in ended.items() if number > 1]
 
 
-def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[str, str]) -> list[str]:
+def untold(
+    duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[str, str], *, claims_get_lost: bool
+) -> list[str]:
     """What counts as sent was received, and nothing was given up without a reason that its receiver knows of."""
     found = []
     own: dict[str, list[Received]] = defaultdict(list)
@@ -106,7 +111,7 @@ def untold(duties: Sequence[Told], received: Sequence[Received], kinds: Mapping[
         is_partial = told.kind == "storm_over"
         is_silent = kinds.get(told.recipient, "email") in PAGERS and (is_partial or not still_open[told.message])
         # In doubt more than once, where people would see each repetition.
-        was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) > 1
+        was_tried = any(one.was_refused for one in own[told.key]) or len(own[told.key]) > 1 or claims_get_lost
         if told.status == "sent" and not told.applied and not is_silent:
             found.append(f"lost: {name} is sent, and nobody got it")
         if told.status == "failed" and not told.applied and not was_tried:

@@ -61,7 +61,9 @@ def simulate(seed: int, own: Stage) -> Result:
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again
         findings = [f"{type(error).__name__}: {error}"]
     else:
-        findings = [*judge(world.received, kinds_of(world.configs[0])), *wrong_recipients(world)]
+        lossy = world.counts["kills"] + world.counts["lost_connections"] > 0 or world.faults.hang > 0
+        kinds = kinds_of(world.configs[0])
+        findings = [*judge(world.received, kinds, claims_get_lost=lossy), *wrong_recipients(world)]
     return Result(seed, findings, world.counts, world.trace)
 
 
