@@ -1,7 +1,7 @@
 """Thousands of small installations in virtual time, each with its own seed: `make sim SEEDS=1000`.
 
 Starts a PostgreSQL of its own. A seed that fails prints its number and what was found; asked for by that number alone
-(`make sim SEEDS=17`), the whole story is printed. The last line is JSON; the exit status is 1 if anything was found.
+(`make sim SEEDS=17,`), the whole story is printed. The last line is JSON; the exit status is 1 if anything was found.
 """
 
 import argparse

@@ -158,6 +158,7 @@ def test_d37_the_admin_shows_it_in_red_and_mends_it(columns, admin_client):
         "slug": "broken",
         "name": "broken",
         "status": "active",
+        "severity": "error",
         "tags": "",
         "owner": "",
         "schedule_type": "crontab",
@@ -171,7 +172,7 @@ def test_d37_the_admin_shows_it_in_red_and_mends_it(columns, admin_client):
         "recovery_threshold": 1,
     }
     answer = admin_client.post(reverse("admin:monitors_monitor_change", args=[place.broken.pk]), typed)
-    assert answer.status_code == 302
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
     assert why_unreadable(Monitor.objects.get(pk=place.broken.pk).schedule()) == ""
 
 
