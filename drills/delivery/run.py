@@ -12,6 +12,7 @@ from django.test import override_settings
 from clocktasks.playback.scratch import empty_tables
 from drills.delivery.audit import judge
 from drills.delivery.config import DEFAULT
+from drills.delivery.faults import Faults
 from drills.delivery.recipients import kinds_of, wrong_recipients
 from drills.delivery.rows import UNWATCH_SQL, WATCH_SQL, make_environments, make_monitors, run_sql, write_config
 from drills.delivery.world import JOBS_MAX, World
@@ -50,11 +51,14 @@ def stage() -> Iterator[Stage]:
         empty_tables()
 
 
-def simulate(seed: int, own: Stage) -> Result:
-    """Let one world happen, and judge. What the product raises is a finding like any other."""
+def simulate(seed: int, own: Stage, *, faults: Faults | None = None) -> Result:
+    """Let one world happen, and judge, with these faults or those that the seed chooses.
+
+    What the product raises is a finding like any other.
+    """
     _empty()
     make_environments(JOBS_MAX)
-    world = World(seed, own)
+    world = World(seed, own, faults=faults)
     write_config(world.configs[0])
     try:
         world.run()

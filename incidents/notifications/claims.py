@@ -109,9 +109,15 @@ _DUE_SQL = """
     AND NOT EXISTS (
         SELECT 1 FROM incidents_duty AS d JOIN incidents_message AS earlier ON earlier.id = d.message_id
          WHERE d.incident_id = m.incident_id AND d.recipient = m.recipient
-           AND earlier.storm_id IS NOT NULL AND earlier.finished_at IS NULL AND earlier.id < m.id)
+           AND earlier.storm_id IS NOT NULL AND earlier.kind = 'digest' AND earlier.finished_at IS NULL
+           AND earlier.id < m.id)
+    AND (m.kind <> 'storm_over' OR NOT EXISTS (
+        SELECT 1 FROM incidents_duty AS d JOIN incidents_message AS other
+            ON other.incident_id = d.incident_id AND other.recipient = d.recipient
+         WHERE d.message_id = m.id AND other.kind <> 'resolved' AND other.finished_at IS NULL))
 """
-"""The conditions on earlier ones: about the same incident, of the same storm, or of a storm with the same incident.
+"""The conditions on others: earlier about the same incident, earlier of the same storm, the digest of a storm with the
+same incident, and what tells a recipient of an incident whose end the summary of a storm tells.
 
 What waits is not finished. It is said in this way, since the planner takes the indexes of waiting messages for small
 ones, and would read one of them whole for each message of a storm.

@@ -5,7 +5,7 @@ A seed that fails names itself; `make sim-notify SEEDS=17,` tells its whole stor
 
 import pytest
 
-from drills.delivery.faults import Manner
+from drills.delivery.faults import Faults, Manner
 from drills.delivery.run import simulate, stage
 from incidents.notifications import claims
 
@@ -24,10 +24,10 @@ def findings(seeds):
     return [f"make sim-notify SEEDS={result.seed},: {finding}" for result in results for finding in result.findings]
 
 
-def first_findings(seeds):
+def first_findings(seeds, faults=None):
     """Return what the first of these seeds finds that finds anything."""
     with stage() as own:
-        return next((found for seed in seeds if (found := simulate(seed, own).findings)), [])
+        return next((found for seed in seeds if (found := simulate(seed, own, faults=faults).findings)), [])
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,19 @@ def test_worlds_find_out_if_a_worker_may_record_without_its_claim(monkeypatch):
         "(id, attempt_count) IN (SELECT * FROM unnest(%s::bigint[], %s::integer[]))",
         "id IN (SELECT id FROM unnest(%s::bigint[], %s::integer[]) AS claim (id, attempt))",
     )
-    assert first_findings(range(1, 1_000))
+    slow = Faults(
+        kill=0,
+        lost_connection=0,
+        unnoticed_death=0,
+        stall=0,
+        hang=0.05,  # The database does not answer until another worker has the message.
+        lost_message=0,
+        doubled_message=0.5,
+        late_message=0.2,
+        bad_receiver=0.7,
+        manners=[Manner.HANGS, Manner.APPLIES_AND_HANGS, Manner.APPLIES_AND_DRIPS],
+        bad_mail=0.3,
+        edits=0,
+        mutes=0,
+    )
+    assert first_findings(range(1, 400), slow)

@@ -13,6 +13,7 @@ from incidents.notifications.storms import SUMMARY_AFTER
 from tests.factories import (
     NOW,
     ChannelFactory,
+    MessageFactory,
     MonitorEnvironmentFactory,
     NotificationFactory,
     OccurrenceFactory,
@@ -248,6 +249,28 @@ def test_a_channel_that_does_not_fold_has_a_message_for_each():
     world.opens(3)
     world.address()
     assert world.messages() == [("opened", 0, "waiting")] * 3
+
+
+def test_p5_the_summary_waits_for_what_a_recipient_is_still_to_be_told_of_a_member():
+    world = World(kind="pagerduty")
+    incidents = world.opens(2)
+    world.address()
+    assert world.send() == ["digest"]
+    world.ends(incidents[0])
+    world.address()  # The summary is there, and waits for more.
+    step = MessageFactory(
+        incident=incidents[1],
+        kind="escalated",
+        channel=world.channel,
+        recipient=str(world.channel.guid),
+        due_at=NOW + SUMMARY_AFTER + MINUTE,
+    )
+    Message.objects.filter(id=step.id).update(is_in_doubt=True, attempt_count=1)
+    world.ends(incidents[1])
+    world.address()
+    assert world.send(NOW + SUMMARY_AFTER) == []
+    sent = [kind for _ in range(3) for kind in world.send(NOW + SUMMARY_AFTER + MINUTE)]
+    assert sent.index("escalated") < min(sent.index("storm_over"), sent.index("resolved"))
 
 
 def test_a_service_that_may_have_opened_an_alert_is_told_of_the_end():
