@@ -333,8 +333,11 @@ class Place:
         self.ticked = tick
         self.count_what_waits()
 
-    def timeouts(self, tick: datetime) -> None:
-        """The clock looks for runs that take too long. After a deaf minute it gives them up and blames nobody."""
+    def timeouts(self, tick: datetime, *, first: datetime | None = None) -> None:
+        """The clock looks for runs that take too long. After a deaf minute it gives them up and blames nobody.
+
+        At once for all ticks from `first` on, if it is given: each run is given up at the tick of its own.
+        """
         for run in sorted(self.runs.values(), key=lambda run: run.start):
             until = self._running_until(run)
             if until is None or until > tick:
@@ -342,7 +345,7 @@ class Place:
             if self.monitor.was_off(until):
                 self._gives_up_disabled(run)
                 continue
-            run.deadline, run.given_up_at = None, tick
+            run.deadline, run.given_up_at = None, min(tick, max(first or tick, tick_at_or_after(until)))
             if tick not in self.deaf:
                 run.status = "timeout"
                 self.verdicts.failed(run.id, self.monitor.rules_until(tick).failures_to_open)

@@ -143,11 +143,12 @@ def account_in_order_of_commits(world: World, deaf: frozenset[datetime]) -> Acco
                 account.change(monitor_id, at, changes, is_active)
             case TickApplied(kind, shard, first):
                 own = [place for job, place in account.places.items() if job.monitor_id % SHARDS == shard]
+                since = first if kind is TaskKind.UNKNOWN else None
                 for place, tick in product(own, entry.ticks()):
                     if kind is not TaskKind.TIMEOUT:
-                        place.slots(tick, first=first if kind is TaskKind.UNKNOWN else None)
+                        place.slots(tick, first=since)
                     if kind is not TaskKind.MISSED:
-                        place.timeouts(tick)
+                        place.timeouts(tick, first=since)
     return account
 
 

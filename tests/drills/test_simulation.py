@@ -36,6 +36,12 @@ def test_every_world_ends_as_the_account_says(first):
     assert findings(range(first, first + CHUNK)) == []
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [664, 848, 3482, 3884])
+def test_worlds_that_found_something_once_find_nothing(seed):
+    assert findings([seed]) == []
+
+
 def test_the_same_seed_takes_the_same_way():
     with stage() as own:
         first, second = (simulate(5, own).trace for _ in range(2))
