@@ -11,7 +11,7 @@ from incidents.notifications import claims
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SEEDS = 300
+SEEDS = 100
 """From 1 on. `make sim-notify SEEDS=1-1000` runs more, and others."""
 SHORT = 20
 """So many of them are for each change; `make ci` runs all."""

@@ -15,7 +15,7 @@ from monitors import spans
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SEEDS = 300
+SEEDS = 100
 """From 1 on. `make sim` runs more and others."""
 SHORT = 20
 """So many of them are for each change; `make ci` runs all."""
