@@ -31,7 +31,7 @@ import time
 import tomllib
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +75,8 @@ for name in sorted(app.tasks):
         print(name)
 """
 """Sends each task of a version; that of a shard, which needs arguments, as a tick does it that is judged here."""
+TASKS = SEND_ALL.split("app.tasks[", maxsplit=1)[0] + "print(*app.tasks)"
+UNKNOWN = re.compile(r"unregistered task of type '([\w.]+)'")
 
 console = Console(stderr=True)
 
@@ -135,12 +137,21 @@ class Version:
         """How often it has done each task, as its workers' logs say."""
         return Counter(name for child in self.workers() for name in DONE.findall(child.log.read_text(errors="replace")))
 
-    def errors(self) -> list[str]:
-        """What its programs have called an error."""
+    def tasks(self) -> set[str]:
+        """The names of the tasks that it knows."""
+        return set(self._run(TASKS).split())
+
+    def errors(self, *, newer: Set[str] = frozenset()) -> list[str]:
+        """What its programs have called an error, besides that they do not know tasks of a `newer` version.
+
+        Those are sweeps, which the next run of a worker that knows them makes up for.
+        """
         lines = (
             line for child in self.programs.values() for line in child.log.read_text(errors="replace").splitlines()
         )
-        return [f"{self.name}: {line}" for line in lines if ERROR.search(line)]
+        return [
+            f"{self.name}: {line}" for line in lines if ERROR.search(line) and not newer & set(UNKNOWN.findall(line))
+        ]
 
     def _run(self, code: str) -> str:
         ended = subprocess.run(
@@ -387,7 +398,7 @@ def upgrade(drill: Drill, world: World, old: Version, new: Version) -> Rolled:
         rolled.by_new, rolled.by_old = (done, rolled.by_old) if taker is new else (rolled.by_new, done)
         rolled.not_understood += missing
     world.live(some_time)
-    rolled.not_understood += [*old.errors(), *new.errors()]
+    rolled.not_understood += [*old.errors(newer=new.tasks() - old.tasks()), *new.errors()]
     for part in ("beat", "worker", "delivery"):
         old.stop(part)
         world.live(some_time / 3)
@@ -413,7 +424,7 @@ def exchange(drill: Drill, world: World, rolled: Rolled, giver: Version, taker: 
     with world.frozen(*giver.workers(), giver.programs["beat"], taker.programs["beat"]):
         world.live(75 / drill.speed)  # There is a minute to judge.
         before = taker.done()
-        sent = giver.send_all()
+        sent = giver.send_all() & taker.tasks()
         wait_until(world, lambda: sent <= set(taker.done() - before))
     rolled.apart.append((at(since, drill.speed), at(time.monotonic(), drill.speed)))
     done = set(taker.done() - before)
