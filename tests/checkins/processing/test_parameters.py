@@ -130,6 +130,15 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/standing.py: monitor_environment__in": "a subquery",
     "incidents/notifications/routes.py: prefetch_related": "the channels of the routes of a batch's projects, bounded",
     "health/queries.py: pk__in": "a subquery, or as many as a page shows",
+    "monitors/dependencies.py: bulk_create": "what one monitor depends on, bounded",
+    "monitors/dependencies.py: upstream_id__in": "what one monitor depends on, bounded",
+    "incidents/notifications/long_broken.py: bulk_create": "the incidents of one piece, bounded",
+    "incidents/notifications/pursuing.py: prefetch_related": "the channels of one piece of follow-ups, bounded",
+    "incidents/notifications/storm_alerts.py: in_bulk": "at most fifty incidents of each storm of a claim",
+    "incidents/notifications/unsubscribing.py: prefetch_related": "the channels of one project, bounded",
+    "incidents/rekeying.py: bulk_update": "a batch of channels",
+    "dashboard/admin/routes.py: prefetch_related": "the routes of one page",
+    "dashboard/durations.py: pk__in": "the environments of one page",
 }
 
 
