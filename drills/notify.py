@@ -32,9 +32,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from rich.console import Console
 
+from drills.clock import figure, wait_until
 from drills.delivery.faults import Manner
 from drills.ingest import percentile
 from drills.notify_receivers import Place, Receivers, listening
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 SPEED = 60.0
 """Of the installation's clock: a wait of a minute before the next attempt takes a second. Deadlines of sockets, and how
 long a claim lasts, are real: a receiver does not answer faster."""
-SETTLED_SECONDS_MAX = 420.0
 LEAST_MS = 250.0
 """Below this a percentile is not compared: one task more on a busy machine takes as long."""
 KINDS = ("webhook", "webhook", "webhook", "pagerduty", "opsgenie", "slack", "discord", "email", "webhook")
@@ -140,7 +139,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
         world.start_program("beat", arguments["beat"])
         jobs = Jobs(chance)
         with world.progress("drill", drill.duration, console, jobs.figures):
-            wait_until(world, lambda: figure(world, "SELECT count(*) FROM incidents_message") == 0)
+            wait_until(world, lambda: figure(world.postgres.engine.url, "SELECT count(*) FROM incidents_message") == 0)
             measure(world, jobs, receivers, groups[0])  # The first messages of a process import what they need.
             alone = measure(world, jobs, receivers, groups[1])
             receivers.are_well = False
@@ -255,9 +254,9 @@ def come_to_rest(world: World) -> str | None:
     waiting = """
         SELECT (SELECT count(*) FROM incidents_notification WHERE addressed_at IS NULL AND nobody_since IS NULL)
              + (SELECT count(*) FROM incidents_message WHERE status = 'waiting')"""
-    if wait_until(world, lambda: figure(world, waiting) == 0):
+    if wait_until(world, lambda: figure(world.postgres.engine.url, waiting) == 0):
         return None
-    return f"{figure(world, waiting)} messages and changes wait"
+    return f"{figure(world.postgres.engine.url, waiting)} messages and changes wait"
 
 
 def in_background(world: World, work: Callable[[], None]) -> None:
@@ -266,24 +265,6 @@ def in_background(world: World, work: Callable[[], None]) -> None:
     thread.start()
     while thread.is_alive():
         world.live(0.1)
-
-
-def wait_until(world: World, is_so: Callable[[], bool]) -> bool:
-    """Wait until something is so, but not for ever; returns whether it is."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        world.live(0.2)
-    return True
-
-
-def figure(world: World, sql: str) -> int:
-    """Ask the database for a number."""
-    with psycopg.connect(world.postgres.engine.url) as connection:
-        row = connection.execute(sql.encode()).fetchone()
-    assert row is not None, "an aggregate has a row"
-    return int(row[0])
 
 
 def conclude(

@@ -105,7 +105,7 @@ def set_monitors_muted(monitor_ids: Collection[int], muted: bool, *, by: Actor |
     Monitor.objects.filter(id__any_of=ids).update(is_muted=muted)
     rows = list(MonitorEnvironment.objects.filter(monitor_id__any_of=ids).locked_in_id_order())
     found = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows])
-    found.update(is_muted=muted, is_muted_until_ok=False)
+    found.update(is_muted=muted, muted_until=None)
     others = {row.monitor_id for row in rows if row.is_muted != muted}
     changed = [monitor for monitor in monitors if monitor.is_muted != muted or monitor.id in others]
     record([monitor_entry(one, _muted(muted), {"is_muted": (one.is_muted, muted)}) for one in changed], by=by)
@@ -126,7 +126,7 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool, *, by:
         .locked_in_id_order()
     )
     count = MonitorEnvironment.objects.filter(id__any_of=[row.id for row in rows]).update(
-        is_muted=muted, is_muted_until_ok=False
+        is_muted=muted, muted_until=None
     )
     audible = MonitorEnvironment.objects.filter(monitor=OuterRef("id"), is_muted=False)
     Monitor.objects.filter(id__any_of=ids).update(is_muted=~Exists(audible))
@@ -146,14 +146,14 @@ def mute_until_recovery(environment_ids: Collection[int]) -> None:
 
     What a person does about muting later takes precedence.
     """
-    MonitorEnvironment.objects.filter(id__any_of=environment_ids).update(is_muted=True, is_muted_until_ok=True)
+    MonitorEnvironment.objects.filter(id__any_of=environment_ids).update(is_muted=True, muted_until="recovery")
 
 
 def unmute_recovered(environments: Collection[LockedEnvironment], *, now: datetime) -> None:
     """Unmute those of these environments, which have just recovered, that are muted until then. One statement."""
     rows = fetch_rows(
-        "UPDATE monitors_monitorenvironment SET is_muted = false, is_muted_until_ok = false "
-        "WHERE id = ANY(%s::bigint[]) AND is_muted_until_ok RETURNING id",
+        "UPDATE monitors_monitorenvironment SET is_muted = false, muted_until = NULL "
+        "WHERE id = ANY(%s::bigint[]) AND muted_until IS NOT NULL RETURNING id",
         [array_literal("bigint", sorted(environment.id for environment in environments))],
     )
     unmuted = {id_ for (id_,) in rows}

@@ -7,6 +7,11 @@ from celery.schedules import schedule
 
 def schedule_at(speed: float, *, grace_seconds: float) -> dict[str, Any]:
     """Return beat's schedule for a clock of this speed; a tick is sent so many seconds after its minute."""
+
+    def sweep(task: str, seconds: int, *, queue: str = "housekeeping") -> dict[str, Any]:
+        """A task that is sent again and again: a message that was not received until the next one is not needed."""
+        return {"task": task, "schedule": schedule(seconds / speed), "options": {"queue": queue, "expires": seconds}}
+
     return {
         "tick": {
             "task": "clocktasks.tasks.tick",
@@ -21,65 +26,21 @@ def schedule_at(speed: float, *, grace_seconds: float) -> dict[str, Any]:
             },
         },
         # Whoever writes into the outbox wakes delivery; this finds what was put off, and makes up for what was lost.
-        "deliver": {
-            "task": "incidents.tasks.deliver",
-            "schedule": schedule(20 / speed),
-            "options": {"queue": "delivery", "expires": 20},
-        },
-        "keep-channels-alive": {
-            "task": "incidents.tasks.keep_channels_alive",
-            "schedule": schedule(60 / speed),
-            "options": {"queue": "delivery", "expires": 60},
-        },
-        "tell-failures": {
-            "task": "incidents.tasks.tell_failures",
-            "schedule": schedule(60 / speed),
-            "options": {"queue": "housekeeping", "expires": 60},
-        },
-        "tell-clock-incidents": {
-            "task": "clocktasks.tasks.tell_clock_incidents",
-            "schedule": schedule(20 / speed),
-            "options": {"queue": "housekeeping", "expires": 20},
-        },
-        "pursue": {
-            "task": "incidents.tasks.pursue",
-            "schedule": schedule(20 / speed),
-            "options": {"queue": "housekeeping", "expires": 20},
-        },
-        "look-after-long-broken": {
-            "task": "incidents.tasks.look_after_long_broken",
-            "schedule": schedule(3600 / speed),
-            "options": {"queue": "housekeeping", "expires": 3600},
-        },
-        "settle-parked": {
-            "task": "checkins.tasks.settle_parked",
-            "schedule": schedule(20 / speed),
-            "options": {"queue": "housekeeping", "expires": 20},
-        },
-        "ensure-partitions": {
-            "task": "checkins.tasks.ensure_partitions",
-            "schedule": schedule(3600 / speed),
-            "options": {"queue": "housekeeping", "expires": 3600},
-        },
+        "deliver": sweep("incidents.tasks.deliver", 20, queue="delivery"),
+        "keep-channels-alive": sweep("incidents.tasks.keep_channels_alive", 60, queue="delivery"),
+        "tell-failures": sweep("incidents.tasks.tell_failures", 60),
+        "tell-clock-incidents": sweep("clocktasks.tasks.tell_clock_incidents", 20),
+        "pursue": sweep("incidents.tasks.pursue", 20),
+        "look-after-long-broken": sweep("incidents.tasks.look_after_long_broken", 3600),
+        "settle-parked": sweep("checkins.tasks.settle_parked", 20),
+        "ensure-partitions": sweep("checkins.tasks.ensure_partitions", 3600),
         "send-heartbeat": {
             "task": "clocktasks.tasks.send_heartbeat",
             "schedule": schedule(60 / speed, relative=True),
             # Half a minute after the tick: by then it is finished, or the clock is late.
             "options": {"queue": "housekeeping", "countdown": 30 / speed, "expires": 60},
         },
-        "send-reports": {
-            "task": "dashboard.tasks.send_reports",
-            "schedule": schedule(300 / speed),
-            "options": {"queue": "housekeeping", "expires": 300},
-        },
-        "keep-house": {
-            "task": "checkins.tasks.keep_house",
-            "schedule": schedule(600 / speed),
-            "options": {"queue": "housekeeping", "expires": 600},
-        },
-        "keep-the-clocks-house": {
-            "task": "clocktasks.tasks.keep_house",
-            "schedule": schedule(600 / speed),
-            "options": {"queue": "housekeeping", "expires": 600},
-        },
+        "send-reports": sweep("dashboard.tasks.send_reports", 300),
+        "keep-house": sweep("checkins.tasks.keep_house", 600),
+        "keep-the-clocks-house": sweep("clocktasks.tasks.keep_house", 600),
     }

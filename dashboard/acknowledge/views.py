@@ -5,17 +5,18 @@ token in the address is what authorises, so no cookie and no CSRF token is neede
 """
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from audit.entries import Actor, Source
+from dashboard.link_pages import link_page
 from incidents import handling
 from incidents.models import Message
 from incidents.notifications import acknowledge_links
 from lib.wallclock import utcnow
 
+TEMPLATE = "acknowledge/page.html"
 NAME_LENGTH_MAX = 100
 
 
@@ -28,13 +29,14 @@ def acknowledge(request: HttpRequest, token: str) -> HttpResponse:
     link = acknowledge_links.read(token, now=now)
     message = None if link is None else _message(link)
     if message is None or message.incident is None:
-        return _page(request, {"is_invalid": True, "days": acknowledge_links.LINK_DAYS}, status=404)
+        return link_page(request, TEMPLATE, {"is_invalid": True, "days": acknowledge_links.LINK_DAYS}, status=404)
     if request.method == "POST":
         by, via = _person(request, message)
         actor = Actor(name=by, source=Source.LINK, at=now, id=getattr(request.user, "pk", None))
         handling.acknowledge(message.incident.guid, by=actor, via=via, now=now)
         message.incident.refresh_from_db()
-    return _page(request, {"incident": message.incident, "asks_for_name": not request.user.is_authenticated})
+    asks_for_name = not request.user.is_authenticated
+    return link_page(request, TEMPLATE, {"incident": message.incident, "asks_for_name": asks_for_name})
 
 
 def _message(link: acknowledge_links.Link) -> Message | None:
@@ -54,12 +56,3 @@ def _person(request: HttpRequest, message: Message) -> tuple[str, str]:
     return printable or (message.recipient if message.is_mail else f"somebody in {message.channel}"), (
         f"the link sent to {whose}"
     )
-
-
-def _page(request: HttpRequest, context: dict[str, object], *, status: int = 200) -> HttpResponse:
-    response = render(request, "acknowledge/page.html", context, status=status)
-    # The address is a secret: no page that is linked from here is told of it, and no search engine.
-    response["Referrer-Policy"] = "no-referrer"
-    response["X-Robots-Tag"] = "noindex"
-    response["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
-    return response

@@ -6,14 +6,16 @@ no cookie and no CSRF token is needed, and nothing of the body is read.
 """
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
+from dashboard.link_pages import link_page
 from incidents.models import Channel
 from incidents.notifications import unsubscribe_links, unsubscribing
 from lib.wallclock import utcnow
+
+TEMPLATE = "unsubscribe/page.html"
 
 
 @csrf_exempt
@@ -24,17 +26,8 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     link = unsubscribe_links.read(token)
     channel = None if link is None else Channel.objects.filter(guid=link.channel_guid).first()
     if link is None or channel is None:
-        return _page(request, {"is_invalid": True}, status=404)
+        return link_page(request, TEMPLATE, {"is_invalid": True}, status=404)
     if request.method == "POST":
         unsubscribing.unsubscribe(link, now=utcnow())
     is_done = unsubscribing.is_unsubscribed(link)
-    return _page(request, {"link": link, "channel": channel, "is_done": is_done})
-
-
-def _page(request: HttpRequest, context: dict[str, object], *, status: int = 200) -> HttpResponse:
-    response = render(request, "unsubscribe/page.html", context, status=status)
-    # The address is a secret: no page that is linked from here is told of it, and no search engine.
-    response["Referrer-Policy"] = "no-referrer"
-    response["X-Robots-Tag"] = "noindex"
-    response["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'"
-    return response
+    return link_page(request, TEMPLATE, {"link": link, "channel": channel, "is_done": is_done})

@@ -21,9 +21,7 @@ from typing import Any
 from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from drills.delivery.agenda import Agenda, Edited
-from drills.delivery.changes import (
-    choose_changes,
-)
+from drills.delivery.changes import choose_changes
 from drills.delivery.config import Config, choose_config
 from drills.delivery.edges import edges
 from drills.delivery.faults import AROUND_COMMIT, Faults, Manner, choose_faults

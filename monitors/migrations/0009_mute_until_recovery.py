@@ -12,7 +12,9 @@ class Migration(migrations.Migration):
     operations = [
         migrations.AddField(
             model_name='monitorenvironment',
-            name='is_muted_until_ok',
-            field=models.BooleanField(db_default=False, default=False),
+            name='muted_until',
+            field=models.CharField(
+                blank=True, choices=[('recovery', 'recovery')], max_length=10, null=True
+            ),
         ),
     ]

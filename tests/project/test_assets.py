@@ -12,6 +12,8 @@ from django.templatetags.static import static
 
 from project.assets import fingerprint
 
+# The end of a response checks the connections that earlier tests of this process have left open.
+pytestmark = pytest.mark.django_db
 CSS, FONT = "unfold/css/styles.css", "unfold/fonts/inter/Inter-Regular.woff2"
 
 
