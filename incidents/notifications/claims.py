@@ -210,8 +210,12 @@ _SENT_SQL = f"""
     RETURNING row.id, row.incident_id, row.kind, row.number
 """  # noqa: S608
 _RELEASE_SQL = f"""
-    UPDATE incidents_message SET claimed_until = NULL, attempt_count = attempt_count - 1 WHERE id = {_HELD_SQL}
-"""  # noqa: S608
+    UPDATE incidents_message
+       SET claimed_until = NULL, attempt_count = attempt_count - 1,
+           subject = CASE WHEN {{is_new}} THEN '' ELSE subject END, body = CASE WHEN {{is_new}} THEN '' ELSE body END
+     WHERE id = {_HELD_SQL}
+""".format(is_new="attempt_count = 1 AND (incident_id IS NOT NULL OR storm_id IS NOT NULL)")  # noqa: S608
+"""Nobody has seen the text of what was not tried once, and a digest or a summary may become about more incidents."""
 _NOTIFIED_SQL = """
     UPDATE incidents_notification SET sent_at = %s
      WHERE id = ANY (ARRAY (
@@ -234,7 +238,10 @@ _STORM_NOTIFIED_SQL = """
 
 
 def release(messages: Sequence[Message]) -> None:
-    """Release claimed messages whose sending did not begin: they are due as before, and no attempt is counted."""
+    """Release claimed messages whose sending did not begin: they are due as before, and no attempt is counted.
+
+    What was not tried before is written anew when it is claimed again.
+    """
     if not messages:
         return
     with transaction.atomic(), connection.cursor() as cursor:

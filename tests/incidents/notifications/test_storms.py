@@ -8,6 +8,8 @@ from incidents.housekeeping import prune_messages, prune_storms
 from incidents.models import Duty, Message, Notification, Storm
 from incidents.notifications import claims
 from incidents.notifications.addressing import address
+from incidents.notifications.alert import Event
+from incidents.notifications.alerts import write_alerts
 from incidents.notifications.configuring import ChannelError, save_channel
 from incidents.notifications.storms import SUMMARY_AFTER
 from tests.factories import (
@@ -142,6 +144,23 @@ class TestTheEnd:
         world.address(NOW + 60 * MINUTE)
         assert world.send(NOW + 60 * MINUTE) == ["storm_over"]
         assert world.messages(kind="storm_over") == [("storm_over", 1, "sent"), ("storm_over", 2, "sent")]
+
+    def test_the_last_joins_a_summary_whose_sending_did_not_begin_and_its_text_says_so(self, world):
+        first, second = world.opens(2)
+        world.address()
+        world.send()
+        world.ends(first)
+        world.address()
+        at = NOW + SUMMARY_AFTER
+        [summary] = world.claim(at)
+        alerts, _ = write_alerts([summary])
+        assert alerts[summary.id].event is Event.DIGEST
+        claims.release([summary])
+        world.ends(second)
+        world.address(at)
+        [again] = world.claim(at)
+        alerts, _ = write_alerts([again])
+        assert (again.id, alerts[again.id].event) == (summary.id, Event.STORM_OVER)
 
     def test_it_waits_for_the_message_about_the_beginning(self, world):
         incidents = world.opens(2)
