@@ -84,14 +84,17 @@ def open_alerts(received: Iterable[Received]) -> dict[tuple[str, str], int]:
 
 
 def unequal_repeats(received: Iterable[Received]) -> list[str]:
-    """Return the keys under which different bytes were sent, unless the receiver had refused the first ones."""
+    """Return the keys under which different bytes were sent, unless the receiver had refused the first ones.
+
+    A message that was refused is sent plainly, whichever of its requests that was.
+    """
     first: dict[tuple[str, str, str], bytes] = {}
-    may_differ: set[tuple[str, str, str]] = set()
+    may_differ: set[tuple[str, str]] = set()
     found = []
     for one in received:
         place = one.recipient, one.key, one.part
         if one.was_refused:
-            may_differ.add(place)
-        if first.setdefault(place, one.body) != one.body and place not in may_differ:
+            may_differ.add((one.recipient, one.key))
+        if first.setdefault(place, one.body) != one.body and place[:2] not in may_differ:
             found.append(f"{one.key} to {one.recipient}: a repetition has other bytes")
     return found
