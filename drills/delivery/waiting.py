@@ -10,7 +10,7 @@ _NEXT_SQL = """
           WHERE n.addressed_at IS NULL AND n.nobody_since IS NULL AND NOT EXISTS (
                 SELECT FROM incidents_notification AS earlier
                  WHERE earlier.incident_id = n.incident_id AND earlier.id < n.id AND earlier.addressed_at IS NULL)),
-        (SELECT min(greatest(m.due_at, m.claimed_until, c.slow_until, c.probe_at, busy.until))
+        (SELECT min(greatest(m.due_at, m.claimed_until, c.slow_until, c.probe_at, c.paced_until, busy.until))
            FROM incidents_message AS m
            LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
            LEFT JOIN (SELECT channel_id, max(claimed_until) AS until FROM incidents_message

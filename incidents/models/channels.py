@@ -23,8 +23,9 @@ class Channel(models.Model):
     `folds`: many openings at once make one message. From `quiet_from` to `quiet_until`, by the clocks of its
     `timezone`, it is told only what is critical; both are empty if there are no such hours.
 
-    `fallback_told_at` is when people were told last, over another channel, that this one fails. The other columns are
-    its circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
+    `fallback_told_at` is when people were told last, over another channel, that this one fails. Before `paced_until`
+    its service takes no more messages (`incidents.notifications.rates`). The other columns are its circuit breaker
+    (`incidents.notifications.breaker`). Closed while `open_since` is empty.
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -53,6 +54,7 @@ class Channel(models.Model):
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True)
     fallback_told_at = models.DateTimeField(null=True, blank=True)
+    paced_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

@@ -4,6 +4,7 @@ A claim expires, so the messages of a killed worker are sent again, under the sa
 cannot record a result.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ from incidents.models.channels import EMAIL
 from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, GIVE_UP_AFTER, LEASE
 from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
-from lib.sql import array_literal, fetch_rows, plan_for_few_of_many
+from incidents.notifications.rates import RATES, paced_after, tokens
+from lib.sql import array_literal, fetch_rows, plan_for_few_of_many, update_rows
 
 OF_STORMS = (Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value)
 MANY = 500
@@ -37,12 +39,61 @@ def claim_mails(*, limit: int, now: datetime) -> list[Message]:
     return _claim(_CLAIM_MAILS_SQL, {"limit": limit}, now=now)
 
 
+@transaction.atomic
 def claim_for_lanes(*, channels: int = CHANNELS_MAX, now: datetime) -> list[Message]:
     """Claim messages for at most so many channels that have none on the way, oldest first, and return them.
 
-    Of a channel whose breaker is open only its oldest message is claimed, when a probe is due.
+    Of a channel whose breaker is open only its oldest message is claimed, when a probe is due; of the others no more
+    than their services take now (`rates`).
     """
-    return _claim(_CLAIM_LANES_SQL, {"lane": LANE_MAX, "limit": channels}, now=now) if channels > 0 else []
+    if channels <= 0:
+        return []
+    plan_for_few_of_many()
+    free = {row.id: row for row in (_Free(*row) for row in fetch_rows(_FREE_SQL, {"now": now, "limit": channels}))}
+    most = {id_: _lane_of(one, now=now) for id_, one in free.items()}
+    if not free:
+        return []
+    parameters = {"channels": list(most), "most": list(most.values())}
+    messages = _claim(_CLAIM_LANES_SQL, parameters, now=now)
+    counts = Counter(message.channel_id for message in messages if message.channel_id is not None)
+    paced = [
+        (id_, paced_after(RATES[free[id_].kind], free[id_].paced_until, count, now=now))
+        for id_, count in sorted(counts.items())
+        if free[id_].kind in RATES
+    ]
+    update_rows("incidents_channel", {"paced_until": "timestamptz"}, paced)
+    return messages
+
+
+class _Free(NamedTuple):
+    """A channel that messages wait for and that has none on the way. It is locked."""
+
+    id: int
+    kind: str
+    is_open: bool
+    paced_until: datetime | None
+
+
+def _lane_of(free: _Free, *, now: datetime) -> int:
+    """Return how many messages of a channel to claim."""
+    if free.is_open:
+        return 1
+    rate = RATES.get(free.kind)
+    return LANE_MAX if rate is None else min(LANE_MAX, tokens(rate, free.paced_until, now=now))
+
+
+def next_paced(now: datetime) -> datetime | None:
+    """Return when the next message may be sent that waits for the rate of its channel only; None if none does."""
+    found: datetime | None = fetch_rows(_NEXT_PACED_SQL, {"now": now})[0][0]
+    return found
+
+
+_NEXT_PACED_SQL = """
+    SELECT min(paced_until) FROM incidents_channel AS c
+     WHERE paced_until > %(now)s AND coalesce(probe_at, slow_until, %(now)s) <= %(now)s
+       AND EXISTS (SELECT FROM incidents_message AS m
+                    WHERE m.channel_id = c.id AND m.status = 'waiting' AND m.due_at <= %(now)s)
+"""
 
 
 def earlier_refs(messages: Sequence[Message]) -> dict[tuple[int, str], str]:
@@ -129,26 +180,33 @@ _CLAIM_MAILS_SQL = _CLAIM_SQL.format(
      ORDER BY m.due_at, m.id LIMIT %(limit)s"""  # noqa: S608
 )
 """Index: message_due."""
+_FREE_SQL = f"""
+    SELECT c.id, c.kind, c.open_since IS NOT NULL, c.paced_until FROM incidents_channel AS c
+     WHERE c.kind <> '{EMAIL}' AND coalesce(c.probe_at, %(now)s) <= %(now)s
+       AND coalesce(c.slow_until, %(now)s) <= %(now)s AND coalesce(c.paced_until, %(now)s) <= %(now)s
+       AND (SELECT 1 FROM incidents_message AS w
+             WHERE w.channel_id = c.id AND w.status = 'waiting' AND w.due_at <= %(now)s LIMIT 1) = 1
+       AND NOT EXISTS (SELECT 1 FROM incidents_message AS f
+                        WHERE f.channel_id = c.id AND f.status = 'waiting' AND f.claimed_until > %(now)s)
+     LIMIT %(limit)s
+       FOR NO KEY UPDATE OF c SKIP LOCKED
+"""  # noqa: S608
+"""Indexes: message_due_in_channel, message_on_the_way. With a limit the first is searched for each channel, and not
+read whole: many messages may be due."""
 _CLAIM_LANES_SQL = _CLAIM_SQL.format(
     chosen=f"""
     SELECT m.id FROM incidents_message AS m
      WHERE {_DUE_SQL.replace("m.status = 'waiting'", "m.finished_at IS NULL")} AND m.id = ANY (ARRAY (
-           SELECT lane.id FROM (
-                  SELECT c.id, c.open_since FROM incidents_channel AS c
-                   WHERE c.kind <> '{EMAIL}' AND coalesce(c.probe_at, %(now)s) <= %(now)s
-                     AND coalesce(c.slow_until, %(now)s) <= %(now)s
-                     AND (SELECT 1 FROM incidents_message AS w
-                           WHERE w.channel_id = c.id AND w.status = 'waiting' AND w.due_at <= %(now)s LIMIT 1) = 1
-                     AND NOT EXISTS (SELECT 1 FROM incidents_message AS f
-                                      WHERE f.channel_id = c.id AND f.status = 'waiting' AND f.claimed_until > %(now)s)
-                   LIMIT %(limit)s) AS c
+           SELECT lane.id FROM unnest(%(channels)s::bigint[], %(most)s::integer[]) AS c (id, most)
             CROSS JOIN LATERAL (
                   SELECT m.id FROM incidents_message AS m WHERE m.channel_id = c.id AND {_DUE_SQL}
-                   ORDER BY m.due_at, m.id LIMIT CASE WHEN c.open_since IS NULL THEN %(lane)s ELSE 1 END) AS lane))
+                   ORDER BY m.due_at, m.id LIMIT c.most) AS lane
+            WHERE NOT EXISTS (SELECT 1 FROM incidents_message AS f
+                               WHERE f.channel_id = c.id AND f.status = 'waiting' AND f.claimed_until > %(now)s)))
      ORDER BY m.id"""  # noqa: S608
 )
-"""Indexes: message_due_in_channel, message_on_the_way. With a limit the first is searched for each channel, and not
-read whole: many messages may be due."""
+"""Index: message_due_in_channel. Who has locked a channel asks again whether messages are on the way to it: another
+worker may have claimed some before."""
 
 
 def store_texts(messages: Sequence[Message]) -> None:

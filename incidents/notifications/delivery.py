@@ -77,7 +77,12 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
             failed += bad
     finally:
         lines.close()
-    return Run(sent, failed, is_cut_short=time.monotonic() >= deadline, next_at=next_release(utcnow()))
+    return Run(sent, failed, is_cut_short=time.monotonic() >= deadline, next_at=_next_at(utcnow()))
+
+
+def _next_at(now: datetime) -> datetime | None:
+    """Return when something is due that waits for an instant now: what is held, or the rate of its channel."""
+    return min((at for at in (next_release(now), claims.next_paced(now)) if at is not None), default=None)
 
 
 def _address_all(*, now: datetime) -> None:

@@ -10,6 +10,7 @@ import pytest
 from incidents.models.channels import EMAIL
 from incidents.notifications.channels import SENDERS, apprise, webhook
 from incidents.notifications.configuring import fields_of
+from incidents.notifications.rates import RATES
 from tests.docs.pages import DOCS, section, tables, text
 from tests.incidents.notifications.channels.test_webhook import GUID, K0, K1, OPENED, VECTORS
 
@@ -21,6 +22,12 @@ AT = 1784900000
 
 def page(kind):
     return PAGES / f"{kind.replace('_', '-')}.md"
+
+
+def test_the_page_of_delivery_has_the_rates_of_the_services():
+    [table] = tables(section(DOCS / "explanation" / "delivery.md", "## How many a service takes"))
+    wanted = [[f"`{kind}`", f"{rate.burst}", f"{rate.every.total_seconds():g} s"] for kind, rate in RATES.items()]
+    assert [list(row) for row in table] == wanted
 
 
 def test_there_is_a_page_for_each_channel_and_no_other():

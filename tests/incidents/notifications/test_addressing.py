@@ -10,6 +10,7 @@ from incidents.models import Duty, Message, Notification
 from incidents.notifications import claims
 from incidents.notifications.addressing import address, address_again
 from incidents.notifications.attempts import LEASE
+from incidents.notifications.rates import RATES
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -235,8 +236,8 @@ class TestClaims:
         return [message.channel_id for message in claims.claim_for_lanes(now=at, **options)]
 
     def test_so_many_messages_of_a_channel_are_claimed_at_once_and_no_more_before_they_are_done(self):
-        slack = self.lane(claims.LANE_MAX + 5)
-        assert self.claimed() == [slack.id] * claims.LANE_MAX
+        webhook = self.lane(claims.LANE_MAX + 5, kind="webhook")
+        assert self.claimed() == [webhook.id] * claims.LANE_MAX
         assert self.claimed() == []
 
     def test_a_channel_whose_breaker_is_open_has_one_message_claimed_when_a_probe_is_due(self):
@@ -248,6 +249,28 @@ class TestClaims:
         slack = self.lane(1, slow_until=NOW + SECOND)
         assert self.claimed() == []
         assert self.claimed(NOW + SECOND) == [slack.id]
+
+    def test_no_more_are_claimed_than_the_service_takes_now(self):
+        slack = self.lane(20)
+        rate = RATES["slack"]
+        assert self.claimed() == [slack.id] * rate.burst
+        Message.objects.filter(claimed_until__isnull=False).update(status="sent", finished_at=NOW, claimed_until=None)
+        assert self.claimed() == []
+        at = claims.next_paced(NOW)
+        assert at == NOW + rate.every
+        assert self.claimed(at) == [slack.id]
+
+    def test_a_probe_takes_a_token_too(self):
+        slack = self.lane(1, open_since=NOW, probe_at=NOW)
+        self.claimed()
+        slack.refresh_from_db()
+        assert slack.paced_until == NOW - (RATES["slack"].burst - 2) * RATES["slack"].every
+
+    def test_nobody_is_woken_for_a_channel_that_waits_for_more_than_its_rate(self):
+        self.lane(1, paced_until=NOW + SECOND, slow_until=NOW + 60 * SECOND)
+        self.lane(1, paced_until=NOW + SECOND, open_since=NOW, probe_at=NOW + 60 * SECOND)
+        ChannelFactory(paced_until=NOW + SECOND)
+        assert claims.next_paced(NOW) is None
 
     def test_mails_and_other_messages_are_claimed_apart(self):
         self.lane(1)
