@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -9,10 +10,13 @@ from unittest import mock
 from drills.delivery.process import patches
 from drills.delivery.receivers import receiving
 from incidents import tasks
-from incidents.notifications import wake
+from incidents.notifications import backlog, wake
 
 if TYPE_CHECKING:
     from drills.delivery.world import World
+
+BACKLOG_WAITED = timedelta(seconds=5)
+"""A world is too small, and its faults too short, for what makes a backlog elsewhere."""
 
 
 @contextmanager
@@ -25,6 +29,8 @@ def edges(world: "World") -> Iterator[None]:
             mock.patch.object(tasks, "faulthandler", nothing),
             mock.patch.object(wake, "wake", world.wish),
             mock.patch.object(wake, "wake_at", world.wish_at),
+            mock.patch.object(backlog, "LEAST", world.backlog),
+            mock.patch.object(backlog, "WAITED", BACKLOG_WAITED),
             *patches(world),
         ):
             stack.enter_context(patch)

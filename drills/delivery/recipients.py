@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import datetime
 
-from drills.delivery.changes import Change, Snooze
+from drills.delivery.changes import Change, Muting, Snooze
 from drills.delivery.config import DEFAULT, Config
 from drills.delivery.rows import recipient_of
 from drills.delivery.world import Committed, World
@@ -25,6 +25,8 @@ def wrong_recipients(world: World) -> list[str]:
     held = {id_ for _, what, id_ in log if what == "held"}
     may_be_held = {below for below, _ in world.configs[0].depends}
     may_be_held |= {one.what.job for one in world.history if isinstance(one.what, Snooze)}
+    # Unmuted or not in the end: a hold that ended meanwhile found it muted.
+    was_muted = {one.what.job for one in world.history if isinstance(one.what, Muting) and one.what.is_muted}
     nobody = {id_ for _, what, id_ in log if what == "nobody"}
     routed = {id_: seq for seq, what, id_ in log if what == "addressed"}
     found = []
@@ -36,7 +38,7 @@ def wrong_recipients(world: World) -> list[str]:
         allowed = [_names(config, kind) for config in world.configs[min(first, last) : max(first, last) + 1]]
         # Nobody is told late, or after a hold, of what is over or muted by then.
         is_late = not told[incident] and (
-            notification in nobody or (is_quiet and (notification in held or job in may_be_held))
+            notification in nobody or ((is_quiet or job in was_muted) and (notification in held or job in may_be_held))
         )
         if told[incident] not in allowed and not is_late:
             found.append(f"recipients of incident {incident}: {sorted(told[incident])}, and not one of {allowed}")

@@ -84,6 +84,8 @@ class World:
         self.task: Task | None = None
         self.current: Actor | None = None
         self.bad_mail = self.faults.bad_mail
+        self.backlog = chance.choice([1, 2, JOBS_MAX, 100])
+        """So many incidents that wait for a channel make a backlog."""
         self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "edits": 0, "sent": 0, "bad": 0}
         self._wishes: list[datetime] = []
         self._alarms: set[datetime] = set()

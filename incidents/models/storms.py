@@ -14,8 +14,8 @@ class Storm(models.Model):
 
     Its members are the incidents of the duties that its first message carries. `tick`: what one tick opened, for one
     route. `errors`: errors reported within a short time, for one route. `quiet`: what happened while the recipient
-    wanted quiet, told at its end. `reminder` and `escalation`: what nobody has acknowledged. A pager knows its alert by
-    `guid`, which is resolved with the last member.
+    wanted quiet, told at its end. `reminder` and `escalation`: what nobody has acknowledged. `backlog`: what waited
+    until the channel took messages again. A pager knows its alert by `guid`, which is resolved with the last member.
     """
 
     class Cause(models.TextChoices):
@@ -24,6 +24,7 @@ class Storm(models.Model):
         QUIET = "quiet", "quiet hours"
         REMINDER = "reminder", "many reminders at once"
         ESCALATION = "escalation", "many steps of escalations at once"
+        BACKLOG = "backlog", "what had waited for the channel"
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
     cause = models.CharField(max_length=10, choices=Cause.choices)

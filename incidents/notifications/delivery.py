@@ -25,6 +25,7 @@ from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
 from incidents.notifications.alerts import prepare, write_alerts
 from incidents.notifications.attempts import next_attempt_in, wait_after
+from incidents.notifications.backlog import fold_backlogs
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
@@ -113,6 +114,7 @@ def _claim(
     lines.give([message for message in mails if message.id not in refused])
     claimed = len(mails)
     if lanes.takes_more():
+        fold_backlogs(now=utcnow())
         messages = claims.claim_for_lanes(channels=claims.CHANNELS_MAX - lanes.channel_count, now=utcnow())
         sendings, unwritten = prepare(messages)
         lanes.give(sendings)

@@ -78,6 +78,8 @@ def sentences(
             return say(language, "They are still failing, and nobody has acknowledged them.")
         case Cause.ESCALATION:
             return say(language, "Nobody has acknowledged them.")
+        case Cause.BACKLOG:
+            return say(language, "This had waited until this channel took messages again.")
 
 
 def _say(language: str, count: int, one: str, many: str, **values: str) -> str:

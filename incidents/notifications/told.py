@@ -74,7 +74,7 @@ def told_of(incident_ids: Sequence[int]) -> dict[int, list[Told]]:
 
 _MESSAGES_SQL = """
     SELECT m.incident_id, m.id FROM incidents_message AS m
-     WHERE m.incident_id = ANY(%(ids)s) AND m.kind = ANY(%(kinds)s)
+     WHERE m.incident_id = ANY(%(ids)s) AND m.kind = ANY(%(kinds)s) AND m.status <> 'folded'
      UNION ALL
     SELECT d.incident_id, d.message_id FROM incidents_duty AS d
       JOIN incidents_notification AS n ON n.id = d.notification_id AND n.transition IN ('opened', 'escalated')
@@ -101,4 +101,5 @@ _TOLD_SQL = f"""
      ORDER BY told.incident_id, m.id
 """  # noqa: S608
 """What failed for certain is as good as unsent. What may have been taken is not: a pager must be told of the end.
+What was folded is told by another message.
 Indexes: message_once_per_recipient_kind_and_number, the one of duties by incident."""

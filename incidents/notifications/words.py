@@ -119,6 +119,9 @@ GERMAN = {
         "Sie schlagen weiterhin fehl, und niemand hat sie bestätigt."
     ),
     "Nobody has acknowledged them.": "Niemand hat sie bestätigt.",
+    "This had waited until this channel took messages again.": (
+        "Dies hatte gewartet, bis dieser Kanal wieder Meldungen annahm."
+    ),
     # mails
     "Jobs of {project} are failing": "Jobs von {project} schlagen fehl",
     "Jobs of {project} failed and recovered": "Jobs von {project} schlugen fehl und laufen wieder",
