@@ -1,9 +1,13 @@
-"""The page behind the link in an alert: whoever opens it may acknowledge the incident, without an account.
+"""The page behind the link in an alert: whoever opens it may acknowledge the incident, or all of a storm, without an
+account.
 
 Opening it changes nothing, since mail scanners and previews in chats open every link; the button on the page does. The
 token in the address is what authorises, so no cookie and no CSRF token is needed.
 """
 
+from datetime import datetime
+
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -12,38 +16,69 @@ from django.views.decorators.http import require_http_methods
 from audit.entries import Actor, Source
 from dashboard.link_pages import link_page
 from incidents import handling
-from incidents.models import Message
+from incidents.models import Message, Storm
 from incidents.notifications import acknowledge_links
 from lib.wallclock import utcnow
 
 TEMPLATE = "acknowledge/page.html"
 NAME_LENGTH_MAX = 100
+LISTED_MAX = 50
 
 
 @csrf_exempt
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def acknowledge(request: HttpRequest, token: str) -> HttpResponse:
-    """Show the incident of a link, and acknowledge it on POST."""
+    """Show the incident or the storm of a link, and acknowledge it on POST."""
     now = utcnow()
     link = acknowledge_links.read(token, now=now)
     message = None if link is None else _message(link)
-    if message is None or message.incident is None:
+    if message is None:
         return link_page(request, TEMPLATE, {"is_invalid": True, "days": acknowledge_links.LINK_DAYS}, status=404)
     if request.method == "POST":
-        by, via = _person(request, message)
-        actor = Actor(name=by, source=Source.LINK, at=now, id=getattr(request.user, "pk", None))
+        _acknowledge(request, message, now)
+    context: dict[str, object] = {"asks_for_name": not request.user.is_authenticated}
+    if message.incident is not None:
+        context |= {"incident": message.incident}
+    elif message.storm is not None:
+        context |= _storm(message.storm)
+    return link_page(request, TEMPLATE, context)
+
+
+def _acknowledge(request: HttpRequest, message: Message, now: datetime) -> None:
+    by, via = _person(request, message)
+    actor = Actor(name=by, source=Source.LINK, at=now, id=getattr(request.user, "pk", None))
+    if message.incident is not None:
         handling.acknowledge(message.incident.guid, by=actor, via=via, now=now)
         message.incident.refresh_from_db()
-    asks_for_name = not request.user.is_authenticated
-    return link_page(request, TEMPLATE, {"incident": message.incident, "asks_for_name": asks_for_name})
+    elif message.storm is not None:
+        handling.acknowledge_storm(message.storm, by=actor, via=via, now=now)
+
+
+def _storm(storm: Storm) -> dict[str, object]:
+    """Return what the page of a storm shows: counts, and the first of those that nobody has acknowledged."""
+    own = handling.members(storm)
+    waiting = handling.open_members(storm)
+    related = waiting.select_related("monitor_environment__monitor", "monitor_environment__environment")
+    waiting_count = waiting.count()
+    return {
+        "storm": storm,
+        "total": own.count(),
+        "over": own.filter(resolved_at__isnull=False).count(),
+        "waiting": waiting_count,
+        "listed": related[:LISTED_MAX],
+        "omitted": max(waiting_count - LISTED_MAX, 0),
+    }
 
 
 def _message(link: acknowledge_links.Link) -> Message | None:
     """Return the message that the link came with; none if it was removed."""
-    found = Message.objects.filter(pk=link.message_id, incident__guid=link.incident_guid)
+    about = Q(incident__guid=link.guid) | Q(storm__guid=link.guid)
     related = "incident__monitor_environment__"
-    return found.select_related("channel", f"{related}monitor__project", f"{related}environment").first()
+    found = Message.objects.select_related(
+        "channel", "storm__project", f"{related}monitor__project", f"{related}environment"
+    )
+    return found.filter(about, pk=link.message_id).first()
 
 
 def _person(request: HttpRequest, message: Message) -> tuple[str, str]:

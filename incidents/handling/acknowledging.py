@@ -4,21 +4,25 @@ Reminders and escalation end in the same transaction, under the lock of the inci
 at that moment was told before, or it is not told at all.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 
 from audit.entries import Actor, Entry
 from audit.recording import record
-from incidents.models import FollowUp, Incident
+from incidents.models import Duty, FollowUp, Incident, Storm
 from incidents.notifications.acknowledged import notify_acknowledged
 from incidents.notifications.follow_ups import begin_anew, end, supersede
 
 BY_LENGTH_MAX = 200
 VIA_LENGTH_MAX = 100
+TOGETHER_MAX = 500
+"""Incidents of a storm that one transaction acknowledges."""
 
 
 class Acknowledgement(StrEnum):
@@ -47,17 +51,63 @@ def acknowledge(
         return Acknowledgement.OVER
     if incident.acknowledged_at is not None:
         return Acknowledgement.ALREADY
-    incident.acknowledged_at = now
-    incident.acknowledged_by = by.name[:BY_LENGTH_MAX]
-    incident.acknowledged_via = via[:VIA_LENGTH_MAX]
-    incident.acknowledged_channel = channel_id
-    incident.acknowledged_until = _until(incident, now)
-    incident.save(update_fields=_COLUMNS)
-    end(incident.id)
-    supersede([incident.id], now=now)
-    notify_acknowledged(incident.id, now=now)
-    record([_entry(incident, "acknowledged", {"via": (None, via)})], by=by)
+    _acknowledge([incident], by=by, via=via, now=now, channel_id=channel_id)
     return Acknowledgement.DONE
+
+
+@transaction.atomic
+def acknowledge_many(
+    incident_ids: Sequence[int], *, by: Actor, via: str, now: datetime, channel_id: int | None = None
+) -> int:
+    """Acknowledge those of the incidents that are open and nobody has acknowledged; returns how many.
+
+    Like `acknowledge`, in a fixed number of statements.
+    """
+    held = _incidents().filter(id__any_of=list(incident_ids), resolved_at__isnull=True, acknowledged_at__isnull=True)
+    incidents = list(held.order_by("id"))
+    if incidents:
+        _acknowledge(incidents, by=by, via=via, now=now, channel_id=channel_id)
+    return len(incidents)
+
+
+def acknowledge_storm(storm: Storm, *, by: Actor, via: str, now: datetime) -> int:
+    """Acknowledge all open incidents of a storm; returns how many. Some at a time, so that no lock lasts long."""
+    total = 0
+    while ids := list(open_members(storm).values_list("id", flat=True)[:TOGETHER_MAX]):
+        total += acknowledge_many(ids, by=by, via=via, now=now)
+    return total
+
+
+def members(storm: Storm) -> QuerySet[Incident]:
+    """Return the incidents that the messages of a storm are about."""
+    return Incident.objects.filter(Exists(Duty.objects.filter(incident=OuterRef("id"), message__storm=storm)))
+
+
+def open_members(storm: Storm) -> QuerySet[Incident]:
+    """Return the open incidents of a storm that nobody has acknowledged, in the order of their ids."""
+    return members(storm).filter(resolved_at__isnull=True, acknowledged_at__isnull=True).order_by("id")
+
+
+def _acknowledge(incidents: Sequence[Incident], *, by: Actor, via: str, now: datetime, channel_id: int | None) -> None:
+    """Acknowledge incidents that the caller has locked."""
+    ids = [incident.id for incident in incidents]
+    own = Incident.objects.filter(id__any_of=ids)
+    own.update(
+        acknowledged_at=now,
+        acknowledged_by=by.name[:BY_LENGTH_MAX],
+        acknowledged_via=via[:VIA_LENGTH_MAX],
+        acknowledged_channel=channel_id,
+        acknowledged_until=None,
+    )
+    if settings.ACKNOWLEDGEMENT_HOURS:
+        # It runs out only if somebody else would be told then.
+        escalation = FollowUp.objects.filter(incident=OuterRef("id"), kind=FollowUp.Kind.ESCALATION)
+        until = now + timedelta(hours=settings.ACKNOWLEDGEMENT_HOURS)
+        own.filter(Exists(escalation)).update(acknowledged_until=until)
+    end(ids)
+    supersede(ids, now=now)
+    notify_acknowledged(ids, now=now)
+    record([_entry(incident, "acknowledged", {"via": (None, via)}) for incident in incidents], by=by)
 
 
 @transaction.atomic
@@ -79,17 +129,13 @@ _COLUMNS = ("acknowledged_at", "acknowledged_by", "acknowledged_via", "acknowled
 
 
 def _hold(guid: UUID) -> Incident | None:
-    """Lock an incident: no reminder or step is written meanwhile."""
+    return _incidents().filter(guid=guid).first()
+
+
+def _incidents() -> QuerySet[Incident]:
+    """Return incidents that are locked when they are read: no reminder or step is written meanwhile."""
     incidents = Incident.objects.select_related("monitor_environment__monitor", "monitor_environment__environment")
-    return incidents.select_for_update(no_key=True, of=("self",)).filter(guid=guid).first()
-
-
-def _until(incident: Incident, now: datetime) -> datetime | None:
-    """Return when the acknowledgement runs out: only if somebody else would be told then."""
-    escalations = FollowUp.objects.filter(incident=incident, kind=FollowUp.Kind.ESCALATION)
-    if not settings.ACKNOWLEDGEMENT_HOURS or not escalations.exists():
-        return None
-    return now + timedelta(hours=settings.ACKNOWLEDGEMENT_HOURS)
+    return incidents.select_for_update(no_key=True, of=("self",))
 
 
 def _entry(incident: Incident, action: str, changes: dict[str, tuple[object, object]]) -> Entry:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from audit.entries import Actor, Source
-from incidents.handling.acknowledging import acknowledge
+from incidents.handling.acknowledging import TOGETHER_MAX, acknowledge_many
 from incidents.models import Channel
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.callbacks import CALLBACKS, Call, CallbackRefusedError, read
@@ -18,7 +18,6 @@ from lib.sql import fetch_rows
 
 SECONDS_MAX = 3.0
 """A storm has many incidents: what is left after this time is acknowledged when the service repeats its request."""
-INCIDENTS_MAX = 500
 
 
 class Hearing(StrEnum):
@@ -46,23 +45,22 @@ def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
     if heard is None:
         return Hearing.DONE
     until = time.monotonic() + SECONDS_MAX
-    parameters = {"key": heard.key, "project": channel.project_id, "channel": channel.id, "most": INCIDENTS_MAX}
-    found = [guid for (guid,) in fetch_rows(_MEANT_SQL, parameters)]
-    for guid in found:
+    parameters = {"key": heard.key, "project": channel.project_id, "channel": channel.id, "most": TOGETHER_MAX}
+    while found := [id_ for (id_,) in fetch_rows(_MEANT_SQL, parameters)]:
         if time.monotonic() > until:
             return Hearing.MORE
-        acknowledge(
-            guid,
+        acknowledge_many(
+            found,
             by=Actor(heard.by, Source.CHANNEL, now),
             via=f"{SENDERS[channel.kind].NAME}, channel {channel}",
             now=now,
             channel_id=channel.id if callback.knows else None,
         )
-    return Hearing.MORE if len(found) == INCIDENTS_MAX else Hearing.DONE
+    return Hearing.DONE
 
 
 _MEANT_SQL = """
-    SELECT i.guid
+    SELECT i.id
       FROM (SELECT id FROM incidents_incident WHERE guid = %(key)s
              UNION
             SELECT d.incident_id

@@ -1,7 +1,8 @@
-"""Signed links by which whoever gets an alert acknowledges its incident without an account.
+"""Signed links by which whoever gets an alert acknowledges its incident, or all of a storm, without an account.
 
-The link names the message, hence the incident and the recipient: a link that was forwarded still says whose it was. It
-is valid for seven days. The same message always has the same link, so that a repetition has the same text.
+The link names the message, hence the incident or the storm, and the recipient: a link that was forwarded still says
+whose it was. It is valid for seven days. The same message always has the same link, so that a repetition has the same
+text.
 """
 
 from datetime import datetime, timedelta
@@ -19,27 +20,30 @@ TOKEN_LENGTH_MAX = 200
 _SALT = "watchclock: acknowledge an incident"
 _AHEAD_MAX = timedelta(hours=1)
 """Clocks of two machines may disagree."""
-_KINDS = frozenset({Message.Kind.OPENED.value, Message.Kind.REMINDER.value, Message.Kind.ESCALATED.value})
+_KINDS = frozenset(
+    kind.value for kind in (Message.Kind.OPENED, Message.Kind.REMINDER, Message.Kind.ESCALATED, Message.Kind.DIGEST)
+)
 """Messages that ask for an acknowledgement."""
 
 
 class Link(NamedTuple):
-    """What a valid link says."""
+    """What a valid link says: the guid is the incident's, or the storm's."""
 
-    incident_guid: UUID
+    guid: UUID
     message_id: int
 
 
 def acknowledge_link(message: Message) -> str:
     """Return the link of a stored message; empty without PUBLIC_URL, or if it does not ask for one."""
-    if not settings.PUBLIC_URL or message.kind not in _KINDS or message.incident is None:
+    about = message.incident or message.storm
+    if not settings.PUBLIC_URL or message.kind not in _KINDS or about is None:
         return ""
-    return f"{settings.PUBLIC_URL}{PATH}{sign(message.incident.guid, message.pk, at=message.created_at)}"
+    return f"{settings.PUBLIC_URL}{PATH}{sign(about.guid, message.pk, at=message.created_at)}"
 
 
-def sign(incident_guid: UUID, message_id: int, *, at: datetime) -> str:
+def sign(guid: UUID, message_id: int, *, at: datetime) -> str:
     """Return the token of a link made at this instant."""
-    return Signer(salt=_SALT).sign(f"{incident_guid.hex}-{message_id}-{int(at.timestamp())}")
+    return Signer(salt=_SALT).sign(f"{guid.hex}-{message_id}-{int(at.timestamp())}")
 
 
 def read(token: str, *, now: datetime) -> Link | None:

@@ -5,6 +5,7 @@
 Mail is not sent: who gets the mail about the end need not know before. The channel where somebody acknowledged knows.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
@@ -21,9 +22,9 @@ ACKNOWLEDGED = Notification.Transition.ACKNOWLEDGED.value
 REASON = "notified of its opening"
 
 
-def notify_acknowledged(incident_id: int, *, now: datetime) -> None:
-    """Write the notification about an acknowledgement. The caller has locked the incident."""
-    renumber(ACKNOWLEDGED, [incident_id], now=now, is_addressed=False)
+def notify_acknowledged(incident_ids: Sequence[int], *, now: datetime) -> None:
+    """Write the notifications about an acknowledgement. The caller has locked the incidents."""
+    renumber(ACKNOWLEDGED, incident_ids, now=now, is_addressed=False)
     wake_after_commit()
 
 

@@ -66,7 +66,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     `key` identifies the message and is the same on each attempt. `group` is what a pager's alert is known by: the
     incident's guid, or the id of the storm. `title` is the headline of this event in one line, `reason` the sentences
     below it. `incidents` has one for most events, up to 50 for a digest, and none for news about the installation;
-    `omitted` is how many more there are. `reminder` counts the reminders, from 1.
+    `omitted` is how many more there are. `reminder` counts the reminders, from 1. `acknowledge_url` is for
+    all incidents of a storm; an incident has its own.
     """
 
     key: UUID
@@ -79,6 +80,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     group: UUID
     reminder: int = 0
     url: str = ""
+    acknowledge_url: str = ""
     unsubscribe_url: str = ""
     language: str = "en"
     timezone: str = "UTC"

@@ -68,9 +68,9 @@ def _stored(plan: Reminders | Escalation) -> Mapping[str, Any]:
     return stored
 
 
-def end(incident_id: int) -> None:
-    """End reminders and escalation of an incident, which the caller has locked."""
-    FollowUp.objects.filter(incident_id=incident_id, due_at__isnull=False).update(due_at=None)
+def end(incident_ids: Collection[int]) -> None:
+    """End reminders and escalation of incidents, which the caller has locked."""
+    FollowUp.objects.filter(incident_id__any_of=list(incident_ids), due_at__isnull=False).update(due_at=None)
 
 
 def begin_anew(incident_ids: Collection[int], *, now: datetime, reminds_at: datetime | None = None) -> None:

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from incidents.models import Incident, Message
 from incidents.notifications import letters
+from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.alert import Alert, IncidentFacts, Severity
 from incidents.notifications.folding import LISTED_MAX, Cause
 from incidents.notifications.storm_words import Count, event_of, headline, sentences
@@ -117,6 +118,7 @@ def write_storm(message: Message, storms: Storms) -> Alert:
         omitted=count.told - len(facts),
         group=storm.guid,
         url=link_to_all(),
+        acknowledge_url=acknowledge_link(message) if count.over < count.told else "",
         unsubscribe_url=unsubscribe_link(channel, message.recipient),
         language=language,
         timezone=zone,

@@ -94,6 +94,7 @@ GERMAN = {
     "recovered. {reason}": "läuft wieder. {reason}",
     "and {count} more": "und {count} weitere",
     "Acknowledge": "Bestätigen",
+    "Acknowledge all": "Alle bestätigen",
     "Open incident": "Vorfall öffnen",
     "Open": "Öffnen",
     # storms

@@ -175,8 +175,9 @@ def links(alert: Alert) -> list[tuple[str, str]]:
     """Return the links of an alert, each with its label. Only http and https."""
     incident = only(alert)
     found = []
-    if incident is not None and state(alert) is State.FAILING and not incident.acknowledged_by:
-        found.append(("Acknowledge", incident.acknowledge_url))
+    if state(alert) is State.FAILING and not (incident and incident.acknowledged_by):
+        own = incident.acknowledge_url if incident else ""
+        found.append(("Acknowledge" if incident else "Acknowledge all", own or alert.acknowledge_url))
     found.append(("Open incident" if incident else "Open", alert.url or (incident.url if incident else "")))
     usable = [(label, url) for label, url in found if url.startswith(("https://", "http://")) and url.isprintable()]
     return [(say(alert.language, label), url) for label, url in usable]

@@ -8,8 +8,17 @@ from django.test import Client
 
 from audit.models import AuditEntry
 from dashboard.acknowledge import views
+from incidents.models import FollowUp, Incident, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link, read, sign
-from tests.factories import NOW, ChannelFactory, IncidentFactory, MessageFactory
+from tests.factories import (
+    NOW,
+    ChannelFactory,
+    DutyFactory,
+    IncidentFactory,
+    MessageFactory,
+    ProjectFactory,
+    StormFactory,
+)
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -143,3 +152,74 @@ def test_the_page_tells_its_address_to_nobody(stranger):
     assert response["Referrer-Policy"] == "no-referrer"
     assert "no-store" in response["Cache-Control"]
     assert response["X-Robots-Tag"] == "noindex"
+
+
+class TestAStorm:
+    """Three jobs: one that fails, one that somebody looks after, one that has recovered; and one of no storm."""
+
+    @pytest.fixture
+    def digest(self):
+        project = ProjectFactory(name="Operations")
+        storm = StormFactory(project=project)
+        digest = MessageFactory(
+            storm=storm, incident=None, channel=storm.channel, kind="digest", recipient=storm.recipient
+        )
+        for slug, columns in (
+            ("failing", {}),
+            ("seen", {"acknowledged_at": NOW, "acknowledged_by": "Otto"}),
+            ("over", {"resolved": True}),
+        ):
+            member = IncidentFactory(
+                monitor_environment__monitor__project=project,
+                monitor_environment__monitor__slug=slug,
+                monitor_environment__monitor__name="",
+                **columns,
+            )
+            DutyFactory(notification__incident=member, message=digest, channel=storm.channel)
+        IncidentFactory(monitor_environment__monitor__project=project)
+        return digest
+
+    def acknowledged(self):
+        return list(Incident.objects.order_by("id").values_list("acknowledged_by", flat=True))
+
+    def test_its_page_counts_and_names_those_that_nobody_looks_after(self, stranger, digest):
+        page = stranger.get(path_of(digest)).content.decode()
+        assert "3 jobs of Operations" in page
+        assert "1 is over" in page
+        assert "Nobody has acknowledged 1 of them" in page
+        assert "failing (production)" in page
+        assert "seen (production)" not in page
+        assert self.acknowledged() == ["", "Otto", "", ""]
+
+    def test_one_button_acknowledges_all_that_are_open(self, stranger, digest):
+        response = stranger.post(path_of(digest), {"name": "Nina"})
+        assert b"All that are open are acknowledged." in response.content
+        assert self.acknowledged() == ["Nina", "Otto", "", ""]
+        assert AuditEntry.objects.get().action == "acknowledged"
+
+    def test_to_press_it_twice_changes_nothing(self, stranger, digest):
+        stranger.post(path_of(digest), {"name": "Nina"})
+        stranger.post(path_of(digest), {"name": "Otto"})
+        assert AuditEntry.objects.count() == 1
+
+    def test_reminders_and_escalation_of_each_end(self, stranger, digest):
+        first = Incident.objects.order_by("id").first()
+        FollowUp.objects.create(incident=first, kind="reminder", route="", plan={}, done=0, due_at=NOW)
+        FollowUp.objects.create(incident=first, kind="escalation", route="r", plan={}, done=0, due_at=NOW)
+        stranger.post(path_of(digest))
+        first.refresh_from_db()
+        assert set(FollowUp.objects.values_list("due_at", flat=True)) == {None}
+        assert first.acknowledged_until == NOW + timedelta(hours=4)
+        assert Notification.objects.filter(incident=first, transition="acknowledged").exists()
+
+    def test_a_large_one_takes_as_many_statements_as_a_small_one(self, stranger, digest, django_assert_max_num_queries):
+        for _ in range(20):
+            member = IncidentFactory(monitor_environment__monitor__project=digest.storm.project)
+            DutyFactory(notification__incident=member, message=digest, channel=digest.channel)
+        with django_assert_max_num_queries(30):
+            stranger.post(path_of(digest))
+        assert self.acknowledged().count("somebody in " + digest.channel.name) == 21
+
+    def test_the_link_is_of_its_storm_only(self, stranger, digest):
+        token = sign(StormFactory().guid, digest.pk, at=NOW)
+        assert stranger.post(f"/a/{token}").status_code == 404

@@ -5,13 +5,15 @@ import pytest
 
 from incidents.models import Message
 from incidents.notifications import alerts, claims
+from incidents.notifications.acknowledge_links import acknowledge_link, read
 from incidents.notifications.alert import Event
 from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.wording import links
 from incidents.notifications.folding import LISTED_MAX
 from incidents.notifications.stored import stored_alert
 from incidents.notifications.storms import SUMMARY_AFTER
 from tests.factories import NOW
-from tests.incidents.notifications.test_storms import World
+from tests.incidents.notifications.test_storms import MINUTE, World
 
 pytestmark = pytest.mark.django_db
 
@@ -139,3 +141,32 @@ def test_mails_about_a_storm_are_one_conversation(world):
     mails = [compose(first), compose(second)]
     assert mails[1].extra_headers["References"] == mails[0].extra_headers["Message-ID"]
     assert mails[1].subject == f"Re: {mails[0].subject}"
+
+
+class TestAcknowledging:
+    @pytest.fixture(autouse=True)
+    def public(self, settings):
+        settings.PUBLIC_URL = "https://w.example"
+
+    def test_one_link_acknowledges_all(self, world):
+        world.opens(2)
+        world.address()
+        [alert] = claim(world)
+        digest = Message.objects.get()
+        assert links(alert)[0] == ("Acknowledge all", acknowledge_link(digest))
+        assert read(acknowledge_link(digest).removeprefix("https://w.example/a/"), now=NOW) == (
+            digest.storm.guid,
+            digest.pk,
+        )
+
+    def test_there_is_none_if_all_are_over_or_it_tells_the_end(self, world):
+        world.ends(*world.opens(2))
+        world.address()
+        [passed] = claim(world)
+        incidents = world.opens(2, tick=NOW + MINUTE)
+        world.address()
+        claim(world)
+        world.ends(*incidents)
+        world.address()
+        [end] = claim(world)
+        assert [[label for label, _ in links(one)] for one in (passed, end)] == [["Open"], ["Open"]]
