@@ -1,7 +1,7 @@
 """Preparing claimed messages: the alert of each, what is told where, and what it follows (shell).
 
-Three statements for all messages of a claim. The alert is stored before the first attempt, so that every repetition
-tells the same.
+A fixed number of statements for all messages of a claim. The alert is stored before the first attempt, so that every
+repetition tells the same.
 """
 
 import logging
@@ -118,17 +118,20 @@ def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
     """Return headline and sentences of an event."""
     match event:
         case Event.RESOLVED:
-            sentences = letters.recovery(story) + letters.flapping(story, is_over=True)
+            sentences = letters.recovery(story) + letters.flapping(story, is_over=True) + letters.held(story)
             return letters.headline(story, is_over=True), sentences
         case Event.PASSED:
             return letters.headline(story, is_over=True), f"{letters.passing(story)} {reason}"
         case Event.REMINDER:
-            return letters.reminder_headline(story), f"{letters.waiting(story)}{letters.patience(story)} {reason}"
+            return letters.reminder_headline(
+                story
+            ), f"{letters.waiting(story)}{letters.patience(story)} {reason}{letters.held(story)}"
         case Event.ESCALATED:
-            return letters.escalation_headline(story), f"{letters.waiting(story)} {reason}"
+            return letters.escalation_headline(story), f"{letters.waiting(story)} {reason}{letters.held(story)}"
         case Event.ACKNOWLEDGED:
             return letters.acknowledgement_headline(story), f"{letters.acknowledgement(story)} {reason}"
-    return letters.headline(story, is_over=False), reason + letters.flapping(story, is_over=False)
+    sentences = reason + letters.flapping(story, is_over=False) + letters.held(story)
+    return letters.headline(story, is_over=False), sentences
 
 
 def _instant_of(event: Event, message: Message, story: letters.Story) -> datetime:

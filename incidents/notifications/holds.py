@@ -32,6 +32,8 @@ SNOOZED = "snoozed"
 LOOK_AGAIN_AT_FLAPS = timedelta(minutes=5)
 FLAPS = "it is flapping"
 """Why people are not told before it has settled."""
+BEHIND = "it depends on "
+"""What the reason of a hold behind other monitors begins with."""
 WAITS = "it is not known yet whether what it depends on is failing"
 """Why an opening waits for a verdict. Such an incident is told even if it is over by then."""
 
@@ -102,7 +104,7 @@ def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> H
     if holders:
         named = ", ".join(holders[:NAMED_MAX])
         more = f" and {len(holders) - NAMED_MAX} more" if len(holders) > NAMED_MAX else ""
-        return Hold(min(now + LOOK_AGAIN, latest), f"it depends on {named}{more}")
+        return Hold(min(now + LOOK_AGAIN, latest), f"{BEHIND}{named}{more}")
     if (until := min((at for at in waits_until if at > now), default=None)) is not None:
         return Hold(until, WAITS)
     return None

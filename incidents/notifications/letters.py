@@ -47,12 +47,22 @@ class Patience(StrEnum):
     MUTED = "muted"
 
 
+class Held(NamedTuple):
+    """Monitors whose messages are held because of an incident: the first by name, and how many there are."""
+
+    names: tuple[str, ...] = ()
+    total: int = 0
+
+
+NOTHING_HELD = Held()
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
 
     `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: people are told with this
-    incident that the job flaps; `patience`: that it has been failing for weeks.
+    incident that the job flaps; `patience`: that it has been failing for weeks. `held`: what is held because of it.
     """
 
     monitor: str
@@ -70,6 +80,7 @@ class Story:
     acknowledged_by: str = ""
     acknowledged_at: datetime | None = None
     language: str = "en"
+    held: Held = NOTHING_HELD
 
 
 def reason(story: Story) -> str:
@@ -136,6 +147,25 @@ def patience(story: Story) -> str:
         case _:
             return ""
     return " " + say(story.language, text)
+
+
+def held(story: Story) -> str:
+    """Return the sentence about what is held because of an incident, with a space before it; empty if nothing is.
+
+    >>> since = datetime(2026, 11, 30, tzinfo=UTC)
+    >>> held(Story("db", "production", "UTC", since, {}, held=Held(("import", "mails"), 14)))
+    ' Messages about 14 jobs are held because of it: import, mails and 12 more.'
+    """
+    names, total = story.held
+    if not total:
+        return ""
+    named = ", ".join(_name(name) for name in names)
+    if total > len(names):
+        named = f"{named} {say(story.language, 'and {count} more', count=f'{total - len(names):,}')}"
+    text = "Messages about {count} job are held because of it: {names}."
+    if total > 1:
+        text = "Messages about {count} jobs are held because of it: {names}."
+    return " " + say(story.language, text, count=f"{total:,}", names=named)
 
 
 def escalation_headline(story: Story) -> str:

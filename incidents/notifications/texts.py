@@ -1,6 +1,6 @@
 """What is stored of the incidents of claimed messages (shell).
 
-Four statements for all messages of a claim.
+Five statements for all messages of a claim.
 """
 
 import json
@@ -16,7 +16,8 @@ from django.urls import reverse
 from incidents.models import Flapping, LongBroken, Message, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.alert import IncidentFacts, Severity
-from incidents.notifications.letters import Flaps, Patience, Story, log_tail
+from incidents.notifications.held_behind import held_behind
+from incidents.notifications.letters import NOTHING_HELD, Flaps, Held, Patience, Story, log_tail
 
 LOG_NEAR = timedelta(days=1)
 """Output may be received before the first check-in of its run."""
@@ -29,12 +30,14 @@ class Known:
     """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded.
 
     `flaps`: people are told with it that the job flaps. `long`: they were told that it has been failing for weeks.
+    `held`: the monitors whose messages are held because of it.
     """
 
     explanation: Mapping[str, Any] = field(default_factory=dict)
     resolved_at: datetime | None = None
     flaps: Flaps | None = None
     long: LongBroken | None = None
+    held: Held = NOTHING_HELD
 
 
 def story_of(message: Message, known: Known) -> Story:
@@ -58,6 +61,7 @@ def story_of(message: Message, known: Known) -> Story:
         acknowledge_link=acknowledge_link(message),
         acknowledged_by=incident.acknowledged_by,
         acknowledged_at=incident.acknowledged_at,
+        held=known.held,
     )
 
 
@@ -119,8 +123,11 @@ def load_known(incident_ids: Sequence[int]) -> dict[int | None, Known]:
         for one in Flapping.objects.filter(incident_id__any_of=list(incident_ids))
     }
     long = {one.incident_id: one for one in LongBroken.objects.filter(incident_id__any_of=list(incident_ids))}
+    held = held_behind(incident_ids)
     return {
-        id_: Known(occurrences.get(id_, {}), resolved_at.get(id_), flaps.get(id_), long.get(id_))
+        id_: Known(
+            occurrences.get(id_, {}), resolved_at.get(id_), flaps.get(id_), long.get(id_), held.get(id_, NOTHING_HELD)
+        )
         for id_ in incident_ids
     }
 

@@ -58,6 +58,12 @@ GERMAN = {
     "It is muted from now on: nothing more is told until it recovers, which you are told.": (
         "Ab jetzt ist er stumm: Die nächste Meldung kommt, wenn er wieder läuft."
     ),
+    "Messages about {count} job are held because of it: {names}.": (
+        "Meldungen über {count} Job werden deshalb zurückgehalten: {names}."
+    ),
+    "Messages about {count} jobs are held because of it: {names}.": (
+        "Meldungen über {count} Jobs werden deshalb zurückgehalten: {names}."
+    ),
     "Expected at {at}": "Erwartet um {at}",
     "{minutes} of margin": "{minutes} Spielraum",
     "no check-in by {until}": "keine Meldung bis {until}",

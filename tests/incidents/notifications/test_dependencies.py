@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from incidents.models import Channel, Message, Notification
 from incidents.notifications.addressing import address, address_again
+from incidents.notifications.alerts import write_alerts
 from incidents.notifications.holds import HOLD_MAX, RECOVERY, WAIT_MAX, WAITS
 from monitors.models import MonitorEnvironment
 from tests.factories import (
@@ -63,6 +64,7 @@ class World:
         NotificationFactory(incident=incident, transition="resolved", created_at=at)
 
 
+DUE = {"pending_slot": NOW, "next_checkin": NOW, "next_checkin_latest": NOW + 10 * MINUTE}
 NOTHING_DUE = {"pending_slot": None, "next_checkin": None, "next_checkin_latest": None}
 
 
@@ -319,3 +321,61 @@ def test_the_number_of_statements_does_not_grow(world):
         return len(caught)
 
     assert statements(2) == statements(20)
+
+
+class TestTheMessageOfARoot:
+    def reason(self, monitor, now=NOW):
+        """What the newest message about a monitor says."""
+        address([DEFAULT], now=now)
+        about = Message.objects.filter(incident__monitor_environment__monitor=monitor)
+        found = about.select_related(
+            "incident__monitor_environment__monitor__project", "incident__monitor_environment__environment", "storm"
+        )
+        [alert] = write_alerts([found.latest("id")])[0].values()
+        return alert.reason
+
+    def behind(self, world, count):
+        """So many monitors that wait for the verdict on a database, which then fails."""
+        db = world.monitor("db", name="Database")
+        MonitorEnvironment.objects.filter(monitor=db).update(**DUE)
+        for number in range(count):
+            world.fails(world.monitor(f"app-{number:02}", db, name=f"App {number}"))
+        address([DEFAULT], now=NOW)
+        MonitorEnvironment.objects.filter(monitor=db).update(**NOTHING_DUE)
+        world.fails(db)
+        return db
+
+    def test_it_names_the_monitors_that_are_held_because_of_it(self, world):
+        reason = self.reason(self.behind(world, 2))
+        assert reason.endswith("Messages about 2 jobs are held because of it: App 0, App 1.")
+
+    def test_it_names_ten_and_counts_the_others(self, world):
+        reason = self.reason(self.behind(world, 13))
+        assert reason.endswith("App 8, App 9 and 3 more.")
+        assert "Messages about 13 jobs are held" in reason
+
+    def test_it_names_what_is_held_behind_it_over_others_that_fail(self, world):
+        db = world.monitor("db")
+        service = world.monitor("service", db, name="Service")
+        app = world.monitor("app", service, name="App")
+        world.fails(db)
+        told(db)
+        for monitor in (service, app):
+            world.fails(monitor)
+            told(monitor)
+        sent()
+        world.recovers(db, at=NOW + MINUTE)
+        assert self.reason(db, now=NOW + MINUTE).endswith("held because of it: App, Service.")
+
+    def test_what_is_held_because_of_another_one_or_told_is_not_named(self, world):
+        db, network = world.monitor("db"), world.monitor("network")
+        app = world.monitor("app", network)
+        loud = world.monitor("loud", db)
+        world.fails(loud)
+        told(loud)
+        world.fails(network)
+        told(network)
+        world.fails(app)
+        told(app)
+        world.fails(db)
+        assert "held" not in self.reason(db)
