@@ -29,7 +29,7 @@ from incidents.notifications.backlog import fold_backlogs
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
-from incidents.notifications.channels.email import RefusedError, describe_error
+from incidents.notifications.channels.email import HandoverError, RefusedError, describe_error
 from incidents.notifications.claims import Attempt
 from incidents.notifications.lanes import Lanes, WithdrawnError
 from incidents.notifications.mail_lines import POLL_SECONDS, Done, Lines
@@ -163,7 +163,7 @@ def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: date
         wait = next_attempt_in(
             message.attempt_count, is_refused=isinstance(error, RefusedError), key=message.idempotency_key
         )
-        _fail(message, reason, wait, now=now)
+        _fail(message, reason, wait, now=now, is_in_doubt=isinstance(error, HandoverError))
         count += 1
     return count
 
@@ -189,7 +189,13 @@ def _record_outcomes(outcomes: Iterable[tuple[Message, Outcome]], *, now: dateti
 
 
 def _fail(
-    message: Message, reason: str, wait: timedelta | None, *, now: datetime, outcome: OutcomeKind | None = None
+    message: Message,
+    reason: str,
+    wait: timedelta | None,
+    *,
+    now: datetime,
+    outcome: OutcomeKind | None = None,
+    is_in_doubt: bool = False,
 ) -> None:
     metrics.mails.labels("failed").inc()
     logger.warning("message %s to %s was not sent: %s", message.id, message.recipient, reason)
@@ -199,7 +205,7 @@ def _fail(
         wait=wait,
         now=now,
         is_plain=outcome is OutcomeKind.MESSAGE_REFUSED,
-        is_in_doubt=outcome is OutcomeKind.UNKNOWN,
+        is_in_doubt=is_in_doubt or outcome is OutcomeKind.UNKNOWN,
     )
 
 

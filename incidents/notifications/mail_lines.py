@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from incidents.models import Message
 from incidents.notifications.channels.base import Outcome
-from incidents.notifications.channels.email import SECONDS_MAX, Postman, UnreachableError
+from incidents.notifications.channels.email import SECONDS_MAX, HandoverError, Postman, UnreachableError
 
 POLL_SECONDS = 1.0
 """How often new messages are claimed while the current ones are being sent."""
@@ -74,7 +74,7 @@ class Lines:
         for line in [line for line in self._lines if line.is_late()]:
             if message := line.cut():
                 self._lines.remove(line)
-                self._done.put((message, UnreachableError(f"the mail server did not finish within {SECONDS_MAX:g} s")))
+                self._done.put((message, HandoverError(f"the mail server did not finish within {SECONDS_MAX:g} s")))
                 self._stopped.set()
 
     def finished(self, _message: Message) -> None:

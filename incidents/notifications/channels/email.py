@@ -33,6 +33,10 @@ class UnreachableError(DeliveryError):
     """The mail server could not be reached or did not finish: no other mail would succeed now."""
 
 
+class HandoverError(UnreachableError):
+    """The connection ended while this mail was handed over: the server may have it."""
+
+
 class EmailBackend(smtp.EmailBackend):
     """Django's backend, with a connection that another thread can close."""
 
@@ -94,7 +98,8 @@ class Postman:
     def send(self, message: Message) -> None:
         """Send a message that has its text.
 
-        Raises `UnreachableError` if the server cannot be reached, `RefusedError` if it refuses this mail permanently,
+        Raises `UnreachableError` if the server cannot be reached, `HandoverError` if it may have this mail all the
+        same, `RefusedError` if it refuses this mail permanently,
         and other errors that concern one mail.
         """
         mail = compose(message)
@@ -179,7 +184,7 @@ def _named(error: Exception) -> Exception:
         case smtplib.SMTPResponseException():
             return error
         case OSError() | smtplib.SMTPException():
-            return UnreachableError(describe_error(error))
+            return HandoverError(describe_error(error))
     return error
 
 

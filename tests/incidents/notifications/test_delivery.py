@@ -16,7 +16,14 @@ from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
 from incidents.notifications.channels.mail import compose
 from incidents.tasks import deliver_notifications
-from tests.factories import NOW, IncidentFactory, MessageFactory, NotificationFactory, OccurrenceFactory
+from tests.factories import (
+    NOW,
+    DutyFactory,
+    IncidentFactory,
+    MessageFactory,
+    NotificationFactory,
+    OccurrenceFactory,
+)
 from tests.mailserver import HangError, HangUpError, dripping_server, running_mail_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -271,10 +278,36 @@ def test_a_server_that_is_not_there_is_said_so_and_asked_again(use, settings):
     use(port)
 
     assert deliver().failed_count == 1
-    assert "Connection refused" in Message.objects.get(attempt_count=1).last_error
+    message = Message.objects.get(attempt_count=1)
+    assert "Connection refused" in message.last_error
+    assert not message.is_in_doubt, "nobody can have it"
     with running_mail_server() as server:
         use(server.port)
         assert deliver(NOW + MINUTE).sent_count == 2
+
+
+@pytest.mark.parametrize("error", [HangError, HangUpError])
+def test_a_mail_that_a_server_may_have_taken_is_in_doubt_and_who_may_have_it_is_told_of_the_end(use, settings, error):
+    settings.ALERT_EMAIL_TO, settings.EMAIL_CONNECTIONS = [ONE], 1
+    incident = IncidentFactory()
+    MessageFactory(incident=incident, kind="escalated", number=1, recipient=ONE)
+    about = NotificationFactory(incident=incident, transition="escalated", number=1, addressed_at=NOW)
+    DutyFactory(notification=about, message=Message.objects.get(), recipient=ONE, channel=None, number=1)
+
+    def takes_it_and_does_not_answer(word, _recipient):
+        if word == "DATA":
+            raise error
+        return
+
+    with running_mail_server(takes_it_and_does_not_answer) as server:
+        use(server.port, is_patient=False)
+        assert deliver().failed_count == 1
+    assert Message.objects.get().is_in_doubt
+
+    NotificationFactory(incident=incident, addressed_at=NOW)
+    NotificationFactory(incident=incident, transition="resolved")
+    address([], now=NOW)
+    assert Message.objects.filter(recipient=ONE, kind="resolved").exists()
 
 
 def test_a_server_that_ends_its_connections_after_a_mail_gets_another_one(use, settings):
