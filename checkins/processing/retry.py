@@ -27,6 +27,8 @@ def settle_parked(*, now: datetime) -> int:
     """
     with transaction.atomic():
         ready, late = claim_settled(now=now, most=SETTLED_MAX)
+        if not ready and not late:
+            return 0
         _receive_or_keep(ready, now=now)
         record_problems(
             (

@@ -206,6 +206,8 @@ def claim_settled(*, now: datetime, most: int) -> tuple[list[Waiting], list[Wait
         """,
         [now - parking_time(), most],
     )
+    if not rows:
+        return [], []
     ready: list[Waiting] = []
     late: list[Waiting] = []
     taken = []
