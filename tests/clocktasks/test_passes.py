@@ -129,13 +129,15 @@ def catch_up():
     columns=st.lists(jobs, min_size=1, max_size=3),
     story=st.lists(st.one_of(words, words, edits), max_size=14),
     rows_max=st.sampled_from([1, 4, 2_000]),
+    rounds_max=st.sampled_from([1, 2, 100]),
 )
-def test_p4_many_ticks_in_one_pass_leave_the_rows_of_tick_by_tick_in_their_order(columns, story, rows_max):
+def test_p4_many_ticks_in_one_pass_leave_the_rows_of_tick_by_tick_in_their_order(columns, story, rows_max, rounds_max):
     with undone(), pytest.MonkeyPatch.context() as patch:
         monitors = [job(**column).monitor for column in columns]
         tell(monitors, story)
         write_ticks(after(HOURS * 60), now=NOW)
         patch.setattr(bounds, "PASS_ROWS_MAX", rows_max)
+        patch.setattr(bounds, "ROUNDS_MAX", rounds_max)
         with undone():
             at_once = catch_up()
         patch.setattr(shards, "stretch", lambda tick, **_: tick)
@@ -207,13 +209,30 @@ def test_a_pass_ends_before_minutes_of_another_kind(monkeypatch):
     assert seen == [("missed", 2, 30), ("unknown", 31, 40), ("missed", 41, 60)]
 
 
-def test_a_pass_ends_where_ends_of_runs_wait_to_be_counted(monkeypatch):
+@pytest.mark.parametrize(
+    ("rounds_max", "expected"),
+    [(1, [(11, 11), (21, 21), (31, 60)]), (2, [(11, 21), (31, 60)]), (3, [(11, 60)])],
+)
+def test_a_pass_has_a_round_for_each_tick_after_which_ends_of_runs_are_counted(monkeypatch, rounds_max, expected):
     """D29: an ok that was received after a tick is counted after it, and before the next one."""
+    monkeypatch.setattr(bounds, "ROUNDS_MAX", rounds_max)
     seen = passes(monkeypatch)
     environment = job()
     receive([make_message("ok", monitor=environment.monitor, at=after(25))], now=after(25))
     tick_until(after(60))
-    assert seen == [("missed", 11, 11), ("missed", 21, 21), ("missed", 31, 60)]
+    assert seen == [("missed", *minutes) for minutes in expected]
+
+
+@pytest.mark.parametrize(("rounds_max", "expected"), [(1, [(5, 5), (25, 60)]), (2, [(5, 60)])])
+def test_so_has_a_pass_over_runs_that_take_too_long(monkeypatch, rounds_max, expected):
+    monkeypatch.setattr(bounds, "ROUNDS_MAX", rounds_max)
+    seen = passes(monkeypatch)
+    monitor = job("0 12 * * *", max_runtime=5).monitor
+    for number, minutes in ((1, 0), (2, 20)):
+        receive([make_message("in_progress", monitor=monitor, at=after(minutes), run=number)], now=after(minutes))
+    receive([make_message("ok", monitor=monitor, at=after(22), run=3)], now=after(22))
+    tick_until(after(60))
+    assert seen == [("timeout", *minutes) for minutes in expected]
 
 
 @pytest.mark.parametrize(("rows_max", "ends"), [(1, [11, 21, 31, 41]), (2, [21, 41]), (3, [31, 41]), (4, [41])])
