@@ -35,7 +35,6 @@ from clocktasks.playback.scenario import (
     CheckInRow,
     DeafEvent,
     EndMaintenanceEvent,
-    Event,
     Expectation,
     MaintenanceEvent,
     MonitorSetup,
@@ -147,8 +146,8 @@ def _happen(turn: Sequence[int], scenario: Scenario, *, project_id: int) -> None
     last = scenario.events[turn[-1]]
     now = last.at.astimezone(UTC)
     match last:
-        case CheckInEvent():
-            receive([_message(scenario.events[number], number, project_id=project_id) for number in turn], now=now)
+        case CheckInEvent() | TickEvent():
+            _receive_and_tick(turn, scenario, project_id=project_id)
         case SetEvent():
             _edit(last, project_id=project_id, now=now)
         case MaintenanceEvent():
@@ -156,12 +155,20 @@ def _happen(turn: Sequence[int], scenario: Scenario, *, project_id: int) -> None
         case EndMaintenanceEvent():
             for window in MaintenanceWindow.objects.filter(project_id=project_id, name=last.name).order_by("id"):
                 end_window(window.id, now=now)
-        case TickEvent():
-            _tick(now, scenario)
 
 
-def _message(event: Event, number: int, *, project_id: int) -> Message:
-    assert isinstance(event, CheckInEvent), "check-ins are received together with check-ins"
+def _receive_and_tick(turn: Sequence[int], scenario: Scenario, *, project_id: int) -> None:
+    """Receive check-ins, and then let the clock come to the last of the ticks among them."""
+    received = [(number, event) for number in turn if isinstance(event := scenario.events[number], CheckInEvent)]
+    ticks = [event.at for number in turn if isinstance(event := scenario.events[number], TickEvent)]
+    if received:
+        messages = [_message(event, number, project_id=project_id) for number, event in received]
+        receive(messages, now=received[-1][1].at.astimezone(UTC))
+    if ticks:
+        _tick(ticks[-1].astimezone(UTC), scenario)
+
+
+def _message(event: CheckInEvent, number: int, *, project_id: int) -> Message:
     if event.check_in_id == "zero":
         check_in_id = ZERO_ID
     elif event.check_in_id is None:

@@ -5,7 +5,7 @@ JSON object a line; docs/reference/scenarios.md describes it. `clocktasks.playba
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal
 
@@ -287,45 +287,67 @@ class Scenario(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 TOGETHER_MAX = 500
 """Events that happen together at most."""
+TURNS_IN_TIME_MAX = 100
+"""A story with more turns has a late clock. Shorter ones have a clock in time, as most people's is."""
 
 
 def turns(scenario: Scenario) -> list[list[int]]:
     """Return the numbers of the events in order; those in one list happen together, since nobody could tell.
 
     Check-ins between which nothing else happens and nothing is expected are received in one batch. Of ticks in a row,
-    the last one applies what is due at all of them.
+    the last one applies what is due at all of them. In a long story, ticks also wait for the check-ins behind them: how
+    late the clock is makes no difference (D29). It may make one behind minutes without a listener or with far too few
+    check-ins, so a story with such minutes has a clock in time.
     """
+    in_time = _turns(scenario, is_late=False)
+    if (
+        len(in_time) <= TURNS_IN_TIME_MAX
+        or scenario.volume
+        or any(isinstance(one, DeafEvent) for one in scenario.events)
+    ):
+        return in_time
+    return _turns(scenario, is_late=True)
+
+
+def _turns(scenario: Scenario, *, is_late: bool) -> list[list[int]]:
     looked_at = {expectation.after_event for expectation in scenario.expect}
     result: list[list[int]] = []
+    runs: set[str | None] = set()
     for number, event in enumerate(scenario.events):
-        turn = result[-1] if result else []
-        earlier = [scenario.events[before] for before in turn]
-        if earlier and number - 1 not in looked_at and len(turn) < TOGETHER_MAX and _may_join(event, earlier):
-            turn.append(number)
-        else:
-            result.append([number])
+        if (
+            not result
+            or number - 1 in looked_at
+            or len(result[-1]) >= TOGETHER_MAX
+            or not _may_join(event, scenario.events[number - 1], runs, is_late=is_late)
+        ):
+            result.append([])
+            runs = set()
+        result[-1].append(number)
+        if isinstance(event, CheckInEvent) and event.check_in_id is not None:
+            runs.add(event.check_in_id)
     return result
 
 
-def _may_join(event: Event, earlier: Sequence[Event]) -> bool:
-    """Tell whether an event may happen together with these.
+def _may_join(event: Event, last: Event, runs: Collection[str | None], *, is_late: bool) -> bool:
+    """Tell whether an event may happen together with those before it: the last one, and words of these runs.
 
     A check-in with a configuration may not: what waits for its monitor is decided before or after it. Nor may a
     beginning that comes after other words of its run, which a batch would put first (D17).
     """
-    last = earlier[-1]
-    if event.at < last.at:
+    if event.at < last.at or not (_is_usual(event) and _is_usual(last)):
         return False
-    match event, last:
-        case CheckInEvent(monitor_config=msgspec.UNSET), CheckInEvent(monitor_config=msgspec.UNSET):
-            return not (
-                event.status == "in_progress"
-                and event.check_in_id not in (None, "zero")
-                and any(isinstance(one, CheckInEvent) and one.check_in_id == event.check_in_id for one in earlier)
-            )
-        case TickEvent(), TickEvent():
-            return True
-    return False
+    if isinstance(event, TickEvent) is not isinstance(last, TickEvent) and not is_late:
+        return False
+    return not (
+        isinstance(event, CheckInEvent)
+        and event.status == "in_progress"
+        and event.check_in_id != "zero"
+        and event.check_in_id in runs
+    )
+
+
+def _is_usual(event: Event) -> bool:
+    return isinstance(event, TickEvent) or (isinstance(event, CheckInEvent) and event.monitor_config is UNSET)
 
 
 _DECODER = msgspec.json.Decoder(Scenario)

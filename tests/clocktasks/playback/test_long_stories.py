@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -24,8 +25,10 @@ def always_listening():
 
 YEAR_BEGINS = datetime(2026, 1, 1, tzinfo=UTC)
 DAILY = {"slug": "job", "schedule": "0 3 * * *", "environments": ["production"]}
-STATEMENTS_MAX = 130
+STATEMENTS_MAX = 200
 """A story of a year is told in this many, and would take a hundred times as many a day at a time."""
+STATEMENTS_A_DAY_MAX = 16
+"""Where the end of a run waits for a tick each day: the days have to be told one by one, each in a part of a pass."""
 
 
 def told(events: Any, **fields: Any) -> Scenario:
@@ -55,8 +58,17 @@ def a_year(*moments):
         ([("tick", 12)], 365),
         ([("in_progress", 3.01), ("ok", 3.2)], 0),
         ([("in_progress", 3.01)], 365),
+        ([("ok", 3.01), ("tick", 12)], 0),
+        ([("in_progress", 3.01), ("tick", 3.1), ("ok", 3.2), ("tick", 12)], 0),
     ],
-    ids=["missed each day", "missed each day, with a tick each day", "ok each day", "timed out each day"],
+    ids=[
+        "missed each day",
+        "missed each day, with a tick each day",
+        "ok each day",
+        "timed out each day",
+        "ok and a tick each day",
+        "two ticks each day",
+    ],
 )
 def test_a_year_of_a_daily_job_is_told_in_few_statements(db, moments, failures):
     with CaptureQueriesContext(connection) as queries:
@@ -65,6 +77,25 @@ def test_a_year_of_a_daily_job_is_told_in_few_statements(db, moments, failures):
     assert outcome.state.occurrences == {"job/production": failures}
     assert CheckIn.objects.count() == 366
     assert len(queries) < STATEMENTS_MAX
+
+
+@pytest.mark.parametrize(
+    ("moments", "recoveries"),
+    [
+        ([("ok", 3.2), ("tick", 12)], 365),
+        ([("ok", 3.2)], 365),
+        ([("in_progress", 3.01), ("ok", 3.9)], 0),
+        ([("in_progress", 3.01), ("ok", 3.9), ("tick", 12)], 0),
+    ],
+    ids=["late, with a tick each day", "late each day", "too long each day", "too long, with a tick each day"],
+)
+def test_a_year_in_which_an_end_waits_for_a_tick_each_day_takes_few_statements_a_day(db, moments, recoveries):
+    with CaptureQueriesContext(connection) as queries:
+        outcome = run_scenario(a_year(*moments))
+    assert outcome.state is not None
+    assert outcome.state.occurrences == {"job/production": 365}
+    assert outcome.state.resolved_incidents == {"job/production": recoveries}
+    assert len(queries) < 365 * STATEMENTS_A_DAY_MAX
 
 
 def test_ten_years_in_which_nothing_happens_are_told_in_few_statements(db):
@@ -106,12 +137,13 @@ def test_what_happens_together_ends_as_if_it_had_happened_one_by_one(db, happene
     events.append({"at": (at + timedelta(hours=1)).isoformat(), "action": "tick"})
     scenario = told(events, monitors=[DAILY | {"schedule": "*/10 * * * *"}])
     states = []
-    for together_max in (1, 500):
+    for together_max, in_time_max in ((1, 500), (500, 500), (500, 0)):
         with transaction.atomic(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(clocktasks.playback.scenario, "TOGETHER_MAX", together_max)
+            patch.setattr(clocktasks.playback.scenario, "TURNS_IN_TIME_MAX", in_time_max)
             states.append(run_scenario(scenario).state)
             transaction.set_rollback(True)
-    assert states[0] == states[1]
+    assert states[0] == states[1] == states[2]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +175,24 @@ def test_events_happen_together_if_nobody_can_tell(events, expected, together):
         expect=[{"after_event": number} for number in expected],
     )
     assert turns(story) == together
+
+
+def test_in_a_long_story_check_ins_and_ticks_happen_together():
+    story = a_year(("ok", 3.01), ("tick", 12))
+    assert [len(turn) for turn in turns(story)] == [500, 232]
+    short = Scenario(name="short", events=story.events[:101], expect=[])
+    assert len(turns(short)) == 100
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"volume": [{"from": "2026-02-01T00:00:00Z", "until": "2026-02-01T01:00:00Z", "decision": "incident"}]},
+        {"deaf": {"action": "deaf", "from": "2026-02-01T00:00:00Z", "until": "2026-02-01T01:00:00Z"}},
+    ],
+    ids=["volume", "deaf"],
+)
+def test_where_a_late_clock_could_be_told_from_one_in_time_a_long_story_has_one_in_time(fields):
+    events = [json.loads(msgspec.json.encode(event)) for event in a_year(("ok", 3.01), ("tick", 12)).events]
+    deaf = fields.pop("deaf", None)
+    assert len(turns(told([*events, *([deaf] if deaf else [])], **fields))) > 700
