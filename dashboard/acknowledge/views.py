@@ -18,6 +18,7 @@ from dashboard.link_pages import link_page
 from incidents import handling
 from incidents.models import Message, Storm
 from incidents.notifications import acknowledge_links
+from incidents.notifications.words import ENGLISH
 from lib.wallclock import utcnow
 
 TEMPLATE = "acknowledge/page.html"
@@ -37,7 +38,10 @@ def acknowledge(request: HttpRequest, token: str) -> HttpResponse:
         return link_page(request, TEMPLATE, {"is_invalid": True, "days": acknowledge_links.LINK_DAYS}, status=404)
     if request.method == "POST":
         _acknowledge(request, message, now)
-    context: dict[str, object] = {"asks_for_name": not request.user.is_authenticated}
+    context: dict[str, object] = {
+        "asks_for_name": not request.user.is_authenticated,
+        "language": message.channel.language if message.channel else ENGLISH,
+    }
     if message.incident is not None:
         context |= {"incident": message.incident}
     elif message.storm is not None:

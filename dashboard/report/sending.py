@@ -12,7 +12,7 @@ from django.db import transaction
 
 from dashboard.report.reading import read_facts
 from dashboard.report.weeks import Plan, due_week, newest_week
-from dashboard.report.words import headline, write_report
+from dashboard.report.words import write_report
 from incidents.models import Channel, Message, Unsubscription, WeeklyReport
 from incidents.models.channels import EMAIL
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
@@ -69,12 +69,14 @@ def _write(report: WeeklyReport, name: str, *, now: datetime) -> int:
         return 0
     week = newest_week(plan_of(report), now=now)
     facts = read_facts(report.project, week, timezone=report.timezone, now=now)
+    language = report.channel.language
     messages = []
     for address in addresses:
-        content = write_report(facts, unsubscribe_url=unsubscribe_link(report.channel, address, REPORTS))
+        link = unsubscribe_link(report.channel, address, REPORTS)
+        content = write_report(facts, unsubscribe_url=link, language=language)
         body = msgspec.json.encode(content).decode()
         recipient = Recipient(address, report.channel_id, "weekly report")
-        messages.append(NewMessage(None, KIND, recipient, _key(report, name, address), headline(facts), body))
+        messages.append(NewMessage(None, KIND, recipient, _key(report, name, address), content.headline, body))
     insert_messages(messages, now=now)
     wake_after_commit()
     return len(messages)

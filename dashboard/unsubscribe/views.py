@@ -30,4 +30,5 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST":
         unsubscribing.unsubscribe(link, now=utcnow())
     is_done = unsubscribing.is_unsubscribed(link)
-    return link_page(request, TEMPLATE, {"link": link, "channel": channel, "is_done": is_done})
+    context = {"link": link, "channel": channel, "is_done": is_done, "language": channel.language}
+    return link_page(request, TEMPLATE, context)

@@ -31,6 +31,7 @@ from incidents.notifications.outbox import NewMessage, insert_messages, text_key
 from incidents.notifications.routes import CONSOLE, recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
+from incidents.notifications.words import ENGLISH
 from monitors.models import Project
 
 TOLD_AFTER = timedelta(minutes=5)
@@ -182,11 +183,14 @@ def _default(project: Project | None) -> list[Recipient]:
 
 
 def _write(name: str, people: Sequence[Recipient], failure: Failure, *, now: datetime) -> None:
-    letter = write_fallback(failure)
+    channels = Channel.objects.filter(id__any_of=[one.channel for one in people if one.channel is not None])
+    languages: dict[int | None, str] = dict(channels.values_list("id", "language"))
     kind = Message.Kind.FALLBACK.value
-    keys = [_key(name, one) for one in people]
-    messages = zip(people, keys, strict=True)
-    insert_messages([NewMessage(None, kind, one, key, letter.subject, letter.body) for one, key in messages], now=now)
+    messages = []
+    for one in people:
+        letter = write_fallback(failure, languages.get(one.channel, ENGLISH))
+        messages.append(NewMessage(None, kind, one, _key(name, one), letter.subject, letter.body))
+    insert_messages(messages, now=now)
     wake_after_commit()
 
 

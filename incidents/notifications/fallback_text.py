@@ -5,6 +5,8 @@ from datetime import datetime
 
 import msgspec
 
+from incidents.notifications.words import ENGLISH, number, say
+
 LISTED_MAX = 20
 
 
@@ -41,34 +43,41 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     link: str = ""
 
 
-def write_fallback(failure: Failure) -> Letter:
+def write_fallback(failure: Failure, language: str = ENGLISH) -> Letter:
     """Return the text: which channel, what it answers, what was not told over it, and what happens next."""
-    of_project = f" of {failure.project}" if failure.project else ""
-    name = f"{failure.channel} ({failure.service}){of_project}"
-    since = f" since {failure.since:%Y-%m-%d %H:%M} UTC" if failure.since else ""
-    paragraphs = [f"Alerts do not get through over the channel {name}{since}."]
+    name = f"{failure.channel} ({failure.service})"
+    channel = failure.channel
+    if failure.project:
+        name = say(language, "{channel} of {project}", channel=name, project=failure.project)
+        channel = say(language, "{channel} of {project}", channel=channel, project=failure.project)
+    text = "Alerts do not get through over the channel {name}."
+    if failure.since:
+        text = "Alerts do not get through over the channel {name} since {moment}."
+    moment = f"{failure.since:%Y-%m-%d %H:%M} UTC" if failure.since else ""
+    paragraphs = [say(language, text, name=name, moment=moment)]
     if failure.error:
-        paragraphs.append(f"The last error: {failure.error}")
+        paragraphs.append(say(language, "The last error: {error}", error=failure.error))
     if failure.given_up_count:
-        listed = _listing(failure.given_up, failure.given_up_count)
-        paragraphs.append(f"Given up, and not told over it:\n{listed}")
+        listed = _listing(failure.given_up, failure.given_up_count, language)
+        paragraphs.append(f"{say(language, 'Given up, and not told over it:')}\n{listed}")
     if failure.waiting_count:
-        listed = _listing(failure.waiting, failure.waiting_count)
-        paragraphs.append(f"Not told over it yet, and tried again until it is a day old:\n{listed}")
+        listed = _listing(failure.waiting, failure.waiting_count, language)
+        paragraphs.append(f"{say(language, 'Not told over it yet, and tried again until it is a day old:')}\n{listed}")
     if not failure.given_up_count and not failure.waiting_count:
-        paragraphs.append("Nothing waits for it now. What happens next will not be told over it either.")
-    paragraphs.append("Correct its settings, then send a test: saving it tries what waits at once.")
+        paragraphs.append(say(language, "Nothing waits for it now. What happens next will not be told over it either."))
+    paragraphs.append(say(language, "Correct its settings, then send a test: saving it tries what waits at once."))
     if failure.link:
         paragraphs.append(failure.link)
-    return Letter(subject=f"[Watchclock] Channel {failure.channel}{of_project} fails", body=_joined(paragraphs))
+    subject = say(language, "Channel {channel} fails", channel=channel)
+    return Letter(subject=f"[Watchclock] {subject}", body=_joined(paragraphs))
 
 
 def _joined(paragraphs: Sequence[str]) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _listing(listed: Sequence[Untold], count: int) -> str:
-    lines = [f"- {one.subject}: {one.what}, {one.at:%Y-%m-%d %H:%M} UTC" for one in listed[:LISTED_MAX]]
+def _listing(listed: Sequence[Untold], count: int, language: str) -> str:
+    lines = [f"- {one.subject}: {say(language, one.what)}, {one.at:%Y-%m-%d %H:%M} UTC" for one in listed[:LISTED_MAX]]
     if count > len(lines):
-        lines.append(f"- and {count - len(lines):,} more")
+        lines.append(f"- {say(language, 'and {count} more', count=number(language, count - len(lines)))}")
     return "\n".join(lines)

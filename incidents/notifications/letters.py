@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from incidents.notifications.words import length, minutes, say
+from incidents.notifications.words import length, minutes, number, say
 
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
@@ -161,11 +161,11 @@ def held(story: Story) -> str:
         return ""
     named = ", ".join(_name(name) for name in names)
     if total > len(names):
-        named = f"{named} {say(story.language, 'and {count} more', count=f'{total - len(names):,}')}"
+        named = f"{named} {say(story.language, 'and {count} more', count=number(story.language, total - len(names)))}"
     text = "Messages about {count} job are held because of it: {names}."
     if total > 1:
         text = "Messages about {count} jobs are held because of it: {names}."
-    return " " + say(story.language, text, count=f"{total:,}", names=named)
+    return " " + say(story.language, text, count=number(story.language, total), names=named)
 
 
 def escalation_headline(story: Story) -> str:

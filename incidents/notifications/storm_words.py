@@ -7,7 +7,7 @@ import msgspec
 from incidents.notifications.alert import Event
 from incidents.notifications.channels.wording import moment
 from incidents.notifications.folding import Cause
-from incidents.notifications.words import ENGLISH, say
+from incidents.notifications.words import ENGLISH, number, say
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -83,4 +83,4 @@ def sentences(
 
 
 def _say(language: str, count: int, one: str, many: str, **values: str) -> str:
-    return say(language, one if count == 1 else many, count=f"{count:,}", **values)
+    return say(language, one if count == 1 else many, count=number(language, count), **values)

@@ -144,6 +144,125 @@ GERMAN = {
     "The end of its log": "Das Ende der Ausgabe",
     "See Incidents in the admin.": "Siehe „Incidents“ in der Verwaltung.",
     "Stop these mails": "Diese Mails abbestellen",
+    # weekly reports
+    "Weekly report of {project}: {first} to {last}": "Wochenbericht von {project}: {first} bis {last}",
+    "No run was judged in these seven days.": "In diesen sieben Tagen wurde kein Lauf beurteilt.",
+    "{ok} of {judged} runs were kept ({share} %); {failed} failed.": (
+        "{ok} von {judged} Läufen waren in Ordnung ({share} %); {failed} schlugen fehl."
+    ),
+    "{ok} of {judged} runs were kept ({share} %); {failed} failed: {kinds}.": (
+        "{ok} von {judged} Läufen waren in Ordnung ({share} %); {failed} schlugen fehl: {kinds}."
+    ),
+    "{count} with an error": "{count} mit Fehler",
+    "{count} missed": "{count} ausgeblieben",
+    "{count} timed out": "{count} mit Zeitüberschreitung",
+    "The week before: {ok} kept, {failed} failed.": "Die Woche davor: {ok} in Ordnung, {failed} fehlgeschlagen.",
+    "{count} incident opened": "{count} Vorfall begann",
+    "{count} incidents opened": "{count} Vorfälle begannen",
+    "{count} is open now": "{count} ist jetzt offen",
+    "{count} are open now": "{count} sind jetzt offen",
+    "Failing now": "Schlägt jetzt fehl",
+    "Noisiest": "Am lautesten",
+    "Slowest": "Am langsamsten",
+    "Silent": "Verstummt",
+    "Never heard from": "Nie gemeldet",
+    "Channels that failed": "Kanäle mit Fehlern",
+    "Open monitors": "Monitore öffnen",
+    "last check-in {moment}": "letzte Meldung {moment}",
+    "{longest}, {mean} on average": "{longest}, im Mittel {mean}",
+    "{count} incident": "{count} Vorfall",
+    "{count} incidents": "{count} Vorfälle",
+    "{count} failed run": "{count} fehlgeschlagener Lauf",
+    "{count} failed runs": "{count} fehlgeschlagene Läufe",
+    "no message given up": "keine Meldung aufgegeben",
+    "{count} message given up": "{count} Meldung aufgegeben",
+    "{count} messages given up": "{count} Meldungen aufgegeben",
+    "it fails now": "jetzt gestört",
+    # the pages behind links
+    "This link is not valid": "Dieser Link ist nicht gültig",
+    "A link in an alert can be used for {days} days, while its incident is stored. Acknowledge the incident on its "
+    "page, or with the link of a newer alert.": (
+        "Ein Link in einer Meldung gilt {days} Tage, solange der Vorfall gespeichert ist. Bestätigen Sie den Vorfall "
+        "auf seiner Seite oder mit dem Link einer neueren Meldung."
+    ),
+    "{count} job of {project}": "{count} Job von {project}",
+    "{count} jobs of {project}": "{count} Jobs von {project}",
+    "Told together, since {moment}.": "Gemeinsam gemeldet, seit {moment}.",
+    "{count} is over.": "{count} ist vorbei.",
+    "{count} are over.": "{count} sind vorbei.",
+    "Nobody has acknowledged {count} of them:": "Noch von niemandem bestätigt: {count}",
+    "Your name, so that the others know who looks after them (may be empty)": (
+        "Ihr Name, damit die anderen wissen, wer sich darum kümmert (darf leer sein)"
+    ),
+    "Your name, so that the others know who looks after it (may be empty)": (
+        "Ihr Name, damit die anderen wissen, wer sich kümmert (darf leer sein)"
+    ),
+    "Reminders and escalation end. The jobs are watched as before, and their recovery is told.": (
+        "Erinnerungen und Eskalation enden. Die Jobs werden weiter überwacht, und ihr Ende wird gemeldet."
+    ),
+    "Reminders and escalation end. The job is watched as before, and its recovery is told.": (
+        "Erinnerungen und Eskalation enden. Der Job wird weiter überwacht, und das Ende wird gemeldet."
+    ),
+    "All are over.": "Alle sind vorbei.",
+    "All that are open are acknowledged.": "Alle offenen sind bestätigt.",
+    "Project {project}, failing since {moment}.": "Projekt {project}, Fehler seit {moment}.",
+    "It is over: it recovered at {moment}.": "Es ist vorbei: wieder in Ordnung um {moment}.",
+    "Nobody has acknowledged it.": "Niemand hat es bestätigt.",
+    "Mails to {address}": "Mails an {address}",
+    "Open it from the mail again, all of it: some programs cut long addresses. Its channel may also be gone.": (
+        "Öffnen Sie ihn noch einmal aus der Mail, und zwar ganz: Manche Programme schneiden lange Adressen ab. "
+        "Vielleicht gibt es auch seinen Kanal nicht mehr."
+    ),
+    "{address} gets no more weekly reports from the channel {channel}.": (
+        "{address} bekommt keine Wochenberichte vom Kanal {channel} mehr."
+    ),
+    "{address} gets no more mails about new incidents from the channel {channel}.": (
+        "{address} bekommt keine Mails über neue Vorfälle vom Kanal {channel} mehr."
+    ),
+    "Incidents are still reported to this address.": "Vorfälle werden dieser Adresse weiter gemeldet.",
+    "Incidents that were reported to this address are still reported as resolved.": (
+        "Das Ende von Vorfällen, die dieser Adresse gemeldet wurden, wird ihr noch gemeldet."
+    ),
+    "The owners of the project were told, and can undo this.": (
+        "Die Verantwortlichen des Projekts wurden benachrichtigt und können dies rückgängig machen."
+    ),
+    "Stop weekly reports from the channel {channel} to {address}?": (
+        "Wochenberichte vom Kanal {channel} an {address} abbestellen?"
+    ),
+    "Stop mails from the channel {channel} to {address}?": "Mails vom Kanal {channel} an {address} abbestellen?",
+    "Failures of jobs will not be reported to this address any more.": (
+        "Fehler von Jobs werden dieser Adresse dann nicht mehr gemeldet."
+    ),
+    # a channel that fails
+    "{channel} of {project}": "{channel} von {project}",
+    "Channel {channel} fails": "Kanal {channel} ist gestört",
+    "Alerts do not get through over the channel {name}.": "Über den Kanal {name} kommen keine Meldungen an.",
+    "Alerts do not get through over the channel {name} since {moment}.": (
+        "Über den Kanal {name} kommen seit {moment} keine Meldungen an."
+    ),
+    "The last error: {error}": "Der letzte Fehler: {error}",
+    "Given up, and not told over it:": "Aufgegeben und darüber nicht gemeldet:",
+    "Not told over it yet, and tried again until it is a day old:": (
+        "Darüber noch nicht gemeldet; weitere Versuche, bis es einen Tag alt ist:"
+    ),
+    "Nothing waits for it now. What happens next will not be told over it either.": (
+        "Jetzt wartet nichts darauf. Was als Nächstes geschieht, wird darüber auch nicht gemeldet."
+    ),
+    "Correct its settings, then send a test: saving it tries what waits at once.": (
+        "Berichtigen Sie seine Einstellungen und senden Sie einen Test: Beim Speichern wird versucht, was wartet."
+    ),
+    "opened": "begonnen",
+    "resolved": "behoben",
+    "opened and resolved": "begonnen und behoben",
+    "still open": "noch offen",
+    "escalated": "eskaliert",
+    "acknowledged": "bestätigt",
+    "many incidents at once": "viele Vorfälle zugleich",
+    "recovery of many incidents": "Ende vieler Vorfälle",
+    "from the clock": "von der Uhr",
+    "a test": "ein Test",
+    "a channel fails": "ein Kanal ist gestört",
+    "a weekly report": "ein Wochenbericht",
 }
 _NUMBERS = {
     ENGLISH: ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -161,6 +280,16 @@ def say(language: str, english: str, **values: object) -> str:
     return text.format(**values) if values else text
 
 
+def number(language: str, count: int) -> str:
+    """Return a number with separators.
+
+    >>> number("en", 12_345), number("de", 12_345)
+    ('12,345', '12.345')
+    """
+    text = f"{count:,}"
+    return text.replace(",", ".") if language == "de" else text
+
+
 def minutes(language: str, count: int) -> str:
     """Return a number of minutes; small numbers as words.
 
@@ -168,8 +297,8 @@ def minutes(language: str, count: int) -> str:
     ('ten minutes', 'eine Minute', '1,500 minutes')
     """
     names = _NUMBERS.get(language, _NUMBERS[ENGLISH])
-    number = names[count] if 0 <= count < len(names) else f"{count:,}"
-    return say(language, "{count} minute" if count == 1 else "{count} minutes", count=number)
+    named = names[count] if 0 <= count < len(names) else number(language, count)
+    return say(language, "{count} minute" if count == 1 else "{count} minutes", count=named)
 
 
 def length(language: str, lasted: timedelta) -> str:

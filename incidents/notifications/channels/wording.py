@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
 from incidents.notifications.letters import log_tail, plain
-from incidents.notifications.words import ENGLISH, say
+from incidents.notifications.words import ENGLISH, number, say
 
 Item = TypeVar("Item")
 Size = Callable[[str], int]
@@ -168,7 +168,7 @@ def listed(alert: Alert) -> tuple[IncidentFacts, ...]:
 
 def and_more(count: int, language: str = ENGLISH) -> str:
     """Return how many are not listed."""
-    return say(language, "and {count} more", count=f"{count:,}") if count else ""
+    return say(language, "and {count} more", count=number(language, count)) if count else ""
 
 
 def links(alert: Alert) -> list[tuple[str, str]]:

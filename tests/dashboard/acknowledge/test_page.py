@@ -223,3 +223,12 @@ class TestAStorm:
     def test_the_link_is_of_its_storm_only(self, stranger, digest):
         token = sign(StormFactory().guid, digest.pk, at=NOW)
         assert stranger.post(f"/a/{token}").status_code == 404
+
+
+def test_a_page_is_in_the_language_of_the_channel(stranger):
+    message = MessageFactory(channel=ChannelFactory(language="de"))
+    page = stranger.get(path_of(message)).content.decode()
+    assert '<html lang="de">' in page
+    assert "Niemand hat es bestätigt." in page
+    page = stranger.post(path_of(message), {"name": "<b>Nina</b>"}).content.decode()
+    assert "&lt;b&gt;Nina&lt;/b&gt; hat es um " in page

@@ -14,7 +14,7 @@ from dashboard.report.facts import Broken, Listed, Noisy, Open, ReportFacts, Run
 from dashboard.report.words import write_report
 from incidents.notifications.channels.mail_text import text
 
-FILE = Path(__file__).parent / "snapshots" / "weekly-report.txt"
+FOLDER = Path(__file__).parent / "snapshots"
 MONDAY = datetime(2026, 11, 29, 23, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 FACTS = ReportFacts(
@@ -42,11 +42,13 @@ def said(**changes):
     return text(write_report(msgspec.structs.replace(FACTS, **changes)))
 
 
-def test_a_report_is_the_one_that_was_reviewed():
+@pytest.mark.parametrize(("language", "name"), [("en", "weekly-report.txt"), ("de", "weekly-report-de.txt")])
+def test_a_report_is_the_one_that_was_reviewed(language, name):
+    report = text(write_report(FACTS, language=language, unsubscribe_url="https://w.example/u/x" * (language == "de")))
     if os.environ.get("WRITE_SNAPSHOTS"):
-        FILE.parent.mkdir(exist_ok=True)
-        FILE.write_text(said())
-    assert said() == FILE.read_text()
+        FOLDER.mkdir(exist_ok=True)
+        (FOLDER / name).write_text(report)
+    assert report == (FOLDER / name).read_text()
 
 
 @pytest.mark.parametrize(

@@ -169,3 +169,15 @@ def test_the_text_lists_some_and_counts_the_rest():
     )
     assert letter.body.count("- job") == 20
     assert "- and 25 more" in letter.body
+
+
+def test_it_is_told_in_the_language_of_the_channel_that_tells_it(project, channel):
+    channels = {language: ChannelFactory(project=project, language=language) for language in ("de", "en")}
+    RouteFactory(project=project, is_fallback=True, to=list(channels.values()))
+    message(channel)
+    assert tell_failures(now=NOW) == 2
+    german, english = (Message.objects.get(kind="fallback", channel=channels[one]) for one in ("de", "en"))
+    assert english.subject == "[Watchclock] Channel room of shop fails"
+    assert german.subject.startswith("[Watchclock] Kanal room von shop ")
+    assert "Der letzte Fehler: 404 no_service" in german.body
+    assert ": begonnen, " in german.body

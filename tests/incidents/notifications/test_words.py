@@ -30,7 +30,13 @@ from tests.incidents.notifications.channels.vendors import VENDORS
 
 FIELD = re.compile(r"\{\w+\}")
 FOLDER = BASE_DIR / "incidents" / "notifications"
-SAYS = [FOLDER / name for name in ("letters.py", "storm_words.py", "channels/wording.py", "channels/mail_text.py")]
+SAYS = [
+    *(FOLDER / name for name in ("letters.py", "storm_words.py", "fallback_text.py")),
+    *(FOLDER / "channels" / name for name in ("wording.py", "mail_text.py")),
+    BASE_DIR / "dashboard" / "report" / "words.py",
+]
+PAGES = [BASE_DIR / "dashboard" / "templates" / name / "page.html" for name in ("acknowledge", "unsubscribe")]
+SAY_TAG = re.compile(r"{% say(?:_count)? .*?%}")
 
 
 def texts_with_values():
@@ -49,7 +55,25 @@ def texts_with_values():
                     yield english.value
 
 
-@pytest.mark.parametrize("english", sorted(set(texts_with_values())))
+def texts_of_pages():
+    """What the pages behind links say: every text of their tags."""
+    for path in PAGES:
+        for tag in SAY_TAG.findall(path.read_text()):
+            yield from re.findall(r' "([^"]*)"', tag)
+
+
+def test_nothing_on_the_pages_behind_links_is_said_in_one_language_only():
+    for path in PAGES:
+        body = re.sub(r"{%.*?%}|{{.*?}}|<[^>]*>", " ", path.read_text().partition("<body>")[2])
+        assert re.findall(r"[A-Za-z]{2,}", body) == []
+
+
+@pytest.mark.parametrize("kind", [kind.label for kind in Message.Kind])
+def test_what_a_channel_has_not_told_has_a_name_in_every_language(kind):
+    assert kind in GERMAN
+
+
+@pytest.mark.parametrize("english", sorted({*texts_with_values(), *texts_of_pages()}))
 def test_every_text_has_a_translation(english):
     assert english in GERMAN
 
