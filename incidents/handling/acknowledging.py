@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
 
 from audit.entries import Actor, Entry
 from audit.recording import record
@@ -91,19 +91,15 @@ def open_members(storm: Storm) -> QuerySet[Incident]:
 def _acknowledge(incidents: Sequence[Incident], *, by: Actor, via: str, now: datetime, channel_id: int | None) -> None:
     """Acknowledge incidents that the caller has locked."""
     ids = [incident.id for incident in incidents]
-    own = Incident.objects.filter(id__any_of=ids)
-    own.update(
+    # One statement: a row that is updated twice has its references checked at the commit, which would lock the
+    # environment after the incident, and the clock does it the other way round.
+    Incident.objects.filter(id__any_of=ids).update(
         acknowledged_at=now,
         acknowledged_by=by.name[:BY_LENGTH_MAX],
         acknowledged_via=via[:VIA_LENGTH_MAX],
         acknowledged_channel=channel_id,
-        acknowledged_until=None,
+        acknowledged_until=_until(now),
     )
-    if settings.ACKNOWLEDGEMENT_HOURS:
-        # It runs out only if somebody else would be told then.
-        escalation = FollowUp.objects.filter(incident=OuterRef("id"), kind=FollowUp.Kind.ESCALATION)
-        until = now + timedelta(hours=settings.ACKNOWLEDGEMENT_HOURS)
-        own.filter(Exists(escalation)).update(acknowledged_until=until)
     end(ids)
     supersede(ids, now=now)
     notify_acknowledged(ids, now=now)
@@ -126,6 +122,14 @@ def withdraw_acknowledgement(incident_guid: UUID, *, by: Actor, now: datetime) -
 
 
 _COLUMNS = ("acknowledged_at", "acknowledged_by", "acknowledged_via", "acknowledged_channel", "acknowledged_until")
+
+
+def _until(now: datetime) -> Case | None:
+    """Return, as an expression, when an acknowledgement runs out: only if somebody else would be told then."""
+    if not settings.ACKNOWLEDGEMENT_HOURS:
+        return None
+    escalation = FollowUp.objects.filter(incident=OuterRef("id"), kind=FollowUp.Kind.ESCALATION)
+    return Case(When(Exists(escalation), then=Value(now + timedelta(hours=settings.ACKNOWLEDGEMENT_HOURS))))
 
 
 def _hold(guid: UUID) -> Incident | None:

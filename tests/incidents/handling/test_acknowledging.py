@@ -4,6 +4,8 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audit.entries import Actor, Source
 from audit.models import AuditEntry
@@ -211,3 +213,14 @@ def test_a_second_acknowledgement_is_told_with_a_number_of_its_own():
         1,
         2,
     ]
+
+
+def test_an_incident_is_updated_once_so_that_its_environment_is_not_locked_after_it():
+    incident = IncidentFactory()
+    FollowUp.objects.create(incident=incident, kind="escalation", route="r", plan={}, done=0, due_at=NOW)
+    with CaptureQueriesContext(connection) as caught:
+        ack(incident)
+    updates = [query["sql"] for query in caught if query["sql"].startswith('UPDATE "incidents_incident"')]
+    assert len(updates) == 1
+    incident.refresh_from_db()
+    assert incident.acknowledged_until == NOW + 4 * HOUR
