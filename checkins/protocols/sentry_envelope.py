@@ -1,6 +1,7 @@
 """The grammar of Sentry's envelopes (pure)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from checkins.exceptions import (
@@ -15,6 +16,10 @@ ENVELOPE_HEADER_BYTES_MAX = 64 * 1024  # read before the sender is verified
 
 
 ITEM_HEADER_BYTES_MAX = 4 * 1024
+
+
+KNOWN_HEADER_BYTES_MAX = 200
+"""Longer headers of items are read anew each time: the known ones are held in memory."""
 
 
 _DEFAULT_LIMITS = Limits()
@@ -69,7 +74,8 @@ def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits:
     """Return the item whose payload begins at `start`, and the start of the next item's header."""
     if len(header_line) > ITEM_HEADER_BYTES_MAX:
         raise EnvelopeError(f"{where}: its header has more than {ITEM_HEADER_BYTES_MAX} bytes")
-    headers = parse_header(header_line, f"{where}: header", limits)
+    read = _known_header if len(header_line) <= KNOWN_HEADER_BYTES_MAX else decode_json
+    headers = parse_header(header_line, f"{where}: header", limits, read=read)
     item_type = headers.get("type")
     if not isinstance(item_type, str):
         raise EnvelopeError(f"{where}: its header names no type")
@@ -87,10 +93,16 @@ def _parse_item(body: bytes, header_line: bytes, start: int, where: str, limits:
     return EnvelopeItem(item_type, body[start:end]), end + 1
 
 
-def parse_header(line: bytes, where: str, limits: Limits) -> dict[str, object]:
+_known_header = lru_cache(maxsize=1024)(decode_json)
+"""Items of one kind and length have the same header."""
+
+
+def parse_header(
+    line: bytes, where: str, limits: Limits, *, read: Callable[[bytes, int], object] = decode_json
+) -> Mapping[str, object]:
     """Return the JSON object in a line; `where` names the line in errors. Raises EnvelopeError."""
     try:
-        header = decode_json(line, limits.nesting_max)
+        header = read(line, limits.nesting_max)
     except JsonError as error:
         raise EnvelopeError(f"{where}: {error}") from error
     if not isinstance(header, dict):

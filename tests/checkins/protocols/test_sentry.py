@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from checkins.exceptions import AuthError, BodyTooLargeError, EnvelopeError, IngestError, UnknownKeyError
 from checkins.messages import CheckInMessage, CheckInStatus, LossReport, Outcome, RefusedCheckIn, Source
+from checkins.protocols import sentry_envelope, sentry_key
 from checkins.protocols.request import Answer, Decoded, IngestRequest, KnownSender, Limits, Sender
 from checkins.protocols.sentry import LOSS_REPORTS_MAX, ROUTES
 from checkins.protocols.sentry_envelope import parse_envelope
@@ -986,3 +987,24 @@ def test_any_request_is_decoded_or_refused_in_words(request: IngestRequest):
     answer = answer_of(decode(request))
     assert 200 <= answer.status < 500
     assert answer.status != 429
+
+
+# What is read once
+
+
+@pytest.mark.parametrize(("characters", "is_held"), [(300, True), (301, False)])
+def test_a_header_of_usual_length_is_read_once_and_a_long_one_is_not_held(characters: int, is_held: bool):
+    sentry_key._known_header_fields.cache_clear()
+    header = HEADER.ljust(characters, "x")
+    assert [parse_auth(x_sentry_auth=header) for _ in range(3)] == [KEY] * 3
+    held = sentry_key._known_header_fields.cache_info()
+    assert (held.currsize, held.hits) == ((1, 2) if is_held else (0, 0))
+
+
+@pytest.mark.parametrize(("length", "is_held"), [(200, True), (201, False)])
+def test_an_items_header_of_usual_length_is_read_once_and_a_long_one_is_not_held(length: int, is_held: bool):
+    sentry_envelope._known_header.cache_clear()
+    body = b"{}\n" + b'{"type":"check_in","length":2}'.ljust(length) + b"\n{}\n"
+    assert [items_of(body) for _ in range(3)] == [[("check_in", b"{}")]] * 3
+    held = sentry_envelope._known_header.cache_info()
+    assert (held.currsize, held.hits) == ((1, 2) if is_held else (0, 0))
