@@ -2,7 +2,6 @@
 
 import ctypes
 import logging
-import logging.config
 import os
 import signal
 import sys
@@ -38,9 +37,8 @@ app.autodiscover_tasks()
 
 @signals.setup_logging.connect
 def log_like_everybody(loglevel: int | None = None, **_: Any) -> None:
-    """Log in the form of the settings, from --loglevel on; with somebody here, Celery sets up nothing of its own."""
-    logging.config.dictConfig(settings.LOGGING)
-    if loglevel:
+    """Log as the settings do, from --loglevel on; with somebody here, Celery sets up nothing of its own."""
+    if loglevel and loglevel != logging.getLogger().level:
         logging.getLogger().setLevel(loglevel)
 
 
@@ -57,6 +55,25 @@ def end_with_the_main_process(**_: Any) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # It ended before that.
         os._exit(os.EX_OSERR)
+
+
+@signals.worker_process_init.connect
+def end_a_worker_that_hangs(**_: Any) -> None:
+    """Give a worker that runs its tasks itself the time limit which the main process of a pool keeps for others.
+
+    The kernel ends it, whatever it waits for; whoever watches over it starts it again.
+    """
+    if vars(current_process())["_parent_pid"] is None:
+        signals.task_prerun.connect(_start_alarm)
+        signals.task_postrun.connect(_stop_alarm)
+
+
+def _start_alarm(**_: Any) -> None:
+    signal.alarm(settings.CELERY_TASK_TIME_LIMIT)
+
+
+def _stop_alarm(**_: Any) -> None:
+    signal.alarm(0)
 
 
 @signals.task_prerun.connect

@@ -1,5 +1,6 @@
 """Django settings, read from the environment. A test holds docs/reference/settings.md to list every variable."""
 
+import logging.config
 from collections.abc import Callable
 from pathlib import Path
 
@@ -384,4 +385,6 @@ UNFOLD = {
 
 # --- Logs -----------------------------------------------------------------------------------------------------------
 
-LOGGING = logs.configuration(logs.log_format())
+# Configured here and not by Django, which would do it in each process that is forked from one that has done it.
+LOGGING_CONFIG = None
+logging.config.dictConfig(logs.configuration(logs.log_format()))

@@ -1,13 +1,18 @@
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from celery.schedules import schedule
+import time_machine
 
 from health import liveness
 from health.liveness import Kind
 from lib.valkey import valkey
+from project.beats import EveryMinute
 from project.celery import MarkAlive
 from project.celery import app as celery_app
+from project.local.children import BASE_DIR
 
 
 def test_messages_are_hints_acknowledged_late_and_redelivered_soon():
@@ -40,24 +45,81 @@ def test_beat_sends_one_tick_a_minute_after_the_grace_time():
 
     assert entry["task"] == "clocktasks.tasks.tick"
     assert entry["schedule"].run_every == timedelta(minutes=1)
-    assert entry["options"]["countdown"] == 1
+    assert seconds_until_due(entry["schedule"], "12:00:30", now="12:00:30") == 31
     assert entry["options"]["queue"] == "clock"
 
 
+def test_nothing_waits_in_a_worker_that_may_have_begun_something_else_when_it_is_due():
+    assert not [name for name, entry in celery_app.conf.beat_schedule.items() if "countdown" in entry["options"]]
+
+
+def seconds_until_due(schedule, last_run, *, now):
+    instants = [datetime.fromisoformat(f"2026-01-05T{clock}").replace(tzinfo=UTC) for clock in (last_run, now)]
+    schedule.app = celery_app
+    with time_machine.travel(instants[1], tick=False):
+        is_due, seconds = schedule.is_due(instants[0])
+        assert is_due == (schedule.remaining_estimate(instants[0]).total_seconds() <= 0)
+    return 0 if is_due else seconds
+
+
 @pytest.mark.parametrize(
-    ("last_run", "now", "seconds_left"),
+    ("last_run", "now", "after", "seconds_left"),
     [
-        pytest.param("12:00:00.4", "12:00:30", 30, id="on time"),
-        pytest.param("12:00:47", "12:00:47", 13, id="beat started within a minute"),
-        pytest.param("12:00:59.999", "12:01:00", 0, id="just before, then at the minute"),
-        pytest.param("12:01:30", "12:01:31", 29, id="after a late run"),
+        pytest.param("12:00:00.4", "12:00:30", 0, 30, id="on time"),
+        pytest.param("12:00:47", "12:00:47", 0, 13, id="beat started within a minute"),
+        pytest.param("12:00:59.999", "12:01:00", 0, 0, id="just before, then at the minute"),
+        pytest.param("12:01:30", "12:01:31", 0, 29, id="after a late run"),
+        pytest.param("12:00:01.4", "12:00:30", 1, 31, id="a second later, on time"),
+        pytest.param("12:00:01.4", "12:01:00", 1, 1, id="a second later, at the minute"),
+        pytest.param("12:00:01.4", "12:01:01", 1, 0, id="a second later, due"),
+        pytest.param("12:00:00", "12:00:00", 1, 1, id="a second later, beat started at the minute"),
+        pytest.param("12:00:45", "12:00:50", 30, 40, id="half a minute later"),
     ],
 )
-def test_beats_interval_keeps_to_whole_minutes(last_run, now, seconds_left):
-    instants = [datetime.fromisoformat(f"2026-01-05T{clock}").replace(tzinfo=UTC) for clock in (last_run, now)]
-    every_minute = schedule(60, relative=True, nowfun=lambda: instants[1], app=celery_app)
+def test_beats_interval_keeps_to_whole_minutes(last_run, now, after, seconds_left):
+    assert seconds_until_due(EveryMinute(after_seconds=after, speed=1), last_run, now=now) == seconds_left
 
-    assert max(every_minute.remaining_estimate(instants[0]).total_seconds(), 0) == seconds_left
+
+@pytest.mark.parametrize(("now", "seconds_left"), [("12:00:06", 0.1), ("12:00:06.1", 0)])
+def test_a_clock_of_ten_times_the_speed_has_minutes_of_six_seconds(now, seconds_left):
+    every_minute = EveryMinute(after_seconds=1, speed=10)
+
+    assert seconds_until_due(every_minute, "12:00:00.2", now=now) == pytest.approx(seconds_left)
+
+
+HANGING = """
+import time
+from types import SimpleNamespace
+import django
+from celery import signals
+from django.conf import settings
+django.setup()
+from project import celery
+settings.CELERY_TASK_TIME_LIMIT = 1
+signals.worker_process_init.send(sender=None)
+for _ in range(2):
+    signals.task_prerun.send(sender=None, task_id="1", task=SimpleNamespace(name="a task"))
+    print("begun", flush=True)
+    {does}
+    signals.task_postrun.send(sender=None, task_id="1")
+time.sleep(3)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("does", "exit_code", "said"),
+    [
+        pytest.param("time.sleep(60)", -signal.SIGALRM, ["begun"], id="hangs"),
+        pytest.param("pass", 0, ["begun", "begun", "ended"], id="returns"),
+    ],
+)
+def test_a_worker_that_runs_its_tasks_itself_is_ended_when_one_hangs(does, exit_code, said):
+    code = HANGING.replace("{does}", does)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=BASE_DIR, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout.split()) == (exit_code, said), ended.stderr
 
 
 @pytest.mark.parametrize(
