@@ -98,14 +98,20 @@ def pids_of(home: Path) -> dict[str, int]:
 def measure(home: Path) -> list[Usage]:
     """What each process of an instance takes now, those of a part together."""
     pids = pids_of(home)
-    parts = {pid: part for part, pid in pids.items()}
+    parts = {pid: part_of(name) for name, pid in pids.items()}
     usages = [usage_of("supervisor", psutil.Process(pids["supervisor"]))]
-    for part, pid in pids.items():
-        if part == "supervisor":
+    for name, pid in pids.items():
+        if name == "supervisor":
             continue
         leader = psutil.Process(pid)
-        usages += [usage_of(parts.get(one.pid, part), one) for one in (leader, *leader.children(recursive=True))]
+        everybody = (leader, *leader.children(recursive=True))
+        usages += [usage_of(parts.get(one.pid, part_of(name)), one) for one in everybody]
     return sorted(usages, key=lambda usage: (PARTS.index(usage.part), -usage.pss))
+
+
+def part_of(name: str) -> str:
+    """To which part a child of the supervisor belongs: worker-2 is a worker."""
+    return name.partition("-")[0]
 
 
 def usage_of(part: str, process: psutil.Process) -> Usage:

@@ -120,7 +120,7 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
         clock = directory / "clock"
         write_step(clock, 0)
         for name, arguments in children.program_arguments().items():
-            begin = ["drills.stepped", str(clock)] if name in {"worker", "beat"} else []
+            begin = [] if name == "delivery" else ["drills.stepped", str(clock)]
             world.start_program(name, [*begin, *arguments])
         with (
             world.progress("drill", drill.duration, console, record.figures),

@@ -1,6 +1,6 @@
-"""Celery as workers of production run it, but with a line of the log for each task that they have done.
+"""A program of `make run`, but with a line of the log for each task that its worker has done.
 
-The drill of a rolling upgrade counts these lines; production leaves them out (`project.logs.TALKATIVE`).
+The drill of a rolling upgrade counts these lines; others leave them out (`project.logs.TALKATIVE`).
 """
 
 import logging
@@ -8,12 +8,13 @@ import sys
 from typing import Any
 
 from celery import signals
-from celery.__main__ import main
+
+from project.local.program import main
 
 
 @signals.celeryd_after_setup.connect
 def log_tasks(**_: Any) -> None:
-    """Log from here on: processes of the pool are forks of this one."""
+    """Log from here on."""
     logging.getLogger("celery.app.trace").setLevel(logging.INFO)
 
 

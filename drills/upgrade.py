@@ -56,7 +56,6 @@ LAST_OLD = "e2e8189"
 """After it migrations were put together: nothing older is upgraded to this version."""
 LATE_SECONDS = 10.0
 PROMPT_MONITORS, LOAD_MONITORS = 30, 50
-PROGRAMS = ("worker", "delivery", "beat")
 DONE = re.compile(r"Task ([\w.]+)\[[^]]*\] succeeded")
 ERROR = re.compile(r"\b(error|critical)\b|Traceback|unregistered task", re.IGNORECASE)
 
@@ -106,9 +105,8 @@ class Version:
     def start(self) -> None:
         """Start all of them."""
         arguments = json.loads(self._run(ARGUMENTS))
-        for part in PROGRAMS:
+        for part, (program, *options) in arguments.items():
             name = f"{self.name}-{part}"
-            program, *options = arguments[part]
             if part != "beat":
                 options += ["--hostname", f"{name}@%h"]
                 if self.tree == HERE:  # Old workers log each task that they have done.
@@ -399,7 +397,7 @@ def upgrade(drill: Drill, world: World, old: Version, new: Version) -> Rolled:
         rolled.not_understood += missing
     world.live(some_time)
     rolled.not_understood += [*old.errors(newer=new.tasks() - old.tasks()), *new.errors()]
-    for part in ("beat", "worker", "delivery"):
+    for part in sorted(old.programs, key=lambda part: part != "beat"):
         old.stop(part)
         world.live(some_time / 3)
     world.told("PostgreSQL is stopped, and the old web killed for good")

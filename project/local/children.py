@@ -105,23 +105,17 @@ class Child:
 
 
 def program_arguments(*, worker_processes: int = 2) -> dict[str, list[str]]:
-    """What to run besides the engines and the web: name and arguments to Python."""
-    # Django's checks of models and addresses write to nearly all that is imported, and `bootstrap` has made them.
-    celery = ("celery", "--skip-checks", "-A", "project")
+    """What to run besides the engines and the web: name and arguments to Python. Workers are worker, worker-2, ..."""
+
+    def worker(name: str, queues: str) -> list[str]:
+        return ["project.local.program", "worker", "--queues", queues, "--hostname", f"{name}@%h"]
+
+    names = ("worker", *(f"worker-{number}" for number in range(2, worker_processes + 1)))
     return {
-        "worker": [
-            *(*celery, "worker", "--queues", "clock,housekeeping,notifications"),
-            # One worker has nobody to gossip or mingle with; both cost a second at the start.
-            *("--concurrency", str(worker_processes), "--loglevel", "INFO"),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        ],
+        **{name: worker(name, "clock,housekeeping,notifications") for name in names},
         # Apart from the clock, so that no mail server can keep it waiting. It waits in threads of its own.
-        "delivery": [
-            *(*celery, "worker", "--queues", "delivery", "--pool", "solo"),
-            *("--loglevel", "INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"),
-            *("--hostname", "delivery@%h"),
-        ],
-        "beat": [*celery, "beat", "--loglevel", "INFO", "--pidfile="],
+        "delivery": worker("delivery", "delivery"),
+        "beat": ["project.local.program", "beat"],
     }
 
 

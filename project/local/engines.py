@@ -123,6 +123,8 @@ def prepare_postgres(directory: Path, *, port: int, durable: bool = True) -> Eng
         # Processes that an instance of this size does not need: 10 MiB.
         "io_method": "sync",
         "max_logical_replication_workers": "0",
+        # 8 MiB by default, for many who write at once; here it is one batcher and two workers.
+        "wal_buffers": "2MB",
     }
     if not durable:
         options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

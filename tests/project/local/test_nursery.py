@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from project.local.children import BASE_DIR, Process, start_python
-from project.local.nursery import CAN_FORK, Forked, Nursery
+from project.local.nursery import CAN_FORK, FILLING, Forked, Nursery, fill_gaps, free_places
 
 pytestmark = [
     pytest.mark.long,
@@ -209,3 +209,20 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def free_bytes() -> int:
+    return sum(size * free for size, free in free_places().items())
+
+
+def test_nothing_is_left_free_among_its_objects_for_a_fork_to_write_to():
+    scattered = [str(number) for number in range(100_000)]
+    del scattered[::2]
+    before = free_bytes()
+
+    fill_gaps()
+
+    after = free_bytes()
+    FILLING.clear()
+    assert before > 2_000_000
+    assert after < before / 10

@@ -110,7 +110,7 @@ def outcome_of_a_start(home: Path, *, port: int) -> tuple[int, str]:
 
 def pids_of_all(supervisor: Supervisor) -> dict[str, int]:
     """The process id of every part, once all run: one that an earlier test killed may be on its way back."""
-    parts = {"supervisor", "postgres", "valkey", "nursery", "web", "worker", "delivery", "beat"}
+    parts = {"supervisor", "postgres", "valkey", "nursery", "web", "worker", "worker-2", "delivery", "beat"}
     eventually(lambda: supervisor.instance()["pids"].keys() == parts, supervisor)
     pids: dict[str, int] = supervisor.instance()["pids"]
     return pids
@@ -198,7 +198,7 @@ def test_a_port_that_is_no_number_is_refused_plainly(tmp_path):
     assert "Traceback" not in supervisor.said()
 
 
-@pytest.mark.parametrize("name", ["nursery", "web", "worker", "delivery", "beat", "valkey", "postgres"])
+@pytest.mark.parametrize("name", ["nursery", "web", "worker", "worker-2", "delivery", "beat", "valkey", "postgres"])
 def test_a_child_that_dies_is_restarted_with_a_message(running, name):
     killed = pids_of_all(running)[name]
     before = len(running.said())
@@ -271,11 +271,11 @@ def heard_of(supervisor: Supervisor) -> set[str]:
     return set(re.findall(r'^watchclock_heard_seconds\{process="(\w+)"\}', ask(supervisor, "/metrics"), re.MULTILINE))
 
 
-def test_beat_and_worker_that_hang_are_told_by_the_web_on_every_page_of_the_admin(running):
+def test_beat_and_workers_that_hang_are_told_by_the_web_on_every_page_of_the_admin(running):
     eventually_answers(running, "/readyz/all", '"ok"')
     # Who was never heard of is not missed so soon.
     eventually(lambda: {"beat", "worker"} <= heard_of(running), running)
-    hanging = [psutil.Process(pids_of_all(running)[name]) for name in ("beat", "worker")]
+    hanging = [psutil.Process(pids_of_all(running)[name]) for name in ("beat", "worker", "worker-2")]
     for process in hanging:
         process.suspend()
     try:
