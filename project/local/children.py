@@ -140,6 +140,7 @@ def program_child(
         name=name,
         log=log,
         start=lambda: start_python(arguments, variables, log, last_signal=signal.SIGKILL, nursery=nursery),
+        restart_seconds=(0.0, *RESTART_SECONDS),  # What somebody has killed is missed at once.
     )
 
 
