@@ -4,7 +4,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import QuerySet
 
 from accounts.models import Membership
-from accounts.roles import Action, Role, may, roles_that_may
+from accounts.roles import Action, Role, may, rights, roles_that_may
 from monitors.models import Project
 
 
@@ -32,6 +32,19 @@ def can(user: User | AnonymousUser, action: Action, project_id: int) -> bool:
     if is_administrator(user):
         return True
     return may(role_of(user, project_id), action)
+
+
+def rights_of(user: User | AnonymousUser, project_id: int) -> frozenset[Action]:
+    """Return all that a person may do in a project; empty for a stranger. At most one statement."""
+    return frozenset(Action) if is_administrator(user) else rights(role_of(user, project_id))
+
+
+def roles_by_project(user: User | AnonymousUser) -> dict[int, Role]:
+    """Return what a person is in each project of which he or she is a member. At most one statement."""
+    if not user.is_active:
+        return {}
+    rows = Membership.objects.filter(user_id=user.pk).values_list("project_id", "role")
+    return {project_id: Role(role) for project_id, role in rows}
 
 
 def projects_of(user: User | AnonymousUser, action: Action) -> QuerySet[Project]:

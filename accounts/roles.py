@@ -78,6 +78,11 @@ def may(role: Role | None, action: Action, *, is_administrator: bool = False) ->
     return is_administrator or (role is not None and least is not None and _RANK[role] >= _RANK[least])
 
 
+def rights(role: Role | None) -> frozenset[Action]:
+    """Return all that a role may do."""
+    return frozenset(action for action in Action if may(role, action))
+
+
 def roles_that_may(action: Action) -> list[Role]:
     """Return the roles that may do this, the least first."""
     return [role for role in Role if may(role, action)]

@@ -37,6 +37,8 @@ class Source(StrEnum):
     SYSTEM = "system"
     LINK = "link"
     """By a signed link in an alert, without an account."""
+    PAGE = "page"
+    """On the pages for people."""
     CHANNEL = "channel"
     """In a service that alerts go to, such as a pager, which called back."""
 

@@ -195,6 +195,12 @@ class Monitor(models.Model):
         help_text="Limits of runs that end ok, as monitors.limits writes them (D44); empty: none.",
     )
     tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    has_private_logs = models.BooleanField(
+        "logs are private",
+        default=False,
+        db_default=False,
+        help_text="Viewers of the project do not see what its runs print.",
+    )
     former_tags = models.JSONField(
         null=True, blank=True, editable=False, help_text="The tags that it had, and until when: windows go by them."
     )

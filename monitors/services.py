@@ -141,6 +141,20 @@ def set_environments_muted(environment_ids: Collection[int], muted: bool, *, by:
     return count
 
 
+@transaction.atomic
+def keep_logs_private(monitor_id: int, private: bool, *, by: Actor | None = None) -> bool:
+    """Let only members who may see private logs see what the runs of a monitor print, or everybody again.
+
+    Returns whether that changed anything.
+    """
+    monitor = Monitor.objects.filter(id=monitor_id).locked_in_id_order().first()
+    if monitor is None or monitor.has_private_logs == private:
+        return False
+    Monitor.objects.filter(id=monitor_id).update(has_private_logs=private)
+    record([monitor_entry(monitor, "changed", {"has_private_logs": (not private, private)})], by=by)
+    return True
+
+
 def mute_until_recovery(environment_ids: Collection[int]) -> None:
     """Mute environments that have been failing for long, until they recover. The caller has locked them.
 

@@ -18,6 +18,9 @@ from checkins.ingest.relay import Relay  # noqa: E402
 from checkins.ingest.salvage import find_damage  # noqa: E402
 from checkins.ingest.wire import RelayError  # noqa: E402
 from checkins.protocols.routes import is_ingest_path  # noqa: E402
+from dashboard.live import stream  # noqa: E402
+from dashboard.live.hub import Hub  # noqa: E402
+from dashboard.live.marks import read_mark  # noqa: E402
 from health import poller, probes  # noqa: E402
 from health.facts import Intake  # noqa: E402
 from lib.wallclock import utcnow  # noqa: E402
@@ -31,6 +34,7 @@ class Application:
     def __init__(self, batcher: BatcherProcess) -> None:
         self._batcher = batcher
         self._relay: Relay | None = None
+        self._streams: stream.Streams | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or the life of the process: check-ins are stored from its first moment to its last."""
@@ -39,6 +43,9 @@ class Application:
             await ingest(self._relay, scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in probes.PATHS:
             await probes.answer_probe(poller.running, scope, send)
+        elif scope["type"] == "http" and scope["path"] == stream.PATH:
+            assert self._streams is not None, "requests come after the start"
+            await self._streams.answer(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
@@ -55,12 +62,14 @@ class Application:
             return
         gc.freeze()  # What is there now stays: no need to look through it again and again.
         self._relay = relay
+        self._streams = stream.Streams(Hub(read_mark))
         poller.running = poller.Poller(intake=lambda: _intake(relay), utcnow=utcnow)
         polling = asyncio.create_task(poller.running.run())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         polling.cancel()
         poller.running.stop()
+        await self._streams.stop()
         await relay.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm as MemberForm
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
@@ -92,8 +93,11 @@ def _count_try(key: str) -> int:
     return count
 
 
-class LoginForm(AuthenticationForm):
-    """The login form of the admin: ten wrong passwords for a name from an address, and both wait together."""
+class CountedLogin:
+    """A login form that counts: ten wrong passwords for a name from an address, and both wait together."""
+
+    request: HttpRequest | None
+    cleaned_data: dict[str, Any]
 
     def clean(self) -> dict[str, Any]:
         """Log in, or count the failure. Raises ValidationError."""
@@ -113,7 +117,7 @@ class LoginForm(AuthenticationForm):
                 code="too_many_failures",
             )
         try:
-            data: dict[str, Any] = super().clean()
+            data: dict[str, Any] = super().clean()  # type: ignore[misc]  # that of Django's form
         except ValidationError:
             logger.warning("login failed for %r from %s (%d of %d)", name, address, count, FAILURES_MAX)
             raise
@@ -122,3 +126,11 @@ class LoginForm(AuthenticationForm):
                 valkey().delete(key)
         logger.info("logged in: %r from %s", name, address)
         return data
+
+
+class LoginForm(CountedLogin, AuthenticationForm):
+    """The login form of the admin."""
+
+
+class MemberLoginForm(CountedLogin, MemberForm):
+    """The login form of everybody with an account."""

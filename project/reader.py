@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest, HttpResponse
 
-from dashboard.admin.cells import READER_ZONE
+from dashboard.moments import READER_ZONE
 from monitors.schedule import ScheduleError, parse_timezone, zone_to_show
 
 COOKIE = "watchclock_zone"

@@ -74,6 +74,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django_htmx",
     "audit",
     "monitors",
     "accounts",
@@ -93,8 +94,13 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "project.middleware.content_policy",
     "project.reader.reader_zone",
 ]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "now"
+LOGOUT_REDIRECT_URL = "login"
+SECURE_REFERRER_POLICY = "same-origin"
 ROOT_URLCONF = "project.urls"
 TEMPLATES = [
     {
@@ -106,13 +112,14 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
                 "dashboard.banner.findings",
+                "dashboard.pages.shell.surroundings",
             ]
         },
     }
 ]
 _OWN_FILES = [BASE_DIR / app / "static" for app in ("project", "dashboard")]
 # All static files lie below one hash of them all: their relative links hold, and browsers keep them for years.
-STATIC_URL = f"static/{fingerprint(packages=('django', 'django-unfold'), directories=_OWN_FILES)}/"
+STATIC_URL = f"static/{fingerprint(packages=('django', 'django-unfold', 'django-htmx'), directories=_OWN_FILES)}/"
 WHITENOISE_IMMUTABLE_FILE_TEST = None if DEBUG else "^/static/"
 # Static files are served from the packages that bring them: there is no collectstatic step that could be forgotten.
 WHITENOISE_USE_FINDERS = True

@@ -2,10 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.db.models import Model
 from django.template.loader import render_to_string
@@ -13,6 +11,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
+from dashboard.moments import READER_ZONE, from_now
+from dashboard.runs import readable
 from lib.durations import duration as duration
 from monitors.schedule import zone_to_show
 
@@ -46,9 +46,6 @@ NOTHING = mark_safe("-")
 ADDRESS = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-
-
 def label(text: str, tone: str | None = None, *, title: str = "") -> SafeString:
     """Return a coloured label; without `tone`, the colour that the status `text` has everywhere."""
     classes = LABEL_CLASSES[tone or STATUS_TONES.get(text, "quiet")]
@@ -65,10 +62,6 @@ def labels(items: Iterable[SafeString]) -> SafeString:
     """Return labels side by side."""
     joined = format_html_join(" ", "{}", ((item,) for item in items))
     return format_html('<span class="whitespace-nowrap">{}</span>', joined)
-
-
-READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=None)
-"""The zone of the reader of the current page; None if it is not known."""
 
 
 NARROW = "display: inline-block; max-width: 8rem"
@@ -124,15 +117,6 @@ def times_in(timezone: str) -> str:
     return f"times in {reader.key}, in brackets in {timezone} where that differs"
 
 
-def from_now(at: datetime, *, now: datetime) -> str:
-    """Return the distance of `at` from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
-    seconds = int(abs((at - now).total_seconds()))
-    if seconds < 1:
-        return "now"
-    text = duration(timedelta(seconds=seconds))
-    return f"in {text}" if at > now else f"{text} ago"
-
-
 def link(row: Model, text: object = "") -> SafeString:
     """Return a link to the admin page of a row."""
     return link_to(row._meta.label_lower, row.pk, text or row)
@@ -168,15 +152,6 @@ def code(text: str) -> SafeString:
         'dark:border-base-700" style="white-space: pre-wrap; overflow-wrap: anywhere; user-select: all">{}</pre>',
         text,
     )
-
-
-def readable(body: bytes) -> str:
-    """Return bytes as UTF-8 text, with a mark for each invalid byte and each character that cannot be printed.
-
-    >>> readable(b"caf\\xe9 \\x00")
-    'caf\ufffd \ufffd'
-    """
-    return _UNPRINTABLE.sub("\ufffd", body.decode(errors="replace"))
 
 
 def logs_text(logs: Iterable[Any], *, timezone: str) -> SafeString:

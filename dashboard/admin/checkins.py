@@ -18,10 +18,10 @@ from checkins.models import CheckIn, CheckInLog
 from checkins.processing.transitions import LIFE_MAX
 from dashboard.admin.base import InspectionAdmin, duration
 from dashboard.admin.cells import NOTHING, facts, instant, label, link, logs_text, table
-from dashboard.admin.monitor_facts import judged_at, why_not_judged
 from dashboard.admin.tables import run_label
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
+from dashboard.runs import judged_at, why_not_judged
 from lib.wallclock import utcnow
 from monitors.models import MonitorEnvironment, Project
 

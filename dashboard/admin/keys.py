@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -20,23 +19,8 @@ from dashboard.admin.unfold import (
 from lib.wallclock import utcnow
 from monitors.models import (
     IngestKey,
-    Monitor,
 )
-from monitors.snippets import Address, Line
-
-
-def address_of(monitor: Monitor, base: str, *, shows_key: bool = True) -> Address:
-    """Return the address of a monitor, with the oldest active key of its project if that may be shown."""
-    key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first() if shows_key else None
-    return Address(
-        base_url=base,
-        project_id=monitor.project_id,
-        slug=monitor.slug,
-        guid=monitor.guid,
-        public_key=None if key is None else key.public_key,
-        crontab=monitor.crontab,
-        timezone=monitor.timezone,
-    )
+from monitors.snippets import Line
 
 
 class IngestKeyInline(KeyPermissions, TabularInline):
@@ -46,12 +30,6 @@ class IngestKeyInline(KeyPermissions, TabularInline):
     form = EditForm
     fields = ("public_key", "label", "is_active")
     extra = 0
-
-
-def base_url(request: HttpRequest) -> str:
-    """Return the address under which jobs reach this server: from the settings, else that of this request."""
-    scheme = "https" if request.is_secure() else "http"
-    return settings.PUBLIC_URL or f"{scheme}://{request.get_host()}"
 
 
 def to_copy(lines: Iterable[Line]) -> list[tuple[str, SafeString]]:

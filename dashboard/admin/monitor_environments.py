@@ -23,11 +23,11 @@ from dashboard.admin.tables import (
     environment_status,
     incidents_table,
     keys_of,
-    newest_checkins,
 )
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.durations import charts, durations_table, load_measured
 from dashboard.losses import losses_beside, losses_text
+from dashboard.runs import newest_checkins
 from lib.wallclock import utcnow
 from monitors.models import (
     Environment,

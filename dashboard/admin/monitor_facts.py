@@ -1,6 +1,6 @@
 """Derived facts on the pages of monitors: summaries of environments, next times, older rules, history."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,8 +10,6 @@ from django.db.models.functions import Coalesce
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkins.messages import CheckInStatus
-from checkins.models import CheckIn
 from dashboard.admin.cells import (
     instant,
     link_to_list,
@@ -25,13 +23,13 @@ from dashboard.admin.tables import (
     counted,
     errors_table,
     incidents_table,
-    newest_checkins,
 )
 from dashboard.losses import losses_beside, losses_text
+from dashboard.runs import newest_checkins
 from incidents.models import Incident
 from monitors.describing import describe
 from monitors.hot_rows import load_former_rules, state_of
-from monitors.maintenance import MAINTAINED, Window, deadline_after, end_of, occurrences, window_of_slot
+from monitors.maintenance import end_of, occurrences
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
     Monitor,
@@ -125,34 +123,6 @@ def maintenance(monitor: Monitor, *, now: datetime) -> list[SafeString]:
             until = instant(end, monitor.timezone)
             lines.append(format_html("Next maintenance: {} to {}: {}{}.", since, until, one.window.name, where))
     return lines
-
-
-def why_not_judged(checkin: CheckIn) -> str:
-    """Return why a slot or a run was not judged, or an error did not count; "" if nothing says so.
-
-    The name of a maintenance window is found again by the decision that found it. At most two statements.
-    """
-    why = checkin.get_unknown_because_display() or ""
-    if checkin.unknown_because != MAINTAINED:
-        return why
-    at, margin = checkin.date_updated, timedelta()
-    if checkin.status != CheckInStatus.ERROR:
-        at, minutes = checkin.date_added, checkin.config.columns().get("checkin_margin")
-        margin = timedelta(minutes=minutes if isinstance(minutes, int) else 0)
-    window = window_of_slot(_windows_of(checkin, since=at), at, at + margin)
-    return why if window is None else f"{why}: {window.name}"
-
-
-def judged_at(checkin: CheckIn) -> datetime | None:
-    """Return when a run in progress is a timeout: a maintenance window moves its deadline. At most two statements."""
-    if checkin.timeout_at is None:
-        return None
-    return deadline_after(_windows_of(checkin, since=checkin.timeout_at - timedelta(minutes=1)), checkin.timeout_at)
-
-
-def _windows_of(checkin: CheckIn, *, since: datetime) -> Sequence[Window]:
-    monitor, environment = checkin.monitor_environment.monitor, checkin.monitor_environment.environment
-    return load_windows({monitor.pk: monitor.project_id}, since=since).of_environment(monitor.pk, environment.name)
 
 
 def history(

@@ -5,7 +5,6 @@ one-sentence errors appear at the field they are about.
 """
 
 import zoneinfo
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -20,25 +19,15 @@ from dashboard.admin.unfold import (
     UnfoldAdminNullBooleanSelectWidget,
     UnfoldAdminTextInputWidget,
 )
+from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS
 from monitors.dependencies import DependencyError, check_upstreams, upstream_slugs
 from monitors.models import Monitor
-from monitors.schedule import Schedule, ScheduleError, ScheduleType
+from monitors.schedule import ScheduleError
 from monitors.slugs import slugify
 
 TAGS_MAX = 20
-
-
-def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
-    """Return the schedule in the form fields `SCHEDULE_COLUMNS`. Raises ScheduleError, which names the field.
-
-    A crontab without a time in the ten years after `now` is refused (D34).
-    """
-    timezone = typed.get("timezone")
-    if typed.get("schedule_type") == ScheduleType.INTERVAL:
-        return Schedule.from_interval(typed.get("interval"), typed.get("interval_unit"), timezone)
-    return Schedule.from_crontab(typed.get("crontab") or "", timezone, now=now)
 
 
 class TimezoneWidget(UnfoldAdminTextInputWidget):
@@ -100,6 +89,7 @@ FIELDSETS: Any = (
         {"fields": (("longer_than", "longer_is"), ("shorter_than", "shorter_is"), "overlap_is")},
     ),
     ("Configuration from check-ins", {"fields": ("is_config_locked",)}),
+    ("Who sees what", {"fields": ("has_private_logs",)}),
 )
 """The form's fields on the page, in groups."""
 
@@ -162,6 +152,7 @@ class MonitorForm(EditForm):
             "severity",
             "tags",
             "is_config_locked",
+            "has_private_logs",
         ]
         help_texts = {
             "slug": "The name of the monitor in check-ins: lower case letters, digits, - and _; at most 50 characters.",

@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from checkins.editing import delete_monitors, set_monitors_status, update_monitor
 from checkins.maintenance import change_tags
+from dashboard.addresses import address_of, base_url
 from dashboard.admin.base import duration, may_view
 from dashboard.admin.cells import (
     NOTHING,
@@ -31,9 +32,9 @@ from dashboard.admin.cells import (
 from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
-from dashboard.admin.keys import address_of, base_url, to_copy
+from dashboard.admin.keys import to_copy
 from dashboard.admin.monitor_facts import history, maintenance, next_times, older_rules, with_environment_summary
-from dashboard.admin.monitor_form import FIELDSETS, MonitorForm, parse_schedule
+from dashboard.admin.monitor_form import FIELDSETS, MonitorForm
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.recording import actor_of
 from dashboard.admin.snoozing import Snoozing, snoozed_label
@@ -50,6 +51,7 @@ from dashboard.admin.unfold import (
 )
 from dashboard.durations import charts, durations_table, load_measured
 from dashboard.standing import attach_failures, attach_runs, failing_first
+from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.configuration import SCHEDULE_COLUMNS
@@ -61,7 +63,7 @@ from monitors.models import (
     Project,
 )
 from monitors.schedule import ScheduleError, why_unreadable
-from monitors.services import create_monitor, hold_monitors, set_monitors_muted
+from monitors.services import create_monitor, hold_monitors, keep_logs_private, set_monitors_muted
 from monitors.snippets import client_lines, ping_lines
 from monitors.state import MonitorStatus
 
@@ -375,6 +377,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         update_monitor(obj.pk, changes, now=now, by=by)
         if "is_muted" in written:
             set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)
+        if "has_private_logs" in written:
+            keep_logs_private(obj.pk, form.cleaned_data["has_private_logs"], by=by)
         if "tags" in written:
             change_tags(obj.pk, form.cleaned_data["tags"], now=now, by=by)
         if "depends_on" in written:

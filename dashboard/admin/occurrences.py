@@ -1,32 +1,25 @@
 """Pages of occurrences, with the explanation of each."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.utils.safestring import SafeString
 
-from checkins.models import CheckIn, CheckInLog
+from checkins.models import CheckIn
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, code, facts, instant, label, link, link_to, table
-from dashboard.admin.cells import readable as written
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.losses import SILENT, losses_around, losses_text
+from dashboard.runs import exit_status_of, log_lines
 from incidents.models import Occurrence
 
 LOSS_REPORTS, OCCURRENCES = "checkins.clientlossreport", "incidents.occurrence"
 
 
 OCCURRENCES_SHOWN = 50
-
-
-LOG_LINES_SHOWN = 20
-
-
-LOG_NEAR = timedelta(days=1)
-"""Output may arrive before the first message of its run, or after its last."""
 
 
 EXPLANATION_TITLES = {
@@ -165,16 +158,8 @@ def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: st
     lines = str(explanation.get("log_tail") or "").splitlines()
     checkin = checkins_by_id([checkin_id]).get(checkin_id)
     if checkin is not None:
-        exit_status = checkin.exit_status if checkin.wide_exit_status is None else checkin.wide_exit_status
-        shown = {"Run": link(checkin, instant(checkin.date_added, timezone)), "Exit status": exit_status}
-        logs = CheckInLog.objects.filter(
-            monitor_environment=checkin.monitor_environment_id,
-            guid=checkin.guid,
-            received_at__range=(checkin.date_added - LOG_NEAR, checkin.date_updated + LOG_NEAR),
-        )
-        log = logs.order_by("-received_at", "-id").first()
-        if log is not None:
-            lines = written(bytes(log.body)).rstrip().splitlines()[-LOG_LINES_SHOWN:]
+        shown = {"Run": link(checkin, instant(checkin.date_added, timezone)), "Exit status": exit_status_of(checkin)}
+        lines = log_lines(checkin) or lines
     if not lines and shown["Exit status"] is None:
         return ""
     if lines:

@@ -16,8 +16,9 @@ from checkins.models import ClientLossReport, ProcessingError, WaitingCheckIn
 from checkins.processing.retry import retry_failed
 from checkins.protocols.request import IngestRequest
 from dashboard.admin.base import InspectionAdmin, without_addresses
-from dashboard.admin.cells import NOTHING, code, facts, instant, label, link, readable
+from dashboard.admin.cells import NOTHING, code, facts, instant, label, link
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter
+from dashboard.runs import readable
 from lib.wallclock import utcnow
 
 

@@ -10,10 +10,11 @@ from django.utils.safestring import SafeString
 
 from accounts.models import Membership
 from audit.recording import record
+from dashboard.addresses import base_url
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import facts, link_to_list
 from dashboard.admin.editing import EditForm
-from dashboard.admin.keys import IngestKeyInline, base_url, to_copy
+from dashboard.admin.keys import IngestKeyInline, to_copy
 from dashboard.admin.members import MembershipInline, save_members
 from dashboard.admin.permissions import GrantedPermissions, may_see_keys
 from dashboard.admin.recording import RecordedAdmin, actor_of, form_entry, row_entry

@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.utils.safestring import SafeString
 
-from checkins.models import CheckIn
 from dashboard.admin.base import duration
 from dashboard.admin.cells import (
     instant,
@@ -18,9 +16,8 @@ from dashboard.admin.cells import (
     table,
     times_in,
 )
-from monitors.models import (
-    MonitorEnvironment,
-)
+from dashboard.runs import slot_of
+from monitors.models import MonitorEnvironment
 
 CHECKINS_SHOWN = 20
 
@@ -34,10 +31,6 @@ ERRORS_SHOWN = 10
 NOTES_SHOWN = 10
 
 
-EARLY_MAX = timedelta(minutes=1)
-"""The maximum of EARLY_CHECKIN_SECONDS: a run may begin so long before its slot (D12)."""
-
-
 def environment_status(row: MonitorEnvironment) -> SafeString:
     """Return the labels of one environment: its status, and whether it is muted."""
     text = {"active": "waiting", "error": "failing"}.get(row.status, row.get_status_display())
@@ -45,12 +38,6 @@ def environment_status(row: MonitorEnvironment) -> SafeString:
     if row.monitor.status == "disabled":
         text, hint = "disabled", "Its monitor is disabled: no run is judged."
     return labels([label(text, title=hint), *([label("muted")] if row.is_muted else [])])
-
-
-def slot_of(checkin: Any) -> datetime | None:
-    """Return the slot that a run serves; a slot that was still in the future then does not count as expected."""
-    slot: datetime | None = checkin.expected_time
-    return slot if slot is None or slot <= checkin.date_added + EARLY_MAX else None
 
 
 def run_label(checkin: Any) -> SafeString:
@@ -100,19 +87,6 @@ def incidents_table(incidents: Iterable[Any], *, timezone: str, title: str) -> S
         ],
         title=f"{title}, {times_in(timezone)}",
     )
-
-
-def newest_checkins(environments: QuerySet[MonitorEnvironment], count: int) -> list[Any]:
-    """Return the newest check-ins of some environments, newest first. Two statements.
-
-    The newest ones of each environment are found by index (checkin_history), so a long history costs nothing.
-    """
-    checkins = CheckIn.objects.all()
-    newest = checkins.filter(monitor_environment=OuterRef("pk")).order_by("-date_added").values("pk")[:count]
-    ids = environments.annotate(newest_ids=ArraySubquery(newest)).values_list("newest_ids", flat=True)
-    wanted = [checkin_id for environment_ids in ids for checkin_id in environment_ids]
-    rows = checkins.filter(pk__in=wanted).select_related("monitor_environment__environment")
-    return list(rows.order_by("-date_added", "-id")[:count])
 
 
 def keys_of(queryset: QuerySet[Any]) -> list[int]:

@@ -6,8 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from clocktasks.models import Tick
-from dashboard.admin.cells import READER_ZONE
 from dashboard.clock.page import clock_context
+from dashboard.moments import READER_ZONE
 from health import poller
 from health.clock.overview import read_overview
 from lib.wallclock import utcnow

@@ -76,8 +76,7 @@ def _total(rows: list[tuple[Any, ...]]) -> int:
 
 
 def _url(project: Project) -> str:
-    path = reverse("admin:monitors_monitor_changelist")
-    return f"{settings.PUBLIC_URL}{path}?project__id__exact={project.pk}" if settings.PUBLIC_URL else ""
+    return f"{settings.PUBLIC_URL}{reverse('wall')}?project={project.slug}" if settings.PUBLIC_URL else ""
 
 
 _ENVIRONMENTS_SQL = """

@@ -142,4 +142,4 @@ def _last_end(facts: Sequence[IncidentFacts], otherwise: datetime) -> datetime:
 
 def link_to_all() -> str:
     """Return the address of the list of incidents; empty if PUBLIC_URL is not set."""
-    return f"{settings.PUBLIC_URL}{reverse('admin:incidents_incident_changelist')}" if settings.PUBLIC_URL else ""
+    return f"{settings.PUBLIC_URL}{reverse('now')}" if settings.PUBLIC_URL else ""

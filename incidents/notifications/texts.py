@@ -105,7 +105,7 @@ def _patience(message: Message, long: LongBroken | None) -> Patience | None:
 
 def link_to(incident_id: int) -> str:
     """Return the address of an incident's page; empty if PUBLIC_URL is not set."""
-    path = reverse("admin:incidents_incident_change", args=[incident_id])
+    path = reverse("incident", args=[incident_id])
     return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else ""
 
 

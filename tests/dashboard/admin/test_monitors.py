@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db import IntegrityError
 from django.urls import reverse
 
-from dashboard.admin.keys import address_of
+from dashboard.addresses import address_of
 from dashboard.admin.monitors import MonitorAdmin
 from lib.wallclock import utcnow
 from monitors.hot_rows import state_of

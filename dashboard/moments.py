@@ -1,0 +1,63 @@
+"""Instants for readers: on their own wall clock, with the job's zone and UTC one hover away."""
+
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from lib.durations import duration
+from monitors.schedule import zone_to_show
+
+READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=None)
+"""The zone of the reader of the current page; None if it is not known."""
+
+
+def from_now(at: datetime, *, now: datetime) -> str:
+    """Return the distance of `at` from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
+    seconds = int(abs((at - now).total_seconds()))
+    if seconds < 1:
+        return "now"
+    text = duration(timedelta(seconds=seconds))
+    return f"in {text}" if at > now else f"{text} ago"
+
+
+def roughly_from_now(at: datetime, *, now: datetime) -> str:
+    """Return the distance of `at` from `now` in its largest unit, for narrow columns: "in 2 hours"."""
+    text = from_now(at, now=now)
+    before, joined, _ = text.partition(" and ")
+    return text if not joined else before if at > now else f"{before} ago"
+
+
+def moment(
+    at: datetime | None, timezone: str = "UTC", *, now: datetime, is_relative: bool = False, is_rough: bool = False
+) -> SafeString:
+    """Return an instant on the reader's wall clock, or on that of `timezone` if the reader's zone is not known.
+
+    The tooltip has the instant in every zone that matters: the reader's, `timezone` (that of the job) and UTC.
+    `is_relative` shows the distance from now, and the wall clock in the tooltip only; `is_rough` its largest unit.
+    """
+    if at is None:
+        return SafeString("-")
+    reader = READER_ZONE.get() or zone_to_show(timezone)
+    zones = {zone.key: zone for zone in (reader, zone_to_show(timezone), ZoneInfo("UTC"))}
+    title = " · ".join(f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S} {name}" for name, zone in zones.items())
+    if is_relative:
+        shown = roughly_from_now(at, now=now) if is_rough else from_now(at, now=now)
+    else:
+        shown = wall_clock(at.astimezone(reader), now=now.astimezone(reader))
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        title if is_relative else f"{title} · {from_now(at, now=now)}",
+        shown,
+    )
+
+
+def wall_clock(at: datetime, *, now: datetime) -> str:
+    """Return a local time in short: without its day if that is today, with the year only if it is another."""
+    clock = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
+    if at.date() == now.date():
+        return clock
+    return f"{at:%a %d %b} {clock}" if at.year == now.year else f"{at:%Y-%m-%d} {clock}"

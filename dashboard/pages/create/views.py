@@ -1,0 +1,55 @@
+"""A first job in one minute: name, schedule with the next times while typing, then the line to paste."""
+
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from accounts.membership import projects_of
+from accounts.roles import Action
+from dashboard.pages.access import form, page
+from dashboard.pages.buttons import actor_of
+from dashboard.pages.create.form import NewMonitorForm, zone_names
+from dashboard.typed_schedules import parse_schedule
+from lib.wallclock import utcnow
+from monitors.configuration import SCHEDULE_COLUMNS
+from monitors.describing import describe
+from monitors.schedule import ScheduleError, anchor_for, next_slots
+from monitors.services import create_monitor
+
+PREVIEWED = 5
+
+
+@form
+def new_monitor(request: HttpRequest) -> HttpResponse:
+    """Show the form, or create the monitor and go to its page, which waits for the first check-in."""
+    now = utcnow()
+    projects = projects_of(request.user, Action.EDIT_MONITORS).order_by("name")
+    if not projects.exists():
+        raise PermissionDenied(_("You may not create monitors in any project: ask an owner to make you an editor."))
+    initial = {"timezone": request.COOKIES.get("watchclock_zone", "UTC"), "project": request.GET.get("project")}
+    typed = NewMonitorForm(request.POST or None, projects=projects, now=now, initial=initial)
+    if request.method == "POST" and typed.is_valid():
+        try:
+            monitor = create_monitor(typed.monitor(), by=actor_of(request, at=now))
+        except IntegrityError:  # Somebody else has created it in this moment; anything else fails again below.
+            typed.add_error("slug", _("The project has a monitor with this slug already."))
+        else:
+            return redirect("monitor", monitor.project.slug, monitor.slug)
+    context = {"now": now, "form": typed, "zones": zone_names()}
+    return render(request, "pages/new_monitor.html", context, status=200 if request.method != "POST" else 422)
+
+
+@page
+def preview_schedule(request: HttpRequest) -> HttpResponse:
+    """Return a schedule that is being typed in words, with its next times, or what is wrong with it."""
+    now = utcnow()
+    context = {"now": now}
+    try:
+        schedule = parse_schedule({name: request.GET.get(name, "")[:200] for name in SCHEDULE_COLUMNS}, now=now)
+    except ScheduleError as error:
+        return render(request, "pages/schedule_preview.html", context | {"error": str(error)})
+    slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEWED)
+    shown = {"text": describe(schedule), "slots": slots, "zone": schedule.timezone}
+    return render(request, "pages/schedule_preview.html", context | shown)

@@ -1,0 +1,105 @@
+"""The page of an incident: what failed and why, who was notified, and what people do about it."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+
+from accounts.models import Membership
+from accounts.roles import Action
+from dashboard.pages.access import Rights, button, find_incident, page, reader_language, rights_in, sees_log
+from dashboard.pages.buttons import actor_of, back
+from dashboard.pages.incident.facts import (
+    is_acknowledged,
+    load_duties,
+    load_earlier,
+    load_failure,
+)
+from dashboard.pages.snoozes import snooze_choices
+from dashboard.sentences import sentence
+from incidents import handling
+from incidents.handling.comments import TEXT_LENGTH_MAX
+from incidents.history import timeline_of_incident
+from incidents.models import Incident
+from incidents.timeline import What
+from lib.wallclock import utcnow
+
+MEMBERS_SHOWN = 200
+
+
+@page
+def incident(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show an incident."""
+    at = utcnow()
+    row = find_incident(request, pk)
+    environment = row.monitor_environment
+    rights = rights_in(request, environment.monitor.project_id)
+    failure = load_failure(row, sees_log=sees_log(environment.monitor, rights))
+    entries = list(reversed(timeline_of_incident(row)))
+    context: dict[str, Any] = {
+        "now": at,
+        "incident": row,
+        "environment": environment,
+        "monitor": environment.monitor,
+        "rights": rights,
+        "is_open": row.resolved_at is None,
+        "is_acknowledged": is_acknowledged(row, now=at),
+        "failure": failure,
+        "reason": sentence(row, failure.explanation, language=reader_language(request)),
+        "timeline": [entry for entry in entries if entry.what is not What.TOLD or rights["acknowledge"]],
+        "duties": load_duties(row) if rights["acknowledge"] else [],
+        "earlier": load_earlier(row),
+        "snooze_choices": snooze_choices(at),
+        "comment_length_max": TEXT_LENGTH_MAX,
+        "members": _members(row, rights),
+    }
+    return render(request, "pages/incident.html", context)
+
+
+def _members(row: Incident, rights: Rights) -> list[Membership]:
+    if row.issue is None or Action.ASSIGN not in rights:
+        return []
+    members = Membership.objects.filter(project_id=row.issue.project_id).select_related("user")
+    return list(members.order_by("user__username")[:MEMBERS_SHOWN])
+
+
+@button
+def act_on_incident(request: HttpRequest, pk: int) -> HttpResponse:
+    """Do what a button asks for: acknowledge, withdraw, comment, assign."""
+    row = find_incident(request, pk)
+    _act(request, row, rights_in(request, row.monitor_environment.monitor.project_id), now=utcnow())
+    return back(request, "incident", pk)
+
+
+def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) -> None:
+    by = actor_of(request, at=now)
+    match request.POST.get("do"):
+        case "acknowledge":
+            rights.demand(Action.ACKNOWLEDGE)
+            result = handling.acknowledge(row.guid, by=by, via="its page", now=now)
+            if result is handling.Acknowledgement.DONE:
+                messages.success(request, _("Acknowledged."))
+            else:
+                messages.warning(request, _("Not done: %(why)s.") % {"why": result})
+        case "withdraw":
+            rights.demand(Action.ACKNOWLEDGE)
+            if handling.withdraw_acknowledgement(row.guid, by=by, now=now):
+                messages.success(request, _("No longer acknowledged: reminders and escalation begin anew."))
+        case "comment" if row.issue_id is not None:
+            rights.demand(Action.COMMENT)
+            try:
+                handling.comment(row.issue_id, request.POST.get("text", ""), by=by, now=now)
+            except handling.CommentError as error:
+                messages.error(request, str(error))
+        case "assign" if row.issue_id is not None:
+            rights.demand(Action.ASSIGN)
+            member = request.POST.get("member", "")
+            try:
+                handling.assign(row.issue_id, int(member) if member.isdecimal() else None, by=by)
+            except handling.AssignmentError as error:
+                messages.error(request, str(error))
+        case unknown:
+            messages.error(request, _("%(what)r cannot be done here.") % {"what": str(unknown)[:50]})

@@ -1,0 +1,130 @@
+"""The page of a monitor: its state in one sentence, its runs, its schedule, and how its job checks in."""
+
+from datetime import datetime
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+
+from accounts.roles import Action
+from dashboard.addresses import address_of, base_url
+from dashboard.live.marks import read_mark
+from dashboard.pages.access import Rights, button, find_monitor, page, reader_language, rights_in, sees_log
+from dashboard.pages.buttons import actor_of, back
+from dashboard.pages.monitor.facts import (
+    choose,
+    load_durations,
+    load_environments,
+    load_incidents,
+    load_runs,
+    load_shown,
+    next_times,
+)
+from dashboard.pages.snoozes import snooze_choices, snooze_end
+from incidents import handling
+from incidents.notifications.previews import preview
+from lib.wallclock import utcnow
+from monitors.describing import describe
+from monitors.models import Monitor
+from monitors.services import set_environments_muted, set_monitors_muted
+from monitors.snippets import client_lines, ping_lines
+
+
+@page
+def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
+    """Show a monitor in one of its environments."""
+    at, mark = utcnow(), read_mark()
+    row = find_monitor(request, project, slug)
+    rights = rights_in(request, row.project_id)
+    environments = load_environments(row)
+    wanted = request.GET.get("env", "")
+    environment = choose(environments, wanted)
+    if environment is None and wanted:
+        raise Http404(f"{row.name} has no environment of the name {wanted[:64]!r}.")
+    slots, changes = next_times(row, now=at)
+    names, forecasts = preview(row)
+    context: dict[str, Any] = {
+        "now": at,
+        "mark": mark,
+        "monitor": row,
+        "rights": rights,
+        "environments": environments,
+        "environment": environment,
+        "sees_log": sees_log(row, rights),
+        "schedule": describe(row.schedule()),
+        "slots": slots,
+        "clock_changes": changes,
+        "forecasts": [(one, one.when(names)) for one in forecasts],
+        "snippets": _snippets(request, row, rights),
+        "snooze_choices": snooze_choices(at),
+        "is_snoozed": row.snoozed_until is not None and row.snoozed_until > at,
+    }
+    if environment is not None:
+        shown = load_shown(environment, now=at, language=reader_language(request))
+        context |= {
+            "shown": shown,
+            "incident": shown.incident,
+            "is_acknowledged": shown.incident is not None and shown.incident.acknowledged_at is not None,
+            "runs": load_runs(environment),
+            "durations": load_durations(environment),
+            "incidents": load_incidents(environment),
+        }
+    return render(request, "pages/monitor.html", context)
+
+
+def _snippets(request: HttpRequest, row: Monitor, rights: Rights) -> list[tuple[str, str]]:
+    if Action.SEE_PING_URLS not in rights:
+        return []
+    address = address_of(row, base_url(request), shows_key=Action.MANAGE_KEYS in rights)
+    return [(line.title, line.text) for line in (*ping_lines(address), *client_lines(address))]
+
+
+@button
+def act_on_monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
+    """Do what a button asks for: snooze, end a snooze, mute, unmute."""
+    row = find_monitor(request, project, slug)
+    _act(request, row, rights_in(request, row.project_id), now=utcnow())
+    return back(request, "monitor", project, slug)
+
+
+def _act(request: HttpRequest, row: Monitor, rights: Rights, *, now: datetime) -> None:
+    by = actor_of(request, at=now)
+    match request.POST.get("do"):
+        case "snooze":
+            rights.demand(Action.SNOOZE)
+            try:
+                end = snooze_end(request.POST.get("for", ""), now=now)
+                handling.snooze([row.pk], end, now=now, by=by)
+            except handling.SnoozeError as error:
+                messages.error(request, str(error))
+            else:
+                messages.success(request, _("%(monitor)s is snoozed.") % {"monitor": row.name})
+        case "unsnooze":
+            rights.demand(Action.SNOOZE)
+            handling.snooze([row.pk], None, now=now, by=by)
+            messages.success(request, _("%(monitor)s is no longer snoozed.") % {"monitor": row.name})
+        case "mute" | "unmute" as what:
+            rights.demand(Action.MUTE)
+            _mute(request, row, what == "mute", now=now)
+        case unknown:
+            messages.error(request, _("%(what)r cannot be done here.") % {"what": str(unknown)[:50]})
+
+
+def _mute(request: HttpRequest, row: Monitor, muted: bool, *, now: datetime) -> None:
+    """Mute or unmute one environment of a monitor, or all of them."""
+    by = actor_of(request, at=now)
+    wanted = request.POST.get("environment", "")
+    if not wanted:
+        set_monitors_muted([row.pk], muted, by=by)
+        count = 1
+    else:
+        own = row.monitor_environments.filter(pk=int(wanted) if wanted.isdecimal() else 0)
+        count = set_environments_muted(list(own.values_list("pk", flat=True)), muted, by=by)
+    if not count:
+        messages.error(request, _("There is no such environment."))
+    elif muted:
+        messages.success(request, _("%(monitor)s is muted: nobody is notified.") % {"monitor": row.name})
+    else:
+        messages.success(request, _("%(monitor)s is no longer muted.") % {"monitor": row.name})

@@ -1,0 +1,144 @@
+"""What needs a person, and what is being waited for (shell). Five statements, whatever there is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, When
+
+from checkins.models import RecentRuns, RunningCheckIn
+from dashboard.pages.now.runs import is_long
+from dashboard.sentences import sentence
+from dashboard.standing import why_of
+from incidents.models import Incident, Occurrence
+from monitors.models import MonitorEnvironment, Project
+
+INCIDENTS_SHOWN = 50
+LATE_SHOWN = 20
+RUNNING_READ = 500
+"""Of the runs in progress, those that began first: among these the long ones are searched."""
+LONG_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An open incident, with the sentence that says why."""
+
+    incident: Incident
+    environment: MonitorEnvironment
+    reason: str
+    why: str
+    is_acknowledged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many incidents are open, and how many of these need nobody now: by hand, or because they are quiet."""
+
+    open: int
+    acknowledged: int
+    quiet: int
+
+    @property
+    def waiting(self) -> int:
+        """How many nobody looks after yet."""
+        return self.open - self.acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run in progress that takes longer than usual."""
+
+    environment: MonitorEnvironment
+    since: datetime
+    timeout_at: datetime
+    usual: timedelta | None
+
+
+def _open(projects: QuerySet[Project]) -> QuerySet[Incident]:
+    return Incident.objects.filter(
+        resolved_at__isnull=True,
+        monitor_environment__status="error",
+        monitor_environment__monitor__status="active",
+        monitor_environment__monitor__project__in=projects,
+    )
+
+
+def _is_quiet(now: datetime) -> Q:
+    """Incidents of which a person has said that nobody is to be notified."""
+    return (
+        Q(monitor_environment__is_muted=True)
+        | Q(monitor_environment__monitor__snoozed_until__gt=now)
+        | Q(issue__status="archived")
+    )
+
+
+def _is_acknowledged(now: datetime) -> Q:
+    return Q(acknowledged_at__isnull=False) & (Q(acknowledged_until__isnull=True) | Q(acknowledged_until__gt=now))
+
+
+def count_open(projects: QuerySet[Project], *, now: datetime) -> Counts:
+    """Count the open incidents of projects. One statement."""
+    quiet, acknowledged = _is_quiet(now), _is_acknowledged(now)
+    found = _open(projects).aggregate(
+        open=Count("id", filter=~quiet),
+        acknowledged=Count("id", filter=~quiet & acknowledged),
+        quiet=Count("id", filter=quiet),
+    )
+    return Counts(**found)
+
+
+def load_open(projects: QuerySet[Project], *, now: datetime, language: str) -> list[Open]:
+    """Return the open incidents that need a person: what nobody has acknowledged first, then oldest first."""
+    newest = Occurrence.objects.filter(incident=OuterRef("pk")).order_by("-number")
+    related = ("monitor_environment__monitor__project", "monitor_environment__environment", "issue__assignee__user")
+    acknowledged = _is_acknowledged(now)
+    rows = (
+        _open(projects)
+        .exclude(_is_quiet(now))
+        .select_related(*related)
+        .annotate(explanation=Subquery(newest.values("explanation")[:1]))
+        .order_by(Case(When(acknowledged, then=1), default=0), "started_at", "id")[:INCIDENTS_SHOWN]
+    )
+    return [
+        Open(
+            row,
+            row.monitor_environment,
+            sentence(row, row.explanation or {}, language=language),
+            why_of(row.explanation or {}),
+            row.acknowledged_at is not None and (row.acknowledged_until is None or row.acknowledged_until > now),
+        )
+        for row in rows
+    ]
+
+
+def load_late(projects: QuerySet[Project], *, now: datetime) -> Sequence[MonitorEnvironment]:
+    """Return the environments whose check-in is expected and has not come, but those that fail. One statement."""
+    rows = MonitorEnvironment.objects.filter(
+        pending_slot__lte=now,
+        next_checkin_latest__isnull=False,
+        monitor__status="active",
+        monitor__project__in=projects,
+    ).exclude(status__in=["pending_deletion", "error"])
+    related = ("monitor__project", "environment")
+    return list(rows.select_related(*related).order_by(F("next_checkin_latest"), "id")[:LATE_SHOWN])
+
+
+def load_long_runs(projects: QuerySet[Project], *, now: datetime) -> list[Running]:
+    """Return runs in progress that take longer than usual, those that began first. Two statements."""
+    runs = list(
+        RunningCheckIn.objects.filter(
+            monitor_environment__monitor__status="active", monitor_environment__monitor__project__in=projects
+        )
+        .select_related("monitor_environment__monitor__project", "monitor_environment__environment")
+        .order_by("date_added")[:RUNNING_READ]
+    )
+    recent = RecentRuns.objects.filter(pk__any_of=[run.monitor_environment.pk for run in runs])
+    durations = dict(recent.values_list("pk", "durations_ms"))
+    found = []
+    for run in runs:
+        known = durations.get(run.monitor_environment.pk, [])
+        if is_long(now - run.date_added, limit=run.timeout_at - run.date_added, durations_ms=known):
+            usual = timedelta(milliseconds=sorted(known)[len(known) // 2]) if known else None
+            found.append(Running(run.monitor_environment, run.date_added, run.timeout_at, usual))
+    return found[:LONG_SHOWN]

@@ -1,0 +1,38 @@
+"""For how long people snooze a monitor: the choices of the button, in the reader's zone."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from dashboard.moments import READER_ZONE
+from incidents.handling import SnoozeError
+
+MORNING_HOUR = 9
+HOURS = {"1h": 1, "4h": 4, "1d": 24, "7d": 168}
+
+
+def snooze_choices(now: datetime) -> Sequence[tuple[str, str]]:
+    """Return the choices: what the button sends, and its words."""
+    return (
+        ("1h", "1 hour"),
+        ("4h", "4 hours"),
+        ("morning", f"until {_morning(now, READER_ZONE.get()):%a} {MORNING_HOUR:02}:00"),
+        ("1d", "1 day"),
+        ("7d", "7 days"),
+    )
+
+
+def snooze_end(choice: str, *, now: datetime) -> datetime:
+    """Return when a snooze ends. Raises SnoozeError for an unknown choice."""
+    if choice == "morning":
+        return _morning(now, READER_ZONE.get()).astimezone(UTC)
+    if choice not in HOURS:
+        raise SnoozeError(f"{choice[:20]!r} is no length of a snooze; choose one of: {', '.join(HOURS)}, morning.")
+    return now + timedelta(hours=HOURS[choice])
+
+
+def _morning(now: datetime, zone: ZoneInfo | None) -> datetime:
+    """Return the next morning on the reader's wall clock."""
+    local = now.astimezone(zone or ZoneInfo("UTC"))
+    morning = local.replace(hour=MORNING_HOUR, minute=0, second=0, microsecond=0)
+    return morning if morning > local else morning + timedelta(days=1)

@@ -1,0 +1,23 @@
+"""The addresses of pages for people. Ingest has `/ping/`, `/p/` and most of `/api/`; links in messages `/a/`, `/u/`."""
+
+from django.urls import path
+
+from dashboard.pages.create.views import new_monitor, preview_schedule
+from dashboard.pages.incident.views import act_on_incident, incident
+from dashboard.pages.monitor.views import act_on_monitor, monitor
+from dashboard.pages.now.views import now
+from dashboard.pages.run.views import run
+from dashboard.pages.wall.views import wall, wall_rows
+
+urlpatterns = [
+    path("", now, name="now"),
+    path("wall/", wall, name="wall"),
+    path("wall/rows", wall_rows, name="wall-rows"),
+    path("new/", new_monitor, name="new-monitor"),
+    path("new/schedule", preview_schedule, name="preview-schedule"),
+    path("i/<int:pk>/", incident, name="incident"),
+    path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
+    path("m/<str:project>/<str:slug>/", monitor, name="monitor"),
+    path("m/<str:project>/<str:slug>/runs/<int:pk>/", run, name="run"),
+    path("m/<str:project>/<str:slug>/act", act_on_monitor, name="act-on-monitor"),
+]

@@ -1,0 +1,49 @@
+"""The strip of a row: one cell for each length of time, as one SVG path for each status (pure).
+
+Ten thousand rows with an element for each cell would be half a million elements; so the cells of one status are one
+path. A status is a colour and a shape: misses are hollow, timeouts have a cut corner, errors are full, what is unknown
+is half as high, and what runs is a line at the bottom.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+CELL, GAP, HEIGHT = 8, 1, 16
+"""Width of a cell and of the gap after it, and the height, in pixels."""
+ORDER = ("error", "missed", "timeout", "late", "unknown", "running", "ok")
+"""What a cell shows: the first of these that happened in it."""
+SHAPES: Mapping[str, str] = {
+    "ok": "v16h-8z",
+    "error": "v16h-8z",
+    "late": "v16h-8z",
+    # Hollow: an inner rectangle the other way round.
+    "missed": "v16h-8zm2 2v12h4v-12z",
+    "timeout": "m0 5v11h-8v-16h3z",
+    "unknown": "m0 4v8h-8v-8z",
+    "running": "m0 12v4h-8v-4z",
+}
+"""From the upper right corner of a cell on."""
+
+
+def worst(counts: Mapping[str, int]) -> str:
+    """Return what a cell shows; "" if nothing happened in it."""
+    return next((status for status in ORDER if counts.get(status)), "")
+
+
+def strip(statuses: Sequence[str], label: str) -> str:
+    """Return the cells as SVG. `label` says the same in words, for people who do not see it."""
+    paths: dict[str, list[str]] = {}
+    for number, status in enumerate(statuses):
+        if status:
+            paths.setdefault(status, []).append(f"M{number * (CELL + GAP)} 0h{CELL}{SHAPES[status]}")
+    width = len(statuses) * (CELL + GAP)
+    drawn = "".join(f'<path class="c-{status}" d="{"".join(parts)}"/>' for status, parts in paths.items())
+    return (
+        f'<svg class="strip" viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{drawn}</svg>'
+    )
+
+
+def in_words(totals: Mapping[str, int]) -> str:
+    """Return counts in words, the worst first: "2 missed, 22 ok"."""
+    return ", ".join(f"{totals[status]} {status}" for status in ORDER if totals.get(status)) or "nothing happened"

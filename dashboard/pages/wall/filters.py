@@ -1,0 +1,68 @@
+"""What the wall shows: the filters in its address (pure)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from dashboard.pages.wall.ranges import DEFAULT, RANGES, Range
+
+STATES = ("failing", "late", "running", "ok", "waiting", "disabled", "muted")
+GROUPS = ("", "project", "environment")
+TEXT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The filters. An empty text filters nothing."""
+
+    search: str = ""
+    project: str = ""
+    environment: str = ""
+    tag: str = ""
+    owner: str = ""
+    state: str = ""
+    group: str = ""
+    range_name: str = DEFAULT
+
+    @property
+    def range(self) -> Range:
+        """How far back the strips go."""
+        return RANGES[self.range_name]
+
+    def query(self, **others: object) -> str:
+        """Return the query of an address with these filters, and others besides."""
+        return urlencode({name: value for name, value in (*self._named(), *others.items()) if value not in ("", None)})
+
+    def _named(self) -> tuple[tuple[str, str], ...]:
+        return (
+            ("q", self.search),
+            ("project", self.project),
+            ("env", self.environment),
+            ("tag", self.tag),
+            ("owner", self.owner),
+            ("state", self.state),
+            ("group", self.group),
+            ("range", "" if self.range_name == DEFAULT else self.range_name),
+        )
+
+
+def read_filters(query: Mapping[str, str]) -> Filters:
+    """Read the filters of an address. What there is not filters nothing."""
+
+    def text(name: str) -> str:
+        return query.get(name, "").replace("\x00", "").strip()[:TEXT_MAX]
+
+    def one_of(name: str, allowed: object, default: str = "") -> str:
+        value = text(name)
+        return value if value in allowed else default  # type: ignore[operator]  # a container of texts
+
+    return Filters(
+        search=text("q"),
+        project=text("project"),
+        environment=text("env"),
+        tag=text("tag"),
+        owner=text("owner"),
+        state=one_of("state", STATES),
+        group=one_of("group", GROUPS),
+        range_name=one_of("range", RANGES, DEFAULT),
+    )

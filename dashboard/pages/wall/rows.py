@@ -1,0 +1,229 @@
+"""The rows of the wall, and their strips (shell). A fixed number of statements for any number of monitors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
+
+from checkins.models import RunningCheckIn
+from dashboard.pages.monitor.state import Situation, State, state_of
+from dashboard.pages.wall.cells import ORDER, in_words, strip, worst
+from dashboard.pages.wall.filters import Filters
+from dashboard.pages.wall.ranges import Range
+from lib.sql import array_literal, fetch_rows
+from monitors.models import MonitorEnvironment, Project
+
+SEGMENT = 100
+"""Rows that are read at once."""
+COLUMNS = (
+    "id",
+    "status",
+    "is_muted",
+    "pending_slot",
+    "next_checkin",
+    "next_checkin_latest",
+    "last_checkin",
+    "monitor__slug",
+    "monitor__name",
+    "monitor__status",
+    "monitor__timezone",
+    "monitor__project__slug",
+    "monitor__project__name",
+    "environment__name",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many environments the filters leave, and how many of these are in which state."""
+
+    all: int
+    failing: int
+    late: int
+    muted: int
+    disabled: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row: an environment of a monitor with its state and its strip."""
+
+    id: int
+    project: str
+    project_name: str
+    slug: str
+    name: str
+    environment: str
+    timezone: str
+    state: State
+    is_muted: bool
+    next_checkin: datetime | None
+    last_checkin: datetime | None
+    strip: str
+    group: str
+
+
+def find_rows(projects: QuerySet[Project], filters: Filters, *, now: datetime) -> QuerySet[MonitorEnvironment]:
+    """Return the environments that the filters leave, unordered. No statement."""
+    rows = MonitorEnvironment.objects.exclude(status="pending_deletion").filter(monitor__project__in=projects)
+    rows = rows.exclude(monitor__status="pending_deletion")
+    if filters.search:
+        text = filters.search
+        rows = rows.filter(
+            Q(monitor__slug__icontains=text) | Q(monitor__name__icontains=text) | Q(environment__name__icontains=text)
+        )
+    if filters.project:
+        rows = rows.filter(monitor__project__slug=filters.project)
+    if filters.environment:
+        rows = rows.filter(environment__name=filters.environment)
+    if filters.tag:
+        rows = rows.filter(monitor__tags__contains=[filters.tag])
+    if filters.owner:
+        rows = rows.filter(monitor__owner=filters.owner)
+    return rows.filter(_condition(filters.state, now)) if filters.state else rows
+
+
+def _condition(state: str, now: datetime) -> Q:
+    active = Q(monitor__status="active")
+    late = Q(pending_slot__lte=now, next_checkin_latest__isnull=False)
+    match state:
+        case "failing":
+            return active & Q(status="error")
+        case "late":
+            return active & late & ~Q(status="error")
+        case "running":
+            return active & Q(id__in=RunningCheckIn.objects.values("monitor_environment"))
+        case "ok":
+            return active & Q(status="ok") & ~late
+        case "waiting":
+            return active & Q(status="active")
+        case "disabled":
+            return Q(monitor__status="disabled")
+        case _:
+            return Q(is_muted=True)
+
+
+def count_rows(rows: QuerySet[MonitorEnvironment], *, now: datetime) -> Counts:
+    """Count the rows by their state. One statement."""
+    found = rows.aggregate(
+        all=Count("id"),
+        failing=Count("id", filter=_condition("failing", now)),
+        late=Count("id", filter=_condition("late", now)),
+        muted=Count("id", filter=_condition("muted", now)),
+        disabled=Count("id", filter=_condition("disabled", now)),
+    )
+    return Counts(**found)
+
+
+def in_order(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datetime) -> QuerySet[MonitorEnvironment]:
+    """Return rows with what is worst first, then by name; in groups if that was asked for."""
+    rank = Case(
+        When(_condition("disabled", now), then=Value(5)),
+        When(status="error", is_muted=False, then=Value(0)),
+        When(_condition("late", now) & Q(is_muted=False), then=Value(1)),
+        When(status="error", then=Value(2)),
+        default=Value(3),
+        output_field=IntegerField(),
+    )
+    groups = {"project": ["monitor__project__name"], "environment": ["environment__name"]}.get(filters.group, [])
+    return rows.order_by(*groups, rank, F("monitor__name"), F("environment__name"), F("id"))
+
+
+def load_segment(rows: QuerySet[MonitorEnvironment], filters: Filters, *, begin: int, now: datetime) -> list[Row]:
+    """Return the rows from the one with the number `begin` on. Three statements."""
+    return load_rows(in_order(rows, filters, now=now)[begin : begin + SEGMENT], filters, now=now)
+
+
+def load_rows(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datetime) -> list[Row]:
+    """Return rows with their strips. Three statements."""
+    found = list(rows.values_list(*COLUMNS, named=True))
+    ids = [row.id for row in found]
+    running = RunningCheckIn.objects.filter(monitor_environment__any_of=ids)
+    running_ids = set(running.values_list("monitor_environment", flat=True))
+    strips = load_strips(ids, filters.range, running=running_ids, now=now)
+    return [_row(row, filters, strips[row.id], is_running=row.id in running_ids, now=now) for row in found]
+
+
+def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datetime) -> Row:
+    situation = Situation(
+        is_disabled=row.monitor__status == "disabled",
+        status=row.status,
+        pending_slot=row.pending_slot,
+        deadline=row.next_checkin_latest,
+        is_running=is_running,
+    )
+    groups = {"project": row.monitor__project__name, "environment": row.environment__name}
+    return Row(
+        id=row.id,
+        project=row.monitor__project__slug,
+        project_name=row.monitor__project__name,
+        slug=row.monitor__slug,
+        name=row.monitor__name,
+        environment=row.environment__name,
+        timezone=row.monitor__timezone,
+        state=state_of(situation, now=now),
+        is_muted=row.is_muted,
+        next_checkin=row.next_checkin,
+        last_checkin=row.last_checkin,
+        strip=drawn,
+        group=groups.get(filters.group, ""),
+    )
+
+
+def load_strips(ids: Sequence[int], shown: Range, *, running: set[int], now: datetime) -> dict[int, str]:
+    """Return the strip of each environment. One statement, which counts in the database."""
+    counts = load_counts(ids, shown, now=now)
+    found = {}
+    for id_ in ids:
+        cells = counts.get(id_, {})
+        if id_ in running:
+            cells.setdefault(shown.cells - 1, {})["running"] = 1
+        totals = {status: sum(cell.get(status, 0) for cell in cells.values()) for status in ORDER}
+        statuses = [worst(cells[number]) if number in cells else "" for number in range(shown.cells)]
+        found[id_] = strip(statuses, f"last {shown.words}: {in_words(totals)}")
+    return found
+
+
+def load_counts(ids: Sequence[int], shown: Range, *, now: datetime) -> dict[int, dict[int, dict[str, int]]]:
+    """Return how many runs ended how, by environment and number of the cell. One statement."""
+    start = shown.start(now)
+    parameters = {
+        "ids": array_literal("bigint", ids),
+        "start": start,
+        "end": start + shown.cells * shown.cell,
+        "seconds": shown.cell.total_seconds(),
+    }
+    found: dict[int, dict[int, dict[str, int]]] = {}
+    for id_, cell, ok, error, missed, timeout, unknown in fetch_rows(
+        _RUNS_SQL if shown.from_runs else _HOURS_SQL, parameters
+    ):
+        counts = {"ok": ok, "error": error, "missed": missed, "timeout": timeout, "unknown": unknown}
+        found.setdefault(id_, {})[cell] = counts
+    return found
+
+
+_HOURS_SQL = """
+    SELECT h.monitor_environment_id, floor(extract(epoch FROM h.hour - %(start)s) / %(seconds)s)::integer AS cell,
+           sum(h.ok), sum(h.error), sum(h.missed), sum(h.timeout), sum(h.unknown)
+      FROM checkins_runhour AS h
+     WHERE h.hour >= %(start)s AND h.hour < %(end)s AND h.monitor_environment_id = ANY(%(ids)s::bigint[])
+     GROUP BY 1, 2
+"""
+_RUNS_SQL = """
+    SELECT wanted.id, c.cell, c.ok, c.error, c.missed, c.timeout, c.unknown
+      FROM unnest(%(ids)s::bigint[]) AS wanted (id)
+     CROSS JOIN LATERAL (
+           SELECT floor(extract(epoch FROM run.date_added - %(start)s) / %(seconds)s)::integer AS cell,
+                  count(*) FILTER (WHERE run.status = 'ok') AS ok,
+                  count(*) FILTER (WHERE run.status = 'error') AS error,
+                  count(*) FILTER (WHERE run.status = 'missed') AS missed,
+                  count(*) FILTER (WHERE run.status = 'timeout') AS timeout,
+                  count(*) FILTER (WHERE run.status = 'unknown') AS unknown
+             FROM checkins_checkin AS run
+            WHERE run.monitor_environment_id = wanted.id
+              AND run.date_added >= %(start)s AND run.date_added < %(end)s
+            GROUP BY 1) AS c
+"""
+"""Index: checkin_history."""

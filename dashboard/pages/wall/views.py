@@ -1,0 +1,64 @@
+"""The wall: a row for each monitor and environment, time from left to right."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from dashboard.live.marks import read_mark
+from dashboard.pages.access import page, visible_projects
+from dashboard.pages.wall.cells import ORDER
+from dashboard.pages.wall.filters import GROUPS, STATES, read_filters
+from dashboard.pages.wall.ranges import RANGES
+from dashboard.pages.wall.rows import SEGMENT, count_rows, find_rows, load_rows, load_segment
+from lib.wallclock import utcnow
+from monitors.models import Environment
+
+ROWS_MAX = 1_000_000
+ASKED_MAX = 200
+"""Rows that are read again at once, when they have changed."""
+NAMES_SHOWN = 200
+
+
+@page
+def wall(request: HttpRequest) -> HttpResponse:
+    """Show the first rows, and room for all others, which are read when they are scrolled to."""
+    at, mark = utcnow(), read_mark()
+    filters = read_filters(request.GET.dict())
+    projects = visible_projects(request.user)
+    rows = find_rows(projects, filters, now=at)
+    counts = count_rows(rows, now=at)
+    environments = Environment.objects.filter(project__in=projects).order_by("name").values_list("name", flat=True)
+    context: dict[str, Any] = {
+        "now": at,
+        "mark": mark,
+        "filters": filters,
+        "query": filters.query(),
+        "counts": counts,
+        "rows": load_segment(rows, filters, begin=0, now=at),
+        "segments": range(SEGMENT, min(counts.all, ROWS_MAX), SEGMENT),
+        "projects": projects.order_by("name").values_list("slug", "name")[:NAMES_SHOWN],
+        "environments": environments.distinct()[:NAMES_SHOWN],
+        "states": STATES,
+        "groups": GROUPS[1:],
+        "ranges": RANGES.values(),
+        "start": filters.range.start(at),
+        "legend": ORDER,
+    }
+    return render(request, "pages/wall.html", context)
+
+
+@page
+def wall_rows(request: HttpRequest) -> HttpResponse:
+    """Return more rows: those from a number on (`from`), or those with some ids (`ids`)."""
+    at = utcnow()
+    filters = read_filters(request.GET.dict())
+    rows = find_rows(visible_projects(request.user), filters, now=at)
+    if "ids" in request.GET:
+        ids = [int(id_) for id_ in request.GET["ids"].split(",")[:ASKED_MAX] if id_.isdecimal() and len(id_) < 19]
+        found = load_rows(rows.filter(id__any_of=ids).order_by("id"), filters, now=at)
+    else:
+        begin = request.GET.get("from", "")
+        number = min(int(begin), ROWS_MAX) if begin.isdecimal() and len(begin) < 10 else 0
+        found = load_segment(rows, filters, begin=number, now=at)
+    return render(request, "pages/wall_rows.html", {"now": at, "rows": found})

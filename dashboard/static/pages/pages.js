@@ -1,0 +1,169 @@
+// What every page for people needs: the reader's zone, the theme, keys, buttons that copy, and what is live.
+// Without JavaScript every page still works: buttons are forms, and links are links.
+
+const YEAR = 60 * 60 * 24 * 365;
+
+function remember(name, value) {
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `${name}=${encodeURIComponent(value)}; path=/; max-age=${value ? YEAR : 0}; SameSite=Lax${secure}`;
+}
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+if (!document.cookie.includes(`watchclock_zone=${encodeURIComponent(zone)}`)) remember("watchclock_zone", zone);
+
+for (const button of document.querySelectorAll("[data-theme-choice]")) {
+  button.addEventListener("click", () => {
+    const theme = button.dataset.themeChoice;
+    remember("watchclock_theme", theme);
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+  });
+}
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const text = document.getElementById(button.dataset.copy)?.textContent ?? "";
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = button.dataset.done ?? "Copied";
+  } catch {
+    getSelection()?.selectAllChildren(document.getElementById(button.dataset.copy));
+  }
+});
+
+// A menu closes when something else is clicked, and with Escape.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
+// --- keys
+
+const keys = document.getElementById("keys");
+document.querySelector("[data-keys]")?.addEventListener("click", () => keys.showModal());
+
+let before = "";
+const rows = () => [...document.querySelectorAll("[data-row]")].filter((row) => row.checkVisibility());
+const current = () => document.querySelector("[data-row].current");
+
+function move(step) {
+  const all = rows();
+  if (!all.length) return;
+  const at = all.indexOf(current());
+  const next = all[Math.min(Math.max(at + step, 0), all.length - 1)];
+  current()?.classList.remove("current");
+  next.classList.add("current");
+  next.scrollIntoView({ block: "nearest" });
+  next.querySelector("[data-open]")?.focus({ preventScroll: true });
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
+  if (event.ctrlKey || event.metaKey || event.altKey || keys?.open) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  const key = event.key;
+  const pair = before + key;
+  before = key === "g" ? "g" : "";
+  if (pair === "gn") location.assign("/");
+  else if (pair === "gw") location.assign("/wall/");
+  else if (key === "?") keys?.showModal();
+  else if (key === "/") document.querySelector("[data-search]")?.focus();
+  else if (key === "j") move(1);
+  else if (key === "k") move(-1);
+  else if (key === "Enter" && current() && event.target === document.body) current().querySelector("[data-open]")?.click();
+  else {
+    const button = (current() ?? document.querySelector("main")).querySelector(`[data-key="${CSS.escape(key)}"]`);
+    if (!button) return;
+    button.click();
+  }
+  event.preventDefault();
+});
+
+// --- live: an event says that something has changed, and the page asks for what it shows
+
+const JITTER_MS = 400;
+const SLOW_MS = 60_000;
+const WAIT_MS = 2_000;
+
+function visibleRows() {
+  const height = innerHeight;
+  return [...document.querySelectorAll(".wall-row")].filter((row) => {
+    const box = row.getBoundingClientRect();
+    return box.bottom > 0 && box.top < height;
+  });
+}
+
+async function fetchPage(address) {
+  const answer = await fetch(address, { headers: { "X-Live": "1" }, redirect: "error" });
+  if (!answer.ok) throw new Error(String(answer.status));
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+async function refreshRows(wall) {
+  const rows = visibleRows();
+  if (!rows.length) return;
+  const ids = rows.map((row) => row.id.slice("row-".length)).join(",");
+  const query = wall.dataset.query ? `&${wall.dataset.query}` : "";
+  const page = await fetchPage(`/wall/rows?ids=${ids}${query}`);
+  for (const row of page.querySelectorAll(".wall-row")) {
+    const old = document.getElementById(row.id);
+    if (old && !old.contains(document.activeElement)) {
+      if (old.classList.contains("current")) row.classList.add("current");
+      old.replaceWith(row);
+    }
+  }
+}
+
+async function refreshPart(part) {
+  // What somebody works with is not taken away: an open menu, a text that is being written.
+  if (part.querySelector("details.menu[open], :focus, dialog[open]")) return;
+  const page = await fetchPage(location.href);
+  const fresh = page.getElementById(part.id);
+  if (!fresh) return;
+  part.replaceWith(fresh);
+  document.title = page.title;
+}
+
+let isRefreshing = false;
+async function refresh() {
+  const part = document.querySelector("[data-live]");
+  if (!part || document.hidden || isRefreshing) return;
+  isRefreshing = true;
+  try {
+    await (part.dataset.live === "rows" ? refreshRows(part) : refreshPart(part));
+    document.documentElement.dataset.refreshed = String(Date.now());
+  } catch {
+    // The next event or the slow timer tries again.
+  } finally {
+    isRefreshing = false;
+  }
+}
+
+const live = document.querySelector("[data-live]");
+if (live) {
+  let timer = 0;
+  const soon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(refresh, Math.random() * JITTER_MS);
+  };
+  new EventSource(`/events?since=${encodeURIComponent(live.dataset.mark ?? "")}`).addEventListener("message", soon);
+  document.addEventListener("visibilitychange", soon);
+  setInterval(soon, SLOW_MS);
+  // Nothing marks a first check-in before the next tick, and somebody watches for it now.
+  setInterval(() => document.querySelector("[data-wait]") && refresh(), WAIT_MS);
+}
+
+// --- the form of a new monitor: only the fields of the chosen kind of schedule, and a slug that follows the name
+
+const newMonitor = document.getElementById("new-monitor");
+if (newMonitor) {
+  const kind = newMonitor.elements.schedule_type;
+  const show = () => {
+    for (const [name, of] of [["crontab", "crontab"], ["interval", "interval"], ["interval_unit", "interval"]]) {
+      newMonitor.querySelector(`[data-field="${name}"]`).hidden = kind.value !== of;
+    }
+  };
+  kind.addEventListener("change", show);
+  show();
+  if (newMonitor.elements.timezone.value === "UTC" && zone) newMonitor.elements.timezone.value = zone;
+}

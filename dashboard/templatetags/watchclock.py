@@ -1,0 +1,99 @@
+"""What templates of pages need: instants, lengths, addresses of rows, names of statuses."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from django import template
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from dashboard import moments
+from dashboard.pages.wall.rows import Row
+from lib.durations import duration
+from monitors.models import Monitor
+
+register = template.Library()
+
+WORDS = {"error": "failing", "active": "waiting"}
+"""The states of environments whose marks have another name."""
+
+
+@register.simple_tag(takes_context=True)
+def moment(context: dict[str, Any], at: datetime | None, zone: str = "UTC") -> SafeString:
+    """Show an instant on the reader's wall clock; other zones and the distance from now stand in its tooltip."""
+    return moments.moment(at, zone, now=context["now"])
+
+
+@register.simple_tag(takes_context=True)
+def ago(context: dict[str, Any], at: datetime | None, zone: str = "UTC") -> SafeString:
+    """Show the distance of an instant from now; its wall clock in every zone that matters stands in the tooltip."""
+    return moments.moment(at, zone, now=context["now"], is_relative=True)
+
+
+@register.simple_tag(takes_context=True)
+def since(context: dict[str, Any], at: datetime | None) -> str:
+    """Show how long ago an instant was, without "ago"."""
+    return "" if at is None else length_of(context["now"] - at)
+
+
+@register.filter
+def length_of(value: timedelta | None) -> str:
+    """Show a length of time in whole seconds, or shorter ones with their fraction."""
+    if value is not None and abs(value) >= timedelta(minutes=1):
+        value = timedelta(seconds=int(value.total_seconds()))
+    return duration(value)
+
+
+@register.filter
+def milliseconds(value: int | None) -> str:
+    """Show a number of milliseconds as a length of time."""
+    return "" if value is None else length_of(timedelta(milliseconds=value))
+
+
+@register.simple_tag
+def monitor_url(monitor: Monitor, environment: str = "") -> str:
+    """Return the address of a monitor's page, whose project is loaded."""
+    address = reverse("monitor", args=[monitor.project.slug, monitor.slug])
+    return f"{address}?{urlencode({'env': environment})}" if environment else address
+
+
+@register.simple_tag
+def mark(status: str, words: str = "") -> SafeString:
+    """Show a status: its shape, its colour and its name."""
+    name = status.replace("_", " ")
+    return format_html('<span class="mark mark-{}">{}</span>', status.replace("_", "-"), words or name)
+
+
+@register.simple_tag
+def state_mark(state: str) -> SafeString:
+    """Show the state of an environment."""
+    return mark(state, WORDS.get(state, ""))
+
+
+@register.simple_tag(takes_context=True)
+def wall_row(context: dict[str, Any], row: Row) -> SafeString:
+    """Return a row of the wall. One string for each: a template would take as long as all the rest of the page."""
+    now = context["now"]
+    query = urlencode({"env": row.environment})
+    address = f"/m/{quote(row.project)}/{quote(row.slug)}/?{query}"
+    due = (
+        moments.moment(row.next_checkin, row.timezone, now=now, is_relative=True, is_rough=True)
+        if row.next_checkin
+        else ""
+    )
+    return format_html(
+        '<div class="wall-row" role="listitem" id="row-{}" data-row>{}'
+        '<a class="name" href="{}" data-open title="{}">{}</a>'
+        '<span class="chip">{}</span>{}{}<span class="due">{}</span></div>',
+        row.id,
+        state_mark(row.state),
+        address,
+        f"{row.name} · {row.project_name}",
+        row.name,
+        row.environment,
+        mark("muted") if row.is_muted else "",
+        mark_safe(row.strip),  # noqa: S308 - escaped where it is drawn
+        due,
+    )

@@ -1,0 +1,100 @@
+"""Pages in a real browser: no violation of the policy, nothing from elsewhere, nothing that axe finds."""
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from lib.wallclock import utcnow
+from tests import factories
+from tests.dashboard.browser.conftest import problems_of
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "has_touch": True},
+}
+
+
+@pytest.fixture
+def addresses(incident, monitor):
+    factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
+    factories.RecentRunsFactory(monitor_environment=incident.monitor_environment)
+    of_monitor = (monitor.project.slug, monitor.slug)
+    return {
+        "now": "/",
+        "wall": "/wall/",
+        "new": "/new/",
+        "monitor": reverse("monitor", args=of_monitor),
+        "run": reverse("run", args=[*of_monitor, incident.starting_checkin_id]),
+        "incident": reverse("incident", args=[incident.pk]),
+        "missing": "/nothing/",
+    }
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_page_is_clean(new_context, addresses, live_server, look):
+    page = new_context(**LOOKS[look]).new_page()
+    requested, errors = set(), []
+    page.on("request", lambda request: requested.add(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    found = {}
+    for name, address in addresses.items():
+        page.goto(address)
+        page.wait_for_load_state("load")
+        width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        found[name] = (problems_of(page), page.evaluate("violations"), max(width, 0))
+    assert found == {name: ([], [], 0) for name in addresses}
+    assert errors == []
+    assert {url for url in requested if not url.startswith((live_server.url, "data:"))} == set()
+
+
+def test_an_incident_is_acknowledged_with_the_keyboard_alone(new_context, incident):
+    page = new_context("responder").new_page()
+    page.goto("/")
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    page.wait_for_url("**/")
+    page.get_by_text("somebody looks after it").wait_for()
+    incident.refresh_from_db()
+    assert incident.acknowledged_at is not None
+
+
+def test_the_wall_is_searched_while_typing(new_context, monitor):
+    for name in ("alpha", "beta"):
+        factories.MonitorEnvironmentFactory(monitor__project=monitor.project, monitor__name=name, status="active")
+    page = new_context("viewer").new_page()
+    page.goto("/wall/")
+    page.keyboard.press("/")
+    page.keyboard.type("bet")
+    page.get_by_text("1 row").wait_for()
+    assert page.locator(".wall-row .name").all_inner_texts() == ["beta"]
+    assert "q=bet" in page.url
+
+
+def test_a_question_mark_shows_the_keys_and_the_theme_is_remembered(new_context):
+    page = new_context("viewer").new_page()
+    page.goto("/")
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="Keys").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("header details.menu summary").click()
+    page.get_by_role("button", name="Dark").click()
+    page.reload()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+def test_a_monitor_is_created_and_its_page_turns_green_with_the_first_check_in(new_context, monitor):
+    page = new_context("editor", timezone_id="Europe/Vienna").new_page()
+    page.goto("/new/")
+    assert page.get_by_label("Time zone").input_value() == "Europe/Vienna"
+    page.get_by_label("Name").fill("Nightly backup")
+    page.get_by_label("Crontab").fill("30 2 * * *")
+    page.get_by_text("At 02:30 (Europe/Vienna)").wait_for()
+    page.get_by_role("button", name="Create").click()
+    page.get_by_text("No check-in has been received yet.").wait_for()
+    factories.MonitorEnvironmentFactory(
+        monitor=monitor.project.monitors.get(slug="nightly-backup"), last_checkin=utcnow(), last_ok_at=utcnow()
+    )
+    page.get_by_text("All is well.").wait_for()

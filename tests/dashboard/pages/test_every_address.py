@@ -1,0 +1,131 @@
+"""Every address of the server, as each role, as a stranger and without an account. A new address needs a row here."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from django.test import Client
+from django.urls import URLResolver, get_resolver, reverse
+
+from accounts.roles import Role
+from tests import factories
+from tests.dashboard.conftest import client_of
+
+pytestmark = pytest.mark.django_db
+NOT_OURS = {"admin"}
+"""Django's admin, which goes by permissions of staff; see the last test."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address: who may open it, or press its button. `least` is None where any account will do."""
+
+    least: Role | None = None
+    is_public: bool = False
+    of: str = ""
+    posts: dict[str, str] = field(default_factory=dict)
+
+
+ADDRESSES = {
+    "now": Address(),
+    "incident": Address(Role.VIEWER, of="incident"),
+    "act-on-incident": Address(Role.RESPONDER, of="incident", posts={"do": "acknowledge"}),
+    "monitor": Address(Role.VIEWER, of="monitor"),
+    "act-on-monitor": Address(Role.RESPONDER, of="monitor", posts={"do": "mute"}),
+    "run": Address(Role.VIEWER, of="run"),
+    "wall": Address(),
+    "wall-rows": Address(),
+    "new-monitor": Address(Role.EDITOR),
+    "preview-schedule": Address(),
+    "login": Address(is_public=True),
+    "logout": Address(is_public=True),
+    "acknowledge": Address(is_public=True),
+    "unsubscribe": Address(is_public=True),
+    "hook": Address(is_public=True),
+    "clock": Address(is_public=True),
+}
+"""Those that are public are guarded by a secret in the address or by a login of their own, and tested elsewhere."""
+
+
+def names_of(resolver):
+    found = set()
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            if pattern.namespace not in NOT_OURS:
+                found |= names_of(pattern)
+        elif pattern.name:
+            found.add(pattern.name)
+    return found
+
+
+def test_every_address_has_a_row():
+    assert names_of(get_resolver()) == ADDRESSES.keys()
+
+
+OWN = {name: row for name, row in ADDRESSES.items() if not row.is_public}
+OF_A_PROJECT = {name: row for name, row in OWN.items() if row.of}
+"""Addresses of an object of a project."""
+ROLES = [pytest.param(role, id=role) for role in Role]
+
+
+@pytest.fixture
+def answer(incident, monitor):
+    """Return the answer of an address about the incident and its monitor to a client."""
+    arguments = {
+        "": (),
+        "incident": (incident.pk,),
+        "monitor": (monitor.project.slug, monitor.slug),
+        "run": (monitor.project.slug, monitor.slug, incident.starting_checkin_id),
+    }
+
+    def ask(client: Client, name: str):
+        row = ADDRESSES[name]
+        address = reverse(name, args=arguments[row.of])
+        return client.post(address, row.posts) if row.posts else client.get(address)
+
+    return ask
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("name", OWN)
+def test_a_member_may_do_what_the_role_allows(name, role, as_role, answer):
+    row = OWN[name]
+    is_allowed = row.least is None or list(Role).index(role) >= list(Role).index(row.least)
+    status = answer(as_role(role), name).status_code
+    assert status == ((302 if row.posts else 200) if is_allowed else 403)
+
+
+@pytest.mark.parametrize("name", OF_A_PROJECT)
+def test_an_object_of_another_project_does_not_exist(name, stranger, answer):
+    assert answer(stranger, name).status_code == 404
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_without_an_account_there_is_only_the_login(name, answer):
+    response = answer(Client(), name)
+    assert (response.status_code, response["Location"].partition("?")[0]) == (302, reverse("login"))
+
+
+@pytest.mark.parametrize("name", OF_A_PROJECT)
+def test_an_account_that_was_closed_may_do_nothing(name, monitor, answer):
+    user = factories.MembershipFactory(project=monitor.project, role="owner").user
+    client = client_of(user)
+    user.is_active = False
+    user.save()
+    assert answer(client, name).status_code == 302
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_administrator_of_the_instance_may_do_everything(name, admin_client, answer):
+    assert answer(admin_client, name).status_code == (302 if OWN[name].posts else 200)
+
+
+def test_a_button_cannot_be_pressed_by_a_link(as_role, incident):
+    assert as_role("owner").get(reverse("act-on-incident", args=[incident.pk])).status_code == 405
+
+
+def test_members_who_are_no_staff_never_see_the_admin(as_role):
+    client = as_role("owner")
+    for address in ("admin:index", "admin:monitors_monitor_changelist", "admin:auth_user_changelist", "clock"):
+        response = client.get(reverse(address))
+        assert response.status_code == 302
+        assert response["Location"].startswith(reverse("admin:login"))

@@ -1,0 +1,110 @@
+"""The page of an incident."""
+
+import pytest
+from django.urls import reverse
+
+from audit.models import AuditEntry
+from incidents.models import Comment
+from tests import factories
+from tests.dashboard.pages.conftest import words
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def address(incident):
+    return reverse("incident", args=[incident.pk])
+
+
+@pytest.fixture
+def act(incident):
+    return reverse("act-on-incident", args=[incident.pk])
+
+
+def test_it_says_why_since_when_and_what_happened(as_role, address):
+    page = words(as_role("viewer").get(address))
+    assert "Reported an error at 10:00 UTC." in page
+    assert "Failing since Mon 05 Jan 10:00" in page
+    assert "Acknowledged by nobody" in page
+
+
+def test_acknowledging_is_recorded_with_the_person_and_the_page(as_role, incident, act, address):
+    client = as_role("responder")
+    page = words(client.post(act, {"do": "acknowledge"}, follow=True))
+    incident.refresh_from_db()
+    assert incident.acknowledged_by in page
+    assert incident.acknowledged_via == "its page"
+    entry = AuditEntry.objects.get(kind="incident", action="acknowledged")
+    assert (entry.source, entry.actor_name) == ("page", incident.acknowledged_by)
+
+
+def test_a_second_acknowledgement_says_that_it_is_too_late(as_role, act):
+    client = as_role("responder")
+    client.post(act, {"do": "acknowledge"})
+    assert "Not done: already acknowledged." in words(client.post(act, {"do": "acknowledge"}, follow=True))
+
+
+def test_an_acknowledgement_can_be_withdrawn(as_role, act, incident):
+    client = as_role("responder")
+    client.post(act, {"do": "acknowledge"})
+    client.post(act, {"do": "withdraw"})
+    incident.refresh_from_db()
+    assert incident.acknowledged_at is None
+
+
+def test_a_comment_is_stored_and_shown(as_role, act):
+    client = as_role("responder")
+    page = words(client.post(act, {"do": "comment", "text": "the disk was full"}, follow=True))
+    assert "the disk was full" in page
+    assert Comment.objects.get().text == "the disk was full"
+
+
+def test_an_empty_comment_is_refused_with_what_is_allowed(as_role, act):
+    page = words(as_role("responder").post(act, {"do": "comment", "text": " "}, follow=True))
+    assert "A comment has 1 to 4,000 characters; this one has 0." in page
+
+
+def test_it_is_assigned_to_a_member_and_not_to_a_stranger(as_role, act, incident):
+    member = factories.MembershipFactory(project=incident.issue.project)
+    client = as_role("responder")
+    client.post(act, {"do": "assign", "member": member.pk})
+    incident.issue.refresh_from_db()
+    assert incident.issue.assignee == member
+    client.post(act, {"do": "assign", "member": factories.MembershipFactory().pk})
+    incident.issue.refresh_from_db()
+    assert incident.issue.assignee == member
+
+
+def test_a_button_that_there_is_not_does_nothing(as_role, act):
+    assert "'explode' cannot be done here." in words(as_role("owner").post(act, {"do": "explode"}, follow=True))
+
+
+@pytest.mark.parametrize(("role", "is_seen"), [("viewer", False), ("responder", True)])
+def test_a_private_log_is_not_shown_to_viewers(as_role, incident, monitor, address, role, is_seen):
+    monitor.has_private_logs = True
+    monitor.save()
+    factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"password=hunter2")
+    assert ("hunter2" in words(as_role(role).get(address))) == is_seen
+
+
+def test_the_log_of_a_monitor_that_is_not_private_is_shown_to_viewers(as_role, incident, address):
+    factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
+    assert "no space left on device" in words(as_role("viewer").get(address))
+
+
+@pytest.mark.parametrize(
+    ("next_", "goes_to"),
+    [("/?x=1", "/?x=1"), ("https://evil.example/", None), ("//evil.example/", None), ("javascript:alert(1)", None)],
+)
+def test_a_button_leads_back_to_pages_of_this_server_only(as_role, act, address, next_, goes_to):
+    response = as_role("responder").post(act, {"do": "acknowledge", "next": next_})
+    assert response["Location"] == (goes_to or address)
+
+
+def test_the_number_of_statements_is_bounded(as_role, incident, address, django_assert_max_num_queries):
+    client = as_role("responder")
+    for _ in range(5):
+        environment, issue = incident.monitor_environment, incident.issue
+        factories.IncidentFactory(monitor_environment=environment, issue=issue, resolved=True)
+    with django_assert_max_num_queries(18):
+        client.get(address)

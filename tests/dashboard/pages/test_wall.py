@@ -1,0 +1,167 @@
+"""The wall: which rows, in which order, with which cells."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.urls import reverse
+
+from dashboard.pages.wall.cells import in_words, strip, worst
+from dashboard.pages.wall.filters import Filters, read_filters
+from dashboard.pages.wall.ranges import RANGES
+from dashboard.pages.wall.rows import load_counts
+from lib.wallclock import utcnow
+from tests import factories
+from tests.dashboard.pages.conftest import words
+
+pytestmark = pytest.mark.django_db
+
+
+def names(response):
+    return [row.name for row in response.context["rows"]]
+
+
+@pytest.fixture
+def make(monitor):
+    """Make an environment of a new monitor of the project."""
+
+    def make_row(name, *, environment="production", **columns):
+        of_monitor = {str(key): columns.pop(key) for key in ("tags", "owner") if key in columns}
+        of_monitor["status"] = columns.pop("monitor_status", "active")
+        row = factories.MonitorFactory(project=monitor.project, name=name, **of_monitor)
+        columns = {"status": "active"} | columns
+        place = monitor.project.environments.filter(name=environment).first()
+        return factories.MonitorEnvironmentFactory(
+            monitor=row,
+            environment=place or factories.EnvironmentFactory(project=monitor.project, name=environment),
+            **columns,
+        )
+
+    return make_row
+
+
+def soon():
+    now = utcnow()
+    return {"next_checkin": now, "pending_slot": now, "next_checkin_latest": now + timedelta(hours=1), "status": "ok"}
+
+
+def test_what_fails_comes_first_and_what_is_disabled_last(as_role, make, monitor):
+    monitor.name = "failing"
+    monitor.save()
+    make("b disabled", monitor_status="disabled")
+    make("c new")
+    make("z late", **soon())
+    make("a muted", status="error", is_muted=True)
+    assert names(as_role("viewer").get("/wall/")) == ["failing", "z late", "a muted", "c new", "b disabled"]
+
+
+def test_rows_of_other_projects_are_not_there(stranger, incident):
+    assert names(stranger.get("/wall/")) == []
+    assert names(stranger.get("/wall/rows", {"ids": incident.monitor_environment_id})) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"q": "BACK"}, ["backup"]),
+        ({"q": "stag"}, ["import"]),
+        ({"tag": "db"}, ["backup"]),
+        ({"owner": "team:data"}, ["import"]),
+        ({"env": "staging"}, ["import"]),
+        ({"state": "failing"}, ["nightly"]),
+        ({"state": "waiting"}, ["backup", "import"]),
+        ({"state": "muted"}, ["import"]),
+        ({"state": "nonsense", "range": "99y", "group": "x"}, ["nightly", "backup", "import"]),
+        ({"q": "%"}, []),
+    ],
+)
+def test_filters(as_role, make, monitor, query, expected):
+    monitor.name = "nightly"
+    monitor.save()
+    make("backup", tags=["db"])
+    make("import", environment="staging", owner="team:data", is_muted=True)
+    assert names(as_role("viewer").get("/wall/", query)) == expected
+
+
+def test_further_rows_are_read_by_number_and_changed_ones_by_id(as_role, make):
+    client = as_role("viewer")
+    rows = [make(f"job {number:03}") for number in range(101)]
+    first = client.get("/wall/")
+    assert (len(first.context["rows"]), list(first.context["segments"])) == (100, [100])
+    assert names(client.get("/wall/rows", {"from": 100})) == ["job 099", "job 100"]
+    assert names(client.get("/wall/rows", {"ids": f"{rows[3].id},x,{10**30}"})) == ["job 003"]
+
+
+def test_a_row_leads_to_its_monitor_and_escapes_names(as_role, monitor, environment):
+    monitor.name = '<b>"x"'
+    monitor.save()
+    page = as_role("viewer").get("/wall/").content.decode()
+    assert '<b>"x"' not in page
+    assert f'href="{reverse("monitor", args=[monitor.project.slug, monitor.slug])}?env=production"' in page
+
+
+def test_hours_of_runs_are_summed_up_in_cells():
+    environment = factories.MonitorEnvironmentFactory()
+    start = RANGES["7d"].start(datetime(2026, 1, 8, 12, tzinfo=UTC))
+    for hours, columns in ((0, {"ok": 2}), (2, {"error": 1, "ok": 1}), (3, {"missed": 4}), (400, {"ok": 1})):
+        hour = start + timedelta(hours=hours)
+        factories.RunHourFactory(monitor_environment=environment, hour=hour, **{"ok": 0} | columns)
+    found = load_counts([environment.pk], RANGES["7d"], now=datetime(2026, 1, 8, 12, tzinfo=UTC))
+    assert {cell: {k: n for k, n in counts.items() if n} for cell, counts in found[environment.pk].items()} == {
+        0: {"ok": 3, "error": 1},
+        1: {"missed": 4},
+    }
+
+
+def test_short_ranges_are_read_from_runs():
+    environment = factories.MonitorEnvironmentFactory()
+    now = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    for minutes, status in ((1, "ok"), (1, "timeout"), (59, "ok"), (61, "ok")):
+        factories.CheckInFactory(
+            monitor_environment=environment, status=status, date_added=now - timedelta(minutes=minutes)
+        )
+    found = load_counts([environment.pk], RANGES["1h"], now=now)
+    assert {cell: worst(counts) for cell, counts in found[environment.pk].items()} == {58: "timeout", 0: "ok"}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_the_last_cell_of_every_range_contains_now(name):
+    now = datetime(2026, 3, 29, 1, 30, 15, tzinfo=UTC)
+    shown = RANGES[name]
+    last = shown.start(now) + (shown.cells - 1) * shown.cell
+    assert last <= now < last + shown.cell
+
+
+def test_a_cell_shows_the_worst_that_happened_in_it():
+    assert [worst(counts) for counts in ({"ok": 9, "missed": 1}, {"error": 1, "missed": 3}, {"ok": 0}, {})] == [
+        "missed",
+        "error",
+        "",
+        "",
+    ]
+
+
+def test_a_strip_has_one_path_for_each_status_and_says_it_in_words():
+    drawn = strip(["ok", "", "ok", "missed"], "last hour: 2 ok & 1 missed")
+    assert drawn.count("<path") == 2
+    assert 'aria-label="last hour: 2 ok &amp; 1 missed"' in drawn
+    assert in_words({"ok": 22, "missed": 2}) == "2 missed, 22 ok"
+
+
+def test_the_filters_of_an_address_give_the_same_address_again():
+    query = {"q": "a b", "project": "shop", "state": "late", "range": "7d"}
+    assert read_filters(query).query() == "q=a+b&project=shop&state=late&range=7d"
+    assert Filters().query() == ""
+
+
+def test_an_incident_shows_up_without_any_hour_of_runs(as_role):
+    assert "nothing happened" in as_role("viewer").get("/wall/").content.decode()
+    assert "1 row : 1 failing" in words(as_role("viewer").get("/wall/")).replace("row:", "row :")
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_there_are_at_most_ten_statements(as_role, make, django_assert_max_num_queries, count):
+    client = as_role("viewer")
+    for number in range(count):
+        make(f"job {number}")
+    with django_assert_max_num_queries(10):
+        client.get("/wall/")
