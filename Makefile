@@ -120,6 +120,9 @@ bench-history: .venv/.synced ## Compare ingest and clock on an empty database an
 bench-admin: .venv/.synced ## Measure the admin's pages with 10,000 monitors and a million check-ins
 	@$(BIN)/python -m benchmarks.bench_admin
 
+bench-pages: .venv/.synced ## Measure the pages for people with 10,000 environments and a million check-ins (MONITORS=84000)
+	@$(BIN)/python -m benchmarks.bench_pages $(if $(MONITORS),--monitors $(MONITORS)) $(if $(CHECKINS),--checkins $(CHECKINS))
+
 bench-memory: .venv/.synced ## Measure the memory of all processes of make run at rest (REST=30 HOMEDIR=.watchclock)
 	@$(BIN)/python -m benchmarks.bench_memory $(if $(REST),--rest $(REST)) $(if $(HOMEDIR),--home $(HOMEDIR))
 
@@ -168,4 +171,4 @@ soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compa
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci screenshots changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak
+.PHONY: help install clients run test lint ci screenshots changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-pages bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak

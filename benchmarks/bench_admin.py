@@ -100,18 +100,18 @@ SEED_FAILURES = """
 
     INSERT INTO incidents_incident (
         guid, monitor_environment_id, issue_id, starting_checkin_id, started_at, opened_at, resolving_checkin_id,
-        resolved_at)
+        resolved_at, occurrence_count)
     SELECT gen_random_uuid(), i.monitor_environment_id, i.id, i.id * 100 + n, at, at,
            CASE WHEN i.status = 'unresolved' AND n = 0 THEN NULL ELSE i.id * 100 + n + 1 END,
-           CASE WHEN i.status = 'unresolved' AND n = 0 THEN NULL ELSE at + interval '30 minutes' END
+           CASE WHEN i.status = 'unresolved' AND n = 0 THEN NULL ELSE at + interval '30 minutes' END, 3
       FROM incidents_issue i, generate_series(0, 3) AS n,
            LATERAL (SELECT i.last_seen_at - n * interval '5 days' AS at) t
      ORDER BY at;
 
     INSERT INTO incidents_occurrence (
-        issue_id, incident_id, checkin_id, title, subtitle, failure_reason, environment, detected_at, occurred_at,
-        run_checkin_guids, explanation)
-    SELECT i.issue_id, i.id, i.starting_checkin_id + n, 'Job failing: a job',
+        issue_id, incident_id, number, checkin_id, title, subtitle, failure_reason, environment, detected_at,
+        occurred_at, run_checkin_guids, explanation)
+    SELECT i.issue_id, i.id, n + 1, i.starting_checkin_id + n, 'Job failing: a job',
            'No check-in came in time.', 'No check-in came in time', 'production',
            i.opened_at, i.started_at, ARRAY[gen_random_uuid()],
            jsonb_build_object('kind', 'missed', 'timezone', 'Europe/Vienna', 'schedule', 'Every 5 minutes',
@@ -189,8 +189,8 @@ def stop(process: "subprocess.Popen[bytes]", engine: engines.Engine) -> None:
     process.wait(30)
 
 
-def seed(monitors: int, checkins: int) -> None:
-    """Fill the database, a set at a time."""
+def seed(monitors: int, checkins: int, *, newest: str = NEWEST) -> None:
+    """Fill the database, a set at a time, with rows up to `newest`."""
     from datetime import datetime
 
     from django.db import connection
@@ -198,7 +198,7 @@ def seed(monitors: int, checkins: int) -> None:
     from monitors.models import Monitor, Project
     from monitors.services import create_monitors
 
-    now = datetime.fromisoformat(NEWEST)
+    now = datetime.fromisoformat(newest)
     projects = Project.objects.bulk_create(
         [Project(name=f"Project {n}", slug=f"project-{n}", created_at=now) for n in range(20)]
     )
@@ -224,10 +224,10 @@ def seed(monitors: int, checkins: int) -> None:
     connection.ensure_connection()
     # A script of several statements cannot be prepared by the server, so its values are put in here.
     with psycopg.ClientCursor(connection.connection) as cursor:
-        cursor.execute(SEED_ENVIRONMENTS, {"newest": NEWEST})
+        cursor.execute(SEED_ENVIRONMENTS, {"newest": newest})
         [environments] = cursor.execute("SELECT count(*) FROM monitors_monitorenvironment").fetchone() or [0]
-        cursor.execute(SEED_CHECKINS, {"newest": NEWEST, "checkins": checkins, "environments": environments})
-        cursor.execute(SEED_FAILURES, {"newest": NEWEST})
+        cursor.execute(SEED_CHECKINS, {"newest": newest, "checkins": checkins, "environments": environments})
+        cursor.execute(SEED_FAILURES, {"newest": newest})
         cursor.execute("VACUUM ANALYZE")
 
 

@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import django
+import django_htmx
 import pytest
 import unfold
 from django.conf import settings
@@ -58,7 +59,7 @@ def test_another_package_changes_the_hash(own):
 
 def test_the_hash_covers_all_that_is_served():
     """A new app with static files has to be named in the settings, or browsers would keep its old ones."""
-    packages = [Path(package.__path__[0]) for package in (django, unfold)]
+    packages = [Path(package.__path__[0]) for package in (django, unfold, django_htmx)]
     covered = [*packages, settings.BASE_DIR / "project" / "static", settings.BASE_DIR / "dashboard" / "static"]
     served = [Path(storage.path(name)) for finder in finders.get_finders() for name, storage in finder.list(None)]
     assert served
