@@ -52,6 +52,9 @@ clients: .venv/clients/python/.synced .venv/clients/node/.installed ## Install t
 run: .venv/.runtime ## Start everything on this machine: engines, web, worker, delivery, beat
 	@exec $(BIN)/python -m project.local.supervisor
 
+demo: .venv/.runtime ## Start an instance of its own with two weeks of history, to look around in
+	@exec $(BIN)/python -m project.local.supervisor --demo
+
 test: .venv/.synced ## Run all but the long tests, or selected ones (ARGS="tests/monitors -k dst")
 	@$(BIN)/python -m pytest $(if $(ARGS),-n 0 $(ARGS),-n 3 --dist loadgroup -m "not long")
 
@@ -171,4 +174,4 @@ soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compa
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run test lint ci screenshots changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-pages bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak
+.PHONY: help install clients run demo test lint ci screenshots changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-pages bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak

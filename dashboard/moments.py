@@ -55,6 +55,25 @@ def moment(
     )
 
 
+def short_length(length: timedelta) -> str:
+    """Return a length of time in its two largest units, in few letters.
+
+    >>> [short_length(timedelta(seconds=seconds)) for seconds in (0.467, 5.08, 586, 7_500, 273_600, -2)]
+    ['467 ms', '5.1 s', '9 min 46 s', '2 h 5 min', '3 d 4 h', '-2.0 s']
+    """
+    seconds = abs(length.total_seconds())
+    sign = "-" if length < timedelta() else ""
+    if seconds < 1:
+        return f"{sign}{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{sign}{seconds:.1f} s"
+    whole = int(seconds)
+    units = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
+    large, name, small, part = next(unit for unit in units if whole >= unit[0])
+    rest = whole % large // small
+    return f"{sign}{whole // large} {name}{f' {rest} {part}' if rest else ''}"
+
+
 def wall_clock(at: datetime, *, now: datetime) -> str:
     """Return a local time in short: without its day if that is today, with the year only if it is another."""
     clock = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"

@@ -47,9 +47,15 @@ def length_of(value: timedelta | None) -> str:
 
 
 @register.filter
+def short(value: timedelta | None) -> str:
+    """Show a length of time in few letters, for tables: "467 ms", "5.1 s", "9 min 46 s", "2 h 5 min", "3 d 4 h"."""
+    return "" if value is None else moments.short_length(value)
+
+
+@register.filter
 def milliseconds(value: int | None) -> str:
-    """Show a number of milliseconds as a length of time."""
-    return "" if value is None else length_of(timedelta(milliseconds=value))
+    """Show a number of milliseconds as a length of time, in few letters."""
+    return "" if value is None else moments.short_length(timedelta(milliseconds=value))
 
 
 @register.simple_tag

@@ -64,6 +64,8 @@ from project.local.home import (
 from project.local.nursery import Nursery
 
 WATCH_SECONDS = 0.2
+DEMO = "demo"
+"""The program that lets the jobs of the demo go on."""
 BACKLOG_CONNECTIONS = 4096
 """How many may wait for the web; it asks for as many as it wants when it comes."""
 WRITE_AGAIN_SECONDS = 10.0
@@ -75,17 +77,25 @@ WEB_ALONE_SECONDS_MAX = 15.0
 
 
 def main() -> int:
-    """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start."""
+    """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start.
+
+    With `--demo`: an instance of its own, with two weeks of history and jobs that go on.
+    """
+    is_demo = "--demo" in sys.argv[1:]
     signals = Signals()
     try:
-        home = Path(env.text("WATCHCLOCK_HOME", default=str(BASE_DIR / ".watchclock"))).absolute()
+        place = BASE_DIR / (".watchclock-demo" if is_demo else ".watchclock")
+        home = Path(env.text("WATCHCLOCK_HOME", default=str(place))).absolute()
         port = env.whole_number("WATCHCLOCK_PORT", default=8000, minimum=1, maximum=65_535)
         worker_processes = env.whole_number("WORKER_PROCESSES", default=2, minimum=1, maximum=64)
         make_home(home)
         with locked(home):
             end_leftovers(home)
             with open_port(port) as listener:
-                run(home, listener, signals, program_arguments(worker_processes=worker_processes))
+                programs = program_arguments(worker_processes=worker_processes)
+                if is_demo:
+                    programs[DEMO] = ["manage", "demo", "--live"]
+                run(home, listener, signals, programs)
     except (CannotStartError, engines.EngineError, ImproperlyConfigured) as error:
         say(f"Watchclock cannot start: {error}", file=sys.stderr)
         return 1
@@ -135,6 +145,9 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
         if nursery is not None:
             nursery.wait_until_ready(NURSERY_SECONDS_MAX)
         account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log", nursery))
+        if DEMO in programs:
+            say("Two weeks go by, once ...")
+            manage(["demo", "--if-empty"], variables, logs / "demo.log", nursery)
         instance = describe_instance(port, account, instance)
         web = web_child(listener, variables, logs, nursery)
         others = [program_child(name, arguments, variables, logs, nursery) for name, arguments in programs.items()]
@@ -224,6 +237,7 @@ def greet(instance: dict[str, Any], logs: Path, *, told: str) -> None:
     say(f"""
 Watchclock is running.
 
+  Pages     {instance["base_url"]}/
   Admin     {instance["admin_url"]}
   Login     {instance["admin_user"]}
   Password  {instance["admin_password"] or "(the one that you chose)"}

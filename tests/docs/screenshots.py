@@ -13,9 +13,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.entries import Actor, Source
+from dashboard.demo.fill import fill
 from dashboard.report.words import write_report
 from incidents.handling import acknowledge
-from incidents.models import Message
+from incidents.models import Incident, Message
 from incidents.notifications import delivery
 from incidents.notifications.alert import Event
 from incidents.notifications.channels.mail import page
@@ -52,15 +53,16 @@ def browser(tmp_path) -> Iterator[Browser]:
         yield started
 
 
-def shoot(browser: Browser, url: str, name: str, *, width: int) -> None:
-    """Store a picture of all of a page."""
+def shoot(browser: Browser, url: str, name: str, *, width: int, height_max: int = HEIGHT_MAX) -> None:
+    """Store a picture of all of a page, or of its upper part."""
     view = {"width": width, "deviceScaleFactor": 1, "mobile": False}
     browser.call("Emulation.setDeviceMetricsOverride", height=100, **view)
     browser.open(url)
-    height = min(int(browser.evaluate("document.documentElement.scrollHeight")), HEIGHT_MAX)
+    height = min(int(browser.evaluate("document.documentElement.scrollHeight")), height_max)
     browser.call("Emulation.setDeviceMetricsOverride", height=height, **view)
     browser.screenshot(IMAGES / name)
-    assert browser.complaints == []
+    # The server of the tests has no stream of events.
+    assert [complaint for complaint in browser.complaints if "/events" not in complaint] == []
 
 
 def shoot_mail(browser: Browser, html: str, name: str, folder: Path) -> None:
@@ -117,3 +119,22 @@ def test_the_page_of_an_incident(browser, live_server, settings, mailoutbox):
         "admin-incident.png",
         width=1_400,
     )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_pages(browser, live_server, settings):
+    settings.ALLOWED_HOSTS = ["*"]
+    person = User.objects.create_user("ada", is_superuser=True)
+    fill(utcnow().replace(second=0, microsecond=0))
+    client = Client()
+    client.force_login(person)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    browser.call("Network.setCookie", name=settings.SESSION_COOKIE_NAME, value=cookie, url=live_server.url)
+    shown = Incident.objects.get(resolved_at=None, monitor_environment__monitor__slug="nightly-backup")
+    for name, address in {
+        "page-now": "/",
+        "page-wall": "/wall/?range=7d",
+        "page-monitor": "/m/shop/import-feed/",
+        "page-incident": f"/i/{shown.pk}/",
+    }.items():
+        shoot(browser, f"{live_server.url}{address}", f"{name}.png", width=1_280, height_max=900)

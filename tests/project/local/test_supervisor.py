@@ -132,7 +132,7 @@ def test_secrets_are_for_their_owner_alone(running, name):
 def test_the_greeting_tells_address_login_dsn_and_a_first_check_in(running):
     instance, said = running.instance(), running.said()
 
-    for name in ("admin_url", "admin_user", "admin_password", "dsn"):
+    for name in ("base_url", "admin_url", "admin_user", "admin_password", "dsn"):
         assert instance[name] in said
     assert f'curl "{instance["check_in_url"]}"' in said
 
