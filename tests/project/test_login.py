@@ -175,8 +175,22 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch):
         env.networks("TRUSTED_PROXIES")
 
 
-def test_the_root_leads_to_the_admin(client):
-    assert client.get("/").url == "/admin/"
+def test_the_root_leads_to_the_login_of_the_pages(client):
+    assert client.get("/").url == "/login/?next=/"
+
+
+def test_people_who_are_no_staff_log_in_there_and_go_on_to_where_they_wanted(client):
+    User.objects.create_user("ann", password=PASSWORD)
+    form = {"username": "ann", "password": PASSWORD, "next": "/wall/"}
+    assert client.post("/login/", form).url == "/wall/"
+
+
+def test_wrong_passwords_count_there_too(client):
+    User.objects.create_user("ann", password=PASSWORD)
+    for _ in range(FAILURES_MAX):
+        client.post("/login/", {"username": "ann", "password": "wrong"})
+    refused = client.post("/login/", {"username": "ann", "password": PASSWORD})
+    assert "logins with this name failed from your address" in refused.content.decode()
 
 
 def test_there_is_a_favicon(client):
