@@ -132,7 +132,7 @@ def person_with_session(cookies: bytes) -> int | None:
     try:
         user = get_user(request)
         return user.pk if user.is_active else None
-    except django.db.Error:
+    except (django.db.Error, ValueError):  # The latter for a key that no database could hold.
         return None
     finally:
         django.db.connection.close()

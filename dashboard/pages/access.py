@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
@@ -46,6 +46,8 @@ def visible_projects(user: User | AnonymousUser) -> QuerySet[Project]:
 
 def find_monitor(request: HttpRequest, project: str, slug: str) -> Monitor:
     """Return a monitor of a project that the person may see, with its project. Raises Http404."""
+    if "\x00" in project + slug:  # No text of the database has one.
+        raise Http404
     monitors = Monitor.objects.not_deleted().filter(project__in=visible_projects(request.user))
     return get_object_or_404(monitors.select_related("project"), project__slug=project, slug=slug)
 

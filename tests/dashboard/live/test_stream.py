@@ -109,7 +109,7 @@ def test_the_session_says_who_asks():
     user.is_active = False
     user.save()
     assert stream.person_with_session(cookie) is None
-    for wrong in (b"", b"sessionid=nonsense", b"\xff;;=", b"sessionid="):
+    for wrong in (b"", b"sessionid=nonsense", b"\xff;;=", b"sessionid=", b'sessionid="a\\000b"'):
         assert stream.person_with_session(wrong) is None
 
 

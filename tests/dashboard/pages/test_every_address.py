@@ -119,6 +119,34 @@ def test_the_administrator_of_the_instance_may_do_everything(name, admin_client,
     assert answer(admin_client, name).status_code == (302 if OWN[name].posts else 200)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/m/a%00b/c/",
+        "/m/a/b%00/?env=%00",
+        f"/i/{10**30}/",
+        f"/m/a/b/runs/{10**30}/",
+        "/m/%F0%9F%98%80/x/",
+        "/m/..%2F/x/",
+    ],
+)
+def test_strange_addresses_are_of_nothing(admin_client, address):
+    assert admin_client.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/wall/?q=%00&tag=%00&owner=%00",
+        "/wall/rows?from=-1",
+        f"/wall/rows?ids={10**18},%00",
+        "/new/schedule?crontab=%00",
+    ],
+)
+def test_strange_queries_are_answered(admin_client, address):
+    assert admin_client.get(address).status_code == 200
+
+
 def test_a_button_cannot_be_pressed_by_a_link(as_role, incident):
     assert as_role("owner").get(reverse("act-on-incident", args=[incident.pk])).status_code == 405
 
