@@ -84,7 +84,7 @@ def test_worlds_find_out_if_a_worker_may_record_without_its_claim(monkeypatch):
         lost_connection=0,
         unnoticed_death=0,
         stall=0,
-        hang=0.05,  # The database does not answer until another worker has the message.
+        hang=0.12,  # The database does not answer until another worker has the message.
         lost_message=0,
         doubled_message=0.5,
         late_message=0.2,

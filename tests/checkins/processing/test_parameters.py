@@ -139,6 +139,15 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "incidents/rekeying.py: bulk_update": "a batch of channels",
     "dashboard/admin/routes.py: prefetch_related": "the routes of one page",
     "dashboard/durations.py: pk__in": "the environments of one page",
+    "dashboard/runs.py: pk__in": "the runs of one page",
+    "dashboard/pages/access.py: project__in": "a subquery",
+    "dashboard/pages/access.py: monitor_environment__monitor__project__in": "a subquery",
+    "dashboard/pages/now/facts.py: monitor__project__in": "a subquery",
+    "dashboard/pages/now/facts.py: monitor_environment__monitor__project__in": "a subquery",
+    "dashboard/pages/now/facts.py: status__in": "words that stand in the code",
+    "dashboard/pages/wall/rows.py: monitor__project__in": "a subquery",
+    "dashboard/pages/wall/views.py: project__in": "a subquery",
+    "dashboard/demo/fill.py: bulk_create": "the logs of the demo, bounded",
 }
 
 
