@@ -33,6 +33,7 @@ def addresses(incident, monitor):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("look", LOOKS)
 def test_every_page_is_clean(new_context, addresses, live_server, look):
     page = new_context(**LOOKS[look]).new_page()
@@ -61,6 +62,7 @@ def test_an_incident_is_acknowledged_with_the_keyboard_alone(new_context, incide
     assert incident.acknowledged_at is not None
 
 
+@pytest.mark.long
 def test_the_wall_is_searched_while_typing(new_context, monitor):
     for name in ("alpha", "beta"):
         factories.MonitorEnvironmentFactory(monitor__project=monitor.project, monitor__name=name, status="active")
@@ -73,6 +75,7 @@ def test_the_wall_is_searched_while_typing(new_context, monitor):
     assert "q=bet" in page.url
 
 
+@pytest.mark.long
 def test_a_question_mark_shows_the_keys_and_the_theme_is_remembered(new_context):
     page = new_context("viewer").new_page()
     page.goto("/")
@@ -85,6 +88,7 @@ def test_a_question_mark_shows_the_keys_and_the_theme_is_remembered(new_context)
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
+@pytest.mark.long
 def test_a_monitor_is_created_and_its_page_turns_green_with_the_first_check_in(new_context, monitor):
     page = new_context("editor", timezone_id="Europe/Vienna").new_page()
     page.goto("/new/")
