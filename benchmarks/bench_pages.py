@@ -116,7 +116,8 @@ def draw(measured: list[tuple[Measured, str]], port: int, session: tuple[str, st
             paints = []
             for _ in range(PAINTS):
                 page.goto(address, wait_until="load")
-                page.wait_for_function(f"({PAINTED}) > 0")
+                while not page.evaluate(PAINTED):  # The policy of pages forbids what `wait_for_function` does.
+                    page.wait_for_timeout(20)
                 paints.append(float(page.evaluate(PAINTED)))
             page.evaluate("window.longest = 0")
             for _ in range(SCROLLS):

@@ -15,7 +15,7 @@ from dashboard.pages.wall.ranges import Range
 from lib.sql import array_literal, fetch_rows
 from monitors.models import MonitorEnvironment, Project
 
-SEGMENT = 100
+SEGMENT = 50
 """Rows that are read at once."""
 COLUMNS = (
     "id",
