@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from accounts.membership import projects_of
 from accounts.roles import Action
+from dashboard.moments import READER_ZONE
 from dashboard.pages.access import form, page
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.create.form import NewMonitorForm, zone_names
@@ -28,7 +29,8 @@ def new_monitor(request: HttpRequest) -> HttpResponse:
     projects = projects_of(request.user, Action.EDIT_MONITORS).order_by("name")
     if not projects.exists():
         raise PermissionDenied(_("You may not create monitors in any project: ask an owner to make you an editor."))
-    initial = {"timezone": request.COOKIES.get("watchclock_zone", "UTC"), "project": request.GET.get("project")}
+    zone = READER_ZONE.get()
+    initial = {"timezone": "UTC" if zone is None else zone.key, "project": request.GET.get("project")}
     typed = NewMonitorForm(request.POST or None, projects=projects, now=now, initial=initial)
     if request.method == "POST" and typed.is_valid():
         try:

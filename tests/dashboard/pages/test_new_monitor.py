@@ -88,3 +88,9 @@ def test_a_schedule_is_shown_in_words_with_its_next_times_while_it_is_typed(as_r
 def test_a_schedule_that_cannot_be_used_says_why(as_role):
     query = {"schedule_type": "crontab", "crontab": "* * *", "timezone": "UTC"}
     assert "errorlist" in as_role("viewer").get("/new/schedule", query).content.decode()
+
+
+def test_the_zone_of_the_reader_is_proposed(as_role):
+    client = as_role("editor")
+    client.cookies["watchclock_zone"] = "Europe%2FVienna"
+    assert 'value="Europe/Vienna"' in client.get(ADDRESS).content.decode()
