@@ -9,8 +9,6 @@ The rows are those of bench_admin, up to now. Prints one JSON line a page:
     queries         statements for the page, counted in this process
     painted_ms      until the first contentful paint, the least of three (chromium; null without it)
     long_task_ms    the longest task of the browser's main thread while the page is scrolled through (over 50 ms, or 0)
-
-
 """
 
 import argparse

@@ -92,13 +92,14 @@ def wall_row(context: dict[str, Any], row: Row) -> SafeString:
     return format_html(
         '<div class="wall-row" role="listitem" id="row-{}" data-row>{}'
         '<a class="name" href="{}" data-open title="{}">{}</a>'
-        '<span class="chip">{}</span>{}{}<span class="due">{}</span></div>',
+        '<span class="chip" title="{}">{}</span>{}{}<span class="due">{}</span></div>',
         row.id,
         state_mark(row.state),
         address,
         f"{row.name} · {row.project_name}",
         row.name,
-        row.environment,
+        row.place,
+        row.place,
         mark("muted") if row.is_muted else "",
         mark_safe(row.strip),  # noqa: S308 - escaped where it is drawn
         due,

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
@@ -77,6 +78,9 @@ class NewMonitorForm(forms.Form):
             self.add_error("slug", _("The name gives no slug: type one, with a letter in it."))
         elif "project" in data and Monitor.objects.filter(project=data["project"], slug=slug).exists():
             self.add_error("slug", _("The project has a monitor with this slug already."))
+        if "project" in data and data["project"].monitors.count() >= settings.MONITORS_PER_PROJECT:
+            text = _("The project has %(count)d monitors; no more are allowed.")
+            self.add_error("project", text % {"count": settings.MONITORS_PER_PROJECT})
         data["slug"] = slug
         return data
 

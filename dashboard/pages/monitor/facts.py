@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from checkins.models import CheckIn, RecentRuns, RunningCheckIn
+from checkins.models import CheckIn, RunningCheckIn
+from dashboard.durations import Measured
 from dashboard.pages.monitor.clock_changes import ClockChange, clock_changes
 from dashboard.pages.monitor.state import Situation, State, state_of
 from dashboard.runs import exit_status_of, newest_checkins, slot_of
@@ -116,14 +117,13 @@ def describe_run(checkin: Any, *, longest: int = 0) -> Run:
     )
 
 
-def load_durations(environment: MonitorEnvironment) -> tuple[Durations, RecentRuns] | None:
-    """Return how long the newest runs took; None if none is known. One statement."""
-    row = RecentRuns.objects.filter(pk=environment.pk).first()
-    if row is None or not row.durations_ms:
+def describe_durations(measured: Measured) -> Durations | None:
+    """Return how long the newest runs took; None if none is known."""
+    values = measured.durations_ms
+    if not values:
         return None
-    values = row.durations_ms
     median, p95, p99 = (percentile(values, percent) for percent in (50, 95, 99))
-    return Durations(len(values), median, p95, p99, max(values), percentile(row.delays_ms, 50)), row
+    return Durations(len(values), median, p95, p99, max(values), percentile(measured.delays_ms, 50))
 
 
 def load_incidents(environment: MonitorEnvironment) -> Sequence[Incident]:

@@ -10,12 +10,14 @@ from django.utils.translation import gettext as _
 
 from accounts.roles import Action
 from dashboard.addresses import address_of, base_url
+from dashboard.durations import charts, load_measured
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import Rights, button, find_monitor, page, reader_language, rights_in, sees_log
 from dashboard.pages.buttons import actor_of, back
+from dashboard.pages.incident.facts import is_acknowledged
 from dashboard.pages.monitor.facts import (
     choose,
-    load_durations,
+    describe_durations,
     load_environments,
     load_incidents,
     load_runs,
@@ -62,13 +64,15 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "is_snoozed": row.snoozed_until is not None and row.snoozed_until > at,
     }
     if environment is not None:
+        measured = load_measured([environment])
         shown = load_shown(environment, now=at, language=reader_language(request))
         context |= {
             "shown": shown,
             "incident": shown.incident,
-            "is_acknowledged": shown.incident is not None and shown.incident.acknowledged_at is not None,
+            "is_acknowledged": shown.incident is not None and is_acknowledged(shown.incident, now=at),
             "runs": load_runs(environment),
-            "durations": load_durations(environment),
+            "durations": describe_durations(measured[0]) if measured else None,
+            "chart": charts(measured),
             "incidents": load_incidents(environment),
         }
     return render(request, "pages/monitor.html", context)

@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, When
 
 from checkins.models import RecentRuns, RunningCheckIn
+from dashboard.pages.incident.facts import is_acknowledged
 from dashboard.pages.now.runs import is_long
 from dashboard.sentences import sentence
 from dashboard.standing import why_of
 from incidents.models import Incident, Occurrence
+from monitors.limits import percentile
 from monitors.models import MonitorEnvironment, Project
 
 INCIDENTS_SHOWN = 50
@@ -106,7 +108,7 @@ def load_open(projects: QuerySet[Project], *, now: datetime, language: str) -> l
             row.monitor_environment,
             sentence(row, row.explanation or {}, language=language),
             why_of(row.explanation or {}),
-            row.acknowledged_at is not None and (row.acknowledged_until is None or row.acknowledged_until > now),
+            is_acknowledged(row, now=now),
         )
         for row in rows
     ]
@@ -139,6 +141,7 @@ def load_long_runs(projects: QuerySet[Project], *, now: datetime) -> list[Runnin
     for run in runs:
         known = durations.get(run.monitor_environment.pk, [])
         if is_long(now - run.date_added, limit=run.timeout_at - run.date_added, durations_ms=known):
-            usual = timedelta(milliseconds=sorted(known)[len(known) // 2]) if known else None
+            median = percentile(known, 50)
+            usual = None if median is None else timedelta(milliseconds=median)
             found.append(Running(run.monitor_environment, run.date_added, run.timeout_at, usual))
     return found[:LONG_SHOWN]

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from monitors.limits import percentile
+
 RUNS_MIN = 20
 """So many runs must be known before they say what is usual."""
 TIMES_USUAL = 2
@@ -17,7 +19,7 @@ def is_long(so_far: timedelta, *, limit: timedelta, durations_ms: Sequence[int])
     """
     if so_far >= limit * SHARE_OF_LIMIT:
         return True
-    if len(durations_ms) < RUNS_MIN or so_far.total_seconds() < SECONDS_MIN:
+    median = percentile(durations_ms, 50)
+    if median is None or len(durations_ms) < RUNS_MIN or so_far.total_seconds() < SECONDS_MIN:
         return False
-    median = sorted(durations_ms)[len(durations_ms) // 2]
     return so_far / timedelta(milliseconds=1) > TIMES_USUAL * median

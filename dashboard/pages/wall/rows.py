@@ -48,7 +48,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: an environment of a monitor with its state and its strip."""
+    """A row: an environment of a monitor with its state and its strip. `place` is what stands beside its name."""
 
     id: int
     project: str
@@ -62,7 +62,7 @@ class Row:
     next_checkin: datetime | None
     last_checkin: datetime | None
     strip: str
-    group: str
+    place: str
 
 
 def find_rows(projects: QuerySet[Project], filters: Filters, *, now: datetime) -> QuerySet[MonitorEnvironment]:
@@ -154,7 +154,7 @@ def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datet
         deadline=row.next_checkin_latest,
         is_running=is_running,
     )
-    groups = {"project": row.monitor__project__name, "environment": row.environment__name}
+    is_by_project = filters.group == "project"
     return Row(
         id=row.id,
         project=row.monitor__project__slug,
@@ -168,7 +168,7 @@ def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datet
         next_checkin=row.next_checkin,
         last_checkin=row.last_checkin,
         strip=drawn,
-        group=groups.get(filters.group, ""),
+        place=f"{row.monitor__project__name} · {row.environment__name}" if is_by_project else row.environment__name,
     )
 
 

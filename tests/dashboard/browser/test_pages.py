@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.urls import reverse
+from playwright.sync_api import expect
 
 from lib.wallclock import utcnow
 from tests import factories
@@ -68,7 +69,9 @@ def test_the_wall_is_searched_while_typing(new_context, monitor):
         factories.MonitorEnvironmentFactory(monitor__project=monitor.project, monitor__name=name, status="active")
     page = new_context("viewer").new_page()
     page.goto("/wall/")
+    page.wait_for_load_state("networkidle")  # Keys work, and the form sends, when all modules have run.
     page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
     page.keyboard.type("bet")
     page.get_by_text("1 row").wait_for()
     assert page.locator(".wall-row .name").all_inner_texts() == ["beta"]

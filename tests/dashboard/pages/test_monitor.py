@@ -111,3 +111,19 @@ def test_the_number_of_statements_does_not_grow_with_the_runs(
         factories.CheckInFactory(monitor_environment=environment, status="ok")
     with django_assert_max_num_queries(22):
         client.get(address)
+
+
+def test_an_acknowledgement_that_has_run_out_counts_no_longer(as_role, incident, address):
+    incident.acknowledged_at, incident.acknowledged_by = incident.opened_at, "ann"
+    incident.save()
+    assert as_role("viewer").get(address).context["is_acknowledged"]
+    incident.acknowledged_until = utcnow()
+    incident.save()
+    assert not as_role("viewer").get(address).context["is_acknowledged"]
+
+
+def test_how_long_runs_take_is_shown_with_a_chart(as_role, environment, address):
+    factories.RecentRunsFactory(monitor_environment=environment, durations_ms=[1_000, 2_000, 61_000])
+    page = as_role("viewer").get(address)
+    assert "Median 2.0 s p95 1 min 1 s" in words(page)
+    assert 'data-role="durations"' in page.content.decode()

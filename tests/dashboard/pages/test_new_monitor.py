@@ -94,3 +94,10 @@ def test_the_zone_of_the_reader_is_proposed(as_role):
     client = as_role("editor")
     client.cookies["watchclock_zone"] = "Europe%2FVienna"
     assert 'value="Europe/Vienna"' in client.get(ADDRESS).content.decode()
+
+
+def test_a_project_has_a_bound(as_role, typed, settings):
+    settings.MONITORS_PER_PROJECT = 1
+    response = as_role("editor").post(ADDRESS, typed)
+    assert "The project has 1 monitors; no more are allowed." in words(response)
+    assert Monitor.objects.count() == 1

@@ -154,8 +154,14 @@ def test_the_filters_of_an_address_give_the_same_address_again():
 
 
 def test_an_incident_shows_up_without_any_hour_of_runs(as_role):
-    assert "nothing happened" in as_role("viewer").get("/wall/").content.decode()
-    assert "1 row : 1 failing" in words(as_role("viewer").get("/wall/")).replace("row:", "row :")
+    page = as_role("viewer").get("/wall/", {"range": "1h"})
+    assert "nothing happened" in page.content.decode()
+    assert "1 row: 1 failing" in words(page)
+
+
+def test_rows_in_groups_of_projects_say_which(as_role, monitor):
+    page = words(as_role("viewer").get("/wall/", {"group": "project"}))
+    assert f"{monitor.project.name} · production" in page
 
 
 @pytest.mark.parametrize("count", [1, 40])
