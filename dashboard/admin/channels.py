@@ -1,8 +1,6 @@
 """Pages of channels: where people are notified."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -13,28 +11,25 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from audit.entries import CHANGED, difference
 from audit.recording import record
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label
-from dashboard.admin.editing import EditAdmin, EditForm
+from dashboard.admin.editing import EditAdmin
 from dashboard.admin.permissions import GrantedPermissions
-from dashboard.admin.recording import actor_of, row_entry
+from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
+from dashboard.channel_form import PREFIX, channel_form, store_channel
+from dashboard.recording import row_entry
 from incidents.handling.calling_back import describe_way_back
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
-from incidents.notifications.channels.base import Field
 from incidents.notifications.unsubscribing import subscribe_again
-from incidents.notifications.words import ENGLISH, LANGUAGES
 from lib.wallclock import utcnow
 
 TEST_SECONDS_MAX = 20.0
 """How long the page waits for the receiver's answer to a test."""
 _POLL_SECONDS = 0.2
-_PREFIX = "setting_"
-_SET = "Stored. Leave it empty to keep it."
 
 
 class KindForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
@@ -45,82 +40,6 @@ class KindForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
     class Meta:
         model = Channel
         fields = ["kind"]
-
-
-class ChannelForm(EditForm):
-    """A channel with its settings. A stored secret is never shown; an empty field keeps it."""
-
-    kind_of_channel = ""
-    # In another project it would be told of the incidents of its former one.
-    fixed = ("project",)
-
-    language = forms.ChoiceField(choices=list(LANGUAGES.items()), required=False, help_text="Of its messages.")
-
-    class Meta:
-        model = Channel
-        fields = ["project", "name", "timezone", "language", "is_enabled", "folds", "quiet_from", "quiet_until"]
-        labels = {"folds": "One message for many openings at once"}
-        help_texts = {
-            "project": "Empty: a channel of the instance, which is told of incidents of the clock itself.",
-            "timezone": "The zone of the times in its messages, and of its quiet hours.",
-            "folds": "Off: a message for each incident, however many there are.",
-            "quiet_from": "From here to the next, daily, only what is critical is told; the rest at the end, together.",
-            "quiet_until": "Both are whole minutes, or both are empty. May be earlier than the other: on the next day.",
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        values = getattr(kwargs.get("instance"), "values", None) or {}
-        kwargs["initial"] = {f"{_PREFIX}{name}": text for name, text in values.items()} | (kwargs.get("initial") or {})
-        super().__init__(*args, **kwargs)
-        self.instance.kind = self.instance.kind or self.kind_of_channel
-
-    def clean_language(self) -> str:
-        """Return the language; English if none was sent."""
-        return self.cleaned_data["language"] or ENGLISH
-
-    def settings(self) -> dict[str, str]:
-        """Return the settings as they shall be, without secrets that were left empty."""
-        fields = configuring.fields_of(self.instance.kind)
-        found = {}
-        for field in fields:
-            typed = self.cleaned_data.get(f"{_PREFIX}{field.name}")
-            kept = "" if field.is_secret else str(self.instance.values.get(field.name, ""))
-            found[field.name] = kept if typed is None else str(typed)
-        return found
-
-    def clean(self) -> dict[str, Any]:
-        """Check the settings as their service wants them, and the quiet hours."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if "quiet_from" in cleaned and "quiet_until" in cleaned:
-            problem = configuring.quiet_problem(cleaned["quiet_from"], cleaned["quiet_until"])
-            if problem:
-                self.add_error("quiet_until", problem)
-        kept = configuring.stored_secrets(self.instance)
-        merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
-        problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})
-        for name, sentence in problems.items():
-            self.add_error(f"{_PREFIX}{name}" if f"{_PREFIX}{name}" in self.fields else None, sentence)
-        return cleaned
-
-
-def form_for(kind: str, stored: Mapping[str, str]) -> type[ChannelForm]:
-    """Return the form of a kind of channel. `stored` are the secrets that it has."""
-    fields = {
-        f"{_PREFIX}{field.name}": _form_field(field, is_stored=field.name in stored)
-        for field in configuring.fields_of(kind)
-    }
-    return type("ChannelForm", (ChannelForm,), {**fields, "kind_of_channel": kind})
-
-
-def _form_field(field: Field, *, is_stored: bool) -> forms.Field:
-    hint = _SET if field.is_secret and is_stored else field.help
-    common: dict[str, Any] = {"label": field.label, "help_text": hint, "required": False}
-    if field.choices:
-        return forms.ChoiceField(choices=[("", "—"), *((choice, choice) for choice in field.choices)], **common)
-    attributes = {"autocomplete": "off", "spellcheck": "false"}
-    if field.is_secret:
-        return forms.CharField(widget=forms.PasswordInput(attributes, render_value=False), **common)
-    return forms.CharField(widget=UnfoldAdminTextInputWidget(attrs=attributes), **common)
 
 
 @admin.register(Channel)
@@ -146,12 +65,13 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         kind = obj.kind if obj is not None else request.GET.get("kind", "")
         if kind not in configuring.KINDS:
             return KindForm
-        return form_for(kind, configuring.stored_secrets(obj) if obj is not None else {})
+        stored = configuring.stored_secrets(obj) if obj is not None else {}
+        return channel_form(kind, stored, text_input=UnfoldAdminTextInputWidget)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Return the fields of its form."""
         form = self.get_form(request, obj)
-        fields = [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(_PREFIX))]
+        fields = [*getattr(form.Meta, "fields", ()), *(name for name in form.base_fields if name.startswith(PREFIX))]
         if obj is None:
             return fields
         return [*fields, "unsubscribed"] if obj.kind == EMAIL else [*fields, "way_back"]
@@ -165,17 +85,7 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the channel with its settings."""
-        now, stored = utcnow(), dict(obj.values)
-        configuring.save_channel(obj, form.settings(), now=now)
-        given = {name: form.cleaned_data.get(name) for name in form.changed_data}
-        changes = dict(difference(form.initial, given))
-        changes |= difference(stored, obj.values)
-        secrets = {f"{_PREFIX}{field.name}" for field in configuring.fields_of(obj.kind) if field.is_secret}
-        settings = {name for name in changes if name.startswith(_PREFIX)} - secrets
-        entry = row_entry(
-            obj, CHANGED if change else "created", {k: v for k, v in changes.items() if k not in settings}
-        )
-        record([replace(entry, secret={*entry.secret, *secrets})], by=actor_of(request, at=now))
+        store_channel(form, is_new=not change, by=actor_of(request, at=utcnow()))
 
     @admin.display(description="Unsubscribed")
     def unsubscribed(self, channel: Channel) -> str:

@@ -9,13 +9,13 @@ from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import code
-from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import KeyPermissions
 from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import (
     AutocompleteSelectFilter,
     TabularInline,
 )
+from dashboard.editing import EditForm
 from lib.wallclock import utcnow
 from monitors.models import (
     IngestKey,

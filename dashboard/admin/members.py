@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from accounts.models import Membership
 from accounts.roles import Role
 from accounts.services import NO_OWNER_LEFT, keeps_an_owner, set_roles
-from dashboard.admin.editing import EditForm
 from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import TabularInline
+from dashboard.editing import EditForm
 from lib.wallclock import utcnow
 
 

@@ -12,13 +12,13 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Field
 
-from dashboard.admin.editing import EditForm
 from dashboard.admin.limit_fields import LIMIT_FIELDS, BoundField, initial_limits, limits_text, meaning_field
 from dashboard.admin.unfold import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminNullBooleanSelectWidget,
     UnfoldAdminTextInputWidget,
 )
+from dashboard.editing import EditForm
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS

@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 
 from audit.entries import CHANGED
 from audit.recording import record
-from dashboard.admin.editing import EditForm
-from dashboard.admin.recording import RecordedAdmin, actor_of, row_entry
+from dashboard.admin.recording import RecordedAdmin, actor_of
 from dashboard.admin.unfold import AdminPasswordChangeForm, ModelAdmin, UserChangeForm, UserCreationForm
+from dashboard.editing import EditForm
+from dashboard.recording import row_entry
 from lib.wallclock import utcnow
 
 # Django's own pages, in the look of the theme.

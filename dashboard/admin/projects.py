@@ -13,11 +13,12 @@ from audit.recording import record
 from dashboard.addresses import base_url
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import facts, link_to_list
-from dashboard.admin.editing import EditForm
 from dashboard.admin.keys import IngestKeyInline, to_copy
 from dashboard.admin.members import MembershipInline, save_members
 from dashboard.admin.permissions import GrantedPermissions, may_see_keys
-from dashboard.admin.recording import RecordedAdmin, actor_of, form_entry, row_entry
+from dashboard.admin.recording import RecordedAdmin, actor_of
+from dashboard.editing import EditForm
+from dashboard.recording import form_entry, row_entry
 from lib.wallclock import utcnow
 from monitors.models import (
     ConfigSnapshot,

@@ -12,10 +12,10 @@ from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, label
-from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import AutocompleteSelectFilter
+from dashboard.editing import EditForm
 from dashboard.report.sending import plan_from, report_now
 from incidents.models import WeeklyReport
 from incidents.models.channels import EMAIL

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
@@ -11,123 +10,14 @@ from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, label
-from dashboard.admin.editing import EditForm
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
 from dashboard.admin.unfold import AutocompleteSelectFilter
+from dashboard.route_form import RouteForm
 from incidents.models import Channel, Route, Unsubscription
-from incidents.notifications import configuring, pursuit
-from incidents.notifications.conditions import format_conditions, parse_lines
+from incidents.notifications.conditions import format_conditions
 from incidents.notifications.previews import find_idle_routes
-from incidents.notifications.routing import ConditionError
 from lib.wallclock import utcnow
-
-
-class RouteForm(EditForm):
-    """A route; its conditions and the steps of its escalation are lines of text."""
-
-    fixed = ("project",)
-    in_words = ("conditions", "escalation")
-
-    conditions = forms.CharField(
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
-        help_text="One condition a line, all must hold: “tag is db”, “monitor like nightly-*”, "
-        "“environment is production, staging”, “kind is missed, timeout”, “severity is critical”. "
-        "Empty: it catches everything.",
-    )
-    reminder_hours = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=pursuit.REMINDER_HOURS_MAX,
-        help_text="Hours until people are reminded of an incident that nobody has acknowledged; then at longer "
-        "intervals. Empty: as the setting REMINDER_HOURS says. 0: never.",
-    )
-    escalation = forms.CharField(
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
-        help_text="Who is told while nobody has acknowledged an incident. One step a line: “30 minutes: pager, leads”, "
-        "counted from the opening or the step before.",
-    )
-    loops = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=pursuit.LOOPS_MAX,
-        initial=0,
-        help_text=f"How often all steps are done again after the last one, at most {pursuit.LOOPS_MAX} times.",
-    )
-
-    class Meta:
-        model = Route
-        fields = [
-            "project",
-            "name",
-            "position",
-            "channels",
-            "continues",
-            "is_fallback",
-            "reminder_hours",
-            "loops",
-            "is_enabled",
-        ]
-        help_texts = {
-            "position": "Routes are tried from the lowest number on. The first that catches an incident ends it.",
-            "continues": "Later routes are tried too.",
-            "is_fallback": "It catches no incident: its channels are told when another channel fails.",
-        }
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        route = kwargs.get("instance")
-        texts = {
-            "conditions": format_conditions(getattr(route, "matchers", None) or []),
-            "escalation": _steps_text(route) if route is not None and route.pk else "",
-        }
-        kwargs["initial"] = texts | (kwargs.get("initial") or {})
-        super().__init__(*args, **kwargs)
-
-    def clean_conditions(self) -> str:
-        """Refuse what is no condition, with what is allowed."""
-        text: str = self.cleaned_data["conditions"]
-        try:
-            parse_lines(text)
-        except ConditionError as error:
-            raise forms.ValidationError(str(error)) from None
-        return text
-
-    def clean_loops(self) -> int:
-        """Take an empty field as none."""
-        return self.cleaned_data["loops"] or 0
-
-    def steps(self) -> list[dict[str, Any]]:
-        """Return the steps as they are stored. Raises StepError."""
-        project = self.cleaned_data.get("project") or (self.instance.project if self.instance.pk else None)
-        channels = Channel.objects.filter(project=project, removed_at__isnull=True).values_list("name", "pk")
-        return pursuit.read_step_lines(self.cleaned_data["escalation"], dict(channels) if project else {})
-
-    def clean(self) -> dict[str, Any]:
-        """Accept channels of the same project only."""
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        project = cleaned.get("project") or (self.instance.project if self.instance.pk else None)
-        foreign = [
-            str(channel)
-            for channel in cleaned.get("channels") or ()
-            if channel.project_id != getattr(project, "pk", None)
-        ]
-        if "escalation" in self.changed_data and "escalation" in cleaned:
-            try:
-                self.steps()
-            except pursuit.StepError as error:
-                self.add_error("escalation", str(error))
-        if foreign:
-            self.add_error("channels", f"These belong to another project: {', '.join(foreign)}.")
-        if not self.instance.pk and Route.objects.filter(project=project).count() >= configuring.ROUTES_MAX:
-            self.add_error(None, f"The project has {configuring.ROUTES_MAX} routes; no more are allowed.")
-        return cleaned
-
-
-def _steps_text(route: Route) -> str:
-    names = Channel.objects.filter(project=route.project_id, removed_at__isnull=True).values_list("pk", "name")
-    return pursuit.write_step_lines(route.steps, dict(names)) if route.steps else ""
 
 
 @admin.register(Route)
@@ -178,10 +68,7 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Store the route with its conditions."""
         with transaction.atomic():
-            if "conditions" in form.cleaned_data:
-                obj.matchers = parse_lines(form.cleaned_data["conditions"])
-            if "escalation" in form.changed_data:
-                obj.steps = form.steps()
+            form.fill()
             obj.changed_at = utcnow()
             if not change:
                 obj.save()
