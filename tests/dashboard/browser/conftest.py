@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests import factories
 from tests.dashboard.pages.conftest import environment as environment
@@ -15,6 +15,7 @@ from tests.dashboard.pages.conftest import monitor as monitor
 from tests.e2e.browser import chromium
 
 ARGUMENTS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --no-first-run"
+expect.set_options(timeout=30_000)  # As all that Playwright awaits: five seconds are few on a busy machine.
 WATCH_VIOLATIONS = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));

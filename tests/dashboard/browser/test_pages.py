@@ -1,5 +1,6 @@
 """Pages in a real browser: no violation of the policy, nothing from elsewhere, nothing that axe finds."""
 
+import re
 from typing import Any
 
 import pytest
@@ -73,9 +74,10 @@ def test_the_wall_is_searched_while_typing(new_context, monitor):
     page.keyboard.press("/")
     expect(page.get_by_label("Search")).to_be_focused()
     page.keyboard.type("bet")
+    # On a busy machine the letters come apart and are searched one by one: the last search is the one that counts.
+    expect(page).to_have_url(re.compile(r"\?q=bet&"))
+    expect(page.locator(".wall-row .name")).to_have_text(["beta"])
     page.get_by_text("1 row").wait_for()
-    assert page.locator(".wall-row .name").all_inner_texts() == ["beta"]
-    assert "q=bet" in page.url
 
 
 @pytest.mark.long
