@@ -3,13 +3,18 @@
 from django.conf import settings
 from django.http import HttpRequest
 
-from monitors.models import Monitor
+from lib.wallclock import utcnow
+from monitors.models import IngestKey, Monitor, Project
 from monitors.snippets import Address
 
 
-def address_of(monitor: Monitor, base: str, *, shows_key: bool = True) -> Address:
-    """Return the address of a monitor, with the oldest active key of its project if that may be shown."""
-    key = monitor.project.ingest_keys.filter(is_active=True).order_by("id").first() if shows_key else None
+def key_of(project: Project) -> IngestKey | None:
+    """Return the key of a project that snippets have: the oldest one that works without an end, or else any."""
+    return project.ingest_keys.in_force(utcnow()).first()
+
+
+def address_of(monitor: Monitor, base: str, *, key: IngestKey | None) -> Address:
+    """Return the address of a monitor, with a key of its project if that may be shown."""
     return Address(
         base_url=base,
         project_id=monitor.project_id,

@@ -11,6 +11,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from monitors.address_models import FormerAddress as FormerAddress
 from monitors.configuration import (
     CONFIGURATION_COLUMNS,
     MARGIN_MINUTES_MAX,
@@ -24,7 +25,7 @@ from monitors.dependency_models import Dependency as Dependency
 from monitors.instance_models import Housekeeping as Housekeeping
 from monitors.instance_models import ShardLayout as ShardLayout
 from monitors.limits import CHARACTERS_MAX
-from monitors.querysets import MonitorEnvironmentQuerySet, MonitorQuerySet
+from monitors.querysets import IngestKeyQuerySet, MonitorEnvironmentQuerySet, MonitorQuerySet
 from monitors.schedule import CRONTAB_CHARACTERS_MAX, IntervalUnit, Schedule, ScheduleType, read_schedule
 from monitors.state import EnvironmentStatus, MonitorRules, MonitorStatus, Severity
 from monitors.window_models import MaintenanceWindow as MaintenanceWindow
@@ -74,13 +75,19 @@ class Project(models.Model):
 
 
 class IngestKey(models.Model):
-    """A public key that lets clients send check-ins to a project. Inactive keys are refused like unknown ones."""
+    """A public key that lets clients send check-ins to a project. Inactive keys are refused like unknown ones.
+
+    So are those whose `ends_at` is over: during a rotation the old key works beside the new one until then.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="ingest_keys")
     public_key = models.CharField(max_length=32, unique=True, default=new_public_key)
     label = models.CharField(max_length=100, blank=True)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField()
+    ends_at = models.DateTimeField(null=True, blank=True, help_text="Until when it works; empty: without end.")
+
+    objects = IngestKeyQuerySet.as_manager()
 
     class Meta:
         constraints = [

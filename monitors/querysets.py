@@ -1,4 +1,4 @@
-"""Chainable filters of monitors and environments. No decisions and no writes."""
+"""Chainable filters of keys, monitors and environments. No decisions and no writes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
+from django.db.models import F, Q
 
 if TYPE_CHECKING:
-    from monitors.models import Monitor, MonitorEnvironment  # noqa: F401
+    from monitors.models import IngestKey, Monitor, MonitorEnvironment  # noqa: F401
+
+
+class IngestKeyQuerySet(models.QuerySet["IngestKey"]):
+    """Filters of ingest keys."""
+
+    def in_force(self, now: datetime) -> IngestKeyQuerySet:
+        """Keys with which check-ins are accepted now, those without an end first, then the oldest."""
+        alive = Q(ends_at__isnull=True) | Q(ends_at__gt=now)
+        return self.filter(alive, is_active=True).order_by(F("ends_at").desc(nulls_first=True), "id")
 
 
 class MonitorQuerySet(models.QuerySet["Monitor"]):

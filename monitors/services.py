@@ -11,7 +11,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from audit.entries import Actor, Changes, Entry, Source, difference
+from audit.entries import CHANGED, Actor, Changes, Entry, Source, difference
 from audit.recording import record
 from lib.sql import array_literal, fetch_rows, insert_new
 from monitors.changes import attach_config_snapshots
@@ -60,9 +60,13 @@ def hold_monitors(monitor_ids: Collection[int]) -> None:
 
 
 @transaction.atomic
-def lock_config_of_project(project_id: int, locked: bool) -> None:
+def lock_config_of_project(project_id: int, locked: bool, *, by: Actor | None = None) -> None:
     """Let the monitors of a project without an own setting refuse configuration from check-ins, or accept it (D40)."""
+    before = Project.objects.select_for_update(no_key=True).get(id=project_id)
     Project.objects.filter(id=project_id).update(is_config_locked=locked)
+    if before.is_config_locked != locked:
+        changes = {"is_config_locked": (before.is_config_locked, locked)}
+        record([Entry("project", project_id, str(before), CHANGED, project_id, changes)], by=by)
     reported = Monitor.objects.filter(project_id=project_id, refused_changes__isnull=False).locked_in_id_order()
     Monitor.objects.filter(id__any_of=[monitor.id for monitor in reported]).update(refused_changes=None)
 

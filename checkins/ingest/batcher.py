@@ -116,7 +116,7 @@ class Batcher:
         asking = self._threads.in_database(lambda: find_sender(request, self._hints))
         asking.add_done_callback(forget_result)
         done, _ = await asyncio.wait([asking], timeout=self.options.patience)
-        return asking.result() if done and asking.exception() is None else None
+        return asking.result() is not None if done and asking.exception() is None else None
 
     @property
     def spooled_count(self) -> int:

@@ -15,7 +15,7 @@ from checkins.nodes import NodeError
 from checkins.processing.apply import apply, retried, was_overtaken
 from checkins.processing.finding import Hints
 from checkins.processing.reading import Reading
-from checkins.processing.senders import find_senders, look_up_senders
+from checkins.processing.senders import find_sender, find_senders
 from checkins.processing.waiting import store_failed, store_failed_request
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
 from lib.pg_errors import is_not_now, use_connection
@@ -47,7 +47,8 @@ def read(readings: Sequence[Reading], known: Mapping[Sender, KnownSender], *, hi
     count = size = 0
     for number, reading in enumerate(readings, 1):
         if reading.sender is not None:
-            reading.decode(known.get(reading.sender))
+            sender = known.get(reading.sender)
+            reading.decode(sender if sender is not None and sender.works_at(reading.request.received_at) else None)
         reading.is_prepared = True
         count += sum(_weight(message, hints) for message in reading.rest)
         size += reading.plain_bytes
@@ -156,8 +157,7 @@ def _store(
 
 def store_unread(request: IngestRequest, error: Exception) -> bool:
     """Store a request as failed (D14) without decoding it; return whether its sender is known."""
-    reading = Reading(request)
-    sender = None if reading.sender is None else look_up_senders({reading.sender}, Hints()).get(reading.sender)
+    sender = find_sender(request, Hints())
     if sender is not None:
         store_failed_request(request, sender, error)
     return sender is not None

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -17,17 +18,27 @@ class Hints:
 
     Nothing here is trusted: `lock_batch` compares it with the locked rows, and if anything has changed, all hints are
     forgotten and the batch queries again. Only active monitors are remembered, since only these are locked.
-    `senders` maps the guids of monitors to their known senders and the monitors' ids.
+    `senders` maps the guids of monitors to their known senders, the monitors' ids, and when they were looked up.
     """
 
     PLACES_MAX = 50_000
     """Environments to remember: some 20 MB."""
+    SENDERS_FOR = timedelta(minutes=1)
+    """How long the address of a monitor is remembered: no lock shows that another one replaced it."""
 
     def __init__(self) -> None:
         self.monitors: dict[tuple[int, str], KnownMonitor] = {}
         self.environments: dict[tuple[int, str], int] = {}
-        self.senders: dict[uuid.UUID, tuple[KnownSender, int]] = {}
+        self.senders: dict[uuid.UUID, tuple[KnownSender, int, datetime]] = {}
         self._seen_senders: dict[Sender, None] = {}
+
+    def sender(self, guid: uuid.UUID, *, at: datetime) -> KnownSender | None:
+        """Return the sender with the address of a monitor, if it is remembered, and its monitor too."""
+        found = self.senders.get(guid)
+        if found is None or at - found[2] >= self.SENDERS_FOR:
+            return None
+        monitor = self.monitors.get((found[0].project_id, found[0].slug or ""))
+        return found[0] if monitor is not None and monitor.id == found[1] else None
 
     def note_sender(self, sender: Sender, *, is_known: bool) -> None:
         """Remember whether the last query for a sender found it."""

@@ -77,13 +77,19 @@ class Sender(msgspec.Struct, frozen=True, cache_hash=True):
 class KnownSender(msgspec.Struct, frozen=True):
     """A verified sender: its project, and its monitor if it used a monitor's own address.
 
-    `key_id` is the ingest key whose budgets are charged: 0 for a monitor's address, None if none are.
+    `key_id` is the ingest key whose budgets are charged: 0 for a monitor's address, None if none are. A key or an
+    address that was replaced works for requests received before `ends_at`.
     """
 
     project_id: int
     slug: str | None = None
     raw_slug: str | None = None
     key_id: int | None = None
+    ends_at: datetime | None = None
+
+    def works_at(self, received_at: datetime) -> bool:
+        """Return whether a request that was received then is accepted."""
+        return self.ends_at is None or received_at < self.ends_at
 
 
 class Decoded(NamedTuple):

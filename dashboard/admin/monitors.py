@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from checkins.editing import delete_monitors, set_monitors_status, update_monitor
 from checkins.maintenance import change_tags
-from dashboard.addresses import address_of, base_url
+from dashboard.addresses import address_of, base_url, key_of
 from dashboard.admin.base import duration, may_view
 from dashboard.admin.cells import (
     NOTHING,
@@ -311,7 +311,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         for environment in shown:
             environment.monitor = monitor
         keys = live.filter(pk__in=[row.pk for row in shown])
-        address = address_of(monitor, base_url(request), shows_key=may_see_keys(request))
+        address = address_of(monitor, base_url(request), key=key_of(monitor.project) if may_see_keys(request) else None)
         locked_here = monitor.is_config_locked
         is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
         sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}

@@ -67,7 +67,7 @@ class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         if not may_see_keys(request):
             return {}
         base = base_url(request)
-        keys = row.ingest_keys.filter(is_active=True).order_by("id")
+        keys = row.ingest_keys.in_force(utcnow())
         return {
             "connections": [
                 {"key": key, "lines": to_copy(project_lines(base, key.public_key, key.project_id))} for key in keys
@@ -79,7 +79,8 @@ class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         if change:
             self.save_changes(obj, form)
             if "is_config_locked" in form.written():
-                lock_config_of_project(obj.pk, form.cleaned_data["is_config_locked"])
+                # `RecordedAdmin` records the form.
+                lock_config_of_project(obj.pk, form.cleaned_data["is_config_locked"], by=None)
             return
         obj.created_at = utcnow()
         obj.save()

@@ -44,6 +44,13 @@ def visible_projects(user: User | AnonymousUser) -> QuerySet[Project]:
     return projects_of(user, Action.SEE)
 
 
+def find_project(request: HttpRequest, slug: str) -> Project:
+    """Return a project that the person may see. Raises Http404."""
+    if "\x00" in slug:
+        raise Http404
+    return get_object_or_404(visible_projects(request.user), slug=slug)
+
+
 def find_monitor(request: HttpRequest, project: str, slug: str) -> Monitor:
     """Return a monitor of a project that the person may see, with its project. Raises Http404."""
     if "\x00" in project + slug:  # No text of the database has one.

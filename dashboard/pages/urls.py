@@ -6,6 +6,7 @@ from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
+from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.run.views import run
 from dashboard.pages.wall.views import wall, wall_rows
 
@@ -15,6 +16,9 @@ urlpatterns = [
     path("wall/rows", wall_rows, name="wall-rows"),
     path("new/", new_monitor, name="new-monitor"),
     path("new/schedule", preview_schedule, name="preview-schedule"),
+    path("projects/", projects, name="projects"),
+    path("projects/<str:project>/", project, name="project"),
+    path("projects/<str:project>/act", act_on_project, name="act-on-project"),
     path("i/<int:pk>/", incident, name="incident"),
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),

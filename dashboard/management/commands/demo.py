@@ -42,7 +42,7 @@ class Command(BaseCommand):
         project = Project.objects.filter(slug=SLUG).first()
         if project is None:
             raise CommandError("There is no demo here: run `manage.py demo` first.")
-        key = IngestKey.objects.filter(project=project, is_active=True).order_by("id").first()
+        key = IngestKey.objects.filter(project=project).in_force(utcnow()).first()
         if key is None:
             key = IngestKey.objects.create(project=project, label="demo", created_at=utcnow())
         if not settings.PUBLIC_URL:

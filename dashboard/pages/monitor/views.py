@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 
 from accounts.roles import Action
-from dashboard.addresses import address_of, base_url
+from dashboard.addresses import address_of, base_url, key_of
 from dashboard.durations import charts, load_measured
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import Rights, button, find_monitor, page, reader_language, rights_in, sees_log
@@ -28,6 +28,7 @@ from dashboard.pages.snoozes import snooze_choices, snooze_end
 from incidents import handling
 from incidents.notifications.previews import preview
 from lib.wallclock import utcnow
+from monitors.addresses import note_key_shown
 from monitors.describing import describe
 from monitors.models import Monitor
 from monitors.services import set_environments_muted, set_monitors_muted
@@ -81,7 +82,10 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
 def _snippets(request: HttpRequest, row: Monitor, rights: Rights) -> list[tuple[str, str]]:
     if Action.SEE_PING_URLS not in rights:
         return []
-    address = address_of(row, base_url(request), shows_key=Action.MANAGE_KEYS in rights)
+    key = key_of(row.project) if Action.MANAGE_KEYS in rights else None
+    if key is not None:
+        note_key_shown(key, by=actor_of(request, at=utcnow()))
+    address = address_of(row, base_url(request), key=key)
     return [(line.title, line.text) for line in (*ping_lines(address), *client_lines(address))]
 
 

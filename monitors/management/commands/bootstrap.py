@@ -35,7 +35,7 @@ class Command(BaseCommand):
             project = Project.objects.order_by("id").first() or Project.objects.create(
                 name="My project", slug="my-project", created_at=now
             )
-            key = project.ingest_keys.filter(is_active=True).order_by("id").first() or IngestKey.objects.create(
+            key = project.ingest_keys.in_force(now).first() or IngestKey.objects.create(
                 project=project, label="first key", created_at=now
             )
         outcome = {

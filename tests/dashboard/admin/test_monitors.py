@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db import IntegrityError
 from django.urls import reverse
 
-from dashboard.addresses import address_of
+from dashboard.addresses import address_of, key_of
 from dashboard.admin.monitors import MonitorAdmin
 from lib.wallclock import utcnow
 from monitors.hot_rows import state_of
@@ -503,7 +503,7 @@ class TestConnecting:
     def test_the_page_of_a_monitor_shows_its_ping_url_and_every_line_to_the_letter(self, admin_client):
         monitor = factories.MonitorFactory(crontab="7 3 * * *", timezone="Europe/Vienna")
         key = factories.IngestKeyFactory(project=monitor.project)
-        address = address_of(monitor, "http://watchclock.example.com:8123")
+        address = address_of(monitor, "http://watchclock.example.com:8123", key=key_of(monitor.project))
         assert address.public_key == key.public_key
         text = self.shown(admin_client, monitor)
         assert f"http://watchclock.example.com:8123/ping/{monitor.guid}" in text

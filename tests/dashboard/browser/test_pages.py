@@ -31,6 +31,8 @@ def addresses(incident, monitor):
         "monitor": reverse("monitor", args=of_monitor),
         "run": reverse("run", args=[*of_monitor, incident.starting_checkin_id]),
         "incident": reverse("incident", args=[incident.pk]),
+        "projects": "/projects/",
+        "project": reverse("project", args=[monitor.project.slug]),
         "missing": "/nothing/",
     }
 
@@ -107,3 +109,34 @@ def test_a_monitor_is_created_and_its_page_turns_green_with_the_first_check_in(n
         monitor=monitor.project.monitors.get(slug="nightly-backup"), last_checkin=utcnow(), last_ok_at=utcnow()
     )
     page.get_by_text("All is well.").wait_for()
+
+
+@pytest.mark.long
+def test_a_key_is_replaced_and_both_work_until_the_chosen_time(new_context, monitor):
+    key = factories.IngestKeyFactory(project=monitor.project, label="hosts")
+    page = new_context("owner", timezone_id="Europe/Vienna").new_page()
+    page.goto("/projects/")
+    page.get_by_role("link", name=monitor.project.name).click()
+    page.get_by_label(f"Replace {key}").click()
+    page.get_by_role("button", name="Create the new key").click()
+    shown = page.locator("#key").inner_text()
+    page.get_by_text("works until", exact=True).wait_for()
+    key.refresh_from_db()
+    assert key.ends_at is not None
+    assert [one.public_key for one in monitor.project.ingest_keys.in_force(utcnow())] == [shown, key.public_key]
+
+
+@pytest.mark.long
+def test_a_member_is_added_and_removed_after_a_second_thought(new_context, monitor):
+    factories.UserFactory(username="berta")
+    page = new_context("owner").new_page()
+    page.goto(reverse("project", args=[monitor.project.slug]))
+    page.get_by_label("Name of the account").fill("bertha")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("There is no active account with the name bertha.").wait_for()
+    page.get_by_label("Name of the account").fill("berta")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_text("berta is a member now.").wait_for()
+    page.get_by_label("Remove berta", exact=True).click()
+    page.get_by_role("button", name="Remove berta now").click()
+    page.get_by_text("berta is no member any more.").wait_for()

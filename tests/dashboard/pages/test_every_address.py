@@ -33,6 +33,9 @@ ADDRESSES = {
     "act-on-monitor": Address(Role.RESPONDER, of="monitor", posts={"do": "mute"}),
     "run": Address(Role.VIEWER, of="run"),
     "wall": Address(),
+    "projects": Address(),
+    "project": Address(Role.VIEWER, of="project"),
+    "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
     "wall-rows": Address(),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),
@@ -73,6 +76,7 @@ def answer(incident, monitor):
     arguments = {
         "": (),
         "incident": (incident.pk,),
+        "project": (monitor.project.slug,),
         "monitor": (monitor.project.slug, monitor.slug),
         "run": (monitor.project.slug, monitor.slug, incident.starting_checkin_id),
     }

@@ -1,0 +1,52 @@
+"""What the settings of a project show (shell)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Q, QuerySet
+
+from accounts.models import Membership
+from monitors.models import IngestKey, Project
+
+KEYS_SHOWN = 200
+MEMBERS_SHOWN = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key with its state: "active", "ending", "ended" or "revoked"."""
+
+    row: IngestKey
+    state: str
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether check-ins with it are accepted."""
+        return self.state in ("active", "ending")
+
+
+def load_members(project: Project) -> Sequence[Membership]:
+    """Return the members, by name. One statement."""
+    return list(project.memberships.select_related("user").order_by("user__username")[:MEMBERS_SHOWN])
+
+
+def load_keys(project: Project, *, now: datetime) -> Sequence[Key]:
+    """Return the keys, those in force first. One statement."""
+    found = [Key(row, key_state(row, now=now)) for row in project.ingest_keys.order_by("-id")[:KEYS_SHOWN]]
+    return sorted(found, key=lambda key: not key.is_in_force)
+
+
+def key_state(key: IngestKey, *, now: datetime) -> str:
+    """Return the state of a key."""
+    if not key.is_active:
+        return "revoked"
+    if key.ends_at is None:
+        return "active"
+    return "ending" if key.ends_at > now else "ended"
+
+
+def with_counts(projects: QuerySet[Project]) -> QuerySet[Project]:
+    """Return projects with the number of their monitors, by name."""
+    alive = ~Q(monitors__status="pending_deletion")
+    return projects.annotate(monitor_count=Count("monitors", filter=alive, distinct=True)).order_by("name")
