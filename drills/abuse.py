@@ -377,13 +377,13 @@ def _step_clock(world: World, record: Record, clock: Path, until: float) -> None
 
 
 def _guess_passwords(world: World, record: Record, until: float) -> None:
-    """A guesser at the login of the admin."""
+    """A guesser at the login."""
     from drills.load import http_request
 
     while time.monotonic() < until:
-        body = b"username=admin&password=wrong&csrfmiddlewaretoken=" + b"a" * 32
+        body = b"login=admin&password=wrong&csrfmiddlewaretoken=" + b"a" * 32
         headers = ("Content-Type: application/x-www-form-urlencoded", f"Cookie: csrftoken={'a' * 32}")
-        asyncio.run(_send(world.port, [http_request("POST", "/admin/login/", body, *headers)] * 4, record))
+        asyncio.run(_send(world.port, [http_request("POST", "/login/", body, *headers)] * 4, record))
         world.live(0.2)
 
 

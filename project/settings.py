@@ -75,6 +75,14 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "django_htmx",
+    # Before allauth, whose templates it replaces.
+    "dashboard",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "audit",
     "monitors",
     "accounts",
@@ -82,7 +90,6 @@ INSTALLED_APPS = [
     "incidents",
     "clocktasks",
     "health",
-    "dashboard",
 ]
 MIDDLEWARE = [
     "project.middleware.SecurityMiddleware",
@@ -93,13 +100,11 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "project.middleware.content_policy",
     "project.reader.reader_zone",
 ]
-LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "now"
-LOGOUT_REDIRECT_URL = "login"
 SECURE_REFERRER_POLICY = "same-origin"
 ROOT_URLCONF = "project.urls"
 TEMPLATES = [
@@ -118,11 +123,35 @@ TEMPLATES = [
     }
 ]
 _OWN_FILES = [BASE_DIR / app / "static" for app in ("project", "dashboard")]
+_THEIR_FILES = ("django", "django-unfold", "django-htmx", "django-allauth")
 # All static files lie below one hash of them all: their relative links hold, and browsers keep them for years.
-STATIC_URL = f"static/{fingerprint(packages=('django', 'django-unfold', 'django-htmx'), directories=_OWN_FILES)}/"
+STATIC_URL = f"static/{fingerprint(packages=_THEIR_FILES, directories=_OWN_FILES)}/"
 WHITENOISE_IMMUTABLE_FILE_TEST = None if DEBUG else "^/static/"
 # Static files are served from the packages that bring them: there is no collectstatic step that could be forgotten.
 WHITENOISE_USE_FINDERS = True
+
+# --- Logging in: django-allauth -------------------------------------------------------------------------------------
+
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "now"
+LOGOUT_REDIRECT_URL = "account_login"
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = [f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("Argon2", "PBKDF2")]
+CACHES = {"default": {"BACKEND": "lib.valkey_cache.ValkeyCache", "KEY_PREFIX": "watchclock:cache"}}
+ACCOUNT_ADAPTER = "dashboard.login.adapter.AccountAdapter"
+ACCOUNT_FORMS = {
+    "login": "dashboard.login.forms.LoginForm",
+    "reset_password": "dashboard.login.forms.ResetPasswordForm",
+}
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_ENABLED = False
+ACCOUNT_EMAIL_VERIFICATION = "none"  # Addresses come from administrators, invitations and the company's provider.
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = False  # No mail to strangers; a page is as fast with one as without.
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "Watchclock: "
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_PREVENT_ENUMERATION = True
+# `login_failed`: for a name and an address together, see the adapter.
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/key", "login": "60/m/ip", "reset_password": "10/m/ip,3/15m/key"}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
@@ -264,6 +293,7 @@ CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("clock", "house
 CELERY_TASK_ROUTES = {
     "incidents.tasks.deliver": {"queue": "delivery"},
     "incidents.tasks.keep_channels_alive": {"queue": "delivery"},
+    "accounts.tasks.send_letter": {"queue": "delivery"},
 }
 CELERY_TASK_CREATE_MISSING_QUEUES = False  # A mistyped queue is an error, not a queue that nobody reads.
 CELERY_TASK_ACKS_LATE = True
@@ -312,7 +342,6 @@ UNFOLD = {
         {"rel": "icon", "type": "image/svg+xml", "sizes": "any", "href": lambda _: static("favicon.svg")}
     ],
     "SCRIPTS": [lambda _: static("monitors/admin.js")],
-    "LOGIN": {"form": "project.login.LoginForm"},
     "SITE_URL": None,
     "SHOW_HISTORY": True,
     "COLORS": {

@@ -15,11 +15,11 @@ from checkins.processing.reading import LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX
 from checkins.protocols.decoding import JSON_VALUES_MAX
 from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.sentry_envelope import ITEM_HEADER_BYTES_MAX
+from dashboard.login.adapter import FAILURES_MAX, WINDOW_SECONDS
 from health.problems import SPOOL_FREE_BYTES_MIN
 from incidents.notifications.attempts import ATTEMPTS_MAX, REFUSALS_MAX
 from incidents.notifications.channels.email import SECONDS_MAX
 from incidents.notifications.delivery import RUN_SECONDS_MAX
-from project.login import FAILURES_MAX, WINDOW_SECONDS
 from tests.docs.pages import CODE, DOCS, section, tables, text
 
 PAGE = DOCS / "reference" / "limits.md"

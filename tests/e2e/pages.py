@@ -38,10 +38,10 @@ class AdminReader:
 
     def log_in(self, user: str, password: str) -> Page:
         """Log in through the form, as Django wants it: with its token and from its own page."""
-        url = urllib.parse.urljoin(self.admin_url, "login/?next=/admin/")
+        url = urllib.parse.urljoin(self.admin_url, "/login/?next=/admin/")
         self.get(url)
         token = next(cookie.value for cookie in self.cookies if cookie.name == "csrftoken")
-        form = {"username": user, "password": password, "csrfmiddlewaretoken": token or ""}
+        form = {"login": user, "password": password, "next": "/admin/", "csrfmiddlewaretoken": token or ""}
         request = urllib.request.Request(url, data=urllib.parse.urlencode(form).encode(), headers={"Referer": url})
         page = self._open(request)
         assert "/login/" not in page.url, f"the login was refused: {page.text}"

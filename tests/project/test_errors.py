@@ -68,7 +68,7 @@ def log_lines():
 def test_a_scanners_host_header_is_one_line(log_lines, settings):
     settings.ALLOWED_HOSTS = ["watchclock.example.com"]
 
-    assert Client().get("/admin/login/", headers={"host": "evil.example"}).status_code == 400
+    assert Client().get("/login/", headers={"host": "evil.example"}).status_code == 400
 
     [line] = log_lines()
     assert "Invalid HTTP_HOST header: 'evil.example'" in line["event"]
@@ -88,7 +88,7 @@ def test_the_local_address_is_served_without_tls_whatever_production_allows(sett
     settings.SECURE_SSL_REDIRECT = True
     assert {"127.0.0.1", "localhost", "[::1]"} <= set(settings.ALLOWED_HOSTS)
 
-    assert Client().get("/admin/login/", headers={"host": host}).status_code == 200
+    assert Client().get("/login/", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,6 @@ def test_whoever_comes_from_elsewhere_is_redirected_to_https(settings, headers):
     settings.SECURE_SSL_REDIRECT = True
     settings.ALLOWED_HOSTS = ["*"]
 
-    answer = Client().get("/admin/login/", headers=headers)
+    answer = Client().get("/login/", headers=headers)
 
     assert (answer.status_code, answer["Location"][:8]) == (301, "https://")

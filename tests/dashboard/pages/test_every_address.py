@@ -39,8 +39,15 @@ ADDRESSES = {
     "wall-rows": Address(),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),
-    "login": Address(is_public=True),
-    "logout": Address(is_public=True),
+    "account_login": Address(is_public=True),
+    "account_inactive": Address(is_public=True),
+    "account_logout": Address(is_public=True),
+    "account_reset_password": Address(is_public=True),
+    "account_reset_password_done": Address(is_public=True),
+    "account_reset_password_from_key": Address(is_public=True),
+    "account_reset_password_from_key_done": Address(is_public=True),
+    "account_change_password": Address(),
+    "account_reauthenticate": Address(),
     "acknowledge": Address(is_public=True),
     "unsubscribe": Address(is_public=True),
     "hook": Address(is_public=True),
@@ -106,7 +113,7 @@ def test_an_object_of_another_project_does_not_exist(name, stranger, answer):
 @pytest.mark.parametrize("name", OWN)
 def test_without_an_account_there_is_only_the_login(name, answer):
     response = answer(Client(), name)
-    assert (response.status_code, response["Location"].partition("?")[0]) == (302, reverse("login"))
+    assert (response.status_code, response["Location"].partition("?")[0]) == (302, reverse("account_login"))
 
 
 @pytest.mark.parametrize("name", OF_A_PROJECT)
