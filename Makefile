@@ -77,6 +77,8 @@ lint: .venv/.synced ## Check style, spelling, dead code, types, import direction
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 ci: .venv/.synced clients ## Run all checks of a pull request: every test, including the long ones, then lint
+	@[ "$(CHROMIUM)" = none ] || for name in chromium chromium-browser google-chrome; do command -v $$name; done | grep -q . || \
+		{ echo "Chromium is missing, which opens the pages: install it, or set CHROMIUM=none to skip its tests." >&2; exit 1; }
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 	@$(MAKE) --no-print-directory lint
 
