@@ -1,9 +1,9 @@
-"""The clock's page in the admin: an overview of the clock as tables and labels for its template."""
+"""The clock's pages, in the admin and for people: an overview of the clock as tables and labels for a template."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.safestring import SafeString
 
@@ -26,6 +26,18 @@ NODE_TONES = {
 }
 
 
+class Look(NamedTuple):
+    """How a page draws: an instant, a label with its tone, the name of a clock incident, and the class of a tone."""
+
+    instant: Callable[..., SafeString]
+    label: Callable[..., SafeString]
+    link: Callable[[ClockIncident, str], SafeString | str]
+    classes: Mapping[str, str]
+
+
+ADMIN = Look(instant, label, link, LABEL_CLASSES)
+
+
 @dataclass(frozen=True, slots=True)
 class PageTable:
     """A table with a caption; `empty` is shown if it has no rows."""
@@ -36,7 +48,7 @@ class PageTable:
     empty: str
 
 
-def clock_context(overview: Overview) -> dict[str, Any]:
+def clock_context(overview: Overview, look: Look = ADMIN) -> dict[str, Any]:
     """Return the variables of the page's template."""
     now, status = overview.now, overview.status
     strip = rows_of(overview.ticks, now=now)
@@ -44,43 +56,46 @@ def clock_context(overview: Overview) -> dict[str, Any]:
         "now": now,
         "headline": status.headline,
         "is_normal": status.is_normal,
-        "reasons": [_finding(finding) for finding in status.reasons],
-        "besides": [_finding(finding) for finding in status.besides],
+        "reasons": [_finding(finding, look) for finding in status.reasons],
+        "besides": [_finding(finding, look) for finding in status.besides],
         "strip": [
-            (begin, [(cell.title, cell.state.sign, LABEL_CLASSES[cell.state.tone]) for cell in cells])
+            (begin, [(cell.title, cell.state.sign, look.classes[cell.state.tone]) for cell in cells])
             for begin, cells in strip
         ],
         "strip_columns": [number * COLUMN_MINUTES for number in range(30 // COLUMN_MINUTES)],
         "strip_column_minutes": COLUMN_MINUTES,
         "legend": [
-            (state.sign, LABEL_CLASSES[state.tone], state.meaning, count) for state, count in legend_of(strip).items()
+            (state.sign, look.classes[state.tone], state.meaning, count) for state, count in legend_of(strip).items()
         ],
         "plot": plot_of(overview.ticks),
-        "ticks_table": _ticks_table(overview.ticks[:TICKS_IN_TABLE]),
+        "ticks_table": _ticks_table(overview.ticks[:TICKS_IN_TABLE], look),
         "clocks_text": _clocks_text(overview),
-        "clocks_table": _clocks_table(overview) if overview.clocks_behind else None,
-        "nodes_table": _nodes_table(overview.rows.nodes, now=now),
-        "left_table": _left_table(overview.left, now=now) if overview.left else None,
-        "incidents_table": _incidents_table(overview.incidents, now=now),
+        "clocks_table": _clocks_table(overview, look) if overview.clocks_behind else None,
+        "nodes_table": _nodes_table(overview.rows.nodes, look, now=now),
+        "left_table": _left_table(overview.left, look, now=now) if overview.left else None,
+        "incidents_table": _incidents_table(overview.incidents, look, now=now),
+        "waiting_table": _waiting_table(overview),
     }
 
 
-def notified_label(incident: ClockIncident) -> SafeString:
+def notified_label(incident: ClockIncident, look: Look = ADMIN) -> SafeString:
     """Return when people were notified about a clock incident, or why not."""
     if incident.told_at is not None:
-        return instant(incident.told_at)
+        return look.instant(incident.told_at)
     if incident.ended_at is None or incident.summarised_at is None:
-        return label("not yet", "running", title="People are notified when it ends, or after five minutes.")
+        return look.label("not yet", "running", title="People are notified when it ends, or after five minutes.")
     if incident.environment_count == 0:
-        return label("nobody", "quiet", title="It made no check-in unknown.")
-    return label("not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not accept it yet.")
+        return look.label("nobody", "quiet", title="It made no check-in unknown.")
+    return look.label(
+        "not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not accept it yet."
+    )
 
 
-def tick_label(tick: Any) -> SafeString:
+def tick_label(tick: Any, look: Look = ADMIN) -> SafeString:
     """Return the label of a tick: its progress, or why it judges no job."""
     words = {"FINISHED": "finished", "RUNNING": "running", "WAITING": tick.decision, "INCIDENT": "incident"}
     state = state_of(tick)
-    return label(words.get(state.name, "deaf"), state.tone, title=state.meaning)
+    return look.label(words.get(state.name, "deaf"), state.tone, title=state.meaning)
 
 
 def percent(deviation: float | None) -> str:
@@ -88,16 +103,16 @@ def percent(deviation: float | None) -> str:
     return str(NOTHING) if deviation is None else f"{round(deviation):+d} %"
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, look: Look) -> dict[str, Any]:
     return {
-        "label": label(finding.severity.value, SEVERITY_TONES[finding.severity]),
+        "label": look.label(finding.severity.value, SEVERITY_TONES[finding.severity]),
         "what": finding.what,
-        "since": None if finding.since is None else instant(finding.since),
+        "since": None if finding.since is None else look.instant(finding.since),
         "todo": finding.todo,
     }
 
 
-def _ticks_table(ticks: Sequence[TickFacts]) -> PageTable:
+def _ticks_table(ticks: Sequence[TickFacts], look: Look) -> PageTable:
     return PageTable(
         f"The newest {TICKS_IN_TABLE} ticks of the ledger",
         (
@@ -114,8 +129,8 @@ def _ticks_table(ticks: Sequence[TickFacts]) -> PageTable:
         ),
         [
             (
-                instant(tick.at),
-                state_of(tick),
+                look.instant(tick.at),
+                tick_label(tick, look),
                 duration(tick.dispatched_at - tick.at),
                 duration(None if tick.decided_at is None else tick.decided_at - tick.at),
                 duration(None if tick.finished_at is None else tick.finished_at - tick.at),
@@ -145,32 +160,32 @@ def _clocks_text(overview: Overview) -> str:
     return f"All {len(shards)} shards x {len(kinds)} kinds of clocks stand at {limit:%H:%M} UTC."
 
 
-def _clocks_table(overview: Overview) -> PageTable:
+def _clocks_table(overview: Overview, look: Look) -> PageTable:
     limit = overview.rows.decided_until
     assert limit is not None, "something is behind it"
     return PageTable(
         "Clocks that are behind",
         ("Shard", "Kind", "Applied up to", "Behind by"),
         [
-            (str(shard), kind, instant(position), duration(limit - position))
+            (str(shard), kind, look.instant(position), duration(limit - position))
             for shard, kind, position in overview.clocks_behind
         ],
         "",
     )
 
 
-def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
+def _nodes_table(nodes: Sequence[NodeFacts], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
         "Ingest nodes: processes that receive check-ins",
         ("Process", "State", "Stored up to", "Behind now by", "In its spool", "Last seen"),
         [
             (
                 str(node),
-                node_label(node, now=now),
-                instant(node.watermark),
+                node_label(node, look, now=now),
+                look.instant(node.watermark),
                 duration(max(now - node.watermark, timedelta())),
                 f"{node.spooled_count:,}",
-                instant(node.seen_at, now=now),
+                look.instant(node.seen_at, now=now),
             )
             for node in nodes
         ],
@@ -178,36 +193,55 @@ def _nodes_table(nodes: Sequence[NodeFacts], *, now: datetime) -> PageTable:
     )
 
 
-def node_label(node: NodeFacts, *, now: datetime) -> SafeString:
+def node_label(node: NodeFacts, look: Look = ADMIN, *, now: datetime) -> SafeString:
     """Return the label of an ingest node: whether the clock waits for it."""
     standing = node_standing(node, now)
-    return label(standing.word, NODE_TONES[standing], title=standing.meaning)
+    return look.label(standing.word, NODE_TONES[standing], title=standing.meaning)
 
 
-def _left_table(left: Sequence[NodeFacts], *, now: datetime) -> PageTable:
+def _left_table(left: Sequence[NodeFacts], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
         "Nodes that left in the last hour, with everything stored",
         ("Process", "Left"),
-        [(str(node), instant(node.left_at, now=now)) for node in left],
+        [(str(node), look.instant(node.left_at, now=now)) for node in left],
         "",
     )
 
 
-def _incidents_table(incidents: Sequence[ClockIncident], *, now: datetime) -> PageTable:
+def _incidents_table(incidents: Sequence[ClockIncident], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
         "The latest clock incidents",
         ("Cause", "From", "To", "Lasted", "Unknown check-ins", "Environments", "Notified"),
         [
             (
-                link(incident, incident.get_cause_display()),
-                instant(incident.started_at),
-                label("ongoing", "bad") if incident.ended_at is None else instant(incident.ended_at),
+                look.link(incident, incident.get_cause_display()),
+                look.instant(incident.started_at),
+                look.label("ongoing", "bad") if incident.ended_at is None else look.instant(incident.ended_at),
                 duration((incident.ended_at or now) - incident.started_at),
                 NOTHING if incident.unknown_count is None else f"{incident.unknown_count:,}",
                 NOTHING if incident.environment_count is None else f"{incident.environment_count:,}",
-                notified_label(incident),
+                notified_label(incident, look),
             )
             for incident in incidents
         ],
         "None.",
+    )
+
+
+def _waiting_table(overview: Overview) -> PageTable:
+    rows = overview.rows
+    queues = [(f"messages in the queue {name}", f"{count:,}") for name, count in sorted(overview.queues.items())]
+    return PageTable(
+        "What waits",
+        ("What", "How many"),
+        [
+            *queues,
+            ("check-ins in spools", f"{sum(node.spooled_count for node in rows.nodes):,}"),
+            *(
+                (f"check-ins that wait: {reason.replace('_', ' ')}", f"{count:,}")
+                for reason, count in sorted(rows.waiting.items())
+            ),
+            ("messages to people that are not sent", f"{rows.unsent_count:,}"),
+        ],
+        "",
     )

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
 from dashboard.pages.monitor.views import act_on_monitor, monitor
@@ -16,6 +17,7 @@ urlpatterns = [
     path("wall/rows", wall_rows, name="wall-rows"),
     path("new/", new_monitor, name="new-monitor"),
     path("new/schedule", preview_schedule, name="preview-schedule"),
+    path("clock/", clock, name="clock-page"),
     path("projects/", projects, name="projects"),
     path("projects/<str:project>/", project, name="project"),
     path("projects/<str:project>/act", act_on_project, name="act-on-project"),

@@ -1,6 +1,6 @@
 """All that the clock's page and `manage.py clock` show, read with a few short statements (shell)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ class Overview:
     """The clock as it is at `now`.
 
     `ticks`: the newest two hours of the ledger, newest first. `left`: nodes that stopped lately. `incidents`: the
-    latest ones, one that goes on first.
+    latest ones, one that goes on first. `queues`: messages that wait in each queue of the broker.
     """
 
     now: datetime
@@ -35,6 +35,7 @@ class Overview:
     ticks: Sequence[TickFacts]
     left: Sequence[NodeFacts]
     incidents: Sequence[ClockIncident]
+    queues: Mapping[str, int]
 
     @property
     def clocks_behind(self) -> list[tuple[int, str, datetime]]:
@@ -66,4 +67,5 @@ def read_overview(now: datetime, *, known: Facts | None = None) -> Overview:
         [TickFacts(*row) for row in Tick.objects.order_by("-at").values_list(*TickFacts._fields)[:TICKS_SHOWN]],
         [node.facts() for node in left[:NODES_LEFT_SHOWN]],
         list(ClockIncident.objects.order_by("-started_at")[:INCIDENTS_SHOWN]),
+        facts.queues,
     )

@@ -64,8 +64,8 @@ document.addEventListener("keydown", (event) => {
   const key = event.key;
   const pair = before + key;
   before = key === "g" ? "g" : "";
-  if (pair === "gn") location.assign("/");
-  else if (pair === "gw") location.assign("/wall/");
+  const places = { gn: "/", gw: "/wall/", gp: "/projects/", gc: "/clock/" };
+  if (places[pair]) location.assign(places[pair]);
   else if (key === "?") keys?.showModal();
   else if (key === "/") document.querySelector("[data-search]")?.focus();
   else if (key === "j") move(1);

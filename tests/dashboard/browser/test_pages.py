@@ -31,6 +31,7 @@ def addresses(incident, monitor):
         "monitor": reverse("monitor", args=of_monitor),
         "run": reverse("run", args=[*of_monitor, incident.starting_checkin_id]),
         "incident": reverse("incident", args=[incident.pk]),
+        "clock": "/clock/",
         "projects": "/projects/",
         "project": reverse("project", args=[monitor.project.slug]),
         "missing": "/nothing/",
@@ -140,3 +141,16 @@ def test_a_member_is_added_and_removed_after_a_second_thought(new_context, monit
     page.get_by_label("Remove berta", exact=True).click()
     page.get_by_role("button", name="Remove berta now").click()
     page.get_by_text("berta is no member any more.").wait_for()
+
+
+@pytest.mark.long
+def test_the_keys_lead_to_the_clock_which_says_first_where_it_is(new_context):
+    factories.TickFactory(at=utcnow().replace(second=0, microsecond=0), finished_at=utcnow(), volume=7)
+    page = new_context("viewer").new_page()
+    page.goto("/")
+    page.wait_for_load_state("networkidle")
+    page.keyboard.press("g")
+    page.keyboard.press("c")
+    page.wait_for_url("**/clock/")
+    assert "The clock" in page.locator("#headline").inner_text()
+    expect(page.get_by_role("heading", name="Ingest nodes")).to_be_visible()

@@ -33,6 +33,7 @@ ADDRESSES = {
     "act-on-monitor": Address(Role.RESPONDER, of="monitor", posts={"do": "mute"}),
     "run": Address(Role.VIEWER, of="run"),
     "wall": Address(),
+    "clock-page": Address(),
     "projects": Address(),
     "project": Address(Role.VIEWER, of="project"),
     "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
