@@ -38,6 +38,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"ListeningSpan", "LostSpan", "MinuteVolume"}  # Summed up in ticks, and kept for days only.
     hidden |= {"ShardLayout"}  # One row with a number, which belongs to the command that changes it.
     hidden |= {"ConfigChange"}  # Shown on the pages of their monitors.
+    hidden |= {"FormerAddress"}  # Shown on the pages of their monitors, for people.
     hidden |= {"FormerRules"}  # For the clock only; what an edit changed is in the history of its monitor.
     hidden |= {"Housekeeping"}  # One row: how far the removal of old rows has come.
     hidden |= {"Flapping", "LongBroken"}  # People read of it in the messages about its incident.
