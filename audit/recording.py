@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 
 from audit.entries import CHANGED, NAME_CHARACTERS_MAX, WORD_CHARACTERS_MAX, Actor, Entry, stored_changes, text
@@ -55,3 +55,9 @@ def record(entries: Iterable[Entry], *, by: Actor | None) -> None:
             if entry.changes or entry.action != CHANGED
         ],
     )
+
+
+@transaction.atomic
+def record_alone(entry: Entry, *, by: Actor) -> None:
+    """Write what a person did that changed nothing else, such as an export."""
+    record([entry], by=by)

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from dashboard.pages.auditlog.views import audit_log, export_audit_log
 from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
@@ -21,6 +22,8 @@ urlpatterns = [
     path("projects/", projects, name="projects"),
     path("projects/<str:project>/", project, name="project"),
     path("projects/<str:project>/act", act_on_project, name="act-on-project"),
+    path("projects/<str:project>/audit/", audit_log, name="audit-log"),
+    path("projects/<str:project>/audit/export", export_audit_log, name="export-audit-log"),
     path("i/<int:pk>/", incident, name="incident"),
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),

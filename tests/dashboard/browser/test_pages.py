@@ -23,6 +23,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 def addresses(incident, monitor):
     factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
     factories.RecentRunsFactory(monitor_environment=incident.monitor_environment)
+    factories.AuditEntryFactory(project_id=monitor.project_id, object_id=monitor.pk, object_name=monitor.slug)
     of_monitor = (monitor.project.slug, monitor.slug)
     return {
         "now": "/",
@@ -33,6 +34,7 @@ def addresses(incident, monitor):
         "incident": reverse("incident", args=[incident.pk]),
         "clock": "/clock/",
         "projects": "/projects/",
+        "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),
         "missing": "/nothing/",
     }
@@ -154,3 +156,16 @@ def test_the_keys_lead_to_the_clock_which_says_first_where_it_is(new_context):
     page.wait_for_url("**/clock/")
     assert "The clock" in page.locator("#headline").inner_text()
     expect(page.get_by_role("heading", name="Ingest nodes")).to_be_visible()
+
+
+@pytest.mark.long
+def test_somebody_finds_out_who_muted_a_monitor(new_context, monitor):
+    context = new_context("responder")
+    page = context.new_page()
+    page.goto(reverse("monitor", args=[monitor.project.slug, monitor.slug]))
+    page.get_by_role("button", name="Mute", exact=True).click()
+    page.goto(reverse("audit-log", args=[monitor.project.slug]))
+    page.get_by_label("Action").fill("muted")
+    page.get_by_role("button", name="Show", exact=True).click()
+    page.get_by_text("muted monitor environment").wait_for()
+    expect(page.get_by_role("link", name="CSV")).to_have_attribute("href", re.compile("format=csv&action=muted$"))

@@ -35,6 +35,8 @@ ADDRESSES = {
     "wall": Address(),
     "clock-page": Address(),
     "projects": Address(),
+    "audit-log": Address(Role.VIEWER, of="project"),
+    "export-audit-log": Address(Role.VIEWER, of="project"),
     "project": Address(Role.VIEWER, of="project"),
     "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
     "wall-rows": Address(),
