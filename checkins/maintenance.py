@@ -7,7 +7,7 @@ early, the clock has to look at them sooner.
 Lock order: project, monitors, environments.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -18,12 +18,14 @@ from django.db.models.functions import Coalesce
 from audit.entries import CHANGED, Actor, Changes, Entry, difference
 from audit.recording import record
 from checkins.exceptions import CheckInsError
-from lib.sql import array_literal
+from lib.sql import array_literal, types_of, update_rows
 from monitors.expectation import first_tick_at_or_after
 from monitors.models import MaintenanceWindow, Monitor, MonitorEnvironment, Project
 from monitors.services import monitor_entry
 from monitors.windows import FOREVER, former_tags_with
 
+TAGS_MAX = 20
+"""Tags of a monitor, as people and windows go by them."""
 LEAD = timedelta(seconds=5)
 """How long before its minute a window is stored at least, so that every batch and tick of that minute knows it."""
 
@@ -95,21 +97,38 @@ def replace_window(
     return plan_window(new, now=now, by=by)
 
 
-@transaction.atomic
 def change_tags(monitor_id: int, tags: Collection[str], *, now: datetime, by: Actor | None = None) -> None:
     """Give a monitor other tags from `next_minute` on, as far as maintenance windows go by them."""
-    monitor = Monitor.objects.locked_in_id_order().get(id=monitor_id)
-    if list(tags) == monitor.tags:
-        return
-    changes = difference({"tags": monitor.tags}, {"tags": list(tags)})
-    record([monitor_entry(monitor, CHANGED, changes)], by=by)
+    retag([monitor_id], lambda _: list(tags), now=now, by=by)
+
+
+@transaction.atomic
+def retag(
+    monitor_ids: Collection[int],
+    change: Callable[[Sequence[str]], Sequence[str]],
+    *,
+    now: datetime,
+    by: Actor | None = None,
+) -> int:
+    """Give monitors the tags that `change` makes of theirs, as `change_tags` does; returns how many changed."""
+    found = Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()
+    changed = [(one, list(change(one.tags))) for one in found]
+    changed = [(one, tags) for one, tags in changed if tags != one.tags]
+    if not changed:
+        return 0
+    record(
+        [monitor_entry(one, CHANGED, difference({"tags": one.tags}, {"tags": tags})) for one, tags in changed], by=by
+    )
     until = next_minute(now)
-    environments = MonitorEnvironment.objects.filter(monitor=monitor)
+    environments = MonitorEnvironment.objects.filter(monitor_id__any_of=[one.id for one, _ in changed])
     ids = [row.id for row in environments.locked_in_id_order()]
-    monitor.former_tags = former_tags_with(monitor.former_tags, until, monitor.tags)
-    monitor.tags = list(tags)
-    monitor.save(update_fields=["tags", "former_tags"])
+    update_rows(
+        Monitor._meta.db_table,
+        types_of(Monitor, "tags", "former_tags"),
+        [(one.id, tags, former_tags_with(one.former_tags, until, one.tags)) for one, tags in changed],
+    )
     _look_again(ids, at=until)
+    return len(changed)
 
 
 def _entry(window: MaintenanceWindow, action: str, changes: Changes) -> Entry:

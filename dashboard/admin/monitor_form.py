@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Field
 
+from checkins.maintenance import TAGS_MAX
 from dashboard.admin.limit_fields import LIMIT_FIELDS, BoundField, initial_limits, limits_text, meaning_field
 from dashboard.admin.unfold import (
     UnfoldAdminIntegerFieldWidget,
@@ -26,8 +27,6 @@ from monitors.dependencies import DependencyError, check_upstreams, upstream_slu
 from monitors.models import Monitor
 from monitors.schedule import ScheduleError
 from monitors.slugs import slugify
-
-TAGS_MAX = 20
 
 
 class TimezoneWidget(UnfoldAdminTextInputWidget):

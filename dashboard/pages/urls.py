@@ -2,10 +2,12 @@
 
 from django.urls import path
 
+from dashboard.pages.address.views import ping_address
 from dashboard.pages.auditlog.views import audit_log, export_audit_log
 from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
+from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
 from dashboard.pages.project.views import act_on_project, project, projects
@@ -16,6 +18,7 @@ urlpatterns = [
     path("", now, name="now"),
     path("wall/", wall, name="wall"),
     path("wall/rows", wall_rows, name="wall-rows"),
+    path("wall/act", act_on_many, name="act-on-many"),
     path("new/", new_monitor, name="new-monitor"),
     path("new/schedule", preview_schedule, name="preview-schedule"),
     path("clock/", clock, name="clock-page"),
@@ -28,5 +31,6 @@ urlpatterns = [
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),
     path("m/<str:project>/<str:slug>/runs/<int:pk>/", run, name="run"),
+    path("m/<str:project>/<str:slug>/address/", ping_address, name="ping-address"),
     path("m/<str:project>/<str:slug>/act", act_on_monitor, name="act-on-monitor"),
 ]

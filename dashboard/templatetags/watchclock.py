@@ -90,10 +90,13 @@ def wall_row(context: dict[str, Any], row: Row) -> SafeString:
         else ""
     )
     return format_html(
-        '<div class="wall-row" role="listitem" id="row-{}" data-row>{}'
+        '<div class="wall-row" role="listitem" id="row-{}" data-row>'
+        '<input type="checkbox" class="pick" form="many" name="row" value="{}" aria-label="{}">{}'
         '<a class="name" href="{}" data-open title="{}">{}</a>'
         '<span class="chip" title="{}">{}</span>{}{}<span class="due">{}</span></div>',
         row.id,
+        row.id,
+        f"{row.name} · {row.environment}",
         state_mark(row.state),
         address,
         f"{row.name} · {row.project_name}",

@@ -11,10 +11,13 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from dashboard.typed_schedules import parse_schedule
-from monitors.configuration import NUMBERS, schedule_columns
+from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS, schedule_columns
 from monitors.models import Monitor, Project
 from monitors.schedule import IntervalUnit, Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
+
+COPIED_COLUMNS = ("tags", "owner", "severity", "limits", "is_config_locked", "has_private_logs")
+"""What a copy of a monitor has as well, besides the fields of the form."""
 
 
 def _minutes(name: str, label: Any, help_text: Any) -> forms.IntegerField:
@@ -53,8 +56,11 @@ class NewMonitorForm(forms.Form):
     failure_threshold = _minutes("failure_threshold", _("Failures that open an incident"), "")
     recovery_threshold = _minutes("recovery_threshold", _("Oks that resolve it"), "")
 
-    def __init__(self, *arguments: Any, projects: Any, now: datetime, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, projects: Any, now: datetime, copied: Monitor | None = None, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
+        self._copied = copied
         field = self.fields["project"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = projects
@@ -90,6 +96,7 @@ class NewMonitorForm(forms.Form):
             raise ValidationError("the form is not valid")
         data = self.cleaned_data
         numbers = {name: data[name] for name in NUMBERS}
+        besides = {} if self._copied is None else {name: getattr(self._copied, name) for name in COPIED_COLUMNS}
         return Monitor(
             project=data["project"],
             slug=data["slug"],
@@ -97,7 +104,16 @@ class NewMonitorForm(forms.Form):
             created_at=self._now,
             **schedule_columns(self.schedule),
             **numbers,
+            **besides,
         )
+
+
+def copied_values(monitor: Monitor) -> dict[str, Any]:
+    """Return what the form proposes for a copy of a monitor."""
+    columns = (*SCHEDULE_COLUMNS, *NUMBERS)
+    values = {column: value for column in columns if (value := getattr(monitor, column)) is not None}
+    name = _("Copy of %(name)s") % {"name": monitor.name}
+    return {**values, "project": monitor.project_id, "name": str(name)[:128]}
 
 
 def zone_names() -> Sequence[str]:

@@ -7,6 +7,8 @@ from django.shortcuts import render
 
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import page, visible_projects
+from dashboard.pages.many.rights import offers
+from dashboard.pages.snoozes import snooze_choices
 from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import GROUPS, STATES, read_filters
 from dashboard.pages.wall.ranges import RANGES
@@ -44,6 +46,8 @@ def wall(request: HttpRequest) -> HttpResponse:
         "ranges": RANGES.values(),
         "start": filters.range.start(at),
         "legend": ORDER,
+        "many": offers(request),
+        "snooze_choices": snooze_choices(at),
     }
     return render(request, "pages/wall.html", context)
 

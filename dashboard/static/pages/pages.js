@@ -60,12 +60,13 @@ function move(step) {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
   if (event.ctrlKey || event.metaKey || event.altKey || keys?.open) return;
-  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  if (event.target.closest("input:not(.pick), textarea, select, [contenteditable]")) return;
   const key = event.key;
   const pair = before + key;
   before = key === "g" ? "g" : "";
   const places = { gn: "/", gw: "/wall/", gp: "/projects/", gc: "/clock/" };
   if (places[pair]) location.assign(places[pair]);
+  else if (key === "x" && current()?.querySelector(".pick")) current().querySelector(".pick").click();
   else if (key === "?") keys?.showModal();
   else if (key === "/") document.querySelector("[data-search]")?.focus();
   else if (key === "j") move(1);
@@ -109,6 +110,7 @@ async function refreshRows(wall) {
     const old = document.getElementById(row.id);
     if (old && !old.contains(document.activeElement)) {
       if (old.classList.contains("current")) row.classList.add("current");
+      if (old.querySelector(".pick")?.checked) row.querySelector(".pick").checked = true;
       old.replaceWith(row);
     }
   }
@@ -153,6 +155,36 @@ if (live) {
   setInterval(() => document.querySelector("[data-wait]") && refresh(), WAIT_MS);
 }
 
+// --- the selected rows of the wall: with the mouse (a range with Shift), with the key x, or all that are shown
+
+const many = document.getElementById("many");
+if (many) {
+  const boxes = () => [...document.querySelectorAll(".pick")];
+  const count = () => {
+    many.querySelector("output").textContent = boxes().filter((box) => box.checked).length;
+  };
+  let last = null;
+  document.addEventListener("click", (event) => {
+    const box = event.target.closest?.(".pick");
+    if (!box) return;
+    const all = boxes();
+    const [from, to] = [all.indexOf(last), all.indexOf(box)].sort((a, b) => a - b);
+    if (event.shiftKey && from >= 0) for (const one of all.slice(from, to + 1)) one.checked = box.checked;
+    last = box;
+    count();
+  });
+  for (const button of many.querySelectorAll("[data-pick]")) {
+    button.addEventListener("click", () => {
+      boxes().forEach((box, at) => { box.checked = at < Number(button.dataset.pick); });
+      count();
+    });
+  }
+  many.addEventListener("submit", () => {
+    many.elements.next.value = location.pathname + location.search;
+  });
+  count();
+}
+
 // --- the form of a new monitor: only the fields of the chosen kind of schedule, and a slug that follows the name
 
 const newMonitor = document.getElementById("new-monitor");
@@ -165,5 +197,5 @@ if (newMonitor) {
   };
   kind.addEventListener("change", show);
   show();
-  if (newMonitor.elements.timezone.value === "UTC" && zone) newMonitor.elements.timezone.value = zone;
+  if (newMonitor.matches("[data-proposes-zone]") && newMonitor.elements.timezone.value === "UTC" && zone) newMonitor.elements.timezone.value = zone;
 }

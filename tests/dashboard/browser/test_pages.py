@@ -34,6 +34,7 @@ def addresses(incident, monitor):
         "incident": reverse("incident", args=[incident.pk]),
         "clock": "/clock/",
         "projects": "/projects/",
+        "ping address": reverse("ping-address", args=of_monitor),
         "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),
         "missing": "/nothing/",
@@ -169,3 +170,44 @@ def test_somebody_finds_out_who_muted_a_monitor(new_context, monitor):
     page.get_by_role("button", name="Show", exact=True).click()
     page.get_by_text("muted monitor environment").wait_for()
     expect(page.get_by_role("link", name="CSV")).to_have_attribute("href", re.compile("format=csv&action=muted$"))
+
+
+@pytest.mark.long
+def test_rows_are_selected_with_keys_and_mouse_and_deleted_after_a_question(new_context, monitor):
+    for name in "abcd":
+        factories.MonitorEnvironmentFactory(monitor__project=monitor.project, monitor__name=name, status="active")
+    page = new_context("owner").new_page()
+    page.goto("/wall/")
+    page.wait_for_load_state("networkidle")
+    actions = page.get_by_role("form", name="The selected rows")
+    expect(actions).to_be_hidden()
+    for key in "jjx":
+        page.keyboard.press(key)
+    page.get_by_label("c · ").click(modifiers=["Shift"])
+    expect(actions.locator("output")).to_have_text("3")
+    page.get_by_label("A tag").fill("night")
+    page.keyboard.press("Enter")
+    page.get_by_text("3 monitors have got the tag.").wait_for()
+    page.get_by_label("d · ").check()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("heading", name="Delete this monitor?").wait_for()
+    page.get_by_role("button", name="Delete now").click()
+    page.get_by_text("1 monitor is deleted.").wait_for()
+    tags = dict(monitor.project.monitors.not_deleted().values_list("name", "tags"))
+    assert tags == {monitor.name: [], "a": ["night"], "b": ["night"], "c": ["night"]}
+
+
+@pytest.mark.long
+def test_a_ping_address_is_replaced_from_the_page_of_the_monitor_and_the_monitor_is_copied(new_context, monitor):
+    page = new_context("editor", timezone_id="Europe/Vienna").new_page()
+    page.goto(reverse("monitor", args=[monitor.project.slug, monitor.slug]))
+    page.get_by_role("link", name="Replace the ping address").click()
+    old = page.locator("#address").inner_text()
+    page.get_by_role("button", name="Replace the address").click()
+    page.get_by_text("Former addresses that work too").wait_for()
+    assert page.locator("#address").inner_text() != old
+    page.get_by_role("link", name="Back to the monitor").click()
+    page.get_by_role("link", name="Copy this monitor").click()
+    expect(page.get_by_label("Time zone")).to_have_value("UTC")
+    page.get_by_role("button", name="Create").click()
+    page.get_by_role("heading", name=f"Copy of {monitor.name}").wait_for()

@@ -40,6 +40,8 @@ ADDRESSES = {
     "project": Address(Role.VIEWER, of="project"),
     "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
     "wall-rows": Address(),
+    "act-on-many": Address(posts={"do": "mute"}),
+    "ping-address": Address(Role.EDITOR, of="monitor"),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),
     "account_login": Address(is_public=True),
