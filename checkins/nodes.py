@@ -21,6 +21,7 @@ so a machine is neither dropped nor kept because its clock is wrong.
 """
 
 import logging
+import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,33 @@ def register_node(
             },
         )
         return Registration(*cursor.fetchone())
+
+
+def announce(opened: Mapping[uuid.UUID, datetime]) -> None:
+    """Make the clock wait for nodes that could not register yet, each since it may hold check-ins.
+
+    What it waits for already stays as it is. A node that left or was dropped before that time was opened again since.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO checkins_ingestnode AS node
+                   (id, host, pid, started_at, seen_at, watermark, batch, spool_position, spooled_count)
+            SELECT id, %(host)s, 0, since, since, since, 0, 0, 0
+              FROM unnest(%(ids)s::uuid[], %(since)s::timestamptz[]) AS opened (id, since)
+             WHERE NOT EXISTS (SELECT FROM checkins_ingestnode AS known WHERE known.id = opened.id
+                                  AND coalesce(known.left_at, known.dropped_at, 'infinity') >= opened.since)
+             ORDER BY id
+                ON CONFLICT (id) DO UPDATE
+               SET silent_since = NULL, silence_seen_at = NULL, dropped_at = NULL, left_at = NULL
+             WHERE coalesce(node.left_at, node.dropped_at) < excluded.started_at
+            """,
+            {
+                "host": socket.gethostname(),
+                "ids": array_literal("uuid", list(opened)),
+                "since": array_literal("timestamptz", list(opened.values())),
+            },
+        )
 
 
 def advance(

@@ -36,7 +36,7 @@ from checkins.ingest.heartbeats import send_heartbeats
 from checkins.ingest.lanes import Lanes, Waiting
 from checkins.ingest.node import Node, Parts
 from checkins.ingest.options import Options
-from checkins.ingest.orphans import adopt_orphans
+from checkins.ingest.orphans import adopt_orphans, announce_neighbours
 from checkins.ingest.reception import ReceptionClock
 from checkins.ingest.spool import Spool
 from checkins.ingest.spool_directory import LINGERING_SECONDS, open_spool
@@ -148,7 +148,8 @@ class Batcher:
                 self.options.spool_directory, bytes_max=self.options.spool_bytes_max, wait_seconds=LINGERING_SECONDS
             )
         )
-        self._node = Node(self._spool, spool_lock=self._threads.spool_lock, hints=self._hints)
+        announce = partial(announce_neighbours, self.options.spool_directory, self._spool.node_id)
+        self._node = Node(self._spool, spool_lock=self._threads.spool_lock, hints=self._hints, announce=announce)
         bind_node = partial(structlog.contextvars.bind_contextvars, node=str(self.node_id))
         bind_node()
         await self._threads.in_all(bind_node)

@@ -139,7 +139,8 @@ class Node:
     """The node of one spool. Calls that reach PostgreSQL come from one thread at a time, except `beat`.
 
     `spool_lock` is held for each use of the spool, and by those who append to it. `claimed` is called with the requests
-    that a transaction stores, before its last statement.
+    that a transaction stores, before its last statement. `announce` is called before the watermark may move past what
+    nodes beside this one have acknowledged while PostgreSQL was away (`checkins.ingest.neighbours`).
     """
 
     def __init__(
@@ -149,12 +150,14 @@ class Node:
         spool_lock: AbstractContextManager[object],
         hints: Hints,
         claimed: Callable[[Iterable[IngestRequest]], None] = lambda _: None,
+        announce: Callable[[], None] = lambda: None,
     ) -> None:
         self.spool = spool
         self.is_registered = False
         self._spool_lock = spool_lock
         self._hints = hints
         self._claimed = claimed
+        self._announce = announce
         self._number = 0
         self._fence: int | None = None
 
@@ -175,6 +178,7 @@ class Node:
 
     def register(self, watermark: datetime, now: datetime, *, listening_since: datetime) -> None:
         """Register the node, and forget the entries that its former process stored but did not forget."""
+        self._announce()
         self._report_losses()  # The row of the former process holds the clock; that of this one may not.
         registration = self._enter(watermark, now, listening_since=listening_since)
         self._number = max(self._number, registration.batch)
@@ -191,6 +195,7 @@ class Node:
 
     def beat(self, *, watermark: datetime, now: datetime, spooled_count: int, listening_since: datetime) -> None:
         """Send a heartbeat with the watermark."""
+        self._announce()
         nodes.beat(self.id, watermark=watermark, now=now, spooled_count=spooled_count, listening_since=listening_since)
         self._report_losses()
 
@@ -270,7 +275,11 @@ class Node:
         return batch.shares
 
     def settle(self, now: datetime) -> None:
-        """Find out which batches in doubt are committed, and make sure that the others never will be."""
+        """Find out which batches in doubt are committed, and make sure that the others never will be.
+
+        Called before the spool is drained, when PostgreSQL is back.
+        """
+        self._announce()
         if self.spool.newest_batch is None and self._fence is None:
             return
         with transaction.atomic():

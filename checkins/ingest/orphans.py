@@ -1,4 +1,4 @@
-"""Spools of processes that are gone, drained by a live one (shell)."""
+"""Spools of other processes: the clock waits for them, and those of processes that are gone are drained (shell)."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from checkins import nodes
+from checkins.ingest.neighbours import opened_spools
 from checkins.ingest.node import Node
 from checkins.ingest.spool import Spool
 from checkins.ingest.spool_directory import open_orphan
@@ -20,6 +21,14 @@ logger = logging.getLogger(__name__)
 
 ORPHANS_SECONDS = 10.0
 """How often the directory is searched for spools of processes that are gone."""
+
+
+def announce_neighbours(directory: Path, own: UUID) -> None:
+    """Register the nodes of all opened spools but one's own that the clock does not wait for."""
+    others = opened_spools(directory)
+    others.pop(own, None)
+    if others:
+        nodes.announce(others)
 
 
 async def adopt_orphans(

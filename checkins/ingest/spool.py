@@ -27,6 +27,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import msgspec
 
 from checkins.exceptions import SpoolFullError
+from checkins.ingest.neighbours import note_closed, note_opened
 from checkins.ingest.salvage import (
     LOST,
     SALVAGING,
@@ -324,6 +325,10 @@ class Spool:
         self.count -= removed
         self._refresh()
 
+    def note_opened(self, since: datetime) -> None:
+        """Let other processes know from which reception time on this spool may hold check-ins."""
+        note_opened(self._lock, since)
+
     def close(self) -> None:
         """Close the file and let another process have it. Closing twice does nothing."""
         if not self.is_open:
@@ -331,6 +336,8 @@ class Spool:
         self.is_open = False
         try:
             self._connection.close()
+            if not self.count and not self.lost:
+                note_closed(self._lock)
         finally:
             os.close(self._lock)
 

@@ -4,7 +4,8 @@ Each file is held by a lock that the kernel releases when the process dies; the 
 with it the node that its name stands for.
 
     <node id>.spool   the entries: see `checkins.ingest.spool`
-    <node id>.lock    locked by flock(2) while a process uses the file; never deleted, or two processes could lock "it"
+    <node id>.lock    locked by flock(2) while a process uses the file; never deleted, or two processes could lock "it".
+                      What it says is in `checkins.ingest.neighbours`.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from pathlib import Path
 from checkins.exceptions import SpoolError, SpoolUnusableError
 from checkins.ingest.salvage import SALVAGING, is_damage, put_back, set_file_aside, sync_directory
 from checkins.ingest.spool import Spool
+from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) ->
         until = time.monotonic() + wait_seconds
         while True:
             for spool in _unlocked(directory, bytes_max=bytes_max):
-                return spool
+                return _opened(spool)
             if time.monotonic() >= until or not any(directory.glob("*.lock")):
                 break
             time.sleep(_POLL_SECONDS)
@@ -50,7 +52,7 @@ def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) ->
             node_id = uuid.uuid4()
             lock = _try_lock(_lock_path(directory, node_id), create=True)
             if lock is not None:  # Else another process that was looking for a spool has adopted this one.
-                return _open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True)
+                return _opened(_open_locked(directory, node_id, lock, bytes_max=bytes_max, is_new=True))
     except (OSError, sqlite3.Error) as error:
         raise SpoolUnusableError(f"no spool can be opened in {directory} (SPOOL_DIRECTORY): {error}") from error
 
@@ -64,9 +66,15 @@ def open_orphan(directory: Path, *, bytes_max: int, waited_for: Collection[uuid.
     """
     for spool in _unlocked(directory, bytes_max=bytes_max):
         if spool.count or spool.lost or spool.node_id in waited_for:
-            return spool
+            return _opened(spool)
         spool.close()
     return None
+
+
+def _opened(spool: Spool) -> Spool:
+    now = utcnow()
+    spool.note_opened(min(now, spool.oldest_received_at or now))
+    return spool
 
 
 def _unlocked(directory: Path, *, bytes_max: int) -> Iterator[Spool]:
