@@ -80,6 +80,7 @@ def test_the_clock_goes_on_when_the_spool_of_the_neighbour_is_drained(opened, di
     later = utcnow() + timedelta(minutes=3)
     node.register(later, later, listening_since=later)
     orphan = open_orphan(directory, bytes_max=MEBIBYTE, waited_for=nodes.live_ids())
+    assert orphan is not None
     assert orphan.node_id == other.node_id
     adopted = Node(orphan, spool_lock=nullcontext(), hints=Hints())
     adopted.adopt(later)
