@@ -23,7 +23,7 @@ class Hints:
 
     PLACES_MAX = 50_000
     """Environments to remember: some 20 MB."""
-    SENDERS_FOR = timedelta(minutes=1)
+    SENDERS_FOR = timedelta(minutes=5)
     """How long the address of a monitor is remembered: no lock shows that another one replaced it."""
 
     def __init__(self) -> None:

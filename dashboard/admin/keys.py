@@ -42,7 +42,7 @@ class IngestKeyAdmin(RecordedAdmin, KeyPermissions, InspectionAdmin):
     """Keys of all projects: to find the project of a key, and to disable one."""
 
     form = EditForm
-    list_display = ("public_key", "project", "label", "is_active", "created_at")
+    list_display = ("public_key", "project", "label", "is_active", "ends_at", "created_at")
     list_filter = ("is_active", ("project", AutocompleteSelectFilter))
     search_fields = ("public_key", "label")
     list_select_related = ("project",)

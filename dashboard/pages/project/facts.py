@@ -9,7 +9,7 @@ from django.db.models import Count, Q, QuerySet
 from accounts.models import Membership
 from monitors.models import IngestKey, Project
 
-KEYS_SHOWN = 200
+ENDED_KEYS_SHOWN = 100
 MEMBERS_SHOWN = 500
 
 
@@ -32,9 +32,10 @@ def load_members(project: Project) -> Sequence[Membership]:
 
 
 def load_keys(project: Project, *, now: datetime) -> Sequence[Key]:
-    """Return the keys, those in force first. One statement."""
-    found = [Key(row, key_state(row, now=now)) for row in project.ingest_keys.order_by("-id")[:KEYS_SHOWN]]
-    return sorted(found, key=lambda key: not key.is_in_force)
+    """Return the keys in force, then the newest of the others. Two statements."""
+    alive = list(project.ingest_keys.in_force(now))
+    others = project.ingest_keys.exclude(id__any_of=[row.pk for row in alive]).order_by("-id")
+    return [Key(row, key_state(row, now=now)) for row in (*alive, *others[:ENDED_KEYS_SHOWN])]
 
 
 def key_state(key: IngestKey, *, now: datetime) -> str:

@@ -55,7 +55,7 @@ def test_a_replaced_address_is_accepted_until_its_end(monitor):
     assert CheckIn.objects.filter(monitor_environment__monitor=monitor).count() == 3
 
 
-def test_a_process_that_remembers_an_address_asks_again_after_a_minute(monitor):
+def test_a_process_that_remembers_an_address_asks_again_after_some_minutes(monitor):
     hints = Hints()
     old = f"/ping/{monitor.guid}"
     assert statuses(ping(old), hints=hints) == [200]

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from accounts.models import Membership
 from audit.models import AuditEntry
+from dashboard.pages.project.facts import ENDED_KEYS_SHOWN
 from lib.wallclock import utcnow
 from monitors.models import IngestKey
 from tests import factories
@@ -161,3 +162,12 @@ def test_the_defaults_of_monitors_are_changed_by_editors(as_role, project, act):
     assert project.is_config_locked
     entry = AuditEntry.objects.get(kind="project", object_id=project.pk)
     assert entry.changes == {"is_config_locked": [False, True]}
+
+
+def test_keys_in_force_are_listed_however_many_have_ended(as_role, address, project, key):
+    IngestKey.objects.bulk_create(
+        factories.IngestKeyFactory.build(project=project, is_active=False) for _ in range(ENDED_KEYS_SHOWN + 1)
+    )
+    keys = as_role("owner").get(address).context["keys"]
+    assert [one.row for one in keys if one.is_in_force] == [key]
+    assert len(keys) == 1 + ENDED_KEYS_SHOWN
