@@ -161,7 +161,9 @@ const many = document.getElementById("many");
 if (many) {
   const boxes = () => [...document.querySelectorAll(".pick")];
   const count = () => {
-    many.querySelector("output").textContent = boxes().filter((box) => box.checked).length;
+    const selected = boxes().filter((box) => box.checked).length;
+    many.querySelector("output").textContent = selected;
+    many.classList.toggle("on", selected > 0);
   };
   let last = null;
   document.addEventListener("click", (event) => {
@@ -182,6 +184,7 @@ if (many) {
   many.addEventListener("submit", () => {
     many.elements.next.value = location.pathname + location.search;
   });
+  document.addEventListener("htmx:after:swap", count);
   count();
 }
 
