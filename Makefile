@@ -85,6 +85,9 @@ ci: .venv/.synced clients ## Run all checks of a pull request: every test, inclu
 screenshots: .venv/.synced ## Draw the pictures of the documentation anew (needs chromium)
 	@$(BIN)/python -m pytest -n 0 -q tests/docs/screenshots.py
 
+translations: .venv/.synced ## Bring the translations of pages up to date with the code, and compile them
+	@$(BIN)/python -m tests.dashboard.translations.catalogs
+
 changelog: .venv/.synced ## Show the changes of the next version, from the files in changelog.d
 	@$(BIN)/towncrier build --draft --version Unreleased
 
@@ -176,4 +179,4 @@ soak: .venv/.synced ## Run 100,000 jobs with 2,000 check-ins a second, and compa
 	@$(BIN)/python -m drills.soak $(foreach option,DURATION ENVIRONMENTS RATE SEED,\
 		$(if $($(option)),--$(shell echo $(option) | tr A-Z a-z) $($(option))))
 
-.PHONY: help install clients run demo test lint ci screenshots changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-pages bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak
+.PHONY: help install clients run demo test lint ci screenshots translations changelog format migration fuzz mutate bench-clock bench-volume bench-history bench-admin bench-pages bench-memory bench-disk bench-ingest bench-compare drill-ingest drill-clock drill-abuse drill-notify drill-upgrade simulate sim sim-notify soak

@@ -4,8 +4,11 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from django.utils.dateformat import format as format_date
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 
 from lib.durations import duration
 from monitors.schedule import zone_to_show
@@ -14,20 +17,28 @@ READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=Non
 """The zone of the reader of the current page; None if it is not known."""
 
 
+def length_in_words(length: timedelta | None) -> str:
+    """Return a length of time in its two largest units, in the reader's language."""
+    return duration(length, language="de" if (get_language() or "").startswith("de") else "en")
+
+
 def from_now(at: datetime, *, now: datetime) -> str:
     """Return the distance of `at` from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
     seconds = int(abs((at - now).total_seconds()))
     if seconds < 1:
-        return "now"
-    text = duration(timedelta(seconds=seconds))
-    return f"in {text}" if at > now else f"{text} ago"
+        return _("now")
+    return _around(length_in_words(timedelta(seconds=seconds)), is_ahead=at > now)
+
+
+def _around(text: str, *, is_ahead: bool) -> str:
+    return (_("in %(length)s") if is_ahead else _("%(length)s ago")) % {"length": text}
 
 
 def roughly_from_now(at: datetime, *, now: datetime) -> str:
     """Return the distance of `at` from `now` in its largest unit, for narrow columns: "in 2 hours"."""
-    text = from_now(at, now=now)
-    before, joined, _ = text.partition(" and ")
-    return text if not joined else before if at > now else f"{before} ago"
+    seconds = int(abs((at - now).total_seconds()))
+    unit = next((unit for unit in (86_400, 3_600, 60) if seconds >= unit), 1)
+    return from_now(now + timedelta(seconds=seconds // unit * unit) * (1 if at > now else -1), now=now)
 
 
 def moment(
@@ -79,4 +90,4 @@ def wall_clock(at: datetime, *, now: datetime) -> str:
     clock = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
     if at.date() == now.date():
         return clock
-    return f"{at:%a %d %b} {clock}" if at.year == now.year else f"{at:%Y-%m-%d} {clock}"
+    return f"{format_date(at, 'D d M')} {clock}" if at.year == now.year else f"{at:%Y-%m-%d} {clock}"

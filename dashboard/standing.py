@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Case, Count, Min, OuterRef, Subquery, When
+from django.utils.translation import gettext as _
 
 from checkins.models import RunningCheckIn
+from dashboard.vocabulary import word
 from incidents.models import Incident, Occurrence
 
 RUN_MAX = timedelta(days=8)
@@ -62,4 +64,6 @@ def why_of(explanation: dict[str, Any]) -> str:
     kind = str(explanation.get("kind") or "")
     words = WORDS.get(kind, kind)
     status = explanation.get("exit_status")
-    return words if status is None else f"{words}, exit status {status}"
+    if status is None:
+        return word(words)
+    return _("%(kind)s, exit status %(status)s") % {"kind": word(words), "status": status}

@@ -5,26 +5,36 @@ from functools import lru_cache
 
 import cron_descriptor  # type: ignore[import-untyped]
 
+from monitors.describing_words import BOTH, EITHER, GERMAN_NAMES, GERMAN_UNITS, OR
 from monitors.schedule import Schedule, why_unreadable
 
 _STEP = re.compile(r"\*/([0-9]+)")
 
 
 @lru_cache(maxsize=4096)
-def describe(schedule: Schedule) -> str:
-    """Return the schedule in words, with its zone, in English and on a 24-hour clock: "Every 5 minutes (UTC)"."""
+def describe(schedule: Schedule, language: str = "en") -> str:
+    """Return the schedule in words, with its zone, on a 24-hour clock: "Every 5 minutes (UTC)"; `language`: en, de."""
     if reason := why_unreadable(schedule):
         return reason
     if schedule.crontab is not None:
-        text = _describe_crontab(schedule.crontab)
+        text = _describe_crontab(schedule.crontab, language)
     else:
-        count, unit = schedule.interval, schedule.interval_unit
-        text = f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+        text = _describe_interval(schedule.interval or 1, str(schedule.interval_unit), language)
     return f"{text} ({schedule.timezone})"
 
 
-def _describe_crontab(crontab: str) -> str:
-    options = cron_descriptor.Options(locale_code="en_US", use_24hour_time_format=True)
+def _describe_interval(count: int, unit: str, language: str) -> str:
+    if language == "de":
+        one, many = GERMAN_UNITS[unit]
+        return one if count == 1 else f"Alle {count} {many}"
+    return f"Every {unit}" if count == 1 else f"Every {count} {unit}s"
+
+
+LOCALES = {"en": "en_US", "de": "de_DE"}
+
+
+def _describe_crontab(crontab: str, language: str) -> str:
+    options = cron_descriptor.Options(locale_code=LOCALES[language], use_24hour_time_format=True)
     minute, hour, day_of_month, month, day_of_week = crontab.split()
     if "," in day_of_week and ("#" in day_of_week or "L" in day_of_week.upper()):
         return f"Crontab {crontab}"  # The library does not name the week of the month.
@@ -42,7 +52,11 @@ def _describe_crontab(crontab: str) -> str:
     except cron_descriptor.FormatError:
         # It supports fewer forms than cronsim, and a missing description must not break a page.
         return f"Crontab {crontab}"
-    if "," in day_of_month:
+    if language == "de":
+        if "," in day_of_month and "L" in day_of_month.upper():
+            return f"Crontab {crontab}"
+        text = re.sub("|".join(GERMAN_NAMES), lambda found: GERMAN_NAMES[found[0]], text)
+    elif "," in day_of_month:
         text = re.sub(r"\bL\b", "the last day", re.sub(r"\bLW\b", "the last weekday", text)).replace(
             "day the last", "the last"
         )
@@ -50,9 +64,10 @@ def _describe_crontab(crontab: str) -> str:
         return text
     # crontab(5): two day fields mean either of them, but both of them as soon as one starts with a star. The library
     # writes "or" for some forms and nothing for others.
+    either, both = OR[language]
     if day_of_month.startswith("*") or day_of_week.startswith("*"):
-        return text.replace(", or on ", ", on ") + ", on days that match both"
-    return text if ", or on " in text else text + ", on days that match either"
+        return text.replace(either, both) + BOTH[language]
+    return text if either in text else text + EITHER[language]
 
 
 def _counted_out(field: str, numbers: range, *, is_even: bool = False) -> str:

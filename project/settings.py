@@ -103,6 +103,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "project.middleware.content_policy",
+    "project.reader.reader_language",
     "project.reader.reader_zone",
 ]
 SECURE_REFERRER_POLICY = "same-origin"
@@ -157,9 +158,11 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-LANGUAGE_CODE = "en-us"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+FORMAT_MODULE_PATH = ["project.formats"]
+LANGUAGE_COOKIE_NAME = "watchclock_language"
 TIME_ZONE = "UTC"
-USE_I18N = False
 USE_TZ = True
 
 # --- The spool: check-ins while PostgreSQL is away --------------------------------------------------------------------

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from dashboard.moments import READER_ZONE
+from django.utils.dateformat import format as format_date
+from django.utils.translation import gettext as _
+
+from dashboard.moments import READER_ZONE, length_in_words
 from incidents.handling import SnoozeError
 
 MORNING_HOUR = 9
@@ -13,13 +16,10 @@ HOURS = {"1h": 1, "4h": 4, "1d": 24, "7d": 168}
 
 def snooze_choices(now: datetime) -> Sequence[tuple[str, str]]:
     """Return the choices: what the button sends, and its words."""
-    return (
-        ("1h", "1 hour"),
-        ("4h", "4 hours"),
-        ("morning", f"until {_morning(now, READER_ZONE.get()):%a} {MORNING_HOUR:02}:00"),
-        ("1d", "1 day"),
-        ("7d", "7 days"),
-    )
+    day = format_date(_morning(now, READER_ZONE.get()), "D")
+    until = _("until %(day)s %(time)s") % {"day": day, "time": f"{MORNING_HOUR:02}:00"}
+    lengths = [(name, length_in_words(timedelta(hours=hours))) for name, hours in HOURS.items()]
+    return (*lengths[:2], ("morning", until), *lengths[2:])
 
 
 def snooze_end(choice: str, *, now: datetime) -> datetime:

@@ -11,10 +11,11 @@ from django.utils.safestring import SafeString, mark_safe
 
 from dashboard import moments
 from dashboard.pages.wall.rows import Row
-from lib.durations import duration
+from dashboard.vocabulary import word
 from monitors.models import Monitor
 
 register = template.Library()
+register.filter(word)
 
 WORDS = {"error": "failing", "active": "waiting"}
 """The states of environments whose marks have another name."""
@@ -43,7 +44,7 @@ def length_of(value: timedelta | None) -> str:
     """Show a length of time in whole seconds, or shorter ones with their fraction."""
     if value is not None and abs(value) >= timedelta(minutes=1):
         value = timedelta(seconds=int(value.total_seconds()))
-    return duration(value)
+    return moments.length_in_words(value)
 
 
 @register.filter
@@ -69,7 +70,7 @@ def monitor_url(monitor: Monitor, environment: str = "") -> str:
 def mark(status: str, words: str = "") -> SafeString:
     """Show a status: its shape, its colour and its name."""
     name = status.replace("_", " ")
-    return format_html('<span class="mark mark-{}">{}</span>', status.replace("_", "-"), words or name)
+    return format_html('<span class="mark mark-{}">{}</span>', status.replace("_", "-"), word(words or name))
 
 
 @register.simple_tag

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from dashboard.typed_schedules import parse_schedule
+from dashboard.vocabulary import word
 from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS, schedule_columns
 from monitors.models import Monitor, Project
 from monitors.schedule import IntervalUnit, Schedule, ScheduleError, ScheduleType
@@ -37,12 +38,12 @@ class NewMonitorForm(forms.Form):
     )
     schedule_type = forms.ChoiceField(
         label=_("Schedule"),
-        choices=[(ScheduleType.CRONTAB.value, "crontab"), (ScheduleType.INTERVAL.value, "interval")],
+        choices=lambda: [(one.value, word(one.value)) for one in (ScheduleType.CRONTAB, ScheduleType.INTERVAL)],
     )
     crontab = forms.CharField(label=_("Crontab"), required=False, max_length=200)
     interval = forms.CharField(label=_("Every"), required=False, max_length=20)
     interval_unit = forms.ChoiceField(
-        label=_("Unit"), required=False, choices=[(unit.value, f"{unit.value}s") for unit in IntervalUnit]
+        label=_("Unit"), required=False, choices=lambda: [(unit.value, word(f"{unit.value}s")) for unit in IntervalUnit]
     )
     timezone = forms.CharField(
         label=_("Time zone"),

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.membership import projects_of
 from accounts.roles import Action
 from dashboard.moments import READER_ZONE
-from dashboard.pages.access import form, page
+from dashboard.pages.access import form, page, reader_language
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.create.form import NewMonitorForm, copied_values, zone_names
 from dashboard.typed_schedules import parse_schedule
@@ -68,5 +68,5 @@ def preview_schedule(request: HttpRequest) -> HttpResponse:
     except ScheduleError as error:
         return render(request, "pages/schedule_preview.html", context | {"error": str(error)})
     slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEWED)
-    shown = {"text": describe(schedule), "slots": slots, "zone": schedule.timezone}
+    shown = {"text": describe(schedule, reader_language(request)), "slots": slots, "zone": schedule.timezone}
     return render(request, "pages/schedule_preview.html", context | shown)

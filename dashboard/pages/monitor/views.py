@@ -56,7 +56,7 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "environments": environments,
         "environment": environment,
         "sees_log": sees_log(row, rights),
-        "schedule": describe(row.schedule()),
+        "schedule": describe(row.schedule(), reader_language(request)),
         "slots": slots,
         "clock_changes": changes,
         "forecasts": [(one, one.when(names)) for one in forecasts],

@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 
 from accounts.roles import Role
+from dashboard.vocabulary import word
 
 ROLES = [(role.value, role.value) for role in Role]
 
@@ -17,7 +18,7 @@ class NewMemberForm(forms.Form):
     name = forms.CharField(
         label=_("Name of the account"), max_length=150, widget=forms.TextInput({"autocomplete": "off"})
     )
-    role = forms.ChoiceField(label=_("Role"), choices=ROLES)
+    role = forms.ChoiceField(label=_("Role"), choices=lambda: [(value, word(value)) for value, _name in ROLES])
     user: User | None = None
 
     def clean(self) -> dict[str, Any]:

@@ -5,13 +5,14 @@ path. A status is a colour and a shape: misses are hollow, timeouts have a cut c
 is half as high, and what runs is a line at the bottom.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 CELL, GAP, HEIGHT = 8, 1, 16
 """Width of a cell and of the gap after it, and the height, in pixels."""
 ORDER = ("error", "missed", "timeout", "late", "unknown", "running", "ok")
 """What a cell shows: the first of these that happened in it."""
+NOTHING = "nothing happened"
 SHAPES: Mapping[str, str] = {
     "ok": "v16h-8z",
     "error": "v16h-8z",
@@ -44,6 +45,7 @@ def strip(statuses: Sequence[str], label: str) -> str:
     )
 
 
-def in_words(totals: Mapping[str, int]) -> str:
-    """Return counts in words, the worst first: "2 missed, 22 ok"."""
-    return ", ".join(f"{totals[status]} {status}" for status in ORDER if totals.get(status)) or "nothing happened"
+def in_words(totals: Mapping[str, int], word: Callable[[str], str]) -> str:
+    """Return counts in words, the worst first: "2 missed, 22 ok". `word` translates the name of a status."""
+    counts = ", ".join(f"{totals[status]} {word(status)}" for status in ORDER if totals.get(status))
+    return counts or word(NOTHING)

@@ -6,12 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
+from django.utils.translation import gettext as _
 
 from checkins.models import RunningCheckIn
 from dashboard.pages.monitor.state import Situation, State, state_of
 from dashboard.pages.wall.cells import ORDER, in_words, strip, worst
 from dashboard.pages.wall.filters import Filters
 from dashboard.pages.wall.ranges import Range
+from dashboard.vocabulary import word
 from lib.sql import array_literal, fetch_rows
 from monitors.models import MonitorEnvironment, Project
 
@@ -182,7 +184,9 @@ def load_strips(ids: Sequence[int], shown: Range, *, running: set[int], now: dat
             cells.setdefault(shown.cells - 1, {})["running"] = 1
         totals = {status: sum(cell.get(status, 0) for cell in cells.values()) for status in ORDER}
         statuses = [worst(cells[number]) if number in cells else "" for number in range(shown.cells)]
-        found[id_] = strip(statuses, f"last {shown.words}: {in_words(totals)}")
+        found[id_] = strip(
+            statuses, _("last %(range)s: %(counts)s") % {"range": word(shown.words), "counts": in_words(totals, word)}
+        )
     return found
 
 

@@ -144,7 +144,7 @@ def test_a_strip_has_one_path_for_each_status_and_says_it_in_words():
     drawn = strip(["ok", "", "ok", "missed"], "last hour: 2 ok & 1 missed")
     assert drawn.count("<path") == 2
     assert 'aria-label="last hour: 2 ok &amp; 1 missed"' in drawn
-    assert in_words({"ok": 22, "missed": 2}) == "2 missed, 22 ok"
+    assert in_words({"ok": 22, "missed": 2}, str) == "2 missed, 22 ok"
 
 
 def test_the_filters_of_an_address_give_the_same_address_again():

@@ -1,0 +1,92 @@
+"""The short words of statuses, kinds, roles and choices that pages show, in the reader's language.
+
+They are values of rows, so no template can mark them. A word that is not here is shown as it is stored, and a test of
+the translations finds it.
+"""
+
+from django.utils.translation import gettext, gettext_noop
+
+WORDS = frozenset(
+    (
+        # states of environments and runs
+        gettext_noop("failing"),
+        gettext_noop("late"),
+        gettext_noop("running"),
+        gettext_noop("waiting"),
+        gettext_noop("disabled"),
+        gettext_noop("muted"),
+        gettext_noop("ok"),
+        gettext_noop("error"),
+        gettext_noop("missed"),
+        gettext_noop("timeout"),
+        gettext_noop("timed out"),
+        gettext_noop("unknown"),
+        gettext_noop("in progress"),
+        gettext_noop("active"),
+        gettext_noop("maintenance"),
+        # why a run is a failure, and limits of runs
+        gettext_noop("too slow"),
+        gettext_noop("too fast"),
+        gettext_noop("overlapping"),
+        gettext_noop("too slow, a failure"),
+        gettext_noop("too fast, a failure"),
+        gettext_noop("overlapping, a failure"),
+        # incidents, issues and their history
+        gettext_noop("open"),
+        gettext_noop("resolved"),
+        gettext_noop("unresolved"),
+        gettext_noop("archived"),
+        gettext_noop("opened"),
+        gettext_noop("failed"),
+        gettext_noop("failed again"),
+        gettext_noop("told"),
+        gettext_noop("acknowledged"),
+        gettext_noop("no longer acknowledged"),
+        gettext_noop("handled"),
+        gettext_noop("comment"),
+        gettext_noop("the job"),
+        # how a check-in was received
+        gettext_noop("sentry envelope"),
+        gettext_noop("sentry http"),
+        gettext_noop("healthchecks"),
+        gettext_noop("cronitor"),
+        gettext_noop("uptime kuma"),
+        gettext_noop("rest"),
+        gettext_noop("clock"),
+        gettext_noop("simulation"),
+        # schedules
+        gettext_noop("crontab"),
+        gettext_noop("interval"),
+        gettext_noop("minutes"),
+        gettext_noop("hours"),
+        gettext_noop("days"),
+        gettext_noop("weeks"),
+        gettext_noop("months"),
+        gettext_noop("years"),
+        # groups and ranges of the wall
+        gettext_noop("project"),
+        gettext_noop("environment"),
+        gettext_noop("1 hour"),
+        gettext_noop("6 hours"),
+        gettext_noop("24 hours"),
+        gettext_noop("7 days"),
+        gettext_noop("30 days"),
+        gettext_noop("90 days"),
+        gettext_noop("nothing happened"),
+        # roles
+        gettext_noop("viewer"),
+        gettext_noop("responder"),
+        gettext_noop("editor"),
+        gettext_noop("owner"),
+        # ways to check in
+        gettext_noop("curl: the job is done"),
+        gettext_noop("curl: beginning, end and exit status"),
+        gettext_noop("curl: ok or fail"),
+        gettext_noop("curl: with what the job prints"),
+    )
+)
+
+
+def word(text: str) -> str:
+    """Return a word in the reader's language; one that is not known as it is."""
+    return gettext(text) if text in WORDS else text
