@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from audit.models import AuditEntry
 from dashboard.pages.auditlog.filters import Filters
+from dashboard.vocabulary import word
 from monitors.models import Monitor
 
 ENTRIES_SHOWN = 50
@@ -79,7 +81,7 @@ def changes_of(entry: AuditEntry) -> Sequence[Change]:
         if isinstance(change, list) and len(change) == 2:
             found.append(Change(label, value_text(change[0]), value_text(change[1])))
         else:
-            found.append(Change(label, "", value_text(change), is_secret=True))
+            found.append(Change(label, "", word(value_text(change)), is_secret=True))
     return found
 
 
@@ -89,7 +91,7 @@ def value_text(value: Any) -> str:
         case None | "" | []:
             return "-"
         case bool():
-            return "yes" if value else "no"
+            return _("yes") if value else _("no")
         case list():
             return ", ".join(map(str, value))
         case _:
