@@ -33,6 +33,7 @@ from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import address
 from incidents.notifications.alerts import write_alerts
 from incidents.notifications.attempts import LEASE
+from incidents.notifications.storms import SUMMARY_AFTER
 
 NODES = 2
 SHARDS = 3
@@ -239,8 +240,9 @@ class World:
         self._run_until_settled(lambda: True)
         self.publish(BrokerMessage(clock_tasks.tick.name, (), {}, self.now))
         self._run_until_settled(lambda: True)
-        # What a killed worker had claimed is free again when its claim is over, by whatever clock it was made.
-        self.now += LEASE + SKEW_MAX
+        # What a killed worker had claimed is free again when its claim is over, by whatever clock it was made; and the
+        # summary of a storm waits for more recoveries.
+        self.now += max(LEASE + SKEW_MAX, SUMMARY_AFTER)
         self.publish(BrokerMessage(DELIVER, (), {}, self.now))
         self._run_until_settled(lambda: True)
 
