@@ -111,10 +111,22 @@ class Watchclock:
         supervisor = psutil.Process(self.process.pid)
         return [supervisor, *supervisor.children(recursive=True)]
 
+    def settings(self) -> dict[str, str]:
+        """The settings that the supervisor keeps for manage.py."""
+        return dict(line.split("=", 1) for line in (self.home / "environment").read_text().splitlines())
+
+    def manage(self, *arguments: str) -> str:
+        """Run a management command on the instance, and return what it printed."""
+        command = [sys.executable, str(BASE_DIR / "manage.py"), *arguments]
+        ended = subprocess.run(
+            command, env=own_environment(**self.settings()), capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
     def rows(self, sql: str, **values: object) -> list[dict[str, Any]]:
         """Ask the instance's database, at the address that the supervisor keeps for manage.py."""
-        settings = dict(line.split("=", 1) for line in (self.home / "environment").read_text().splitlines())
-        with psycopg.connect(settings["DATABASE_URL"], autocommit=True, row_factory=dict_row) as connection:
+        with psycopg.connect(self.settings()["DATABASE_URL"], autocommit=True, row_factory=dict_row) as connection:
             return connection.execute(sql, values).fetchall()
 
     def wait_until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
