@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from checkins.models import RecentRuns
-from dashboard.admin.cells import NOTHING, duration, table
+from dashboard.admin.cells import NOTHING, table
+from dashboard.moments import length_in_words
 from monitors.limits import RUNS_KEPT, percentile
 from monitors.models import MonitorEnvironment
 
@@ -93,14 +96,18 @@ def _chart(one: Measured) -> SafeString:
             if (value := percentile(values, percent)) is not None
         ),
     )
-    words = f"Durations of the last {len(values)} runs in {one.environment}, oldest first"
+    words = ngettext(
+        "Duration of the last run in %(environment)s",
+        "Durations of the last %(n)d runs in %(environment)s, oldest first",
+        len(values),
+    ) % {"n": len(values), "environment": one.environment}
+    described = _("%(chart)s, longest %(length)s") % {"chart": words, "length": _text(longest)}
     return format_html(
         '<figure data-role="durations" class="overflow-x-auto"><figcaption class="font-semibold text-important mb-2">{}'
-        '</figcaption><svg role="img" aria-label="{}, longest {}" viewBox="0 0 {} {}" width="{}" height="{}">'
+        '</figcaption><svg role="img" aria-label="{}" viewBox="0 0 {} {}" width="{}" height="{}">'
         '<g fill="currentColor" fill-opacity="0.35">{}</g>{}</svg></figure>',
         words,
-        words,
-        _text(longest),
+        described,
         WIDTH,
         HEIGHT,
         WIDTH,
@@ -115,4 +122,4 @@ def _px(number: float) -> str:
 
 
 def _text(value: int | None) -> str:
-    return str(NOTHING) if value is None else duration(timedelta(milliseconds=value))
+    return str(NOTHING) if value is None else length_in_words(timedelta(milliseconds=value))

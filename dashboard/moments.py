@@ -1,5 +1,6 @@
 """Instants for readers: on their own wall clock, with the job's zone and UTC one hover away."""
 
+import re
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -22,12 +23,17 @@ def length_in_words(length: timedelta | None) -> str:
     return duration(length, language="de" if (get_language() or "").startswith("de") else "en")
 
 
+def length_after_preposition(length: timedelta) -> str:
+    """Return a length as it stands after "in", "for" and the like: German has another form of days there."""
+    return re.sub(r"\bTage\b", "Tagen", length_in_words(length))
+
+
 def from_now(at: datetime, *, now: datetime) -> str:
     """Return the distance of `at` from `now`: "in 5 minutes", "2 hours and 3 minutes ago"."""
     seconds = int(abs((at - now).total_seconds()))
     if seconds < 1:
         return _("now")
-    return _around(length_in_words(timedelta(seconds=seconds)), is_ahead=at > now)
+    return _around(length_after_preposition(timedelta(seconds=seconds)), is_ahead=at > now)
 
 
 def _around(text: str, *, is_ahead: bool) -> str:
@@ -90,4 +96,7 @@ def wall_clock(at: datetime, *, now: datetime) -> str:
     clock = f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}"
     if at.date() == now.date():
         return clock
-    return f"{format_date(at, 'D d M')} {clock}" if at.year == now.year else f"{at:%Y-%m-%d} {clock}"
+    if at.year != now.year:
+        return f"{at:%Y-%m-%d} {clock}"
+    day = format_date(at, _("D d M"))
+    return f"{day} {clock}"

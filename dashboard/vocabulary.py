@@ -45,6 +45,19 @@ WORDS = frozenset(
         gettext_noop("handled"),
         gettext_noop("comment"),
         gettext_noop("the job"),
+        gettext_noop("its page"),
+        gettext_noop("the admin"),
+        gettext_noop("the demo"),
+        # severities
+        gettext_noop("critical"),
+        gettext_noop("warning"),
+        gettext_noop("info"),
+        # messages: what they are of, and what became of them
+        gettext_noop("still open"),
+        gettext_noop("escalated"),
+        gettext_noop("sent"),
+        gettext_noop("folded into a newer one"),
+        gettext_noop("no longer needed"),
         # how a check-in was received
         gettext_noop("sentry envelope"),
         gettext_noop("sentry http"),
@@ -120,6 +133,10 @@ WORDS = frozenset(
         gettext_noop("curl: beginning, end and exit status"),
         gettext_noop("curl: ok or fail"),
         gettext_noop("curl: with what the job prints"),
+        gettext_noop("Sentry check-in address"),
+        gettext_noop("Ping URL by slug (Healthchecks)"),
+        gettext_noop("Any job (curl)"),
+        gettext_noop("Any command (sentry-cli)"),
     )
 )
 

@@ -35,16 +35,18 @@ def ago(context: dict[str, Any], at: datetime | None, zone: str = "UTC") -> Safe
 
 @register.simple_tag(takes_context=True)
 def since(context: dict[str, Any], at: datetime | None) -> str:
-    """Show how long ago an instant was, without "ago"."""
-    return "" if at is None else length_of(context["now"] - at)
+    """Show how long ago an instant was, without "ago", after "for"."""
+    return "" if at is None else moments.length_after_preposition(_whole(context["now"] - at))
 
 
 @register.filter
 def length_of(value: timedelta | None) -> str:
     """Show a length of time in whole seconds, or shorter ones with their fraction."""
-    if value is not None and abs(value) >= timedelta(minutes=1):
-        value = timedelta(seconds=int(value.total_seconds()))
-    return moments.length_in_words(value)
+    return moments.length_in_words(None if value is None else _whole(value))
+
+
+def _whole(value: timedelta) -> timedelta:
+    return timedelta(seconds=int(value.total_seconds())) if abs(value) >= timedelta(minutes=1) else value
 
 
 @register.filter
