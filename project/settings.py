@@ -160,6 +160,8 @@ AUTH_PASSWORD_VALIDATORS = [
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+# Before the texts of packages: one of them would translate "Save" in another way than our pages do.
+LOCALE_PATHS = [BASE_DIR / "dashboard" / "locale"]
 FORMAT_MODULE_PATH = ["project.formats"]
 LANGUAGE_COOKIE_NAME = "watchclock_language"
 TIME_ZONE = "UTC"

@@ -16,6 +16,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 800}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 800}},
     "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "has_touch": True},
+    "German": {"locale": "de-DE", "viewport": {"width": 390, "height": 844}, "has_touch": True},
 }
 
 

@@ -15,6 +15,28 @@ from tests.dashboard.pages.conftest import incident as incident
 from tests.dashboard.pages.conftest import monitor as monitor
 from tests.dashboard.pages.test_every_address import ADDRESSES
 from tests.dashboard.pages.test_every_address import answer as answer
+from tests.dashboard.translations.catalogs import LANGUAGES, compiled, path_of, read, wanted
+
+
+def texts_of(catalog):
+    return {(message.context, message.id) for message in catalog if message.id}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_text_is_translated_and_nothing_else_is_there(language):
+    """If this fails: `make translations`, and translate what is new."""
+    catalog = read(language)
+    assert texts_of(catalog) == texts_of(wanted())
+    strings = {message.id: message.string for message in catalog if message.id}
+    assert [id_ for id_, text in strings.items() if not (all(text) if isinstance(text, tuple) else text)] == []
+    assert [message.id for message in catalog if message.fuzzy] == []
+    assert list(catalog.check()) == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_django_reads_is_what_people_wrote(language):
+    assert path_of(language, "mo").read_bytes() == compiled(read(language))
+
 
 # --- the pages in a language in which every text has brackets
 
