@@ -1,6 +1,5 @@
 """Instants for readers: on their own wall clock, with the job's zone and UTC one hover away."""
 
-import re
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -11,7 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from lib.durations import duration
+from lib.durations import after_preposition, duration
 from monitors.schedule import zone_to_show
 
 READER_ZONE: ContextVar[ZoneInfo | None] = ContextVar("READER_ZONE", default=None)
@@ -24,8 +23,8 @@ def length_in_words(length: timedelta | None) -> str:
 
 
 def length_after_preposition(length: timedelta) -> str:
-    """Return a length as it stands after "in", "for" and the like: German has another form of days there."""
-    return re.sub(r"\bTage\b", "Tagen", length_in_words(length))
+    """Return a length of time as it stands after "in", "for" and the like, in the reader's language."""
+    return after_preposition(length_in_words(length))
 
 
 def from_now(at: datetime, *, now: datetime) -> str:

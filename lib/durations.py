@@ -1,5 +1,6 @@
 """Lengths of time in words (pure)."""
 
+import re
 from datetime import timedelta
 
 import humanize
@@ -27,3 +28,12 @@ def duration(length: timedelta | None, *, language: str = "en") -> str:
         if language != "en":
             humanize.deactivate()
     return words if length >= timedelta() else f"-{words}"
+
+
+def after_preposition(words: str) -> str:
+    """Return a length as it stands after "for", "in" and the like: German has another form of days there.
+
+    >>> after_preposition("3 Tage und 2 Stunden"), after_preposition("3 days")
+    ('3 Tagen und 2 Stunden', '3 days')
+    """
+    return re.sub(r"\bTage\b", "Tagen", words)

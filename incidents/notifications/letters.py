@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from incidents.notifications.words import length, minutes, number, say
+from lib.durations import after_preposition
 
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
@@ -93,7 +94,7 @@ def reason(story: Story) -> str:
 def recovery(story: Story) -> str:
     """Return the sentences about the end of an incident: since when the job works again, and how long it failed."""
     assert story.recovered_at is not None, story
-    lasted = length(story.language, _whole(story.recovered_at - story.started_at))
+    lasted = after_preposition(length(story.language, _whole(story.recovered_at - story.started_at)))
     moment = _moment(story.recovered_at, story)
     ended = say(story.language, "It recovered at {moment}, after {length}.", moment=moment, length=lasted)
     return f"{ended} {_failed_since(story)}"
@@ -181,7 +182,7 @@ def acknowledgement_headline(story: Story) -> str:
 def waiting(story: Story) -> str:
     """Return the sentence of reminders and escalations: how long it has failed without anybody looking after it."""
     told_at = story.told_at or story.started_at
-    lasted = length(story.language, _whole(told_at - story.started_at))
+    lasted = after_preposition(length(story.language, _whole(told_at - story.started_at)))
     text = say(story.language, "It has been failing for {length}, and nobody has acknowledged it.", length=lasted)
     return f"{text} {say(story.language, 'This is reminder {number}.', number=story.number)}" if story.number else text
 
@@ -323,7 +324,7 @@ def _short(kind: str, story: Story) -> str:
         kind=kind,
         found=_clock(found_at, zone, story.recovered_at),
         recovered=_clock(story.recovered_at, zone, story.recovered_at, named=True),
-        length=length(story.language, _whole(story.recovered_at - story.started_at)),
+        length=after_preposition(length(story.language, _whole(story.recovered_at - story.started_at))),
     )
 
 

@@ -12,7 +12,7 @@ from incidents.notifications.alert import Event
 from incidents.notifications.alerts import write_alerts
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.mail_text import content, subject, text
-from incidents.notifications.letters import why
+from incidents.notifications.letters import Story, recovery, why
 from incidents.notifications.words import GERMAN, LANGUAGES, length, minutes, say
 from project.local.children import BASE_DIR
 from tests.factories import (
@@ -107,6 +107,11 @@ def test_a_reason_in_german():
         "Erwartet um 02:30 Europe/Berlin, zehn Minuten Spielraum, keine Meldung bis 02:40. "
         "Letzter Erfolg gestern 02:31, Dauer 41 Sekunden."
     )
+
+
+def test_days_after_a_preposition_in_german():
+    ended = Story("job", "production", "UTC", AT, {}, recovered_at=AT + timedelta(days=3, hours=2), language="de")
+    assert ", nach 3 Tagen und 2 Stunden." in recovery(ended)
 
 
 def test_a_mail_in_german():
