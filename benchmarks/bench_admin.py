@@ -391,6 +391,7 @@ def main() -> int:
             "SECRET_KEY": "a benchmark signs nothing that anyone keeps: 0c8f5a7be1",
             "DEBUG": "false",
             "HTTPS_ONLY": "false",
+            "SECOND_FACTOR_REQUIRED": "false",
             "ALLOWED_HOSTS": "testserver",
             "DJANGO_SETTINGS_MODULE": "project.settings",
         }

@@ -116,6 +116,7 @@ WORDS = frozenset(
         gettext_noop("revoked"),
         gettext_noop("replaced"),
         gettext_noop("address replaced"),
+        gettext_noop("second factor reset"),
         gettext_noop("shown"),
         gettext_noop("exported"),
         gettext_noop("planned"),

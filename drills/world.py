@@ -403,6 +403,7 @@ def running_world(
             "CELERY_BROKER_URL": valkey.engine.url,
             "SECRET_KEY": "protects nothing in a drill",
             "HTTPS_ONLY": "false",
+            "SECOND_FACTOR_REQUIRED": "false",
             "SPOOL_DIRECTORY": str(directory / "spool"),
             "WEB_RESPAWN_SECONDS": "0.5",
             "CHECKINS_PER_MINUTE": "100000",

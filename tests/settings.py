@@ -14,6 +14,7 @@ os.environ.setdefault("SECRET_KEY", "the tests' own key, which protects nothing:
 os.environ.setdefault("DATABASE_URL", "postgres://nobody@127.0.0.1:1/started-by-conftest")
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 os.environ.setdefault("HTTPS_ONLY", "false")
+os.environ.setdefault("SECOND_FACTOR_REQUIRED", "false")
 
 from project.settings import *  # noqa: E402, F403
 

@@ -19,6 +19,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest, QueryDict
 
 from dashboard.live.hub import Hub
+from dashboard.login.factors import lacks_second_factor
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -131,7 +132,8 @@ def person_with_session(cookies: bytes) -> int | None:
     request.session = SessionStore(parsed[settings.SESSION_COOKIE_NAME].value)
     try:
         user = get_user(request)
-        return user.pk if user.is_active else None
+        request.user = user
+        return user.pk if user.is_active and not lacks_second_factor(request) else None
     except (django.db.Error, ValueError):  # The latter for a key that no database could hold.
         return None
     finally:

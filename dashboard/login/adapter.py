@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.authentication import get_authentication_records
 from allauth.core.internal.ratelimit import truncate_ip
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -18,11 +19,14 @@ from kombu.exceptions import OperationalError
 
 from accounts.tasks import send_letter
 from dashboard.login.addresses import address_of
+from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
 
 FAILURES_MAX = 10
 WINDOW_SECONDS = 300
+FRESH_SECONDS = 300
+"""So long after a login nobody is asked to confirm anything; then the same time after each confirmation."""
 NAME_CHARACTERS_MAX = 150
 _WRONG = _("The name or the password is wrong.")
 
@@ -63,6 +67,12 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         """Log in, with a line in the log."""
         super().login(request, user)
         logger.info("logged in: %r from %s", user.get_username(), address_of(request))
+
+    def is_reauthentication_required(self, *, app: str, **options: Any) -> bool:
+        """Return whether the person has to prove again who it is: not soon after a login, which proved it."""
+        ways = get_authentication_records(self.request, self.request.user)
+        is_fresh = bool(ways) and utcnow().timestamp() - ways[-1]["at"] < FRESH_SECONDS
+        return not is_fresh and bool(super().is_reauthentication_required(app=app, **options))
 
     def get_reset_password_from_key_url(self, key: str) -> str:
         """Return the link of a mail: at PUBLIC_URL, not at the name by which somebody asked."""

@@ -1,12 +1,18 @@
 """Pages of an account that are not allauth's."""
 
 from allauth.account.views import password_change
+from allauth.usersessions.models import UserSession
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+
+from dashboard.pages.access import form
+from lib.wallclock import utcnow
 
 
 @never_cache
@@ -18,3 +24,19 @@ def password(request: HttpRequest) -> HttpResponseBase:
         return render(request, "account/no_password.html")
     answer: HttpResponseBase = password_change(request)
     return answer
+
+
+@form
+def sessions(request: HttpRequest) -> HttpResponse:
+    """List where one is logged in, or end one of these sessions (`end`: its id) or all others (`end`: "others")."""
+    own = UserSession.objects.purge_and_list(request.user)
+    if request.method == "POST":
+        ended = request.POST.get("end", "")
+        for session in own:
+            is_meant = not session.is_current() if ended == "others" else str(session.pk) == ended
+            if is_meant:
+                session.end()
+                messages.success(request, _("Logged out: %(browser)s.") % {"browser": session})
+        return redirect("usersessions_list")
+    own.sort(key=lambda session: session.created_at, reverse=True)
+    return render(request, "usersessions/sessions.html", {"sessions": own, "now": utcnow()})

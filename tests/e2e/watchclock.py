@@ -35,6 +35,7 @@ TAIL_LINES = 40
 def own_environment(**variables: str) -> dict[str, str]:
     """The environment of a process that knows nothing of the test run: not its engines, settings or proxies."""
     foreign = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE", "HTTPS_ONLY"}
+    foreign |= {"SECOND_FACTOR_REQUIRED"}
     kept = {
         name: value
         for name, value in os.environ.items()

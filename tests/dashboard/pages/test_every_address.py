@@ -53,6 +53,25 @@ ADDRESSES = {
     "account_reset_password_from_key_done": Address(is_public=True),
     "account_change_password": Address(),
     "account_reauthenticate": Address(),
+    "mfa_index": Address(),
+    "mfa_list_webauthn": Address(),
+    "usersessions_list": Address(),
+    "mfa_authenticate": Address(is_public=True),
+    "mfa_login_webauthn": Address(is_public=True),
+    **{
+        f"mfa_{name}": Address(is_public=True)
+        for name in (
+            "activate_totp",
+            "add_webauthn",
+            "deactivate_totp",
+            "download_recovery_codes",
+            "generate_recovery_codes",
+            "reauthenticate",
+            "reauthenticate_webauthn",
+            "remove_webauthn",
+            "view_recovery_codes",
+        )
+    },
     "acknowledge": Address(is_public=True),
     "unsubscribe": Address(is_public=True),
     "hook": Address(is_public=True),
