@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from audit.recording import record
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.editing import EditAdmin
@@ -19,7 +18,6 @@ from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import actor_of
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
 from dashboard.channel_form import PREFIX, channel_form, store_channel
-from dashboard.recording import row_entry
 from incidents.handling.calling_back import describe_way_back
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
@@ -157,8 +155,7 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         now, channels = utcnow(), list(queryset)
         with transaction.atomic():
             for channel in channels:
-                configuring.remove_channel(channel, now=now)
-            record([row_entry(channel, "removed") for channel in channels], by=actor_of(request, at=now))
+                configuring.remove_channel(channel, now=now, by=actor_of(request, at=now))
         messages.success(request, f"Removed {len(channels)} channel{'' if len(channels) == 1 else 's'}.")
 
 

@@ -6,8 +6,10 @@ from datetime import datetime, time
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
+from audit.entries import CHANGED, Actor, Entry
+from audit.recording import record
 from incidents.exceptions import IncidentsError
-from incidents.models import Channel, Message, Storm
+from incidents.models import Channel, Message, Route, Storm
 from incidents.models.channels import EMAIL
 from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
@@ -18,6 +20,7 @@ from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import LANGUAGES
 from incidents.secrets import seal, unseal
+from lib.sql import types_of, update_rows
 from monitors.models import Project
 
 CHANNELS_MAX = 100
@@ -131,12 +134,52 @@ def stored_secrets(channel: Channel) -> dict[str, str]:
 
 
 @transaction.atomic
-def remove_channel(channel: Channel, *, now: datetime) -> None:
+def remove_channel(channel: Channel, *, now: datetime, by: Actor | None) -> None:
     """Remove a channel from all routes. Who was told through it that an incident opened is told of its end."""
     channel.routes.clear()
     channel.removed_at = channel.changed_at = now
     channel.is_enabled = False
     channel.save(update_fields=["removed_at", "changed_at", "is_enabled"])
+    record([Entry("channel", channel.pk, channel.name, "removed", channel.project_id)], by=by)
+
+
+@transaction.atomic
+def delete_route(route: Route, *, by: Actor | None) -> None:
+    """Delete a route. What its escalation has begun for open incidents goes on."""
+    record([Entry("route", route.pk, route.name, "deleted", route.project_id)], by=by)
+    route.delete()
+
+
+@transaction.atomic
+def move_route(route: Route, *, places: int, now: datetime, by: Actor | None) -> bool:
+    """Move a route so many places down, or up if negative; returns whether it moved.
+
+    Positions of the project's routes become 1, 2, ... The row of the project is locked: else two people who move routes
+    at once would mix both orders.
+    """
+    list(Project.objects.select_for_update(no_key=True).filter(pk=route.project_id).values_list("pk"))
+    rows = Route.objects.filter(project_id=route.project_id, is_fallback=False)
+    before = {row.pk: row for row in rows.order_by("position", "id")}
+    order = list(before)
+    if route.pk not in before or not 0 <= order.index(route.pk) + places < len(order):
+        return False
+    place = order.index(route.pk) + places
+    order.remove(route.pk)
+    order.insert(place, route.pk)
+    moved = {pk: number for number, pk in enumerate(order, 1) if before[pk].position != number}
+    update_rows(
+        Route._meta.db_table,
+        types_of(Route, "position", "changed_at"),
+        [(pk, number, now) for pk, number in moved.items()],
+    )
+    record(
+        [
+            Entry("route", pk, before[pk].name, CHANGED, route.project_id, {"position": (before[pk].position, number)})
+            for pk, number in moved.items()
+        ],
+        by=by,
+    )
+    return True
 
 
 def _active_channels(project: Project | None) -> QuerySet[Channel]:

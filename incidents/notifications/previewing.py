@@ -18,12 +18,14 @@ class Situation(msgspec.Struct, frozen=True):
 class Forecast(msgspec.Struct, frozen=True):
     """Who would be told in some situations, as pairs of a name and the reason; nobody if it is empty.
 
-    `why_nobody` says why, in that case.
+    `why_nobody` says why, in that case. `then` is who is told besides while nobody acknowledges: minutes after the
+    opening, with names.
     """
 
     situations: tuple[Situation, ...]
     told: tuple[tuple[str, str], ...] = ()
     why_nobody: str = ""
+    then: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def when(self, environments: Sequence[str]) -> str:
         """Return the situations in words. `environments` are all those of the monitor.
@@ -50,10 +52,30 @@ def alike(forecasts: Iterable[Forecast]) -> list[Forecast]:
     """Return the forecasts with those joined in which the same people are told for the same reasons."""
     joined: dict[tuple[object, ...], Forecast] = {}
     for one in forecasts:
-        key = (one.told, one.why_nobody)
+        key = (one.told, one.why_nobody, one.then)
         before = joined[key].situations if key in joined else ()
-        joined[key] = Forecast((*before, *one.situations), one.told, one.why_nobody)
+        joined[key] = msgspec.structs.replace(one, situations=(*before, *one.situations))
     return list(joined.values())
+
+
+def of_kind(forecasts: Iterable[Forecast], kind: str) -> list[Forecast]:
+    """Return the forecasts with the situations of one kind of failure only; those without one are left out."""
+    own = ((one, tuple(that for that in one.situations if that.kind == kind)) for one in forecasts)
+    return [msgspec.structs.replace(one, situations=situations) for one, situations in own if situations]
+
+
+def later_steps(routes: Iterable[RouteRules], names: Mapping[int, str]) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Return whom the escalations of routes tell, as minutes after the opening and names, the first ones first.
+
+    Channels that are not in `names` are left out.
+    """
+    found: dict[int, dict[str, None]] = {}
+    for route in routes:
+        minutes = 0
+        for step in route.steps:
+            minutes += step.minutes
+            found.setdefault(minutes, {}).update(dict.fromkeys(names[id_] for id_ in step.channels if id_ in names))
+    return tuple((minutes, tuple(told)) for minutes, told in sorted(found.items()) if told)
 
 
 def idle_routes(routes: Sequence[RouteRules], known: Iterable[Facts] | None) -> dict[int, str]:

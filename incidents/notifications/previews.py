@@ -1,12 +1,21 @@
 """Previews of routing for people: who would be told, and what catches nothing (shell around `previewing`)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from incidents.models import Channel
 from incidents.notifications.addressees import recipients, why_nobody
-from incidents.notifications.previewing import Forecast, Situation, alike, idle_routes, names_of, with_every_kind
+from incidents.notifications.previewing import (
+    Forecast,
+    Situation,
+    alike,
+    idle_routes,
+    later_steps,
+    names_of,
+    with_every_kind,
+)
 from incidents.notifications.routes import decide, load_routing
-from incidents.notifications.routing import Facts
+from incidents.notifications.routing import Condition, Facts, RouteRules, catches
 from lib.sql import array_literal, fetch_rows
 from monitors.models import Monitor
 
@@ -32,10 +41,9 @@ def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
     muted = dict(rows.values_list("environment__name", "is_muted")[:ENVIRONMENTS_MAX])
     muted = muted or {NO_ENVIRONMENT: monitor.is_muted}
     routing = load_routing({monitor.project_id}, recipients())
-    names = {
-        str(channel.guid): channel.name
-        for channel in Channel.objects.filter(project_id=monitor.project_id, removed_at__isnull=True)
-    }
+    channels = list(Channel.objects.filter(project_id=monitor.project_id, removed_at__isnull=True))
+    names = {str(channel.guid): channel.name for channel in channels}
+    usable = {channel.id: channel.name for channel in channels if channel.is_enabled}
     found = []
     for environment, is_muted in muted.items():
         facts = Facts(monitor.slug, environment, "", tuple(monitor.tags), monitor.severity, monitor.owner)
@@ -46,7 +54,8 @@ def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
                 continue
             decision = decide(routing, monitor.project_id, one)
             told = names_of(((to.name, to.reason) for to in decision.recipients), names)
-            found.append(Forecast(situations, told, "" if told else _why(decision.is_nobody_meant)))
+            why = "" if told else _why(decision.is_nobody_meant)
+            found.append(Forecast(situations, told, why, later_steps(decision.routes, usable)))
     return list(muted), alike(found)
 
 
@@ -59,18 +68,49 @@ def _why(is_nobody_meant: bool) -> str:
 def find_idle_routes(project_ids: Collection[int]) -> dict[int, str]:
     """Return the enabled routes of projects that catch nothing, by id, each with the reason. Three statements."""
     routing = load_routing(project_ids, ())
+    known = _known_facts(project_ids)
+    by_project: dict[int, list[Facts]] = {}
+    for project_id, facts in known:
+        by_project.setdefault(project_id, []).extend(with_every_kind(facts))
+    is_complete = len(known) <= LOOKED_AT_MAX
+    found: dict[int, str] = {}
+    for project_id, routes in routing.routes.items():
+        found |= idle_routes(routes, by_project.get(project_id, ()) if is_complete else None)
+    return found
+
+
+class Matches(NamedTuple):
+    """The environments of a project of which some failure meets conditions: slug and name, of `known` ones.
+
+    `is_complete` is false if the project has more than those.
+    """
+
+    found: Sequence[tuple[str, str]]
+    known: int
+    is_complete: bool
+
+
+def find_matches(project_id: int, conditions: Sequence[Condition]) -> Matches:
+    """Return what conditions would match, whatever other routes there are. One statement."""
+    known = _known_facts([project_id])
+    looked_at = known[:LOOKED_AT_MAX]
+    route = RouteRules(0, "", tuple(conditions), ())
+    found = [
+        (facts.monitor, facts.environment)
+        for _, facts in looked_at
+        if any(catches(route, one) for one in with_every_kind(facts))
+    ]
+    return Matches(sorted(found), len(looked_at), len(known) <= LOOKED_AT_MAX)
+
+
+def _known_facts(project_ids: Collection[int]) -> list[tuple[int, Facts]]:
+    """Return the facts of all environments of projects, without a failure; one more than `LOOKED_AT_MAX` at most."""
     parameters = {
         "projects": array_literal("bigint", sorted(project_ids)),
         "unnamed": NO_ENVIRONMENT,
         "limit": LOOKED_AT_MAX + 1,
     }
-    rows = fetch_rows(_FACTS_SQL, parameters)
-    by_project: dict[int, list[Facts]] = {}
-    for project_id, slug, environment, tags, severity, owner in rows:
-        facts = Facts(slug, environment, "", tuple(tags), severity, owner)
-        by_project.setdefault(project_id, []).extend(with_every_kind(facts))
-    is_complete = len(rows) <= LOOKED_AT_MAX
-    found: dict[int, str] = {}
-    for project_id, routes in routing.routes.items():
-        found |= idle_routes(routes, by_project.get(project_id, ()) if is_complete else None)
-    return found
+    return [
+        (project_id, Facts(slug, environment, "", tuple(tags), severity, owner))
+        for project_id, slug, environment, tags, severity, owner in fetch_rows(_FACTS_SQL, parameters)
+    ]

@@ -63,6 +63,8 @@ class Command(BaseCommand):
         for forecast in forecasts:
             who = "; ".join(f"{name} ({reason})" for name, reason in forecast.told)
             self.stdout.write(f"{forecast.when(environments)}: {who or f'nobody: {forecast.why_nobody}'}")
+            for minutes, names in forecast.then:
+                self.stdout.write(f"  not acknowledged after {minutes} minutes: {', '.join(names)}")
 
     def _status(self, *, is_json: bool) -> None:
         channels = Channel.objects.filter(removed_at__isnull=True).select_related("project").order_by("project", "name")

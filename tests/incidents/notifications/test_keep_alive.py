@@ -141,7 +141,7 @@ def test_a_digest_of_quiet_hours_is_told_again_while_one_of_its_incidents_is_ope
 
 def test_a_removed_channel_is_told_until_the_end(receiver, channel):
     fails(channel)
-    remove_channel(channel, now=NOW)
+    remove_channel(channel, now=NOW, by=None)
     assert tell_again(NOW + MINUTE) == 1
 
 

@@ -242,7 +242,7 @@ def test_a_step_whose_channel_was_removed_is_passed_over_at_once(incident):
     gone, boss = channel(incident, "gone"), channel(incident, "boss")
     route(incident, channel(incident, "chat"), steps=[(10, gone), (20, boss)])
     opens()
-    remove_channel(gone, now=NOW)
+    remove_channel(gone, now=NOW, by=None)
     pursue(now=NOW + 10 * MINUTE)
     assert told() == [("escalated", "boss")]
 
