@@ -1,6 +1,6 @@
 """The form of a channel, for its page and for the admin. A stored secret is never shown; an empty field keeps it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ class ChannelForm(EditForm):
 
     kind_of_channel = ""
     # In another project it would be told of the incidents of its former one.
-    fixed = ("project",)
+    fixed: Collection[str] = ("project",)
 
     language = forms.ChoiceField(
         label=_("Language"), choices=list(LANGUAGES.items()), required=False, help_text=_("Of its messages.")

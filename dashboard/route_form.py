@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
 from dashboard.editing import EditForm
@@ -55,8 +56,9 @@ class RouteForm(EditForm):
         min_value=0,
         max_value=pursuit.LOOPS_MAX,
         initial=0,
-        help_text=_("How often all steps are done again after the last one, at most %(most)d times.")
-        % {"most": pursuit.LOOPS_MAX},
+        help_text=format_lazy(
+            _("How often all steps are done again after the last one, at most {most} times."), most=pursuit.LOOPS_MAX
+        ),
     )
 
     class Meta:

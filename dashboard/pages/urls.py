@@ -4,6 +4,14 @@ from django.urls import path
 
 from dashboard.pages.address.views import ping_address
 from dashboard.pages.auditlog.views import audit_log, export_audit_log
+from dashboard.pages.channels.views import (
+    act_on_channel,
+    channel,
+    channel_tests,
+    new_channel,
+    preview_routes,
+    project_channels,
+)
 from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
@@ -11,6 +19,7 @@ from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
 from dashboard.pages.project.views import act_on_project, project, projects
+from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
 from dashboard.pages.wall.views import wall, wall_rows
 
@@ -27,6 +36,16 @@ urlpatterns = [
     path("projects/<str:project>/act", act_on_project, name="act-on-project"),
     path("projects/<str:project>/audit/", audit_log, name="audit-log"),
     path("projects/<str:project>/audit/export", export_audit_log, name="export-audit-log"),
+    path("projects/<str:project>/channels/", project_channels, name="project-channels"),
+    path("projects/<str:project>/routes/preview", preview_routes, name="preview-routes"),
+    path("projects/<str:project>/channels/new/", new_channel, name="new-channel"),
+    path("projects/<str:project>/channels/<int:pk>/", channel, name="channel"),
+    path("projects/<str:project>/channels/<int:pk>/act", act_on_channel, name="act-on-channel"),
+    path("projects/<str:project>/channels/<int:pk>/tests", channel_tests, name="channel-tests"),
+    path("projects/<str:project>/routes/new/", new_route, name="new-route"),
+    path("projects/<str:project>/routes/matches", matches, name="route-matches"),
+    path("projects/<str:project>/routes/<int:pk>/", route, name="route"),
+    path("projects/<str:project>/routes/<int:pk>/act", act_on_route, name="act-on-route"),
     path("i/<int:pk>/", incident, name="incident"),
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),

@@ -25,7 +25,9 @@ def addresses(incident, monitor):
     factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
     factories.RecentRunsFactory(monitor_environment=incident.monitor_environment)
     factories.AuditEntryFactory(project_id=monitor.project_id, object_id=monitor.pk, object_name=monitor.slug)
-    of_monitor = (monitor.project.slug, monitor.slug)
+    of_monitor, of_project = (monitor.project.slug, monitor.slug), monitor.project.slug
+    channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
+    route = factories.RouteFactory(project=monitor.project, to=[channel])
     return {
         "now": "/",
         "wall": "/wall/",
@@ -38,6 +40,11 @@ def addresses(incident, monitor):
         "ping address": reverse("ping-address", args=of_monitor),
         "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),
+        "channels": f"{reverse('project-channels', args=[of_project])}?monitor={monitor.slug}",
+        "kinds": reverse("new-channel", args=[of_project]),
+        "new channel": f"{reverse('new-channel', args=[of_project])}?kind=slack",
+        "channel": reverse("channel", args=[of_project, channel.pk]),
+        "route": reverse("route", args=[of_project, route.pk]),
         "missing": "/nothing/",
     }
 
@@ -45,7 +52,7 @@ def addresses(incident, monitor):
 @pytest.mark.long
 @pytest.mark.parametrize("look", LOOKS)
 def test_every_page_is_clean(new_context, addresses, live_server, look):
-    page = new_context(**LOOKS[look]).new_page()
+    page = new_context("owner", **LOOKS[look]).new_page()
     requested, errors = set(), []
     page.on("request", lambda request: requested.add(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))

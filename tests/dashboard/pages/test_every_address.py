@@ -44,6 +44,16 @@ ADDRESSES = {
     "ping-address": Address(Role.EDITOR, of="monitor"),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),
+    "project-channels": Address(Role.VIEWER, of="project"),
+    "preview-routes": Address(Role.VIEWER, of="project"),
+    "new-channel": Address(Role.OWNER, of="project"),
+    "channel": Address(Role.VIEWER, of="channel"),
+    "channel-tests": Address(Role.OWNER, of="channel"),
+    "act-on-channel": Address(Role.OWNER, of="channel", posts={"do": "test"}),
+    "new-route": Address(Role.EDITOR, of="project"),
+    "route-matches": Address(Role.VIEWER, of="project"),
+    "route": Address(Role.EDITOR, of="route"),
+    "act-on-route": Address(Role.EDITOR, of="route", posts={"do": "up"}),
     "account_login": Address(is_public=True),
     "account_inactive": Address(is_public=True),
     "account_logout": Address(is_public=True),
@@ -104,10 +114,14 @@ ROLES = [pytest.param(role, id=role) for role in Role]
 @pytest.fixture
 def answer(incident, monitor):
     """Return the answer of an address about the incident and its monitor to a client."""
+    channel = factories.ChannelFactory(project=monitor.project, name="channel-1")
+    route = factories.RouteFactory(project=monitor.project, name="route-1")
     arguments = {
         "": (),
-        "incident": (incident.pk,),
         "project": (monitor.project.slug,),
+        "channel": (monitor.project.slug, channel.pk),
+        "route": (monitor.project.slug, route.pk),
+        "incident": (incident.pk,),
         "monitor": (monitor.project.slug, monitor.slug),
         "run": (monitor.project.slug, monitor.slug, incident.starting_checkin_id),
     }

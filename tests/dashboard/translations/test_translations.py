@@ -46,6 +46,7 @@ VOID = {"input", "br", "hr", "img", "meta", "link", "wbr", "source", "col", "are
 WORD = re.compile(r"[A-Za-z]{2,}")
 NAMES = {"Watchclock", "production", "UTC", "GMT", "ms", "min", "user", "admin", "job", "Project"}
 NAMES |= {"wget", "cron", "systemd", "PowerShell", "Kubernetes", "CronJob", "Uptime", "Kuma", "push"}
+NAMES |= {"English", "Deutsch"}
 """Names of things and units, which are the same in every language, and names that the factories give."""
 
 
