@@ -360,7 +360,7 @@ def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path)
     instance = watchclock.instance()
     with running_browser(program, tmp_path / "profile", own_environment()) as browser:
         browser.open(instance["admin_url"])
-        browser.evaluate(f"document.querySelector('[name=username]').value = {json.dumps(instance['admin_user'])}")
+        browser.evaluate(f"document.querySelector('[name=login]').value = {json.dumps(instance['admin_user'])}")
         browser.evaluate(f"document.querySelector('[name=password]').value = {json.dumps(instance['admin_password'])}")
         browser.leave_by("document.querySelector('[name=password]').form.submit()")
         assert browser.evaluate("location.pathname") == "/admin/"
