@@ -1,4 +1,4 @@
-"""The members of projects. Accounts are Django's own (`auth_user`)."""
+"""The members of projects, and who was invited. Accounts are Django's own (`auth_user`)."""
 
 from django.conf import settings
 from django.db import models
@@ -31,3 +31,28 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project}"
+
+
+class Invitation(models.Model):
+    """An open invitation to a project, by mail. It is gone when it was accepted or withdrawn: a link works once.
+
+    `accounts.invitations` changes the rows; their number is bounded for each project.
+    """
+
+    # The unique constraint below serves look-ups by project.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="invitations", db_index=False)
+    # In small letters.
+    address = models.EmailField()
+    role = models.CharField(max_length=10, choices={role.value: role.value for role in Role})
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "address"], name="invitation_once_per_project_and_address"),
+            models.CheckConstraint(
+                condition=Q(role__in=[role.value for role in Role]), name="invitation_role_is_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.address

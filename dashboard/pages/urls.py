@@ -18,6 +18,7 @@ from dashboard.pages.incident.views import act_on_incident, incident
 from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
+from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
@@ -46,6 +47,7 @@ urlpatterns = [
     path("projects/<str:project>/routes/matches", matches, name="route-matches"),
     path("projects/<str:project>/routes/<int:pk>/", route, name="route"),
     path("projects/<str:project>/routes/<int:pk>/act", act_on_route, name="act-on-route"),
+    path("join/<str:token>/", join, name="join"),
     path("i/<int:pk>/", incident, name="incident"),
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db.models import Count, Q, QuerySet
 
-from accounts.models import Membership
+from accounts.models import Invitation, Membership
 from monitors.models import IngestKey, Project
 
 ENDED_KEYS_SHOWN = 100
@@ -29,6 +29,11 @@ class Key:
 def load_members(project: Project) -> Sequence[Membership]:
     """Return the members, by name. One statement."""
     return list(project.memberships.select_related("user").order_by("user__username")[:MEMBERS_SHOWN])
+
+
+def load_invitations(project: Project, *, now: datetime) -> Sequence[Invitation]:
+    """Return the open invitations, by address. One statement; `accounts.invitations.OPEN_MAX` bounds them."""
+    return list(project.invitations.filter(expires_at__gt=now).order_by("address"))
 
 
 def load_keys(project: Project, *, now: datetime) -> Sequence[Key]:

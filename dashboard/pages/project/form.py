@@ -31,6 +31,19 @@ class NewMemberForm(forms.Form):
         return data
 
 
+class InvitationForm(forms.Form):
+    """Whom to invite by mail, and as what."""
+
+    address = forms.EmailField(
+        label=_("E-mail address"), max_length=254, widget=forms.EmailInput({"autocomplete": "off"})
+    )
+    role = forms.ChoiceField(label=_("Role"), choices=lambda: [(value, word(value)) for value, _name in ROLES])
+
+    def __init__(self, data: Any = None) -> None:
+        # The form of members on the same page has a role too.
+        super().__init__(data, auto_id="id_invite_%s")
+
+
 class NewKeyForm(forms.Form):
     """A new key: for what it is."""
 

@@ -17,8 +17,9 @@ from dashboard.addresses import base_url
 from dashboard.pages.access import Rights, button, find_project, page, rights_in, visible_projects
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.overlap import OverlapForm
-from dashboard.pages.project.facts import load_keys, load_members, with_counts
-from dashboard.pages.project.form import ROLES, DefaultsForm, NewKeyForm, NewMemberForm
+from dashboard.pages.project.facts import load_invitations, load_keys, load_members, with_counts
+from dashboard.pages.project.form import ROLES, DefaultsForm, InvitationForm, NewKeyForm, NewMemberForm
+from dashboard.pages.project.inviting import invite_or_withdraw
 from lib.wallclock import utcnow
 from monitors.addresses import RotationError, create_key, note_key_shown, replace_key, revoke_key
 from monitors.models import IngestKey, Project
@@ -68,6 +69,8 @@ def _show(request: HttpRequest, ask: _Ask, *, status: int = 200, **more: Any) ->
         "roles": ROLES,
         "keys": load_keys(ask.project, now=ask.now) if sees_keys else [],
         "new_member": NewMemberForm(),
+        "invitation": InvitationForm(),
+        "invitations": load_invitations(ask.project, now=ask.now) if Action.MANAGE_MEMBERS in ask.rights else [],
         "new_key": NewKeyForm(),
         "overlap": OverlapForm(now=ask.now),
         "defaults": DefaultsForm({"is_config_locked": ask.project.is_config_locked}),
@@ -80,6 +83,12 @@ def _act(request: HttpRequest, ask: _Ask) -> HttpResponse:
     if what in ("add", "role", "remove"):
         ask.rights.demand(Action.MANAGE_MEMBERS)
         return _change_members(request, ask, what)
+    if what in ("invite", "withdraw"):
+        ask.rights.demand(Action.MANAGE_MEMBERS)
+        wrong = invite_or_withdraw(request, ask.project, what, by=actor_of(request, at=ask.now))
+        if wrong is not None:
+            return _show(request, ask, status=422, invitation=wrong)
+        return redirect("project", ask.project.slug)
     if what in ("new-key", "show-key", "replace-key", "revoke-key"):
         ask.rights.demand(Action.MANAGE_KEYS)
         return _change_keys(request, ask, what)

@@ -7,6 +7,9 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
 
+from accounts.invitations import invite, token_of
+from accounts.roles import Role
+from audit.entries import Actor, Source
 from lib.wallclock import utcnow
 from tests import factories
 from tests.dashboard.browser.conftest import problems_of
@@ -28,6 +31,8 @@ def addresses(incident, monitor):
     of_monitor, of_project = (monitor.project.slug, monitor.slug), monitor.project.slug
     channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
     route = factories.RouteFactory(project=monitor.project, to=[channel])
+    by = Actor("ann", Source.PAGE, utcnow())
+    invitation = invite(monitor.project_id, "bob@example.com", Role.EDITOR, by=by)
     return {
         "now": "/",
         "wall": "/wall/",
@@ -45,6 +50,7 @@ def addresses(incident, monitor):
         "new channel": f"{reverse('new-channel', args=[of_project])}?kind=slack",
         "channel": reverse("channel", args=[of_project, channel.pk]),
         "route": reverse("route", args=[of_project, route.pk]),
+        "join": reverse("join", args=[token_of(invitation)]),
         "missing": "/nothing/",
     }
 

@@ -82,6 +82,7 @@ ADDRESSES = {
             "view_recovery_codes",
         )
     },
+    "join": Address(is_public=True),
     "acknowledge": Address(is_public=True),
     "unsubscribe": Address(is_public=True),
     "hook": Address(is_public=True),
