@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.membership import is_administrator, projects_of, rights_of, roles_by_project
 from accounts.roles import Action, rights
-from incidents.models import Incident
+from incidents.models import Incident, Issue
 from monitors.models import Monitor, Project
 
 View = Callable[..., HttpResponseBase]
@@ -65,6 +65,13 @@ def find_incident(request: HttpRequest, pk: int) -> Incident:
     projects = visible_projects(request.user)
     incidents = Incident.objects.filter(monitor_environment__monitor__project__in=projects)
     return get_object_or_404(incidents.select_related(*related), pk=pk)
+
+
+def find_issue(request: HttpRequest, pk: int) -> Issue:
+    """Return an issue of a project that the person may see, with its monitor. Raises Http404."""
+    related = ("monitor_environment__monitor__project", "monitor_environment__environment", "assignee__user")
+    issues = Issue.objects.filter(project__in=visible_projects(request.user))
+    return get_object_or_404(issues.select_related(*related), pk=pk)
 
 
 class Rights:

@@ -15,6 +15,7 @@ from dashboard.pages.channels.views import (
 from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
+from dashboard.pages.issues.views import act_on_issue, issue, issues
 from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
@@ -37,6 +38,9 @@ urlpatterns = [
     path("projects/<str:project>/act", act_on_project, name="act-on-project"),
     path("projects/<str:project>/audit/", audit_log, name="audit-log"),
     path("projects/<str:project>/audit/export", export_audit_log, name="export-audit-log"),
+    path("projects/<str:project>/issues/", issues, name="issues"),
+    path("issues/<int:pk>/", issue, name="issue"),
+    path("issues/<int:pk>/act", act_on_issue, name="act-on-issue"),
     path("projects/<str:project>/channels/", project_channels, name="project-channels"),
     path("projects/<str:project>/routes/preview", preview_routes, name="preview-routes"),
     path("projects/<str:project>/channels/new/", new_channel, name="new-channel"),

@@ -45,6 +45,8 @@ def addresses(incident, monitor):
         "ping address": reverse("ping-address", args=of_monitor),
         "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),
+        "issues": reverse("issues", args=[of_project]),
+        "issue": reverse("issue", args=[incident.issue_id]),
         "channels": f"{reverse('project-channels', args=[of_project])}?monitor={monitor.slug}",
         "kinds": reverse("new-channel", args=[of_project]),
         "new channel": f"{reverse('new-channel', args=[of_project])}?kind=slack",

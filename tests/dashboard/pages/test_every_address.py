@@ -44,6 +44,9 @@ ADDRESSES = {
     "ping-address": Address(Role.EDITOR, of="monitor"),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),
+    "issues": Address(Role.VIEWER, of="project"),
+    "issue": Address(Role.VIEWER, of="issue"),
+    "act-on-issue": Address(Role.RESPONDER, of="issue", posts={"do": "archive"}),
     "project-channels": Address(Role.VIEWER, of="project"),
     "preview-routes": Address(Role.VIEWER, of="project"),
     "new-channel": Address(Role.OWNER, of="project"),
@@ -123,6 +126,7 @@ def answer(incident, monitor):
         "channel": (monitor.project.slug, channel.pk),
         "route": (monitor.project.slug, route.pk),
         "incident": (incident.pk,),
+        "issue": (incident.issue_id,),
         "monitor": (monitor.project.slug, monitor.slug),
         "run": (monitor.project.slug, monitor.slug, incident.starting_checkin_id),
     }
