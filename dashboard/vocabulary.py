@@ -107,6 +107,7 @@ WORDS = frozenset(
         gettext_noop("route"),
         gettext_noop("maintenance window"),
         gettext_noop("audit log"),
+        gettext_noop("share link"),
         gettext_noop("created"),
         gettext_noop("changed"),
         gettext_noop("deleted"),
@@ -117,6 +118,7 @@ WORDS = frozenset(
         gettext_noop("added"),
         gettext_noop("removed"),
         gettext_noop("revoked"),
+        gettext_noop("shared"),
         gettext_noop("replaced"),
         gettext_noop("address replaced"),
         gettext_noop("second factor reset"),
@@ -135,6 +137,10 @@ WORDS = frozenset(
         gettext_noop("system"),
         gettext_noop("link"),
         gettext_noop("page"),
+        # what opens without an account
+        gettext_noop("status page"),
+        gettext_noop("badge"),
+        gettext_noop("TV view"),
         # ways to check in
         gettext_noop("curl: the job is done"),
         gettext_noop("curl: beginning, end and exit status"),

@@ -38,6 +38,7 @@ from checkins.models import (
     WaitingCheckIn,
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
+from dashboard.models import ShareLink
 from incidents import explanation as evidence
 from incidents.models import (
     Channel,
@@ -752,3 +753,16 @@ class AppliedTickFactory(DjangoModelFactory[AppliedTick]):
     kind = "missed"
     tick = Sequence(lambda n: NOW + timedelta(minutes=n))
     marked_count = 3
+
+
+class ShareLinkFactory(DjangoModelFactory[ShareLink]):
+    """A status page of a whole project, at an address that nobody can guess."""
+
+    class Meta:
+        model = ShareLink
+
+    project = SubFactory(ProjectFactory)
+    kind = "status"
+    address = Sequence(lambda n: f"{n:032x}")
+    title = "Jobs"
+    created_at = NOW

@@ -23,7 +23,9 @@ from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
+from dashboard.pages.status.views import share_links
 from dashboard.pages.wall.views import wall, wall_rows
+from dashboard.shared.views import badge_json, badge_svg, status_page, tv
 
 urlpatterns = [
     path("", now, name="now"),
@@ -52,6 +54,11 @@ urlpatterns = [
     path("projects/<str:project>/routes/<int:pk>/", route, name="route"),
     path("projects/<str:project>/routes/<int:pk>/act", act_on_route, name="act-on-route"),
     path("join/<str:token>/", join, name="join"),
+    path("projects/<str:project>/status/", share_links, name="share-links"),
+    path("s/<str:address>/", status_page, name="status-page"),
+    path("b/<str:address>.svg", badge_svg, name="badge-svg"),
+    path("b/<str:address>.json", badge_json, name="badge-json"),
+    path("tv/<str:address>/", tv, name="tv"),
     path("i/<int:pk>/", incident, name="incident"),
     path("i/<int:pk>/act", act_on_incident, name="act-on-incident"),
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),

@@ -8,9 +8,12 @@ from django import template
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext, ngettext
 
 from dashboard import moments
+from dashboard.pages.wall.cells import strip
 from dashboard.pages.wall.rows import Row
+from dashboard.shared.history import History
 from dashboard.vocabulary import word
 from monitors.models import Monitor
 
@@ -110,3 +113,29 @@ def wall_row(context: dict[str, Any], row: Row) -> SafeString:
         mark_safe(row.strip),  # noqa: S308 - escaped where it is drawn
         due,
     )
+
+
+@register.simple_tag
+def strip_of(row: Row) -> SafeString:
+    """Return the strip of a row."""
+    return mark_safe(row.strip)  # noqa: S308 - escaped where it is drawn
+
+
+@register.simple_tag
+def component_mark(state: str) -> SafeString:
+    """Show the state of a monitor on a status page."""
+    words = {"ok": gettext("works"), "error": gettext("fails"), "active": gettext("no data")}
+    return mark(state, words.get(state) or gettext("maintenance"))
+
+
+@register.simple_tag
+def days(history: History) -> SafeString:
+    """Show a cell for each day of the history of a monitor on a status page."""
+    if history.share is None:
+        words = gettext("No data")
+    elif not history.failed_days:
+        words = gettext("No day with an incident")
+    else:
+        n = history.failed_days
+        words = ngettext("%(n)d day with an incident", "%(n)d days with an incident", n) % {"n": n}
+    return mark_safe(strip(history.cells, words))  # noqa: S308 - escaped where it is drawn

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from audit.entries import Entry
 from audit.recording import record_alone
 from dashboard.moments import READER_ZONE
-from dashboard.pages.access import find_project, page
+from dashboard.pages.access import find_project, page, rights_in
 from dashboard.pages.auditlog.entries import load_page, load_proposals
 from dashboard.pages.auditlog.export import FORMATS, ROWS_MAX, write_export
 from dashboard.pages.auditlog.filters import Filters, read_filters
@@ -26,6 +26,7 @@ def audit_log(request: HttpRequest, project: str) -> HttpResponseBase:
     context = {
         "now": utcnow(),
         "project": row,
+        "rights": rights_in(request, row.pk),
         "filters": filters,
         "zone": _zone(),
         "entries": entries,

@@ -86,6 +86,11 @@ ADDRESSES = {
         )
     },
     "join": Address(is_public=True),
+    "share-links": Address(Role.OWNER, of="project"),
+    "status-page": Address(is_public=True),
+    "badge-svg": Address(is_public=True),
+    "badge-json": Address(is_public=True),
+    "tv": Address(is_public=True),
     "acknowledge": Address(is_public=True),
     "unsubscribe": Address(is_public=True),
     "hook": Address(is_public=True),
