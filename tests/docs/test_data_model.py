@@ -9,7 +9,7 @@ from tests.docs.pages import DOCS, code, section, tables, text
 PAGE = DOCS / "reference" / "data-model.md"
 MODELS = [
     model
-    for app in ("audit", "monitors", "accounts", "checkins", "incidents", "clocktasks")
+    for app in ("audit", "monitors", "accounts", "checkins", "incidents", "clocktasks", "dashboard")
     for model in apps.get_app_config(app).get_models()
 ]
 

@@ -145,6 +145,7 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/pages/now/facts.py: monitor__project__in": "a subquery",
     "dashboard/pages/now/facts.py: monitor_environment__monitor__project__in": "a subquery",
     "dashboard/pages/now/facts.py: status__in": "words that stand in the code",
+    "dashboard/pages/channels/facts.py: prefetch_related": "the channels of the routes of one project, bounded",
     "dashboard/pages/create/views.py: project__in": "a subquery",
     "dashboard/pages/many/views.py: monitor__project__in": "a subquery",
     "dashboard/pages/wall/rows.py: monitor__project__in": "a subquery",

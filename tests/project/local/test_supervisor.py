@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import psutil
 import pytest
@@ -226,15 +226,16 @@ def admin_pages(supervisor: Supervisor, *paths: str) -> list[str]:
     instance = supervisor.instance()
     cookies = http.cookiejar.CookieJar()
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
-    opener.open(instance["admin_url"] + "login/", timeout=PATIENCE_SECONDS).close()
+    login = urljoin(instance["admin_url"], "/login/")
+    opener.open(login, timeout=PATIENCE_SECONDS).close()
     [token] = [cookie.value for cookie in cookies if cookie.name == "csrftoken"]
     form = {
-        "username": instance["admin_user"],
+        "login": instance["admin_user"],
         "password": instance["admin_password"],
         "csrfmiddlewaretoken": token or "",
         "next": "/admin/",
     }
-    opener.open(instance["admin_url"] + "login/", urlencode(form).encode(), timeout=PATIENCE_SECONDS).close()
+    opener.open(login, urlencode(form).encode(), timeout=PATIENCE_SECONDS).close()
     pages = []
     for path in paths:
         with opener.open(instance["admin_url"] + path, timeout=PATIENCE_SECONDS) as page:
