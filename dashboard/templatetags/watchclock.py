@@ -37,6 +37,12 @@ def ago(context: dict[str, Any], at: datetime | None, zone: str = "UTC") -> Safe
 
 
 @register.simple_tag(takes_context=True)
+def roughly(context: dict[str, Any], at: datetime | None) -> SafeString:
+    """Show the distance of an instant from now in its largest unit."""
+    return moments.moment(at, now=context["now"], is_relative=True, is_rough=True)
+
+
+@register.simple_tag(takes_context=True)
 def since(context: dict[str, Any], at: datetime | None) -> str:
     """Show how long ago an instant was, without "ago", after "for"."""
     return "" if at is None else moments.length_after_preposition(_whole(context["now"] - at))
