@@ -2,6 +2,14 @@
 
 from typing import Any
 
+import allauth.account.admin
+import allauth.mfa.admin
+import allauth.socialaccount.admin
+import allauth.usersessions.admin  # noqa: F401 - they register their models, which is undone below
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -16,6 +24,10 @@ from dashboard.admin.unfold import AdminPasswordChangeForm, ModelAdmin, UserChan
 from dashboard.editing import EditForm
 from dashboard.recording import row_entry
 from lib.wallclock import utcnow
+
+# What allauth stores about logins is changed by the people themselves, or by commands that are recorded.
+for theirs in (EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession):
+    admin.site.unregister(theirs)
 
 # Django's own pages, in the look of the theme.
 admin.site.unregister(User)

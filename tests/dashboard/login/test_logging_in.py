@@ -6,6 +6,7 @@ import re
 
 import pytest
 import redis
+from django.contrib import admin
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.core import mail
@@ -168,7 +169,7 @@ def test_people_go_on_to_where_they_wanted_and_never_to_another_server(client, p
 
 
 def test_an_account_is_found_by_name_and_by_address_and_a_name_may_look_like_one(attempt):
-    User.objects.create_user("ann", "ann@example.com", PASSWORD)
+    User.objects.create_user("ann", "Ann@Example.com", PASSWORD)
     User.objects.create_user("bob@example.com", password=PASSWORD)
     for name in ("ann", "ann@example.com", "Ann@Example.com", "bob@example.com"):
         assert attempt(PASSWORD, name=name) == "in", name
@@ -243,6 +244,10 @@ def test_who_has_no_account_or_no_password_here_gets_the_same_page_and_no_mail(c
 def test_an_account_of_a_company_has_no_password_to_change(client):
     client.force_login(User.objects.create_user("sso"))
     assert "log in through your organization" in words(client.get("/account/password/"))
+
+
+def test_the_admin_shows_no_secrets_of_logins():
+    assert [model for model in admin.site._registry if model.__module__.startswith("allauth.")] == []
 
 
 def test_there_is_a_favicon(client):
