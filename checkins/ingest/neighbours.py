@@ -18,10 +18,14 @@ from checkins.ingest.spool_entries import EPOCH, MICROSECOND, microseconds
 
 
 def note_opened(lock: int, since: datetime) -> None:
-    """Write into a lock file from which reception time on its spool may hold check-ins. A full disk is no error."""
+    """Write into a lock file from which reception time on its spool may hold check-ins. A full disk is no error.
+
+    What a killed process wrote is replaced, never removed first: a neighbour may read the file at any moment.
+    """
+    text = str(microseconds(since)).encode()
     with suppress(OSError):
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(microseconds(since)).encode(), 0)
+        os.pwrite(lock, text, 0)
+        os.ftruncate(lock, len(text))
         os.fsync(lock)
 
 

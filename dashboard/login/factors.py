@@ -24,7 +24,13 @@ OPEN_WITHOUT = {
     # Links in messages, which need no account.
     "acknowledge",
     "hook",
+    "join",
     "unsubscribe",
+    # What is shared with people who have no account.
+    "badge-json",
+    "badge-svg",
+    "status-page",
+    "tv",
 }
 """Addresses, besides those of the second factor itself, that a person without one may open."""
 ENOUGH = {"mfa", "socialaccount"}

@@ -56,6 +56,10 @@ class Shelf:
         self._mark = ("", float("-inf"))
         self._rendering = threading.Lock()
 
+    def has(self, key: Hashable) -> bool:
+        """Return whether something is kept under a key."""
+        return key in self._kept
+
     def get(self, key: Hashable, render: Callable[[], Rendering | None]) -> Rendering | None:
         """Return what is kept under a key, renewed if need be; None if there is nothing at that address (any more)."""
         kept = self._kept.get(key)

@@ -55,14 +55,19 @@ def badge_json(request: HttpRequest, address: str) -> HttpResponseBase:
 def _answer(
     request: HttpRequest, kind: Kind, address: str, render: Callable[[ShareLink], Rendering], caching: str
 ) -> HttpResponseBase:
+    key = render, address, get_language()
+    found = None if SHELF.has(key) else find_link(kind, address)
+    if found is None and not SHELF.has(key):
+        raise Http404  # Found out before anything is rendered: who guesses addresses holds up nobody.
+
     def find_and_render() -> Rendering | None:
-        link = find_link(kind, address)
+        link = found or find_link(kind, address)
         return None if link is None else render(link)
 
     # All viewers of a language get the same bytes: nothing in them depends on who asks.
     reader = READER_ZONE.set(None)
     try:
-        rendering = SHELF.get((render, address, get_language()), find_and_render)
+        rendering = SHELF.get(key, find_and_render)
     finally:
         READER_ZONE.reset(reader)
     if rendering is None:

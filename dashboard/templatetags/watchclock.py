@@ -8,7 +8,7 @@ from django import template
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, ngettext, pgettext
 
 from dashboard import moments
 from dashboard.pages.wall.cells import strip
@@ -130,7 +130,7 @@ def strip_of(row: Row) -> SafeString:
 @register.simple_tag
 def component_mark(state: str) -> SafeString:
     """Show the state of a monitor on a status page."""
-    words = {"ok": gettext("works"), "error": gettext("fails"), "active": gettext("no data")}
+    words = {"ok": pgettext("monitor", "works"), "error": gettext("fails"), "active": gettext("no data")}
     return mark(state, words.get(state) or gettext("maintenance"))
 
 

@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import messages
 from django.contrib.auth import password_validation
 from django.contrib.auth.models import User
+from django.db import IntegrityError
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -79,7 +80,7 @@ class JoinForm(forms.Form):
         """Refuse a name that somebody has."""
         name: str = self.cleaned_data["name"]
         if User.objects.filter(Q(username__iexact=name) | Q(email__iexact=name)).exists():
-            raise forms.ValidationError(_("An account has the name %(name)s already.") % {"name": name})
+            raise forms.ValidationError(_taken(name))
         return name
 
     def clean_password(self) -> str:
@@ -87,6 +88,10 @@ class JoinForm(forms.Form):
         password: str = self.cleaned_data["password"]
         password_validation.validate_password(password)
         return password
+
+
+def _taken(name: str) -> str:
+    return _("An account has the name %(name)s already.") % {"name": name}
 
 
 @never_cache
@@ -115,6 +120,9 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
             accept_as_new(invitation, form.cleaned_data["name"], form.cleaned_data["password"], at=now)
         except MembershipError:  # Used in another window meanwhile.
             return redirect("join", token)
+        except IntegrityError:  # Somebody else chose the name at this instant.
+            form.add_error("name", _taken(form.cleaned_data["name"]))
+            return render(request, "pages/join.html", context | {"form": form}, status=422)
         messages.success(request, _("Your account is there. Log in with it."))
         return redirect("account_login")
     return render(request, "pages/join.html", context | {"form": form}, status=422 if form.is_bound else 200)

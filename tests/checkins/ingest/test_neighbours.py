@@ -1,5 +1,6 @@
 """P2: the clock waits for what a process acknowledged that never met PostgreSQL, once another one meets it."""
 
+import os
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -108,6 +109,20 @@ def test_a_node_that_left_counts_again_only_if_its_spool_was_opened_since(opened
     nodes.deregister(other.node_id, now=left)
     announce_neighbours(directory, own.node_id)
     assert IngestNode.objects.filter(left_at__isnull=True).exists() == reopened
+
+
+def test_a_neighbour_is_seen_at_every_moment_while_another_process_adopts_its_spool(opened, directory, monkeypatch):
+    spool = opened()
+    kill(spool)
+    real, seen = os.ftruncate, []
+
+    def watched(descriptor, length):
+        real(descriptor, length)
+        seen.append(opened_spools(directory).keys())
+
+    monkeypatch.setattr(os, "ftruncate", watched)
+    opened()
+    assert seen == [{spool.node_id}]
 
 
 def test_a_spool_that_was_closed_empty_is_no_neighbour(opened, directory):

@@ -11,6 +11,7 @@ from accounts import invitations
 from accounts.models import Invitation, Membership
 from accounts.roles import Role
 from audit.models import AuditEntry
+from dashboard.pages.project import inviting
 from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
 
@@ -94,6 +95,15 @@ def test_a_new_account_takes_nobodys_name_or_address(invite):
     for name in ("Bob", "bob@example.com"):
         assert "already" in words(Client().post(link, {"name": name, "password": PASSWORD}))
     assert User.objects.filter(email=ADDRESS).count() == 0
+
+
+def test_of_two_people_who_choose_a_name_at_one_instant_the_second_chooses_another(invite, monkeypatch):
+    User.objects.create_user("bob", "bob@example.com", PASSWORD)
+    _, link = invite()
+    monkeypatch.setattr(inviting.JoinForm, "clean_name", lambda form: form.cleaned_data["name"])  # It was free then.
+    answer = Client().post(link, {"name": "bob", "password": PASSWORD})
+    assert (answer.status_code, "An account has the name bob already." in words(answer)) == (422, True)
+    assert not Membership.objects.filter(user__username="bob").exists()
 
 
 def test_a_link_is_void_after_its_time_when_withdrawn_or_when_altered(invite):

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 
+from dashboard.shared import views
 from dashboard.shared.kept import RENEW_SECONDS
 from lib.wallclock import utcnow
 from tests import factories
@@ -227,3 +228,11 @@ def test_addresses_that_nobody_shared_show_nothing(viewer, project, address):
 def test_an_address_takes_no_other_method(viewer, project):
     link = factories.ShareLinkFactory(project=project)
     assert viewer.post(f"/s/{link.address}/").status_code == 405
+
+
+def test_an_address_that_is_guessed_holds_up_nobody_who_renders(viewer, monkeypatch):
+    def reached(*_):
+        raise AssertionError("it waits for what is rendered")
+
+    monkeypatch.setattr(views.SHELF, "get", reached)
+    assert viewer.get(f"/s/{'0' * 32}/").status_code == 404
