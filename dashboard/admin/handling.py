@@ -19,6 +19,7 @@ from accounts.models import Membership
 from dashboard.admin.base import may_view
 from dashboard.admin.cells import instant, label, table
 from dashboard.admin.recording import actor_of
+from dashboard.ids import row_id
 from incidents import handling
 from incidents.handling.comments import TEXT_LENGTH_MAX
 from incidents.models import Incident, Issue
@@ -86,7 +87,7 @@ def _do(request: HttpRequest, row: Incident | Issue, *, now: datetime) -> None:
         case "assign" if issue_id is not None:
             member = request.POST.get("member", "")
             try:
-                handling.assign(issue_id, int(member) if member.isdecimal() else None, by=by)
+                handling.assign(issue_id, row_id(member) if member else None, by=by)
             except handling.AssignmentError as error:
                 messages.error(request, str(error))
         case unknown:

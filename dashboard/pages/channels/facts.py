@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Count, Q
 from django.utils.translation import gettext as _
 
+from dashboard.ids import row_ids
 from dashboard.pages.channels.state import WORDS, ChannelState, state_of
 from incidents.models import Channel, Message, Route
 from incidents.models.channels import EMAIL
@@ -131,7 +132,7 @@ def ask(project: Project, slug: str, kind: str) -> Asked | None:
 
 def load_tests(channel: Channel, ids: str) -> Sequence[Message]:
     """Return tests of a channel by their ids, as they stand in an address. One statement."""
-    wanted = [int(part) for part in ids.split(",")[:TESTS_SHOWN] if part.isdecimal() and len(part) < 19]
+    wanted = row_ids(ids.split(",")[:TESTS_SHOWN])
     if not wanted:
         return []
     tests = Message.objects.filter(pk__any_of=wanted, channel=channel, kind=Message.Kind.TEST)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from accounts.membership import projects_of
 from accounts.roles import Action
+from dashboard.ids import row_id
 from dashboard.moments import READER_ZONE
 from dashboard.pages.access import form, page, reader_language
 from dashboard.pages.buttons import actor_of
@@ -55,7 +56,7 @@ def _copied(request: HttpRequest) -> Monitor | None:
     if not number:
         return None
     monitors = Monitor.objects.not_deleted().filter(project__in=projects_of(request.user, Action.EDIT_MONITORS))
-    return get_object_or_404(monitors, pk=int(number) if number.isdecimal() and len(number) < 19 else 0)
+    return get_object_or_404(monitors, pk=row_id(number))
 
 
 @page

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import Membership
 from accounts.roles import Action
+from dashboard.ids import row_id
 from dashboard.pages.access import Rights, button, find_incident, page, reader_language, rights_in, sees_log
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.incident.facts import (
@@ -98,7 +99,7 @@ def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) 
             rights.demand(Action.ASSIGN)
             member = request.POST.get("member", "")
             try:
-                handling.assign(row.issue_id, int(member) if member.isdecimal() else None, by=by)
+                handling.assign(row.issue_id, row_id(member) if member else None, by=by)
             except handling.AssignmentError as error:
                 messages.error(request, str(error))
         case unknown:

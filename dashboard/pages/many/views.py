@@ -20,6 +20,7 @@ from accounts.roles import Action
 from audit.entries import Actor
 from checkins.editing import delete_monitors, set_monitors_status
 from checkins.maintenance import TAGS_MAX, retag
+from dashboard.ids import row_ids
 from dashboard.pages.access import button, rights_everywhere, visible_projects
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.snoozes import snooze_end
@@ -82,7 +83,7 @@ def act_on_many(request: HttpRequest) -> HttpResponse:
 
 def _read_selection(request: HttpRequest, action: Action) -> Selection:
     """Return the selection. Two statements. Raises SelectionError if nothing is left of it."""
-    wanted = {int(id_) for id_ in request.POST.getlist("row") if id_.isdecimal() and id_.isascii() and len(id_) < 19}
+    wanted = set(row_ids(request.POST.getlist("row")))
     if len(wanted) > ROWS_MAX:
         raise SelectionError(_("At most %(count)d rows are changed at once.") % {"count": ROWS_MAX})
     rows = MonitorEnvironment.objects.filter(

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.roles import Action
 from dashboard.addresses import address_of, base_url, key_of
 from dashboard.durations import charts, load_measured
+from dashboard.ids import row_id
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import Rights, button, find_monitor, page, reader_language, rights_in, sees_log
 from dashboard.pages.buttons import actor_of, back
@@ -128,7 +129,7 @@ def _mute(request: HttpRequest, row: Monitor, muted: bool, *, now: datetime) -> 
         set_monitors_muted([row.pk], muted, by=by)
         count = 1
     else:
-        own = row.monitor_environments.filter(pk=int(wanted) if wanted.isdecimal() else 0)
+        own = row.monitor_environments.filter(pk=row_id(wanted))
         count = set_environments_muted(list(own.values_list("pk", flat=True)), muted, by=by)
     if not count:
         messages.error(request, _("There is no such environment."))

@@ -24,6 +24,7 @@ from accounts.roles import Role
 from accounts.tasks import send_letter
 from audit.entries import Actor, Source
 from dashboard.addresses import base_url
+from dashboard.ids import row_id
 from dashboard.pages.project.form import InvitationForm
 from lib.wallclock import utcnow
 from monitors.models import Project
@@ -34,8 +35,7 @@ logger = logging.getLogger(__name__)
 def invite_or_withdraw(request: HttpRequest, project: Project, what: str, *, by: Actor) -> InvitationForm | None:
     """Do what was asked for ("invite" or "withdraw"); returns the form if something in it is wrong."""
     if what == "withdraw":
-        number = request.POST.get("invitation", "")
-        gone = withdraw(project.pk, int(number) if number.isdecimal() and len(number) < 19 else 0, by=by)
+        gone = withdraw(project.pk, row_id(request.POST.get("invitation", "")), by=by)
         if gone is not None:
             messages.success(request, _("%(address)s is no longer invited.") % {"address": gone.address})
         return None

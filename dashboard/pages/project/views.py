@@ -14,6 +14,7 @@ from accounts.models import Membership
 from accounts.roles import Action, Role
 from accounts.services import add_member, change_role, remove_member
 from dashboard.addresses import base_url
+from dashboard.ids import row_id
 from dashboard.pages.access import Rights, button, find_project, page, rights_in, visible_projects
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.overlap import OverlapForm
@@ -137,8 +138,7 @@ def _change_members(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
 
 
 def _find_member(request: HttpRequest, project: Project) -> Membership:
-    number = request.POST.get("member", "")
-    wanted = int(number) if number.isdecimal() and len(number) < 19 else 0
+    wanted = row_id(request.POST.get("member", ""))
     found = project.memberships.select_related("user").filter(pk=wanted).first()
     if found is None:
         raise Http404(_("There is no such member."))
@@ -179,8 +179,7 @@ def _show_key(request: HttpRequest, ask: _Ask, key: IngestKey) -> HttpResponse:
 
 
 def _find_key(request: HttpRequest, project: Project) -> IngestKey:
-    number = request.POST.get("key", "")
-    found = project.ingest_keys.filter(pk=int(number) if number.isdecimal() and len(number) < 19 else 0).first()
+    found = project.ingest_keys.filter(pk=row_id(request.POST.get("key", ""))).first()
     if found is None:
         raise Http404(_("There is no such key."))
     return found

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from accounts.roles import Action
 from dashboard.addresses import base_url
+from dashboard.ids import row_id
 from dashboard.models import ShareLink
 from dashboard.pages.access import find_project, form, rights_in
 from dashboard.pages.buttons import actor_of
@@ -57,9 +58,7 @@ def share_links(request: HttpRequest, project: str) -> HttpResponse:
 
 
 def _revoke(request: HttpRequest, project: Project) -> None:
-    number = request.POST.get("link", "")
-    wanted = int(number) if number.isdecimal() and len(number) < 19 else 0
-    gone = revoke(project.pk, wanted, by=actor_of(request, at=utcnow()))
+    gone = revoke(project.pk, row_id(request.POST.get("link", "")), by=actor_of(request, at=utcnow()))
     if gone is None:
         messages.error(request, _("There is no such address any more."))
     else:

@@ -5,6 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from dashboard.ids import row_id, row_ids
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import page, visible_projects
 from dashboard.pages.many.rights import offers
@@ -59,10 +60,10 @@ def wall_rows(request: HttpRequest) -> HttpResponse:
     filters = read_filters(request.GET.dict())
     rows = find_rows(visible_projects(request.user), filters, now=at)
     if "ids" in request.GET:
-        ids = [int(id_) for id_ in request.GET["ids"].split(",")[:ASKED_MAX] if id_.isdecimal() and len(id_) < 19]
+        ids = row_ids(request.GET["ids"].split(",")[:ASKED_MAX])
         found = load_rows(rows.filter(id__any_of=ids).order_by("id"), filters, now=at)
     else:
         begin = request.GET.get("from", "")
-        number = min(int(begin), ROWS_MAX) if begin.isdecimal() and len(begin) < 10 else 0
+        number = min(row_id(begin), ROWS_MAX)
         found = load_segment(rows, filters, begin=number, now=at)
     return render(request, "pages/wall_rows.html", {"now": at, "rows": found})

@@ -70,7 +70,8 @@ def test_it_is_assigned_to_a_member_and_not_to_a_stranger(as_role, act, incident
     client.post(act, {"do": "assign", "member": member.pk})
     incident.issue.refresh_from_db()
     assert incident.issue.assignee == member
-    client.post(act, {"do": "assign", "member": factories.MembershipFactory().pk})
+    for nobody in (factories.MembershipFactory().pk, "x", "9" * 5_000):
+        assert client.post(act, {"do": "assign", "member": nobody}).status_code == 302
     incident.issue.refresh_from_db()
     assert incident.issue.assignee == member
 

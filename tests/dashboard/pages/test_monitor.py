@@ -75,6 +75,11 @@ def test_the_environment_of_another_monitor_is_not_muted(as_role, monitor, act):
     assert "There is no such environment." in page
 
 
+def test_a_number_that_no_row_has_is_answered(as_role, act):
+    page = words(as_role("responder").post(act, {"do": "mute", "environment": "9" * 5_000}, follow=True))
+    assert "There is no such environment." in page
+
+
 @pytest.mark.parametrize(("choice", "hours"), [("1h", 1), ("7d", 168)])
 def test_a_snooze_lasts_as_long_as_was_chosen(as_role, monitor, act, choice, hours):
     as_role("responder").post(act, {"do": "snooze", "for": choice})
