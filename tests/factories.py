@@ -17,7 +17,7 @@ from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, Se
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
-from accounts.models import Membership
+from accounts.models import Invitation, Membership
 from audit.models import AuditEntry
 from checkins.maintenance import note_windows
 from checkins.messages import CheckInMessage, LogMessage
@@ -94,6 +94,16 @@ class MembershipFactory(DjangoModelFactory[Membership]):
     user = SubFactory(UserFactory)
     role = "viewer"
     added_at = NOW
+
+
+class InvitationFactory(DjangoModelFactory[Invitation]):
+    class Meta:
+        model = Invitation
+
+    project = SubFactory(ProjectFactory)
+    address = Sequence("someone{}@example.com".format)
+    role = "viewer"
+    expires_at = NOW + timedelta(days=7)
 
 
 class AuditEntryFactory(DjangoModelFactory[AuditEntry]):

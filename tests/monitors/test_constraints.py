@@ -17,7 +17,7 @@ from tests import factories
 from tests.factories import NOW
 
 MINUTE = timedelta(minutes=1)
-OURS = ["audit", "monitors", "accounts", "incidents", "checkins", "clocktasks"]
+OURS = ["audit", "monitors", "accounts", "incidents", "checkins", "clocktasks", "dashboard"]
 
 
 def changed(factory, valid=None, **broken):
@@ -90,6 +90,11 @@ def depends_on_itself():
     factories.DependencyFactory(downstream=monitor, upstream=monitor)
 
 
+def share_link_of_both():
+    link = factories.ShareLinkFactory()
+    type(link).objects.filter(pk=link.pk).update(monitor=factories.MonitorFactory(project=link.project), tags=["shop"])
+
+
 RULE = {"crontab": "0 3 * * *"}
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
@@ -98,6 +103,12 @@ VIOLATIONS = [
     ("applied_tick_marked_something", "nothing", changed(factories.AppliedTickFactory, marked_count=0)),
     ("deferred_ending_verdict_is_known", "nothing", changed(factories.DeferredEndingFactory, verdict="nothing")),
     ("audit_entry_source_is_known", "email", changed(factories.AuditEntryFactory, source="email")),
+    ("invitation_once_per_project_and_address", "twice", doubled(factories.InvitationFactory, "project", "address")),
+    ("invitation_role_is_known", "king", changed(factories.InvitationFactory, role="king")),
+    ("share_link_kind_is_known", "a wall", changed(factories.ShareLinkFactory, kind="wall")),
+    ("share_link_of_a_monitor_or_of_tags", "both", share_link_of_both),
+    ("share_link_public_or_unguessable", "public at random", changed(factories.ShareLinkFactory, is_public=True)),
+    ("share_link_public_or_unguessable", "a short one", changed(factories.ShareLinkFactory, address="abc")),
     ("membership_once_per_project_and_user", "twice", doubled(factories.MembershipFactory, "project", "user")),
     ("membership_role_is_known", "king", changed(factories.MembershipFactory, role="king")),
     ("attempt_status_is_final", "missed", changed(factories.AttemptFactory, status="missed")),
