@@ -16,8 +16,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from checkins.editing import delete_monitors, set_monitors_status, update_monitor
-from checkins.maintenance import change_tags
+from checkins.editing import delete_monitors, set_monitors_status
 from dashboard.addresses import address_of, base_url, key_of
 from dashboard.admin.base import duration, may_view
 from dashboard.admin.cells import (
@@ -34,7 +33,7 @@ from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
 from dashboard.admin.keys import to_copy
 from dashboard.admin.monitor_facts import history, maintenance, next_times, older_rules, with_environment_summary
-from dashboard.admin.monitor_form import FIELDSETS, MonitorForm
+from dashboard.admin.monitor_form import FIELDSETS, AdminMonitorForm
 from dashboard.admin.permissions import may_see_keys
 from dashboard.admin.recording import actor_of
 from dashboard.admin.snoozing import Snoozing, snoozed_label
@@ -50,10 +49,10 @@ from dashboard.admin.unfold import (
     FieldTextFilter,
 )
 from dashboard.durations import charts, durations_table, load_measured
+from dashboard.monitor_form import store_monitor
 from dashboard.standing import attach_failures, attach_runs, failing_first
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
-from monitors.changes import CHANGEABLE_COLUMNS
 from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.dependencies import set_upstreams
 from monitors.describing import describe
@@ -63,7 +62,7 @@ from monitors.models import (
     Project,
 )
 from monitors.schedule import ScheduleError, why_unreadable
-from monitors.services import create_monitor, hold_monitors, keep_logs_private, set_monitors_muted
+from monitors.services import create_monitor, hold_monitors, set_monitors_muted
 from monitors.snippets import client_lines, ping_lines
 from monitors.state import MonitorStatus
 
@@ -86,7 +85,7 @@ ENVIRONMENTS_SHOWN = 100
 class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
     """Monitors: list, configuration, live state and history on one page."""
 
-    form = MonitorForm
+    form = AdminMonitorForm
     list_display = (
         "name_and_slug",
         "status_and_reason",
@@ -367,22 +366,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
             create_monitor(obj, by=actor_of(request, at=obj.created_at))
             set_upstreams(obj.pk, form.upstreams(), now=obj.created_at, by=actor_of(request, at=obj.created_at))
             return
-        written = form.written()
         now = _hold([obj.pk])
-        by = actor_of(request, at=now)
-        # Only the fields that the person changed (D41): writing nothing recomputes nothing.
-        changes = {name: form.cleaned_data[name] for name in written & set(CHANGEABLE_COLUMNS) - {"limits"}}
-        if "limits" in written:
-            changes["limits"] = form.limits
-        update_monitor(obj.pk, changes, now=now, by=by)
-        if "is_muted" in written:
-            set_monitors_muted([obj.pk], form.cleaned_data["is_muted"], by=by)
-        if "has_private_logs" in written:
-            keep_logs_private(obj.pk, form.cleaned_data["has_private_logs"], by=by)
-        if "tags" in written:
-            change_tags(obj.pk, form.cleaned_data["tags"], now=now, by=by)
-        if "depends_on" in written:
-            set_upstreams(obj.pk, form.upstreams(), now=now, by=by)
+        store_monitor(form, now=now, by=actor_of(request, at=now))
 
     def delete_model(self, request: HttpRequest, obj: Monitor) -> None:
         """Hide the monitor; its rows are removed later."""

@@ -23,6 +23,7 @@ from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
+from dashboard.pages.settings.views import edit_monitor
 from dashboard.pages.status.views import share_links
 from dashboard.pages.wall.views import wall, wall_rows
 from dashboard.shared.views import badge_json, badge_svg, status_page, tv
@@ -64,5 +65,6 @@ urlpatterns = [
     path("m/<str:project>/<str:slug>/", monitor, name="monitor"),
     path("m/<str:project>/<str:slug>/runs/<int:pk>/", run, name="run"),
     path("m/<str:project>/<str:slug>/address/", ping_address, name="ping-address"),
+    path("m/<str:project>/<str:slug>/settings/", edit_monitor, name="edit-monitor"),
     path("m/<str:project>/<str:slug>/act", act_on_monitor, name="act-on-monitor"),
 ]

@@ -125,18 +125,28 @@ async function refreshRows(wall) {
 
 async function refreshPart(part) {
   // What somebody works with is not taken away: an open menu, a text that is being written.
-  if (part.querySelector("details.menu[open], :focus, dialog[open]")) return;
+  if (part.querySelector("details.menu[open], :focus:not(a), dialog[open]")) return;
   const page = await fetchPage(location.href);
   const fresh = page.getElementById(part.id);
   if (!fresh) return;
+  const focused = part.querySelector("a:focus")?.getAttribute("href");
+  const open = part.querySelector("[data-row].current [data-open]")?.getAttribute("href");
+  const link = (address) => address && fresh.querySelector(`a[href="${CSS.escape(address)}"]`);
   part.replaceWith(fresh);
+  link(open)?.closest("[data-row]")?.classList.add("current");
+  link(focused)?.focus({ preventScroll: true });
   document.title = page.title;
 }
 
 let isRefreshing = false;
+let isStale = false;
 async function refresh() {
   const part = document.querySelector("[data-live]");
-  if (!part || document.hidden || isRefreshing) return;
+  if (!part || document.hidden) return;
+  if (isRefreshing) {
+    isStale = true;  // What is on its way was perhaps read before the change.
+    return;
+  }
   isRefreshing = true;
   try {
     await (part.dataset.live === "rows" ? refreshRows(part) : refreshPart(part));
@@ -145,6 +155,8 @@ async function refresh() {
     // The next event or the slow timer tries again.
   } finally {
     isRefreshing = false;
+    if (isStale) setTimeout(refresh, Math.random() * JITTER_MS);
+    isStale = false;
   }
 }
 
@@ -207,5 +219,17 @@ if (newMonitor) {
   };
   kind.addEventListener("change", show);
   show();
+  // The slug follows the name until somebody types one. The server has the last word (monitors/slugs.py).
+  const { name, slug } = newMonitor.elements;
+  const slugOf = (text) =>
+    text.normalize("NFKD").replace(/[^\x00-\x7f]/g, "").toLowerCase().replace(/[^a-z0-9_\s-]/g, "").replace(/[-\s]+/g, "-")
+      .replace(/^[-_]+|[-_]+$/g, "");
+  let follows = !slug.value || slug.value === slugOf(name.value);
+  name.addEventListener("input", () => {
+    const found = slugOf(name.value);
+    // A long one is cut with digits that only the server makes: it stays empty then.
+    if (follows) slug.value = found.length <= 50 ? found : "";
+  });
+  slug.addEventListener("input", () => { follows = !slug.value; });
   if (newMonitor.matches("[data-proposes-zone]") && newMonitor.elements.timezone.value === "UTC" && zone) newMonitor.elements.timezone.value = zone;
 }

@@ -42,6 +42,7 @@ def addresses(incident, monitor):
         "incident": reverse("incident", args=[incident.pk]),
         "clock": "/clock/",
         "projects": "/projects/",
+        "settings": reverse("edit-monitor", args=of_monitor),
         "ping address": reverse("ping-address", args=of_monitor),
         "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),

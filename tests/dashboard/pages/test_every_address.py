@@ -41,6 +41,7 @@ ADDRESSES = {
     "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
     "wall-rows": Address(),
     "act-on-many": Address(posts={"do": "mute"}),
+    "edit-monitor": Address(Role.EDITOR, of="monitor"),
     "ping-address": Address(Role.EDITOR, of="monitor"),
     "new-monitor": Address(Role.EDITOR),
     "preview-schedule": Address(),

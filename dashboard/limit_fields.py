@@ -5,24 +5,28 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy as _
 
-from dashboard.admin.unfold import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from monitors.limits import LimitError, Limits, Rule, parse_bound, read_limits
 
 IS_NOTE, IS_FAILURE = "note", "failure"
-MEANINGS = [(IS_NOTE, "is a note on the run"), (IS_FAILURE, "is a failure")]
+MEANINGS = [(IS_NOTE, _("is a note on the run")), (IS_FAILURE, _("is a failure"))]
 
 
 class BoundField(forms.CharField):
     """A time, or a multiple of the median."""
 
-    def __init__(self, label: str, *, is_upper: bool, example: str) -> None:
+    def __init__(self, label: Any, *, is_upper: bool, example: str) -> None:
+        text = _(
+            "A time, such as 90s, 10m or 2h, or a multiple of the median of the last 100 runs, such as {example}, "
+            "which needs 20 runs. Empty: no limit."
+        )
         super().__init__(
             label=label,
             required=False,
-            widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-            help_text="A time, such as 90s, 10m or 2h, or a multiple of the median of the last 100 runs, such as "
-            f"{example}, which needs 20 runs. Empty: no limit.",
+            widget=forms.TextInput(attrs={"autocomplete": "off"}),
+            help_text=format_lazy(text, example=example),
         )
         self.is_upper = is_upper
 
@@ -37,10 +41,10 @@ class BoundField(forms.CharField):
             raise ValidationError(str(error)) from error
 
 
-def meaning_field(label: str, *, may_be_none: str = "") -> forms.ChoiceField:
+def meaning_field(label: Any, *, may_be_none: Any = "") -> forms.ChoiceField:
     """Return the choice between a note and a failure, and nothing if that has a name."""
     choices = [("", may_be_none), *MEANINGS] if may_be_none else MEANINGS
-    return forms.ChoiceField(label=label, required=False, choices=choices, widget=UnfoldAdminSelectWidget())
+    return forms.ChoiceField(label=label, required=False, choices=choices)
 
 
 LIMIT_FIELDS = ("longer_than", "longer_is", "shorter_than", "shorter_is", "overlap_is")
