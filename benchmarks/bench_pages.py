@@ -146,7 +146,23 @@ def addresses() -> dict[str, str]:
         "wall segment": "/wall/rows?from=5000",
         "monitor": reverse("monitor", args=[busy.monitor.project.slug, busy.monitor.slug]),
         "incident": reverse("incident", args=[incident.pk]),
+        "issues": reverse("issues", args=[busy.monitor.project.slug]),
+        "clock": reverse("clock-page"),
+        "status page": share_whole_project(busy.monitor.project),
     }
+
+
+def share_whole_project(project: Any) -> str:
+    """Return the address of a public status page that shows all monitors of a project."""
+    from django.urls import reverse
+
+    from dashboard.models import ShareLink
+    from lib.wallclock import utcnow
+
+    link = ShareLink.objects.create(
+        project=project, kind="status", address="all-jobs", is_public=True, title="Jobs", created_at=utcnow()
+    )
+    return reverse("status-page", args=[link.address])
 
 
 def count_statements(address: str, client: Any) -> int:

@@ -1,8 +1,8 @@
 """The strip of a row: one cell for each length of time, as one SVG path for each status (pure).
 
 Ten thousand rows with an element for each cell would be half a million elements; so the cells of one status are one
-path. A status is a colour and a shape: misses are hollow, timeouts have a cut corner, errors are full, what is unknown
-is half as high, and what runs is a line at the bottom.
+path. A status is a colour and a shape: errors are full, ok is lower, misses are hollow, timeouts have a cut corner,
+what is unknown is half as high, and what runs is a line at the bottom.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,17 @@ ORDER = ("error", "missed", "timeout", "late", "unknown", "running", "ok")
 """What a cell shows: the first of these that happened in it."""
 NOTHING = "nothing happened"
 SHAPES: Mapping[str, str] = {
-    "ok": "v16h-8z",
-    "error": "v16h-8z",
-    "late": "v16h-8z",
+    "ok": "4h8v12h-8z",
+    "error": "0h8v16h-8z",
+    # Cut at the lower right.
+    "late": "4h8v7l-5 5h-3z",
     # Hollow: an inner rectangle the other way round.
-    "missed": "v16h-8zm2 2v12h4v-12z",
-    "timeout": "m0 5v11h-8v-16h3z",
-    "unknown": "m0 4v8h-8v-8z",
-    "running": "m0 12v4h-8v-4z",
+    "missed": "0h8v16h-8zm2 2v12h4v-12z",
+    "timeout": "0h3l5 5v11h-8z",
+    "unknown": "4h8v8h-8z",
+    "running": "12h8v4h-8z",
 }
-"""From the upper right corner of a cell on."""
+"""From the upper left corner of a cell on, whose distance from the top is the first number."""
 
 
 def worst(counts: Mapping[str, int]) -> str:
@@ -36,7 +37,7 @@ def strip(statuses: Sequence[str], label: str) -> str:
     paths: dict[str, list[str]] = {}
     for number, status in enumerate(statuses):
         if status:
-            paths.setdefault(status, []).append(f"M{number * (CELL + GAP)} 0h{CELL}{SHAPES[status]}")
+            paths.setdefault(status, []).append(f"M{number * (CELL + GAP)} {SHAPES[status]}")
     width = len(statuses) * (CELL + GAP)
     drawn = "".join(f'<path class="c-{status}" d="{"".join(parts)}"/>' for status, parts in paths.items())
     return (

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.urls import reverse
 
-from dashboard.pages.wall.cells import in_words, strip, worst
+from dashboard.pages.wall.cells import ORDER, SHAPES, in_words, strip, worst
 from dashboard.pages.wall.filters import Filters, read_filters
 from dashboard.pages.wall.ranges import RANGES
 from dashboard.pages.wall.rows import load_counts
@@ -145,6 +145,11 @@ def test_a_strip_has_one_path_for_each_status_and_says_it_in_words():
     assert drawn.count("<path") == 2
     assert 'aria-label="last hour: 2 ok &amp; 1 missed"' in drawn
     assert in_words({"ok": 22, "missed": 2}, str) == "2 missed, 22 ok"
+
+
+def test_each_status_has_a_shape_of_its_own_beside_its_colour():
+    assert set(SHAPES) == set(ORDER)
+    assert len(set(SHAPES.values())) == len(ORDER)
 
 
 def test_the_filters_of_an_address_give_the_same_address_again():
