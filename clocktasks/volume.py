@@ -9,7 +9,7 @@ which gives it a class. The classes of the last minutes and the decision at the 
     recovering -> incident              anything else renews it
 
 `abnormal` and `recovering` are not final: no job is judged at such a tick until it has become normal or an incident
-(D4), at most a decision window later. Only drops matter; more check-ins than expected are a joy.
+(D4), at most a decision window later. Only drops matter: more check-ins than expected are no reason for doubt.
 """
 
 import math

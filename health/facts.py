@@ -41,13 +41,17 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, as a sentence; what to do about it; since when (None: not known)."""
+    """What was found, as a sentence; what to do about it; since when (None: not known).
+
+    `of_project`: the sentence names something of one project, which people outside it may not read.
+    """
 
     part: Part
     severity: Severity
     what: str
     todo: str
     since: datetime | None = field(default=None, kw_only=True)
+    of_project: bool = field(default=False, kw_only=True)
 
     @property
     def is_bad(self) -> bool:

@@ -47,7 +47,7 @@ GAUGES = {
         Gauge("watchclock_clock_incident", "Whether Watchclock takes itself for deaf (1)."),
         Gauge("watchclock_shards_behind", "Shards that have not come to the newest tick, by kind.", ("kind",)),
         Gauge("watchclock_watermark_age_seconds", "How far back an ingest node's watermark is.", ("node", "host")),
-        Gauge("watchclock_node_silence_seconds", "Since when an ingest node was not heard of.", ("node", "host")),
+        Gauge("watchclock_node_silence_seconds", "Since when an ingest node was not seen.", ("node", "host")),
         Gauge("watchclock_spooled_requests", "Requests in an ingest node's spool.", ("node", "host")),
         Gauge("watchclock_dropped_nodes", "Ingest nodes that the clock no longer waits for, with a spool to store."),
         Gauge("watchclock_spool_bytes", "Size of the spool of the process that answers."),
@@ -60,7 +60,7 @@ GAUGES = {
         Gauge("watchclock_waiting_check_ins", "Check-ins that are kept but not applied; up to 10,000.", ("reason",)),
         Gauge("watchclock_processing_errors_per_minute", "Processing errors of the last whole minute.", ("kind",)),
         Gauge("watchclock_queue_messages", "Messages that wait in a queue of the broker.", ("queue",)),
-        Gauge("watchclock_heard_seconds", "Since when nothing was heard of beat or of any worker.", ("process",)),
+        Gauge("watchclock_heard_seconds", "Since when beat, or any worker, was not seen.", ("process",)),
     )
 }
 

@@ -231,6 +231,7 @@ def _find_unjudged(rows: Rows) -> Iterator[Finding]:
         Severity.NOTE,
         f"Monitor {name} is not judged: {reason}{others}",
         "Admin, Monitors: open the one in red and choose a schedule and time zone that can be read.",
+        of_project=True,
     )
 
 
@@ -262,6 +263,7 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
         Severity.NOTE,
         f"Channel {name} fails: {error}{others}",
         "Admin, Channels: correct its settings, which also tries it again at once, and send a test.",
+        of_project=True,
     )
 
 
@@ -276,6 +278,7 @@ def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
         f"Nobody could be told that alerts do not get through: {rows.untold_failures[0]}.{others}",
         "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail addresses. "
         "Or set ALERT_EMAIL_TO and EMAIL_URL.",
+        of_project=True,
     )
 
 

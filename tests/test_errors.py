@@ -7,12 +7,16 @@ from types import ModuleType
 
 import pytest
 
+import accounts
 import checkins
 import clocktasks
+import dashboard
 import incidents
 import monitors
+from accounts.exceptions import MembershipError
 from checkins.exceptions import CheckInsError
 from clocktasks.exceptions import ClockError
+from dashboard.exceptions import DashboardError
 from incidents.exceptions import IncidentsError
 from monitors.exceptions import MonitorsError
 
@@ -30,7 +34,14 @@ def errors_of(app: ModuleType) -> set[type[Exception]]:
 
 @pytest.mark.parametrize(
     ("app", "root"),
-    [(checkins, CheckInsError), (clocktasks, ClockError), (incidents, IncidentsError), (monitors, MonitorsError)],
+    [
+        (accounts, MembershipError),
+        (checkins, CheckInsError),
+        (clocktasks, ClockError),
+        (dashboard, DashboardError),
+        (incidents, IncidentsError),
+        (monitors, MonitorsError),
+    ],
     ids=lambda one: one.__name__,
 )
 def test_the_errors_of_an_app_have_one_root(app: ModuleType, root: type[Exception]):

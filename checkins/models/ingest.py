@@ -17,7 +17,7 @@ class IngestNode(models.Model):
 
     `watermark`: all check-ins that this node received before it are committed. It never moves back.
     `batch` is the number of its newest committed batch, `spool_position` the newest entry of its spool that is
-    committed, `spooled_count` how many entries waited in the spool when it was last heard of (`seen_at`).
+    committed, `spooled_count` how many entries waited in the spool when it was last seen (`seen_at`).
     `started_at`: since when its process listens without a break; until `seen_at` at least. A process that was replaced,
     or was frozen for a while, leaves a `ListeningSpan`.
     `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it was last

@@ -48,16 +48,20 @@ class PageTable:
     empty: str
 
 
-def clock_context(overview: Overview, look: Look = ADMIN) -> dict[str, Any]:
-    """Return the variables of the page's template."""
+def clock_context(overview: Overview, look: Look = ADMIN, *, sees_projects: bool = True) -> dict[str, Any]:
+    """Return the variables of the page's template. `sees_projects`: the reader may see those of every project."""
     now, status = overview.now, overview.status
+    reasons, besides = (
+        [_finding(finding, look) for finding in findings if sees_projects or not finding.of_project]
+        for findings in (status.reasons, status.besides)
+    )
     strip = rows_of(overview.ticks, now=now)
     return {
         "now": now,
         "headline": status.headline,
         "is_normal": status.is_normal,
-        "reasons": [_finding(finding, look) for finding in status.reasons],
-        "besides": [_finding(finding, look) for finding in status.besides],
+        "reasons": reasons,
+        "besides": besides,
         "strip": [
             (begin, [(cell.title, cell.state.sign, look.classes[cell.state.tone]) for cell in cells])
             for begin, cells in strip

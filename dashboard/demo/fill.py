@@ -11,6 +11,7 @@ from checkins.models import CheckIn, CheckInLog, ListeningSpan
 from clocktasks.playback.play import run_scenario
 from dashboard.demo.jobs import JOBS
 from dashboard.demo.story import write_story
+from dashboard.exceptions import DashboardError
 from incidents import handling
 from incidents.models import Incident, Notification
 from monitors.models import Monitor, Project
@@ -19,7 +20,7 @@ NAME, SLUG = "Corner shop", "shop"
 LOGS_MAX = 200
 
 
-class NotEmptyError(Exception):
+class NotEmptyError(DashboardError):
     """The instance has monitors already. The text is one sentence for the person who tried."""
 
 

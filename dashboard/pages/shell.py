@@ -1,27 +1,47 @@
-"""What surrounds every page: the line on the clock, and what the navigation offers."""
+"""What surrounds every page: the line on the clock, what is wrong with Watchclock itself, and the theme."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest
 
+from accounts.membership import is_administrator
 from health import poller
 from health.clock.lag import explain
+from health.facts import Finding
+from health.problems import find_problems
 
 THEMES = {"light", "dark"}
 THEME_COOKIE = "watchclock_theme"
 
 
 def surroundings(request: HttpRequest) -> dict[str, Any]:
-    """Return template variables for pages: the clock's state, of the newest poll (no statement), and the theme."""
+    """Return template variables for pages: the state of Watchclock of the newest poll (no statement), and the theme."""
     if not is_page(request):
         return {}
     theme = request.COOKIES.get(THEME_COOKIE, "")
-    return {"clock_line": clock_line(), "theme": theme if theme in THEMES else ""}
+    return {
+        "clock_line": clock_line(),
+        "findings": partial(findings_for, request),  # Asked only by pages with an account.
+        "theme": theme if theme in THEMES else "",
+    }
 
 
 def is_page(request: HttpRequest) -> bool:
     """Return whether an address is that of a page for people, and not of the admin."""
     return not request.path.startswith("/admin/")
+
+
+def findings_for(request: HttpRequest) -> Sequence[Finding]:
+    """Return what is wrong with Watchclock itself: for its administrators all, for others what stops its work."""
+    facts = poller.running.facts() if poller.running else None
+    if facts is None:
+        return []
+    problems = find_problems(facts)
+    if is_administrator(request.user):
+        return problems
+    return [finding for finding in problems if finding.is_bad and not finding.of_project]
 
 
 def clock_line() -> dict[str, Any] | None:

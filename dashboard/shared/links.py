@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from audit.entries import Actor, Changes, Entry
 from audit.recording import record
+from dashboard.exceptions import DashboardError
 from dashboard.models import ShareLink
 from monitors.models import Project
 
@@ -17,7 +18,7 @@ LINKS_MAX = 50
 """Links of a project. Each costs at most one rendering every few seconds for each web process."""
 
 
-class ShareLinkError(Exception):
+class ShareLinkError(DashboardError):
     """Why a link cannot be made, as a sentence; `field` is what the person has to change, if that would help."""
 
     def __init__(self, message: str, field: str | None = None) -> None:

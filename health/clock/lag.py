@@ -45,7 +45,8 @@ def explain(facts: Facts) -> ClockStatus:
     whole = MINUTE if abs(behind) >= MINUTE else SECOND
     clock = f"{when(at, facts.now)}, {duration(abs(behind) // whole * whole)}"
     if is_normal:
-        headline = f"The clock is at {clock} behind now, which is normal."
+        side = "behind" if behind >= timedelta() else "ahead of"
+        headline = f"The clock is at {clock} {side} now, which is normal."
     elif behind < timedelta():
         headline = f"The clock is at {clock} ahead of now: this host's time went back."
     else:

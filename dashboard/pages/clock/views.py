@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from accounts.membership import is_administrator
 from dashboard import moments
 from dashboard.clock.page import Look, clock_context
 from dashboard.moments import READER_ZONE
@@ -23,12 +24,13 @@ CLASSES = {tone: f"tick tick-{tone}" for tone in MARKS}
 
 @page
 def clock(request: HttpRequest) -> HttpResponse:
-    """Show where the clock is, and what it waits for, to everybody with an account."""
+    """Show where the clock is, and what it waits for, to everybody with an account; names of projects to few."""
     READER_ZONE.set(None)  # The sentences have UTC, as the ledger has.
     now = utcnow()
     look = Look(partial(_instant, at_page=now), _label, lambda _, text: text, CLASSES)
     overview = read_overview(now, known=poller.running.facts() if poller.running else None)
-    return render(request, "pages/clock.html", clock_context(overview, look))
+    context = clock_context(overview, look, sees_projects=is_administrator(request.user))
+    return render(request, "pages/clock.html", context)
 
 
 def _instant(at: datetime | None, *, now: datetime | None = None, at_page: datetime) -> SafeString:

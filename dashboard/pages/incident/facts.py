@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from checkins.models import CheckIn
 from dashboard.runs import exit_status_of, log_lines
 from incidents.models import Duty, Incident
@@ -47,6 +49,16 @@ def is_acknowledged(incident: Incident, *, now: datetime) -> bool:
 def load_duties(incident: Incident) -> Sequence[Duty]:
     """Return who was notified of what, over which channel, with which result. One statement."""
     return list(incident.duties.select_related("notification", "channel", "message").order_by("id")[:DUTIES_SHOWN])
+
+
+def nobody_notified(incident: Incident) -> str:
+    """Return why nobody at all has been notified of an incident; "" if somebody was, or will be. One statement."""
+    notifications = list(incident.notifications.order_by("id"))
+    if not notifications:
+        return _("Nobody was notified: the environment was muted, or the issue archived.")
+    if any(one.sent_at or one.held_by or not one.nobody_since for one in notifications):
+        return ""
+    return _("Nobody was notified: no route catches this monitor, and the instance notifies no address by mail.")
 
 
 def load_earlier(incident: Incident) -> Sequence[Incident]:

@@ -18,6 +18,7 @@ from dashboard.pages.incident.facts import (
     load_duties,
     load_earlier,
     load_failure,
+    nobody_notified,
 )
 from dashboard.pages.snoozes import snooze_choices
 from dashboard.sentences import sentence
@@ -51,6 +52,7 @@ def incident(request: HttpRequest, pk: int) -> HttpResponse:
         "failure": failure,
         "reason": sentence(row, failure.explanation, language=reader_language(request)),
         "timeline": [entry for entry in entries if entry.what is not What.TOLD or rights["acknowledge"]],
+        "nobody_notified": nobody_notified(row),
         "duties": load_duties(row) if rights["acknowledge"] else [],
         "earlier": load_earlier(row),
         "snooze_choices": snooze_choices(at),

@@ -20,6 +20,7 @@ from accounts.roles import Action
 from audit.entries import Actor
 from checkins.editing import delete_monitors, set_monitors_status
 from checkins.maintenance import TAGS_MAX, retag
+from dashboard.exceptions import DashboardError
 from dashboard.ids import row_ids
 from dashboard.pages.access import button, rights_everywhere, visible_projects
 from dashboard.pages.buttons import actor_of, back
@@ -47,7 +48,7 @@ NEEDED: Mapping[str, Action] = {
 """What can be done, and the right that it needs."""
 
 
-class SelectionError(Exception):
+class SelectionError(DashboardError):
     """Something that cannot be done with the selection. The text says why."""
 
 

@@ -28,6 +28,17 @@ def test_it_says_why_since_when_and_what_happened(as_role, address):
     assert "Acknowledged by nobody" in page
 
 
+def test_it_says_that_nobody_was_notified_and_why(as_role, incident, address):
+    assert "Nobody was notified: the environment was muted, or the issue archived." in words(
+        as_role("viewer").get(address)
+    )
+    notification = factories.NotificationFactory(incident=incident, nobody_since=factories.NOW)
+    assert "Nobody was notified: no route catches this monitor" in words(as_role("viewer").get(address))
+    notification.nobody_since, notification.addressed_at = None, factories.NOW
+    notification.save()
+    assert "Nobody was notified" not in words(as_role("viewer").get(address))
+
+
 def test_acknowledging_is_recorded_with_the_person_and_the_page(as_role, incident, act, address):
     client = as_role("responder")
     page = words(client.post(act, {"do": "acknowledge"}, follow=True))

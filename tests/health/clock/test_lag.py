@@ -65,6 +65,7 @@ def whats(findings):
 @pytest.mark.parametrize(
     ("now", "words"),
     [
+        ("10:41:50", "The clock is at 10:42 UTC, 10 seconds ahead of now, which is normal."),
         ("10:42:01", "The clock is at 10:42 UTC, 1 second behind now, which is normal."),
         ("10:42:30", "The clock is at 10:42 UTC, 30 seconds behind now, which is normal."),
         ("10:43:00", "The clock is at 10:42 UTC, 1 minute behind now, which is normal."),
