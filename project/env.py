@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from accounts.groups import GroupRole, parse_group_role
+
 NOTICE_DEAD_HOSTS = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -59,6 +61,17 @@ def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         raise ImproperlyConfigured(
             f"{name}={_raw(name)!r}: {error}. It takes addresses and networks with commas between, as "
             "10.0.0.7,192.168.0.0/16."
+        ) from None
+
+
+def group_roles(name: str) -> list[GroupRole]:
+    """A comma-separated list of `group=project:role`."""
+    try:
+        return [parse_group_role(word) for word in words(name, default=[])]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}={_raw(name)!r}: {error}. It takes groups with a project and a role, with commas between, as "
+            "ops=shop:editor,everybody=shop:viewer."
         ) from None
 
 

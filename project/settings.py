@@ -13,7 +13,7 @@ from kombu import Queue
 from clocktasks.volume import VolumeRules
 from lib.wallclock import ClockSpeed
 from monitors.sharding import SHARDS_MAX
-from project import beats, env, logs
+from project import beats, company, env, logs
 from project.assets import fingerprint
 from project.version import VERSION
 
@@ -162,6 +162,15 @@ MFA_TOTP_ISSUER = "Watchclock"
 MFA_TOTP_TOLERANCE = 1  # Telephones whose clock is half a minute wrong.
 # An address that was never confirmed comes from an administrator or a provider here, not from whoever signs up.
 MFA_ALLOW_UNVERIFIED_EMAIL = True
+OIDC_ISSUER, OIDC_NAME, SOCIALACCOUNT_PROVIDERS = company.from_environment()
+OIDC_GROUPS_CLAIM = env.text("OIDC_GROUPS_CLAIM", default="groups")
+OIDC_GROUP_ROLES = env.group_roles("OIDC_GROUP_ROLES")
+OIDC_CREATE_ACCOUNTS = env.flag("OIDC_CREATE_ACCOUNTS", default=False)
+OIDC_PROVIDER_ID = company.provider_id(OIDC_ISSUER)
+SOCIALACCOUNT_ADAPTER = "dashboard.login.company.CompanyAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if HTTPS_ONLY else "http"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

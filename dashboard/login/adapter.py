@@ -13,12 +13,14 @@ from allauth.core.internal.ratelimit import truncate_ip
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from kombu.exceptions import OperationalError
 
 from accounts.tasks import send_letter
 from dashboard.login.addresses import address_of
+from dashboard.login.company import follow_groups
 from lib.wallclock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         """Log in, with a line in the log."""
         super().login(request, user)
         logger.info("logged in: %r from %s", user.get_username(), address_of(request))
+
+    def post_login(self, request: HttpRequest, user: User, **options: Any) -> HttpResponseBase:
+        """Follow the groups of somebody who comes from a company."""
+        if sociallogin := (options.get("signal_kwargs") or {}).get("sociallogin"):
+            follow_groups(user, sociallogin)
+        answer: HttpResponseBase = super().post_login(request, user, **options)
+        return answer
 
     def is_reauthentication_required(self, *, app: str, **options: Any) -> bool:
         """Return whether the person has to prove again who it is: not soon after a login, which proved it."""

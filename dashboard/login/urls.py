@@ -5,15 +5,24 @@ from allauth.mfa.base import views as factors
 from allauth.mfa.recovery_codes import views as codes
 from allauth.mfa.totp import views as app
 from allauth.mfa.webauthn import views as passkeys
+from django.conf import settings
 from django.urls import path, re_path
 
+from dashboard.login.company import come_back, company_name, log_in
 from dashboard.login.views import password, sessions
 
 urlpatterns = [
-    path("login/", account.login, name="account_login"),
+    path("login/", account.LoginView.as_view(extra_context={"company": company_name}), name="account_login"),
     path("login/inactive/", account.account_inactive, name="account_inactive"),
     path("logout/", account.logout, name="account_logout"),
     path("account/password/", password, name="account_change_password"),
+    path("login/company/", log_in, name="company_login"),
+    path(
+        "login/company/callback/",
+        come_back,
+        {"provider_id": settings.OIDC_PROVIDER_ID},
+        name="openid_connect_callback",
+    ),
     path("account/confirm/", account.reauthenticate, name="account_reauthenticate"),
     path("login/reset/", account.password_reset, name="account_reset_password"),
     path("login/reset/sent/", account.password_reset_done, name="account_reset_password_done"),

@@ -92,3 +92,22 @@ def test_a_passkey_is_set_up_at_the_first_login_and_is_enough_at_the_next(browse
         check(page, found)
     context.close()
     assert found == {address: ([], [], 0) for address in found}
+
+
+def test_the_pages_of_a_company_are_clean(browser, live_server, settings):
+    settings.OIDC_ISSUER, settings.OIDC_NAME = "http://127.0.0.1:1", "Example Inc."
+    app = {"provider_id": settings.OIDC_PROVIDER_ID, "client_id": "x", "settings": {"server_url": settings.OIDC_ISSUER}}
+    settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [app]}}
+    context = browser.new_context(base_url=live_server.url, **LOOKS["phone"])
+    context.add_init_script(WATCH_VIOLATIONS)
+    page = context.new_page()
+    found: dict[str, Any] = {}
+    page.goto("/login/?next=/wall/")
+    check(page, found)
+    page.get_by_role("link", name="Log in with Example Inc.").click()
+    page.get_by_role("heading", name="Not logged in").wait_for()
+    check(page, found)
+    page.get_by_role("link", name="Back to the login").click()
+    page.get_by_role("heading", name="Log in").wait_for()
+    context.close()
+    assert found == {address: ([], [], 0) for address in found}

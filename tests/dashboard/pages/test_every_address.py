@@ -59,6 +59,8 @@ ADDRESSES = {
     "route": Address(Role.EDITOR, of="route"),
     "act-on-route": Address(Role.EDITOR, of="route", posts={"do": "up"}),
     "account_login": Address(is_public=True),
+    "company_login": Address(is_public=True),
+    "openid_connect_callback": Address(is_public=True),
     "account_inactive": Address(is_public=True),
     "account_logout": Address(is_public=True),
     "account_reset_password": Address(is_public=True),
