@@ -29,6 +29,14 @@ WORST_CRONTABS = (
     "0 0 30 2 *",
     "0 0 29 2 1#5",
 )
+SPARSE_FIELDS = (
+    ("*", "0", "*/59", "30", "59"),
+    ("*", "0", "1", "1-2", "2", "3"),
+    ("*", "1", "8-14", "25-31", "29", "30", "31", "L", "LW"),
+    ("*", "2", "3", "4", "9", "10", "11"),
+    ("*", "*/7", "SUN#2", "0", "1#5", "SUN#5", "7"),
+)
+"""Minutes, hours, days, months and weekdays of which many crontabs have few times, and some none."""
 WORST_ZONES = ("Antarctica/Troll", "America/New_York", "Europe/Vienna", "Australia/Lord_Howe", "Africa/Casablanca")
 ZONES = sorted(zoneinfo.available_timezones())
 BOUNDS = (4 << 10, 64 << 10, 100_000, 102_400, 1 << 20)
@@ -179,12 +187,7 @@ def stalled_upload(length: int) -> tuple[bytes, bytes]:
 
 
 def _random_crontab(chance: random.Random) -> str:
-    minute = chance.choice(["*", "0", "*/59", "30", "59"])
-    hour = chance.choice(["*", "0", "1", "1-2", "2", "3"])
-    day = chance.choice(["*", "1", "8-14", "25-31", "29", "30", "31", "L", "LW"])
-    month = chance.choice(["*", "2", "3", "4", "9", "10", "11"])
-    weekday = chance.choice(["*", "*/7", "SUN#2", "0", "1#5", "SUN#5", "7"])
-    return f"{minute} {hour} {day} {month} {weekday}"
+    return " ".join(chance.choice(field) for field in SPARSE_FIELDS)
 
 
 def _crontab(value: str) -> dict[str, str]:

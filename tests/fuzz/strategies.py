@@ -7,6 +7,7 @@ most requests keep most of it; then they reach the parts behind.
 import base64
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from urllib.parse import quote, unquote
 import brotli  # type: ignore[import-untyped]
 import zstandard
 from hypothesis import strategies as st
+
+from drills.abuse_inputs import SPARSE_FIELDS, WORST_CRONTABS, WORST_ZONES, ZONES
 
 PROJECT_ID = 4711
 KEY = "0123456789abcdef0123456789abcdef"
@@ -202,11 +205,23 @@ REST_CHECK_IN: dict[str, Any] = {
     "config": CHECK_IN["monitor_config"],
 }
 
+sparse_crontabs = st.sampled_from(WORST_CRONTABS) | st.tuples(*map(st.sampled_from, SPARSE_FIELDS)).map(" ".join)
+zones = st.sampled_from(WORST_ZONES) | st.sampled_from(ZONES)
+configurations = st.just(CHECK_IN["monitor_config"]) | st.builds(
+    lambda crontab, zone: (
+        CHECK_IN["monitor_config"] | {"schedule": {"type": "crontab", "value": crontab}, "timezone": zone}
+    ),
+    sparse_crontabs,
+    zones,
+)
+"""A usual one, or one whose times hardly ever come, in any zone (D34)."""
+
 
 @st.composite
 def check_ins(draw: st.DrawFn, sample: dict[str, Any]) -> dict[str, Any]:
     """A check-in of one of a few runs and monitors, so that several of them meet."""
     fields = dict(sample)
+    fields["config" if "config" in sample else "monitor_config"] = draw(configurations)
     slug_name, id_name = ("monitor", "id") if "monitor" in sample else ("monitor_slug", "check_in_id")
     fields[slug_name] = draw(st.sampled_from([SLUG, SLUG, "Other Job!", "new-" + "x" * 70]))
     fields["status"] = draw(st.sampled_from(["in_progress", "ok", "error"]))
@@ -214,6 +229,15 @@ def check_ins(draw: st.DrawFn, sample: dict[str, Any]) -> dict[str, Any]:
     for name in draw(st.sets(st.sampled_from(sorted(set(fields) - {slug_name, "status"})), max_size=3)):
         del fields[name]
     return draw(mangled(fields))
+
+
+# Rows
+
+stored_texts = odd_texts.filter(lambda text: not re.search("[\x00\ud800-\udfff]", text)).map(lambda text: text[:64])
+spoilt_columns = st.fixed_dictionaries(
+    {}, optional={"timezone": zones | stored_texts, "crontab": sparse_crontabs | stored_texts}
+)
+"""Columns of a monitor as another version or a hand in the database leaves them: many cannot be read (D37)."""
 
 
 # Requests

@@ -3,11 +3,14 @@
 The whole way but for the sockets: edge, intake, PostgreSQL. `make fuzz` looks for longer, and elsewhere each time.
 """
 
+import itertools
 import logging
 import os
+import random
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import msgspec
 import pytest
@@ -30,17 +33,23 @@ from checkins.processing.retry import retry_failed
 from checkins.processing.waiting import restored, store_failed
 from checkins.protocols.request import Answer, IngestRequest, KnownSender
 from checkins.protocols.routes import find_route
+from drills.damage import damage
+from lib.wallclock import utcnow
+from monitors.models import Monitor
 from tests.checkins.ingest.web import Batcher, Submitted, run_edge, scope_of
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory, ProjectFactory
-from tests.fuzz.strategies import GUID, KEY, PROJECT_ID, SLUG, Sent, anything
+from tests.fuzz.strategies import GUID, KEY, PROJECT_ID, SLUG, Sent, anything, spoilt_columns
 
 pytestmark = pytest.mark.django_db
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-"""How long all properties of this file look together; 0 for a few hundred examples."""
-PROPERTIES = 4
+"""How long the properties of this file and of test_rows.py look together; 0 for a few hundred examples."""
+PROPERTIES = 6
 SHARES = [1.0] if SECONDS else [0.2, pytest.param(1.0, marks=pytest.mark.long)]
 """Which part of its examples a property is tried with: some of them at each change."""
+CPU_SECONDS_MAX = 10.0
+"""What one request may cost (D34, D35). The largest ones take half a second; one search for the next time of a sparse
+crontab once took sixteen."""
 KEPT_IN = (CheckIn, CheckInLog, ClientLossReport, ProcessingError, WaitingCheckIn)
 
 
@@ -161,12 +170,14 @@ def rows() -> int:
 
 @pytest.mark.parametrize("share", SHARES)
 def test_every_request_gets_an_answer_and_what_was_taken_is_stored(share):
-    @given(st.lists(anything, min_size=1, max_size=4))
-    def prove(requests: list[Sent]) -> None:
+    @given(st.lists(anything, min_size=1, max_size=4), spoilt_columns)
+    def prove(requests: list[Sent], columns: dict[str, str]) -> None:
         with undone(), nothing_is_logged():
+            Monitor.objects.filter(slug=SLUG).update(**columns)  # As no form lets them be (D37).
             for sent, request in passed_on(requests):
-                before = rows()
+                before, began = rows(), time.thread_time()
                 [answer] = take([request], now=request.received_at)
+                assert time.thread_time() - began < CPU_SECONDS_MAX
                 status = answered_by_the_edge(sent, answer)
                 assert status < 300 or (400 <= status < 500 and status != 429)
                 if status < 300 and messages_in(request) and before == 0:
@@ -210,6 +221,51 @@ def test_the_spool_gives_back_what_the_edge_made(tmp_path, share):
 
     look_for(int(60 * share), prove)
     spool.close()
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_d43_a_spool_gives_up_its_damaged_pages_and_nothing_else(tmp_path, share):
+    """Only pages of the requests that the drill takes for abuse are damaged: the others have its innocent mark."""
+    numbers = itertools.count()
+
+    def innocent(requests: Sequence[Sent]) -> list[IngestRequest]:
+        return [msgspec.structs.replace(one, method=f"job-{one.method}") for _, one in passed_on(requests)]
+
+    @given(st.lists(anything, max_size=3), st.lists(anything, max_size=3), st.integers(3, 40), st.integers(0, 2**32))
+    def prove(earlier: list[Sent], later: list[Sent], count: int, seed: int) -> None:
+        directory = tmp_path / str(next(numbers))
+        before, abuse, after = innocent(earlier), [a_page_of_abuse(n) for n in range(count)], innocent(later)
+        with closing(open_spool(directory, bytes_max=1 << 30)) as spool:
+            for part in (before, abuse, after):
+                spool.append([(request, None) for request in part])
+        damaged = damage(spool.path, random.Random(seed))  # noqa: S311 - repeatable, and no secret
+        assert damaged > 0
+        with closing(open_spool(directory, bytes_max=1 << 30)) as spool:
+            read = [entry.request for entry in spool.first(1_000)]
+            assert [one for one in read if one not in abuse] == [*before, *after]
+            assert [one for one in abuse if one in read] == [one for one in read if one in abuse]
+            assert len(read) == len(before) + count - damaged + len(after)
+            for one in abuse:
+                assert one in read or any(since <= one.received_at <= until for since, until in spool.lost)
+            spool.append([(request, None) for request in after])
+            assert [entry.request for entry in spool.first(1_000)] == [*read, *after]
+        shutil.rmtree(directory)
+
+    look_for(int(40 * share), prove)
+
+
+def a_page_of_abuse(number: int) -> IngestRequest:
+    """A request that has a page of a spool for itself."""
+    body = b"spooled-abuse" * 230
+    return IngestRequest(
+        method="POST",
+        path=f"/{number}",
+        query="",
+        headers={},
+        body=body,
+        body_bytes=len(body),
+        received_at=utcnow(),
+    )
 
 
 @pytest.mark.parametrize("share", SHARES)
