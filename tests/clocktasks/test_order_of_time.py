@@ -13,7 +13,9 @@ from checkins.models import CheckIn, DeferredEnding
 from checkins.processing.apply import receive
 from checkins.processing.counting import count_stranded
 from clocktasks.dispatch import advance_ledger
+from clocktasks.ledger import write_ticks
 from clocktasks.shards import process_clock_task
+from clocktasks.volume import VolumeDecision
 from incidents.models import Incident, Notification, Occurrence
 from monitors.models import MonitorEnvironment
 from tests.factories import MonitorFactory
@@ -28,9 +30,18 @@ def at(seconds):
     return T0 + timedelta(seconds=seconds)
 
 
-def tick(minutes):
-    """Apply every tick up to so many minutes after the start, as beat and workers do."""
-    tasks = advance_ledger(T0 + minutes * MINUTE, now=T0 + minutes * MINUTE)
+def tick(minutes, *, held=()):
+    """Apply every tick up to so many minutes after the start, as beat and workers do.
+
+    The ticks of the minutes in `held` wait for the decision about their volume, which ends normal (D4).
+    """
+
+    def decide(at):
+        return VolumeDecision.ABNORMAL if (at - T0) // MINUTE in held else VolumeDecision.NORMAL
+
+    until = T0 + minutes * MINUTE
+    write_ticks(until, now=until, decide_as=decide)
+    tasks = advance_ledger(until, now=until)
     while tasks:
         woken = process_clock_task(tasks.pop(0)).wake
         tasks += [] if woken is None else [woken]
@@ -163,6 +174,18 @@ def test_d26_an_error_that_a_newer_ok_has_overtaken_is_recorded_and_does_not_cou
     assert (error.failed_at, MonitorEnvironment.objects.get().failure_streak) == (None, 0)
 
 
+def test_d4_d29_a_tick_that_is_held_is_applied_at_its_time_when_it_is_normal():
+    monitor = a_monitor()
+    say(monitor, ("ok", 1, 1))
+    tick(2, held={2})
+    assert not Incident.objects.exists()
+
+    say(monitor, ("ok", 125, 2))
+    tick(3)
+    incident = Incident.objects.earliest("id")
+    assert (incident.opened_at, incident.resolved_at) == (at(120), at(125))
+
+
 # --- any history, any lag ---------------------------------------------------------------------------------------------
 
 words = st.tuples(
@@ -171,6 +194,8 @@ words = st.tuples(
     st.sampled_from([1, 2, 3, 4, 5, 6]),
 )
 lags = st.lists(st.integers(0, 9), min_size=1, max_size=4)
+held_minutes = st.sets(st.integers(1, 12), max_size=8)
+"""Whose ticks are held, up to a decision window each (D4)."""
 
 
 def rows():
@@ -207,7 +232,7 @@ def rows():
     ]  # fmt: skip
 
 
-def told(monitor, story, *, ticks, batches):
+def told(monitor, story, *, ticks, batches, held=()):
     """Tell a story in batches of so many words, with the clock at rest but at the given words, then let it catch up."""
     number = 0
     while number < len(story):
@@ -215,7 +240,7 @@ def told(monitor, story, *, ticks, batches):
         part = story[number : number + size]
         if ticks is None or ticks[number % len(ticks)] == 0:
             # As far as the watermark lets it: what comes next was received later (P2).
-            tick(int(part[0][1] // 60))
+            tick(int(part[0][1] // 60), held=held)
         say(monitor, *part)
         number += size
     tick(20)
@@ -226,15 +251,16 @@ def told(monitor, story, *, ticks, batches):
     story=st.lists(words, min_size=3, max_size=14),
     lag=lags,
     batches=st.lists(st.integers(0, 4), min_size=1, max_size=3),
+    held=held_minutes,
     thresholds=st.tuples(st.integers(1, 2), st.integers(1, 2)),
 )
-def test_d29_p9_the_same_history_gives_the_same_rows_whatever_the_lag(story, lag, batches, thresholds):
+def test_d29_p9_the_same_history_gives_the_same_rows_whatever_the_lag(story, lag, batches, held, thresholds):
     story = sorted(((status, half / 2, run) for status, half, run in story), key=lambda word: word[1])
     seen = []
-    for ticks, sizes in ((None, [0]), (lag, batches)):
+    for ticks, sizes, waiting in ((None, [0], ()), (lag, batches, held)):
         with transaction.atomic():
             monitor = a_monitor(failure_threshold=thresholds[0], recovery_threshold=thresholds[1])
-            told(monitor, story, ticks=ticks, batches=sizes)
+            told(monitor, story, ticks=ticks, batches=sizes, held=waiting)
             seen.append(rows())
             transaction.set_rollback(True)
     in_time, late = seen
