@@ -6,13 +6,14 @@ import pytest
 from django.urls import reverse
 
 from checkins.messages import Source
-from checkins.models import ProcessingError
+from checkins.models import ProcessingError, WaitingCheckIn
 from checkins.processing.apply import receive
+from checkins.processing.waiting import store_failed
 from checkins.protocols.fields import parse_checkin
 from clocktasks.playback.play import run_scenario
 from clocktasks.playback.scenario import parse_scenarios
 from monitors.models import Monitor, MonitorEnvironment
-from tests.factories import MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
+from tests.factories import MembershipFactory, MonitorEnvironmentFactory, MonitorFactory, ProjectFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +70,38 @@ def test_d34_in_the_form_and_in_its_preview(admin_client):
     }
     page = admin_client.post(reverse("admin:monitors_monitor_add"), {**typed, **fields})
     assert REASON in page.content.decode()
+    assert not Monitor.objects.exists()
+
+
+def test_d34_on_the_page_of_a_new_monitor_and_in_its_preview(client):
+    member = MembershipFactory(role="editor")
+    client.force_login(member.user)
+    typed = {
+        "project": member.project_id,
+        "name": "Job",
+        "schedule_type": "crontab",
+        "crontab": NEVER,
+        "timezone": ZONE,
+        "checkin_margin": "1",
+        "max_runtime": "30",
+        "failure_threshold": "1",
+        "recovery_threshold": "1",
+    }
+    page = client.post(reverse("new-monitor"), typed)
+    assert (page.status_code, REASON in page.text, Monitor.objects.exists()) == (422, True, False)
+    preview = client.get(reverse("preview-schedule"), typed)
+    assert (preview.status_code, REASON in preview.text) == (200, True)
+
+
+def test_d34_in_a_failed_check_in_that_is_processed_again(admin_client):
+    payload = {"monitor_slug": "job", "status": "ok", "monitor_config": crontab(NEVER, timezone=ZONE)}
+    store_failed(
+        parse_checkin(payload, project_id=ProjectFactory().pk, received_at=NOW, source=Source.REST), ValueError("7")
+    )
+    chosen = {"action": "process_again", "_selected_action": [WaitingCheckIn.objects.get().pk]}
+    page = admin_client.post(reverse("admin:checkins_waitingcheckin_changelist"), chosen, follow=True)
+    assert "Applied 1, 0 failed again." in page.text
+    assert REASON in str(list(ProcessingError.objects.values()))
     assert not Monitor.objects.exists()
 
 
