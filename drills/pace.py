@@ -28,7 +28,12 @@ def fitting_speed(fastest: float) -> float:
     arguments = [sys.executable, "-c", "import project.asgi"]
     started = time.monotonic()
     subprocess.run(arguments, cwd=children.BASE_DIR, env=os.environ | nowhere, check=True, capture_output=True)
-    return round(fastest * min(1.0, IMPORT_SECONDS_USUAL / (time.monotonic() - started)), 1)
+    return slowed(fastest, time.monotonic() - started)
+
+
+def slowed(fastest: float, import_seconds: float) -> float:
+    """Return the speed at which a start takes as many of the clock's minutes as on the machine of these drills."""
+    return round(fastest * min(1.0, IMPORT_SECONDS_USUAL / import_seconds), 1)
 
 
 def clock_setting(database_url: str, speed: float) -> str:
