@@ -29,6 +29,7 @@ Where programs do not fork (macOS), each worker imports everything for itself.
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import logging.config
 import multiprocessing
@@ -38,6 +39,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -85,6 +87,7 @@ def main() -> int:
         with listening_socket(arguments.fd) as listener:
             web = server(listener, arguments.replaces)
             import_everything()
+            check_spool_directory()
             web.serve(target_loader=partial(application, listener.fileno()), wrap_loader=False)
     except (ImproperlyConfigured, OSError) as error:
         print(f"The web cannot start: {error}", file=sys.stderr)
@@ -118,6 +121,26 @@ def import_everything() -> None:
     gc.collect()
     gc.freeze()  # A collection would write to all of it, and what is written to is not shared any more.
     gc.enable()
+
+
+def check_spool_directory() -> None:
+    """Raise ImproperlyConfigured if no spool can be made: without one no check-in is taken.
+
+    The workers would say so too, each of them and again and again. A full disk passes, and is no reason to end.
+    """
+    from django.conf import settings
+
+    from checkins.ingest.spool_directory import make_directory
+
+    try:
+        make_directory(settings.SPOOL_DIRECTORY)
+        with tempfile.TemporaryFile(dir=settings.SPOOL_DIRECTORY):
+            pass
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise ImproperlyConfigured(
+                f"SPOOL_DIRECTORY is {settings.SPOOL_DIRECTORY}, where no spool can be made: {error.strerror}."
+            ) from None
 
 
 def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketServer":

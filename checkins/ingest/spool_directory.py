@@ -30,6 +30,13 @@ LINGERING_SECONDS = 0.5
 _POLL_SECONDS = 0.02
 
 
+def make_directory(directory: Path) -> None:
+    """Make the directory of spools if it is not there; its name is on the disk when this returns. Raises OSError."""
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sync_directory(directory.parent)
+
+
 def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) -> Spool:
     """Adopt the first free spool of the directory, or create one with a new node id.
 
@@ -38,9 +45,7 @@ def open_spool(directory: Path, *, bytes_max: int, wait_seconds: float = 0.0) ->
     there. A file that is no spool any more is set aside with a logged error. Raises SpoolUnusableError.
     """
     try:
-        if not directory.exists():
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            sync_directory(directory.parent)
+        make_directory(directory)
         until = time.monotonic() + wait_seconds
         while True:
             for spool in _unlocked(directory, bytes_max=bytes_max):

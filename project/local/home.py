@@ -28,7 +28,9 @@ def make_home(home: Path) -> None:
         try:
             home.mkdir(parents=True)
         except OSError as error:
-            raise CannotStartError(f"the data directory {home} cannot be made: {error.strerror}.") from None
+            raise CannotStartError(
+                f"the data directory {home} (WATCHCLOCK_HOME) cannot be made: {error.strerror}."
+            ) from None
         home.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
@@ -38,7 +40,9 @@ def locked(home: Path) -> Iterator[None]:
     try:
         file = (home / "lock").open("a+")
     except OSError as error:
-        raise CannotStartError(f"the data directory {home} cannot be used: {error.strerror}.") from None
+        raise CannotStartError(
+            f"the data directory {home} (WATCHCLOCK_HOME) cannot be used: {error.strerror}."
+        ) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

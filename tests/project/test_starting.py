@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -52,6 +53,19 @@ def test_a_wrong_database_host_is_one_line_without_the_password():
     assert code == 1
     assert line.startswith("Watchclock cannot start: PostgreSQL cannot be reached: ")
     assert line.endswith(f"DATABASE_URL is postgres://me@{NO_HOST}/name")
+    assert "secret" not in line
+
+
+@pytest.mark.long
+def test_a_wrong_database_password_is_one_line_without_the_password(engines):
+    parts = urlsplit(os.environ["DATABASE_URL"])
+    place = f"{parts.hostname}:{parts.port}{parts.path}"
+    code, [line] = outcome("manage.py", "bootstrap", DATABASE_URL=f"postgres://{parts.username}:secret@{place}")
+
+    assert code == 1
+    assert line.startswith("Watchclock cannot start: PostgreSQL cannot be reached: ")
+    assert "password authentication failed" in line
+    assert line.endswith(f"DATABASE_URL is postgres://{parts.username}@{place}")
     assert "secret" not in line
 
 

@@ -21,6 +21,7 @@ import urllib3
 
 from project.local.children import BASE_DIR, Child, web_child
 from project.local.engines import free_port
+from project.version import VERSION
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
@@ -349,6 +350,11 @@ def kill(pids: Callable[[Child], set[int]], child: Child) -> None:
         ({}, "Address already in use"),
         ({"WEB_PROCESSES": "many"}, "WEB_PROCESSES='many' is not a whole number"),
         ({"WEB_DRAIN_SECONDS": "soon"}, "WEB_DRAIN_SECONDS='soon' is not a number of seconds"),
+        ({"SECRET_KEY": ""}, "SECRET_KEY is not set"),
+        (
+            {"SPOOL_DIRECTORY": "/dev/null/spool"},
+            "SPOOL_DIRECTORY is /dev/null/spool, where no spool can be made: Not a directory.",
+        ),
     ],
 )
 def test_a_start_that_cannot_succeed_says_why_in_one_line(listener, tmp_path, variables, complaint):
@@ -364,10 +370,15 @@ def test_a_start_that_cannot_succeed_says_why_in_one_line(listener, tmp_path, va
         timeout=PATIENCE_SECONDS,
     )
 
+    [line] = outcome.stderr.splitlines()
     assert outcome.returncode == 1
-    assert "The web cannot start: " in outcome.stderr
-    assert complaint in outcome.stderr
-    assert "Traceback" not in outcome.stderr
+    assert line.startswith("The web cannot start: ")
+    assert complaint in line
+
+
+def test_a_web_that_serves_says_its_version_and_where(web):
+    said = [json.loads(line) for line in web.log.read_text().splitlines()]
+    assert f"Watchclock {VERSION} serves http://127.0.0.1:{web.port}/" in [line["event"] for line in said]
 
 
 # --- Probes -----------------------------------------------------------------------------------------------------------

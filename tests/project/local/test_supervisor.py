@@ -22,6 +22,7 @@ from urllib.parse import urlencode, urljoin
 import psutil
 import pytest
 
+from drills.disk import fill, small_disk
 from project.local.children import BASE_DIR
 from project.local.engines import free_port
 from tests.waiting import PATIENCE_SECONDS
@@ -190,6 +191,25 @@ def test_a_port_in_use_is_named_with_a_way_out(tmp_path):
     assert "WATCHCLOCK_PORT=" in said
 
 
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda home: home.symlink_to("nowhere"), "cannot be made: File exists."),
+        (lambda home: home.write_text("a file"), "cannot be used: Not a directory."),
+        (lambda home: (home / "lock").mkdir(parents=True), "cannot be used: Is a directory."),
+    ],
+    ids=["a link to a disk that is not there", "a file", "a directory in the place of its lock"],
+)
+def test_a_data_directory_that_cannot_be_used_is_one_line_that_names_the_setting(tmp_path, spoil, problem):
+    home = tmp_path / "data"
+    spoil(home)
+
+    exit_code, said = outcome_of_a_start(home, port=free_port())
+
+    assert exit_code == 1
+    assert said.splitlines() == [f"Watchclock cannot start: the data directory {home} (WATCHCLOCK_HOME) {problem}"]
+
+
 def test_a_port_that_is_no_number_is_refused_plainly(tmp_path):
     supervisor = supervise(tmp_path / "data", port=0, WATCHCLOCK_PORT="eight thousand")
 
@@ -311,25 +331,20 @@ def still_alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
+def disk(tmp_path) -> Iterator[Path]:
     """A disk of its own with room for an instance and not for much more."""
-    disk = open_directory(tmp_path) / "disk"
-    disk.mkdir()
-    size = "size=400m,mode=0755"
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(disk)], check=False, capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"only root can mount a small disk here: {mounted.stderr.decode().strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    path = open_directory(tmp_path) / "disk"
+    with small_disk(path, mib=400) as problem:
+        if problem:
+            pytest.skip(f"only root can mount a small disk here: {problem}")
+        yield path
 
 
-def test_a_full_disk_ends_nothing_is_reported_and_passes(small_disk):
-    supervisor = started(small_disk / "data", port=free_port())
+def test_a_full_disk_ends_nothing_is_reported_and_passes(disk):
+    supervisor = started(disk / "data", port=free_port())
     try:
-        filler = small_disk / "filler"
-        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(b"\0" * (1 << 20)):
-                pass
+        filler = disk / "filler"
+        fill(filler)
         killed = pids_of_all(supervisor)["worker"]
         os.kill(killed, signal.SIGKILL)
         eventually(lambda: "instance.json cannot be written: No space left on device" in supervisor.said(), supervisor)
