@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psycopg
@@ -25,6 +28,7 @@ from clocktasks.playback.scenario import (
     parse_scenarios,
 )
 from project.local.children import BASE_DIR
+from tests.waiting import PATIENCE_SECONDS
 
 SCENARIOS = BASE_DIR / "tests" / "scenarios"
 
@@ -81,6 +85,28 @@ def test_the_example_in_the_documentation_is_a_scenario_that_passes(db):
 def test_every_key_is_documented(struct):
     page = (SCENARIOS.parent.parent / "docs" / "reference" / "scenarios.md").read_text()
     assert [key for key in struct.__struct_encode_fields__ if f"`{key}`" not in page] == []
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("processes")
+def test_a_story_needs_one_command_also_where_nothing_runs(tmp_path):
+    """No settings, no instance of `make run`: it has a PostgreSQL of its own for as long as it takes."""
+    story = tmp_path / "story.jsonl"
+    story.write_text((SCENARIOS / "reported.jsonl").read_text().partition("\n")[0])
+    ours = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE"}
+    told = subprocess.run(
+        [sys.executable, "manage.py", "simulate", str(story)],
+        cwd=BASE_DIR,
+        env={name: value for name, value in os.environ.items() if name not in ours}
+        | {"WATCHCLOCK_HOME": str(tmp_path / "nothing")},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.endswith("1 of 1 scenarios as expected\n")
+    assert not (tmp_path / "nothing").exists()
 
 
 # --- a scenario that is told wrong must not pass ----------------------------------------------------------------------
