@@ -1,6 +1,7 @@
 """Pages in a real browser: no violation of the policy, nothing from elsewhere, nothing that axe finds."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -74,6 +75,27 @@ def test_every_page_is_clean(new_context, addresses, live_server, look):
     assert found == {name: ([], [], 0) for name in addresses}
     assert errors == []
     assert {url for url in requested if not url.startswith((live_server.url, "data:"))} == set()
+
+
+@pytest.mark.long
+def test_long_names_fit_the_wall_at_1440_pixels(new_context, incident):
+    row = factories.MonitorEnvironmentFactory(
+        monitor__project=incident.monitor_environment.monitor.project,
+        monitor__slug="x" * 50,
+        monitor__name="nightly-export-of-all-orders-" * 4,
+        environment__name="production-" * 5,
+        status="error",
+    )
+    page = new_context("viewer", viewport={"width": 1440, "height": 900}).new_page()
+    page.goto("/wall/")
+    shown = page.locator(f"#row-{row.pk}")
+    expect(shown).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1440
+    boxes = [part.bounding_box() for part in shown.locator("> *:visible").all()]
+    edges = [(box["x"], box["x"] + box["width"]) for box in boxes]
+    assert all(left >= 0 and right <= 1440 for left, right in edges)
+    assert all(right <= left for (_, right), (left, _) in pairwise(edges)), "no part covers the next one"
+    assert shown.get_by_role("link").get_attribute("title").startswith(row.monitor.name)
 
 
 def test_an_incident_is_acknowledged_with_the_keyboard_alone(new_context, incident):

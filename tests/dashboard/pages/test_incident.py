@@ -1,10 +1,13 @@
 """The page of an incident."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
 from audit.models import AuditEntry
 from incidents.models import Comment
+from incidents.notifications.delivery import deliver
 from tests import factories
 from tests.dashboard.pages.conftest import words
 
@@ -37,6 +40,26 @@ def test_it_says_that_nobody_was_notified_and_why(as_role, incident, address):
     notification.nobody_since, notification.addressed_at = None, factories.NOW
     notification.save()
     assert "Nobody was notified" not in words(as_role("viewer").get(address))
+
+
+def test_the_link_in_a_mail_leads_to_the_end_of_the_log_and_a_second_one_to_all_of_it(
+    as_role, incident, settings, mailoutbox
+):
+    settings.ALERT_EMAIL_TO, settings.PUBLIC_URL = ["ops@example.com"], "https://watchclock.example.com"
+    lines = [f"file {number} copied" for number in range(90)]
+    body = "\n".join([*lines, "no space left on device"]).encode()
+    factories.CheckInLogFactory(checkin=incident.starting_checkin, body=body)
+    factories.NotificationFactory(incident=incident)
+    deliver(utcnow=lambda: factories.NOW)
+    [mail] = mailoutbox
+    client = as_role("viewer")
+
+    page = client.get(re.findall(r"Open incident: https://watchclock.example.com(\S+)", mail.body)[0])
+    assert "no space left on device" in words(page)
+    assert "file 0 copied" not in words(page)
+
+    [run] = re.findall(r'href="(/m/[^"]+/runs?/[^"]+)"', page.text)
+    assert "file 0 copied" in words(client.get(run))
 
 
 def test_acknowledging_is_recorded_with_the_person_and_the_page(as_role, incident, act, address):
