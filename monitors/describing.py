@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import cron_descriptor  # type: ignore[import-untyped]
 
-from monitors.describing_words import BOTH, EITHER, GERMAN_NAMES, GERMAN_UNITS, OR
+from monitors.describing_words import BOTH, EITHER, GERMAN_NAMES, GERMAN_UNITS, LEARNING, OR
 from monitors.schedule import Schedule, why_unreadable
 
 _STEP = re.compile(r"\*/([0-9]+)")
@@ -16,6 +16,8 @@ def describe(schedule: Schedule, language: str = "en") -> str:
     """Return the schedule in words, with its zone, on a 24-hour clock: "Every 5 minutes (UTC)"; `language`: en, de."""
     if reason := why_unreadable(schedule):
         return reason
+    if schedule.is_learning:
+        return LEARNING[language]
     if schedule.crontab is not None:
         text = _describe_crontab(schedule.crontab, language)
     else:

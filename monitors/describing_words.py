@@ -10,6 +10,7 @@ GERMAN_UNITS = {
     "month": ("Jeden Monat", "Monate"),
     "year": ("Jedes Jahr", "Jahre"),
 }
+LEARNING = {"en": "Learning: no schedule yet", "de": "Wird gelernt: noch kein Zeitplan"}
 OR = {"en": (", or on ", ", on "), "de": (", oder am ", ", am ")}
 BOTH = {"en": ", on days that match both", "de": ", an Tagen, auf die beides zutrifft"}
 EITHER = {"en": ", on days that match either", "de": ", an Tagen, auf die eines von beiden zutrifft"}

@@ -34,6 +34,7 @@ __all__ = [
     "CRONTAB_CHARACTERS_MAX",
     "HORIZON",
     "INTERVAL_MAX",
+    "LEARNING_CRONTAB",
     "Anchor",
     "IntervalUnit",
     "Schedule",
@@ -87,6 +88,12 @@ INTERVAL_MAX = {
 }
 """Longest interval per unit: about a hundred years, so that a step either way stays within the years 1 to 9999."""
 
+LEARNING_CRONTAB = "0 0 */30 * 1#3"
+"""The crontab of a monitor whose schedule is not known yet: the 1st or the 31st if that is the third Monday, so never.
+
+Nobody can send or type it, as it has no time (D34). Versions that do not know its meaning expect nothing either.
+"""
+
 _WHOLE_NUMBER = re.compile(r" *[0-9]{1,18}(?:\.0*)? *")
 _ONE_MINUTE = timedelta(minutes=1)
 _ONE_MICROSECOND = timedelta(microseconds=1)
@@ -127,6 +134,16 @@ class Schedule:
         """Check an interval count, unit and zone from outside. Raises ScheduleError."""
         checked_count, checked_unit = parse_interval(count, unit)
         return cls(ScheduleType.INTERVAL, None, checked_count, checked_unit, parse_timezone(timezone))
+
+    @classmethod
+    def learning(cls, timezone: object = "UTC") -> "Schedule":
+        """Return the schedule that is not known yet and expects nothing. Raises ScheduleError for a bad zone."""
+        return cls(ScheduleType.CRONTAB, LEARNING_CRONTAB, None, None, parse_timezone(timezone))
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it is not known yet: it is to be learned from the check-ins."""
+        return self.crontab == LEARNING_CRONTAB
 
 
 @dataclass(frozen=True, slots=True)

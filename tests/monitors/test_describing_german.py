@@ -20,6 +20,13 @@ def test_a_crontab_in_german(crontab, words):
     assert describe(Schedule.from_crontab(crontab, "UTC"), "de") == words
 
 
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "Learning: no schedule yet"), ("de", "Wird gelernt: noch kein Zeitplan")]
+)
+def test_a_schedule_that_is_not_known_yet_is_no_crontab(language, words):
+    assert describe(Schedule.learning("Europe/Vienna"), language) == words
+
+
 @pytest.mark.parametrize(("count", "words"), [(1, "Jede Stunde (UTC)"), (3, "Alle 3 Stunden (UTC)")])
 def test_an_interval_in_german(count, words):
     assert describe(Schedule.from_interval(count, "hour", "UTC"), "de") == words
