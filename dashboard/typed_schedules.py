@@ -3,7 +3,11 @@
 from datetime import datetime
 from typing import Any
 
+from monitors.configuration import schedule_columns
 from monitors.schedule import Schedule, ScheduleType
+
+LEARN = "learn"
+"""What a form has as `schedule_type` for a schedule that is to be learned from the check-ins."""
 
 
 def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
@@ -12,6 +16,15 @@ def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
     A crontab without a time in the ten years after `now` is refused (D34).
     """
     timezone = typed.get("timezone")
+    if typed.get("schedule_type") == LEARN:
+        return Schedule.learning(timezone)
     if typed.get("schedule_type") == ScheduleType.INTERVAL:
         return Schedule.from_interval(typed.get("interval"), typed.get("interval_unit"), timezone)
     return Schedule.from_crontab(typed.get("crontab") or "", timezone, now=now)
+
+
+def typed_as(schedule: Schedule) -> dict[str, Any]:
+    """Return what a form has for a schedule."""
+    if schedule.is_learning:
+        return {"schedule_type": LEARN, "timezone": schedule.timezone}
+    return {name: value for name, value in schedule_columns(schedule).items() if value is not None}

@@ -4,7 +4,11 @@ They are values of rows, so no template can mark them. A word that is not here i
 the translations finds it.
 """
 
+from typing import Any
+
 from django.utils.translation import gettext, gettext_noop
+
+from monitors.schedule import LEARNING_CRONTAB
 
 WORDS = frozenset(
     (
@@ -152,6 +156,11 @@ WORDS = frozenset(
         gettext_noop("Any command (sentry-cli)"),
     )
 )
+
+
+def setting(value: Any) -> Any:
+    """Return the value of a setting of a monitor as people read it: a crontab that is to be learned is none yet."""
+    return gettext("not known yet: it is learned") if value == LEARNING_CRONTAB else value
 
 
 def word(text: str) -> str:

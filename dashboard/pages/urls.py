@@ -23,6 +23,7 @@ from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
+from dashboard.pages.schedule.views import edit_schedule
 from dashboard.pages.settings.views import edit_monitor
 from dashboard.pages.status.views import share_links
 from dashboard.pages.wall.views import wall, wall_rows
@@ -66,5 +67,6 @@ urlpatterns = [
     path("m/<str:project>/<str:slug>/runs/<int:pk>/", run, name="run"),
     path("m/<str:project>/<str:slug>/address/", ping_address, name="ping-address"),
     path("m/<str:project>/<str:slug>/settings/", edit_monitor, name="edit-monitor"),
+    path("m/<str:project>/<str:slug>/schedule/", edit_schedule, name="edit-schedule"),
     path("m/<str:project>/<str:slug>/act", act_on_monitor, name="act-on-monitor"),
 ]

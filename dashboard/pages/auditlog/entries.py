@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from audit.models import AuditEntry
 from dashboard.pages.auditlog.filters import Filters
-from dashboard.vocabulary import word
+from dashboard.vocabulary import setting, word
 from monitors.models import Monitor
 
 ENTRIES_SHOWN = 50
@@ -95,4 +95,4 @@ def value_text(value: Any) -> str:
         case list():
             return ", ".join(map(str, value))
         case _:
-            return str(value)
+            return str(setting(value))

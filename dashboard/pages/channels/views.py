@@ -26,7 +26,7 @@ from dashboard.pages.channels.facts import (
     suggested_monitors,
 )
 from dashboard.pages.channels.forms import ChannelPageForm, form_of
-from dashboard.pages.create.form import zone_names
+from dashboard.pages.schedule.form import zone_names
 from incidents.handling.calling_back import describe_way_back
 from incidents.models import Channel
 from incidents.models.channels import EMAIL

@@ -1,7 +1,5 @@
 """The form of a new monitor: a name and a schedule are enough."""
 
-import zoneinfo
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,25 +8,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from dashboard.typed_schedules import parse_schedule
-from dashboard.vocabulary import word
-from monitors.configuration import NUMBERS, SCHEDULE_COLUMNS, schedule_columns
+from dashboard.pages.schedule.form import ScheduleForm, minutes_field
+from dashboard.typed_schedules import typed_as
+from monitors.configuration import NUMBERS, schedule_columns
 from monitors.models import Monitor, Project
-from monitors.schedule import IntervalUnit, Schedule, ScheduleError, ScheduleType
 from monitors.slugs import slugify
 
 COPIED_COLUMNS = ("tags", "owner", "severity", "limits", "is_config_locked", "has_private_logs")
 """What a copy of a monitor has as well, besides the fields of the form."""
 
 
-def _minutes(name: str, label: Any, help_text: Any) -> forms.IntegerField:
-    number = NUMBERS[name]
-    return forms.IntegerField(
-        label=label, help_text=help_text, min_value=1, max_value=number.maximum, initial=number.default
-    )
-
-
-class NewMonitorForm(forms.Form):
+class NewMonitorForm(ScheduleForm):
     """What a person types. `schedule` is there when the form is valid."""
 
     project = forms.ModelChoiceField(queryset=Project.objects.none(), label=_("Project"), empty_label=None)
@@ -36,45 +26,22 @@ class NewMonitorForm(forms.Form):
     slug = forms.CharField(
         label=_("Slug"), required=False, max_length=50, help_text=_("For programs; follows from the name if empty.")
     )
-    schedule_type = forms.ChoiceField(
-        label=_("Schedule"),
-        choices=lambda: [(one.value, word(one.value)) for one in (ScheduleType.CRONTAB, ScheduleType.INTERVAL)],
-    )
-    crontab = forms.CharField(label=_("Crontab"), required=False, max_length=200)
-    interval = forms.CharField(label=_("Every"), required=False, max_length=20)
-    interval_unit = forms.ChoiceField(
-        label=_("Unit"), required=False, choices=lambda: [(unit.value, word(f"{unit.value}s")) for unit in IntervalUnit]
-    )
-    timezone = forms.CharField(
-        label=_("Time zone"),
-        required=False,
-        max_length=64,
-        initial="UTC",
-        widget=forms.TextInput(attrs={"list": "zones", "autocomplete": "off"}),
-    )
-    checkin_margin = _minutes("checkin_margin", _("Margin in minutes"), _("How late it may be before it is missed."))
-    max_runtime = _minutes("max_runtime", _("Maximum runtime in minutes"), _("After which a run is a timeout."))
-    failure_threshold = _minutes("failure_threshold", _("Failures that open an incident"), "")
-    recovery_threshold = _minutes("recovery_threshold", _("Oks that resolve it"), "")
+    failure_threshold = minutes_field("failure_threshold", _("Failures that open an incident"), "")
+    recovery_threshold = minutes_field("recovery_threshold", _("Oks that resolve it"), "")
+    field_order = ("project", "name", "slug")
 
     def __init__(
         self, *arguments: Any, projects: Any, now: datetime, copied: Monitor | None = None, **options: Any
     ) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, now=now, **options)
         self._copied = copied
         field = self.fields["project"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = projects
-        self._now = now
-        self.schedule: Schedule | None = None
 
     def clean(self) -> dict[str, Any]:
         """Read the schedule, and make the slug. Errors stand beside their fields."""
-        data: dict[str, Any] = super().clean() or {}
-        try:
-            self.schedule = parse_schedule(data, now=self._now)
-        except ScheduleError as error:
-            self.add_error(error.field if error.field in self.fields else None, str(error))
+        data = super().clean()
         typed = data.get("slug") or ""
         slug = slugify(typed or data.get("name") or "")
         if typed and typed != slug:
@@ -102,7 +69,7 @@ class NewMonitorForm(forms.Form):
             project=data["project"],
             slug=data["slug"],
             name=data["name"],
-            created_at=self._now,
+            created_at=self.now,
             **schedule_columns(self.schedule),
             **numbers,
             **besides,
@@ -111,12 +78,6 @@ class NewMonitorForm(forms.Form):
 
 def copied_values(monitor: Monitor) -> dict[str, Any]:
     """Return what the form proposes for a copy of a monitor."""
-    columns = (*SCHEDULE_COLUMNS, *NUMBERS)
-    values = {column: value for column in columns if (value := getattr(monitor, column)) is not None}
+    values = typed_as(monitor.schedule()) | {column: getattr(monitor, column) for column in NUMBERS}
     name = _("Copy of %(name)s") % {"name": monitor.name}
     return {**values, "project": monitor.project_id, "name": str(name)[:128]}
-
-
-def zone_names() -> Sequence[str]:
-    """Return the zones that the field suggests."""
-    return sorted(zoneinfo.available_timezones())

@@ -14,12 +14,14 @@ from dashboard.ids import row_id
 from dashboard.moments import READER_ZONE
 from dashboard.pages.access import form, page, reader_language
 from dashboard.pages.buttons import actor_of
-from dashboard.pages.create.form import NewMonitorForm, copied_values, zone_names
+from dashboard.pages.create.form import NewMonitorForm, copied_values
+from dashboard.pages.schedule.form import zone_names
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.describing import describe
 from monitors.models import Monitor
+from monitors.patterns import ARRIVALS_NEEDED
 from monitors.schedule import ScheduleError, anchor_for, next_slots
 from monitors.services import create_monitor
 
@@ -63,11 +65,12 @@ def _copied(request: HttpRequest) -> Monitor | None:
 def preview_schedule(request: HttpRequest) -> HttpResponse:
     """Return a schedule that is being typed in words, with its next times, or what is wrong with it."""
     now = utcnow()
-    context = {"now": now}
+    context = {"now": now, "needed": ARRIVALS_NEEDED}
     try:
         schedule = parse_schedule({name: request.GET.get(name, "")[:200] for name in SCHEDULE_COLUMNS}, now=now)
     except ScheduleError as error:
         return render(request, "pages/schedule_preview.html", context | {"error": str(error)})
     slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEWED)
-    shown = {"text": describe(schedule, reader_language(request)), "slots": slots, "zone": schedule.timezone}
+    text = describe(schedule, reader_language(request))
+    shown = {"text": text, "slots": slots, "zone": schedule.timezone, "is_learning": schedule.is_learning}
     return render(request, "pages/schedule_preview.html", context | shown)

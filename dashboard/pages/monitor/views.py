@@ -25,6 +25,7 @@ from dashboard.pages.monitor.facts import (
     load_shown,
     next_times,
 )
+from dashboard.pages.schedule.learned import load_learned
 from dashboard.pages.snoozes import snooze_choices, snooze_end
 from incidents import handling
 from incidents.notifications.previews import preview
@@ -65,6 +66,8 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "snooze_choices": snooze_choices(at),
         "is_snoozed": row.snoozed_until is not None and row.snoozed_until > at,
     }
+    if row.schedule().is_learning:
+        context["learned"] = load_learned(row, environment, now=at, language=reader_language(request))
     if environment is not None:
         measured = load_measured([environment])
         shown = load_shown(environment, now=at, language=reader_language(request))

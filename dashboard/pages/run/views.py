@@ -7,6 +7,7 @@ from checkins.models import Attempt, CheckIn
 from dashboard.pages.access import find_monitor, page, rights_in, sees_log
 from dashboard.pages.monitor.facts import describe_run
 from dashboard.runs import logs_of, why_not_judged
+from dashboard.vocabulary import setting
 from lib.wallclock import utcnow
 
 ATTEMPTS_SHOWN = 50
@@ -31,6 +32,6 @@ def run(request: HttpRequest, project: str, slug: str, pk: int) -> HttpResponse:
         "attempts": list(Attempt.objects.filter(checkin=checkin.pk).order_by("id")[:ATTEMPTS_SHOWN]),
         "sees_log": may_see_log,
         "logs": logs_of(checkin) if may_see_log else [],
-        "config": checkin.config.columns(),
+        "config": {name: setting(value) for name, value in checkin.config.columns().items()},
     }
     return render(request, "pages/run.html", context)

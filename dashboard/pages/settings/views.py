@@ -12,6 +12,7 @@ from dashboard.monitor_form import store_monitor
 from dashboard.pages.access import find_monitor, form, rights_in
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.settings.form import SettingsForm
+from dashboard.vocabulary import setting
 from lib.wallclock import utcnow
 from monitors.models import ConfigChange, Monitor
 from monitors.services import hold_monitors
@@ -51,7 +52,7 @@ def _in_words(change: ConfigChange) -> list[str]:
     """Return what a check-in changed, as "crontab: 0 3 * * * → 0 4 * * *"."""
 
     def shown(value: object) -> object:
-        return "-" if value in (None, "") else value
+        return "-" if value in (None, "") else setting(value)
 
     return [
         f"{column.replace('_', ' ')}: {shown(before)} → {shown(after)}"

@@ -207,19 +207,27 @@ if (many) {
   count();
 }
 
-// --- the form of a new monitor: only the fields of the chosen kind of schedule, and a slug that follows the name
+// --- forms with a schedule: only the fields of the chosen kind, and the reader's zone for a new monitor
 
-const newMonitor = document.getElementById("new-monitor");
-if (newMonitor) {
-  const kind = newMonitor.elements.schedule_type;
+const scheduleForm = document.querySelector("form[data-schedule]");
+if (scheduleForm) {
+  const kind = scheduleForm.elements.schedule_type;
   const show = () => {
     for (const [name, of] of [["crontab", "crontab"], ["interval", "interval"], ["interval_unit", "interval"]]) {
-      newMonitor.querySelector(`[data-field="${name}"]`).hidden = kind.value !== of;
+      scheduleForm.querySelector(`[data-field="${name}"]`).hidden = kind.value !== of;
     }
   };
   kind.addEventListener("change", show);
   show();
-  // The slug follows the name until somebody types one. The server has the last word (monitors/slugs.py).
+  const zones = scheduleForm.elements.timezone;
+  if (scheduleForm.matches("[data-proposes-zone]") && zones.value === "UTC" && zone) zones.value = zone;
+}
+
+// --- the form of a new monitor: a slug that follows the name until somebody types one
+
+const newMonitor = document.getElementById("new-monitor");
+if (newMonitor) {
+  // The server has the last word (monitors/slugs.py).
   const { name, slug } = newMonitor.elements;
   const slugOf = (text) =>
     text.normalize("NFKD").replace(/[^\x00-\x7f]/g, "").toLowerCase().replace(/[^a-z0-9_\s-]/g, "").replace(/[-\s]+/g, "-")
@@ -231,5 +239,4 @@ if (newMonitor) {
     if (follows) slug.value = found.length <= 50 ? found : "";
   });
   slug.addEventListener("input", () => { follows = !slug.value; });
-  if (newMonitor.matches("[data-proposes-zone]") && newMonitor.elements.timezone.value === "UTC" && zone) newMonitor.elements.timezone.value = zone;
 }

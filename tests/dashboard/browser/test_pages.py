@@ -12,6 +12,7 @@ from accounts.invitations import invite, token_of
 from accounts.roles import Role
 from audit.entries import Actor, Source
 from lib.wallclock import utcnow
+from monitors.schedule import LEARNING_CRONTAB
 from tests import factories
 from tests.dashboard.browser.conftest import problems_of
 
@@ -29,6 +30,12 @@ def addresses(incident, monitor):
     factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
     factories.RecentRunsFactory(monitor_environment=incident.monitor_environment)
     factories.AuditEntryFactory(project_id=monitor.project_id, object_id=monitor.pk, object_name=monitor.slug)
+    learner = factories.MonitorEnvironmentFactory(
+        monitor__project=monitor.project, monitor__crontab=LEARNING_CRONTAB, last_ok_at=factories.NOW
+    )
+    for hour in range(6):
+        at = factories.NOW.replace(hour=hour, minute=17)
+        factories.CheckInFactory(monitor_environment=learner, date_added=at, duration_ms=600_000)
     of_monitor, of_project = (monitor.project.slug, monitor.slug), monitor.project.slug
     channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
     route = factories.RouteFactory(project=monitor.project, to=[channel])
@@ -44,6 +51,8 @@ def addresses(incident, monitor):
         "clock": "/clock/",
         "projects": "/projects/",
         "settings": reverse("edit-monitor", args=of_monitor),
+        "learner": reverse("monitor", args=[of_project, learner.monitor.slug]),
+        "schedule": reverse("edit-schedule", args=of_monitor),
         "ping address": reverse("ping-address", args=of_monitor),
         "audit log": reverse("audit-log", args=[monitor.project.slug]),
         "project": reverse("project", args=[monitor.project.slug]),
@@ -152,6 +161,35 @@ def test_a_monitor_is_created_and_its_page_turns_green_with_the_first_check_in(n
         monitor=monitor.project.monitors.get(slug="nightly-backup"), last_checkin=utcnow(), last_ok_at=utcnow()
     )
     page.get_by_text("All is well.").wait_for()
+
+
+@pytest.mark.long
+def test_a_schedule_is_learned_from_the_first_check_ins_and_used_when_a_person_says_so(new_context, monitor):
+    page = new_context("editor").new_page()
+    page.goto("/new/")
+    page.get_by_label("Name").fill("Backup")
+    page.get_by_label("Schedule").select_option(label="learn it from the first check-ins")
+    page.get_by_text("Learning: no schedule yet").wait_for()
+    expect(page.get_by_label("Crontab")).to_be_hidden()
+    page.get_by_role("button", name="Create").click()
+    page.get_by_text("Not enough yet: 0 of 5 check-ins.").wait_for()
+    learner = monitor.project.monitors.get(slug="backup")
+    environment = factories.MonitorEnvironmentFactory(monitor=learner, last_checkin=utcnow(), last_ok_at=utcnow())
+    for hour in range(6):
+        factories.CheckInFactory(
+            monitor_environment=environment, date_added=factories.NOW.replace(hour=hour, minute=17)
+        )
+    page.reload()
+    page.get_by_text("At 17 minutes past the hour (UTC)").wait_for()
+    page.get_by_text("6 check-ins served 6 of 6 times.").wait_for()
+    assert (problems_of(page), page.evaluate("violations")) == ([], [])
+    page.get_by_role("link", name="Change it", exact=True).click()
+    expect(page.get_by_label("Crontab")).to_have_value("17 * * * *")
+    page.get_by_label("Margin in minutes").fill("9")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The schedule is now: At 17 minutes past the hour (UTC).").wait_for()
+    learner.refresh_from_db()
+    assert (learner.crontab, learner.checkin_margin) == ("17 * * * *", 9)
 
 
 @pytest.mark.long

@@ -44,6 +44,7 @@ ADDRESSES = {
     "edit-monitor": Address(Role.EDITOR, of="monitor"),
     "ping-address": Address(Role.EDITOR, of="monitor"),
     "new-monitor": Address(Role.EDITOR),
+    "edit-schedule": Address(Role.EDITOR, of="monitor"),
     "preview-schedule": Address(),
     "issues": Address(Role.VIEWER, of="project"),
     "issue": Address(Role.VIEWER, of="issue"),
