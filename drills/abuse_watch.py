@@ -1,12 +1,14 @@
 """What an abuse drill sees: when each innocent check-in is stored, how late ticks are, and what it all takes."""
 
 import contextlib
+import math
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,13 @@ from drills.world import World
 from lib.wallclock import utcnow
 
 LATE_SECONDS = 1.0
-LATE_TICK = timedelta(seconds=2)
+LATE_TICK_SECONDS = 2.0
+PATIENT_SECONDS_MAX = 30.0
+PATIENT_LATE_MAX = 5
+PATIENT_LATE_TICKS_MAX = 2
+"""On a machine that does other work at the same time so many check-ins and ticks may be late, and none by more."""
+TAKEN = {200, 201, 202}
+"""Answers that say that a check-in is kept."""
 PSS_MIB_MAX = 300.0
 GROWTH_MIB_MAX = 200.0
 LOOK_SECONDS = 0.1
@@ -27,8 +35,10 @@ GROWTH_SECONDS = 300.0
 """For how long a drill may let the database grow by so much; for longer ones it is more."""
 SETTLED_SECONDS_MAX = 60.0
 ANSWER_SECONDS_MAX = 60.0
-AFTER_RESTART_SECONDS = 15.0
-"""How long after a restart lateness is still counted apart: what waited in the socket and the spool is stored."""
+Span = tuple[float, float]
+"""From when to when (monotonic)."""
+AFTER_SECONDS = {"restarts": 15.0, "full disk": 15.0, "wrong clock": 2.0}
+"""How long afterwards lateness is still counted apart: what waited in the socket and the spool is stored."""
 
 
 @dataclass
@@ -37,13 +47,35 @@ class Sent:
 
     guid: uuid.UUID
     sent_at: float
+    is_held: bool = False
+    """Whether it went to the second web, whose watermark stands."""
+    status: int | None = None
+    """Of its answer."""
     answered_at: float | None = None
+    """When it was acknowledged."""
     seen_at: float | None = None
+
+    @property
+    def delay(self) -> float:
+        """After how long it was seen in the database; infinite if it never was."""
+        return math.inf if self.seen_at is None else self.seen_at - self.sent_at
 
     @property
     def is_late(self) -> bool:
         """Whether it was seen later than it should, or never."""
-        return self.seen_at is None or self.seen_at - self.sent_at > LATE_SECONDS + LOOK_SECONDS
+        return self.delay > LATE_SECONDS + LOOK_SECONDS
+
+
+@dataclass(frozen=True)
+class LateTick:
+    """A minute whose tick was finished late: by how many seconds (infinite: never), and what excuses it."""
+
+    at: datetime
+    seconds: float
+    because: str | None
+
+    def __str__(self) -> str:
+        return f"the tick of {self.at:%H:%M} was finished {self.seconds:.2f} s after it could be"
 
 
 @dataclass
@@ -51,8 +83,19 @@ class Record:
     """What happened."""
 
     sent: list[Sent] = field(default_factory=list)
-    apart: list[tuple[float, float]] = field(default_factory=list)
-    """When the web was restarted on purpose (monotonic)."""
+    restarts: list[Span] = field(default_factory=list)
+    """When the web was restarted on purpose."""
+    full_disks: list[Span] = field(default_factory=list)
+    """When the disk of its spool was full, with the restarts around that."""
+    wrong_clocks: list[Span] = field(default_factory=list)
+    """When the clock of worker and beat was wrong: it stamps the end of a tick too."""
+    stands: list[Span] = field(default_factory=list)
+    """When the watermark of the second web stood: the clock has to wait for it (P2)."""
+    ports: dict[int, int] = field(default_factory=dict)
+    """Where innocent jobs, by number, send their check-ins if not to the usual web."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Faults that are not possible here, and why."""
+    findings: list[str] = field(default_factory=list)
     phases: list[tuple[float, str]] = field(default_factory=list)
     """When each kind of abuse began (monotonic), in order."""
     statuses: dict[str, int] = field(default_factory=dict)
@@ -64,9 +107,15 @@ class Record:
     damaged_pages: int = 0
     dropped_nodes: int = 0
 
-    def is_apart(self, since: float, until: float) -> bool:
-        """Whether anything between two moments fell into a restart."""
-        return any(since < end + AFTER_RESTART_SECONDS and until > begin for begin, end in self.apart)
+    def excuse(self, since: float, until: float, *, of_tick: bool = False) -> str | None:
+        """Return what excuses lateness between two moments: a restart, a full disk, or of a tick a wrong clock."""
+        spans = {"restarts": self.restarts, "full disk": self.full_disks}
+        if of_tick:
+            spans["wrong clock"] = self.wrong_clocks
+        for name, times in spans.items():
+            if any(since < end + AFTER_SECONDS[name] and until > begin for begin, end in times):
+                return name
+        return None
 
     def kind_at(self, moment: float) -> str:
         """Return what was sent at a moment."""
@@ -193,24 +242,21 @@ def count_false_failures(world: World) -> int:
     return count
 
 
-def find_late_ticks(world: World, record: Record, since: datetime, until: datetime) -> tuple[list[str], int]:
-    """Return a sentence for each tick that was late, and how many were late around a restart."""
+def find_late_ticks(world: World, record: Record, since: datetime, until: datetime) -> list[LateTick]:
+    """Return the ticks that were finished late. One that had to wait for a node was due when that had stored."""
     with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
         rows = connection.execute(
             "SELECT at, finished_at FROM clocktasks_tick WHERE at BETWEEN %s AND %s ORDER BY at", [since, until]
         ).fetchall()
     to_monotonic = time.monotonic() - utcnow().timestamp()
-    late, apart = [], 0
+    late = []
     for at, finished_at in rows:
-        if finished_at is not None and finished_at - at <= LATE_TICK:
-            continue
-        moment = at.timestamp() + to_monotonic
-        if record.is_apart(moment - 60, moment + 60):
-            apart += 1
-        else:
-            after = "never" if finished_at is None else f"{(finished_at - at).total_seconds():.2f} s later"
-            late.append(f"the tick of {at:%H:%M} was finished {after}")
-    return late, apart
+        due = at.timestamp() + to_monotonic
+        could = max([due, *(end for begin, end in record.stands if begin <= due < end)])
+        finished = math.inf if finished_at is None else finished_at.timestamp() + to_monotonic
+        if finished - could > LATE_TICK_SECONDS:
+            late.append(LateTick(at, finished - could, record.excuse(due, due + LATE_TICK_SECONDS, of_tick=True)))
+    return late
 
 
 def conclude(
@@ -222,33 +268,25 @@ def conclude(
     hidden: int,
     failures: int,
     unseen: Sequence[str],
-    late_ticks: tuple[list[str], int],
+    late_ticks: Sequence[LateTick],
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return the figures, and a sentence about each thing that is not as it must be.
 
     `duration` in seconds, `grown` in MiB; `hidden` and `failures` are counts; `unseen` as `find_unseen` and
     `late_ticks` as `find_late_ticks` has it.
     """
-    during = [sent for sent in record.sent if record.judged_from <= sent.sent_at < record.judged_until]
-    judged = [sent for sent in during if not record.is_apart(sent.sent_at, sent.seen_at or sent.sent_at)]
-    delays = [sent.seen_at - sent.sent_at for sent in judged if sent.seen_at is not None]
-    late = [sent for sent in judged if sent.is_late]
-    late_by_kind: dict[str, int] = {}
-    for sent in late:
-        kind = record.kind_at(sent.sent_at)
-        late_by_kind[kind] = late_by_kind.get(kind, 0) + 1
-    stored = sum(sent.seen_at is not None for sent in record.sent)
-    late_apart = sum(sent.is_late for sent in during) - len(late)
+    during = [
+        (sent, record.excuse(sent.sent_at, sent.seen_at or sent.sent_at))
+        for sent in record.sent
+        if record.judged_from <= sent.sent_at < record.judged_until
+    ]
+    judged = [sent for sent, because in during if because is None]
+    in_time = [sent for sent in judged if not sent.is_held]
+    late = [sent for sent in in_time if sent.is_late]
+    late_by_kind = Counter(record.kind_at(sent.sent_at) for sent in late)
+    judged_ticks = [tick for tick in late_ticks if tick.because is None]
     refused = sum(sent.answered_at is None for sent in judged)
-    findings: list[str] = []
-    if not is_patient:
-        findings += [
-            *late_ticks[0],
-            *(
-                f"{count} innocent check-ins were stored late or never while {kind} came"
-                for kind, count in late_by_kind.items()
-            ),
-        ]
+    findings = [*record.findings, *_find_delays(late, judged_ticks, late_by_kind, is_patient=is_patient)]
     for count, what in (
         (len(unseen), "check-ins were acknowledged and are not stored"),
         (refused, "innocent check-ins were refused or not answered"),
@@ -265,15 +303,19 @@ def conclude(
     figures = {
         "sent": len(record.sent),
         "acknowledged": sum(sent.answered_at is not None for sent in record.sent),
-        "stored": stored,
+        "stored": sum(sent.seen_at is not None for sent in record.sent),
         "lost": len(unseen),
         "refused": refused,
+        "refused_apart": Counter(because for sent, because in during if because and sent.answered_at is None),
         "late": len(late),
-        "late_apart": late_apart,
+        "late_apart": Counter(because for sent, because in during if because and sent.is_late),
         "late_by_kind": late_by_kind,
-        "slowest_s": round(max(delays, default=0.0), 2),
-        "late_ticks": len(late_ticks[0]),
-        "late_ticks_apart": late_ticks[1],
+        "slowest_s": round(max((sent.delay for sent in in_time if sent.seen_at is not None), default=0.0), 2),
+        "late_ticks": len(judged_ticks),
+        "latest_tick_s": round(max((tick.seconds for tick in judged_ticks), default=0.0), 2),
+        "late_ticks_apart": Counter(tick.because for tick in late_ticks if tick.because is not None),
+        "held": sum(sent.is_held for sent in judged),
+        "skipped": record.skipped,
         "false_failures": failures,
         "dropped_nodes": record.dropped_nodes,
         "damaged_pages": record.damaged_pages,
@@ -283,3 +325,24 @@ def conclude(
         "abuse_answers": dict(sorted(record.statuses.items())),
     }
     return figures, findings
+
+
+def _find_delays(
+    late: Sequence[Sent], ticks: Sequence[LateTick], late_by_kind: Mapping[str, int], *, is_patient: bool
+) -> list[str]:
+    """Return a sentence for what was late; from a patient drill only if that is more than other work explains."""
+    found = [
+        *map(str, ticks),
+        *(
+            f"{count} innocent check-ins were stored late or never while {kind} came"
+            for kind, count in late_by_kind.items()
+        ),
+    ]
+    slowest = max([*(sent.delay for sent in late), *(tick.seconds for tick in ticks)], default=0.0)
+    is_excused = (
+        is_patient
+        and len(late) <= PATIENT_LATE_MAX
+        and len(ticks) <= PATIENT_LATE_TICKS_MAX
+        and slowest <= PATIENT_SECONDS_MAX
+    )
+    return [] if is_excused else found
