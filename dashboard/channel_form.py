@@ -45,11 +45,11 @@ class ChannelForm(EditForm):
             "quiet_until": _("Quiet until"),
         }
         help_texts = {
-            "project": _("Empty: a channel of the instance, which is told of incidents of the clock itself."),
+            "project": _("Empty: a channel of the instance, which is notified of incidents of the clock itself."),
             "timezone": _("The zone of the times in its messages, and of its quiet hours."),
             "folds": _("Off: a message for each incident, however many there are."),
             "quiet_from": _(
-                "From here to the next, daily, only what is critical is told; the rest at the end, together."
+                "From here to the next, daily, only what is critical is sent; the rest at the end, together."
             ),
             "quiet_until": _(
                 "Both are whole minutes, or both are empty. May be earlier than the other: on the next day."

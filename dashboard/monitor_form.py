@@ -123,7 +123,7 @@ class MonitorForm(EditForm):
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
         help_text=gettext_lazy(
             "Slugs of monitors without which it cannot work, separated by commas. While people know that one of them "
-            "fails, they are not told of this one."
+            "fails, they are not notified of this one."
         ),
     )
 

@@ -46,7 +46,7 @@ class RouteForm(EditForm):
         required=False,
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
         help_text=_(
-            "Who is told while nobody has acknowledged an incident. One step a line: “30 minutes: pager, leads”, "
+            "Who is notified while nobody has acknowledged an incident. One step a line: “30 minutes: pager, leads”, "
             "counted from the opening or the step before."
         ),
     )
@@ -84,7 +84,7 @@ class RouteForm(EditForm):
         help_texts = {
             "position": _("Routes are tried from the lowest number on. The first that catches an incident ends it."),
             "continues": _("Later routes are tried too."),
-            "is_fallback": _("It catches no incident: its channels are told when another channel fails."),
+            "is_fallback": _("It catches no incident: its channels are notified when another channel fails."),
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

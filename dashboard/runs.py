@@ -42,6 +42,20 @@ def newest_checkins(environments: QuerySet[MonitorEnvironment], count: int) -> l
     return list(rows.order_by("-date_added", "-id")[:count])
 
 
+def checkins_of(environment: MonitorEnvironment, count: int, *, before: int = 0) -> list[CheckIn]:
+    """Return the newest check-ins of an environment, newest first; or those before the one with the id `before`.
+
+    None if that one is not there. At most two statements. Index: checkin_history.
+    """
+    found = CheckIn.objects.filter(monitor_environment=environment)
+    if before:
+        at = found.filter(pk=before).values_list("date_added", flat=True).first()
+        if at is None:
+            return []
+        found = found.filter(date_added__lte=at).exclude(date_added=at, pk__gte=before)
+    return list(found.select_related("monitor_environment__environment").order_by("-date_added", "-id")[:count])
+
+
 class Log(NamedTuple):
     """An output of a run: when it came, with which status ("" for none), its stored end, and how long it was."""
 

@@ -13,11 +13,13 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from accounts.membership import is_administrator, projects_of, rights_of, roles_by_project
 from accounts.roles import Action, rights
+from dashboard.vocabulary import word
 from incidents.models import Incident, Issue
 from monitors.models import Monitor, Project
 
@@ -90,7 +92,7 @@ class Rights:
     def demand(self, action: Action) -> None:
         """Raise PermissionDenied, with a sentence, unless the action is granted."""
         if action not in self._granted:
-            raise PermissionDenied(f"Your role in this project may not {action.value}.")
+            raise PermissionDenied(_("Your role in this project may not %(action)s.") % {"action": word(action.value)})
 
 
 def rights_in(request: HttpRequest, project_id: int) -> Rights:

@@ -88,15 +88,21 @@ def load_status(link: ShareLink, *, now: datetime) -> StatusFacts:
     windows = _windows(link, now)
     rows = _rows(link, _maintained_now(windows, now), limit=MONITORS_SHOWN)
     failed = _failed_seconds([row[0] for row in rows], link.environment, now=now)
-    clock_at = Tick.objects.filter(finished_at__isnull=False).order_by("-at").values_list("at", flat=True).first()
+    clock_at, is_current = newest_check(now)
     return StatusFacts(
         standing=_standing(rows),
         components=[_component(row, failed.get(row[0], {}), now=now) for row in rows],
         troubles=_troubles(link, now=now),
         planned=_planned(windows, now=now),
         clock_at=clock_at,
-        is_current=clock_at is not None and now - clock_at < CLOCK_LATE,
+        is_current=is_current,
     )
+
+
+def newest_check(now: datetime) -> tuple[datetime | None, bool]:
+    """Return the newest minute that the clock has judged, and whether it is of now. One statement."""
+    at = Tick.objects.filter(finished_at__isnull=False).order_by("-at").values_list("at", flat=True).first()
+    return at, at is not None and now - at < CLOCK_LATE
 
 
 def _component(row: tuple[Any, ...], seconds: dict[int, float], *, now: datetime) -> Component:

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from dashboard.models import ShareLink
 from dashboard.pages.wall.filters import Filters
 from dashboard.pages.wall.rows import Counts, Row, count_rows, find_rows, in_order, load_rows
+from dashboard.shared.facts import newest_check
 from incidents.models import Incident
 from monitors.models import MonitorEnvironment, Project
 
@@ -22,6 +23,8 @@ class TvFacts:
 
     counts: Counts
     rows: Sequence[tuple[Row, datetime | None]]
+    clock_at: datetime | None
+    is_current: bool
 
     @property
     def further(self) -> int:
@@ -30,13 +33,14 @@ class TvFacts:
 
 
 def load_tv(link: ShareLink, *, now: datetime) -> TvFacts:
-    """Return what a TV shows. Five statements."""
+    """Return what a TV shows. Six statements."""
     filters = Filters(environment=link.environment)
     rows = _in_scope(find_rows(Project.objects.filter(pk=link.project_id), filters, now=now), link)
     shown = load_rows(in_order(rows, filters, now=now)[:ROWS_SHOWN], filters, now=now)
     open_ = Incident.objects.filter(monitor_environment__any_of=[row.id for row in shown], resolved_at__isnull=True)
     since = dict(open_.values_list("monitor_environment_id", "started_at"))
-    return TvFacts(count_rows(rows, now=now), [(row, since.get(row.id)) for row in shown])
+    counts = count_rows(rows, now=now)
+    return TvFacts(counts, [(row, since.get(row.id)) for row in shown], *newest_check(now))
 
 
 def _in_scope(rows: QuerySet[MonitorEnvironment], link: ShareLink) -> QuerySet[MonitorEnvironment]:

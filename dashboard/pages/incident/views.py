@@ -35,8 +35,12 @@ MEMBERS_SHOWN = 200
 @page
 def incident(request: HttpRequest, pk: int) -> HttpResponse:
     """Show an incident."""
+    return _show(request, find_incident(request, pk))
+
+
+def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str = "") -> HttpResponse:
+    """Show an incident; with a comment that was refused and why."""
     at = utcnow()
-    row = find_incident(request, pk)
     environment = row.monitor_environment
     rights = rights_in(request, environment.monitor.project_id)
     failure = load_failure(row, sees_log=sees_log(environment.monitor, rights))
@@ -57,9 +61,11 @@ def incident(request: HttpRequest, pk: int) -> HttpResponse:
         "earlier": load_earlier(row),
         "snooze_choices": snooze_choices(at),
         "comment_length_max": TEXT_LENGTH_MAX,
+        "comment": comment,
+        "comment_error": error,
         "members": _members(row, rights),
     }
-    return render(request, "pages/incident.html", context)
+    return render(request, "pages/incident.html", context, status=422 if error else 200)
 
 
 def _members(row: Incident, rights: Rights) -> list[Membership]:
@@ -73,8 +79,21 @@ def _members(row: Incident, rights: Rights) -> list[Membership]:
 def act_on_incident(request: HttpRequest, pk: int) -> HttpResponse:
     """Do what a button asks for: acknowledge, withdraw, comment, assign."""
     row = find_incident(request, pk)
+    if request.POST.get("do") == "comment" and row.issue_id is not None:
+        return _comment(request, row)
     _act(request, row, rights_in(request, row.monitor_environment.monitor.project_id), now=utcnow())
     return back(request, "incident", pk)
+
+
+def _comment(request: HttpRequest, row: Incident) -> HttpResponse:
+    """Store a comment. One that is refused is shown again, so that its text is not lost."""
+    rights_in(request, row.monitor_environment.monitor.project_id).demand(Action.COMMENT)
+    text, now = request.POST.get("text", ""), utcnow()
+    try:
+        handling.comment(row.issue_id, text, by=actor_of(request, at=now), now=now)
+    except handling.CommentError as error:
+        return _show(request, row, comment=text, error=str(error))
+    return back(request, "incident", row.pk)
 
 
 def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) -> None:
@@ -91,12 +110,6 @@ def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) 
             rights.demand(Action.ACKNOWLEDGE)
             if handling.withdraw_acknowledgement(row.guid, by=by, now=now):
                 messages.success(request, _("No longer acknowledged: reminders and escalation begin anew."))
-        case "comment" if row.issue_id is not None:
-            rights.demand(Action.COMMENT)
-            try:
-                handling.comment(row.issue_id, request.POST.get("text", ""), by=by, now=now)
-            except handling.CommentError as error:
-                messages.error(request, str(error))
         case "assign" if row.issue_id is not None:
             rights.demand(Action.ASSIGN)
             member = request.POST.get("member", "")

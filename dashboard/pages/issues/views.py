@@ -28,6 +28,7 @@ def issues(request: HttpRequest, project: str) -> HttpResponse:
     context = {
         "now": utcnow(),
         "project": row,
+        "rights": rights_in(request, row.pk),
         "status": status,
         "statuses": Issue.Status.values,
         "text": text,

@@ -25,6 +25,7 @@ from dashboard.ids import row_ids
 from dashboard.pages.access import button, rights_everywhere, visible_projects
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.snoozes import snooze_end
+from dashboard.vocabulary import word
 from incidents import handling
 from lib.wallclock import utcnow
 from monitors.models import Monitor, MonitorEnvironment
@@ -78,7 +79,7 @@ def act_on_many(request: HttpRequest) -> HttpResponse:
         messages.success(request, _done(what, count))
         if selection.left_out:
             text = _("%(count)d selected rows were left out: your role in their projects may not %(action)s.")
-            messages.warning(request, text % {"count": selection.left_out, "action": NEEDED[what].value})
+            messages.warning(request, text % {"count": selection.left_out, "action": word(NEEDED[what].value)})
     return back(request, "wall")
 
 
@@ -97,7 +98,7 @@ def _read_selection(request: HttpRequest, action: Action) -> Selection:
     granted = [(id_, monitor_id) for id_, monitor_id, project_id in found if action in rights(project_id)]
     if not granted:
         text = _("Nothing was changed: your role in these projects may not %(action)s.")
-        raise SelectionError(text % {"action": action.value})
+        raise SelectionError(text % {"action": word(action.value)})
     monitors = sorted({monitor_id for _, monitor_id in granted})
     return Selection([id_ for id_, _ in granted], monitors, len(found) - len(granted))
 

@@ -7,11 +7,13 @@ from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db.models import Case, QuerySet, When
+
 from checkins.models import CheckIn, RunningCheckIn
 from dashboard.durations import Measured
 from dashboard.pages.monitor.clock_changes import ClockChange, clock_changes
 from dashboard.pages.monitor.state import Situation, State, state_of
-from dashboard.runs import exit_status_of, newest_checkins, slot_of
+from dashboard.runs import checkins_of, exit_status_of, slot_of
 from dashboard.sentences import sentence
 from incidents.models import Incident
 from monitors.limits import percentile
@@ -62,17 +64,27 @@ class Shown:
 
 
 def load_environments(monitor: Monitor) -> Sequence[MonitorEnvironment]:
-    """Return the environments of a monitor, failing ones first. One statement."""
-    rows = monitor.monitor_environments.exclude(status="pending_deletion").select_related("environment", "monitor")
-    found = list(rows.order_by("environment__name")[:ENVIRONMENTS_SHOWN])
-    return sorted(found, key=lambda row: row.status != "error")
+    """Return the first environments of a monitor, failing ones first. One statement."""
+    is_well = Case(When(status="error", then=0), default=1)
+    return list(_environments(monitor).order_by(is_well, "environment__name")[:ENVIRONMENTS_SHOWN])
 
 
-def choose(environments: Sequence[MonitorEnvironment], name: str) -> MonitorEnvironment | None:
-    """Return the environment that was asked for, or the first one; None if there is none, or none of that name."""
+def choose(monitor: Monitor, environments: Sequence[MonitorEnvironment], name: str) -> MonitorEnvironment | None:
+    """Return the environment that was asked for, or the first one; None if there is none, or none of that name.
+
+    One that is not among the first ones costs a statement.
+    """
     if not name:
         return environments[0] if environments else None
-    return next((row for row in environments if row.environment.name == name), None)
+    found = next((row for row in environments if row.environment.name == name), None)
+    if found is None and len(environments) >= ENVIRONMENTS_SHOWN:
+        found = _environments(monitor).filter(environment__name=name).first()
+    return found
+
+
+def _environments(monitor: Monitor) -> QuerySet[MonitorEnvironment]:
+    rows = monitor.monitor_environments.exclude(status="pending_deletion")
+    return rows.select_related("environment", "monitor")
 
 
 def load_shown(environment: MonitorEnvironment, *, now: datetime, language: str) -> Shown:
@@ -95,9 +107,9 @@ def load_shown(environment: MonitorEnvironment, *, now: datetime, language: str)
     return Shown(environment, state_of(situation, now=now), since, incident, reason)
 
 
-def load_runs(environment: MonitorEnvironment) -> list[Run]:
-    """Return the newest runs of an environment. Two statements."""
-    checkins = newest_checkins(MonitorEnvironment.objects.filter(pk=environment.pk), RUNS_SHOWN)
+def load_runs(environment: MonitorEnvironment, before: int = 0) -> list[Run]:
+    """Return the newest runs of an environment, or those `before` one of its check-ins. At most two statements."""
+    checkins = checkins_of(environment, RUNS_SHOWN, before=before)
     longest = max((row.duration_ms or 0 for row in checkins), default=0)
     return [describe_run(row, longest=longest) for row in checkins]
 

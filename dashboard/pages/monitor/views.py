@@ -17,6 +17,7 @@ from dashboard.pages.access import Rights, button, find_monitor, page, reader_la
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.incident.facts import is_acknowledged
 from dashboard.pages.monitor.facts import (
+    RUNS_SHOWN,
     choose,
     describe_durations,
     load_environments,
@@ -32,7 +33,7 @@ from incidents.notifications.previews import preview
 from lib.wallclock import utcnow
 from monitors.addresses import note_key_shown
 from monitors.describing import describe
-from monitors.models import Monitor
+from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import set_environments_muted, set_monitors_muted
 from monitors.snippets import client_lines, ping_lines
 
@@ -45,7 +46,7 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
     rights = rights_in(request, row.project_id)
     environments = load_environments(row)
     wanted = request.GET.get("env", "")
-    environment = choose(environments, wanted)
+    environment = choose(row, environments, wanted)
     if environment is None and wanted:
         raise Http404(f"{row.name} has no environment of the name {wanted[:64]!r}.")
     slots, changes = next_times(row, now=at)
@@ -75,12 +76,20 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
             "shown": shown,
             "incident": shown.incident,
             "is_acknowledged": shown.incident is not None and is_acknowledged(shown.incident, now=at),
-            "runs": load_runs(environment),
+            **_runs(request, environment),
             "durations": describe_durations(measured[0]) if measured else None,
             "chart": charts(measured),
             "incidents": load_incidents(environment),
         }
     return render(request, "pages/monitor.html", context)
+
+
+def _runs(request: HttpRequest, environment: MonitorEnvironment) -> dict[str, Any]:
+    """Return the runs to show, and the one before which older ones are found (`before` in an address)."""
+    wanted = request.GET.get("before", "")
+    before = row_id(wanted) if wanted else 0
+    runs = load_runs(environment, before)
+    return {"runs": runs, "are_older": bool(before), "older": runs[-1].checkin.pk if len(runs) == RUNS_SHOWN else 0}
 
 
 def _snippets(request: HttpRequest, row: Monitor, rights: Rights) -> list[tuple[str, str]]:

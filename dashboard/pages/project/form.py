@@ -58,5 +58,5 @@ class DefaultsForm(forms.Form):
     is_config_locked = forms.BooleanField(
         label=_("Monitors refuse configuration from check-ins"),
         required=False,
-        help_text=_("For monitors that do not say otherwise. New monitors are made by check-ins all the same."),
+        help_text=_("For monitors without a setting of their own. New monitors are made by check-ins all the same."),
     )

@@ -80,9 +80,10 @@ document.addEventListener("keydown", (event) => {
   else if (key === "k") move(-1);
   else if (key === "Enter" && current() && event.target === document.body) current().querySelector("[data-open]")?.click();
   else {
-    const button = (current() ?? document.querySelector("main")).querySelector(`[data-key="${CSS.escape(key)}"]`);
-    if (!button) return;
-    button.click();
+    // Without a selected row only what there is once on the page, so that no stray key acts on the first of many.
+    const found = (current() ?? document.querySelector("main")).querySelectorAll(`[data-key="${CSS.escape(key)}"]`);
+    if (found.length !== 1) return;
+    found[0].click();
   }
   event.preventDefault();
 });
@@ -92,6 +93,7 @@ document.addEventListener("keydown", (event) => {
 const JITTER_MS = 400;
 const SLOW_MS = 60_000;
 const WAIT_MS = 2_000;
+const AGAIN_MS = 3_000;
 
 function visibleRows() {
   const height = innerHeight;
@@ -99,6 +101,17 @@ function visibleRows() {
     const box = row.getBoundingClientRect();
     return box.bottom > 0 && box.top < height;
   });
+}
+
+// Who looks at a page that gets no answer any more has to know it.
+const stale = document.getElementById("stale");
+let failures = 0;
+let refreshedAt = new Date();
+function note(isFresh) {
+  failures = isFresh ? 0 : failures + 1;
+  if (isFresh) refreshedAt = new Date();
+  stale.hidden = failures < 2;
+  if (!stale.hidden) stale.querySelector("time").textContent = refreshedAt.toLocaleTimeString(document.documentElement.lang);
 }
 
 async function fetchPage(address) {
@@ -132,6 +145,9 @@ async function refreshPart(part) {
   const focused = part.querySelector("a:focus")?.getAttribute("href");
   const open = part.querySelector("[data-row].current [data-open]")?.getAttribute("href");
   const link = (address) => address && fresh.querySelector(`a[href="${CSS.escape(address)}"]`);
+  for (const name of ["clock", "findings"]) {
+    document.getElementById(name)?.replaceWith(page.getElementById(name) ?? "");
+  }
   part.replaceWith(fresh);
   link(open)?.closest("[data-row]")?.classList.add("current");
   link(focused)?.focus({ preventScroll: true });
@@ -151,8 +167,11 @@ async function refresh() {
   try {
     await (part.dataset.live === "rows" ? refreshRows(part) : refreshPart(part));
     document.documentElement.dataset.refreshed = String(Date.now());
+    note(true);
   } catch {
-    // The next event or the slow timer tries again.
+    // The next event or the slow timer tries again, and this once more soon.
+    note(false);
+    if (failures === 1) setTimeout(refresh, AGAIN_MS);
   } finally {
     isRefreshing = false;
     if (isStale) setTimeout(refresh, Math.random() * JITTER_MS);
@@ -167,7 +186,8 @@ if (live) {
     clearTimeout(timer);
     timer = setTimeout(refresh, Math.random() * JITTER_MS);
   };
-  new EventSource(`/events?since=${encodeURIComponent(live.dataset.mark ?? "")}`).addEventListener("message", soon);
+  const events = new EventSource(`/events?since=${encodeURIComponent(live.dataset.mark ?? "")}`);
+  for (const name of ["message", "open", "error"]) events.addEventListener(name, soon);
   document.addEventListener("visibilitychange", soon);
   setInterval(soon, SLOW_MS);
   // Nothing marks a first check-in before the next tick, and somebody watches for it now.

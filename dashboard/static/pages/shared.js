@@ -19,6 +19,17 @@ function localise(root) {
 
 localise(document);
 
+// Who looks at a page that gets no answer any more has to know it.
+const stale = document.getElementById("stale");
+let failures = 0;
+let refreshedAt = new Date();
+function note(isFresh) {
+  failures = isFresh ? 0 : failures + 1;
+  if (isFresh) refreshedAt = new Date();
+  stale.hidden = failures < 3;
+  if (!stale.hidden) stale.querySelector("time").textContent = refreshedAt.toLocaleTimeString(lang);
+}
+
 let etag = "";
 async function refresh() {
   if (document.hidden) return;
@@ -26,14 +37,16 @@ async function refresh() {
     const answer = await fetch(location.href, { redirect: "error", cache: "no-cache" });
     if (answer.status === 404) return location.reload();
     const fresh = answer.headers.get("ETag") ?? "";
-    if (!answer.ok || fresh === etag) return;
+    if (!answer.ok) throw new Error(String(answer.status));
+    note(true);
+    if (fresh === etag) return;
     etag = fresh;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     localise(page);
     document.getElementById("main").replaceWith(page.getElementById("main"));
     document.documentElement.dataset.refreshed = String(Date.now());
   } catch {
-    // The next round tries again.
+    note(false);  // The next round tries again.
   }
 }
 

@@ -119,6 +119,39 @@ def test_an_incident_is_acknowledged_with_the_keyboard_alone(new_context, incide
 
 
 @pytest.mark.long
+def test_a_key_without_a_selected_row_acts_on_nothing_where_there_are_several(new_context, incident):
+    other = factories.IncidentFactory(
+        monitor_environment__monitor__project=incident.monitor_environment.monitor.project
+    )
+    factories.OccurrenceFactory(incident=other)
+    page = new_context("responder").new_page()
+    page.goto("/")
+    page.wait_for_load_state("networkidle")
+    page.keyboard.press("a")
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    page.get_by_text("1 job needs a person").wait_for()
+    incident.refresh_from_db()
+    other.refresh_from_db()
+    assert [one.acknowledged_at is not None for one in (incident, other)].count(True) == 1
+
+
+@pytest.mark.long
+def test_a_page_that_gets_no_answer_says_so_and_goes_on_when_there_is_one_again(new_context, incident):
+    page = new_context("viewer").new_page()
+    page.goto("/")
+    page.wait_for_load_state("networkidle")
+    note = page.get_by_text("This page gets no answer")
+    expect(note).to_be_hidden()
+    page.route("**/*", lambda route: route.abort())
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(note).to_be_visible()
+    page.unroute("**/*")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(note).to_be_hidden()
+
+
+@pytest.mark.long
 def test_the_wall_is_searched_while_typing(new_context, monitor):
     for name in ("alpha", "beta"):
         factories.MonitorEnvironmentFactory(monitor__project=monitor.project, monitor__name=name, status="active")

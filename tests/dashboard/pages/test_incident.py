@@ -98,6 +98,12 @@ def test_an_empty_comment_is_refused_with_what_is_allowed(as_role, act):
     assert "A comment has 1 to 4,000 characters; this one has 0." in page
 
 
+def test_a_comment_that_is_refused_is_not_lost(as_role, act):
+    response = as_role("responder").post(act, {"do": "comment", "text": "so long " * 1_000})
+    assert response.status_code == 422
+    assert "so long so long" in words(response)
+
+
 def test_it_is_assigned_to_a_member_and_not_to_a_stranger(as_role, act, incident):
     member = factories.MembershipFactory(project=incident.issue.project)
     client = as_role("responder")

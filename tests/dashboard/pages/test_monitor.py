@@ -29,6 +29,33 @@ def test_it_says_its_state_its_schedule_and_who_would_be_notified(as_role, addre
     assert "any failure: nobody" in page
 
 
+def test_older_runs_are_found_page_by_page(as_role, monitor, environment, address, monkeypatch):
+    monkeypatch.setattr("dashboard.pages.monitor.views.RUNS_SHOWN", 2)
+    monkeypatch.setattr("dashboard.pages.monitor.facts.RUNS_SHOWN", 2)
+    at = [factories.NOW + timedelta(hours=number) for number in (1, 1, 2, 2, 3)]
+    for moment in at:
+        factories.CheckInFactory(monitor_environment=environment, status="ok", date_added=moment)
+    client, seen, query = as_role("viewer"), [], ""
+    while True:
+        context = client.get(address + query).context
+        seen += [run.checkin.pk for run in context["runs"]]
+        if not context["older"]:
+            break
+        query = f"?before={context['older']}"
+    assert seen == list(environment.checkins.order_by("-date_added", "-id").values_list("id", flat=True))
+    assert "There are no older runs." in words(client.get(f"{address}?before=999999999"))
+    for nothing in ("0", "x", "9" * 30):
+        assert len(client.get(f"{address}?before={nothing}").context["runs"]) == 2
+
+
+def test_an_environment_beyond_those_that_are_listed_has_its_page(as_role, monitor, environment, address, monkeypatch):
+    monkeypatch.setattr("dashboard.pages.monitor.facts.ENVIRONMENTS_SHOWN", 1)
+    other = factories.MonitorEnvironmentFactory(monitor=monitor, environment__name="zz")
+    context = as_role("viewer").get(f"{address}?env=zz").context
+    assert context["environment"] == other
+    assert as_role("viewer").get(f"{address}?env=nothing").status_code == 404
+
+
 def test_a_monitor_that_never_checked_in_says_so(as_role, monitor):
     new = factories.MonitorFactory(project=monitor.project)
     page = words(as_role("viewer").get(reverse("monitor", args=[new.project.slug, new.slug])))

@@ -61,4 +61,4 @@ def test_whoever_has_not_logged_in_sees_nothing_of_it(client):
 
 
 def test_nothing_is_said_while_all_is_well(admin_client):
-    assert 'id="findings"' not in admin_client.get("/").text
+    assert 'id="findings" hidden' in admin_client.get("/").text

@@ -162,6 +162,17 @@ def test_a_tv_shows_rows_of_the_wall_and_since_when_they_fail(viewer, project):
     assert "1 failing" in words(page)
     assert "failing backup production 3 hours" in words(page)
     assert page["Cache-Control"] == "no-cache"
+    assert "may be out of date: nothing has been checked yet" in words(page)
+
+
+def test_a_tv_says_when_the_clock_is_late(viewer, project):
+    link = factories.ShareLinkFactory(project=project, kind="tv")
+    minute = utcnow().replace(second=0, microsecond=0)
+    factories.TickFactory(at=minute - timedelta(minutes=20))
+    assert "may be out of date: the newest check was at" in words(viewer.get(f"/tv/{link.address}/"))
+    factories.TickFactory(at=minute)
+    other = factories.ShareLinkFactory(project=project, kind="tv")
+    assert "out of date" not in words(viewer.get(f"/tv/{other.address}/"))
 
 
 def test_a_view_after_the_first_needs_no_statement(viewer, project, clock, django_assert_num_queries):
