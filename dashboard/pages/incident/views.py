@@ -80,17 +80,17 @@ def act_on_incident(request: HttpRequest, pk: int) -> HttpResponse:
     """Do what a button asks for: acknowledge, withdraw, comment, assign."""
     row = find_incident(request, pk)
     if request.POST.get("do") == "comment" and row.issue_id is not None:
-        return _comment(request, row)
+        return _comment(request, row, row.issue_id)
     _act(request, row, rights_in(request, row.monitor_environment.monitor.project_id), now=utcnow())
     return back(request, "incident", pk)
 
 
-def _comment(request: HttpRequest, row: Incident) -> HttpResponse:
+def _comment(request: HttpRequest, row: Incident, issue_id: int) -> HttpResponse:
     """Store a comment. One that is refused is shown again, so that its text is not lost."""
     rights_in(request, row.monitor_environment.monitor.project_id).demand(Action.COMMENT)
     text, now = request.POST.get("text", ""), utcnow()
     try:
-        handling.comment(row.issue_id, text, by=actor_of(request, at=now), now=now)
+        handling.comment(issue_id, text, by=actor_of(request, at=now), now=now)
     except handling.CommentError as error:
         return _show(request, row, comment=text, error=str(error))
     return back(request, "incident", row.pk)
