@@ -57,7 +57,7 @@ def edit_schedule(request: HttpRequest, project: str, slug: str) -> HttpResponse
         typed.data = data
     environments = load_environments(row)
     wanted = request.GET.get("env", "")
-    environment = choose(environments, wanted)
+    environment = choose(row, environments, wanted)
     if environment is None and wanted:
         raise Http404(f"{row.name} has no environment of the name {wanted[:64]!r}.")
     context = {
