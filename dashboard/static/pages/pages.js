@@ -1,5 +1,5 @@
 // What every page for people needs: the reader's zone, the theme, keys, buttons that copy, and what is live.
-// Without JavaScript every page still works: buttons are forms, and links are links.
+// Without JavaScript buttons are forms and links are links; nothing updates, and the wall ends with its first rows.
 
 const YEAR = 60 * 60 * 24 * 365;
 
