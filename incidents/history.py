@@ -7,6 +7,8 @@ from django.db.models import Q
 
 from audit.models import AuditEntry
 from incidents.models import Comment, Duty, Incident, Issue, Notification, Occurrence
+from incidents.notifications.letters import why
+from incidents.notifications.words import ENGLISH
 from incidents.timeline import (
     SHOWN,
     AuditRow,
@@ -23,19 +25,25 @@ ROWS_MAX = 200
 """The newest rows of each kind that a timeline is made of."""
 
 
-def timeline_of_incident(incident: Incident) -> list[Entry]:
-    """Return what has happened about one incident, while it was open and since."""
-    return _timeline([incident], incident.issue, incident.monitor_environment, since=incident.started_at)
+def timeline_of_incident(incident: Incident, *, language: str = ENGLISH) -> list[Entry]:
+    """Return what has happened about one incident, while it was open and since; why it failed, in this language."""
+    environment = incident.monitor_environment
+    return _timeline([incident], incident.issue, environment, since=incident.started_at, language=language)
 
 
-def timeline_of_issue(issue: Issue) -> list[Entry]:
-    """Return what has happened about an issue, with its newest incidents."""
+def timeline_of_issue(issue: Issue, *, language: str = ENGLISH) -> list[Entry]:
+    """Return what has happened about an issue, with its newest incidents; why they failed, in this language."""
     incidents = list(issue.incidents.order_by("-id")[:ROWS_MAX])
-    return _timeline(incidents, issue, issue.monitor_environment, since=None)
+    return _timeline(incidents, issue, issue.monitor_environment, since=None, language=language)
 
 
 def _timeline(
-    incidents: Sequence[Incident], issue: Issue | None, environment: MonitorEnvironment, *, since: datetime | None
+    incidents: Sequence[Incident],
+    issue: Issue | None,
+    environment: MonitorEnvironment,
+    *,
+    since: datetime | None,
+    language: str,
 ) -> list[Entry]:
     """Merge the rows of incidents; what people did, only `since` an instant."""
     ids = [incident.id for incident in incidents]
@@ -55,7 +63,8 @@ def _timeline(
             for one in incidents
         ],
         occurrences=[
-            OccurrenceRow(row.incident_id, row.number, row.detected_at, row.subtitle) for row in occurrences[:ROWS_MAX]
+            OccurrenceRow(row.detected_at, why(row.explanation, language) or row.subtitle)
+            for row in occurrences[:ROWS_MAX]
         ],
         duties=[_duty_row(duty) for duty in duties.order_by("-id")[:ROWS_MAX]],
         audit=[

@@ -51,10 +51,8 @@ class IncidentRow(NamedTuple):
 
 
 class OccurrenceRow(NamedTuple):
-    """A stored failure, with its number in the incident and the sentence about it."""
+    """A stored failure: when it was found, and the sentence about it."""
 
-    incident_id: int
-    number: int
     detected_at: datetime
     text: str
 
@@ -122,7 +120,7 @@ def timeline(
     ordered = sorted(incidents, key=lambda incident: incident.opened_at)
     for number, incident in enumerate(ordered):
         found += _of_incident(incident, is_first=number == 0)
-    found += [Entry(row.detected_at, What.OCCURRENCE, JOB, row.text) for row in occurrences if row.number > 1]
+    found += [Entry(row.detected_at, What.OCCURRENCE, JOB, row.text) for row in occurrences]
     found += _told(duties)
     found += [_handled(row) for row in audit if (row.kind, row.action) in SHOWN]
     found += [Entry(row.at, What.COMMENT, row.author, row.text) for row in comments]

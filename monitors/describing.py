@@ -5,9 +5,19 @@ from functools import lru_cache
 
 import cron_descriptor  # type: ignore[import-untyped]
 
-from monitors.describing_words import BOTH, EITHER, GERMAN_NAMES, GERMAN_UNITS, LEARNING, OR
+from monitors.describing_words import (
+    BOTH,
+    CAPITALS,
+    EITHER,
+    EVERY_DAY,
+    GERMAN_NAMES,
+    GERMAN_UNITS,
+    LEARNING,
+    OR,
+)
 from monitors.schedule import Schedule, why_unreadable
 
+_DAILY = re.compile(r"(?:At|Um) \d\d:\d\d(?:(?:,| and| und) \d\d:\d\d)*")
 _STEP = re.compile(r"\*/([0-9]+)")
 
 
@@ -23,6 +33,21 @@ def describe(schedule: Schedule, language: str = "en") -> str:
     else:
         text = _describe_interval(schedule.interval or 1, str(schedule.interval_unit), language)
     return f"{text} ({schedule.timezone})"
+
+
+def describe_briefly(schedule: Schedule, language: str = "en") -> str:
+    """Return the schedule in words for the middle of a sentence, without its zone; empty if it cannot be read.
+
+    >>> describe_briefly(Schedule.from_crontab("0 3 * * *")), describe_briefly(Schedule.from_crontab("0 3 * * 1"), "de")
+    ('every day at 03:00', 'um 03:00, nur am Montag')
+    """
+    if why_unreadable(schedule):
+        return ""
+    text = describe(schedule, language).removesuffix(f" ({schedule.timezone})")
+    if text.startswith(CAPITALS[language]):
+        return text
+    lowered = text[0].lower() + text[1:]
+    return f"{EVERY_DAY[language]} {lowered}" if _DAILY.fullmatch(text) else lowered
 
 
 def _describe_interval(count: int, unit: str, language: str) -> str:

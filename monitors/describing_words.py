@@ -11,6 +11,9 @@ GERMAN_UNITS = {
     "year": ("Jedes Jahr", "Jahre"),
 }
 LEARNING = {"en": "Learning: no schedule yet", "de": "Wird gelernt: noch kein Zeitplan"}
+EVERY_DAY = {"en": "every day", "de": "jeden Tag"}
+CAPITALS = {"en": ("Crontab",), "de": ("Crontab", "Minute", "Sekunde")}
+"""First words that keep their capital letter within a sentence."""
 OR = {"en": (", or on ", ", on "), "de": (", oder am ", ", am ")}
 BOTH = {"en": ", on days that match both", "de": ", an Tagen, auf die beides zutrifft"}
 EITHER = {"en": ", on days that match either", "de": ", an Tagen, auf die eines von beiden zutrifft"}

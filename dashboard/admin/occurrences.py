@@ -15,6 +15,7 @@ from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.losses import SILENT, losses_around, losses_text
 from dashboard.runs import exit_status_of, log_lines
 from incidents.models import Occurrence
+from incidents.notifications.letters import why
 
 LOSS_REPORTS, OCCURRENCES = "checkins.clientlossreport", "incidents.occurrence"
 
@@ -134,7 +135,7 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
         threshold = explanation.get("failure_threshold")
         rows.append(
             (
-                link(occurrence, occurrence.failure_reason),
+                link(occurrence, sentence_of(occurrence)),
                 instant(occurrence.detected_at, zone),
                 "removed" if checkin is None else link(checkin, label(checkin.get_status_display())),
                 NOTHING
@@ -147,6 +148,11 @@ def occurrences_table(shown: Collection[Occurrence]) -> SafeString:
         )
     headers = ("Failure", "Detected", "Check-in", "Expected", "Deadline", "In a row", "Why it counts")
     return table(headers, rows, title=f"Occurrences, newest first (at most {OCCURRENCES_SHOWN})")
+
+
+def sentence_of(occurrence: Occurrence) -> str:
+    """Return why it failed, in the sentence that messages show."""
+    return why(occurrence.explanation) or occurrence.subtitle
 
 
 def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: str) -> SafeString | str:
@@ -171,7 +177,7 @@ def newest_failure(checkin_id: int, explanation: Mapping[str, Any], timezone: st
 class OccurrenceAdmin(InspectionAdmin):
     """Failed check-ins of incidents, each with its explanation."""
 
-    list_display = ("subtitle", "title", "environment", "detected", "occurred")
+    list_display = ("sentence", "title", "environment", "detected", "occurred")
     sortable_by = ()
     list_filter = (("issue", AutocompleteSelectFilter),)
     search_fields = ("title",)
@@ -183,7 +189,7 @@ class OccurrenceAdmin(InspectionAdmin):
             {
                 "fields": (
                     "title",
-                    "subtitle",
+                    "sentence",
                     "failure_reason",
                     "environment",
                     "issue_link",
@@ -196,6 +202,7 @@ class OccurrenceAdmin(InspectionAdmin):
         ("Evidence", {"fields": ("detected", "occurred", "last_ok", "run", "trace_id")}),
     )
     readonly_fields = (
+        "sentence",
         "issue_link",
         "incident_link",
         "checkin_of",
@@ -206,6 +213,11 @@ class OccurrenceAdmin(InspectionAdmin):
         "last_ok",
         "run",
     )
+
+    @admin.display(description="What failed")
+    def sentence(self, occurrence: Occurrence) -> str:
+        """Show the sentence about it."""
+        return sentence_of(occurrence)
 
     @admin.display(description="Detected")
     def detected(self, occurrence: Occurrence) -> SafeString:

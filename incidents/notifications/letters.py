@@ -12,12 +12,16 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from incidents.notifications.words import length, minutes, number, say
+from incidents.notifications.words import ENGLISH, LANGUAGES, length, minutes, number, say
 from lib.durations import after_preposition
+from monitors.describing import describe_briefly
+from monitors.schedule import ScheduleType, read_schedule
 
 NAME_LENGTH_MAX = 100
 LOG_LINES_MAX = 20
 LOG_LINE_LENGTH_MAX = 300
+SCHEDULE_LENGTH_MAX = 80
+"""Most schedules take fewer letters. A list of minutes and hours would hide the rest of the sentence."""
 YEARS = 1900, 3000
 """Every zone can convert every instant in these years."""
 NUMBER_LIMIT = 1 << 40
@@ -86,9 +90,10 @@ class Story:
 
 def reason(story: Story) -> str:
     """Return the sentences that every channel shows: why this is a failure, how often, and when the last ok was."""
-    found = f"{why(story.explanation, story.language)}{_how_often(story)}"
     moment = _moment(story.started_at, story)
-    return found or say(story.language, "It has been failing since {moment}.", moment=moment)
+    return why(story.explanation, story.language) or say(
+        story.language, "It has been failing since {moment}.", moment=moment
+    )
 
 
 def recovery(story: Story) -> str:
@@ -197,12 +202,14 @@ def acknowledgement(story: Story) -> str:
 
 
 def why(explanation: Mapping[str, Any], language: str = "en") -> str:
-    """Return one or two sentences: why this was a failure, and when the last ok was; empty if that is not known.
+    """Return why this was a failure, how often it failed, and when the last ok was; empty if that is not known.
 
-    >>> why({"kind": "missed", "timezone": "UTC", "margin_minutes": 10,
+    Every message and page shows these sentences.
+
+    >>> why({"kind": "missed", "crontab": "30 1 * * *", "timezone": "UTC", "margin_minutes": 10,
     ...      "expected_at": "2026-01-05T01:30:00Z", "deadline_at": "2026-01-05T01:40:00Z",
-    ...      "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000})
-    'Expected at 01:30 UTC, ten minutes of margin, no check-in by 01:40. Last ok 2026-01-04 01:31, took 41 seconds.'
+    ...      "last_ok_at": "2026-01-04T01:31:02Z"})
+    'Expected at 01:30 UTC (every day at 01:30), ten minutes of margin, no check-in by 01:40. Last ok 2026-01-04 01:31.'
     """
     zone = _zone(explanation.get("timezone"))
     at = {name: _instant(explanation.get(f"{name}_at")) for name in ("expected", "deadline", "started", "received")}
@@ -212,7 +219,8 @@ def why(explanation: Mapping[str, Any], language: str = "en") -> str:
     match explanation.get("kind"):
         case "missed" if at["expected"]:
             until = at["deadline"] or tick
-            parts = [say(language, "Expected at {at}", at=_clock(at["expected"], zone, found_at, named=True))]
+            clock = _clock(at["expected"], zone, found_at, named=True)
+            parts = [f"{say(language, 'Expected at {at}', at=clock)}{_schedule(explanation, language)}"]
             if (margin := _number(explanation, "margin_minutes")) is not None:
                 parts.append(say(language, "{minutes} of margin", minutes=minutes(language, margin)))
             if until:
@@ -242,7 +250,24 @@ def why(explanation: Mapping[str, Any], language: str = "en") -> str:
             sentence = say(language, "Started at {at}, before an earlier run had ended.", at=began)
         case _:
             return ""
-    return f"{sentence} {_last_ok(explanation, zone, found_at, language)}"
+    often = _how_often(explanation, zone, found_at, language)
+    return f"{sentence}{often} {_last_ok(explanation, zone, found_at, language)}".rstrip()
+
+
+def _schedule(explanation: Mapping[str, Any], language: str) -> str:
+    """Return the schedule in words, in brackets, with a space before it; empty if it is not known, or a long list."""
+    crontab, interval = explanation.get("crontab"), _number(explanation, "interval")
+    if not isinstance(crontab, str) and interval is None:
+        return ""
+    schedule = read_schedule(
+        ScheduleType.CRONTAB if isinstance(crontab, str) else ScheduleType.INTERVAL,
+        str(crontab),
+        interval,
+        str(explanation.get("interval_unit")),
+        str(explanation.get("timezone") or "UTC"),
+    )
+    words = describe_briefly(schedule, language if language in LANGUAGES else ENGLISH)
+    return f" ({words})" if words and len(words) <= SCHEDULE_LENGTH_MAX else ""
 
 
 def _limit(explanation: Mapping[str, Any], language: str) -> str:
@@ -296,16 +321,19 @@ def _kind(story: Story) -> str:
     return say(story.language, _WHAT.get(str(story.explanation.get("kind")), "Failing"))
 
 
-def _how_often(story: Story) -> str:
-    threshold = _number(story.explanation, "failure_threshold")
-    streak = _number(story.explanation, "failure_streak")
+def _how_often(explanation: Mapping[str, Any], zone: ZoneInfo, found_at: datetime | None, language: str) -> str:
+    """Return how often it failed in a row, with a space before it; empty where one failure is enough."""
+    threshold = _number(explanation, "failure_threshold")
+    streak = _number(explanation, "failure_streak")
     if streak is None or streak < 2 or threshold in (None, 1):
         return ""
-    since = _instant(story.explanation.get("failure_streak_started_at"))
+    since = _instant(explanation.get("failure_streak_started_at"))
     if since is None:
-        return " " + say(story.language, "It failed {count} times in a row.", count=streak)
-    moment = _moment(since, story)
-    return " " + say(story.language, "It failed {count} times in a row, since {moment}.", count=streak, moment=moment)
+        text = "It failed {count} times in a row; the threshold is {threshold}."
+        return " " + say(language, text, count=streak, threshold=threshold)
+    text = "It failed {count} times in a row, since {moment}; the threshold is {threshold}."
+    moment = _day(since, zone, found_at, language)
+    return " " + say(language, text, count=streak, moment=moment, threshold=threshold)
 
 
 def _failed_since(story: Story) -> str:

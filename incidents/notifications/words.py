@@ -81,8 +81,12 @@ GERMAN = {
     "less than {bound}": "kürzer als {bound}",
     "({times} the median of {median})": "({times} der Median von {median})",
     "(Judged later than usual: {decision}.)": "(Später als sonst beurteilt: {decision}.)",
-    "It failed {count} times in a row, since {moment}.": "{count} Fehler in Folge, seit {moment}.",
-    "It failed {count} times in a row.": "{count} Fehler in Folge.",
+    "It failed {count} times in a row, since {moment}; the threshold is {threshold}.": (
+        "{count} Fehler in Folge, seit {moment} (Schwelle {threshold})."
+    ),
+    "It failed {count} times in a row; the threshold is {threshold}.": (
+        "{count} Fehler in Folge (Schwelle {threshold})."
+    ),
     "{kind} at {found}, recovered at {recovered} after {length}.": (
         "{kind} um {found}, wieder in Ordnung um {recovered} nach {length}."
     ),

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from django.conf import settings
 
+from incidents.notifications.letters import why
 from tests.e2e.browser import chromium, running_browser
 from tests.e2e.pages import AdminReader, Page
 from tests.e2e.watchclock import (
@@ -312,11 +313,12 @@ def read_failure(admin: AdminReader, job: FailingJob, recorded: dict[str, Any]) 
     assert "Status unresolved" in issue.text
     for page in (incident, issue):
         assert job.title in page.text
-        assert job.failure_reason in page.text
+        assert why(recorded["explanation"]) in page.text
         assert page.address_of(job.slug, under="/admin/monitors/monitor/") in monitor.url
     # A silent job goes on being missed meanwhile: the page may show newer ones above it.
-    occurrence = admin.follow(issue, job.failure_reason, under=f"/admin/incidents/occurrence/{recorded['id']}/")
-    assert f"{job.failure_reason}." in occurrence.text
+    sentence = why(recorded["explanation"])
+    occurrence = admin.follow(issue, sentence, under=f"/admin/incidents/occurrence/{recorded['id']}/")
+    assert sentence in occurrence.text
     assert f"What happened {job.kind}" in occurrence.text
     explanation = recorded["explanation"]
     assert explanation["schedule"] in occurrence.text

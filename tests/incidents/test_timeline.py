@@ -37,8 +37,8 @@ def test_the_life_of_an_incident_in_order():
     entries = timeline(
         incidents=[incident(over_at=NOW + HOUR, count=2)],
         occurrences=[
-            OccurrenceRow(1, 1, NOW, "A missed check-in was detected"),
-            OccurrenceRow(1, 2, NOW + 30 * MINUTE, "An error was reported"),
+            OccurrenceRow(NOW, "Expected at 10:00 UTC, no check-in by 10:01."),
+            OccurrenceRow(NOW + 30 * MINUTE, "Reported an error at 10:31 UTC."),
         ],
         duties=[told(NOW + MINUTE), told(NOW + HOUR + MINUTE, change="resolved")],
         audit=[did(NOW + 10 * MINUTE, "acknowledged", via=[None, "the admin"])],
@@ -46,6 +46,7 @@ def test_the_life_of_an_incident_in_order():
     )
     assert [(entry.what, entry.who) for entry in entries] == [
         (What.OPENED, "Watchclock"),
+        (What.OCCURRENCE, "the job"),
         (What.TOLD, "Watchclock"),
         (What.ACKNOWLEDGED, "anna"),
         (What.COMMENT, "bert"),
@@ -53,13 +54,14 @@ def test_the_life_of_an_incident_in_order():
         (What.RESOLVED, "the job"),
         (What.TOLD, "Watchclock"),
     ]
-    assert entries[2].text == "by the admin"
-    assert entries[5].text == "Incident 1 ended after 2 failures."
+    assert entries[3].text == "by the admin"
+    assert entries[6].text == "Incident 1 ended after 2 failures."
 
 
-def test_the_failure_that_opened_it_is_not_said_twice():
-    entries = timeline(incidents=[incident()], occurrences=[OccurrenceRow(1, 1, NOW, "missed")])
-    assert kinds(entries) == [What.OPENED]
+def test_the_failure_that_opened_it_says_why():
+    entries = timeline(incidents=[incident()], occurrences=[OccurrenceRow(NOW, "Expected at 10:00 UTC.")])
+    assert kinds(entries) == [What.OPENED, What.OCCURRENCE]
+    assert entries[1].text == "Expected at 10:00 UTC."
 
 
 def test_a_later_incident_of_an_issue_is_a_regression():

@@ -44,7 +44,8 @@ def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str 
     environment = row.monitor_environment
     rights = rights_in(request, environment.monitor.project_id)
     failure = load_failure(row, sees_log=sees_log(environment.monitor, rights))
-    entries = list(reversed(timeline_of_incident(row)))
+    language = reader_language(request)
+    entries = list(reversed(timeline_of_incident(row, language=language)))
     context: dict[str, Any] = {
         "now": at,
         "incident": row,
@@ -54,7 +55,7 @@ def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str 
         "is_open": row.resolved_at is None,
         "is_acknowledged": is_acknowledged(row, now=at),
         "failure": failure,
-        "reason": sentence(row, failure.explanation, language=reader_language(request)),
+        "reason": sentence(row, failure.explanation, language=language),
         "timeline": [entry for entry in entries if entry.what is not What.TOLD or rights["acknowledge"]],
         "nobody_notified": nobody_notified(row),
         "duties": load_duties(row) if rights["acknowledge"] else [],

@@ -43,10 +43,11 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     """Show an issue with its incidents and what has happened."""
     row = find_issue(request, pk)
     rights = rights_in(request, row.project_id)
-    entries = reversed(timeline_of_issue(row))
+    language = reader_language(request)
+    entries = reversed(timeline_of_issue(row, language=language))
     context = {
         "now": utcnow(),
-        "shown": describe([row], language=reader_language(request))[0],
+        "shown": describe([row], language=language)[0],
         "issue": row,
         "project": row.monitor_environment.monitor.project,
         "monitor": row.monitor_environment.monitor,

@@ -11,6 +11,7 @@ from django.urls import reverse
 from checkins import partitions
 from checkins.models import CheckIn
 from checkins.partitions import DEFAULT, guid_index, of_day
+from incidents.notifications.letters import why
 from incidents.tasks import deliver
 from tests import factories
 from tests.days import make_day
@@ -239,7 +240,7 @@ class TestWhatIsLeftOfADayThatWasDropped:
             text = staff_client.get(page_of(row)).text
             assert "removed (older than the retention)" in text
         for row in (incident, incident.issue, incident.occurrences.get()):
-            assert incident.occurrences.get().failure_reason in staff_client.get(page_of(row)).text
+            assert why(incident.occurrences.get().explanation) in staff_client.get(page_of(row)).text
         assert "Why it counts" in staff_client.get(page_of(incident.occurrences.get())).text
 
     def test_every_other_page_around_it_still_opens(self, staff_client, incident):

@@ -133,7 +133,7 @@ def test_the_subject_of_both_says_both():
 def test_a_miss():
     last_ok_at = HALF_PAST_TWO - timedelta(days=1) + MINUTE
     assert why(explained(last_ok_at=last_ok_at, last_ok_duration_ms=41_000)) == (
-        "Expected at 02:30 Europe/Vienna, ten minutes of margin, no check-in by 02:40. "
+        "Expected at 02:30 Europe/Vienna (every day at 02:30), ten minutes of margin, no check-in by 02:40. "
         "Last ok yesterday 02:31, took 41 seconds."
     )
 
@@ -195,11 +195,32 @@ def test_d44_an_explanation_without_the_limit_says_less():
     )
 
 
-def test_a_failure_that_opens_by_its_number_says_how_many_and_since_when():
+def test_a_failure_that_opens_by_its_number_says_how_many_since_when_and_the_threshold():
     rules = MonitorRules(RULES.schedule, 10, 30, 3, 1)
-    assert "It failed 3 times in a row, since 2026-01-03 02:30 Europe/Vienna." in (
-        write_opened(story(explained(rules=rules, streak=3))).body
+    assert why(explained(rules=rules, streak=3)) == (
+        "Expected at 02:30 Europe/Vienna (every day at 02:30), ten minutes of margin, no check-in by 02:40. "
+        "It failed 3 times in a row, since 2026-01-03 02:30; the threshold is 3. No ok check-in so far."
     )
+
+
+@pytest.mark.parametrize(("threshold", "streak"), [(1, 5), (2, 1)])
+def test_where_one_failure_is_enough_or_is_all_there_is_nothing_is_counted(threshold, streak):
+    rules = MonitorRules(RULES.schedule, 10, 30, threshold, 1)
+    assert "threshold" not in why(explained(rules=rules, streak=streak))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        (Schedule.from_crontab("*/5 * * * *", VIENNA), " (every 5 minutes),"),
+        (Schedule.from_interval(2, "hour", VIENNA), " (every 2 hours),"),
+        # Too many words for a sentence.
+        (Schedule.from_crontab("1,4,9,16,25,36,49 1,4,9,16 * * *", VIENNA), ","),
+    ],
+)
+def test_a_miss_says_its_schedule_if_that_is_short(schedule, words):
+    rules = MonitorRules(schedule, 10, 30, 1, 1)
+    assert why(explained(rules=rules)).startswith(f"Expected at 02:30 Europe/Vienna{words} ten minutes")
 
 
 def test_an_ok_of_long_ago_has_its_date():
@@ -220,7 +241,7 @@ def test_what_is_no_instant_where_one_is_meant_stops_no_letter(key, value):
 
 def test_a_slot_that_is_judged_days_later_has_its_date():
     tick = HALF_PAST_TWO + timedelta(days=3)
-    assert why(explained(tick=tick, deadline=tick)).startswith("Expected at 2026-01-05 02:30 Europe/Vienna, ")
+    assert why(explained(tick=tick, deadline=tick)).startswith("Expected at 2026-01-05 02:30 Europe/Vienna (every")
 
 
 def test_never_an_expected_time_of_tomorrow_for_an_error_of_today():
@@ -233,10 +254,10 @@ def test_never_an_expected_time_of_tomorrow_for_an_error_of_today():
 
 def test_an_older_occurrence_gets_the_shorter_sentence():
     older = explained()
-    for key in ("last_ok_at", "margin_minutes", "deadline_at", "failure_threshold", "clock_decision"):
+    for key in ("last_ok_at", "margin_minutes", "deadline_at", "failure_threshold", "clock_decision", "crontab"):
         del older[key]
 
-    assert why(older).strip() == "Expected at 02:30 Europe/Vienna, no check-in by 02:40."
+    assert why(older) == "Expected at 02:30 Europe/Vienna, no check-in by 02:40."
 
 
 def test_without_an_occurrence_it_says_since_when():

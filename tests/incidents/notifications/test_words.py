@@ -99,12 +99,15 @@ def test_a_length_of_time_leaves_the_language_of_its_thread_as_it_was():
 
 def test_a_reason_in_german():
     explanation = {
-        "kind": "missed", "timezone": "Europe/Berlin", "margin_minutes": 10, "expected_at": "2026-01-05T01:30:00Z",
-        "deadline_at": "2026-01-05T01:40:00Z", "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000,
-        "tick": "2026-01-05T01:40:00Z",
+        "kind": "missed", "crontab": "30 2 * * *", "timezone": "Europe/Berlin", "margin_minutes": 10,
+        "expected_at": "2026-01-05T01:30:00Z", "deadline_at": "2026-01-05T01:40:00Z",
+        "last_ok_at": "2026-01-04T01:31:02Z", "last_ok_duration_ms": 41_000,
+        "tick": "2026-01-05T01:40:00Z", "failure_streak": 3, "failure_threshold": 3,
+        "failure_streak_started_at": "2026-01-03T01:30:00Z",
     }  # fmt: skip
     assert why(explanation, "de") == (
-        "Erwartet um 02:30 Europe/Berlin, zehn Minuten Spielraum, keine Meldung bis 02:40. "
+        "Erwartet um 02:30 Europe/Berlin (jeden Tag um 02:30), zehn Minuten Spielraum, keine Meldung bis 02:40. "
+        "3 Fehler in Folge, seit 2026-01-03 02:30 (Schwelle 3). "
         "Letzter Erfolg gestern 02:31, Dauer 41 Sekunden."
     )
 

@@ -17,7 +17,10 @@ GUID = UUID("0d6f1c7e-5b0a-5c57-9d0e-3b8f7f0a1c11")
 STORM = UUID("5707a3b1-0d6f-5c57-9d0e-3b8f7f0a1c11")
 CHANNEL = UUID("c4a11e10-0d6f-4c57-9d0e-3b8f7f0a1c11")
 LOOPBACK = [ip_network("127.0.0.0/8"), ip_network("::1/128")]
-REASON = "Expected at 03:00 Europe/Berlin (*/5 3 * * *), 10 minutes margin, nothing by 03:10."
+REASON = (
+    "Expected at 03:00 Europe/Berlin (Crontab */5 3 * * 1#2,3L), ten minutes of margin, no check-in by 03:10. "
+    "It failed 3 times in a row, since 2026-11-26 03:00; the threshold is 3."
+)
 
 INCIDENT = IncidentFacts(
     guid=GUID,
@@ -33,7 +36,7 @@ INCIDENT = IncidentFacts(
     opened_at=OPENED_AT,
     reason=REASON,
     log_tail="dumping\ntar: /var/lib: no space left\nexit 2",
-    explanation={"kind": "missed", "crontab": "*/5 3 * * *", "failure_streak": 3},
+    explanation={"kind": "missed", "crontab": "*/5 3 * * 1#2,3L", "failure_streak": 3},
     url="https://w.example/i/0d6f",
     acknowledge_url="https://w.example/a/0d6f",
 )
