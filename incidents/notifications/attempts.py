@@ -8,32 +8,42 @@ from incidents.notifications.channels.base import OutcomeKind
 LEASE = timedelta(seconds=90)
 """How long a claim on a message lasts: longer than any sending takes (`channels.email`)."""
 _SECONDS = (5, 15, 45, 120, 300, 600, 1_200, 1_800, 1_800)
-_HOURLY = 21
-ATTEMPTS_MAX = 1 + len(_SECONDS) + _HOURLY
-"""Spread over 22 hours: no mail is lost if the mail server is down for a night, or a password was changed."""
+_HOURLY_SECONDS = 3_600
+GIVE_UP_AFTER = timedelta(hours=24)
+"""Counted from when a message was written: its last attempt is in the last hour of these. No message is lost if a mail
+server is down for a night, or a password was changed."""
+ATTEMPTS_MAX = 80
+"""Only a bound for what takes its worker with it each time: 24 hours have room for 56 attempts."""
 REFUSALS_MAX = 10
-"""A permanent error (5xx) is final only after an hour and a half: a setting of the server may be wrong."""
+"""A permanent error (5xx) of a mail server is final only after an hour and a half: a setting may be wrong."""
 ERROR_LENGTH_MAX = 500
 
 
-def next_attempt_in(attempt_count: int, *, is_refused: bool, key: uuid.UUID) -> timedelta | None:
+def next_attempt_in(
+    attempt_count: int,
+    *,
+    age: timedelta,
+    key: uuid.UUID,
+    is_refused: bool = False,
+    at_least: timedelta = timedelta(0),
+) -> timedelta | None:
     """Return how long to wait after this number of attempts, or None if that was the last one.
 
-    The message's key shortens the wait by up to a half, so that a thousand messages that failed together are not sent
-    again together.
+    `age` is how old the message is. Its key shortens the wait by up to a half, so that a thousand messages that failed
+    together are not sent again together.
 
-    >>> next_attempt_in(1, is_refused=False, key=uuid.UUID(int=0))
+    >>> next_attempt_in(1, age=timedelta(0), key=uuid.UUID(int=0))
     datetime.timedelta(seconds=5)
-    >>> next_attempt_in(REFUSALS_MAX, is_refused=True, key=uuid.UUID(int=0)) is None
+    >>> next_attempt_in(REFUSALS_MAX, age=timedelta(hours=1), key=uuid.UUID(int=0), is_refused=True) is None
     True
     """
     if attempt_count >= (REFUSALS_MAX if is_refused else ATTEMPTS_MAX):
         return None
-    seconds = _SECONDS[attempt_count - 1] if attempt_count <= len(_SECONDS) else 3_600
-    return timedelta(seconds=seconds) * (1 - key.bytes[-1] / 512)
+    seconds = _SECONDS[attempt_count - 1] if attempt_count <= len(_SECONDS) else _HOURLY_SECONDS
+    wait = max(timedelta(seconds=seconds) * (1 - key.bytes[-1] / 512), at_least)
+    return wait if age + wait <= GIVE_UP_AFTER else None
 
 
-GIVE_UP_AFTER = timedelta(hours=24)
 UNKNOWN_MAX = 3
 """So often a message is repeated whose sending ended in doubt, where a repetition is seen twice."""
 
@@ -59,7 +69,4 @@ def wait_after(
         return None if is_plain else timedelta(0)
     if kind is OutcomeKind.UNKNOWN and repeats_are_seen and was_in_doubt and attempt_count >= UNKNOWN_MAX:
         return None
-    wait = next_attempt_in(min(attempt_count, ATTEMPTS_MAX - 1), is_refused=False, key=key)
-    assert wait is not None, "there is one for each of these attempts"
-    wait = max(wait, retry_after or timedelta(0))
-    return None if age + wait > GIVE_UP_AFTER or attempt_count >= ATTEMPTS_MAX else wait
+    return next_attempt_in(attempt_count, age=age, key=key, at_least=retry_after or timedelta(0))

@@ -161,7 +161,10 @@ def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: date
     for message, error in failures:
         reason = describe_error(error)
         wait = next_attempt_in(
-            message.attempt_count, is_refused=isinstance(error, RefusedError), key=message.idempotency_key
+            message.attempt_count,
+            age=now - message.created_at,
+            key=message.idempotency_key,
+            is_refused=isinstance(error, RefusedError),
         )
         _fail(message, reason, wait, now=now, is_in_doubt=isinstance(error, HandoverError))
         count += 1

@@ -1,6 +1,7 @@
 """The page of limits says what is true: every bound with its setting and default, and an end for every table (D42)."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
@@ -17,7 +18,7 @@ from checkins.protocols.pings import LOG_UNPACKED_BYTES_MAX
 from checkins.protocols.sentry_envelope import ITEM_HEADER_BYTES_MAX
 from dashboard.login.adapter import FAILURES_MAX, WINDOW_SECONDS
 from health.problems import SPOOL_FREE_BYTES_MIN
-from incidents.notifications.attempts import ATTEMPTS_MAX, REFUSALS_MAX
+from incidents.notifications.attempts import ATTEMPTS_MAX, GIVE_UP_AFTER, REFUSALS_MAX
 from incidents.notifications.channels.email import SECONDS_MAX
 from incidents.notifications.delivery import RUN_SECONDS_MAX
 from tests.docs.pages import CODE, DOCS, section, tables, text
@@ -109,7 +110,7 @@ def test_every_setting_that_bounds_something_is_on_the_page():
         ("times that a batch may break off", [GIVEN_UP_AFTER_FAILURES - 1]),
         ("room on the spool's disk", [SPOOL_FREE_BYTES_MIN]),
         ("wrong passwords", [FAILURES_MAX, WINDOW_SECONDS // 60]),
-        ("attempts for one mail", [ATTEMPTS_MAX]),
+        ("time in which a message is tried", [GIVE_UP_AFTER // timedelta(hours=1), ATTEMPTS_MAX]),
         ("attempts while the server says", [REFUSALS_MAX]),
         ("time for one mail", [SECONDS_MAX]),
         ("mails that one run", [RUN_SECONDS_MAX]),

@@ -3,8 +3,41 @@
 import uuid
 from datetime import timedelta
 
-from incidents.notifications.attempts import UNKNOWN_MAX, wait_after
+import pytest
+
+from incidents.notifications.attempts import ATTEMPTS_MAX, REFUSALS_MAX, UNKNOWN_MAX, next_attempt_in, wait_after
 from incidents.notifications.channels.base import OutcomeKind
+
+HOUR = timedelta(hours=1)
+KEYS = [uuid.UUID(int=last_byte) for last_byte in range(256)]
+
+
+def of_mail(attempt_count, *, age, key):
+    return next_attempt_in(attempt_count, age=age, key=key)
+
+
+def of_channel(attempt_count, *, age, key):
+    return wait_after(OutcomeKind.TRANSIENT, attempt_count=attempt_count, age=age, key=key)
+
+
+@pytest.mark.parametrize("wait_of", [of_mail, of_channel])
+def test_whatever_its_key_a_message_is_tried_until_it_is_nearly_a_day_old(wait_of):
+    for key in KEYS:
+        age, attempt_count = timedelta(0), 1
+        while (wait := wait_of(attempt_count, age=age, key=key)) is not None:
+            assert wait <= HOUR
+            age, attempt_count = age + wait, attempt_count + 1
+        assert 23 * HOUR < age <= 24 * HOUR, key
+        assert attempt_count < ATTEMPTS_MAX
+
+
+def test_whatever_its_key_a_refused_mail_is_given_up_within_an_hour_and_40_minutes():
+    for key in KEYS:
+        waits = [
+            next_attempt_in(count, age=timedelta(0), key=key, is_refused=True) for count in range(1, REFUSALS_MAX + 1)
+        ]
+        assert waits.pop() is None
+        assert HOUR * 3 / 4 < sum(filter(None, waits), timedelta(0)) < HOUR * 5 / 3
 
 
 def waits(attempt_count, *, was_in_doubt, repeats_are_seen=True):
