@@ -215,6 +215,7 @@ def test_a_schedule_is_learned_from_the_first_check_ins_and_used_when_a_person_s
     page.reload()
     page.get_by_text("At 17 minutes past the hour (UTC)").wait_for()
     page.get_by_text("6 check-ins served 6 of 6 times.").wait_for()
+    page.get_by_text("The evidence").click()
     assert (problems_of(page), page.evaluate("violations")) == ([], [])
     page.get_by_role("link", name="Change it", exact=True).click()
     expect(page.get_by_label("Crontab")).to_have_value("17 * * * *")
