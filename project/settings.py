@@ -267,6 +267,7 @@ REMINDER_HOURS = env.whole_number("REMINDER_HOURS", default=4, minimum=0, maximu
 ACKNOWLEDGEMENT_HOURS = env.whole_number("ACKNOWLEDGEMENT_HOURS", default=4, minimum=0, maximum=168)
 SECRETS_KEYS = env.fernet_keys("SECRETS_KEYS")
 NOTIFY_ALLOWED_NETWORKS = env.networks("NOTIFY_ALLOWED_NETWORKS")
+NOTIFY_PER_SECOND = env.whole_number("NOTIFY_PER_SECOND", default=10, minimum=1, maximum=1_000)
 NOTIFY_PROXY = env.request_address("NOTIFY_PROXY")
 USER_AGENT = f"Watchclock/{VERSION}"
 

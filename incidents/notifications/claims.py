@@ -18,7 +18,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, GIVE_UP_AFTER, LEASE
 from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
-from incidents.notifications.rates import RATES, paced_after, tokens
+from incidents.notifications.rates import Rate, paced_after, rate_of, tokens
 from lib.sql import array_literal, fetch_rows, plan_for_few_of_many, update_rows
 
 OF_STORMS = (Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value)
@@ -57,9 +57,8 @@ def claim_for_lanes(*, channels: int = CHANNELS_MAX, now: datetime) -> list[Mess
     messages = _claim(_CLAIM_LANES_SQL, parameters, now=now)
     counts = Counter(message.channel_id for message in messages if message.channel_id is not None)
     paced = [
-        (id_, paced_after(RATES[free[id_].kind], free[id_].paced_until, count, now=now))
+        (id_, paced_after(_rate_of(free[id_]), free[id_].paced_until, count, now=now))
         for id_, count in sorted(counts.items())
-        if free[id_].kind in RATES
     ]
     update_rows("incidents_channel", {"paced_until": "timestamptz"}, paced)
     return messages
@@ -76,10 +75,11 @@ class _Free(NamedTuple):
 
 def _lane_of(free: _Free, *, now: datetime) -> int:
     """Return how many messages of a channel to claim."""
-    if free.is_open:
-        return 1
-    rate = RATES.get(free.kind)
-    return LANE_MAX if rate is None else min(LANE_MAX, tokens(rate, free.paced_until, now=now))
+    return 1 if free.is_open else min(LANE_MAX, tokens(_rate_of(free), free.paced_until, now=now))
+
+
+def _rate_of(free: _Free) -> Rate:
+    return rate_of(free.kind, settings.NOTIFY_PER_SECOND)
 
 
 def next_paced(now: datetime) -> datetime | None:

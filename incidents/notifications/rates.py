@@ -34,7 +34,17 @@ RATES: Mapping[str, Rate] = {
     "grafana_oncall": _rate(50, 1.2),  # 300 in 5 minutes
     "apprise": _rate(5, 1),  # most chats behind it allow 1 a second
 }
-"""By kind of channel, with what the service allows. The others say nothing about it, or are the user's own."""
+"""By kind of channel, with what the service allows."""
+BURST_SECONDS = 5
+
+
+def rate_of(kind: str, per_second: int) -> Rate:
+    """Return the rate of a kind of channel. `per_second` is for those whose services publish none.
+
+    >>> rate_of("webhook", 10)
+    Rate(burst=50, every=datetime.timedelta(microseconds=100000))
+    """
+    return RATES.get(kind) or Rate(BURST_SECONDS * per_second, timedelta(seconds=1) / per_second)
 
 
 def tokens(rate: Rate, paced_until: datetime | None, *, now: datetime) -> int:

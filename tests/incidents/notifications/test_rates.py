@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.rates import RATES, Rate, paced_after, tokens
+from incidents.notifications.rates import RATES, Rate, paced_after, rate_of, tokens
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 RATE = Rate(burst=5, every=timedelta(seconds=2))
@@ -65,3 +65,15 @@ def test_whoever_sends_as_fast_as_it_may_stays_below_what_the_vendor_allows(kind
 
 def test_rates_are_of_kinds_that_there_are():
     assert RATES.keys() <= SENDERS.keys()
+
+
+@pytest.mark.parametrize("kind", sorted(SENDERS))
+def test_no_kind_is_sent_more_than_ten_a_second_for_long(kind):
+    rate = rate_of(kind, 10)
+    assert rate.burst <= 50
+    assert rate.every >= timedelta(seconds=0.1)
+
+
+def test_whose_service_publishes_no_limit_is_sent_what_is_set():
+    assert rate_of("webhook", 1_000) == Rate(5_000, timedelta(milliseconds=1))
+    assert rate_of("slack", 1_000) == RATES["slack"]
