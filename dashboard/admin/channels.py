@@ -130,8 +130,11 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     def send_test(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
         """Send a test through the selected channels and show the answers."""
         now = utcnow()
+        by = actor_of(request, at=now)
         tests = [
-            test for channel in queryset[: configuring.CHANNELS_MAX] for test in configuring.send_test(channel, now=now)
+            test
+            for channel in queryset[: configuring.CHANNELS_MAX]
+            for test in configuring.send_test(channel, now=now, by=by)
         ]
         until = time.monotonic() + TEST_SECONDS_MAX
         wanted = [test.pk for test in tests]

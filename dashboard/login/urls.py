@@ -8,8 +8,11 @@ from allauth.mfa.webauthn import views as passkeys
 from django.conf import settings
 from django.urls import path, re_path
 
+from dashboard.login import recording
 from dashboard.login.company import come_back, company_name, log_in
 from dashboard.login.views import password, sessions
+
+recording.connect()
 
 urlpatterns = [
     path("login/", account.LoginView.as_view(extra_context={"company": company_name}), name="account_login"),

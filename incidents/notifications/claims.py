@@ -19,6 +19,7 @@ from incidents.notifications.attempts import ATTEMPTS_MAX, ERROR_LENGTH_MAX, GIV
 from incidents.notifications.breaker import Breaker, Result, after
 from incidents.notifications.outbox import COVERS
 from incidents.notifications.rates import Rate, paced_after, rate_of, tokens
+from incidents.notifications.tested import record_results
 from lib.sql import array_literal, fetch_rows, plan_for_few_of_many, update_rows
 
 OF_STORMS = (Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value)
@@ -249,6 +250,8 @@ def record_sent(messages: Sequence[Message], *, now: datetime) -> int:
         of_storms = [id_ for id_, _, kind, _ in sent if kind in OF_STORMS]
         if of_storms:
             cursor.execute(_STORM_NOTIFIED_SQL, [now, of_storms])
+        recorded = {id_ for id_, *_ in sent}
+        record_results([message for message in messages if message.id in recorded], is_accepted=True, now=now)
     return len(sent)
 
 
@@ -331,7 +334,11 @@ def record_failed(
         changes["is_plain"] = True
     if is_in_doubt:
         changes["is_in_doubt"] = True
-    return bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))
+    with transaction.atomic():
+        is_held = bool(_held(message).update(**changes, claimed_until=None, last_error=error[:ERROR_LENGTH_MAX]))
+        if is_held and message.attempt_count == 1:
+            record_results([message], is_accepted=False, now=now)
+    return is_held
 
 
 class Attempt(NamedTuple):

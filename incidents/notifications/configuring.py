@@ -188,8 +188,11 @@ def _active_channels(project: Project | None) -> QuerySet[Channel]:
 
 
 @transaction.atomic
-def send_test(channel: Channel, *, now: datetime) -> list[Message]:
-    """Write a test message for each recipient of a channel, and return them; delivery sends them at once."""
+def send_test(channel: Channel, *, now: datetime, by: Actor | None) -> list[Message]:
+    """Write a test message for each recipient of a channel, and return them; delivery sends them at once.
+
+    The audit log has who sent it here, and later its result (`tested`).
+    """
     tests = [
         NewMessage(
             None,
@@ -202,5 +205,7 @@ def send_test(channel: Channel, *, now: datetime) -> list[Message]:
         for name in recipients_of(channel)
     ]
     insert_messages(tests, now=now)
+    if tests:
+        record([Entry("channel", channel.pk, channel.name, "test sent", channel.project_id)], by=by)
     wake_after_commit()
     return list(Message.objects.filter(idempotency_key__any_of=[test.key for test in tests]).order_by("id"))

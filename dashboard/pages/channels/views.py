@@ -150,7 +150,7 @@ def act_on_channel(request: HttpRequest, project: str, pk: int) -> HttpResponse:
         case "test" if is_test_on_its_way(found, now=now):
             messages.warning(request, _("A test is on its way already; its answer will be under the messages."))
         case "test":
-            tests = configuring.send_test(found, now=now)
+            tests = configuring.send_test(found, now=now, by=by)
             if tests:
                 ids = ",".join(str(test.pk) for test in tests)
                 return redirect(f"{reverse('channel', args=[project, pk])}?tests={ids}#tests")

@@ -9,8 +9,11 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import get_connection
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.db.models import Count, Q
 
+from audit.entries import Actor, Source
+from audit.recording import record
 from incidents.models import Channel, Message
 from incidents.models.channels import EMAIL
 from incidents.notifications.alert import Alert, Event
@@ -21,6 +24,7 @@ from incidents.notifications.channels.email import describe_error
 from incidents.notifications.channels.mail import compose
 from incidents.notifications.previews import preview
 from incidents.notifications.routes import recipients_of
+from incidents.notifications.tested import result_entry
 from lib.wallclock import utcnow
 from monitors.models import Monitor
 
@@ -54,6 +58,11 @@ class Command(BaseCommand):
         for name, (is_accepted, answer) in results.items():
             (self.stdout if is_accepted else self.stderr).write(
                 f"{name}: {'accepted' if is_accepted else 'not accepted'}. {answer}".rstrip()
+            )
+        with transaction.atomic():
+            record(
+                [result_entry(channel, name, is_accepted=is_accepted) for name, (is_accepted, _) in results.items()],
+                by=Actor("notify", Source.COMMAND, utcnow()),
             )
         if not all(is_accepted for is_accepted, _ in results.values()):
             raise SystemExit(1)

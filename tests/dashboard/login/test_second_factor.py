@@ -4,6 +4,7 @@ import re
 from io import StringIO
 
 import pytest
+from allauth.mfa import signals
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.contrib.auth.models import User
@@ -138,6 +139,35 @@ def test_secrets_are_encrypted_and_survive_a_new_key_with_the_old_one_as_a_fallb
     third = Client()
     log_in(third)
     assert "Incorrect code" in words(third.post("/login/second-factor/", {"code": code(secret)}))
+
+
+def test_what_a_person_sets_up_and_removes_is_recorded_and_no_secret(
+    client, person, django_capture_on_commit_callbacks
+):
+    log_in(client)
+    with django_capture_on_commit_callbacks(execute=True):
+        secret, codes = set_up(client)
+        client.post(f"{INDEX}codes/new/")
+    client.post(f"{INDEX}app/remove/")
+    entries = list(AuditEntry.objects.filter(kind="user").order_by("id"))
+    assert sorted((one.action, str(one.changes.get("factor"))) for one in entries) == [
+        ("recovery codes made anew", "None"),
+        ("second factor added", "[None, 'app']"),
+        ("second factor added", "[None, 'recovery codes']"),
+        ("second factor removed", "['app', None]"),
+        ("second factor removed", "['recovery codes', None]"),
+    ]
+    assert {(one.actor_id, one.object_id, one.source) for one in entries} == {(person.pk, person.pk, "page")}
+    assert not any(hidden in str(entry.changes) for entry in entries for hidden in (secret, *codes))
+
+
+def test_a_passkey_is_recorded_with_its_name(client, person, rf):
+    request = rf.post(f"{INDEX}passkeys/add/")
+    request.user = person
+    data = {"name": "telephone", "credential": {}}
+    passkey = Authenticator.objects.create(user=person, type="webauthn", data=data)
+    signals.authenticator_added.send(sender=Authenticator, request=request, user=person, authenticator=passkey)
+    assert AuditEntry.objects.get().changes == {"factor": [None, "passkey telephone"]}
 
 
 def test_a_command_takes_it_away_ends_the_sessions_and_is_recorded(client, person):

@@ -113,6 +113,8 @@ def test_a_test_is_written_and_its_answer_is_shown(as_role, channel, act):
     page = client.post(act, {"do": "test"}, follow=True)
     test = Message.objects.get()
     assert "The test is on its way" in words(page)
+    entry = AuditEntry.objects.get(action="test sent")
+    assert (entry.source, entry.object_id, entry.changes) == ("page", channel.pk, {})
     answers = reverse("channel-tests", args=[channel.project.slug, channel.pk])
     assert "every 1s" in client.get(f"{answers}?tests={test.pk}").content.decode()
     Message.objects.update(last_error="404 no_team")
