@@ -146,6 +146,7 @@ WORDS = frozenset(
         gettext_noop("second factor reset"),
         gettext_noop("second factor added"),
         gettext_noop("second factor removed"),
+        gettext_noop("second factor encrypted anew"),
         gettext_noop("recovery codes made anew"),
         gettext_noop("test sent"),
         gettext_noop("test accepted"),

@@ -1,6 +1,7 @@
 """Encrypting the secrets of all channels anew, after the first key of SECRETS_KEYS has changed (shell).
 
-Safe to repeat and to run while everything else does: each batch is a transaction, with its rows locked.
+Safe to repeat and to run while everything else does: each batch is a transaction, with its rows locked. Second factors
+have their own (`dashboard.login.rekeying`).
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +15,12 @@ from incidents.models import Channel
 from incidents.secrets import UnsealError, is_current, rotate
 
 BATCH = 100
-"""Channels of one transaction."""
+"""Rows of one transaction."""
 
 
 @dataclass
 class Rekeying:
-    """The result. `current_count`: encrypted with the first key before. `unreadable`: names of channels no key fits."""
+    """The result. `current_count`: encrypted with the first key before. `unreadable`: names of those no key fits."""
 
     current_count: int = 0
     old_count: int = 0

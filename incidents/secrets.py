@@ -1,4 +1,4 @@
-"""Secrets of channels at rest: one encrypted JSON object for each channel.
+"""Secrets at rest: those of a channel are one encrypted JSON object; second factors use the same keys.
 
 Fernet is AES-128-CBC with HMAC-SHA256 and carries the instant of encryption. It binds a text to nothing, so the guid of
 the channel is inside: a row copied over another does not reveal a secret to another project.
@@ -22,7 +22,7 @@ INFO = b"watchclock channel secrets v1"
 
 
 class UnsealError(IncidentsError):
-    """The secrets of a channel cannot be read: somebody must enter them again, or restore the key."""
+    """Secrets cannot be read: somebody must enter them again, or restore the key."""
 
 
 class _Content(msgspec.Struct):
@@ -32,14 +32,13 @@ class _Content(msgspec.Struct):
 
 def seal(values: Mapping[str, str], *, guid: UUID) -> str:
     """Return the secrets of a channel, encrypted with the first key."""
-    content = msgspec.json.encode(_Content(guid=guid, values=dict(values)))
-    return _keys()[0].encrypt(content).decode()
+    return encrypt(msgspec.json.encode(_Content(guid=guid, values=dict(values))))
 
 
 def unseal(token: str, *, guid: UUID) -> dict[str, str]:
     """Return the secrets of a channel. Raises `UnsealError` if no key fits, or they belong to another channel."""
     try:
-        content = msgspec.json.decode(_open(token), type=_Content)
+        content = msgspec.json.decode(decrypt(token), type=_Content)
     except msgspec.MsgspecError:
         raise UnsealError("The secrets of this channel are damaged. Enter them again.") from None
     if content.guid != guid:
@@ -49,7 +48,7 @@ def unseal(token: str, *, guid: UUID) -> dict[str, str]:
 
 def rotate(token: str) -> str:
     """Return the same secrets encrypted with the first key; unchanged if they are. Raises `UnsealError`."""
-    return token if is_current(token) else _keys()[0].encrypt(_open(token)).decode()
+    return token if is_current(token) else encrypt(decrypt(token))
 
 
 def is_current(token: str) -> bool:
@@ -63,7 +62,13 @@ def is_current(token: str) -> bool:
     return True
 
 
-def _open(token: str) -> bytes:
+def encrypt(content: bytes) -> str:
+    """Return a text that only the keys open, encrypted with the first one."""
+    return _keys()[0].encrypt(content).decode()
+
+
+def decrypt(token: str) -> bytes:
+    """Return what was encrypted with any of the keys. Raises `UnsealError`."""
     # Imported by the processes that need it, when they do.
     from cryptography.fernet import InvalidToken, MultiFernet
 
@@ -71,7 +76,7 @@ def _open(token: str) -> bytes:
         return MultiFernet(_keys()).decrypt(token.encode())
     except InvalidToken:
         raise UnsealError(
-            "The secrets of this channel cannot be decrypted with any key of SECRETS_KEYS, SECRET_KEY or "
+            "The stored secrets cannot be decrypted with any key of SECRETS_KEYS, SECRET_KEY or "
             "SECRET_KEY_FALLBACKS. Restore the key, or enter them again."
         ) from None
 

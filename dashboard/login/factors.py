@@ -10,12 +10,11 @@ from typing import Any
 from allauth.account.authentication import get_authentication_records
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.utils import is_mfa_enabled
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from incidents.secrets import derive_key
+from incidents import secrets
 
 OPEN_WITHOUT = {
     "account_login",
@@ -41,24 +40,20 @@ class FactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no 
     """Our rules. Its methods are called by allauth."""
 
     def encrypt(self, text: str) -> str:
-        """Return a secret as it is stored: with a key derived from SECRET_KEY."""
-        return _cipher().encrypt(text.encode()).decode()
+        """Return a secret as it is stored: with the keys of channels."""
+        return secrets.encrypt(text.encode())
 
     def decrypt(self, encrypted_text: str) -> str:
         """Return a secret. Raises ValidationError if no key fits: `reset_second_factor` helps."""
         try:
-            return _cipher().decrypt(encrypted_text.encode()).decode()
-        except InvalidToken:
+            return secrets.decrypt(encrypted_text).decode()
+        except secrets.UnsealError:
             raise self.validation_error("incorrect_code") from None
 
     def get_public_key_credential_rp_entity(self) -> dict[str, str]:
         """Return for which server a passkey is, in the words that a browser shows."""
         entity: dict[str, str] = super().get_public_key_credential_rp_entity()
         return entity | {"name": "Watchclock"}
-
-
-def _cipher() -> MultiFernet:
-    return MultiFernet([Fernet(derive_key(key)) for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)])
 
 
 def lacks_second_factor(request: HttpRequest) -> bool:
