@@ -155,14 +155,16 @@ def patience(story: Story) -> str:
     return " " + say(story.language, text)
 
 
-def held(story: Story) -> str:
+def held(story: Story, most: int | None = None) -> str:
     """Return the sentence about what is held because of an incident, with a space before it; empty if nothing is.
+
+    It names at most so many, and counts the others.
 
     >>> since = datetime(2026, 11, 30, tzinfo=UTC)
     >>> held(Story("db", "production", "UTC", since, {}, held=Held(("import", "mails"), 14)))
     ' Messages about 14 jobs are held because of it: import, mails and 12 more.'
     """
-    names, total = story.held
+    names, total = story.held.names[:most], story.held.total
     if not total:
         return ""
     named = ", ".join(_name(name) for name in names)

@@ -1,6 +1,7 @@
 """Writing the alerts of storms, from the duties that their messages carry (shell).
 
-Five statements for any number of messages. A message is about the incidents of its duties; it lists the worst.
+A fixed number of statements for any number of messages. A message is about the incidents of its duties; it lists the
+worst, and of these first what others depend on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from incidents.notifications.unsubscribe_links import unsubscribe_link
 from lib.sql import fetch_rows
 
 DIGEST = Message.Kind.DIGEST.value
+HELD_NAMED_MAX = 3
+"""Monitors that a line names as held because of its incident: lines are short."""
 
 
 class _Listed(NamedTuple):
@@ -69,6 +72,7 @@ _LISTED_SQL = """
                   count(*) FILTER (WHERE one.is_over) OVER (PARTITION BY one.message_id) AS over_count,
                   row_number() OVER (PARTITION BY one.message_id
                                      ORDER BY one.is_over, array_position(%(worst)s::text[], m.severity::text),
+                                              NOT EXISTS (SELECT FROM monitors_dependency WHERE upstream_id = m.id),
                                               i.opened_at, i.id) AS place
              FROM (SELECT d.message_id, d.incident_id, bool_or(coalesce(n.transition, '') = 'resolved') AS is_over
                      FROM incidents_duty AS d LEFT JOIN incidents_notification AS n ON n.id = d.notification_id
@@ -132,7 +136,9 @@ def _member(message: Message, listed: _Listed, storms: Storms) -> IncidentFacts:
         incident=incident, channel=message.channel, recipient=message.recipient, created_at=message.created_at
     )
     story = story_of(about, storms.known.get(incident.id, Known()))
-    facts = facts_of(about, story, letters.reason(story), is_open=not listed.is_over)
+    # What is held comes first: a line may be cut.
+    reason = f"{letters.held(story, HELD_NAMED_MAX)} {letters.reason(story)}".strip()
+    facts = facts_of(about, story, reason, is_open=not listed.is_over)
     return msgspec.structs.replace(facts, log_tail="", explanation={}) if listed.told > 1 else facts
 
 

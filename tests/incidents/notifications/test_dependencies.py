@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from incidents.models import Channel, Message, Notification
 from incidents.notifications.addressing import address, address_again
 from incidents.notifications.alerts import write_alerts
+from incidents.notifications.channels import wording
 from incidents.notifications.holds import HOLD_MAX, RECOVERY, WAIT_MAX, WAITS
 from monitors.models import MonitorEnvironment
 from tests.factories import (
@@ -379,3 +380,18 @@ class TestTheMessageOfARoot:
         told(app)
         world.fails(db)
         assert "held" not in self.reason(db)
+
+    def test_in_a_storm_its_line_names_three_first_of_all_and_counts_the_others(self, world):
+        db, other = world.monitor("db"), world.monitor("other")
+        for number in range(5):
+            world.fails(world.monitor(f"app-{number}", db, name=f"App {number}"))
+        for root in (other, db):
+            world.fails(root)
+        Notification.objects.update(tick=NOW)
+        address([DEFAULT], now=NOW)
+        digest = Message.objects.select_related("storm__project", "channel", "incident").get()
+        [alert] = write_alerts([digest])[0].values()
+        lines = {one.slug: wording.entry(one) for one in alert.incidents}
+        assert lines["db"].startswith("Messages about 5 jobs are held because of it: App 0, App 1, App 2 and 2 more. R")
+        assert "held" not in lines["other"]
+        assert [one.slug for one in alert.incidents] == ["db", "other"]
