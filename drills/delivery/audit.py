@@ -40,6 +40,7 @@ def judge(received: Sequence[Received], kinds: Mapping[str, str], *, claims_get_
         *out_of_order(duties),
         *ends_untold(duties),
         *alerts_left_open(received),
+        *unacknowledged(received),
         *unequal_repeats(received),
         *unknown_messages(received),
     ]
@@ -169,6 +170,35 @@ _OPEN_SQL = """
      WHERE i.resolved_at IS NULL
 """
 """A storm is open as long as any of its members."""
+
+
+def unacknowledged(received: Sequence[Received]) -> list[str]:
+    """A pager is told that a storm is acknowledged once somebody looks after each open member, and after the alert."""
+    rows = fetch_rows(_UNTOLD_SQL, [])
+    found = [f"lost: storm {guid} is acknowledged, and its pager was not told" for (guid,) in rows]
+    first: dict[tuple[str, str, str], int] = {}
+    for one in received:
+        if one.is_applied and one.action in ("open", "acknowledge"):
+            first.setdefault((one.recipient, one.group, one.action), one.number)
+    return found + [
+        f"out of order: {recipient} heard that {group} is acknowledged before it was opened"
+        for (recipient, group, action), number in first.items()
+        if action == "acknowledge" and number < first.get((recipient, group, "open"), 0)
+    ]
+
+
+_UNTOLD_SQL = """
+    SELECT s.guid::text
+      FROM incidents_storm AS s
+      JOIN incidents_channel AS c ON c.id = s.channel_id AND c.kind IN ('pagerduty', 'opsgenie')
+      JOIN incidents_message AS m ON m.storm_id = s.id
+      JOIN incidents_duty AS d ON d.message_id = m.id
+      JOIN incidents_incident AS i ON i.id = d.incident_id AND i.resolved_at IS NULL
+     WHERE EXISTS (SELECT FROM incidents_message WHERE storm_id = s.id AND kind = 'digest' AND status = 'sent')
+       AND NOT EXISTS (SELECT FROM incidents_message
+                        WHERE storm_id = s.id AND kind = 'acknowledged' AND status <> 'superseded')
+     GROUP BY s.id, s.guid HAVING bool_and(i.acknowledged_at IS NOT NULL)
+"""
 
 
 def unknown_messages(received: Sequence[Received]) -> list[str]:

@@ -191,6 +191,7 @@ class Message(models.Model):
             models.CheckConstraint(
                 condition=Q(kind__in=["clock", "test", "fallback", "report"], incident__isnull=True, storm__isnull=True)
                 | Q(kind__in=["digest", "storm_over"], incident__isnull=True, storm__isnull=False)
+                | Q(kind="acknowledged", incident__isnull=True, storm__isnull=False)
                 | Q(
                     ~Q(kind__in=["clock", "test", "fallback", "report", "digest", "storm_over"]),
                     incident__isnull=False,

@@ -1,6 +1,7 @@
 """Telling channels that an incident is acknowledged (shell).
 
     acknowledged -> Notification (same transaction) -> Duty and Message for each channel that was told of the opening
+                                                    -> Message for each pager whose whole storm is acknowledged now
 
 Mail is not sent: who gets the mail about the end need not know before. The channel where somebody acknowledged knows.
 """
@@ -12,6 +13,7 @@ from django.db import connection, transaction
 
 from incidents.models import Message, Notification
 from incidents.models.channels import EMAIL
+from incidents.notifications.acknowledged_storms import acknowledge_storms
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
@@ -54,6 +56,7 @@ def address_acknowledged(*, now: datetime) -> int:
             duties.append((id_, message))
     insert_messages(messages, now=now)
     write_duties(duties, now=now)
+    acknowledge_storms([incident_id for _, incident_id, _, _, is_due, _ in found if is_due], now=now)
     Notification.objects.filter(id__any_of=[id_ for id_, *_ in found]).update(addressed_at=now)
     return len(found)
 
@@ -84,7 +87,7 @@ _HOLD_SQL = """
 def told_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, int | None, str | None]]]:
     """Return who was told, or is about to be told, that each incident opened: recipient, channel and its kind.
 
-    Only those told of this incident alone: the alert of a storm is not about one incident.
+    Only those told of this incident alone: the alert of a storm is not about one (`acknowledged_storms`).
     """
     found: dict[int, list[tuple[str, int | None, str | None]]] = {}
     for incident_id, recipient, channel_id, kind in fetch_rows(_TOLD_SQL, [incident_ids]):

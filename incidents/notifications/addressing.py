@@ -15,6 +15,7 @@ from operator import attrgetter
 from django.db import connection, transaction
 
 from incidents.models import Message
+from incidents.notifications.acknowledged_storms import acknowledge_storms, withdraw_acknowledgements
 from incidents.notifications.alert import Severity
 from incidents.notifications.folding import News, fold
 from incidents.notifications.follow_ups import Caught, begin, supersede
@@ -146,7 +147,10 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     _write(plan, now=now)
     hurry({end.storm for end in plan.ends if end.recipient.channel not in plan.quiet}, now=now)
     begin(caught, now=now)
-    supersede([change.incident_id for change in addressed if change.transition == RESOLVED], now=now, kinds=_PASSING)
+    over = [change.incident_id for change in addressed if change.transition == RESOLVED]
+    supersede(over, now=now, kinds=_PASSING)
+    withdraw_acknowledgements(over, now=now)
+    acknowledge_storms(over, now=now)
     _record(addressed, nobody, now=now)
     return looked_at
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from incidents.models import Message
+from incidents.notifications.acknowledged_storms import acknowledge_storms
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.folding import ERRORS_MAX, Cause, Group, News
@@ -99,6 +100,7 @@ def _fold(channels: Sequence[int], *, now: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_MOVE_SQL, [now, ids, digests])
         cursor.execute(_FOLDED_SQL, [now, ids])
+    acknowledge_storms({one.incident for own in groups.values() for one in own}, now=now)
     return len(ids)
 
 

@@ -275,8 +275,9 @@ _RELEASE_SQL = f"""
        SET claimed_until = NULL, attempt_count = attempt_count - 1,
            subject = CASE WHEN {{is_new}} THEN '' ELSE subject END, body = CASE WHEN {{is_new}} THEN '' ELSE body END
      WHERE id = {_HELD_SQL}
-""".format(is_new="attempt_count = 1 AND (incident_id IS NOT NULL OR storm_id IS NOT NULL)")  # noqa: S608
-"""Nobody has seen the text of what was not tried once, and a digest or a summary may become about more incidents."""
+""".format(is_new="attempt_count = 1 AND (incident_id IS NOT NULL OR kind IN ('digest', 'storm_over'))")  # noqa: S608
+"""Nobody has seen the text of what was not tried once, and a digest or a summary may become about more incidents.
+Other messages were written with their text."""
 _NOTIFIED_SQL = """
     UPDATE incidents_notification SET sent_at = %s
      WHERE id = ANY (ARRAY (

@@ -7,6 +7,7 @@ worst, and of these first what others depend on.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
 import msgspec
 from django.conf import settings
@@ -15,11 +16,12 @@ from django.urls import reverse
 from incidents.models import Incident, Message
 from incidents.notifications import letters
 from incidents.notifications.acknowledge_links import acknowledge_link
-from incidents.notifications.alert import Alert, IncidentFacts, Severity
+from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
 from incidents.notifications.folding import LISTED_MAX, Cause
 from incidents.notifications.storm_words import Count, event_of, headline, sentences
 from incidents.notifications.texts import Known, facts_of, load_known, story_of
 from incidents.notifications.unsubscribe_links import unsubscribe_link
+from incidents.notifications.words import ENGLISH, say
 from lib.sql import fetch_rows
 
 DIGEST = Message.Kind.DIGEST.value
@@ -104,11 +106,21 @@ def write_storm(message: Message, storms: Storms) -> Alert:
     """Return the alert of a message about a storm, whose storm, project and channel are loaded."""
     storm, channel = message.storm, message.channel
     assert storm is not None, "it is about a storm"
+    if message.kind == Message.Kind.ACKNOWLEDGED:
+        return acknowledgement_of(
+            storm.guid,
+            project=storm.project.name or storm.project.slug,
+            by="",
+            key=message.idempotency_key,
+            at=message.created_at,
+            language=channel.language if channel else ENGLISH,
+            timezone=channel.timezone if channel else "UTC",
+        )
     is_digest = message.kind == DIGEST
     listed = storms.listed.get(message.id, ())
     members, left = storms.left.get(message.id, (0, 0))
     count = Count(listed[0].told if listed else 0, listed[0].over if listed else 0, members, left)
-    zone, language = (channel.timezone, channel.language) if channel else ("UTC", "en")
+    zone, language = (channel.timezone, channel.language) if channel else ("UTC", ENGLISH)
     at = storm.tick or storm.created_at
     project = letters.plain(storm.project.name or storm.project.slug)
     facts = tuple(_member(message, one, storms) for one in listed if one.incident in storms.incidents)
@@ -126,6 +138,24 @@ def write_storm(message: Message, storms: Storms) -> Alert:
         unsubscribe_url=unsubscribe_link(channel, message.recipient),
         language=language,
         timezone=zone,
+    )
+
+
+def acknowledgement_of(
+    storm: UUID, *, project: str, by: str, key: UUID, at: datetime, language: str, timezone: str
+) -> Alert:
+    """Return the alert that says that somebody looks after all of a storm. `by`: who; empty if that is not known."""
+    who = letters.plain(by) or say(language, "Somebody")
+    return Alert(
+        key=key,
+        event=Event.ACKNOWLEDGED,
+        at=at,
+        title=say(language, "The failing jobs of {project} are acknowledged", project=letters.plain(project)),
+        reason=say(language, "{who} acknowledged the last of them.", who=who),
+        group=storm,
+        url=link_to_all(),
+        language=language,
+        timezone=timezone,
     )
 
 

@@ -98,7 +98,19 @@ def gather(
         at = due.get(group.channel, now) if group.channel is not None and group.cause in _HELD else now
         messages.append(NewMessage(None, DIGEST, recipient, found[group], storm=ids[guid], due_at=at))
     insert_messages(messages, now=now)
+    if old := [found[group] for group in groups if group in keys]:
+        with connection.cursor() as cursor:
+            cursor.execute(_UNACKNOWLEDGED_SQL, {"now": now, "keys": old})
     return found
+
+
+_UNACKNOWLEDGED_SQL = """
+    UPDATE incidents_message AS m SET status = 'superseded', finished_at = %(now)s
+      FROM incidents_message AS digest
+     WHERE digest.idempotency_key = ANY(%(keys)s) AND m.storm_id = digest.storm_id
+       AND m.kind = 'acknowledged' AND m.status = 'waiting' AND m.claimed_until IS NULL
+"""
+"""What waits to tell that a storm is acknowledged: it has a new member. Nobody has claimed it, nor the digest."""
 
 
 def _guid(first: News, salt: str) -> uuid.UUID:

@@ -119,6 +119,8 @@ GERMAN = {
     "{first}, {count} have recovered": "{first}, {count} laufen wieder",
     "{first}, {count} is still failing": "{first}, {count} schlägt weiterhin fehl",
     "{first}, {count} are still failing": "{first}, {count} schlagen weiterhin fehl",
+    "The failing jobs of {project} are acknowledged": "Die fehlgeschlagenen Jobs von {project} sind bestätigt",
+    "{who} acknowledged the last of them.": "{who} hat den letzten davon bestätigt.",
     "They failed together, at {moment}.": "Sie schlugen gemeinsam fehl, um {moment}.",
     "This was the last message about them.": "Dies war die letzte Meldung dazu.",
     "They were found to fail at the same time, at {moment}.": "Die Fehler wurden gleichzeitig bemerkt, um {moment}.",

@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from audit.entries import Actor, Source
+from incidents.handling import acknowledge_many
 from incidents.models import Channel, Duty, Message, Notification, Storm
 from incidents.notifications import claims
+from incidents.notifications.acknowledged import address_acknowledged
 from incidents.notifications.addressing import address
 from incidents.notifications.alert import Event
 from incidents.notifications.alerts import write_alerts
@@ -128,6 +131,14 @@ def test_the_ends_of_openings_that_were_sent_are_folded_where_nothing_hangs_on_e
     waiting.ends(*waiting.incidents)
     fold_backlogs(now=LATER)
     assert waiting.send() == (["digest"] if is_folded else ["resolved"] * LEAST)
+
+
+def test_a_pager_whose_incidents_are_all_acknowledged_is_told_so_after_the_digest():
+    waiting = Waiting(LEAST, kind="pagerduty")
+    acknowledge_many([one.id for one in waiting.incidents], by=Actor("anna", Source.LINK, NOW), via="", now=NOW)
+    address_acknowledged(now=NOW)
+    fold_backlogs(now=LATER)
+    assert waiting.send() == ["digest", "acknowledged"]
 
 
 def test_the_end_comes_after_the_digest_in_one_summary():
