@@ -5,7 +5,8 @@
 Mails go over a few lines to the mail server (`mail_lines`), all else over lanes, one for each channel (`lanes`). All
 rows are read and written here, in short transactions; none is open while a message is sent, and each records all
 messages that are finished by then. A mail server that cannot be reached ends the mails of the run: the sweep tries a
-few again in twenty seconds, and the others do not use up their attempts meanwhile. A channel that fails has a breaker.
+few again in twenty seconds, and the others do not use up their attempts meanwhile. If many have waited long, one is
+sent first; when the server has taken it, the others are folded (`backlog`). A channel that fails has a breaker.
 """
 
 import logging
@@ -25,7 +26,7 @@ from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
 from incidents.notifications.alerts import prepare, write_alerts
 from incidents.notifications.attempts import next_attempt_in, wait_after
-from incidents.notifications.backlog import fold_backlogs
+from incidents.notifications.backlog import fold_backlogs, fold_mails, mail_backlogs
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
@@ -63,10 +64,14 @@ def deliver(*, utcnow: Callable[[], datetime]) -> Run:
     done: Done = queue.SimpleQueue()
     lines = Lines(settings.EMAIL_CONNECTIONS, done, until=deadline)
     lanes = Lanes(done, utcnow, until=deadline)
+    is_doubted = bool(mail_backlogs(now=utcnow()))
     sent = failed = 0
     try:
         while True:
-            claimed_count, failures = _claim(lines, lanes, utcnow=utcnow)
+            if is_doubted and lines.has_worked:
+                fold_mails(now=utcnow())
+                is_doubted = False
+            claimed_count, failures = _claim(lines, lanes, is_doubted=is_doubted, utcnow=utcnow)
             failed += _record_failures(failures, now=utcnow())
             claims.release(lines.withdraw())
             if not len(lines) and not len(lanes):
@@ -101,14 +106,17 @@ def _address_all(*, now: datetime) -> None:
 
 
 def _claim(
-    lines: Lines, lanes: Lanes, *, utcnow: Callable[[], datetime]
+    lines: Lines, lanes: Lanes, *, is_doubted: bool, utcnow: Callable[[], datetime]
 ) -> tuple[int, list[tuple[Message, Exception]]]:
-    """Claim messages for free lines and lanes; returns how many, and those that could not be written."""
-    batch = CLAIMED_PER_LINE * settings.EMAIL_CONNECTIONS
-    mails: list[Message] = []
+    """Claim messages for free lines and lanes; returns how many, and those that could not be written.
+
+    `is_doubted`: whether the mail server works is not known, so one mail is tried.
+    """
     # Claim while half of them are still to be sent, so that no line waits for the next mail.
-    if not lines.is_stopped and len(lines) <= batch // 2:
-        mails = claims.claim_mails(limit=batch // 2, now=utcnow())
+    half = 0 if is_doubted else CLAIMED_PER_LINE * settings.EMAIL_CONNECTIONS // 2
+    mails: list[Message] = []
+    if not lines.is_stopped and len(lines) <= half:
+        mails = claims.claim_mails(limit=max(half, 1), now=utcnow())
     _, bad = write_alerts(mails)
     refused = {message.id for message, _ in bad}
     lines.give([message for message in mails if message.id not in refused])

@@ -3,7 +3,7 @@
     what one tick opened, for one project and route     two or more make a storm
     errors that one pass found, for the same            more than ten do
     what happens in the quiet hours of a recipient      one digest at their end, but for what is critical
-    what has waited a minute for a channel              more than ten do, when it takes messages again (`backlog`)
+    what has waited a minute for a channel, or mail     more than ten do, when it takes messages again (`backlog`)
 
 Everything else has a message of its own. Nothing waits for a storm longer than its tick takes.
 """

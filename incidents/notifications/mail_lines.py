@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from incidents.models import Message
 from incidents.notifications.channels.base import Outcome
-from incidents.notifications.channels.email import SECONDS_MAX, HandoverError, Postman, UnreachableError
+from incidents.notifications.channels.email import SECONDS_MAX, HandoverError, Postman, RefusedError, UnreachableError
 
 POLL_SECONDS = 1.0
 """How often new messages are claimed while the current ones are being sent."""
@@ -32,6 +32,7 @@ class Lines:
         self._in_hand = 0
         self._todo: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
+        self._worked = threading.Event()
 
     def __len__(self) -> int:
         return self._in_hand
@@ -43,13 +44,18 @@ class Lines:
             self._stopped.set()
         return self._stopped.is_set()
 
+    @property
+    def has_worked(self) -> bool:
+        """Whether the server has taken a mail, or refused one for good: it is there."""
+        return self._worked.is_set()
+
     def give(self, messages: list[Message]) -> None:
         """Queue messages for the lines, in order; open more lines if needed."""
         self._in_hand += len(messages)
         for message in messages:
             self._todo.put(message)
         while len(self._lines) < min(self._maximum, self._in_hand):
-            self._lines.append(Line(self._todo, self._done, self._stopped, self._until))
+            self._lines.append(Line(self._todo, self._done, self._stopped, self._worked, self._until))
 
     def withdraw(self) -> list[Message]:
         """Return the messages that will not be sent, after a stop."""
@@ -97,9 +103,10 @@ class Line:
         todo: "queue.SimpleQueue[Message | None]",
         done: Done,
         stopped: threading.Event,
+        worked: threading.Event,
         until: float,
     ) -> None:
-        self._todo, self._done, self._stopped, self._until = todo, done, stopped, until
+        self._todo, self._done, self._stopped, self._worked, self._until = todo, done, stopped, worked, until
         self._postman: Postman | None = None
         self._lock = threading.Lock()
         self._is_cut = False
@@ -138,6 +145,8 @@ class Line:
                 error = problem
                 if isinstance(error, UnreachableError):
                     self._stopped.set()
+            if error is None or isinstance(error, RefusedError):
+                self._worked.set()
             with self._lock:
                 if self._is_cut:
                     break

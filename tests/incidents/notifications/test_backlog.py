@@ -12,7 +12,8 @@ from incidents.notifications.acknowledged import address_acknowledged
 from incidents.notifications.addressing import address
 from incidents.notifications.alert import Event
 from incidents.notifications.alerts import write_alerts
-from incidents.notifications.backlog import LEAST, WAITED, fold_backlogs
+from incidents.notifications.backlog import LEAST, WAITED, fold_backlogs, fold_mails, mail_backlogs
+from incidents.notifications.channels import wording
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -29,12 +30,16 @@ SECOND = timedelta(seconds=1)
 
 
 class Waiting:
-    """A project with one channel, and messages about incidents that wait for it, each found by a check-in."""
+    """A project with one channel, and messages about incidents that wait for it, each found by a check-in.
 
-    def __init__(self, count=LEAST, **columns):
-        self.project = ProjectFactory()
-        self.channel = ChannelFactory(project=self.project, **columns)
-        RouteFactory(project=self.project, to=[self.channel])
+    `default`: ALERT_EMAIL_TO, in the place of the channel.
+    """
+
+    def __init__(self, count=LEAST, *, default=(), **columns):
+        self.project, self.default = ProjectFactory(), default
+        if not default:
+            self.channel = ChannelFactory(project=self.project, **columns)
+            RouteFactory(project=self.project, to=[self.channel])
         self.incidents = []
         for _ in range(count):
             self.opens()
@@ -44,16 +49,16 @@ class Waiting:
         incident = OccurrenceFactory(incident__monitor_environment=environment).incident
         NotificationFactory(incident=incident)
         self.incidents.append(incident)
-        address([], now=NOW)
+        address(self.default, now=NOW)
 
     def ends(self, *incidents, at=NOW):
         for incident in incidents:
             NotificationFactory(incident=incident, transition="resolved")
-        address([], now=at)
+        address(self.default, now=at)
 
     def send(self, at=LATER):
         sent = []
-        while claimed := claims.claim_for_lanes(now=at):
+        while claimed := claims.claim_for_lanes(now=at) or claims.claim_mails(limit=100, now=at):
             claims.record_sent(claimed, now=at)
             sent += claimed
             Channel.objects.update(paced_until=None)
@@ -180,3 +185,83 @@ def test_a_message_of_an_older_version_without_a_duty_is_not_lost():
     Waiting()
     Duty.objects.all().delete()
     assert fold_backlogs(now=LATER) == 0
+
+
+class TestMail:
+    ADA, BOB = "ada@example.com", "bob@example.com"
+    BOTH = {"kind": "email", "values": {"to": f"{ADA}, {BOB}"}}
+
+    def test_what_waits_for_the_mail_server_is_one_mail_for_each_address(self):
+        waiting = Waiting(**self.BOTH)
+        assert mail_backlogs(now=LATER) == [(waiting.channel.id, self.ADA), (waiting.channel.id, self.BOB)]
+        assert fold_mails(now=LATER) == 2 * LEAST
+        assert waiting.send() == ["digest", "digest"]
+        assert waiting.kinds(status="folded") == ["opened"] * 2 * LEAST
+        told = Duty.objects.filter(message__kind="digest", message__status="sent")
+        assert sorted(told.values_list("recipient", flat=True)) == [self.ADA] * LEAST + [self.BOB] * LEAST
+        assert mail_backlogs(now=LATER) == []
+
+    def test_of_alert_email_to_each_project_has_a_mail(self):
+        first, second = Waiting(default=[self.ADA]), Waiting(default=[self.ADA])
+        few = Waiting(LEAST - 1, default=[self.ADA])
+        assert mail_backlogs(now=LATER) == [(0, self.ADA)]
+        assert fold_mails(now=LATER) == 2 * LEAST
+        storms = Storm.objects.filter(cause="backlog", channel=None, recipient=self.ADA).order_by("id")
+        assert [storm.project for storm in storms] == [first.project, second.project]
+        assert sorted(few.send()) == ["digest", "digest", *["opened"] * (LEAST - 1)]
+
+    @pytest.mark.parametrize(
+        ("count", "at", "columns"),
+        [
+            pytest.param(LEAST - 1, LATER, {}, id="few"),
+            pytest.param(LEAST, LATER - SECOND, {}, id="on the way"),
+            pytest.param(LEAST, LATER, {"folds": False}, id="a mail for each is wanted"),
+        ],
+    )
+    def test_these_are_left_alone(self, count, at, columns):
+        Waiting(count, **self.BOTH, **columns)
+        assert mail_backlogs(now=at) == []
+        assert fold_mails(now=at) == 0
+
+    def test_what_was_tried_and_nobody_has_is_folded_and_what_somebody_may_have_is_not(self):
+        waiting = Waiting(LEAST + 2, default=[self.ADA])
+        tried, doubted, claimed = Message.objects.order_by("id")[:3]
+        later = LATER + timedelta(hours=1)
+        Message.objects.filter(id=tried.id).update(attempt_count=4, due_at=later)
+        Message.objects.filter(id=doubted.id).update(attempt_count=1, is_in_doubt=True)
+        Message.objects.filter(id=claimed.id).update(claimed_until=later)
+        waiting.ends(*waiting.incidents[1:3])
+        fold_mails(now=LATER)
+        left = Message.objects.filter(status="waiting", storm=None).order_by("id").values_list("kind", "incident")
+        second, third = (incident.id for incident in waiting.incidents[1:3])
+        assert list(left) == [("opened", second), ("opened", third), ("resolved", second), ("resolved", third)]
+
+    def test_who_was_told_of_the_openings_is_told_of_the_ends_in_one_mail(self):
+        waiting = Waiting(default=[self.ADA])
+        waiting.send(NOW)
+        waiting.ends(*waiting.incidents)
+        assert fold_mails(now=LATER) == LEAST
+        [digest] = claims.claim_mails(limit=9, now=LATER)
+        [alert] = write_alerts([digest])[0].values()
+        assert alert.title == f"{LEAST} jobs of {waiting.project.name} failed and have recovered"
+        claims.record_sent([digest], now=LATER)
+        assert Notification.objects.filter(transition="resolved", sent_at=LATER).count() == LEAST
+
+    def test_what_opened_and_ended_meanwhile_has_one_line_that_says_both(self):
+        waiting = Waiting(default=[self.ADA])
+        waiting.ends(waiting.incidents[0])
+        fold_mails(now=LATER)
+        [digest] = claims.claim_mails(limit=9, now=LATER)
+        [alert] = write_alerts([digest])[0].values()
+        assert alert.title == f"{LEAST - 1} jobs of {waiting.project.name} are failing, 1 has recovered"
+        lines = [wording.entry(one) for one in alert.incidents if one.guid == waiting.incidents[0].guid]
+        assert [line[:28] for line in lines] == ["recovered. Reported an error"]
+
+    def test_the_ends_of_what_the_digest_told_come_after_it_together(self):
+        waiting = Waiting(default=[self.ADA])
+        fold_mails(now=LATER)
+        [digest] = claims.claim_mails(limit=9, now=LATER)
+        waiting.ends(*waiting.incidents, at=LATER)
+        assert claims.claim_mails(limit=9, now=LATER) == []
+        claims.record_sent([digest], now=LATER)
+        assert waiting.send() == ["storm_over"]

@@ -10,7 +10,7 @@ from django.core import mail
 from django.db import transaction
 
 from incidents.models import Incident, Message, Notification
-from incidents.notifications import alerts, claims, delivery, mail_lines, outbox, wake
+from incidents.notifications import alerts, backlog, claims, delivery, mail_lines, outbox, wake
 from incidents.notifications.addressing import address
 from incidents.notifications.attempts import ATTEMPTS_MAX, LEASE, REFUSALS_MAX
 from incidents.notifications.channels import email
@@ -23,6 +23,7 @@ from tests.factories import (
     MessageFactory,
     NotificationFactory,
     OccurrenceFactory,
+    ProjectFactory,
 )
 from tests.mailserver import HangError, HangUpError, dripping_server, running_mail_server
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -284,6 +285,42 @@ def test_a_server_that_is_not_there_is_said_so_and_asked_again(use, settings):
     with running_mail_server() as server:
         use(server.port)
         assert deliver(NOW + MINUTE).sent_count == 2
+
+
+@pytest.fixture
+def outage(use, settings):
+    """No mail server, and mails to one address about more incidents of a project than are told one by one."""
+    settings.ALERT_EMAIL_TO = [ONE]
+    project = ProjectFactory()
+    for _ in range(backlog.LEAST + 1):
+        NotificationFactory(incident__monitor_environment__monitor__project=project)
+        address([ONE], now=NOW)
+    with running_mail_server() as server:
+        port = server.port
+    use(port)
+
+
+def test_after_an_outage_one_mail_goes_first_and_the_rest_together(use, outage):
+    deliver()
+    tried = Message.objects.filter(attempt_count__gt=0)
+    before = tried.count()
+    assert deliver(NOW + MINUTE).failed_count == 1
+    assert tried.count() <= before + 1, "whether the server works is asked with one mail"
+
+    with running_mail_server() as server:
+        use(server.port)
+        assert deliver(NOW + 2 * MINUTE).sent_count == 2
+        first, rest = server.mails_to(ONE)
+    assert first["Subject"] != rest["Subject"]
+    assert Message.objects.get(kind="digest").subject.startswith(f"{backlog.LEAST} jobs of ")
+    assert set(Message.objects.values_list("status", flat=True)) == {"sent", "folded"}
+    assert not Notification.objects.filter(sent_at=None).exists()
+
+
+def test_in_an_outage_nothing_is_folded(outage):
+    for minutes in range(5):
+        deliver(NOW + minutes * MINUTE)
+    assert set(Message.objects.values_list("kind", "status")) == {("opened", "waiting")}
 
 
 @pytest.mark.parametrize("error", [HangError, HangUpError])
