@@ -10,6 +10,7 @@ from django.utils import translation
 
 from dashboard import moments, sentences
 from dashboard.pages.monitor import views as monitor_page
+from incidents import history
 from tests.dashboard.pages.conftest import environment as environment
 from tests.dashboard.pages.conftest import incident as incident
 from tests.dashboard.pages.conftest import monitor as monitor
@@ -97,7 +98,12 @@ def in_brackets(monkeypatch):
     monkeypatch.setattr(texts, "ngettext", lambda one, many, n: f"⟦{one if n == 1 else many}⟧")
     monkeypatch.setattr(texts, "npgettext", lambda _context, one, many, n: f"⟦{one if n == 1 else many}⟧")
     # What has translations of its own (incidents.notifications.words, humanize, cron-descriptor).
-    for module, name in ((moments, "duration"), (sentences, "reason"), (monitor_page, "describe")):
+    for module, name in (
+        (moments, "duration"),
+        (sentences, "reason"),
+        (history, "why"),
+        (monitor_page, "describe"),
+    ):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, original=original, **named: f"⟦{original(*args, **named)}⟧")
 
