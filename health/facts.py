@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from checkins.node_facts import NodeFacts
 from clocktasks.clock import MINUTE
+from incidents.notifications.previewing import ALL_CAUGHT, Uncaught
 from monitors.housetime import HouseTime
 
 
@@ -187,7 +188,8 @@ class Facts:
     """What is known at `now`. `rows` is None while PostgreSQL is away; `intake` is None outside a web process.
 
     `watched_since`: when the asking process started to poll. `last_seen`: when each kind of process ("beat", "worker",
-    "delivery") was last seen on any host. `queues`: messages that wait in each. `why_nobody`: why nobody is notified.
+    "delivery") was last seen on any host. `queues`: messages that wait in each. `why_nobody`: why nobody is notified
+    where no route says otherwise. `uncaught`: monitors that no route catches then.
     """
 
     now: datetime
@@ -201,3 +203,4 @@ class Facts:
     queues: Mapping[str, int] = field(default_factory=dict)
     intake: Intake | None = None
     why_nobody: str = ""
+    uncaught: Uncaught = ALL_CAUGHT

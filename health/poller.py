@@ -27,6 +27,8 @@ from health.engines import Broker, outage, read_engines
 from health.facts import Facts, Intake, Outage, Rows
 from health.queries import Figures, read_figures, read_rows
 from incidents.notifications.addressees import why_nobody
+from incidents.notifications.previewing import ALL_CAUGHT
+from incidents.notifications.previews import find_uncaught
 from lib.metrics import stored
 from lib.migrations import missing_migrations
 
@@ -37,6 +39,8 @@ T = TypeVar("T")
 POLL_SECONDS = 5.0
 STALE_SECONDS = 20.0
 """After so long without a poll, PostgreSQL does not answer."""
+LOOKED_AT_EVERY_SECONDS = 60.0
+"""How often the routes are compared with the monitors: that takes longer than all else (`previews.find_uncaught`)."""
 METRICS_SECONDS_MAX = 5.0
 """How long the metrics wait for the database. Prometheus gives up after ten seconds."""
 SESSION = """
@@ -60,6 +64,8 @@ class Poller:
         self._session: object = None
         self._broker = Broker()
         self._missing_migrations: tuple[str, ...] | None = None
+        self._uncaught = ALL_CAUGHT
+        self._looked_at: float | None = None
 
     async def run(self) -> None:
         """Poll now and every few seconds, until cancelled."""
@@ -112,13 +118,28 @@ class Poller:
             postgres=outage(problem, before.postgres, now),
             missing_migrations=self._missing_migrations or (),
             why_nobody=why_nobody(),
+            uncaught=self._uncaught,
         )
         self._newest, self._polled_at = read_engines(facts, self._broker, before=before), time.monotonic()
 
     def _read(self, now: datetime) -> Rows | None:
         if self._missing_migrations is None or self._missing_migrations:
             self._missing_migrations = tuple(missing_migrations(connection))
-        return None if self._missing_migrations else read_rows(now)
+        if self._missing_migrations:
+            return None
+        self._look_at_routes()
+        return read_rows(now)
+
+    def _look_at_routes(self) -> None:
+        """Find the monitors that no route catches, now and then."""
+        at = time.monotonic()
+        if self._looked_at is not None and at - self._looked_at < LOOKED_AT_EVERY_SECONDS:
+            return
+        self._looked_at = at
+        try:
+            self._uncaught = find_uncaught()
+        except django.db.Error as problem:  # It may be too slow once; if PostgreSQL is away, what follows fails too.
+            logger.warning("the routes could not be compared with the monitors: %s", problem)
 
     def _figures(self, now: datetime) -> Figures | None:
         if self._missing_migrations is None or self._missing_migrations:

@@ -283,20 +283,23 @@ def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
 
 
 def _find_no_recipient(facts: Facts) -> Iterator[Finding]:
-    """Return that nobody is notified of incidents. That may be a choice, so it is no outage."""
+    """Return that nobody is notified of incidents, or of those of some monitors. That may be a choice: no outage."""
     missed = 0 if facts.rows is None else facts.rows.unnotified_count
     has_routes = facts.rows is not None and facts.rows.has_routes
-    if not (missed if has_routes else facts.why_nobody):
+    sentences = []
+    if not has_routes:
+        sentences.append(facts.why_nobody)
+    elif facts.uncaught.count:
+        sentences.append(facts.uncaught.sentence())
+    if missed and (has_routes or facts.why_nobody):
+        reached = f"{missed:,} notification{'' if missed == 1 else 's'} reached nobody"
+        sentences.append(f"{reached}: no route with a channel that works caught them." if has_routes else f"{reached}.")
+    if not any(sentences):
         return
-    reached = f"{missed:,} notification{'' if missed == 1 else 's'} reached nobody"
-    if has_routes:
-        sentence = f"{reached}: no route catches them, and no address of ALERT_EMAIL_TO can be notified."
-    else:
-        sentence = facts.why_nobody + (f" {reached}." if missed else "")
     yield Finding(
         Part.OUTBOX,
         Severity.NOTE,
-        sentence,
+        " ".join(sentences),
         "Admin, Routes: add a route that catches everything. Or set ALERT_EMAIL_TO and EMAIL_URL, restart, and try "
         "them with manage.py send_test_alert. Incidents that are open then are notified.",
     )

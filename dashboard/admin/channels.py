@@ -16,6 +16,7 @@ from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import actor_of
+from dashboard.admin.told import warn_of_uncaught
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
 from dashboard.channel_form import PREFIX, channel_form, store_channel
 from incidents.handling.calling_back import describe_way_back
@@ -52,6 +53,12 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     ordering = ("name",)
     actions = ("send_test", "subscribe_again", "remove")
     readonly_fields = ("unsubscribed", "way_back")
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Warn of monitors that nobody would be told of."""
+        warn_of_uncaught(request)
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
         """Channels that were not removed."""

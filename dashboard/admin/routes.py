@@ -5,18 +5,19 @@ from typing import Any
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, label
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
+from dashboard.admin.told import warn_of_uncaught
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.route_form import RouteForm
 from incidents.models import Channel, Route, Unsubscription
 from incidents.notifications.conditions import format_conditions
-from incidents.notifications.previews import find_idle_routes
+from incidents.notifications.previews import examine_routes
 from lib.wallclock import utcnow
 
 
@@ -55,11 +56,17 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         """As granted to the user."""
         return request.user.has_perm("incidents.delete_route")
 
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        """Warn of monitors that nobody would be told of."""
+        warn_of_uncaught(request)
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """Add to the routes of one page why they catch nothing, if so."""
         changelist = super().get_changelist_instance(request)
         shown = list(changelist.result_list)
-        idle = find_idle_routes({route.project_id for route in shown})
+        idle = examine_routes({route.project_id for route in shown}).idle
         for route in shown:
             route.idle_because = idle.get(route.pk, "")
         changelist.result_list = shown

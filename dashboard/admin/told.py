@@ -1,11 +1,13 @@
-"""Whom the incidents of a monitor would go to, for its page."""
+"""Whom the incidents of a monitor would go to, for its page; and what nobody would be told of, for lists."""
 
+from django.contrib import messages
+from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from dashboard.admin.cells import label, table
 from incidents.notifications.previewing import Forecast
-from incidents.notifications.previews import preview
+from incidents.notifications.previews import find_uncaught, preview
 from monitors.models import Monitor
 
 
@@ -20,3 +22,10 @@ def _who(forecast: Forecast) -> SafeString:
     if not forecast.told:
         return format_html("{} {}", label("nobody", "bad"), forecast.why_nobody)
     return format_html_join("", "<div>{} ({})</div>", forecast.told)
+
+
+def warn_of_uncaught(request: HttpRequest) -> None:
+    """Add a message to a page of a list: of which monitors nobody would be told."""
+    found = find_uncaught() if request.method == "GET" else None
+    if found is not None and found.count:
+        messages.warning(request, found.sentence())

@@ -14,6 +14,7 @@ from health.engines import Broker, read_engines
 from health.facts import Facts, Rows, TickFacts
 from health.queries import read_rows
 from incidents.notifications.addressees import why_nobody
+from incidents.notifications.previews import find_uncaught
 
 TICKS_SHOWN = ROW_MINUTES * ROWS
 NODES_LEFT_FOR = timedelta(hours=1)
@@ -56,6 +57,7 @@ def read_overview(now: datetime, *, known: Facts | None = None) -> Overview:
         rows=rows,
         intake=None if known is None else known.intake,
         why_nobody=why_nobody(),
+        uncaught=find_uncaught() if known is None else known.uncaught,
     )
     with closing(Broker()) as broker:
         facts = read_engines(facts, broker, before=known)

@@ -5,7 +5,10 @@ from django.conf import settings
 from incidents.notifications.routes import CONSOLE, instance_channels, recipients_of
 from incidents.notifications.routing import Recipient
 
-NOBODY_NOTIFIED = "Nobody was notified: no address is set (ALERT_EMAIL_TO), or no mail server (EMAIL_URL)."
+NOBODY_NOTIFIED = (
+    "Nobody was notified: no route with a channel that works caught it, and no address of ALERT_EMAIL_TO can be "
+    "notified."
+)
 
 
 def recipients() -> list[str]:

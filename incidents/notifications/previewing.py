@@ -1,11 +1,22 @@
-"""Whom the incidents of a monitor would go to, and which routes catch nothing (pure)."""
+"""Whom the incidents of a monitor would go to, which routes catch nothing, and which monitors none catches (pure)."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from incidents.notifications.routing import KINDS, Condition, Facts, Operator, RouteRules, catches
+from incidents.notifications.routing import (
+    KINDS,
+    Attribute,
+    Condition,
+    Facts,
+    Operator,
+    RouteRules,
+    catches,
+    catching,
+)
+
+NAMED_MAX = 5
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -76,6 +87,65 @@ def later_steps(routes: Iterable[RouteRules], names: Mapping[int, str]) -> tuple
             minutes += step.minutes
             found.setdefault(minutes, {}).update(dict.fromkeys(names[id_] for id_ in step.channels if id_ in names))
     return tuple((minutes, tuple(told)) for minutes, told in sorted(found.items()) if told)
+
+
+class Uncaught(msgspec.Struct, frozen=True):
+    """Monitors of which some failure would reach nobody: how many, and the first by name.
+
+    `is_complete` is false if not all monitors were looked at.
+    """
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+    is_complete: bool = True
+
+    def __str__(self) -> str:
+        """Return the names.
+
+        >>> str(Uncaught(7, ("a", "b"))), str(Uncaught(2, ("a", "b")))
+        ('a, b and 5 more', 'a, b')
+        """
+        more = self.count - len(self.names)
+        return ", ".join(self.names) + (f" and {more:,} more" if more else "")
+
+    def sentence(self) -> str:
+        """Return what that means, with the reason."""
+        monitors = f"{self.count:,} monitor{'' if self.count == 1 else 's'}"
+        bound = "" if self.is_complete else " (not all monitors were compared)"
+        return (
+            f"Nobody would be notified of some failures of {monitors}: {self}{bound}. No route with a channel that "
+            "works catches them, and no address of ALERT_EMAIL_TO can be notified."
+        )
+
+
+ALL_CAUGHT = Uncaught()
+
+
+def name_uncaught(monitors: Collection[str], *, is_complete: bool) -> Uncaught:
+    """Return the value for these monitors."""
+    return Uncaught(len(monitors), tuple(sorted(monitors)[:NAMED_MAX]), is_complete)
+
+
+def uncaught(routes: Sequence[RouteRules], usable: Collection[int], known: Iterable[Facts]) -> list[str]:
+    """Return the monitors of a project of which some failure would reach nobody, each once.
+
+    `routes` are the enabled ones, in order, `usable` the ids of channels that messages can be sent to, `known` the
+    facts of the monitors. A route without channels is meant for failures that nobody wants to know of.
+    """
+    of_kinds = any(one.attribute is Attribute.KIND for route in routes for one in route.conditions)
+    return list(
+        dict.fromkeys(
+            facts.monitor
+            for facts in known
+            if not all(_reaches(routes, usable, one) for one in (with_every_kind(facts) if of_kinds else [facts]))
+        )
+    )
+
+
+def _reaches(routes: Sequence[RouteRules], usable: Collection[int], facts: Facts) -> bool:
+    caught = catching(routes, facts)
+    channels = [id_ for route in caught for id_ in route.channels]
+    return bool(caught) and (not channels or any(id_ in usable for id_ in channels))
 
 
 def idle_routes(routes: Sequence[RouteRules], known: Iterable[Facts] | None) -> dict[int, str]:

@@ -1,28 +1,38 @@
-"""Previews of routing for people: who would be told, and what catches nothing (shell around `previewing`)."""
+"""Previews of routing for people: who would be told, what catches nothing, and what nobody would be told of (shell)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from incidents.models import Channel
+from django.conf import settings
+from django.db.models import Exists, OuterRef
+
+from incidents.models import Channel, Route
+from incidents.models.channels import EMAIL
 from incidents.notifications.addressees import recipients, why_nobody
 from incidents.notifications.previewing import (
+    ALL_CAUGHT,
     Forecast,
     Situation,
+    Uncaught,
     alike,
     idle_routes,
     later_steps,
+    name_uncaught,
     names_of,
+    uncaught,
     with_every_kind,
 )
-from incidents.notifications.routes import decide, load_routing
+from incidents.notifications.routes import CONSOLE, Routing, decide, load_routing
 from incidents.notifications.routing import Condition, Facts, RouteRules, catches
 from lib.sql import array_literal, fetch_rows
-from monitors.models import Monitor
+from monitors.models import Monitor, Project
 
 ENVIRONMENTS_MAX = 100
 """Environments of a monitor for which it is foretold."""
 LOOKED_AT_MAX = 5_000
 """Environments of a project up to which each route is compared with all of them."""
+PROJECTS_MAX = 1_000
+"""Projects without a route that catches everything that are looked at together."""
 NO_ENVIRONMENT = "production"
 """The environment of check-ins that name none, for a monitor that has none yet."""
 _FACTS_SQL = """
@@ -65,18 +75,62 @@ def _why(is_nobody_meant: bool) -> str:
     return f"no route with a channel that works catches it. {why_nobody()}".rstrip()
 
 
-def find_idle_routes(project_ids: Collection[int]) -> dict[int, str]:
-    """Return the enabled routes of projects that catch nothing, by id, each with the reason. Three statements."""
+class Examined(NamedTuple):
+    """Routes that catch nothing, by id, each with the reason; and by project, monitors that nobody would be told of."""
+
+    idle: Mapping[int, str]
+    uncaught: Mapping[int, Uncaught]
+
+
+def examine_routes(project_ids: Collection[int]) -> Examined:
+    """Compare the enabled routes of projects with their monitors. Six statements at most."""
     routing = load_routing(project_ids, ())
     known = _known_facts(project_ids)
-    by_project: dict[int, list[Facts]] = {}
-    for project_id, facts in known:
-        by_project.setdefault(project_id, []).extend(with_every_kind(facts))
     is_complete = len(known) <= LOOKED_AT_MAX
-    found: dict[int, str] = {}
+    by_project = _by_project(known[:LOOKED_AT_MAX])
+    idle: dict[int, str] = {}
     for project_id, routes in routing.routes.items():
-        found |= idle_routes(routes, by_project.get(project_id, ()) if is_complete else None)
+        own = [one for facts in by_project.get(project_id, ()) for one in with_every_kind(facts)]
+        idle |= idle_routes(routes, own if is_complete else None)
+    missed = {} if recipients() else _uncaught(routing, by_project)
+    return Examined(idle, {id_: name_uncaught(found, is_complete=is_complete) for id_, found in missed.items()})
+
+
+def find_uncaught() -> Uncaught:
+    """Return the monitors of which some failure would reach nobody, whatever project they are of, bounded.
+
+    Projects with a route that catches everything are not looked at, so it costs little where all is well. Seven
+    statements at most.
+    """
+    if recipients():
+        return ALL_CAUGHT
+    working = Channel.objects.filter(is_enabled=True, removed_at__isnull=True)
+    if settings.EMAIL_BACKEND == CONSOLE:
+        working = working.exclude(kind=EMAIL)
+    everything = Route.objects.filter(
+        project=OuterRef("pk"), is_enabled=True, is_fallback=False, matchers=[], channels__in=working
+    )
+    doubtful = Project.objects.filter(~Exists(everything)).order_by("id")
+    slugs = dict(doubtful.values_list("id", "slug")[: PROJECTS_MAX + 1])
+    if not slugs:
+        return ALL_CAUGHT
+    known = _known_facts(slugs)
+    missed = _uncaught(load_routing(slugs, ()), _by_project(known[:LOOKED_AT_MAX]))
+    names = [f"{monitor} of {slugs[project_id]}" for project_id, found in missed.items() for monitor in found]
+    return name_uncaught(names, is_complete=len(known) <= LOOKED_AT_MAX and len(slugs) <= PROJECTS_MAX)
+
+
+def _by_project(known: Iterable[tuple[int, Facts]]) -> dict[int, list[Facts]]:
+    found: dict[int, list[Facts]] = {}
+    for project_id, facts in known:
+        found.setdefault(project_id, []).append(facts)
     return found
+
+
+def _uncaught(routing: Routing, by_project: Mapping[int, Sequence[Facts]]) -> dict[int, list[str]]:
+    usable = {id_ for id_, place in routing.places.items() if place.recipients}
+    found = {id_: uncaught(routing.routes.get(id_, ()), usable, own) for id_, own in by_project.items()}
+    return {id_: monitors for id_, monitors in found.items() if monitors}
 
 
 class Matches(NamedTuple):

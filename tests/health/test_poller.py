@@ -22,7 +22,7 @@ from lib import valkey
 from project.celery import app
 from project.local import engines
 from project.local.engines import free_port
-from tests.factories import NOW, TickFactory
+from tests.factories import NOW, MonitorFactory, TickFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -239,3 +239,13 @@ def test_the_room_of_the_spool(monkeypatch, tmp_path):
     monkeypatch.setattr(settings, "SPOOL_DIRECTORY", tmp_path / "gone")
     assert poller.free_bytes() is None
     assert replace(INTAKE, free_bytes=None).can_take
+
+
+def test_routes_are_compared_with_monitors_at_the_first_poll_and_then_once_a_minute(polling, monkeypatch, settings):
+    settings.ALERT_EMAIL_TO = []
+    MonitorFactory()
+    assert poll(polling).uncaught.count == 1
+    MonitorFactory()
+    assert poll(polling).uncaught.count == 1
+    monkeypatch.setattr(poller, "LOOKED_AT_EVERY_SECONDS", 0.0)
+    assert poll(polling).uncaught.count == 2

@@ -14,8 +14,8 @@ from incidents.models import Channel, Message, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring, pursuit
 from incidents.notifications.conditions import format_conditions
-from incidents.notifications.previewing import Forecast, of_kind
-from incidents.notifications.previews import find_idle_routes, preview
+from incidents.notifications.previewing import Forecast, Uncaught, of_kind
+from incidents.notifications.previews import examine_routes, preview
 from incidents.notifications.routing import KINDS
 from monitors.models import Monitor, Project
 
@@ -47,6 +47,15 @@ class ShownRoute:
     idle: str
     is_first: bool
     is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRoutes:
+    """The routes of a project in their order, its fallback, and the monitors that nobody would be told of."""
+
+    routes: Sequence[ShownRoute]
+    fallback: Sequence[ShownRoute]
+    uncaught: Uncaught | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +93,10 @@ def _waiting(which: Q) -> dict[int, int]:
     return dict(rows.order_by())
 
 
-def load_routes(project: Project) -> tuple[Sequence[ShownRoute], Sequence[ShownRoute]]:
-    """Return the routes of a project in their order, and the fallback. Six statements at most."""
+def load_routes(project: Project) -> ShownRoutes:
+    """Return the routes of a project. Nine statements at most."""
     rows = list(Route.objects.filter(project=project).order_by("position", "id").prefetch_related("channels"))
-    idle = find_idle_routes({project.pk}) if rows else {}
+    idle, uncaught = examine_routes({project.pk})
     names = dict(Channel.objects.filter(project=project, removed_at__isnull=True).values_list("pk", "name"))
     last = max((number for number, row in enumerate(rows) if not row.is_fallback), default=0)
     first = min((number for number, row in enumerate(rows) if not row.is_fallback), default=0)
@@ -103,7 +112,11 @@ def load_routes(project: Project) -> tuple[Sequence[ShownRoute], Sequence[ShownR
         )
         for number, row in enumerate(rows)
     ]
-    return [one for one in shown if not one.route.is_fallback], [one for one in shown if one.route.is_fallback]
+    return ShownRoutes(
+        [one for one in shown if not one.route.is_fallback],
+        [one for one in shown if one.route.is_fallback],
+        uncaught.get(project.pk),
+    )
 
 
 def suggested_monitors(project: Project) -> Sequence[Monitor]:

@@ -42,14 +42,15 @@ from monitors.models import Project
 def project_channels(request: HttpRequest, project: str) -> HttpResponse:
     """Show the channels and routes of a project, and who would be notified of a failure."""
     row = find_project(request, project)
-    routes, fallback = load_routes(row)
+    found = load_routes(row)
     context = {
         "now": utcnow(),
         "project": row,
         "rights": rights_in(request, row.pk),
         "channels": load_channels(row),
-        "routes": routes,
-        "fallback": fallback,
+        "routes": found.routes,
+        "fallback": found.fallback,
+        "uncaught": found.uncaught,
         "monitors": suggested_monitors(row),
         **_question(request, row),
     }

@@ -164,3 +164,15 @@ def test_who_may_not_edit_routes_sees_them_and_no_form(as_role, channel, listing
     client = as_role("responder")
     assert "databases" in words(client.get(listing))
     assert client.get(reverse("route", args=[channel.project.slug, route.pk])).status_code == 403
+
+
+def test_monitors_that_no_route_catches_are_named_until_one_does(as_role, channel, monitor, listing, settings):
+    settings.ALERT_EMAIL_TO = []
+    route = factories.RouteFactory(project=monitor.project, to=[channel])
+    route.matchers = [{"attribute": "tag", "operator": "is", "values": ["db"]}]
+    route.save()
+    page = words(as_role("viewer").get(listing))
+    assert f"Nobody would be notified of some failures of 1 monitor: {monitor.slug} ." in page
+    route.matchers = []
+    route.save()
+    assert "Nobody would be notified" not in words(as_role("viewer").get(listing))

@@ -3,12 +3,13 @@
 import pytest
 from django.urls import reverse
 
-from health.facts import Facts
+from health.facts import Facts, Rows
 from health.problems import find_problems
 from incidents.checks import check_recipients
 from incidents.notifications.addressees import NOBODY_NOTIFIED, recipients, why_nobody
+from incidents.notifications.previewing import Uncaught
 from project.local.supervisor import who_is_told
-from tests.factories import NOW, NotificationFactory
+from tests.factories import NOW, ChannelFactory, MonitorFactory, NotificationFactory, RouteFactory
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 
@@ -44,6 +45,34 @@ def test_banner_and_readiness_say_so_as_a_note():
     assert not finding.is_bad
     assert "Nobody is notified" in finding.what
     assert "send_test_alert" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("uncaught", "missed", "says"),
+    [
+        (Uncaught(), 0, ""),
+        (Uncaught(2, ("web of shop", "mails of shop")), 0, "failures of 2 monitors: web of shop, mails of shop."),
+        (Uncaught(), 1, "1 notification reached nobody: no route with a channel that works caught them."),
+    ],
+)
+def test_a_narrow_route_does_not_hide_the_monitors_that_it_does_not_catch(uncaught, missed, says):
+    rows = Rows(has_routes=True, unnotified_count=missed)
+    facts = Facts(now=NOW, watched_since=NOW, rows=rows, why_nobody="ALERT_EMAIL_TO is empty.", uncaught=uncaught)
+    found = [finding.what for finding in find_problems(facts) if "Admin, Routes" in finding.todo]
+    assert len(found) == bool(says)
+    assert all(says in what for what in found)
+    assert not any("ALERT_EMAIL_TO is empty." in what for what in found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("listed", ["route", "channel"])
+def test_the_lists_of_routes_and_channels_warn_of_monitors_that_no_route_catches(settings, admin_client, listed):
+    settings.ALERT_EMAIL_TO = []
+    monitor = MonitorFactory(slug="backup")
+    page = admin_client.get(reverse(f"admin:incidents_{listed}_changelist")).text
+    assert f"failures of 1 monitor: backup of {monitor.project.slug}." in page
+    RouteFactory(project=monitor.project, to=[ChannelFactory(project=monitor.project)])
+    assert "Nobody would be notified" not in admin_client.get(reverse(f"admin:incidents_{listed}_changelist")).text
 
 
 @pytest.mark.parametrize(

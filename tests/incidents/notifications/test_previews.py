@@ -5,8 +5,18 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from incidents.notifications.previewing import Forecast, Situation, alike, idle_routes, with_every_kind
-from incidents.notifications.previews import find_idle_routes, preview
+from incidents.models import Channel
+from incidents.notifications import previews
+from incidents.notifications.previewing import (
+    Forecast,
+    Situation,
+    Uncaught,
+    alike,
+    idle_routes,
+    uncaught,
+    with_every_kind,
+)
+from incidents.notifications.previews import examine_routes, find_uncaught, preview
 from incidents.notifications.routing import KINDS, Attribute, Condition, Facts, Operator, RouteRules
 from tests.factories import ChannelFactory, EnvironmentFactory, MonitorEnvironmentFactory, MonitorFactory, RouteFactory
 
@@ -62,6 +72,40 @@ class TestRoutesThatCatchNothing:
 
     def test_nothing_is_claimed_about_monitors_that_were_not_looked_at(self):
         assert idle_routes([route(1, on("tag", "web"))], None) == {}
+
+
+PAGER, BROKEN = 7, 8
+"""Ids of channels; only the first one works."""
+
+
+def to(number, channel, *conditions, continues=False):
+    return RouteRules(number, f"route {number}", conditions, (channel,) if channel else (), continues)
+
+
+class TestMonitorsThatNobodyWouldBeToldOf:
+    WEB = Facts("web", "production", "", ("web",), "error", "")
+
+    @pytest.mark.parametrize(
+        ("routes", "missed"),
+        [
+            ([], ["backup", "web"]),
+            ([to(1, PAGER)], []),
+            ([to(1, PAGER, on("tag", "db"))], ["web"]),
+            ([to(1, PAGER, on("tag", "db")), to(2, PAGER, on("tag", "web"))], []),
+            # Of a monitor whose misses alone are told, somebody should know.
+            ([to(1, PAGER, on("kind", "missed"))], ["backup", "web"]),
+            ([*(to(n, PAGER, on("kind", kind)) for n, kind in enumerate(KINDS))], []),
+            # A channel that is disabled, or a mail channel without a mail server.
+            ([to(1, BROKEN)], ["backup", "web"]),
+            ([to(1, BROKEN, continues=True), to(2, PAGER)], []),
+            ([to(1, BROKEN), to(2, PAGER)], ["backup", "web"]),
+            # It says that nobody wants to know.
+            ([to(1, None, on("tag", "web")), to(2, PAGER)], []),
+        ],
+        ids=str,
+    )
+    def test_those_of_which_some_failure_reaches_no_channel(self, routes, missed):
+        assert uncaught(routes, {PAGER}, [BACKUP, BACKUP, self.WEB]) == missed
 
 
 class TestWords:
@@ -139,9 +183,52 @@ class TestPreview:
         used = RouteFactory(project=monitor.project, matchers=only("tag", "db"))
         idle = RouteFactory(project=monitor.project, matchers=only("tag", "web"))
         with django_assert_max_num_queries(4):
-            found = find_idle_routes({monitor.project_id})
+            found = examine_routes({monitor.project_id}).idle
         assert found == {idle.pk: "no monitor matches its conditions"}
         assert used.pk not in found
+
+    def test_monitors_that_no_route_catches_are_found_in_their_project_and_everywhere(self, settings):
+        settings.ALERT_EMAIL_TO = []
+        monitor = MonitorFactory(slug="shop-backup", tags=["db"])
+        MonitorFactory(project=monitor.project, slug="shop-mails", tags=["web"])
+        RouteFactory(project=monitor.project, matchers=only("tag", "db"), to=[ChannelFactory(project=monitor.project)])
+        well = MonitorFactory()
+        RouteFactory(project=well.project, to=[ChannelFactory(project=well.project)])
+
+        found = examine_routes({monitor.project_id, well.project_id}).uncaught
+        assert found == {monitor.project_id: Uncaught(1, ("shop-mails",))}
+        assert find_uncaught() == Uncaught(1, (f"shop-mails of {monitor.project.slug}",))
+
+        Channel.objects.filter(project=well.project).update(is_enabled=False)
+        assert find_uncaught().count == 2
+
+        settings.ALERT_EMAIL_TO = ["ops@example.com"]
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        assert examine_routes({monitor.project_id}).uncaught == {}
+        assert find_uncaught() == Uncaught()
+
+    def test_a_mail_channel_reaches_nobody_without_a_mail_server(self, settings):
+        settings.ALERT_EMAIL_TO = []
+        monitor = MonitorFactory()
+        mail = ChannelFactory(project=monitor.project, kind="email", values={"to": "a@example.com"})
+        RouteFactory(project=monitor.project, to=[mail])
+        assert find_uncaught().count == 0
+        settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+        assert find_uncaught().count == 1
+
+    def test_a_bounded_number_of_monitors_is_looked_at_and_that_is_said(
+        self, settings, monkeypatch, django_assert_max_num_queries
+    ):
+        settings.ALERT_EMAIL_TO = []
+        monkeypatch.setattr(previews, "LOOKED_AT_MAX", 3)
+        project = MonitorFactory().project
+        for _ in range(5):
+            MonitorFactory(project=project)
+        RouteFactory(project=project, matchers=only("tag", "db"), to=[ChannelFactory(project=project)])
+        with django_assert_max_num_queries(7):
+            found = find_uncaught()
+        assert (found.count, found.is_complete) == (3, False)
+        assert "(not all monitors were compared)" in found.sentence()
 
     def test_the_command_shows_it(self):
         monitor = MonitorFactory(slug="backup")
