@@ -19,6 +19,7 @@ from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from health.facts import Rows, Rules, TickFacts
 from incidents.models import Channel, FollowUp, Message, Notification, Route
+from incidents.models.channels import EMAIL
 from incidents.notifications.fallback import TOGETHER, untold_channels, untold_messages
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
@@ -47,8 +48,10 @@ def read_rows(now: datetime) -> Rows:
     newest = _first_tick(ticks.reverse())
     undecided = ticks.filter(decided_at__isnull=True)
     oldest_undecided = _first_tick(undecided)
-    # What waits for a channel that is left alone is the channel's matter: delivery itself works.
-    waiting = Message.objects.filter(status=Message.Status.WAITING, channel__open_since__isnull=True)
+    # What waits for a channel that is left alone is the channel's matter: delivery itself works. The mail server is a
+    # part of the installation.
+    delivery = Q(channel__open_since__isnull=True) | Q(channel__kind=EMAIL)
+    waiting = Message.objects.filter(delivery, status=Message.Status.WAITING)
     # What is held on purpose, as in quiet hours, is not late.
     waiting = waiting.exclude(attempt_count=0, due_at__gt=now)
     # The digest at their end is as old as the first incident in it.

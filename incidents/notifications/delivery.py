@@ -6,7 +6,8 @@ Mails go over a few lines to the mail server (`mail_lines`), all else over lanes
 rows are read and written here, in short transactions; none is open while a message is sent, and each records all
 messages that are finished by then. A mail server that cannot be reached ends the mails of the run: the sweep tries a
 few again in twenty seconds, and the others do not use up their attempts meanwhile. If many have waited long, one is
-sent first; when the server has taken it, the others are folded (`backlog`). A channel that fails has a breaker.
+sent first; when the server has taken it, the others are folded (`backlog`). A channel that fails has a breaker;
+e-mail channels share what is known of the mail server (`mail_server`).
 """
 
 import logging
@@ -20,7 +21,7 @@ from django.conf import settings
 
 from incidents import metrics
 from incidents.models import Message
-from incidents.notifications import claims
+from incidents.notifications import claims, mail_server
 from incidents.notifications.acknowledged import address_acknowledged
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import ADDRESSED_MAX, address, address_again
@@ -30,7 +31,12 @@ from incidents.notifications.backlog import fold_backlogs, fold_mails, mail_back
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
-from incidents.notifications.channels.email import HandoverError, RefusedError, describe_error
+from incidents.notifications.channels.email import (
+    HandoverError,
+    RefusedError,
+    UnreachableError,
+    describe_error,
+)
 from incidents.notifications.claims import Attempt
 from incidents.notifications.lanes import Lanes, WithdrawnError
 from incidents.notifications.mail_lines import POLL_SECONDS, Done, Lines
@@ -152,8 +158,13 @@ def _collect(done: Done, lines: Lines, lanes: Lanes, *, now: datetime) -> tuple[
         claims.record_sent(sent, now=now)
         metrics.mails.labels("sent").inc(len(sent))
     errors = [(message, result) for message, result in results if isinstance(result, Exception)]
+    unreachable = [error for _, error in errors if isinstance(error, UnreachableError)]
     failed = _record_failures([one for one in errors if not isinstance(one[1], WithdrawnError)], now=now)
     failed += _record_outcomes([one for one in outcomes if not _is_delivered(one[1])], now=now)
+    if any(result is None for _, result in results):
+        mail_server.record_reached()
+    elif unreachable:
+        mail_server.record_unreachable(describe_error(unreachable[-1]), now=now)
     for channel_id, attempts in _attempts(outcomes).items():
         claims.record_attempts(channel_id, attempts, now=now)
     return len(sent), failed

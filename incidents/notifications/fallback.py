@@ -2,7 +2,8 @@
 
     a breaker open for five minutes, or messages that were given up
         -> one message to each recipient of the project's fallback route; without one, mail to its owners;
-           without those, to ALERT_EMAIL_TO
+           without those, to ALERT_EMAIL_TO; of e-mail, while the mail server cannot be used, over channels of
+           the fallback route that need no mail
 
 Once for each opening of a breaker; messages that are given up are told together, at most once an hour for a channel.
 What nobody can be told of is told when somebody can; until then `health` reports it. A message of this kind that fails
@@ -95,7 +96,9 @@ def _tell_channel(channel_id: int, *, now: datetime) -> int:
     if not is_open and not given_up.exists():
         return 0
     waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING).exclude(NOT_TOLD)
-    if channel.kind == EMAIL:  # Its other addresses may work.
+    if channel.kind == EMAIL and channel.open_since is not None:
+        people = _not_over_mail(channel.project)
+    elif channel.kind == EMAIL:  # Its other addresses may work.
         people = people_to_tell(channel.project, without=None, names=_addresses(given_up))
     else:
         people = people_to_tell(channel.project, without=channel, names=())
@@ -153,6 +156,13 @@ def people_to_tell(project: Project | None, *, without: Channel | None, names: C
         if own:
             return own
     return []
+
+
+def _not_over_mail(project: Project | None) -> list[Recipient]:
+    """Return who can be told while the mail server cannot be used."""
+    found = _fallback_route(project) if project else clock_recipients()
+    mails = set(Channel.objects.filter(project=project, kind=EMAIL).values_list("id", flat=True))
+    return [one for one in found if one.channel is not None and one.channel not in mails]
 
 
 def _fallback_route(project: Project | None) -> list[Recipient]:

@@ -1,0 +1,116 @@
+"""The mail server is away: e-mail channels show it, and people hear of it over a channel that needs no mail."""
+
+from datetime import timedelta
+
+import pytest
+
+from health.queries import read_rows
+from incidents.models import Channel, Message
+from incidents.notifications import delivery
+from incidents.notifications.fallback import tell_failures
+from project.local.engines import free_port
+from tests.factories import (
+    NOW,
+    ChannelFactory,
+    IncidentFactory,
+    MembershipFactory,
+    MessageFactory,
+    ProjectFactory,
+    RouteFactory,
+)
+from tests.mailserver import running_mail_server
+from tests.waiting import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.django_db
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def refused(settings):
+    """Nobody listens on the port of the mail server."""
+    settings.EMAIL_BACKEND = "incidents.notifications.channels.email.EmailBackend"
+    settings.EMAIL_TIMEOUT = PATIENCE_SECONDS
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    settings.ALERT_EMAIL_TO = []
+
+
+@pytest.fixture
+def project():
+    project = ProjectFactory()
+    MembershipFactory(project=project, role="owner", user__email="ada@example.com")
+    return project
+
+
+@pytest.fixture
+def mail(project):
+    """An e-mail channel with a mail that is due."""
+    channel = ChannelFactory(project=project, kind="email", name="team", values={"to": "team@example.com"})
+    incident = IncidentFactory(monitor_environment__monitor__project=project)
+    MessageFactory(channel=channel, recipient="team@example.com", incident=incident)
+    return channel
+
+
+@pytest.fixture
+def pager(project, mail):
+    """A fallback route that has the e-mail channel too."""
+    pager = ChannelFactory(project=project, name="pager")
+    RouteFactory(project=project, is_fallback=True, to=[mail, pager])
+    return pager
+
+
+def deliver_until(at):
+    """Deliver as the sweep does, every twenty seconds."""
+    for seconds in range(0, int((at - NOW).total_seconds()) + 1, 20):
+        delivery.deliver(utcnow=lambda: NOW + seconds * SECOND)  # noqa: B023 - called at once
+
+
+def told():
+    return [one.recipient for one in Message.objects.filter(kind="fallback")]
+
+
+def test_it_is_told_five_minutes_after_the_first_failure_over_a_channel_that_needs_no_mail(mail, pager):
+    deliver_until(NOW + 40 * SECOND)
+    mail.refresh_from_db()
+    assert (mail.failing_since, mail.open_since) == (NOW, None), "a server that restarts"
+
+    deliver_until(NOW + 5 * MINUTE)
+    mail.refresh_from_db()
+    assert mail.open_since == NOW
+    assert "Connection refused" in mail.last_error
+    assert tell_failures(now=NOW + 5 * MINUTE - SECOND) == 0
+    assert tell_failures(now=NOW + 5 * MINUTE) == 1
+    assert tell_failures(now=NOW + 6 * MINUTE) == 0
+    assert told() == [str(pager.guid)]
+    assert "Not told over it yet" in Message.objects.get(kind="fallback").body
+
+
+def test_who_could_be_told_by_mail_only_is_not_and_health_says_so(mail):
+    deliver_until(NOW + 5 * MINUTE)
+    assert tell_failures(now=NOW + 5 * MINUTE) == 0
+    rows = read_rows(NOW + 11 * MINUTE)
+    assert rows.untold_failures == [f"{mail.name} of {mail.project.slug}"]
+    assert rows.unsent_count == 1, "the mail server is a part of the installation"
+
+
+def test_a_mail_that_gets_through_ends_it_and_mails_were_tried_all_the_time(mail, pager, settings):
+    idle = ChannelFactory(project=mail.project, kind="email", values={"to": "idle@example.com"})
+    deliver_until(NOW + 2 * MINUTE)
+    idle.refresh_from_db()
+    assert idle.failing_since is None, "no mail waits for it"
+    assert Message.objects.get().attempt_count >= 4
+    with running_mail_server() as server:
+        settings.EMAIL_PORT = server.port
+        delivery.deliver(utcnow=lambda: NOW + 10 * MINUTE)
+    assert Message.objects.get().status == "sent"
+    mail.refresh_from_db()
+    assert (mail.failing_since, mail.open_since, mail.last_error) == (None, None, "")
+    assert tell_failures(now=NOW + 10 * MINUTE) == 0
+
+
+def test_an_address_that_is_refused_says_nothing_about_the_mail_server(mail, settings):
+    with running_mail_server() as server:
+        settings.EMAIL_PORT = server.port
+        server.behaviour = lambda word, _: "550 no such user" if word == "RCPT" else None
+        delivery.deliver(utcnow=lambda: NOW)
+    assert Message.objects.get().last_error == "the mail server answers 550 no such user"
+    assert Channel.objects.get(id=mail.id).failing_since is None
