@@ -31,4 +31,4 @@ def test_d37_a_row_that_cannot_be_read_stops_no_tick_and_no_page(share):
             ):
                 assert client.get(address).status_code == 200, address
 
-    look_for(int(40 * share), prove)
+    look_for(int(20 * share), prove)
