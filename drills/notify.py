@@ -2,15 +2,18 @@
 
 Starts engines of its own (PostgreSQL as durable as in production), two delivery workers and a beat, and receivers on
 loopback: an HTTP server that is signed webhooks, pagers and chats, and a mail server. A thousand incidents open and
-resolve, one by one and by ticks, while a seed decides what breaks: workers are killed with -9 and frozen, PostgreSQL
-restarts, Valkey is flushed and stopped, and receivers refuse, hang, drip, answer 429 with Retry-After, answer twice,
-answer after the deadline, or apply a message and drop the connection. Then all are well, and everything has to come to
-rest. Prints one JSON line; the exit status is 1 if something is not so.
+resolve, one by one and by ticks, some held behind another one that their jobs depend on. Meanwhile a seed decides what
+breaks: workers are killed with -9 and frozen, PostgreSQL restarts, Valkey is flushed and stopped, and receivers refuse,
+hang, drip, answer 429 with Retry-After, answer twice, answer after the deadline, or apply a message and drop the
+connection. Then all are well, and everything has to come to rest. Prints one JSON line; the exit status is 1 if
+something is not so.
 
     incidents, duties            what happened, and who had to be told of it
     lost, recorded_twice         not told, and ended twice by the database's own log; must be 0
     out_of_order                 the end before the beginning, or the beginning after the end; must be 0
     unequal_repeats              repetitions under another key, or with other bytes (dates and signatures apart); 0
+    held_told, held_over         held behind another incident: told when the hold ended, or over by then and not told
+    held_and_lost                nobody was told though somebody had to be; must be 0
     left_open                    alerts that pagers have open though the incident is over; must be 0
     repeats                      messages that a receiver has applied more than once
     p99_alone_ms, p99_beside_ms  of a healthy channel, alone and beside broken ones: at most twice as long
@@ -58,6 +61,7 @@ FINDINGS = {
     "out of order": "out_of_order",
     "unequal": "unequal_repeats",
     "left open": "left_open",
+    "held and lost": "held_and_lost",
     "unknown": "unknown",
 }
 console = Console(stderr=True)
@@ -120,7 +124,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
         from django.db import connection
 
         from drills.delivery.rows import WATCH_SQL, run_sql
-        from drills.notify_incidents import Jobs, make_channels, make_jobs, make_routes, recipient
+        from drills.notify_incidents import Jobs, make_channels, make_dependencies, make_jobs, make_routes, recipient
 
         for number, kind in enumerate(KINDS, 1):
             is_bad = kind != "email" and number not in (HEALTHY, HANGING)
@@ -131,6 +135,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
         make_jobs(groups)
         make_channels(receivers, KINDS)
         make_routes(groups)
+        make_dependencies(groups)
         arguments = children.program_arguments()
         workers = [
             world.start_program(name, [*arguments["delivery"][:-1], f"{name}@%h"])
@@ -170,7 +175,7 @@ def choose_groups(drill: Drill, chance: random.Random) -> "list[Group]":
     parts = 6
     for part in range(parts):
         names = tuple(sorted(chance.sample(bad, 2)))
-        groups.append(Group(f"group-{part}", tuple(rest[part::parts]), names))
+        groups.append(Group(f"group-{part}", tuple(rest[part::parts]), names, has_upstream=part % 2 == 1))
     return groups
 
 
@@ -201,7 +206,14 @@ def break_everything(
             faults[name]()
         world.live(max(0.1, drill.duration - (time.monotonic() - started)))
 
-    thread = threading.Thread(target=lambda: jobs.go_through(own, drill.duration), name="jobs", daemon=True)
+    # Some last until long after what they are held behind.
+    lasts = (0, 0.05, 0.3, 1, 20, drill.duration * 0.6)
+    upstreams = sorted({upstream for group in groups for upstream in group.upstreams().values()})
+    thread = threading.Thread(
+        target=lambda: jobs.go_through(own, drill.duration, lasts=lasts, upstreams=upstreams),
+        name="jobs",
+        daemon=True,
+    )
     thread.start()
     break_it()
     while thread.is_alive():
@@ -277,14 +289,15 @@ def conclude(
     """Put everything together."""
     from django.db import connection
 
-    from drills.delivery.audit import judge
+    from drills.delivery.audit import judge, judge_held
     from drills.notify_keys import named
     from incidents.models import Duty, Incident, Message
 
     connection.close()  # It is from before PostgreSQL restarted.
     received = named(receivers.received)
     kinds = {name: place.kind for name, place in receivers.places.items()}
-    findings = judge(received, kinds)
+    held = judge_held({job: upstream for group in groups for job, upstream in group.upstreams().items()})
+    findings = [*judge(received, kinds), *held.lost]
     count = Counter(FINDINGS.get(finding.partition(":")[0], "unequal_repeats") for finding in findings)
     if problem is not None:
         findings.append(f"not settled: {problem}")
@@ -307,6 +320,8 @@ def conclude(
         **{f"messages_{status}": number for status, number in sorted(statuses.items())},
         "requests": len(received),
         "bad_answers": receivers.manners.total(),
+        "held_told": held.told,
+        "held_over": held.over,
         "repeats": sum(number - 1 for number in applied.values()),
         **{name: count[name] for name in FINDINGS.values()},
         "p50_alone_ms": percentile(latencies[0], 50),

@@ -18,6 +18,7 @@ from incidents.models.channels import EMAIL
 from incidents.secrets import seal
 from lib.wallclock import utcnow
 from monitors.changes import attach_config_snapshots
+from monitors.dependency_models import Dependency
 from monitors.models import Environment, Monitor, MonitorEnvironment, Project
 
 URLS = {"webhook": "hook", "pagerduty": "v2/enqueue", "opsgenie": "v2/alerts", "slack": "services", "discord": "api"}
@@ -27,11 +28,20 @@ MANY_MAX = 20
 
 @dataclass(frozen=True)
 class Group:
-    """Jobs with a tag, and the recipients that a route for the tag names."""
+    """Jobs with a tag, and the recipients that a route for the tag names.
+
+    `has_upstream`: all others depend on the first one, and their failures are held behind its.
+    """
 
     tag: str
     jobs: tuple[int, ...]
     recipients: tuple[str, ...]
+    has_upstream: bool = False
+
+    def upstreams(self) -> dict[int, int]:
+        """Return on which job each one depends."""
+        first, *others = self.jobs
+        return dict.fromkeys(others, first) if self.has_upstream else {}
 
 
 def recipient(number: int) -> str:
@@ -89,6 +99,16 @@ def make_jobs(groups: Sequence[Group]) -> None:
     )
 
 
+def make_dependencies(groups: Sequence[Group]) -> None:
+    """Let jobs depend on the first of their group, in some groups."""
+    now = utcnow()
+    Dependency.objects.bulk_create(
+        Dependency(downstream_id=job, upstream_id=upstream, created_at=now)
+        for group in groups
+        for job, upstream in group.upstreams().items()
+    )
+
+
 def make_routes(groups: Sequence[Group]) -> None:
     """Make a route for each group."""
     channels = {str(channel.guid): channel for channel in Channel.objects.all()}
@@ -123,13 +143,19 @@ class Jobs:
         *,
         by_ticks: float = 0.5,
         lasts: Sequence[float] = (0, 0.05, 0.3, 1, 20),
+        upstreams: Sequence[int] = (),
     ) -> None:
         """Let all jobs fail and recover within so many seconds; about this share of groups is found by a tick.
 
-        An incident lasts for one of these numbers of seconds.
+        An incident lasts for one of these numbers of seconds. Those of `upstreams` are among the first, and last for
+        nearly half of the time.
         """
         plan: list[tuple[float, Change]] = []
-        left = list(jobs)
+        for job in upstreams:
+            begin = self.random.uniform(0, seconds * 0.1)
+            plan.append((begin, Change((job,), fails=True, kind="error")))
+            plan.append((begin + seconds * 0.4, Change((job,), fails=False, kind="ok")))
+        left = [job for job in jobs if job not in upstreams]
         self.random.shuffle(left)
         while left:
             is_tick = self.random.random() < by_ticks

@@ -3,10 +3,27 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from drills.delivery.ledger import PAGERS, Received, open_alerts, unequal_repeats
 from incidents.models import Incident, Message, Notification
+from incidents.notifications.holds import BEHIND, RECOVERY
 from lib.sql import fetch_rows
+
+LATE = timedelta(minutes=20)
+"""So late a hold may end, of a clock that runs sixty times as fast: workers may be away for some seconds."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Incidents that were held behind another one, and told in the end; those that nobody was told of, since they were
+    over by then; and sentences about those of which somebody should have been told.
+    """
+
+    told: int
+    over: int
+    lost: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,51 @@ def judge(received: Sequence[Received], kinds: Mapping[str, str], *, claims_get_
         *unequal_repeats(received),
         *unknown_messages(received),
     ]
+
+
+def judge_held(upstreams: Mapping[int, int]) -> Held:
+    """Return what became of incidents that may be held: no held duty is ever lost.
+
+    `upstreams`: on which job another one depends, each with one incident. Somebody must be told of every incident, but
+    for those that were over before the hold behind an incident that people knew of ended.
+    """
+    rows = {row.job: row for row in (_Incident(*row) for row in fetch_rows(_INCIDENTS_SQL, {"behind": f"{BEHIND}%"}))}
+    over, lost = 0, []
+    for job, incident in rows.items():
+        above = rows.get(upstreams.get(job, 0))
+        if incident.is_told:
+            continue
+        if above is not None and above.is_told and _may_stay_untold(incident, above):
+            over += 1
+        else:
+            lost.append(f"held and lost: nobody was told of the incident of job {job} (held: {incident.was_held})")
+    return Held(sum(one.is_told and one.was_held for one in rows.values()), over, tuple(lost))
+
+
+class _Incident(NamedTuple):
+    """An incident that is over. `was_held`: behind another one; `is_told`: somebody has a duty to be told of it."""
+
+    job: int
+    opened_at: datetime
+    over_at: datetime
+    was_held: bool
+    is_told: bool
+
+
+def _may_stay_untold(incident: _Incident, above: _Incident) -> bool:
+    """Return whether an incident was over while it could be held behind another one."""
+    released_at = above.over_at + RECOVERY + LATE
+    return above.opened_at <= incident.over_at + LATE and incident.over_at <= released_at
+
+
+_INCIDENTS_SQL = """
+    SELECT i.monitor_environment_id, i.opened_at, i.resolved_at,
+           EXISTS (SELECT FROM drill_log AS l WHERE l.what = 'held' AND l.id = n.id AND l.new LIKE %(behind)s),
+           EXISTS (SELECT FROM incidents_duty AS d WHERE d.notification_id = n.id)
+      FROM incidents_incident AS i
+      JOIN incidents_notification AS n ON n.incident_id = i.id AND n.transition = 'opened'
+     WHERE i.resolved_at IS NOT NULL
+"""
 
 
 def read_duties(applied: Mapping[str, Sequence[int]]) -> list[Told]:
