@@ -34,6 +34,10 @@ class TooManyWindowsError(CheckInsError):
     """The project has as many maintenance windows that have not ended as it may have (MAINTENANCE_WINDOWS_MAX)."""
 
 
+class WindowOverError(CheckInsError):
+    """The window has ended, or somebody else has changed it in the meantime, which ends it too."""
+
+
 def next_minute(now: datetime) -> datetime:
     """Return the first minute at which a window may begin or end that is planned, edited or ended now."""
     return first_tick_at_or_after(now + LEAD)
@@ -91,9 +95,10 @@ def replace_window(
 ) -> MaintenanceWindow:
     """End a window and plan another one in its place, from the same minute on. Returns the new one.
 
-    Raises TooManyWindowsError.
+    Raises TooManyWindowsError; WindowOverError if it is over, so that of two edits at once one is refused.
     """
-    end_window(window_id, now=now, by=by)
+    if not end_window(window_id, now=now, by=by):
+        raise WindowOverError("The window has ended, or somebody else has just changed it: plan a new one.")
     return plan_window(new, now=now, by=by)
 
 

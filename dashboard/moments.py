@@ -47,12 +47,19 @@ def roughly_from_now(at: datetime, *, now: datetime) -> str:
 
 
 def moment(
-    at: datetime | None, timezone: str = "UTC", *, now: datetime, is_relative: bool = False, is_rough: bool = False
+    at: datetime | None,
+    timezone: str = "UTC",
+    *,
+    now: datetime,
+    after: datetime | None = None,
+    is_relative: bool = False,
+    is_rough: bool = False,
 ) -> SafeString:
     """Return an instant on the reader's wall clock, or on that of `timezone` if the reader's zone is not known.
 
     The tooltip has the instant in every zone that matters: the reader's, `timezone` (that of the job) and UTC.
-    `is_relative` shows the distance from now, and the wall clock in the tooltip only; `is_rough` its largest unit.
+    `after` stands before it on the page: a day that both have is not repeated. `is_relative` shows the distance from
+    now, and the wall clock in the tooltip only; `is_rough` its largest unit.
     """
     if at is None:
         return SafeString("-")
@@ -62,7 +69,7 @@ def moment(
     if is_relative:
         shown = roughly_from_now(at, now=now) if is_rough else from_now(at, now=now)
     else:
-        shown = wall_clock(at.astimezone(reader), now=now.astimezone(reader))
+        shown = wall_clock(at.astimezone(reader), now=(after or now).astimezone(reader))
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         at.astimezone(UTC).isoformat().replace("+00:00", "Z"),

@@ -26,10 +26,10 @@ from dashboard.admin.tables import (
 )
 from dashboard.losses import losses_beside, losses_text
 from dashboard.runs import newest_checkins
+from dashboard.windows import coming_windows
 from incidents.models import Incident
 from monitors.describing import describe
 from monitors.hot_rows import load_former_rules, state_of
-from monitors.maintenance import end_of, occurrences
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
     Monitor,
@@ -37,7 +37,6 @@ from monitors.models import (
 )
 from monitors.schedule import Schedule, anchor_for, next_slots, why_unreadable
 from monitors.spans import held_until
-from monitors.windows import load_windows
 
 PREVIEW_COUNT = 10
 NO_TIME = "No time in the next ten years: no check-in is expected."
@@ -105,23 +104,18 @@ def older_rules(monitor: Monitor, environments: Iterable[MonitorEnvironment], *,
     return lines
 
 
-WINDOWS_SHOWN = 5
-
-
 def maintenance(monitor: Monitor, *, now: datetime) -> list[SafeString]:
     """Return which maintenance windows a monitor is in, until when, and which come next. At most three statements."""
-    found = load_windows({monitor.pk: monitor.project_id}, since=now).of_monitor(monitor.pk)
-    coming = [(one, *times) for one in found if (times := next(occurrences(one.window, now), None)) is not None]
     lines = []
-    for one, begin, end in sorted(coming, key=lambda each: each[1])[:WINDOWS_SHOWN]:
+    for one in coming_windows(monitor, now=now):
         where = f" ({one.environment})" if one.environment else ""
-        if begin <= now:
-            until = instant(end_of([one.window], now), monitor.timezone, now=now)
-            lines.append(format_html("In maintenance until {}: {}{}.", until, one.window.name, where))
+        if one.is_now:
+            until = instant(one.ends_at, monitor.timezone, now=now)
+            lines.append(format_html("In maintenance until {}: {}{}.", until, one.name, where))
         else:
-            since = instant(begin, monitor.timezone, now=now)
-            until = instant(end, monitor.timezone)
-            lines.append(format_html("Next maintenance: {} to {}: {}{}.", since, until, one.window.name, where))
+            since = instant(one.begins_at, monitor.timezone, now=now)
+            until = instant(one.ends_at, monitor.timezone)
+            lines.append(format_html("Next maintenance: {} to {}: {}{}.", since, until, one.name, where))
     return lines
 
 

@@ -10,16 +10,23 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from checkins.maintenance import TooManyWindowsError, end_window, not_ended, plan_window, replace_window
+from checkins.maintenance import (
+    TooManyWindowsError,
+    WindowOverError,
+    end_window,
+    not_ended,
+    plan_window,
+    replace_window,
+)
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label, link
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import actor_of
 from dashboard.admin.tables import counted, keys_of
 from dashboard.admin.unfold import AutocompleteSelectFilter
-from dashboard.admin.window_form import WindowForm
+from dashboard.admin.window_form import AdminWindowForm
+from dashboard.windows import rule_in_words, what_it_covers
 from lib.wallclock import utcnow
-from monitors.describing import describe
 from monitors.maintenance import occurrences
 from monitors.models import MaintenanceWindow
 from monitors.schedule import why_unreadable
@@ -41,26 +48,15 @@ def standing(row: MaintenanceWindow, now: datetime) -> SafeString:
 
 def when(row: MaintenanceWindow) -> SafeString | str:
     """Return when a window is, in words."""
-    window = row.window()
-    if window.recurrence is None:
-        return format_html_join(" to ", "{}", [(instant(at, row.timezone),) for at in (row.starts_at, row.ends_at)])
-    length = f"{row.minutes} minutes" if row.until is None else f"until {row.until:%H:%M}"
-    return f"{describe(window.recurrence.schedule)}, {length}"
-
-
-def concerned(row: MaintenanceWindow) -> str:
-    """Return what a window is about, in words."""
-    what = f"monitors tagged {row.tag}" if row.tag else "all monitors"
-    if row.monitor is not None:
-        what = row.monitor.name
-    return what if row.environment is None else f"{what} in {row.environment.name}"
+    span = [(instant(at, row.timezone),) for at in (row.starts_at, row.ends_at)]
+    return rule_in_words(row) or format_html_join(" to ", "{}", span)
 
 
 @admin.register(MaintenanceWindow)
 class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
     """Times in which slots are not judged: plan, edit and end them."""
 
-    form = WindowForm
+    form = AdminWindowForm
     list_display = ("name", "standing_label", "concerned_text", "when_text", "project_link")
     list_filter = (("project", AutocompleteSelectFilter),)
     search_fields = ("name", "tag", "monitor__slug")
@@ -116,7 +112,7 @@ class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
     @admin.display(description="About")
     def concerned_text(self, row: MaintenanceWindow) -> str:
         """Show what it is about."""
-        return concerned(row)
+        return what_it_covers(row)
 
     @admin.display(description="When")
     def when_text(self, row: MaintenanceWindow) -> SafeString | str:
@@ -144,9 +140,7 @@ class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
         if not change:
             plan_window(obj, now=now, by=by)
         elif form.changed_data:
-            columns = {field.attname: getattr(obj, field.attname) for field in obj._meta.concrete_fields}
-            new = replace_window(columns.pop("id"), MaintenanceWindow(**columns), now=now, by=by)
-            obj.pk = new.pk
+            obj.pk = replace_window(obj.pk, form.as_new_row(), now=now, by=by).pk
 
     def changeform_view(
         self,
@@ -155,10 +149,10 @@ class MaintenanceWindowAdmin(GrantedPermissions, InspectionAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Say it if another person has planned the last window that the project may have."""
+        """Say it if another person has planned the last window that the project may have, or has changed this one."""
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
-        except TooManyWindowsError as error:
+        except (TooManyWindowsError, WindowOverError) as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(request.path)
 

@@ -16,6 +16,7 @@ from dashboard.pages.clock.views import clock
 from dashboard.pages.create.views import new_monitor, preview_schedule
 from dashboard.pages.incident.views import act_on_incident, incident
 from dashboard.pages.issues.views import act_on_issue, issue, issues
+from dashboard.pages.maintenance.views import act_on_window, maintenance, new_window, preview_window, window
 from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
@@ -55,6 +56,11 @@ urlpatterns = [
     path("projects/<str:project>/routes/matches", matches, name="route-matches"),
     path("projects/<str:project>/routes/<int:pk>/", route, name="route"),
     path("projects/<str:project>/routes/<int:pk>/act", act_on_route, name="act-on-route"),
+    path("projects/<str:project>/maintenance/", maintenance, name="maintenance"),
+    path("projects/<str:project>/maintenance/new/", new_window, name="new-window"),
+    path("projects/<str:project>/maintenance/preview", preview_window, name="preview-window"),
+    path("projects/<str:project>/maintenance/<int:pk>/", window, name="window"),
+    path("projects/<str:project>/maintenance/<int:pk>/act", act_on_window, name="act-on-window"),
     path("join/<str:token>/", join, name="join"),
     path("projects/<str:project>/status/", share_links, name="share-links"),
     path("s/<str:address>/", status_page, name="status-page"),

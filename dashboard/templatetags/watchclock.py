@@ -25,9 +25,11 @@ WORDS = {"error": "failing", "active": "waiting"}
 
 
 @register.simple_tag(takes_context=True)
-def moment(context: dict[str, Any], at: datetime | None, zone: str = "UTC") -> SafeString:
+def moment(
+    context: dict[str, Any], at: datetime | None, zone: str = "UTC", after: datetime | None = None
+) -> SafeString:
     """Show an instant on the reader's wall clock; other zones and the distance from now stand in its tooltip."""
-    return moments.moment(at, zone, now=context["now"])
+    return moments.moment(at, zone, now=context["now"], after=after)
 
 
 @register.simple_tag(takes_context=True)

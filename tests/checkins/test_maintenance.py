@@ -6,7 +6,15 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from checkins.maintenance import TooManyWindowsError, change_tags, end_window, next_minute, plan_window, replace_window
+from checkins.maintenance import (
+    TooManyWindowsError,
+    WindowOverError,
+    change_tags,
+    end_window,
+    next_minute,
+    plan_window,
+    replace_window,
+)
 from checkins.models import CheckIn
 from checkins.processing.apply import receive
 from incidents.models import Incident, Occurrence
@@ -295,6 +303,15 @@ def test_an_edit_ends_a_window_and_plans_another():
     )
     old.refresh_from_db()
     assert (old.ends_at, new.starts_at) == (NOW + timedelta(minutes=31), NOW + timedelta(minutes=31))
+
+
+def test_of_two_edits_one_is_refused():
+    old = planned(starts_at=NOW)
+    fields = {"project": old.project, "name": "longer", "starts_at": NOW, "ends_at": NOW + timedelta(hours=5)}
+    replace_window(old.id, MaintenanceWindow(**fields), now=NOW)
+    with pytest.raises(WindowOverError, match="somebody else has just changed it"):
+        replace_window(old.id, MaintenanceWindow(**fields), now=NOW)
+    assert MaintenanceWindow.objects.filter(name="longer").count() == 1
 
 
 def test_a_project_knows_until_when_it_has_windows():

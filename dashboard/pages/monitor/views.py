@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -16,6 +17,7 @@ from dashboard.live.marks import read_mark
 from dashboard.pages.access import Rights, button, find_monitor, page, reader_language, rights_in, sees_log
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.incident.facts import is_acknowledged
+from dashboard.pages.maintenance.beginning import begin_now
 from dashboard.pages.monitor.facts import (
     RUNS_SHOWN,
     choose,
@@ -28,6 +30,7 @@ from dashboard.pages.monitor.facts import (
 )
 from dashboard.pages.schedule.learned import load_learned
 from dashboard.pages.snoozes import snooze_choices, snooze_end
+from dashboard.windows import coming_windows
 from incidents import handling
 from incidents.notifications.previews import preview
 from lib.wallclock import utcnow
@@ -65,6 +68,9 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "forecasts": [(one, one.when(names)) for one in forecasts],
         "snippets": _snippets(request, row, rights),
         "snooze_choices": snooze_choices(at),
+        "coming_windows": coming_windows(
+            row, now=at, environment="" if environment is None else environment.environment.name
+        ),
         "is_snoozed": row.snoozed_until is not None and row.snoozed_until > at,
     }
     if row.schedule().is_learning:
@@ -104,7 +110,7 @@ def _snippets(request: HttpRequest, row: Monitor, rights: Rights) -> list[tuple[
 
 @button
 def act_on_monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
-    """Do what a button asks for: snooze, end a snooze, mute, unmute."""
+    """Do what a button asks for: snooze, end a snooze, mute, unmute, begin maintenance."""
     row = find_monitor(request, project, slug)
     _act(request, row, rights_in(request, row.project_id), now=utcnow())
     return back(request, "monitor", project, slug)
@@ -129,6 +135,13 @@ def _act(request: HttpRequest, row: Monitor, rights: Rights, *, now: datetime) -
         case "mute" | "unmute" as what:
             rights.demand(Action.MUTE)
             _mute(request, row, what == "mute", now=now)
+        case "maintain":
+            rights.demand(Action.EDIT_WINDOWS)
+            found = _own_environments(request, row).select_related("environment").first()
+            if found is None:
+                messages.error(request, _("There is no such environment."))
+            else:
+                begin_now(request, row, found.environment, now=now)
         case unknown:
             messages.error(request, _("%(what)r cannot be done here.") % {"what": str(unknown)[:50]})
 
@@ -136,12 +149,11 @@ def _act(request: HttpRequest, row: Monitor, rights: Rights, *, now: datetime) -
 def _mute(request: HttpRequest, row: Monitor, muted: bool, *, now: datetime) -> None:
     """Mute or unmute one environment of a monitor, or all of them."""
     by = actor_of(request, at=now)
-    wanted = request.POST.get("environment", "")
-    if not wanted:
+    if not request.POST.get("environment"):
         set_monitors_muted([row.pk], muted, by=by)
         count = 1
     else:
-        own = row.monitor_environments.filter(pk=row_id(wanted))
+        own = _own_environments(request, row)
         count = set_environments_muted(list(own.values_list("pk", flat=True)), muted, by=by)
     if not count:
         messages.error(request, _("There is no such environment."))
@@ -149,3 +161,8 @@ def _mute(request: HttpRequest, row: Monitor, muted: bool, *, now: datetime) -> 
         messages.success(request, _("%(monitor)s is muted: nobody is notified.") % {"monitor": row.name})
     else:
         messages.success(request, _("%(monitor)s is no longer muted.") % {"monitor": row.name})
+
+
+def _own_environments(request: HttpRequest, row: Monitor) -> QuerySet[MonitorEnvironment]:
+    """Return the environment that a button is about, if the monitor has it."""
+    return row.monitor_environments.filter(pk=row_id(request.POST.get("environment", "")))

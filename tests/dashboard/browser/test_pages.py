@@ -40,6 +40,8 @@ def addresses(incident, monitor):
     channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
     route = factories.RouteFactory(project=monitor.project, to=[channel])
     by = Actor("ann", Source.PAGE, utcnow())
+    window = factories.MaintenanceWindowFactory(project=monitor.project, crontab="0 3 * * *")
+    factories.MaintenanceWindowFactory(project=monitor.project, monitor=monitor)
     invitation = invite(monitor.project_id, "bob@example.com", Role.EDITOR, by=by)
     return {
         "now": "/",
@@ -63,6 +65,8 @@ def addresses(incident, monitor):
         "new channel": f"{reverse('new-channel', args=[of_project])}?kind=slack",
         "channel": reverse("channel", args=[of_project, channel.pk]),
         "route": reverse("route", args=[of_project, route.pk]),
+        "maintenance": reverse("maintenance", args=[of_project]),
+        "window": reverse("window", args=[of_project, window.pk]),
         "join": reverse("join", args=[token_of(invitation)]),
         "missing": "/nothing/",
     }

@@ -59,6 +59,11 @@ ADDRESSES = {
     "route-matches": Address(Role.VIEWER, of="project"),
     "route": Address(Role.EDITOR, of="route"),
     "act-on-route": Address(Role.EDITOR, of="route", posts={"do": "up"}),
+    "maintenance": Address(Role.VIEWER, of="project"),
+    "new-window": Address(Role.EDITOR, of="project"),
+    "preview-window": Address(Role.VIEWER, of="project"),
+    "window": Address(Role.EDITOR, of="window"),
+    "act-on-window": Address(Role.EDITOR, of="window", posts={"do": "end"}),
     "account_login": Address(is_public=True),
     "company_login": Address(is_public=True),
     "openid_connect_callback": Address(is_public=True),
@@ -129,11 +134,13 @@ def answer(incident, monitor):
     """Return the answer of an address about the incident and its monitor to a client."""
     channel = factories.ChannelFactory(project=monitor.project, name="channel-1")
     route = factories.RouteFactory(project=monitor.project, name="route-1")
+    window = factories.MaintenanceWindowFactory(project=monitor.project, name="window-1", crontab="0 3 * * *")
     arguments = {
         "": (),
         "project": (monitor.project.slug,),
         "channel": (monitor.project.slug, channel.pk),
         "route": (monitor.project.slug, route.pk),
+        "window": (monitor.project.slug, window.pk),
         "incident": (incident.pk,),
         "issue": (incident.issue_id,),
         "monitor": (monitor.project.slug, monitor.slug),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import translation
 
-from dashboard import moments, sentences
+from dashboard import moments, sentences, windows
 from dashboard.pages.monitor import views as monitor_page
 from incidents import history
 from tests.dashboard.pages.conftest import environment as environment
@@ -103,6 +103,7 @@ def in_brackets(monkeypatch):
         (sentences, "reason"),
         (history, "why"),
         (monitor_page, "describe"),
+        (windows, "describe"),
     ):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, original=original, **named: f"⟦{original(*args, **named)}⟧")
