@@ -4,7 +4,7 @@ A project that a person is no member of does not exist for that person: 404, as 
 a project and not do what was asked for gets 403, with a sentence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -18,12 +18,14 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from accounts.membership import is_administrator, projects_of, rights_of, roles_by_project
-from accounts.roles import Action, rights
+from accounts.models import Membership
+from accounts.roles import Action, Role, rights
 from dashboard.vocabulary import word
 from incidents.models import Incident, Issue
 from monitors.models import Monitor, Project
 
 View = Callable[..., HttpResponseBase]
+PROJECTS_MAX = 1_000
 
 
 def page(view: View) -> View:
@@ -106,6 +108,23 @@ def rights_everywhere(request: HttpRequest) -> Callable[[int], Rights]:
         return lambda _: Rights(frozenset(Action))
     roles = roles_by_project(request.user)
     return lambda project_id: Rights(rights(roles.get(project_id)))
+
+
+def projects_with_rights(request: HttpRequest) -> Sequence[tuple[str, str, Rights]]:
+    """Return slug and name of the projects that the person may see, by name, with the rights there. One statement.
+
+    For administrators, who have all rights in any number of projects, at most `PROJECTS_MAX`.
+    """
+    if is_administrator(request.user):
+        rows = Project.objects.order_by("name").values_list("slug", "name")[:PROJECTS_MAX]
+        return [(slug, name, Rights(frozenset(Action))) for slug, name in rows]
+    if not request.user.is_active:
+        return ()
+    own = Membership.objects.filter(user_id=request.user.pk).order_by("project__name")
+    return [
+        (slug, name, Rights(rights(Role(role))))
+        for slug, name, role in own.values_list("project__slug", "project__name", "role")
+    ]
 
 
 def sees_log(monitor: Monitor, rights: Rights) -> bool:

@@ -33,7 +33,7 @@ class TvFacts:
 
 
 def load_tv(link: ShareLink, *, now: datetime) -> TvFacts:
-    """Return what a TV shows. Six statements."""
+    """Return what a TV shows. Five statements."""
     filters = Filters(environment=link.environment)
     rows = _in_scope(find_rows(Project.objects.filter(pk=link.project_id), filters, now=now), link)
     shown = load_rows(in_order(rows, filters, now=now)[:ROWS_SHOWN], filters, now=now)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Value, When
 from django.utils.translation import gettext as _
 
 from checkins.models import RunningCheckIn
@@ -134,18 +134,17 @@ def in_order(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datet
 
 
 def load_segment(rows: QuerySet[MonitorEnvironment], filters: Filters, *, begin: int, now: datetime) -> list[Row]:
-    """Return the rows from the one with the number `begin` on. Three statements."""
+    """Return the rows from the one with the number `begin` on. Two statements."""
     return load_rows(in_order(rows, filters, now=now)[begin : begin + SEGMENT], filters, now=now)
 
 
 def load_rows(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datetime) -> list[Row]:
-    """Return rows with their strips. Three statements."""
-    found = list(rows.values_list(*COLUMNS, named=True))
-    ids = [row.id for row in found]
-    running = RunningCheckIn.objects.filter(monitor_environment__any_of=ids)
-    running_ids = set(running.values_list("monitor_environment", flat=True))
-    strips = load_strips(ids, filters.range, running=running_ids, now=now)
-    return [_row(row, filters, strips[row.id], is_running=row.id in running_ids, now=now) for row in found]
+    """Return rows with their strips. Two statements."""
+    running = RunningCheckIn.objects.filter(monitor_environment=OuterRef("pk"))
+    found = list(rows.annotate(is_running=Exists(running)).values_list(*COLUMNS, "is_running", named=True))
+    running_ids = {row.id for row in found if row.is_running}
+    strips = load_strips([row.id for row in found], filters.range, running=running_ids, now=now)
+    return [_row(row, filters, strips[row.id], is_running=row.is_running, now=now) for row in found]
 
 
 def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datetime) -> Row:

@@ -7,7 +7,7 @@ from django.shortcuts import render
 
 from dashboard.ids import row_id, row_ids
 from dashboard.live.marks import read_mark
-from dashboard.pages.access import page, visible_projects
+from dashboard.pages.access import page, projects_with_rights, visible_projects
 from dashboard.pages.many.rights import offers
 from dashboard.pages.snoozes import snooze_choices
 from dashboard.pages.wall.cells import ORDER
@@ -31,6 +31,7 @@ def wall(request: HttpRequest) -> HttpResponse:
     projects = visible_projects(request.user)
     rows = find_rows(projects, filters, now=at)
     counts = count_rows(rows, now=at)
+    granted = projects_with_rights(request)
     environments = Environment.objects.filter(project__in=projects).order_by("name").values_list("name", flat=True)
     context: dict[str, Any] = {
         "now": at,
@@ -40,14 +41,14 @@ def wall(request: HttpRequest) -> HttpResponse:
         "counts": counts,
         "rows": load_segment(rows, filters, begin=0, now=at),
         "segments": range(SEGMENT, min(counts.all, ROWS_MAX), SEGMENT),
-        "projects": projects.order_by("name").values_list("slug", "name")[:NAMES_SHOWN],
+        "projects": [(slug, name) for slug, name, _ in granted[:NAMES_SHOWN]],
         "environments": environments.distinct()[:NAMES_SHOWN],
         "states": STATES,
         "groups": GROUPS[1:],
         "ranges": RANGES.values(),
         "start": filters.range.start(at),
         "legend": ORDER,
-        "many": offers(request),
+        "many": offers(rights for _, _, rights in granted),
         "snooze_choices": snooze_choices(at),
     }
     return render(request, "pages/wall.html", context)
