@@ -1,8 +1,8 @@
-"""The members of projects, and who was invited. Accounts are Django's own (`auth_user`)."""
+"""The members of projects, who was invited, and what people prefer. Accounts are Django's own (`auth_user`)."""
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts.roles import Role
 from monitors.models import Project
@@ -56,3 +56,37 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return self.address
+
+
+class Preferences(models.Model):
+    """What a person prefers, on pages and in messages. Who never chose anything has no row.
+
+    `timezone` and `language` are those of the browser while they are empty; without `email` it is the address of the
+    account. From `quiet_from` to `quiet_until`, by the clocks of `timezone`, the person is told only what is critical.
+
+    `incidents.notifications.personal` changes the rows: the channels of the person follow them.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="preferences", primary_key=True
+    )
+    timezone = models.CharField(max_length=64, blank=True)
+    language = models.CharField(max_length=10, blank=True)
+    email = models.EmailField(blank=True)
+    quiet_from = models.TimeField(null=True, blank=True)
+    quiet_until = models.TimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "preferences"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(quiet_from__isnull=True, quiet_until__isnull=True)
+                | Q(quiet_from__isnull=False, quiet_until__isnull=False)
+                & ~Q(quiet_from=F("quiet_until"))
+                & ~Q(timezone=""),
+                name="preferences_quiet_hours_have_two_ends_and_a_zone",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"preferences of {self.user}"

@@ -68,6 +68,7 @@ class RouteForm(EditForm):
             "name",
             "position",
             "channels",
+            "tells_owner",
             "continues",
             "is_fallback",
             "reminder_hours",
@@ -77,12 +78,17 @@ class RouteForm(EditForm):
         labels = {
             "name": _("Name"),
             "channels": _("Channels"),
+            "tells_owner": _("The owner and the assignee too"),
             "continues": _("Continues"),
             "is_fallback": _("Fallback"),
             "is_enabled": _("Enabled"),
         }
         help_texts = {
             "position": _("Routes are tried from the lowest number on. The first that catches an incident ends it."),
+            "tells_owner": _(
+                "Also the member who owns the monitor (user:name, or user: and an address), and the one to whom its "
+                "issue is assigned, by mail, if their preferences allow it."
+            ),
             "continues": _("Later routes are tried too."),
             "is_fallback": _("It catches no incident: its channels are notified when another channel fails."),
         }

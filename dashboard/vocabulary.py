@@ -130,6 +130,7 @@ WORDS = frozenset(
         gettext_noop("maintenance window"),
         gettext_noop("audit log"),
         gettext_noop("share link"),
+        gettext_noop("preferences"),
         gettext_noop("created"),
         gettext_noop("changed"),
         gettext_noop("deleted"),

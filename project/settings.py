@@ -104,8 +104,7 @@ MIDDLEWARE = [
     "dashboard.login.factors.SecondFactorMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "project.middleware.content_policy",
-    "project.reader.reader_language",
-    "project.reader.reader_zone",
+    "project.reader.ReaderMiddleware",
 ]
 SECURE_REFERRER_POLICY = "same-origin"
 ROOT_URLCONF = "project.urls"

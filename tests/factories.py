@@ -7,7 +7,7 @@ else: `CheckInFactory(status="missed")`, `MonitorFactory(interval=15, interval_u
 
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from factory.declarations import LazyAttribute, LazyAttributeSequence, Maybe, Se
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
-from accounts.models import Invitation, Membership
+from accounts.models import Invitation, Membership, Preferences
 from audit.models import AuditEntry
 from checkins.maintenance import note_windows
 from checkins.messages import CheckInMessage, LogMessage
@@ -94,6 +94,18 @@ class MembershipFactory(DjangoModelFactory[Membership]):
     user = SubFactory(UserFactory)
     role = "viewer"
     added_at = NOW
+
+
+class PreferencesFactory(DjangoModelFactory[Preferences]):
+    """Somebody with a time zone, and a night without notifications."""
+
+    class Meta:
+        model = Preferences
+
+    user = SubFactory(UserFactory)
+    timezone = "Europe/Vienna"
+    quiet_from = time(22)
+    quiet_until = time(7)
 
 
 class InvitationFactory(DjangoModelFactory[Invitation]):
@@ -584,6 +596,19 @@ class ChannelFactory(DjangoModelFactory[Channel]):
     name = Sequence(lambda n: f"channel {n}")
     created_at = NOW
     changed_at = NOW
+
+
+class PersonalChannelFactory(ChannelFactory):
+    """The channel of a member, who has an address."""
+
+    class Meta:
+        model = Channel
+
+    member = SubFactory(MembershipFactory, user__email=LazyAttribute(lambda user: f"{user.username}@example.com"))
+    project = SelfAttribute("member.project")
+    kind = "email"
+    is_personal = True
+    name = LazyAttribute(lambda channel: f"@{channel.member.user}")
 
 
 class UnsubscriptionFactory(DjangoModelFactory[Unsubscription]):

@@ -65,6 +65,11 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
         rows: QuerySet[Channel] = super().get_queryset(request).filter(removed_at__isnull=True)
         return rows
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """As granted to the user; personal channels follow the preferences of their people."""
+        is_personal = obj is not None and obj.is_personal
+        return not is_personal and bool(super().has_change_permission(request, obj))
+
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Return the form for the kind of the channel; for a new one its kind is asked first."""
         kind = obj.kind if obj is not None else request.GET.get("kind", "")

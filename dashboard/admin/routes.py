@@ -39,6 +39,7 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         "position",
         "conditions",
         "channels",
+        "tells_owner",
         "continues",
         "is_fallback",
         "reminder_hours",

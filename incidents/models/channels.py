@@ -5,6 +5,7 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
+from accounts.models import Membership
 from monitors.models import Project
 
 NAME_LENGTH_MAX = 100
@@ -19,6 +20,10 @@ class Channel(models.Model):
     `values` are its settings, `sealed` its secrets, encrypted (`incidents.secrets`). A channel that was removed keeps
     its row, with `removed_at`, while a message may still need it: who was told that an incident opened is told of its
     end.
+
+    A personal channel (`is_personal`) is that of `member`, who is notified by mail at the own address; its zone,
+    language and quiet hours follow the person's preferences (`incidents.notifications.personal`). It has no member, and
+    notifies nobody, when the membership has ended.
 
     `folds`: many openings at once make one message. From `quiet_from` to `quiet_until`, by the clocks of its
     `timezone`, it is told only what is critical; both are empty if there are no such hours.
@@ -44,6 +49,8 @@ class Channel(models.Model):
     quiet_until = models.TimeField(null=True, blank=True)
     changed_at = models.DateTimeField()
     removed_at = models.DateTimeField(null=True, blank=True)
+    is_personal = models.BooleanField(default=False, db_default=False)
+    member = models.ForeignKey(Membership, on_delete=models.SET_NULL, related_name="channels", null=True, blank=True)
 
     failure_count = models.PositiveIntegerField(default=0)
     failing_since = models.DateTimeField(null=True, blank=True)
@@ -74,6 +81,14 @@ class Channel(models.Model):
                 | Q(quiet_from__isnull=False, quiet_until__isnull=False) & ~Q(quiet_from=models.F("quiet_until")),
                 name="channel_quiet_hours_have_two_ends",
             ),
+            models.CheckConstraint(
+                condition=Q(is_personal=False, member__isnull=True)
+                | Q(is_personal=True, kind=EMAIL, project__isnull=False),
+                name="channel_of_a_member_is_personal",
+            ),
+            models.UniqueConstraint(
+                fields=["member"], condition=Q(removed_at__isnull=True), name="channel_one_for_each_member"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -85,7 +100,8 @@ class Route(models.Model):
 
     `matchers` are conditions that all must hold (`incidents.notifications.routing`); without one it catches everything.
     The first route that catches an incident ends the search, unless it `continues`. The fallback route of a project
-    catches nothing: its channels are told when another channel fails.
+    catches nothing: its channels are told when another channel fails. `tells_owner`: so are the owner of the monitor
+    and who looks after its issue, if they have personal channels.
 
     While an incident is open and nobody has acknowledged it, its recipients are reminded after `reminder_hours` (empty:
     REMINDER_HOURS; 0: never), then at longer intervals, and the channels of each of the `steps` are told in turn
@@ -101,6 +117,7 @@ class Route(models.Model):
     # With defaults in the database: during an upgrade older processes write rows without them.
     is_fallback = models.BooleanField(default=False, db_default=False)
     reminder_hours = models.PositiveSmallIntegerField(null=True, blank=True)
+    tells_owner = models.BooleanField(default=False, db_default=False)
     steps = models.JSONField(default=list, blank=True, db_default=[])
     loops = models.PositiveSmallIntegerField(default=0, db_default=0)
     changed_at = models.DateTimeField()

@@ -63,6 +63,7 @@ class _Change:
     tags: list[str]
     severity: str
     owner: str
+    assignee: int
     kind: str
     tick: datetime | None
 
@@ -163,6 +164,7 @@ def _facts(change: _Change) -> Facts:
         tags=tuple(change.tags),
         severity=change.severity,
         owner=change.owner,
+        assignee=change.assignee,
     )
 
 
@@ -173,6 +175,7 @@ _CHANGES_SQL = """
            i.resolved_at IS NULL AS is_open,
            me.is_muted OR coalesce(s.status = 'archived', false) AS is_quiet,
            m.project_id, m.slug, e.name, m.tags, m.severity, m.owner,
+           coalesce(s.assignee_id, 0),
            coalesce((SELECT o.explanation ->> 'kind' FROM incidents_occurrence o
                       WHERE o.incident_id = i.id AND o.detected_at <= i.opened_at
                       ORDER BY o.number DESC LIMIT 1), ''), n.tick

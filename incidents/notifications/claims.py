@@ -136,7 +136,7 @@ def _claim(sql: str, parameters: Mapping[str, Any], *, now: datetime) -> list[Me
     related = "incident__monitor_environment__"
     return list(
         Message.objects.filter(id__any_of=[id_ for (id_,) in rows])
-        .select_related(f"{related}monitor__project", f"{related}environment", "channel", "storm__project")
+        .select_related(f"{related}monitor__project", f"{related}environment", "channel__member", "storm__project")
         .order_by("due_at", "id")
     )
 

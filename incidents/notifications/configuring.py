@@ -15,6 +15,7 @@ from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Field, field_problems
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
+from incidents.notifications.quiet import QuietHours
 from incidents.notifications.routes import addresses_in, quiet_hours, recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
@@ -98,7 +99,7 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     merged = {name: text for name in fields if (text := given.get(name) or (stored.get(name, "")))}
     is_new = channel._state.adding
     problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
-    if is_new and _active_channels(channel.project).count() >= CHANNELS_MAX:
+    if is_new and _active_channels(channel.project).filter(is_personal=False).count() >= CHANNELS_MAX:
         problems[""] = f"There are {CHANNELS_MAX} channels; no more are allowed."
     if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
         problems["name"] = f"There is a channel {channel.name!r} already."
@@ -119,10 +120,17 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     channel.save()
     waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING)
     waiting.filter(attempt_count__gt=0).update(due_at=now)
-    hours = quiet_hours(channel)
-    quiet = waiting.filter(attempt_count=0, storm__cause=Storm.Cause.QUIET, kind=Message.Kind.DIGEST)
-    quiet.update(due_at=(hours.end_after(now) if hours else None) or now)
+    put_off_digests(Channel.objects.filter(pk=channel.pk), quiet_hours(channel), now=now)
     wake_after_commit()
+
+
+def put_off_digests(channels: QuerySet[Channel], hours: QuietHours | None, *, now: datetime) -> None:
+    """Let the digests that wait for channels with these quiet hours be due at their end."""
+    quiet = Message.objects.filter(
+        channel__in=channels, status=Message.Status.WAITING, attempt_count=0, storm__cause=Storm.Cause.QUIET,
+        kind=Message.Kind.DIGEST,
+    )  # fmt: skip
+    quiet.update(due_at=(hours.end_after(now) if hours else None) or now)
 
 
 def stored_secrets(channel: Channel) -> dict[str, str]:

@@ -29,7 +29,7 @@ from incidents.notifications.addressees import clock_recipients, recipients
 from incidents.notifications.channels.wording import one_line
 from incidents.notifications.fallback_text import LISTED_MAX, Failure, Untold, write_fallback
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
-from incidents.notifications.routes import CONSOLE, recipients_of
+from incidents.notifications.routes import CONSOLE, WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import ENGLISH
@@ -170,6 +170,7 @@ def _fallback_route(project: Project | None) -> list[Recipient]:
     if route is None:
         return []
     usable = route.channels.filter(is_enabled=True, removed_at__isnull=True, open_since__isnull=True).order_by("id")
+    usable = usable.select_related(WITH_PERSON)
     found: dict[str, Recipient] = {}
     for channel in usable:
         if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE:

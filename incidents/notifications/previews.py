@@ -48,22 +48,29 @@ _FACTS_SQL = """
 def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
     """Return the environments of a monitor, and who would be told if it failed there now. Four statements at most."""
     rows = monitor.monitor_environments.exclude(status="pending_deletion").order_by("environment__name")
-    muted = dict(rows.values_list("environment__name", "is_muted")[:ENVIRONMENTS_MAX])
-    muted = muted or {NO_ENVIRONMENT: monitor.is_muted}
+    known = rows.values_list("environment__name", "is_muted", "issues__assignee")[:ENVIRONMENTS_MAX]
+    muted = {name: is_muted for name, is_muted, _ in known} or {NO_ENVIRONMENT: monitor.is_muted}
+    assignees = {name: assignee or 0 for name, _, assignee in known}
     routing = load_routing({monitor.project_id}, recipients())
     channels = list(Channel.objects.filter(project_id=monitor.project_id, removed_at__isnull=True))
     names = {str(channel.guid): channel.name for channel in channels}
+    people = {channel.id: channel.name for channel in channels if channel.is_personal}
     usable = {channel.id: channel.name for channel in channels if channel.is_enabled}
     found = []
     for environment, is_muted in muted.items():
-        facts = Facts(monitor.slug, environment, "", tuple(monitor.tags), monitor.severity, monitor.owner)
+        facts = Facts(
+            monitor.slug, environment, "", tuple(monitor.tags), monitor.severity, monitor.owner,
+            assignees.get(environment, 0),
+        )  # fmt: skip
         for one in with_every_kind(facts):
             situations = (Situation(environment, one.kind),)
             if is_muted:
                 found.append(Forecast(situations, why_nobody="muted"))
                 continue
             decision = decide(routing, monitor.project_id, one)
-            told = names_of(((to.name, to.reason) for to in decision.recipients), names)
+            # Everybody in the project may see this, and the address of a person is the person's affair.
+            shown = ((people.get(to.channel or 0, to.name), to.reason) for to in decision.recipients)
+            told = names_of(shown, names)
             why = "" if told else _why(decision.is_nobody_meant)
             found.append(Forecast(situations, told, why, later_steps(decision.routes, usable)))
     return list(muted), alike(found)

@@ -34,7 +34,7 @@ from incidents.notifications.pursuit import (
 )
 from incidents.notifications.repeating import ESCALATED, Again, tell_again
 from incidents.notifications.repeating import REMINDER as REMINDED
-from incidents.notifications.routes import CONSOLE, recipients_of
+from incidents.notifications.routes import CONSOLE, WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
 from lib.sql import fetch_rows, update_rows
 
@@ -167,7 +167,8 @@ def _channels_of(found: Sequence[_Due]) -> dict[int, Channel]:
         else:
             for step in msgspec.json.decode(due.plan, type=Escalation).steps:
                 wanted |= set(step.channels)
-    channels = Channel.objects.filter(id__any_of=sorted(wanted)).prefetch_related("unsubscriptions")
+    channels = Channel.objects.filter(id__any_of=sorted(wanted)).select_related(WITH_PERSON)
+    channels = channels.prefetch_related("unsubscriptions")
     return {channel.id: channel for channel in channels}
 
 

@@ -8,19 +8,32 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
+from django.db.models import Q
 
+from accounts.preferences import address_of, owner_texts
 from incidents.models import Channel, Route, Unsubscription
 from incidents.models.channels import EMAIL
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.pursuit import parse_steps
 from incidents.notifications.quiet import QuietHours
-from incidents.notifications.routing import Choice, Facts, Recipient, RouteRules, catching, choose, parse_conditions
+from incidents.notifications.routing import (
+    Choice,
+    Facts,
+    Person,
+    Recipient,
+    RouteRules,
+    catching,
+    choose,
+    parse_conditions,
+)
 from lib.sql import fetch_rows
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 """It prints mail to a log, which notifies nobody."""
 DEFAULT_REASON = "no route catches it: ALERT_EMAIL_TO"
+WITH_PERSON = "member__user__preferences"
+"""What `recipients_of` reads of a personal channel."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -36,17 +49,21 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """The routes of some projects, their channels by id, and the addresses of ALERT_EMAIL_TO."""
+    """The routes of some projects, their channels by id, and the addresses of ALERT_EMAIL_TO.
+
+    `people`, by project, are the members with channels of their own, where a route tells owners.
+    """
 
     routes: Mapping[int, Sequence[RouteRules]]
     places: Mapping[int, Place]
     default: Sequence[str] = ()
+    people: Mapping[int, Sequence[Person]] = {}
 
 
 class Decision(msgspec.Struct, frozen=True):
     """The recipients of an incident, and the routes that caught it.
 
-    `is_nobody_meant`: a route without channels caught it, so nobody is on purpose.
+    `is_nobody_meant`: a route without channels caught it, and tells no owner: nobody is on purpose.
     """
 
     recipients: Sequence[Recipient]
@@ -62,16 +79,20 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
     for route in enabled.prefetch_related("channels"):
         routes.setdefault(route.project_id, []).append(rules_of(route))
     wanted = sorted({id_ for own in routes.values() for rules in own for id_ in rules.channels})
-    places = {}
-    if wanted:
-        channels = Channel.objects.filter(id__any_of=wanted, is_enabled=True, removed_at__isnull=True)
-        channels = channels.prefetch_related("unsubscriptions")
-        places = {
-            channel.id: Place(channel.id, recipients_of(channel), folds(channel), quiet_hours(channel))
-            for channel in channels
-            if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE
-        }
-    return Routing(routes, places, tuple(default))
+    telling = sorted(id_ for id_, own in routes.items() if any(rules.tells_owner for rules in own))
+    places: dict[int, Place] = {}
+    people: dict[int, list[Person]] = {}
+    if wanted or telling:
+        named = Q(id__any_of=wanted) | Q(project_id__any_of=telling, member__isnull=False)
+        channels = Channel.objects.filter(named, is_enabled=True, removed_at__isnull=True).order_by("id")
+        for channel in channels.select_related(WITH_PERSON).prefetch_related("unsubscriptions"):
+            if channel.kind == EMAIL and settings.EMAIL_BACKEND == CONSOLE:
+                continue
+            places[channel.id] = Place(channel.id, recipients_of(channel), folds(channel), quiet_hours(channel))
+            if channel.member is not None and channel.project_id is not None:
+                person = Person(channel.member.id, owner_texts(channel.member.user), channel.id)
+                people.setdefault(channel.project_id, []).append(person)
+    return Routing(routes, places, tuple(default), people)
 
 
 def rules_of(route: Route) -> RouteRules:
@@ -82,6 +103,7 @@ def rules_of(route: Route) -> RouteRules:
         parse_conditions(route.matchers),
         tuple(sorted(channel.id for channel in route.channels.all())),
         route.continues,
+        route.tells_owner,
         route.reminder_hours,
         parse_steps(route.steps),
         route.loops,
@@ -92,8 +114,18 @@ def recipients_of(channel: Channel, topic: str = Unsubscription.Topic.ALERTS) ->
     """Return the recipients of a channel's messages: its guid, or the addresses that still want the topic."""
     if channel.kind == EMAIL:
         refused = {one.address for one in channel.unsubscriptions.all() if one.topic == topic}
-        return tuple(address for address in dict.fromkeys(addresses_in(channel.values)) if address not in refused)
+        return tuple(address for address in dict.fromkeys(_addresses_of(channel)) if address not in refused)
     return (str(channel.guid),)
+
+
+def _addresses_of(channel: Channel) -> list[str]:
+    """Return the addresses of an e-mail channel. A person who is no member any more, or was locked out, has none."""
+    if not channel.is_personal:
+        return addresses_in(channel.values)
+    if channel.member is None or not channel.member.user.is_active:
+        return []
+    address = address_of(channel.member.user)
+    return [address] if address else []
 
 
 def folds(channel: Channel) -> bool:
@@ -119,8 +151,9 @@ def decide(routing: Routing, project_id: int, facts: Facts) -> Decision:
     caught = catching(routing.routes.get(project_id, ()), facts)
     if not caught:
         return Decision([Recipient(address, None, DEFAULT_REASON) for address in routing.default])
-    choices = choose(caught, facts)
-    return Decision(_recipients(routing.places, choices), is_nobody_meant=not choices, routes=caught)
+    choices = choose(caught, facts, routing.people.get(project_id, ()))
+    is_nobody_meant = not choices and not any(route.tells_owner for route in caught)
+    return Decision(_recipients(routing.places, choices), is_nobody_meant, caught)
 
 
 def _recipients(places: Mapping[int, Place], choices: Iterable[Choice]) -> list[Recipient]:

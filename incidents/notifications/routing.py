@@ -8,7 +8,7 @@ hold: a monitor without tags has no tag, and is not "like" anything.
 """
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -60,7 +60,8 @@ class Condition(msgspec.Struct, frozen=True):
 class RouteRules(msgspec.Struct, frozen=True):
     """A route, as a value. `channels` are the ids of its channels.
 
-    The last three say what happens until somebody acknowledges (`pursuit`); `reminder_hours` None: REMINDER_HOURS.
+    `tells_owner`: so are the owner and the assignee of an incident. The last three say what happens until somebody
+    acknowledges (`pursuit`); `reminder_hours` None: REMINDER_HOURS.
     """
 
     id: int
@@ -68,13 +69,25 @@ class RouteRules(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
     channels: tuple[int, ...]
     continues: bool = False
+    tells_owner: bool = False
     reminder_hours: int | None = None
     steps: tuple[Step, ...] = ()
     loops: int = 0
 
 
+class Person(msgspec.Struct, frozen=True):
+    """A member of a project (`id`) with a channel of his or her own. `owns`: texts of owners that mean the person."""
+
+    id: int
+    owns: frozenset[str]
+    channel: int
+
+
 class Facts(msgspec.Struct, frozen=True):
-    """The attributes of an incident that routes look at. `kind` is that of the failure that opened it."""
+    """The attributes of an incident that routes look at. `kind` is that of the failure that opened it.
+
+    `assignee` is the member who looks after its issue; 0 for nobody.
+    """
 
     monitor: str
     environment: str
@@ -82,6 +95,7 @@ class Facts(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     severity: str = Severity.ERROR.value
     owner: str = ""
+    assignee: int = 0
 
     def of(self, attribute: Attribute) -> tuple[str, ...]:
         """Return the incident's values of an attribute, possibly none."""
@@ -132,16 +146,27 @@ def catches(route: RouteRules, facts: Facts) -> bool:
     return all(holds(condition, facts) for condition in route.conditions)
 
 
-def choose(routes: Iterable[RouteRules], facts: Facts) -> list[Choice]:
+def choose(routes: Iterable[RouteRules], facts: Facts, people: Collection[Person] = ()) -> list[Choice]:
     """Return the channels for an incident, each once, with the first route that named it.
 
-    A route without channels that catches an incident ends the search as well: nobody is notified, on purpose.
+    `people` are the members of its project who have channels of their own. A route without channels that catches an
+    incident ends the search as well: nobody is notified, on purpose.
     """
     chosen: dict[int, Choice] = {}
     for route in catching(routes, facts):
         for channel in route.channels:
             chosen.setdefault(channel, Choice(channel, route.id, _reason(route)))
+        for person in people if route.tells_owner else ():
+            if role := _role_in(facts, person):
+                chosen.setdefault(person.channel, Choice(person.channel, route.id, f"{_reason(route)}; {role}"))
     return list(chosen.values())
+
+
+def _role_in(facts: Facts, person: Person) -> str:
+    """Return what an incident is to a person, in words; empty if it is nothing to the person."""
+    if facts.owner.lower() in person.owns:
+        return "owner of the monitor"
+    return "assignee of the issue" if facts.assignee == person.id else ""
 
 
 def catching(routes: Iterable[RouteRules], facts: Facts) -> list[RouteRules]:

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.urls import reverse
 
+from accounts.roles import Action, Role, may
 from incidents.models import Flapping, LongBroken, Message, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link
 from incidents.notifications.alert import IncidentFacts, Severity
@@ -86,12 +87,21 @@ def facts_of(message: Message, story: Story, reason: str, *, is_open: bool) -> I
         opened_at=incident.opened_at,
         resolved_at=None if is_open else story.recovered_at,
         reason=reason,
-        log_tail=log_tail(str(tail or "")),
+        log_tail=log_tail(str(tail or "")) if _sees_log(message) else "",
         explanation=explanation,
         url=link_to(incident.id),
         acknowledge_url=story.acknowledge_link if is_open else "",
         acknowledged_by=story.acknowledged_by,
     )
+
+
+def _sees_log(message: Message) -> bool:
+    """Return whether the recipient may see what the run printed; what a project's own channels are told it decides."""
+    channel, incident = message.channel, message.incident
+    if channel is None or not channel.is_personal or incident is None:
+        return True
+    is_private = incident.monitor_environment.monitor.has_private_logs
+    return not is_private or (channel.member is not None and may(Role(channel.member.role), Action.SEE_PRIVATE_LOGS))
 
 
 def _patience(message: Message, long: LongBroken | None) -> Patience | None:

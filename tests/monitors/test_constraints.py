@@ -95,6 +95,11 @@ def share_link_of_both():
     type(link).objects.filter(pk=link.pk).update(monitor=factories.MonitorFactory(project=link.project), tags=["shop"])
 
 
+def second_channel_of_a_member():
+    first = factories.PersonalChannelFactory()
+    factories.PersonalChannelFactory(member=first.member, name="another")
+
+
 RULE = {"crontab": "0 3 * * *"}
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
@@ -110,6 +115,16 @@ VIOLATIONS = [
     ("share_link_public_or_unguessable", "public at random", changed(factories.ShareLinkFactory, is_public=True)),
     ("share_link_public_or_unguessable", "a short one", changed(factories.ShareLinkFactory, address="abc")),
     ("membership_once_per_project_and_user", "twice", doubled(factories.MembershipFactory, "project", "user")),
+    (
+        "preferences_quiet_hours_have_two_ends_and_a_zone",
+        "no zone",
+        changed(factories.PreferencesFactory, timezone=""),
+    ),
+    (
+        "preferences_quiet_hours_have_two_ends_and_a_zone",
+        "one end",
+        changed(factories.PreferencesFactory, quiet_until=None),
+    ),
     ("membership_role_is_known", "king", changed(factories.MembershipFactory, role="king")),
     ("attempt_status_is_final", "missed", changed(factories.AttemptFactory, status="missed")),
     ("checkin_counted_only_as_a_failure", "in progress", check_in("in_progress", failed_at=NOW)),
@@ -432,6 +447,9 @@ VIOLATIONS = [
     ("message_once_per_storm_kind_and_number", "the same again", second_digest),
     ("storm_of_a_tick_names_it", "no tick", changed(factories.StormFactory, tick=None)),
     ("storm_of_a_tick_names_it", "not of a tick", changed(factories.StormFactory, cause="errors")),
+    ("channel_of_a_member_is_personal", "ordinary", changed(factories.PersonalChannelFactory, is_personal=False)),
+    ("channel_of_a_member_is_personal", "a chat", changed(factories.PersonalChannelFactory, kind="slack")),
+    ("channel_one_for_each_member", "two", second_channel_of_a_member),
     ("channel_quiet_hours_have_two_ends", "one", changed(factories.ChannelFactory, quiet_from=time(22))),
     (
         "channel_quiet_hours_have_two_ends",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -101,8 +102,10 @@ def channel(request: HttpRequest, project: str, pk: int) -> HttpResponse:
         rights.demand(Action.MANAGE_CHANNELS)
         lock_row(Channel.objects.all(), _find(row, pk))
     found = _find(row, pk)
+    if request.method == "POST" and found.is_personal:
+        raise PermissionDenied(_("It follows the preferences of its person."))
     typed = None
-    if Action.MANAGE_CHANNELS in rights:
+    if Action.MANAGE_CHANNELS in rights and not found.is_personal:
         typed = form_of(found.kind, configuring.stored_secrets(found))(request.POST or None, instance=found)
         if request.method == "POST" and _is_stored(request, typed, is_new=False):
             messages.success(request, _("%(channel)s was changed.") % {"channel": found})
@@ -117,8 +120,8 @@ def channel(request: HttpRequest, project: str, pk: int) -> HttpResponse:
         "form": typed,
         "zones": zone_names(),
         "way_back": "" if stored.kind == EMAIL or typed is None else describe_way_back(stored),
-        "unsubscribed": stored.unsubscriptions.order_by("address", "topic") if typed is not None else (),
-        **(_tests(request, stored) if typed is not None else {}),
+        "unsubscribed": stored.unsubscriptions.order_by("address", "topic") if rights["manage_channels"] else (),
+        **(_tests(request, stored) if rights["manage_channels"] else {}),
     }
     return render(request, "pages/channel.html", context, status=422 if request.method == "POST" else 200)
 

@@ -18,8 +18,8 @@ class RoutePageForm(RouteForm):
 
     fixed = ()
     field_order = (
-        "name", "conditions", "channels", "continues", "reminder_hours", "escalation", "loops", "is_fallback",
-        "is_enabled",
+        "name", "conditions", "channels", "tells_owner", "continues", "reminder_hours", "escalation", "loops",
+        "is_fallback", "is_enabled",
     )  # fmt: skip
 
     class Meta(RouteForm.Meta):

@@ -20,13 +20,6 @@ for (const button of document.querySelectorAll("[data-theme-choice]")) {
   });
 }
 
-for (const button of document.querySelectorAll("[data-language-choice]")) {
-  button.addEventListener("click", () => {
-    remember("watchclock_language", button.dataset.languageChoice);
-    location.reload();
-  });
-}
-
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;

@@ -46,6 +46,7 @@ def test_every_model_of_ours_is_in_the_admin():
     hidden |= {"Storm"}  # Its messages are shown.
     hidden |= {"Dependency"}  # Shown on the pages of their monitors.
     hidden |= {"Invitation", "Membership"}  # Shown on the pages of their projects.
+    hidden |= {"Preferences"}  # People see and change their own.
     hidden |= {"Duty"}  # Shown on the pages of their incidents.
     hidden |= {"FollowUp"}  # What is still to come, for the sweep; what has come is on the pages of their incidents.
     hidden |= {"Comment"}  # Shown on the pages of their issues.

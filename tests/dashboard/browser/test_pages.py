@@ -67,6 +67,7 @@ def addresses(incident, monitor):
         "route": reverse("route", args=[of_project, route.pk]),
         "maintenance": reverse("maintenance", args=[of_project]),
         "window": reverse("window", args=[of_project, window.pk]),
+        "preferences": "/account/preferences/",
         "join": reverse("join", args=[token_of(invitation)]),
         "missing": "/nothing/",
     }
@@ -326,3 +327,23 @@ def test_a_ping_address_is_replaced_from_the_page_of_the_monitor_and_the_monitor
     expect(page.get_by_label("Time zone")).to_have_value("UTC")
     page.get_by_role("button", name="Create").click()
     page.get_by_role("heading", name=f"Copy of {monitor.name}").wait_for()
+
+
+@pytest.mark.long
+def test_somebody_chooses_a_zone_a_language_and_a_night_without_notifications(new_context, monitor):
+    page = new_context("responder", timezone_id="Asia/Tokyo").new_page()
+    page.goto("/")
+    page.locator("header details.menu summary").click()
+    page.get_by_role("link", name="Preferences").click()
+    page.get_by_label("E-mail address for notifications").fill("ann@example.com")
+    page.get_by_label("Quiet from").fill("22:00")
+    page.get_by_label("Quiet until").fill("07:00")
+    page.get_by_label(monitor.project.name).check()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Choose one: quiet hours are by its clocks.").wait_for()
+    page.get_by_label("Time zone").fill("Europe/Vienna")
+    page.get_by_label("Language").select_option("de")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("Gespeichert.").wait_for()
+    channel = monitor.project.channels.get()
+    assert (channel.is_personal, channel.timezone, channel.language) == (True, "Europe/Vienna", "de")

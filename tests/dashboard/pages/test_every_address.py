@@ -64,6 +64,7 @@ ADDRESSES = {
     "preview-window": Address(Role.VIEWER, of="project"),
     "window": Address(Role.EDITOR, of="window"),
     "act-on-window": Address(Role.EDITOR, of="window", posts={"do": "end"}),
+    "preferences": Address(),
     "account_login": Address(is_public=True),
     "company_login": Address(is_public=True),
     "openid_connect_callback": Address(is_public=True),

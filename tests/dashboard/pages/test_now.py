@@ -113,5 +113,5 @@ def test_the_number_of_statements_does_not_grow_with_the_incidents(as_role, moni
     for _ in range(12):
         row = factories.IncidentFactory(monitor_environment__monitor__project=monitor.project)
         factories.OccurrenceFactory(incident=row)
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         client.get("/")

@@ -10,6 +10,7 @@ from incidents.notifications.routing import (
     ConditionError,
     Facts,
     Operator,
+    Person,
     RouteRules,
     choose,
     is_caught,
@@ -138,3 +139,25 @@ def test_a_route_goes_by_severity_and_owner():
 def test_an_unknown_severity_is_refused_with_those_that_are_known():
     with pytest.raises(ConditionError, match="'bad' is no severity; allowed: info, warning, error, critical"):
         parse_conditions([{"attribute": "severity", "operator": "is", "values": ["bad"]}])
+
+
+class TestOwners:
+    ANN, BOB = Person(1, frozenset({"user:ann", "user:ann@example.com"}), 71), Person(2, frozenset({"user:bob"}), 72)
+
+    def chosen(self, facts, channels=(7,), tells_owner=True):
+        rules = RouteRules(1, "route 1", (), channels, tells_owner=tells_owner)
+        return [(choice.channel, choice.reason) for choice in choose([rules], facts, [self.ANN, self.BOB])]
+
+    @pytest.mark.parametrize("owner", ["user:ann", "user:Ann@Example.com"])
+    def test_a_route_that_tells_owners_names_the_channel_of_the_owner_too(self, owner):
+        everything = "route 'route 1' catches everything"
+        facts = Facts("backup", "production", "missed", owner=owner)
+        assert self.chosen(facts) == [(7, everything), (71, f"{everything}; owner of the monitor")]
+
+    def test_it_names_the_one_who_looks_after_the_issue(self):
+        facts = Facts("backup", "production", "missed", owner="team:ann", assignee=2)
+        assert [channel for channel, _ in self.chosen(facts, channels=())] == [72]
+
+    def test_other_routes_name_nobody_besides(self):
+        facts = Facts("backup", "production", "missed", owner="user:ann", assignee=2)
+        assert [channel for channel, _ in self.chosen(facts, tells_owner=False)] == [7]
