@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, When
 
 from checkins.models import RecentRuns, RunningCheckIn
 from dashboard.pages.incident.facts import is_acknowledged
+from dashboard.pages.mine import is_mine
 from dashboard.pages.now.runs import is_long
 from dashboard.sentences import sentence
 from dashboard.standing import why_of
@@ -57,12 +59,22 @@ class Running:
     usual: timedelta | None
 
 
-def _open(projects: QuerySet[Project]) -> QuerySet[Incident]:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What Now is about: the projects that a person may see, or of these only the person's own monitors."""
+
+    projects: QuerySet[Project]
+    person: User | AnonymousUser | None = None
+
+    def condition(self, path: str = "") -> Q:
+        """Return the condition on a monitor environment, or on what leads to one by `path`."""
+        found = Q(**{f"{path}monitor__status": "active", f"{path}monitor__project__in": self.projects})
+        return found if self.person is None else found & is_mine(self.person, path)
+
+
+def _open(scope: Scope) -> QuerySet[Incident]:
     return Incident.objects.filter(
-        resolved_at__isnull=True,
-        monitor_environment__status="error",
-        monitor_environment__monitor__status="active",
-        monitor_environment__monitor__project__in=projects,
+        scope.condition("monitor_environment__"), resolved_at__isnull=True, monitor_environment__status="error"
     )
 
 
@@ -79,10 +91,10 @@ def _is_acknowledged(now: datetime) -> Q:
     return Q(acknowledged_at__isnull=False) & (Q(acknowledged_until__isnull=True) | Q(acknowledged_until__gt=now))
 
 
-def count_open(projects: QuerySet[Project], *, now: datetime) -> Counts:
-    """Count the open incidents of projects. One statement."""
+def count_open(scope: Scope, *, now: datetime) -> Counts:
+    """Count the open incidents. One statement."""
     quiet, acknowledged = _is_quiet(now), _is_acknowledged(now)
-    found = _open(projects).aggregate(
+    found = _open(scope).aggregate(
         open=Count("id", filter=~quiet),
         acknowledged=Count("id", filter=~quiet & acknowledged),
         quiet=Count("id", filter=quiet),
@@ -90,13 +102,13 @@ def count_open(projects: QuerySet[Project], *, now: datetime) -> Counts:
     return Counts(**found)
 
 
-def load_open(projects: QuerySet[Project], *, now: datetime, language: str) -> list[Open]:
+def load_open(scope: Scope, *, now: datetime, language: str) -> list[Open]:
     """Return the open incidents that need a person: what nobody has acknowledged first, then oldest first."""
     newest = Occurrence.objects.filter(incident=OuterRef("pk")).order_by("-number")
     related = ("monitor_environment__monitor__project", "monitor_environment__environment", "issue__assignee__user")
     acknowledged = _is_acknowledged(now)
     rows = (
-        _open(projects)
+        _open(scope)
         .exclude(_is_quiet(now))
         .select_related(*related)
         .annotate(explanation=Subquery(newest.values("explanation")[:1]))
@@ -114,24 +126,20 @@ def load_open(projects: QuerySet[Project], *, now: datetime, language: str) -> l
     ]
 
 
-def load_late(projects: QuerySet[Project], *, now: datetime) -> Sequence[MonitorEnvironment]:
+def load_late(scope: Scope, *, now: datetime) -> Sequence[MonitorEnvironment]:
     """Return the environments whose check-in is expected and has not come, but those that fail. One statement."""
     rows = MonitorEnvironment.objects.filter(
-        pending_slot__lte=now,
-        next_checkin_latest__isnull=False,
-        monitor__status="active",
-        monitor__project__in=projects,
-    ).exclude(status__in=["pending_deletion", "error"])
+        scope.condition(), pending_slot__lte=now, next_checkin_latest__isnull=False
+    )
+    rows = rows.exclude(status__in=["pending_deletion", "error"])
     related = ("monitor__project", "environment")
     return list(rows.select_related(*related).order_by(F("next_checkin_latest"), "id")[:LATE_SHOWN])
 
 
-def load_long_runs(projects: QuerySet[Project], *, now: datetime) -> list[Running]:
+def load_long_runs(scope: Scope, *, now: datetime) -> list[Running]:
     """Return runs in progress that take longer than usual, those that began first. Two statements."""
     runs = list(
-        RunningCheckIn.objects.filter(
-            monitor_environment__monitor__status="active", monitor_environment__monitor__project__in=projects
-        )
+        RunningCheckIn.objects.filter(scope.condition("monitor_environment__"))
         .select_related("monitor_environment__monitor__project", "monitor_environment__environment")
         .order_by("date_added")[:RUNNING_READ]
     )

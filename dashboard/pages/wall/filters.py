@@ -21,6 +21,7 @@ class Filters:
     tag: str = ""
     owner: str = ""
     state: str = ""
+    is_mine: bool = False
     group: str = ""
     range_name: str = DEFAULT
 
@@ -41,6 +42,7 @@ class Filters:
             ("tag", self.tag),
             ("owner", self.owner),
             ("state", self.state),
+            ("mine", "1" if self.is_mine else ""),
             ("group", self.group),
             ("range", "" if self.range_name == DEFAULT else self.range_name),
         )
@@ -63,6 +65,7 @@ def read_filters(query: Mapping[str, str]) -> Filters:
         tag=text("tag"),
         owner=text("owner"),
         state=one_of("state", STATES),
+        is_mine=bool(text("mine")),
         group=one_of("group", GROUPS),
         range_name=one_of("range", RANGES, DEFAULT),
     )

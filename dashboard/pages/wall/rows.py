@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Value, When
 from django.utils.translation import gettext as _
 
 from checkins.models import RunningCheckIn
+from dashboard.pages.mine import is_mine
 from dashboard.pages.monitor.state import Situation, State, state_of
 from dashboard.pages.wall.cells import ORDER, in_words, strip, worst
 from dashboard.pages.wall.filters import Filters
@@ -67,8 +69,10 @@ class Row:
     place: str
 
 
-def find_rows(projects: QuerySet[Project], filters: Filters, *, now: datetime) -> QuerySet[MonitorEnvironment]:
-    """Return the environments that the filters leave, unordered. No statement."""
+def find_rows(
+    projects: QuerySet[Project], filters: Filters, *, now: datetime, person: User | AnonymousUser | None = None
+) -> QuerySet[MonitorEnvironment]:
+    """Return the environments that the filters leave, unordered. At most one statement, for what is `person`'s."""
     rows = MonitorEnvironment.objects.exclude(status="pending_deletion").filter(monitor__project__in=projects)
     rows = rows.exclude(monitor__status="pending_deletion")
     if filters.search:
@@ -84,6 +88,8 @@ def find_rows(projects: QuerySet[Project], filters: Filters, *, now: datetime) -
         rows = rows.filter(monitor__tags__contains=[filters.tag])
     if filters.owner:
         rows = rows.filter(monitor__owner=filters.owner)
+    if filters.is_mine:
+        rows = rows.filter(is_mine(person or AnonymousUser()))
     return rows.filter(_condition(filters.state, now)) if filters.state else rows
 
 

@@ -29,7 +29,7 @@ def wall(request: HttpRequest) -> HttpResponse:
     at, mark = utcnow(), read_mark()
     filters = read_filters(request.GET.dict())
     projects = visible_projects(request.user)
-    rows = find_rows(projects, filters, now=at)
+    rows = find_rows(projects, filters, now=at, person=request.user)
     counts = count_rows(rows, now=at)
     granted = projects_with_rights(request)
     environments = Environment.objects.filter(project__in=projects).order_by("name").values_list("name", flat=True)
@@ -59,7 +59,7 @@ def wall_rows(request: HttpRequest) -> HttpResponse:
     """Return more rows: those from a number on (`from`), or those with some ids (`ids`)."""
     at = utcnow()
     filters = read_filters(request.GET.dict())
-    rows = find_rows(visible_projects(request.user), filters, now=at)
+    rows = find_rows(visible_projects(request.user), filters, now=at, person=request.user)
     if "ids" in request.GET:
         ids = row_ids(request.GET["ids"].split(",")[:ASKED_MAX])
         found = load_rows(rows.filter(id__any_of=ids).order_by("id"), filters, now=at)

@@ -64,7 +64,7 @@ document.addEventListener("keydown", (event) => {
   const key = event.key;
   const pair = before + key;
   before = key === "g" ? "g" : "";
-  const places = { gn: "/", gw: "/wall/", gp: "/projects/", gc: "/clock/" };
+  const places = { gn: "/", gw: "/wall/", gm: "/wall/?mine=1", gp: "/projects/", gc: "/clock/" };
   if (places[pair]) location.assign(places[pair]);
   else if (key === "x" && current()?.querySelector(".pick")) current().querySelector(".pick").click();
   else if (key === "?") keys?.showModal();

@@ -46,6 +46,7 @@ def addresses(incident, monitor):
     return {
         "now": "/",
         "wall": "/wall/",
+        "mine": "/?mine=1",
         "new": "/new/",
         "monitor": reverse("monitor", args=of_monitor),
         "run": reverse("run", args=[*of_monitor, incident.starting_checkin_id]),
