@@ -33,6 +33,7 @@ class Action(StrEnum):
     EDIT_WINDOWS = "edit windows"
     EDIT_DEPENDENCIES = "edit dependencies"
     EDIT_ROUTES = "edit routes"
+    SHARE_VIEWS = "share views"
     MANAGE_MEMBERS = "manage members"
     MANAGE_KEYS = "manage keys"
     MANAGE_CHANNELS = "manage channels"
@@ -56,6 +57,7 @@ LEAST_ROLE: Mapping[Action, Role | None] = MappingProxyType(
         Action.EDIT_WINDOWS: Role.EDITOR,
         Action.EDIT_DEPENDENCIES: Role.EDITOR,
         Action.EDIT_ROUTES: Role.EDITOR,
+        Action.SHARE_VIEWS: Role.EDITOR,
         Action.MANAGE_MEMBERS: Role.OWNER,
         Action.MANAGE_KEYS: Role.OWNER,
         Action.MANAGE_CHANNELS: Role.OWNER,

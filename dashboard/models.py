@@ -1,5 +1,6 @@
-"""What people keep of the pages: addresses that open without an account."""
+"""What people keep of the pages: addresses that open without an account, and views of the wall."""
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -8,6 +9,7 @@ from monitors.models import Monitor, Project
 
 TITLE_CHARACTERS_MAX = 100
 ADDRESS_CHARACTERS_MAX = 50
+VIEW_NAME_CHARACTERS_MAX = 50
 
 
 class ShareLink(models.Model):
@@ -49,3 +51,42 @@ class ShareLink(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.title}"
+
+
+class SavedView(models.Model):
+    """A view of the wall with a name: filters, range and grouping, as the query of its address has them.
+
+    It is a person's own (`user`), or all members of `project` see it. `dashboard.saved_views` changes the rows; their
+    number is bounded for each person and each project.
+    """
+
+    # The unique constraints below serve look-ups by person and by project.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="views", null=True, blank=True, db_index=False
+    )
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="views", null=True, blank=True, db_index=False
+    )
+    name = models.CharField(max_length=VIEW_NAME_CHARACTERS_MAX)
+    query = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(user__isnull=True, project__isnull=False) | Q(user__isnull=False, project__isnull=True),
+                name="saved_view_of_a_person_or_a_project",
+            ),
+            models.CheckConstraint(condition=~Q(name=""), name="saved_view_has_a_name"),
+            models.UniqueConstraint(
+                fields=["user", "name"], condition=Q(user__isnull=False), name="saved_view_name_once_for_a_person"
+            ),
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                condition=Q(project__isnull=False),
+                name="saved_view_name_once_in_a_project",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -38,7 +38,7 @@ from checkins.models import (
     WaitingCheckIn,
 )
 from clocktasks.models import AppliedTick, ClockIncident, HeldTick, ShardClock, Tick
-from dashboard.models import ShareLink
+from dashboard.models import SavedView, ShareLink
 from incidents import explanation as evidence
 from incidents.models import (
     Channel,
@@ -800,4 +800,16 @@ class ShareLinkFactory(DjangoModelFactory[ShareLink]):
     kind = "status"
     address = Sequence(lambda n: f"{n:032x}")
     title = "Jobs"
+    created_at = NOW
+
+
+class SavedViewFactory(DjangoModelFactory[SavedView]):
+    """A view of the wall that is shared with a project; of a person alone with `user`, and no project."""
+
+    class Meta:
+        model = SavedView
+
+    project = SubFactory(ProjectFactory)
+    name = Sequence(lambda n: f"view {n}")
+    query = "state=failing"
     created_at = NOW

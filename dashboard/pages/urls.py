@@ -25,6 +25,7 @@ from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
 from dashboard.pages.run.views import run
+from dashboard.pages.savedviews.views import saved_views
 from dashboard.pages.schedule.views import edit_schedule
 from dashboard.pages.settings.views import edit_monitor
 from dashboard.pages.status.views import share_links
@@ -36,6 +37,7 @@ urlpatterns = [
     path("wall/", wall, name="wall"),
     path("wall/rows", wall_rows, name="wall-rows"),
     path("wall/act", act_on_many, name="act-on-many"),
+    path("wall/views/", saved_views, name="saved-views"),
     path("new/", new_monitor, name="new-monitor"),
     path("new/schedule", preview_schedule, name="preview-schedule"),
     path("account/preferences/", preferences, name="preferences"),

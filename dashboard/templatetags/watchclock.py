@@ -2,16 +2,17 @@
 
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from django import template
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext, ngettext, pgettext
 
 from dashboard import moments
 from dashboard.pages.wall.cells import strip
+from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.rows import Row
 from dashboard.shared.history import History
 from dashboard.vocabulary import word
@@ -90,6 +91,25 @@ def mark(status: str, words: str = "") -> SafeString:
 def state_mark(state: str) -> SafeString:
     """Show the state of an environment."""
     return mark(state, WORDS.get(state, ""))
+
+
+@register.simple_tag
+def filters_of(query: str) -> SafeString:
+    """Show the filters, the grouping and the range of a view of the wall."""
+    filters = read_filters(dict(parse_qsl(query)))
+    shown = {
+        gettext("Search"): filters.search,
+        gettext("Project"): filters.project,
+        gettext("Environment"): filters.environment,
+        gettext("State"): word(filters.state),
+        gettext("Tag"): filters.tag,
+        gettext("Owner"): filters.owner,
+        gettext("Group by"): word(filters.group),
+        gettext("Range"): word(filters.range.words),
+    }
+    parts = [f"{name}: {value}" for name, value in shown.items() if value]
+    parts += [gettext("Only mine")] if filters.is_mine else []
+    return format_html_join(" ", '<span class="chip quiet">{}</span>', ((part,) for part in parts))
 
 
 @register.simple_tag(takes_context=True)

@@ -26,6 +26,7 @@ WHO_MAY = [
     ("edit windows", EDITORS),
     ("edit dependencies", EDITORS),
     ("edit routes", EDITORS),
+    ("share views", EDITORS),
     ("manage members", OWNERS),
     ("manage keys", OWNERS),
     ("manage channels", OWNERS),

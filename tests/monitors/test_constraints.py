@@ -100,6 +100,12 @@ def second_channel_of_a_member():
     factories.PersonalChannelFactory(member=first.member, name="another")
 
 
+def second_view_of_a_person():
+    user = factories.UserFactory()
+    for _ in range(2):
+        factories.SavedViewFactory(project=None, user=user, name="night")
+
+
 RULE = {"crontab": "0 3 * * *"}
 INTERVAL = {"interval": 5, "interval_unit": "minute"}
 ERROR = {"status": "error"}
@@ -110,6 +116,10 @@ VIOLATIONS = [
     ("audit_entry_source_is_known", "email", changed(factories.AuditEntryFactory, source="email")),
     ("invitation_once_per_project_and_address", "twice", doubled(factories.InvitationFactory, "project", "address")),
     ("invitation_role_is_known", "king", changed(factories.InvitationFactory, role="king")),
+    ("saved_view_has_a_name", "none", changed(factories.SavedViewFactory, name="")),
+    ("saved_view_name_once_in_a_project", "twice", doubled(factories.SavedViewFactory, "project", "name")),
+    ("saved_view_name_once_for_a_person", "twice", second_view_of_a_person),
+    ("saved_view_of_a_person_or_a_project", "of nobody", changed(factories.SavedViewFactory, project=None)),
     ("share_link_kind_is_known", "a wall", changed(factories.ShareLinkFactory, kind="wall")),
     ("share_link_of_a_monitor_or_of_tags", "both", share_link_of_both),
     ("share_link_public_or_unguessable", "public at random", changed(factories.ShareLinkFactory, is_public=True)),

@@ -14,6 +14,7 @@ from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import GROUPS, STATES, read_filters
 from dashboard.pages.wall.ranges import RANGES
 from dashboard.pages.wall.rows import SEGMENT, count_rows, find_rows, load_rows, load_segment
+from dashboard.saved_views import visible_views
 from lib.wallclock import utcnow
 from monitors.models import Environment
 
@@ -21,6 +22,7 @@ ROWS_MAX = 1_000_000
 ASKED_MAX = 200
 """Rows that are read again at once, when they have changed."""
 NAMES_SHOWN = 200
+VIEWS_SHOWN = 20
 
 
 @page
@@ -41,6 +43,7 @@ def wall(request: HttpRequest) -> HttpResponse:
         "counts": counts,
         "rows": load_segment(rows, filters, begin=0, now=at),
         "segments": range(SEGMENT, min(counts.all, ROWS_MAX), SEGMENT),
+        "views": visible_views(request.user)[:VIEWS_SHOWN],
         "projects": [(slug, name) for slug, name, _ in granted[:NAMES_SHOWN]],
         "environments": environments.distinct()[:NAMES_SHOWN],
         "states": STATES,

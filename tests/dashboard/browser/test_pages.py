@@ -37,6 +37,7 @@ def addresses(incident, monitor):
         at = factories.NOW.replace(hour=hour, minute=17)
         factories.CheckInFactory(monitor_environment=learner, date_added=at, duration_ms=600_000)
     of_monitor, of_project = (monitor.project.slug, monitor.slug), monitor.project.slug
+    factories.SavedViewFactory(project=monitor.project)
     channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
     route = factories.RouteFactory(project=monitor.project, to=[channel])
     by = Actor("ann", Source.PAGE, utcnow())
@@ -47,6 +48,7 @@ def addresses(incident, monitor):
         "now": "/",
         "wall": "/wall/",
         "mine": "/?mine=1",
+        "saved views": "/wall/views/?state=failing",
         "new": "/new/",
         "monitor": reverse("monitor", args=of_monitor),
         "run": reverse("run", args=[*of_monitor, incident.starting_checkin_id]),
@@ -348,3 +350,26 @@ def test_somebody_chooses_a_zone_a_language_and_a_night_without_notifications(ne
     page.get_by_text("Gespeichert.").wait_for()
     channel = monitor.project.channels.get()
     assert (channel.is_personal, channel.timezone, channel.language) == (True, "Europe/Vienna", "de")
+
+
+@pytest.mark.long
+def test_a_view_of_the_wall_is_saved_for_a_project_and_deleted(new_context, monitor):
+    page = new_context("editor").new_page()
+    page.goto("/wall/")
+    page.wait_for_load_state("networkidle")
+    page.get_by_label("State").select_option("failing")
+    expect(page).to_have_url(re.compile("state=failing"))
+    page.get_by_label("Range").select_option("7d")
+    expect(page).to_have_url(re.compile("range=7d"))
+    page.get_by_role("link", name="Save this view").click()
+    page.get_by_label("Name").fill("Bad week")
+    page.get_by_label("Who sees it").select_option(label=f"the members of {monitor.project.name}")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The view Bad week was saved.").wait_for()
+    other = new_context("viewer").new_page()
+    other.goto("/wall/")
+    other.get_by_role("link", name="Bad week").click()
+    expect(other.get_by_label("Range")).to_have_value("7d")
+    page.goto("/wall/views/")
+    page.get_by_label("Delete the view Bad week").click()
+    page.get_by_text("The view Bad week was deleted.").wait_for()

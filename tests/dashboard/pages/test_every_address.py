@@ -40,6 +40,7 @@ ADDRESSES = {
     "project": Address(Role.VIEWER, of="project"),
     "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
     "wall-rows": Address(),
+    "saved-views": Address(),
     "act-on-many": Address(posts={"do": "mute"}),
     "edit-monitor": Address(Role.EDITOR, of="monitor"),
     "ping-address": Address(Role.EDITOR, of="monitor"),
