@@ -123,11 +123,13 @@ def wall_row(context: dict[str, Any], row: Row) -> SafeString:
         if row.next_checkin
         else ""
     )
+    heading = format_html('<div class="wall-group" role="listitem"><h2>{}</h2></div>', row.heading)
     return format_html(
-        '<div class="wall-row" role="listitem" id="row-{}" data-row>'
+        '{}<div class="wall-row" role="listitem" id="row-{}" data-row>'
         '<input type="checkbox" class="pick" form="many" name="row" value="{}" aria-label="{}">{}'
         '<a class="name" href="{}" data-open title="{}">{}</a>'
         '<span class="chip" title="{}">{}</span>{}{}<span class="due">{}</span></div>',
+        heading if row.heading else "",
         row.id,
         row.id,
         f"{row.name} · {row.environment}",

@@ -7,14 +7,17 @@ which the person may not do it are left out, and counted.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.roles import Action
 from audit.entries import Actor
@@ -25,6 +28,8 @@ from dashboard.ids import row_ids
 from dashboard.pages.access import button, rights_everywhere, visible_projects
 from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.snoozes import snooze_end
+from dashboard.pages.wall.filters import Filters, read_filters
+from dashboard.pages.wall.rows import find_rows
 from dashboard.vocabulary import word
 from incidents import handling
 from lib.wallclock import utcnow
@@ -32,8 +37,13 @@ from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import hold_monitors, set_environments_muted
 from monitors.state import MonitorStatus
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
 ROWS_MAX = 900
-"""Rows of one selection. Django reads at most 1,000 fields of a form."""
+"""Rows that are selected one by one. Django reads at most 1,000 fields of a form."""
+FILTER_ROWS_MAX = 5_000
+"""Rows of a filter that are changed at once, in one transaction."""
 TAG_CHARACTERS_MAX = 50
 NEEDED: Mapping[str, Action] = {
     "mute": Action.MUTE,
@@ -49,6 +59,19 @@ NEEDED: Mapping[str, Action] = {
 """What can be done, and the right that it needs."""
 
 
+LABELS: "Mapping[str, StrOrPromise]" = {
+    "mute": gettext_lazy("Mute"),
+    "unmute": gettext_lazy("Unmute"),
+    "snooze": gettext_lazy("Snooze"),
+    "pause": gettext_lazy("Pause"),
+    "resume": gettext_lazy("Resume"),
+    "tag": gettext_lazy("Add the tag"),
+    "untag": gettext_lazy("Remove the tag"),
+    "delete": gettext_lazy("Delete"),
+    "delete-now": gettext_lazy("Delete"),
+}
+
+
 class SelectionError(DashboardError):
     """Something that cannot be done with the selection. The text says why."""
 
@@ -61,6 +84,11 @@ class Selection:
     monitors: Collection[int]
     left_out: int
 
+    @property
+    def all(self) -> int:
+        """How many rows were selected."""
+        return len(self.environments) + self.left_out
+
 
 @button
 def act_on_many(request: HttpRequest) -> HttpResponse:
@@ -69,7 +97,10 @@ def act_on_many(request: HttpRequest) -> HttpResponse:
     try:
         if what not in NEEDED:
             raise SelectionError(_("%(what)r cannot be done here.") % {"what": what[:50]})
-        selection = _read_selection(request, NEEDED[what])
+        is_filter = request.POST.get("scope") == "filter"
+        selection = _read_selection(request, NEEDED[what], is_filter=is_filter)
+        if is_filter and request.POST.get("expected") != str(selection.all):
+            return _ask_about_filter(request, what, selection)
         if what == "delete":
             return _ask(request, selection)
         count = _act(request, what, selection)
@@ -83,16 +114,14 @@ def act_on_many(request: HttpRequest) -> HttpResponse:
     return back(request, "wall")
 
 
-def _read_selection(request: HttpRequest, action: Action) -> Selection:
-    """Return the selection. Two statements. Raises SelectionError if nothing is left of it."""
-    wanted = set(row_ids(request.POST.getlist("row")))
-    if len(wanted) > ROWS_MAX:
-        raise SelectionError(_("At most %(count)d rows are changed at once.") % {"count": ROWS_MAX})
-    rows = MonitorEnvironment.objects.filter(
-        id__any_of=wanted, monitor__project__in=visible_projects(request.user)
-    ).exclude(status="pending_deletion")
+def _read_selection(request: HttpRequest, action: Action, *, is_filter: bool) -> Selection:
+    """Return the selection. Three statements at most. Raises SelectionError if nothing is left of it."""
+    rows = _of_filter(request) if is_filter else _one_by_one(request)
     rights = rights_everywhere(request)
-    found = list(rows.values_list("id", "monitor_id", "monitor__project_id"))
+    found = list(rows.values_list("id", "monitor_id", "monitor__project_id")[: FILTER_ROWS_MAX + 1])
+    if len(found) > FILTER_ROWS_MAX:
+        text = _("The filter leaves more than %(count)d rows, which is the most at once. Narrow it.")
+        raise SelectionError(text % {"count": FILTER_ROWS_MAX})
     if not found:
         raise SelectionError(_("Nothing is selected."))
     granted = [(id_, monitor_id) for id_, monitor_id, project_id in found if action in rights(project_id)]
@@ -103,16 +132,54 @@ def _read_selection(request: HttpRequest, action: Action) -> Selection:
     return Selection([id_ for id_, _ in granted], monitors, len(found) - len(granted))
 
 
+def _one_by_one(request: HttpRequest) -> QuerySet[MonitorEnvironment]:
+    wanted = set(row_ids(request.POST.getlist("row")))
+    if len(wanted) > ROWS_MAX:
+        raise SelectionError(_("At most %(count)d rows are changed at once.") % {"count": ROWS_MAX})
+    rows = MonitorEnvironment.objects.filter(id__any_of=wanted, monitor__project__in=visible_projects(request.user))
+    return rows.exclude(status="pending_deletion")
+
+
+def _filters(request: HttpRequest) -> Filters:
+    """Return the filters of the wall from which somebody came."""
+    return read_filters(dict(parse_qsl(urlsplit(request.POST.get("next", "")).query)))
+
+
+def _of_filter(request: HttpRequest) -> QuerySet[MonitorEnvironment]:
+    return find_rows(visible_projects(request.user), _filters(request), now=utcnow(), person=request.user)
+
+
+def _ask_about_filter(request: HttpRequest, what: str, selection: Selection) -> HttpResponse:
+    """Say how many rows the filter means, before anything is done; also if others have come meanwhile."""
+    address = request.POST.get("next", "")
+    context = {
+        "now": utcnow(),
+        "what": "delete-now" if what == "delete" else what,
+        "label": LABELS[what],
+        "is_deletion": what in ("delete", "delete-now"),
+        "selection": selection,
+        "has_changed": "expected" in request.POST,
+        "query": _filters(request).query(),
+        "length": request.POST.get("for", "")[:20],
+        "tag": request.POST.get("tag", "")[:100],
+        "next": address if _is_own(request, address) else "",
+    }
+    return render(request, "pages/sure_many.html", context)
+
+
+def _is_own(request: HttpRequest, address: str) -> bool:
+    return url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+
+
 def _ask(request: HttpRequest, selection: Selection) -> HttpResponse:
     """Ask before anything is deleted."""
     address = request.POST.get("next", "")
-    is_own = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
     monitors = Monitor.objects.filter(id__any_of=selection.monitors).select_related("project")
     context = {
         "now": utcnow(),
         "monitors": list(monitors),
         "ids": selection.environments,
-        "next": address if is_own else "",
+        "next": address if _is_own(request, address) else "",
     }
     return render(request, "pages/delete_many.html", context)
 

@@ -7,6 +7,7 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.safestring import mark_safe
 from django.utils.translation import gettext as _
 
 from accounts.roles import Action
@@ -30,6 +31,10 @@ from dashboard.pages.monitor.facts import (
 )
 from dashboard.pages.schedule.learned import load_learned
 from dashboard.pages.snoozes import snooze_choices, snooze_end
+from dashboard.pages.wall.cells import ORDER
+from dashboard.pages.wall.filters import read_filters
+from dashboard.pages.wall.ranges import RANGES
+from dashboard.pages.wall.rows import load_large_strip
 from dashboard.windows import coming_windows
 from incidents import handling
 from incidents.notifications.previews import preview
@@ -78,6 +83,9 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
     if environment is not None:
         measured = load_measured([environment])
         shown = load_shown(environment, now=at, language=reader_language(request))
+        filters = read_filters({"range": request.GET.get("range", "")}, request.COOKIES)
+        is_running = shown.running_since is not None
+        strip = load_large_strip(environment.pk, filters.range, is_running=is_running, now=at)
         context |= {
             "shown": shown,
             "incident": shown.incident,
@@ -85,6 +93,11 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
             **_runs(request, environment),
             "durations": describe_durations(measured[0]) if measured else None,
             "chart": charts(measured),
+            "strip": mark_safe(strip),  # noqa: S308 - escaped where it is drawn
+            "start": filters.range.start(at),
+            "range_name": filters.range_name,
+            "ranges": RANGES.values(),
+            "legend": ORDER,
             "incidents": load_incidents(environment),
         }
     return render(request, "pages/monitor.html", context)

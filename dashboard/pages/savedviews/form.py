@@ -23,7 +23,7 @@ class SavedViewForm(forms.Form):
         whose = self.fields["whose"]
         assert isinstance(whose, forms.ChoiceField)
         shared = [(str(id_), _("the members of %(project)s") % {"project": name}) for id_, name in projects]
-        whose.choices = [("", _("only I")), *shared]
+        whose.choices = [("", _("only me")), *shared]
 
     def view(self, user_id: int | None, query: str) -> SavedView:
         """Return the view, not stored yet. Only for a valid form."""

@@ -37,11 +37,28 @@ def strip(statuses: Sequence[str], label: str) -> str:
     paths: dict[str, list[str]] = {}
     for number, status in enumerate(statuses):
         if status:
-            paths.setdefault(status, []).append(f"M{number * (CELL + GAP)} {SHAPES[status]}")
-    width = len(statuses) * (CELL + GAP)
+            paths.setdefault(status, []).append(_cell(number, status))
     drawn = "".join(f'<path class="c-{status}" d="{"".join(parts)}"/>' for status, parts in paths.items())
+    return _svg("strip", len(statuses), label, drawn)
+
+
+def large_strip(cells: Sequence[tuple[str, str]], label: str) -> str:
+    """Return cells, each a status and words for its tooltip, as SVG. For one strip on a page: each is an element."""
+    drawn = "".join(
+        f'<path class="c-{status}" d="{_cell(number, status)}"><title>{escape(words)}</title></path>'
+        for number, (status, words) in enumerate(cells)
+        if status
+    )
+    return _svg("strip strip-large", len(cells), label, drawn)
+
+
+def _cell(number: int, status: str) -> str:
+    return f"M{number * (CELL + GAP)} {SHAPES[status]}"
+
+
+def _svg(kind: str, cells: int, label: str, drawn: str) -> str:
     return (
-        f'<svg class="strip" viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'<svg class="{kind}" viewBox="0 0 {cells * (CELL + GAP)} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}">{drawn}</svg>'
     )
 

@@ -9,11 +9,13 @@ from dashboard.pages.wall.ranges import DEFAULT, RANGES, Range
 STATES = ("failing", "late", "running", "ok", "waiting", "disabled", "muted")
 GROUPS = ("", "project", "environment")
 TEXT_MAX = 100
+NARROW_COOKIE = "watchclock_narrow"
+"""By which a browser says that its screen is narrow (`pages.js`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The filters. An empty text filters nothing."""
+    """The filters. An empty text filters nothing. `is_narrow`: it is shown on a narrow screen."""
 
     search: str = ""
     project: str = ""
@@ -24,11 +26,13 @@ class Filters:
     is_mine: bool = False
     group: str = ""
     range_name: str = DEFAULT
+    is_narrow: bool = False
 
     @property
     def range(self) -> Range:
-        """How far back the strips go."""
-        return RANGES[self.range_name]
+        """How far back the strips go, in which cells."""
+        found = RANGES[self.range_name]
+        return found.narrow() if self.is_narrow else found
 
     def query(self, **others: object) -> str:
         """Return the query of an address with these filters, and others besides."""
@@ -48,8 +52,8 @@ class Filters:
         )
 
 
-def read_filters(query: Mapping[str, str]) -> Filters:
-    """Read the filters of an address. What there is not filters nothing."""
+def read_filters(query: Mapping[str, str], cookies: Mapping[str, str] | None = None) -> Filters:
+    """Read the filters of an address, and how wide the screen is from cookies. What there is not filters nothing."""
 
     def text(name: str) -> str:
         return query.get(name, "").replace("\x00", "").strip()[:TEXT_MAX]
@@ -68,4 +72,5 @@ def read_filters(query: Mapping[str, str]) -> Filters:
         is_mine=bool(text("mine")),
         group=one_of("group", GROUPS),
         range_name=one_of("range", RANGES, DEFAULT),
+        is_narrow=bool(cookies and cookies.get(NARROW_COOKIE)),
     )

@@ -1,11 +1,12 @@
 """The ranges of the wall: how far back it shows, and how wide a cell is (pure)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 HOUR = timedelta(hours=1)
+NARROW_CELLS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,12 @@ class Range:
         seconds = self.cell // timedelta(seconds=1)
         newest = int(now.timestamp()) // seconds * seconds
         return datetime.fromtimestamp(newest, UTC) - (self.cells - 1) * self.cell
+
+    def narrow(self) -> "Range":
+        """Return the same length of time in so few cells that each can be made out on a phone."""
+        if self.cells <= NARROW_CELLS:
+            return self
+        return replace(self, cell=self.cells * self.cell / NARROW_CELLS, cells=NARROW_CELLS)
 
 
 DEFAULT = "24h"

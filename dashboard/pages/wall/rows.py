@@ -1,8 +1,8 @@
 """The rows of the wall, and their strips (shell). A fixed number of statements for any number of monitors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -10,9 +10,10 @@ from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, 
 from django.utils.translation import gettext as _
 
 from checkins.models import RunningCheckIn
+from dashboard.moments import READER_ZONE, wall_clock
 from dashboard.pages.mine import is_mine
 from dashboard.pages.monitor.state import Situation, State, state_of
-from dashboard.pages.wall.cells import ORDER, in_words, strip, worst
+from dashboard.pages.wall.cells import ORDER, in_words, large_strip, strip, worst
 from dashboard.pages.wall.filters import Filters
 from dashboard.pages.wall.ranges import Range
 from dashboard.vocabulary import word
@@ -37,6 +38,7 @@ COLUMNS = (
     "monitor__project__name",
     "environment__name",
 )
+GROUPED_BY = {"project": ("monitor__project__name", "monitor__project_id"), "environment": ("environment__name",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: an environment of a monitor with its state and its strip. `place` is what stands beside its name."""
+    """A row: an environment of a monitor with its state and its strip. `place` is what stands beside its name.
+
+    `heading`: with this row a group begins, of this name.
+    """
 
     id: int
     project: str
@@ -67,6 +72,7 @@ class Row:
     last_checkin: datetime | None
     strip: str
     place: str
+    heading: str = ""
 
 
 def find_rows(
@@ -135,13 +141,25 @@ def in_order(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datet
         default=Value(3),
         output_field=IntegerField(),
     )
-    groups = {"project": ["monitor__project__name"], "environment": ["environment__name"]}.get(filters.group, [])
-    return rows.order_by(*groups, rank, F("monitor__name"), F("environment__name"), F("id"))
+    return rows.order_by(*GROUPED_BY.get(filters.group, ()), rank, F("monitor__name"), F("environment__name"), F("id"))
 
 
 def load_segment(rows: QuerySet[MonitorEnvironment], filters: Filters, *, begin: int, now: datetime) -> list[Row]:
-    """Return the rows from the one with the number `begin` on. Two statements."""
-    return load_rows(in_order(rows, filters, now=now)[begin : begin + SEGMENT], filters, now=now)
+    """Return the rows from the one with the number `begin` on, with the headings of groups. Two statements."""
+    before = 1 if filters.group and begin else 0
+    found = load_rows(in_order(rows, filters, now=now)[begin - before : begin + SEGMENT], filters, now=now)
+    return with_headings(found, filters.group)[before:]
+
+
+def with_headings(rows: Sequence[Row], group: str) -> list[Row]:
+    """Return rows, those with a heading with which another group begins (pure)."""
+    if not group:
+        return list(rows)
+    names = [(row.project, row.project_name) if group == "project" else (row.environment,) * 2 for row in rows]
+    return [
+        row if number and names[number - 1] == name else replace(row, heading=name[1])
+        for number, (row, name) in enumerate(zip(rows, names, strict=True))
+    ]
 
 
 def load_rows(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datetime) -> list[Row]:
@@ -161,7 +179,6 @@ def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datet
         deadline=row.next_checkin_latest,
         is_running=is_running,
     )
-    is_by_project = filters.group == "project"
     return Row(
         id=row.id,
         project=row.monitor__project__slug,
@@ -175,7 +192,7 @@ def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datet
         next_checkin=row.next_checkin,
         last_checkin=row.last_checkin,
         strip=drawn,
-        place=f"{row.monitor__project__name} · {row.environment__name}" if is_by_project else row.environment__name,
+        place=row.monitor__project__name if filters.group == "environment" else row.environment__name,
     )
 
 
@@ -184,15 +201,35 @@ def load_strips(ids: Sequence[int], shown: Range, *, running: set[int], now: dat
     counts = load_counts(ids, shown, now=now)
     found = {}
     for id_ in ids:
-        cells = counts.get(id_, {})
-        if id_ in running:
-            cells.setdefault(shown.cells - 1, {})["running"] = 1
-        totals = {status: sum(cell.get(status, 0) for cell in cells.values()) for status in ORDER}
+        cells = _with_running(counts.get(id_, {}), shown, is_running=id_ in running)
         statuses = [worst(cells[number]) if number in cells else "" for number in range(shown.cells)]
-        found[id_] = strip(
-            statuses, _("last %(range)s: %(counts)s") % {"range": word(shown.words), "counts": in_words(totals, word)}
-        )
+        found[id_] = strip(statuses, _totals(cells, shown))
     return found
+
+
+def load_large_strip(id_: int, shown: Range, *, is_running: bool, now: datetime) -> str:
+    """Return the strip of one environment, whose cells say when and what in their tooltips. One statement."""
+    cells = _with_running(load_counts([id_], shown, now=now).get(id_, {}), shown, is_running=is_running)
+    zone, start = READER_ZONE.get() or UTC, shown.start(now)
+    drawn = []
+    for number in range(shown.cells):
+        counts = cells.get(number, {})
+        begin = (start + number * shown.cell).astimezone(zone)
+        clock = wall_clock(begin, now=now.astimezone(zone))
+        drawn.append((worst(counts), f"{clock}: {in_words(counts, word)}"))
+    return large_strip(drawn, _totals(cells, shown))
+
+
+def _with_running(cells: dict[int, dict[str, int]], shown: Range, *, is_running: bool) -> dict[int, dict[str, int]]:
+    if is_running:
+        cells.setdefault(shown.cells - 1, {})["running"] = 1
+    return cells
+
+
+def _totals(cells: Mapping[int, Mapping[str, int]], shown: Range) -> str:
+    """Return what happened in all cells, in words."""
+    totals = {status: sum(cell.get(status, 0) for cell in cells.values()) for status in ORDER}
+    return _("last %(range)s: %(counts)s") % {"range": word(shown.words), "counts": in_words(totals, word)}
 
 
 def load_counts(ids: Sequence[int], shown: Range, *, now: datetime) -> dict[int, dict[int, dict[str, int]]]:

@@ -29,7 +29,7 @@ VIEWS_SHOWN = 20
 def wall(request: HttpRequest) -> HttpResponse:
     """Show the first rows, and room for all others, which are read when they are scrolled to."""
     at, mark = utcnow(), read_mark()
-    filters = read_filters(request.GET.dict())
+    filters = read_filters(request.GET.dict(), request.COOKIES)
     projects = visible_projects(request.user)
     rows = find_rows(projects, filters, now=at, person=request.user)
     counts = count_rows(rows, now=at)
@@ -61,7 +61,7 @@ def wall(request: HttpRequest) -> HttpResponse:
 def wall_rows(request: HttpRequest) -> HttpResponse:
     """Return more rows: those from a number on (`from`), or those with some ids (`ids`)."""
     at = utcnow()
-    filters = read_filters(request.GET.dict())
+    filters = read_filters(request.GET.dict(), request.COOKIES)
     rows = find_rows(visible_projects(request.user), filters, now=at, person=request.user)
     if "ids" in request.GET:
         ids = row_ids(request.GET["ids"].split(",")[:ASKED_MAX])

@@ -11,6 +11,17 @@ function remember(name, value) {
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
 if (!document.cookie.includes(`watchclock_zone=${encodeURIComponent(zone)}`)) remember("watchclock_zone", zone);
 
+// On a narrow screen strips have fewer cells, so that each can be made out: the server learns which it is.
+const narrow = matchMedia("(max-width: 48rem)");
+function sayWidth() {
+  const isKnown = () => document.cookie.includes("watchclock_narrow=1") === narrow.matches;
+  if (isKnown()) return;
+  remember("watchclock_narrow", narrow.matches ? "1" : "");
+  if (isKnown()) document.querySelector("form[hx-target='#wall']")?.dispatchEvent(new Event("input", { bubbles: true }));
+}
+narrow.addEventListener("change", sayWidth);
+addEventListener("load", sayWidth);
+
 for (const button of document.querySelectorAll("[data-theme-choice]")) {
   button.addEventListener("click", () => {
     const theme = button.dataset.themeChoice;
@@ -192,11 +203,19 @@ if (live) {
 const many = document.getElementById("many");
 if (many) {
   const boxes = () => [...document.querySelectorAll(".pick")];
+  const wall = () => document.getElementById("wall");
+  let query = wall().dataset.query;
   const count = () => {
-    const selected = boxes().filter((box) => box.checked).length;
+    // Another filter is another choice: nobody means the rows of one that came later.
+    if (query !== wall().dataset.query) many.elements.scope.checked = false;
+    query = wall().dataset.query;
+    many.querySelector("[data-all]").textContent = wall().dataset.all;
+    const isAll = many.elements.scope.checked;
+    const selected = isAll ? Number(wall().dataset.all) : boxes().filter((box) => box.checked).length;
     many.querySelector("output").textContent = selected;
     many.classList.toggle("on", selected > 0);
   };
+  many.elements.scope.addEventListener("change", count);
   let last = null;
   document.addEventListener("click", (event) => {
     const box = event.target.closest?.(".pick");
@@ -210,6 +229,7 @@ if (many) {
   for (const button of many.querySelectorAll("[data-pick]")) {
     button.addEventListener("click", () => {
       boxes().forEach((box, at) => { box.checked = at < Number(button.dataset.pick); });
+      many.elements.scope.checked = false;
       count();
     });
   }

@@ -48,6 +48,7 @@ def addresses(incident, monitor):
         "now": "/",
         "wall": "/wall/",
         "mine": "/?mine=1",
+        "grouped": "/wall/?group=project&range=90d",
         "saved views": "/wall/views/?state=failing",
         "new": "/new/",
         "monitor": reverse("monitor", args=of_monitor),
@@ -373,3 +374,31 @@ def test_a_view_of_the_wall_is_saved_for_a_project_and_deleted(new_context, moni
     page.goto("/wall/views/")
     page.get_by_label("Delete the view Bad week").click()
     page.get_by_text("The view Bad week was deleted.").wait_for()
+
+
+@pytest.mark.long
+def test_all_rows_of_a_filter_are_muted_after_a_page_has_said_how_many(new_context, monitor):
+    for number in range(60):
+        factories.MonitorEnvironmentFactory(
+            monitor__project=monitor.project, monitor__name=f"task {number}", status="active"
+        )
+    page = new_context("responder").new_page()
+    page.goto("/wall/?q=task")
+    page.wait_for_load_state("networkidle")
+    page.get_by_label("task 0 · ").check()
+    actions = page.get_by_role("form", name="The selected rows")
+    actions.get_by_label("All rows of this filter").check()
+    expect(actions.locator("output")).to_have_text("60")
+    actions.get_by_role("button", name="Mute", exact=True).click()
+    page.get_by_role("heading", name="Mute: 60 rows?").wait_for()
+    page.get_by_role("button", name="Mute: 60 rows").click()
+    page.get_by_text("60 environments are muted.").wait_for()
+
+
+@pytest.mark.long
+def test_a_phone_gets_strips_whose_cells_can_be_made_out(new_context, incident):
+    page = new_context("viewer", viewport={"width": 390, "height": 844}).new_page()
+    page.goto("/wall/?range=90d")
+    strip = page.locator(".wall-row .strip").first
+    expect(strip).to_be_visible()
+    expect(strip).to_have_attribute("viewBox", "0 0 216 16")

@@ -1,10 +1,14 @@
 """Many at once: what people do with the selected rows of the wall."""
 
+import re
+from html import unescape
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditEntry
+from dashboard.pages.many import views
 from tests import factories
 from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
@@ -152,3 +156,68 @@ def test_the_wall_offers_what_the_person_may_do_somewhere(as_role):
     page = as_role("responder").get("/wall/").content.decode()
     assert ('value="mute"' in page, 'value="pause"' in page) == (True, False)
     assert 'value="delete"' in as_role("owner").get("/wall/").content.decode()
+
+
+class TestAllRowsOfAFilter:
+    WALL = "/wall/?env=production"
+
+    def ask(self, client, what="mute", **more):
+        return client.post(ACT, {"do": what, "scope": "filter", "next": self.WALL, **more})
+
+    def test_it_is_said_how_many_are_meant_before_anything_is_done(self, as_role, rows, monitor):
+        client = as_role("owner")
+        question = self.ask(client)
+        assert "Mute: 4 rows?" in words(question)
+        assert "Environment: production" in words(question)
+        assert entries() == []
+        page = client.post(ACT, hidden_fields(question) | {"do": "mute"}, follow=True)
+        assert "4 environments are muted." in words(page)
+        assert page.redirect_chain[-1][0] == self.WALL
+        assert [row.is_muted for row in fresh(rows)] == [True, False, True, True]
+
+    def test_it_asks_again_if_the_filter_leaves_other_rows_by_then(self, as_role, rows, monitor):
+        client = as_role("owner")
+        fields = hidden_fields(self.ask(client))
+        factories.MonitorEnvironmentFactory(monitor__project=monitor.project, status="active")
+        question = client.post(ACT, fields | {"do": "mute"})
+        assert "Meanwhile the filter leaves other rows" in words(question)
+        assert "Mute: 5 rows?" in words(question)
+        assert entries() == []
+
+    def test_monitors_are_deleted_in_two_steps_too(self, as_role, rows):
+        client = as_role("owner")
+        question = self.ask(client, "delete")
+        assert "Delete: 4 rows?" in words(question)
+        client.post(ACT, hidden_fields(question) | {"do": "delete-now"})
+        assert {row.monitor.status for row in fresh(rows)} == {"pending_deletion"}
+
+    def test_rows_where_it_is_not_allowed_are_left_out_and_counted_before(self, rows, elsewhere):
+        user = factories.MembershipFactory(project=rows[0].monitor.project, role="responder").user
+        factories.MembershipFactory(project=elsewhere.monitor.project, role="viewer", user=user)
+        page = words(self.ask(client_of(user)))
+        assert "Mute: 4 rows?" in page
+        assert "1 further row is left out" in page
+
+    def test_its_number_is_bounded(self, as_role, rows, monkeypatch):
+        monkeypatch.setattr(views, "FILTER_ROWS_MAX", 3)
+        page = self.ask(as_role("owner"), follow=True)
+        assert entries() == []
+        assert page.status_code == 302
+
+    def test_the_number_of_statements_does_not_grow_with_the_rows(self, as_role, rows):
+        client, counts = as_role("owner"), []
+        for owner, part in (("team:x", rows[2:3]), ("team:y", [rows[0], rows[3]])):
+            type(part[0].monitor).objects.filter(pk__in=[row.monitor_id for row in part]).update(owner=owner)
+        for query in ("owner=team:x", "owner=team:y"):
+            fields = {"scope": "filter", "next": f"/wall/?{query}", "do": "pause"}
+            expected = hidden_fields(client.post(ACT, fields))["expected"]
+            with CaptureQueriesContext(connection) as queries:
+                client.post(ACT, fields | {"expected": expected})
+            counts.append(len(queries))
+        assert counts[0] == counts[1]
+
+
+def hidden_fields(page):
+    """What the form of the question sends."""
+    found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.content.decode())
+    return {name: unescape(value) for name, value in found if name != "csrfmiddlewaretoken"}

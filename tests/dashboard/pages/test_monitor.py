@@ -159,3 +159,16 @@ def test_how_long_runs_take_is_shown_with_a_chart(as_role, environment, address)
     page = as_role("viewer").get(address)
     assert "Median 2.0 s p95 1 min 1 s" in words(page)
     assert 'data-role="durations"' in page.content.decode()
+
+
+def test_the_strip_is_zoomed_from_an_hour_to_90_days(as_role, monitor, environment):
+    client, at = as_role("viewer"), utcnow()
+    factories.RunHourFactory(
+        monitor_environment=environment, hour=(at - timedelta(days=40)).replace(minute=0, second=0, microsecond=0), ok=3
+    )
+    address = reverse("monitor", args=[monitor.project.slug, monitor.slug])
+    assert "3 ok" not in client.get(address).content.decode()
+    page = client.get(address, {"range": "90d"}).content.decode()
+    assert 'aria-label="last 90 days: 3 ok"' in page
+    assert ": 3 ok</title>" in page
+    assert "range=1h#strip" in page

@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.urls import reverse
 
-from dashboard.pages.wall.cells import ORDER, SHAPES, in_words, strip, worst
+from dashboard.pages.wall.cells import ORDER, SHAPES, in_words, large_strip, strip, worst
 from dashboard.pages.wall.filters import Filters, read_filters
 from dashboard.pages.wall.ranges import RANGES
 from dashboard.pages.wall.rows import load_counts
 from lib.wallclock import utcnow
 from tests import factories
+from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
 
 pytestmark = pytest.mark.django_db
@@ -140,6 +141,13 @@ def test_a_cell_shows_the_worst_that_happened_in_it():
     ]
 
 
+def test_each_cell_of_a_large_strip_says_what_it_is():
+    drawn = large_strip([("ok", "10:00: 2 ok"), ("", ""), ("missed", "12:00: <1> missed")], "all")
+    assert drawn.count("<path") == 2
+    assert "<title>10:00: 2 ok</title>" in drawn
+    assert "&lt;1&gt;" in drawn
+
+
 def test_a_strip_has_one_path_for_each_status_and_says_it_in_words():
     drawn = strip(["ok", "", "ok", "missed"], "last hour: 2 ok & 1 missed")
     assert drawn.count("<path") == 2
@@ -164,9 +172,47 @@ def test_an_incident_shows_up_without_any_hour_of_runs(as_role):
     assert "1 row: 1 failing" in words(page)
 
 
-def test_rows_in_groups_of_projects_say_which(as_role, monitor):
-    page = words(as_role("viewer").get("/wall/", {"group": "project"}))
-    assert f"{monitor.project.name} · production" in page
+def test_each_group_has_a_heading_also_where_further_rows_go_on_with_it(as_role, make, monitor):
+    client = as_role("viewer")
+    for number in range(50):
+        make(f"job {number:02}")
+    for number in range(2):
+        make(f"try {number}", environment="staging")
+
+    def headings(address, **query):
+        return [(row.name, row.heading) for row in client.get(address, query).context["rows"] if row.heading]
+
+    assert headings("/wall/", group="environment") == [(monitor.name, "production")]
+    assert headings("/wall/rows", group="environment", **{"from": 50}) == [("try 0", "staging")]
+    assert headings("/wall/") == []
+    assert f"<h2>{monitor.project.name}</h2>" in client.get("/wall/", {"group": "project"}).content.decode()
+
+
+def test_projects_of_one_name_are_groups_of_their_own(monitor):
+    other = factories.MonitorEnvironmentFactory(monitor__project__name=monitor.project.name, status="error")
+    factories.MonitorEnvironmentFactory(monitor__project=monitor.project, status="error")
+    user = factories.MembershipFactory(project=monitor.project).user
+    factories.MembershipFactory(project=other.monitor.project, user=user)
+    rows = client_of(user).get("/wall/", {"group": "project"}).context["rows"]
+    assert [bool(row.heading) for row in rows].count(True) == 2
+
+
+def test_a_narrow_screen_has_24_cells_for_the_same_length_of_time(as_role):
+    client = as_role("viewer")
+    wide = client.get("/wall/", {"range": "90d"}).context["filters"].range
+    client.cookies["watchclock_narrow"] = "1"
+    narrow = client.get("/wall/", {"range": "90d"}).context["filters"].range
+    assert (wide.cells, narrow.cells) == (90, 24)
+    assert wide.cells * wide.cell == narrow.cells * narrow.cell
+    assert client.get("/wall/rows", {"from": 0, "range": "90d"}).content.decode().count('viewBox="0 0 216 16"') == 1
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_narrow_cells_are_whole_hours_where_hours_are_summed_up(name):
+    wide, narrow = RANGES[name], RANGES[name].narrow()
+    assert narrow.cells <= 24
+    assert narrow.cells * narrow.cell == wide.cells * wide.cell
+    assert narrow.from_runs or not narrow.cell % timedelta(hours=1)
 
 
 @pytest.mark.parametrize("count", [1, 40])
