@@ -7,7 +7,7 @@ which the person may not do it are left out, and counted.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from django.contrib import messages
@@ -37,9 +37,6 @@ from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import hold_monitors, set_environments_muted
 from monitors.state import MonitorStatus
 
-if TYPE_CHECKING:
-    from django_stubs_ext import StrOrPromise
-
 ROWS_MAX = 900
 """Rows that are selected one by one. Django reads at most 1,000 fields of a form."""
 FILTER_ROWS_MAX = 5_000
@@ -59,7 +56,7 @@ NEEDED: Mapping[str, Action] = {
 """What can be done, and the right that it needs."""
 
 
-LABELS: "Mapping[str, StrOrPromise]" = {
+LABELS: Mapping[str, Any] = {
     "mute": gettext_lazy("Mute"),
     "unmute": gettext_lazy("Unmute"),
     "snooze": gettext_lazy("Snooze"),
