@@ -10,7 +10,7 @@ function localise(root) {
   const note = root.querySelector("[data-zone]");
   if (!note) return;
   const today = new Date().toDateString();
-  for (const time of root.querySelectorAll("time")) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
     time.textContent = (at.toDateString() === today ? clock : day).format(at);
   }

@@ -65,7 +65,8 @@ def test_an_owner_shares_a_status_page_which_a_stranger_watches_until_it_is_revo
         stranger.get_by_text("Everything works").wait_for()
         assert stranger.evaluate("violations") == []
 
-        owner.get_by_role("button", name="Revoke Jobs of the shop").click()
+        owner.locator("summary", has_text="Revoke Jobs of the shop").click()
+        owner.get_by_role("button", name="Yes, revoke it").click()
         owner.get_by_text("is revoked").wait_for()
         clock.now += RENEW_SECONDS
         answer = stranger.reload()
