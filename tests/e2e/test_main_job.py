@@ -382,7 +382,7 @@ def test_a_browser_draws_the_admin_without_complaint(watchclock, jobs, tmp_path)
         browser.leave_by("[...document.links].find(a => a.innerText.includes('Job failing: send-invoices')).click()")
 
         assert "Fingerprint" in browser.text()
-        assert "The job reported an error" in browser.text()
+        assert "Reported an error at" in browser.text()
         assert browser.complaints == []
 
 
