@@ -70,7 +70,7 @@ def test_jobs_cannot_be_more_frequent_than_every_minute():
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("supervisor")
 def test_every_expected_miss_timeout_error_and_incident_of_2000_jobs_is_found_and_no_other():
     arguments = ["--environments", "2000", "--rate", "25", "--duration", "120", "--speed", "10"]
     outcome = subprocess.run(

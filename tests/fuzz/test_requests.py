@@ -45,7 +45,7 @@ pytestmark = pytest.mark.django_db
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 """How long the properties of this file and of test_rows.py look together; 0 for a few hundred examples."""
 PROPERTIES = 6
-SHARES = [1.0] if SECONDS else [0.2, pytest.param(1.0, marks=pytest.mark.long)]
+SHARES = [1.0] if SECONDS else [0.2, pytest.param(0.5, marks=pytest.mark.long)]
 """Which part of its examples a property is tried with: some of them at each change."""
 CPU_SECONDS_MAX = 10.0
 """What one request may cost (D34, D35). The largest ones take half a second; one search for the next time of a sparse

@@ -149,7 +149,7 @@ def work(instance: WebServer, *what: str, other: str) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("supervisor")
 def test_two_instances_watch_each_other(tmp_path, engines):
     with contextlib.ExitStack() as running:
         for name in ("a", "b"):

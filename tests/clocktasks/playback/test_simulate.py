@@ -88,7 +88,6 @@ def test_every_key_is_documented(struct):
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("processes")
 def test_a_story_needs_one_command_also_where_nothing_runs(tmp_path):
     """No settings, no instance of `make run`: it has a PostgreSQL of its own for as long as it takes."""
     story = tmp_path / "story.jsonl"
