@@ -129,7 +129,7 @@ def test_a_service_gets_the_headline_and_the_reason(receiver, service):
     assert (outcome.kind, outcome.excerpt) == (OutcomeKind.DELIVERED, "Apprise has sent it.")
     sent = " ".join(received.body.decode() for received in receiver.received).replace("\\", "")  # Markdown's escapes.
     assert "nightly-backup (production) is failing" in sent
-    assert "nothing by 03:10" in sent
+    assert "no check-in by 03:10" in sent
 
 
 class TestServicesThatMisbehave:
