@@ -71,8 +71,9 @@ def test_worlds_find_out_if_the_end_may_overtake_the_beginning(monkeypatch):
     assert any(finding.startswith("out of order") for finding in first_findings(range(1, 200)))
 
 
-# The worlds changed with backlogs that are folded: none of the first 400 shows this breakage since then.
-@pytest.mark.xfail(reason="no seed below 400 finds it; other faults or seeds must be chosen", strict=False)
+# One world of 399 found it, until the statements between its steps changed; a thousand others, also with more hangs and
+# slower mail, do not. What it breaks is tested alone: test_delivery.py, test_who_lost_his_claim_records_nothing.
+@pytest.mark.xfail(reason="no world that is known finds it; other faults must be chosen", run=False)
 @pytest.mark.long
 def test_worlds_find_out_if_a_worker_may_record_without_its_claim(monkeypatch):
     break_claims(

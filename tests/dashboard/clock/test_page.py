@@ -22,7 +22,7 @@ from tests.factories import NOW
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
 QUERIES_MAX = 32
-"""Two of them ask what the reader may see."""
+"""Two of them ask what the reader may see, one what the reader prefers."""
 
 
 @pytest.fixture

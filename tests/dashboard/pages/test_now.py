@@ -88,7 +88,7 @@ def test_a_check_in_that_is_late_is_waited_for(as_role, monitor):
     )
     with time_machine.travel(now, tick=False):
         page = words(as_role("viewer").get("/"))
-    assert "report production expected 3 minutes ago , missed if silent until" in page
+    assert "report production expected 3 minutes ago , counts as missed after" in page
 
 
 def test_a_run_that_goes_on_twice_as_long_as_usual_is_shown(as_role, monitor):
