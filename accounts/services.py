@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.exceptions import MembershipError
 from accounts.models import Membership
@@ -16,7 +18,7 @@ from audit.recording import record
 from lib.sql import insert_rows, types_of, update_rows
 from monitors.models import Project
 
-NO_OWNER_LEFT = "A project that has an owner keeps one: make somebody else an owner first."
+NO_OWNER_LEFT = gettext_lazy("A project that has an owner keeps one: make somebody else an owner first.")
 
 
 @transaction.atomic
@@ -24,7 +26,8 @@ def add_member(project_id: int, user_id: int, role: Role, *, by: Actor) -> None:
     """Make a person a member of a project. Raises MembershipError for one who is a member already."""
     roles = _hold_roles(project_id)
     if user_id in roles:
-        raise MembershipError(f"{_name_of(user_id)} is a member of this project already, as {roles[user_id]}.")
+        text = _("%(name)s is a member of this project already, as %(role)s.")
+        raise MembershipError(text % {"name": _name_of(user_id), "role": _(roles[user_id])})
     set_roles(project_id, {user_id: role}, by=by)
 
 
@@ -57,7 +60,7 @@ def set_roles(project_id: int, wanted: Mapping[int, Role | None], *, by: Actor) 
     changed = [user_id for user_id in wanted if before.get(user_id) != after.get(user_id)]
     names = dict(User.objects.filter(id__any_of=changed).values_list("id", "username"))
     if missing := sorted(set(changed) - names.keys()):
-        raise MembershipError(f"There is no account with the id {missing[0]}.")
+        raise MembershipError(_("There is no account with the id %(id)d.") % {"id": missing[0]})
     _write(project_id, {user_id: after.get(user_id) for user_id in changed}, before, by=by)
     record(
         [_entry(project_id, id_, names[id_], before.get(id_), after.get(id_)) for id_ in changed],
@@ -73,19 +76,19 @@ def keeps_an_owner(before: Collection[Role], after: Collection[Role]) -> bool:
 def _hold_roles(project_id: int) -> dict[int, Role]:
     """Lock a project and return the roles of its members by their ids. Check-ins do not wait for this lock."""
     if not Project.objects.select_for_update(no_key=True).filter(id=project_id).values_list("id"):
-        raise MembershipError(f"There is no project with the id {project_id}.")
+        raise MembershipError(_("There is no project with the id %(id)d.") % {"id": project_id})
     members = Membership.objects.filter(project_id=project_id).values_list("user_id", "role")
     return {user_id: Role(role) for user_id, role in members}
 
 
 def _hold_member(project_id: int, user_id: int) -> None:
     if user_id not in _hold_roles(project_id):
-        raise MembershipError(f"{_name_of(user_id)} is not a member of this project.")
+        raise MembershipError(_("%(name)s is not a member of this project.") % {"name": _name_of(user_id)})
 
 
 def _name_of(user_id: int) -> str:
     name = User.objects.filter(id=user_id).values_list("username", flat=True).first()
-    return f"The account with the id {user_id}" if name is None else name
+    return _("The account with the id %(id)d") % {"id": user_id} if name is None else name
 
 
 def _entry(project_id: int, user_id: int, name: str, before: Role | None, after: Role | None) -> Entry:

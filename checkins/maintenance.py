@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext
 
 from audit.entries import CHANGED, Actor, Changes, Entry, difference
 from audit.recording import record
@@ -53,8 +54,11 @@ def plan_window(window: MaintenanceWindow, *, now: datetime, by: Actor | None = 
     current = MaintenanceWindow.objects.filter(not_ended(next_minute(now)), project=window.project_id)
     if current.count() >= settings.MAINTENANCE_WINDOWS_MAX:
         raise TooManyWindowsError(
-            f"The project has {settings.MAINTENANCE_WINDOWS_MAX} maintenance windows that have not ended, and may have "
-            "no more: end one, or give monitors a tag and plan one window for the tag."
+            gettext(
+                "The project has %(count)d maintenance windows that have not ended, and may have no more: end one, or "
+                "give monitors a tag and plan one window for the tag."
+            )
+            % {"count": settings.MAINTENANCE_WINDOWS_MAX}
         )
     window.starts_at = max(window.starts_at, next_minute(now))
     window.created_at = now
@@ -98,7 +102,7 @@ def replace_window(
     Raises TooManyWindowsError; WindowOverError if it is over, so that of two edits at once one is refused.
     """
     if not end_window(window_id, now=now, by=by):
-        raise WindowOverError("The window has ended, or somebody else has just changed it: plan a new one.")
+        raise WindowOverError(gettext("The window has ended, or somebody else has just changed it: plan a new one."))
     return plan_window(new, now=now, by=by)
 
 

@@ -12,6 +12,7 @@ from audit.entries import CHANGED, Actor, difference
 from audit.recording import record
 from dashboard.editing import EditForm
 from dashboard.recording import row_entry
+from dashboard.texts import said
 from incidents.models import Channel
 from incidents.notifications import configuring
 from incidents.notifications.channels.base import Field
@@ -82,12 +83,12 @@ class ChannelForm(EditForm):
         if "quiet_from" in cleaned and "quiet_until" in cleaned:
             problem = configuring.quiet_problem(cleaned["quiet_from"], cleaned["quiet_until"])
             if problem:
-                self.add_error("quiet_until", problem)
+                self.add_error("quiet_until", said(problem))
         kept = configuring.stored_secrets(self.instance)
         merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
         problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})
         for name, sentence in problems.items():
-            self.add_error(f"{PREFIX}{name}" if f"{PREFIX}{name}" in self.fields else None, sentence)
+            self.add_error(f"{PREFIX}{name}" if f"{PREFIX}{name}" in self.fields else None, said(sentence))
         return cleaned
 
 
@@ -107,8 +108,8 @@ def channel_form(
 
 
 def _form_field(field: Field, *, is_stored: bool, text_input: type[forms.TextInput]) -> forms.Field:
-    hint = _SET if field.is_secret and is_stored else field.help
-    common: dict[str, Any] = {"label": field.label, "help_text": hint, "required": False}
+    hint = _SET if field.is_secret and is_stored else said(field.help)
+    common: dict[str, Any] = {"label": said(field.label), "help_text": hint, "required": False}
     if field.choices:
         return forms.ChoiceField(choices=[("", "—"), *((choice, choice) for choice in field.choices)], **common)
     attributes = {"autocomplete": "off", "spellcheck": "false"}

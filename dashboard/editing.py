@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext as _
 
 
 class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stubs only
@@ -61,12 +62,19 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its stu
         data: Any = self.data.copy()  # type: ignore[attr-defined]  # a QueryDict
         for name in refused:
             bound, now = self[name], self._shown_now(name)
-            change = f"changed from {_quoted(self._loaded(name))} to {_quoted(now)} while this page was open"
-            advice = "Save again to replace it with yours."
+            shown = {"loaded": _quoted(self._loaded(name)), "now": _quoted(now), "yours": _quoted(bound.data)}
             if name in mine:
-                self.add_error(name, f"It was {change}. Yours: {_quoted(bound.data)}. {advice}")
+                text = _(
+                    "It was changed from %(loaded)s to %(now)s while this page was open. Yours: %(yours)s. Save again "
+                    "to replace it with yours."
+                )
+                self.add_error(name, text % shown)
             else:
-                self.add_error(None, f"{bound.label} was {change}; it belongs to what you changed. {advice}")
+                text = _(
+                    "%(field)s was changed from %(loaded)s to %(now)s while this page was open; it belongs to what you "
+                    "changed. Save again to replace it with yours."
+                )
+                self.add_error(None, text % {**shown, "field": bound.label})
             # The page shows the row's value now, so a person who saves again has seen it.
             if isinstance(now, list):
                 data.setlist(bound.html_initial_name, now)

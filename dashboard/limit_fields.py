@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 
+from dashboard.texts import said
 from monitors.limits import LimitError, Limits, Rule, parse_bound, read_limits
 
 IS_NOTE, IS_FAILURE = "note", "failure"
@@ -38,7 +39,7 @@ class BoundField(forms.CharField):
         try:
             return str(parse_bound(text, is_upper=self.is_upper))
         except LimitError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(said(error)) from error
 
 
 def meaning_field(label: Any, *, may_be_none: Any = "") -> forms.ChoiceField:

@@ -20,6 +20,7 @@ from checkins.editing import update_monitor
 from checkins.maintenance import TAGS_MAX, change_tags
 from dashboard.editing import EditForm
 from dashboard.limit_fields import LIMIT_FIELDS, BoundField, initial_limits, limits_text, meaning_field
+from dashboard.texts import said
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.changes import CHANGEABLE_COLUMNS
@@ -216,7 +217,7 @@ class MonitorForm(EditForm):
                 typed = {name: self._typed(name) for name in SCHEDULE_COLUMNS}
                 schedule = parse_schedule(typed, now=utcnow())
             except ScheduleError as error:
-                self.add_error(error.field, str(error))
+                self.add_error(error.field, said(error))
             else:
                 data.update({name: getattr(schedule, name) for name in SCHEDULE_COLUMNS})
         project = data.get("project") or getattr(self.instance, "project", None)
@@ -231,7 +232,7 @@ class MonitorForm(EditForm):
             try:
                 check_upstreams(project.pk, self.instance.pk, self.upstreams())
             except DependencyError as error:
-                self.add_error("depends_on", str(error))
+                self.add_error("depends_on", said(error))
         return data
 
     def written(self) -> set[str]:

@@ -5,9 +5,11 @@ from typing import Any
 
 from django import forms
 from django.utils.text import format_lazy
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from dashboard.editing import EditForm
+from dashboard.texts import said
 from incidents.models import Channel, Route
 from incidents.notifications import configuring, pursuit
 from incidents.notifications.conditions import format_conditions, parse_lines
@@ -108,7 +110,7 @@ class RouteForm(EditForm):
         try:
             parse_lines(text)
         except ConditionError as error:
-            raise forms.ValidationError(str(error)) from None
+            raise forms.ValidationError(said(error)) from None
         return text
 
     def clean_loops(self) -> int:
@@ -138,11 +140,13 @@ class RouteForm(EditForm):
             try:
                 self.steps()
             except pursuit.StepError as error:
-                self.add_error("escalation", str(error))
+                self.add_error("escalation", said(error))
         if foreign:
-            self.add_error("channels", f"These belong to another project: {', '.join(foreign)}.")
+            text = gettext("These belong to another project: %(names)s.")
+            self.add_error("channels", text % {"names": ", ".join(foreign)})
         if not self.instance.pk and Route.objects.filter(project=project).count() >= configuring.ROUTES_MAX:
-            self.add_error(None, f"The project has {configuring.ROUTES_MAX} routes; no more are allowed.")
+            text = gettext("The project has %(count)d routes; no more are allowed.")
+            self.add_error(None, text % {"count": configuring.ROUTES_MAX})
         return cleaned
 
     def fill(self) -> None:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from checkins.maintenance import next_minute, not_ended
+from dashboard.texts import said
 from monitors.maintenance import MINUTES_MAX, Recurrence, never_ends
 from monitors.models import MaintenanceWindow
 from monitors.schedule import Schedule, ScheduleError, zone_to_show
@@ -155,7 +156,7 @@ class WindowForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in its s
         try:
             schedule = Schedule.from_crontab(crontab or "0 0 * * *", timezone, now=self.now)
         except ScheduleError as error:
-            self.add_error(error.field if error.field in self.fields else "crontab", str(error))
+            self.add_error(error.field if error.field in self.fields else "crontab", said(error))
             return None
         self.instance.crontab = self.cleaned_data["crontab"] = (schedule.crontab or "") if crontab else ""
         self.instance.timezone = self.cleaned_data["timezone"] = schedule.timezone

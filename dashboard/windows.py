@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from django.utils.translation import gettext as _
 
 from dashboard.moments import length_in_words
+from dashboard.texts import said
 from monitors.describing import describe
 from monitors.maintenance import end_of, occurrences
 from monitors.models import MaintenanceWindow, Monitor
@@ -35,7 +36,7 @@ def rule_in_words(row: MaintenanceWindow, language: str = "en") -> str:
     if recurrence is None:
         return ""
     if reason := why_unreadable(recurrence.schedule):
-        return reason
+        return said(reason)
     rule = describe(recurrence.schedule, language)
     if row.until is not None:
         return _("%(rule)s, until %(time)s") % {"rule": rule, "time": f"{row.until:%H:%M}"}

@@ -8,6 +8,7 @@ import uuid
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from audit.entries import CHANGED, Actor, Entry
 from audit.models import AuditEntry
@@ -35,7 +36,9 @@ def create_key(project_id: int, label: str, *, by: Actor) -> IngestKey:
     """Add a key to a project. Raises RotationError if it has too many."""
     Project.objects.select_for_update(no_key=True).filter(id=project_id).first()
     if IngestKey.objects.filter(project_id=project_id).in_force(by.at).count() >= KEYS_MAX:
-        raise RotationError(f"The project has {KEYS_MAX} keys in force; no more are allowed. Revoke one first.")
+        raise RotationError(
+            _("The project has %(count)d keys in force; no more are allowed. Revoke one first.") % {"count": KEYS_MAX}
+        )
     key = IngestKey.objects.create(project_id=project_id, label=label, created_at=by.at)
     record([_entry(key, "created", {"label": (None, label)})], by=by)
     return key
@@ -56,7 +59,7 @@ def replace_key(key: IngestKey, ends_at: datetime, *, by: Actor) -> IngestKey:
     _check_end(ends_at, now=by.at)
     old = IngestKey.objects.select_for_update(no_key=True).filter(id=key.pk).in_force(by.at).first()
     if old is None:
-        raise RotationError("This key works no more: create another one.")
+        raise RotationError(_("This key works no more: create another one."))
     new = create_key(old.project_id, old.label, by=by)
     IngestKey.objects.filter(id=old.pk).update(ends_at=ends_at)
     record([_entry(old, "replaced", {"ends_at": (old.ends_at, ends_at), "replaced_by": (None, str(new))})], by=by)
@@ -79,7 +82,7 @@ def replace_address(monitor_id: int, ends_at: datetime, *, by: Actor) -> None:
     _check_end(ends_at, now=by.at)
     monitor = Monitor.objects.not_deleted().filter(id=monitor_id).locked_in_id_order().first()
     if monitor is None:
-        raise RotationError("The monitor is being deleted.")
+        raise RotationError(_("The monitor is being deleted."))
     FormerAddress.objects.create(monitor=monitor, guid=monitor.guid, ends_at=ends_at)
     kept = monitor.former_addresses.order_by("-id").values_list("id", flat=True)[:FORMER_ADDRESSES_MAX]
     monitor.former_addresses.exclude(id__any_of=list(kept)).delete()
@@ -105,10 +108,8 @@ def end_former_addresses(monitor_id: int, *, by: Actor) -> int:
 
 def _check_end(ends_at: datetime, *, now: datetime) -> None:
     if not now < ends_at <= now + OVERLAP_MAX:
-        raise RotationError(
-            f"The old one can work until a time within the next {OVERLAP_MAX.days} days; "
-            f"{ends_at:%Y-%m-%d %H:%M} UTC is none."
-        )
+        text = _("The old one can work until a time within the next %(days)d days; %(time)s UTC is none.")
+        raise RotationError(text % {"days": OVERLAP_MAX.days, "time": f"{ends_at:%Y-%m-%d %H:%M}"})
 
 
 def _entry(key: IngestKey, action: str, changes: dict[str, tuple[object, object]]) -> Entry:

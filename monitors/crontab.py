@@ -21,7 +21,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from cronsim.cronsim import Field
 
-from monitors.exceptions import MonitorsError
+from lib.texts import Text
+from monitors.exceptions import ScheduleError
 
 __all__ = [
     "CRONTAB_CHARACTERS_MAX",
@@ -49,7 +50,9 @@ NICKNAMES = {
     "@hourly": "0 * * * *",
 }
 
-FIVE_FIELDS = "five fields (minute, hour, day of month, month, day of week) or one of " + ", ".join(NICKNAMES)
+FIVE_FIELDS = Text(
+    "five fields (minute, hour, day of month, month, day of week) or one of %(names)s", names=", ".join(NICKNAMES)
+)
 
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -60,32 +63,25 @@ _LONG_NAMES = """
 _FULL_NAMES = {name: name[:3] for name in _LONG_NAMES.split()}
 # Name, lowest and highest number, names of the numbers from the lowest on, other allowed values.
 _FIELDS: tuple[tuple[str, int, int, tuple[str, ...], str], ...] = (
-    ("minute", 0, 59, (), ""),
-    ("hour", 0, 23, (), ""),
-    ("day of month", 1, 31, (), ", L for the last day and LW for the last working day"),
-    ("month", 1, 12, _MONTHS, " and names (jan to dec)"),
-    ("day of week", 0, 6, _DAYS, " (or 7), names (sun to sat), the second Monday as mon#2 and the last Friday as 5L"),
+    (Text("the minute"), 0, 59, (), ""),
+    (Text("the hour"), 0, 23, (), ""),
+    (Text("the day of month"), 1, 31, (), Text(", L for the last day and LW for the last working day")),
+    (Text("the month"), 1, 12, _MONTHS, Text(" and names (jan to dec)")),
+    (
+        Text("the day of week"),
+        0,
+        6,
+        _DAYS,
+        Text(" (or 7), names (sun to sat), the second Monday as mon#2 and the last Friday as 5L"),
+    ),
 )
 _LETTERS = re.compile(r"[A-Za-z]{4,}")
 _RANGE = re.compile(r"([0-9]+|[A-Za-z]+)-([0-9]+|[A-Za-z]+)(?:/([0-9]+))?")
 _YEAR = re.compile(r"(?:19|20)[0-9]{2}(?:[-,/][0-9,/-]*)?|\*/[0-9]+-?20[0-9]{2}")
-_NEVER_MATCHES = "it never matches, it takes a day that some month has"
+_NEVER_MATCHES = Text("it never matches, it takes a day that some month has")
 _ZONE_BEFORE = re.compile(r"(?:CRON_)?TZ=[\"']?([^\"']+)[\"']?")
 _ZONE_BEHIND = re.compile(r"[A-Za-z]{2}[A-Za-z0-9_+/-]*")
 _ONE_MINUTE = timedelta(minutes=1)
-
-
-class ScheduleError(MonitorsError, ValueError):
-    """A schedule that cannot be used; the sentence names the field, its value and what is allowed."""
-
-    def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(field, value, allowed)
-        self.field = field
-        self.value = value
-        self.allowed = allowed
-
-    def __str__(self) -> str:
-        return f"{self.field} {reprlib.repr(self.value)} cannot be used: {self.allowed}."
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -97,7 +93,7 @@ def parse_crontab(text: object) -> str:
     Raises ScheduleError, with the reason, for a text that cannot be used.
     """
     if not isinstance(text, str):
-        raise ScheduleError("crontab", text, f"it takes a text of {FIVE_FIELDS}")
+        raise ScheduleError("crontab", text, Text("it takes a text of %(fields)s", fields=FIVE_FIELDS))
     if len(text) > CRONTAB_CHARACTERS_MAX:
         return _parse(text)  # It may be all blanks; too long for the cache.
     crontab, reason = _parsed(text)
@@ -119,13 +115,18 @@ def _parse(text: str) -> str:
     crontab = " ".join(text.split())
     crontab = NICKNAMES.get(crontab.lower(), crontab)
     if crontab.startswith("@every "):
-        raise ScheduleError("crontab", text, "it is an interval: choose the type interval, with a count and a unit")
+        raise ScheduleError(
+            "crontab", text, Text("it is an interval: choose the type interval, with a count and a unit")
+        )
     if crontab.startswith("@"):
-        raise ScheduleError("crontab", text, f"this nickname is not known, it takes {FIVE_FIELDS}")
+        raise ScheduleError(
+            "crontab", text, Text("this nickname is not known, it takes %(fields)s", fields=FIVE_FIELDS)
+        )
     _check_length(text, crontab)
     fields = crontab.split()
     if len(fields) != 5:
-        raise ScheduleError("crontab", text, f"{_why_not_five(fields)}, it takes {FIVE_FIELDS}")
+        allowed = Text("%(problem)s, it takes %(fields)s", problem=_why_not_five(fields), fields=FIVE_FIELDS)
+        raise ScheduleError("crontab", text, allowed)
     crontab = " ".join(_plain(field, place) for place, field in enumerate(fields))
     _check_length(text, crontab)
     for place, field in enumerate(crontab.split()):
@@ -143,21 +144,21 @@ def _parse(text: str) -> str:
 
 def _check_length(text: object, crontab: str) -> None:
     if len(crontab) > CRONTAB_CHARACTERS_MAX:
-        raise ScheduleError("crontab", text, f"it takes at most {CRONTAB_CHARACTERS_MAX} characters")
+        raise ScheduleError("crontab", text, Text("it takes at most %(most)s characters", most=CRONTAB_CHARACTERS_MAX))
 
 
 def _why_not_five(fields: list[str]) -> str:
     """Return what is wrong with the number of fields: a field for the year is not one for seconds."""
     if len(fields) == 7:
-        return "it has 7 fields: fields for seconds and for the year are not supported"
+        return Text("it has 7 fields: fields for seconds and for the year are not supported")
     if len(fields) != 6:
-        return f"it has {len(fields)} fields"
+        return Text.plural("it has %(count)s field", "it has %(count)s fields", len(fields))
     if _YEAR.fullmatch(fields[5]) or "?" in (fields[2], fields[4]):
-        return f"it has 6 fields: a field for the year ({fields[5][:20]}) is not supported"
+        return Text("it has 6 fields: a field for the year (%(text)s) is not supported", text=fields[5][:20])
     reasons = [_why_unreadable(_plain(field, place), place) for place, field in enumerate(fields[1:])]
     if "?" in (fields[3], fields[5]) or not any(reasons):
-        return "it has 6 fields: a field for seconds is not supported"
-    return f"it has 6 fields, and what the last one ({fields[5][:20]}) means is not known"
+        return Text("it has 6 fields: a field for seconds is not supported")
+    return Text("it has 6 fields, and what the last one (%(text)s) means is not known", text=fields[5][:20])
 
 
 def _plain(field: str, place: int) -> str:
@@ -207,10 +208,15 @@ def _why_unreadable(field: str, place: int) -> str:
         try:
             Field(place + 1).parse(term)
         except CronSimError:
-            hint = "; write * for ?" if term == "?" else ""
-            return (
-                f"the field for the {name} holds {reprlib.repr(term.lower())}, "
-                f"it takes numbers from {low} to {high}{more}, ranges, lists and steps (*/5){hint}"
+            return Text(
+                "the field for %(name)s holds %(term)s, it takes numbers from %(low)s to %(high)s%(more)s, ranges, "
+                "lists and steps (*/5)%(hint)s",
+                name=name,
+                term=reprlib.repr(term.lower()),
+                low=low,
+                high=high,
+                more=more,
+                hint=Text("; write * for ?") if term == "?" else "",
             )
     return ""
 
@@ -342,7 +348,7 @@ def _readable(text: str) -> _Crontab:
     try:
         return _compiled(text)
     except CronSimError as error:
-        raise ScheduleError("crontab", text, f"it takes {FIVE_FIELDS}") from error
+        raise ScheduleError("crontab", text, Text("it takes %(fields)s", fields=FIVE_FIELDS)) from error
 
 
 def _next(crontab: _Crontab, zone: ZoneInfo, after: datetime) -> datetime | None:

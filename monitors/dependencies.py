@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from audit.entries import CHANGED, Actor
 from audit.recording import record
@@ -58,17 +59,19 @@ def check_upstreams(project_id: int, monitor_id: int | None, slugs: Sequence[str
     """
     wanted = list(dict.fromkeys(slugs))
     if len(wanted) > UPSTREAMS_MAX:
-        raise DependencyError(f"A monitor depends on at most {UPSTREAMS_MAX} others, these are {len(wanted)}.")
+        text = _("A monitor depends on at most %(most)d others, these are %(count)d.")
+        raise DependencyError(text % {"most": UPSTREAMS_MAX, "count": len(wanted)})
     above = list(Monitor.objects.filter(project_id=project_id, slug__any_of=wanted).not_deleted().order_by("slug"))
     if unknown := sorted(set(wanted) - {monitor.slug for monitor in above}):
-        raise DependencyError(f"The project has no monitor {', '.join(unknown)}.")
+        raise DependencyError(_("The project has no monitor %(names)s.") % {"names": ", ".join(unknown)})
     if monitor_id is None or not above:
         return above
     edges = load_upstreams([other.id for other in above])
     for other in above:
         if way := path_between(edges, other.id, monitor_id):
             named = dict(Monitor.objects.filter(id__any_of=way).values_list("id", "slug"))
-            raise DependencyError(f"It would depend on itself: {' → '.join(named[id_] for id_ in (monitor_id, *way))}.")
+            circle = " → ".join(named[id_] for id_ in (monitor_id, *way))
+            raise DependencyError(_("It would depend on itself: %(way)s.") % {"way": circle})
     return above
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from lib.texts import Text
 from monitors.exceptions import MonitorsError
 
 RUNS_KEPT = 100
@@ -170,8 +171,14 @@ def parse_bound(text: str, *, is_upper: bool) -> Bound:
         percent = int(Decimal(match[1]) * 100)
         if 100 < percent <= TIMES_MAX * 100 if is_upper else 0 < percent < 100:
             return Bound(percent=percent)
-    times = f"more than 1x and at most {TIMES_MAX}x" if is_upper else "less than 1x"
-    raise LimitError(f"{text[:50]!r} is no limit: it takes a time, 1s to 7d, or a multiple of the median, {times}.")
+    times = Text("more than 1x and at most %(most)sx", most=str(TIMES_MAX)) if is_upper else Text("less than 1x")
+    raise LimitError(
+        Text(
+            "%(text)s is no limit: it takes a time, 1s to 7d, or a multiple of the median, %(times)s.",
+            text=repr(text[:50]),
+            times=times,
+        )
+    )
 
 
 _PART = re.compile(r"(longer than|shorter than|overlap)(?: ([^:;]{1,20}))?: ?(failure|note)")
@@ -185,7 +192,8 @@ def parse_limits(text: str | None) -> Limits:
             continue
         match = _PART.fullmatch(part.strip())
         if match is None or match[1] in found or (match[1] == "overlap") != (match[2] is None):
-            raise LimitError(f"{part.strip()[:80]!r} is no limit: these are: {EXAMPLE}")
+            text = Text("%(text)s is no limit: these are: %(example)s", text=repr(part.strip()[:80]), example=EXAMPLE)
+            raise LimitError(text)
         counts = match[3] == "failure"
         bound = match[2]
         found[match[1]] = Rule(parse_bound(bound, is_upper=match[1] == "longer than"), counts) if bound else counts

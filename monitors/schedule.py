@@ -20,6 +20,7 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from lib.texts import Text
 from monitors.crontab import (
     CRONTAB_CHARACTERS_MAX,
     HORIZON,
@@ -248,7 +249,7 @@ def why_unreadable(schedule: Schedule) -> str:
         else:
             parse_interval(schedule.interval, schedule.interval_unit)
     except ScheduleError as error:
-        return str(error)
+        return error.text
     return ""
 
 
@@ -266,8 +267,11 @@ def refuse_without_time(schedule: Schedule, *, now: datetime) -> None:
         raise ScheduleError(
             "crontab",
             schedule.crontab,
-            f"it has no time in the next ten years in the zone {schedule.timezone} "
-            "(times skipped by a clock change do not count)",
+            Text(
+                "it has no time in the next ten years in the zone %(zone)s (times skipped by a clock change do not "
+                "count)",
+                zone=schedule.timezone,
+            ),
         )
 
 
@@ -321,9 +325,13 @@ def parse_interval(count: object, unit: object) -> tuple[int, IntervalUnit]:
     try:
         checked_unit = IntervalUnit(unit)  # type: ignore[arg-type]  # any object may come from outside
     except ValueError as error:
-        raise ScheduleError("interval_unit", unit, "it takes one of " + ", ".join(IntervalUnit)) from error
+        raise ScheduleError(
+            "interval_unit", unit, Text("it takes one of %(names)s", names=", ".join(IntervalUnit))
+        ) from error
     most = INTERVAL_MAX[checked_unit]
-    allowed = f"it takes a whole number from 1 to {most} for the unit {checked_unit}"
+    allowed = Text(
+        "it takes a whole number from 1 to %(most)s for the unit %(unit)s", most=str(most), unit=checked_unit
+    )
     number = whole_number(count)
     if number is None or not 1 <= number <= most:
         raise ScheduleError("interval", count, allowed)
@@ -348,7 +356,7 @@ def parse_timezone(name: object) -> str:
     if name is None or name == "":
         return "UTC"
     if not isinstance(name, str) or name not in _zone_names():
-        raise ScheduleError("timezone", name, "it takes a name of the tz database, such as Europe/Vienna or UTC")
+        raise ScheduleError("timezone", name, Text("it takes a name of the tz database, such as Europe/Vienna or UTC"))
     return name
 
 
@@ -364,7 +372,7 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:
-        raise ScheduleError("timezone", name, "it is not in the tz database of this machine") from error
+        raise ScheduleError("timezone", name, Text("it is not in the tz database of this machine")) from error
 
 
 def _in_utc(at: datetime) -> datetime:

@@ -27,7 +27,8 @@ def snooze_end(choice: str, *, now: datetime) -> datetime:
     if choice == "morning":
         return _morning(now, READER_ZONE.get()).astimezone(UTC)
     if choice not in HOURS:
-        raise SnoozeError(f"{choice[:20]!r} is no length of a snooze; choose one of: {', '.join(HOURS)}, morning.")
+        text = _("%(choice)r is no length of a snooze; choose one of: %(choices)s.")
+        raise SnoozeError(text % {"choice": choice[:20], "choices": ", ".join((*HOURS, "morning"))})
     return now + timedelta(hours=HOURS[choice])
 
 

@@ -15,11 +15,13 @@ from dashboard.pages.wall.cells import strip
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.rows import Row
 from dashboard.shared.history import History
+from dashboard.texts import said
 from dashboard.vocabulary import word
 from monitors.models import Monitor
 
 register = template.Library()
 register.filter(word)
+register.filter(said)
 
 WORDS = {"error": "failing", "active": "waiting"}
 """The states of environments whose marks have another name."""

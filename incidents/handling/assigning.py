@@ -1,6 +1,7 @@
 """Assigning issues to members of their project (shell)."""
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.models import Membership
 from audit.entries import Actor, Entry
@@ -22,14 +23,14 @@ def assign(issue_id: int, membership_id: int | None, *, by: Actor | None = None)
     issues = Issue.objects.select_related("assignee__user").select_for_update(no_key=True, of=("self",))
     issue = issues.filter(id=issue_id).first()
     if issue is None:
-        raise AssignmentError(f"There is no issue with the id {issue_id}.")
+        raise AssignmentError(_("There is no issue with the id %(id)d.") % {"id": issue_id})
     member = None
     if membership_id is not None:
         # Locked, so that the membership cannot end meanwhile.
         members = Membership.objects.select_related("user").select_for_update(no_key=True, of=("self",))
         member = members.filter(id=membership_id, project_id=issue.project_id).first()
         if member is None:
-            raise AssignmentError("An issue is assigned to a member of its project.")
+            raise AssignmentError(_("An issue is assigned to a member of its project."))
     before = issue.assignee
     if before == member:
         return False

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from audit.entries import Actor, Source
 from incidents.handling.acknowledging import TOGETHER_MAX, acknowledge_many
@@ -83,12 +84,13 @@ def describe_way_back(channel: Channel) -> str:
     """
     callback = CALLBACKS.get(channel.kind)
     if callback is None:
-        return "An acknowledgement there does not come back. The link in an alert acknowledges."
+        return _("An acknowledgement there does not come back. The link in an alert acknowledges.")
     if channel.project_id is None:
-        return "None: a channel of the instance is told of no incidents of monitors."
+        return _("None: a channel of the instance is notified of no incidents of monitors.")
     if not settings.PUBLIC_URL:
-        return "They do not come back: PUBLIC_URL is not set."
+        return _("They do not come back: PUBLIC_URL is not set.")
     address = f"{settings.PUBLIC_URL}{reverse('hook', args=[channel.guid])}{'/<token>' if callback.has_token else ''}"
     if callback.secret.name in stored_secrets(channel):
-        return f"They come back to {address}"
-    return f"They do not come back until “{callback.secret.label}” is set. The address for the service: {address}"
+        return _("They come back to %(address)s") % {"address": address}
+    text = _("They do not come back until “%(field)s” is set. The address for the service: %(address)s")
+    return text % {"field": _(callback.secret.label), "address": address}

@@ -3,11 +3,13 @@
 from datetime import datetime
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from audit.entries import Actor, Entry
 from audit.recording import record
 from incidents.exceptions import IncidentsError
 from incidents.models import Comment, Issue
+from lib.texts import Text
 
 COMMENTS_MAX = 500
 """Of an issue."""
@@ -23,12 +25,18 @@ def comment(issue_id: int, text: str, *, by: Actor, now: datetime) -> Comment:
     """Store what a person wrote about an issue. Raises CommentError."""
     written = text.replace("\r\n", "\n").replace("\x00", "").strip()
     if not 1 <= len(written) <= TEXT_LENGTH_MAX:
-        raise CommentError(f"A comment has 1 to {TEXT_LENGTH_MAX:,} characters; this one has {len(written):,}.")
+        raise CommentError(
+            Text(
+                "A comment has 1 to %(most)s characters; this one has %(count)s.",
+                most=TEXT_LENGTH_MAX,
+                count=len(written),
+            )
+        )
     issue = Issue.objects.select_for_update(no_key=True).filter(id=issue_id).first()
     if issue is None:
-        raise CommentError(f"There is no issue with the id {issue_id}.")
+        raise CommentError(_("There is no issue with the id %(id)d.") % {"id": issue_id})
     if issue.comments.count() >= COMMENTS_MAX:
-        raise CommentError(f"The issue has {COMMENTS_MAX} comments; no more are allowed.")
+        raise CommentError(_("The issue has %(count)d comments; no more are allowed.") % {"count": COMMENTS_MAX})
     stored = Comment.objects.create(
         issue=issue, author_id=by.id, author_name=by.name[:200], text=written, created_at=now
     )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
 from audit.entries import Actor
 from audit.recording import record
@@ -32,7 +33,8 @@ def snooze(monitor_ids: Collection[int], until: datetime | None, *, now: datetim
     Openings that a former snooze holds are decided anew, so that a shorter one tells them earlier. Raises SnoozeError.
     """
     if until is not None and not now < until <= now + SNOOZE_MAX:
-        raise SnoozeError(f"A snooze ends within the next {SNOOZE_MAX.days} days; {until:%Y-%m-%d %H:%M} UTC does not.")
+        text = _("A snooze ends within the next %(days)d days; %(until)s UTC does not.")
+        raise SnoozeError(text % {"days": SNOOZE_MAX.days, "until": f"{until:%Y-%m-%d %H:%M}"})
     monitors = [
         monitor
         for monitor in Monitor.objects.filter(id__any_of=monitor_ids).locked_in_id_order()

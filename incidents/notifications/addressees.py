@@ -4,6 +4,7 @@ from django.conf import settings
 
 from incidents.notifications.routes import CONSOLE, instance_channels, recipients_of
 from incidents.notifications.routing import Recipient
+from lib.texts import Text
 
 NOBODY_NOTIFIED = (
     "Nobody was notified: no route with a channel that works caught it, and no address of ALERT_EMAIL_TO can be "
@@ -31,7 +32,9 @@ def why_nobody() -> str:
     A mail that is only printed to a log does not count.
     """
     if not settings.ALERT_EMAIL_TO:
-        return "Nobody is notified about incidents: ALERT_EMAIL_TO is empty."
+        return Text("Nobody is notified about incidents: ALERT_EMAIL_TO is empty.")
     if settings.EMAIL_BACKEND == CONSOLE:
-        return "Nobody is notified about incidents: EMAIL_URL names no mail server (consolemail:// prints to the log)."
+        return Text(
+            "Nobody is notified about incidents: EMAIL_URL names no mail server (consolemail:// prints to the log)."
+        )
     return ""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from incidents.notifications.routing import ConditionError, parse_conditions
+from lib.texts import Text
 
 
 def parse_lines(text: str) -> list[dict[str, Any]]:
@@ -20,7 +21,12 @@ def parse_lines(text: str) -> list[dict[str, Any]]:
     for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
         words = line.split(None, 2)
         if len(words) < 3:
-            raise ConditionError(f"condition {number}, {line[:100]!r}, must be: attribute is|like value, value ...")
+            text = Text(
+                "condition %(number)s, %(line)s, must be: attribute is|like value, value ...",
+                number=number,
+                line=repr(line[:100]),
+            )
+            raise ConditionError(text)
         values = [value for part in words[2].split(",") if (value := part.strip())]
         found.append({"attribute": words[0], "operator": words[1], "values": values})
     parse_conditions(found)

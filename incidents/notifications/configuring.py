@@ -22,6 +22,7 @@ from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import LANGUAGES
 from incidents.secrets import seal, unseal
 from lib.sql import types_of, update_rows
+from lib.texts import Text
 from monitors.models import Project
 
 CHANNELS_MAX = 100
@@ -29,7 +30,11 @@ ROUTES_MAX = 100
 """Of a project."""
 ADDRESSES_MAX = 50
 EMAIL_FIELDS = (
-    Field(name="to", label="Addresses", help=f"Separated by commas, at most {ADDRESSES_MAX}. Each gets its own mail."),
+    Field(
+        name="to",
+        label=Text("Addresses"),
+        help=Text("Separated by commas, at most %(most)s. Each gets its own mail.", most=ADDRESSES_MAX),
+    ),
 )
 KINDS: Mapping[str, str] = {
     EMAIL: "E-mail",
@@ -54,16 +59,22 @@ def fields_of(kind: str) -> Sequence[Field]:
 def problems_of(kind: str, values: Mapping[str, str]) -> dict[str, str]:
     """Return what is wrong with the settings of a channel, by field; empty if nothing is."""
     if kind not in KINDS:
-        return {"kind": f"{kind[:50]!r} is no kind of channel. Allowed: {', '.join(KINDS)}."}
+        return {
+            "kind": Text(
+                "%(kind)s is no kind of channel. Allowed: %(known)s.", kind=repr(kind[:50]), known=", ".join(KINDS)
+            )
+        }
     if kind != EMAIL:
         return SENDERS[kind].problems(values)
     found = field_problems(EMAIL_FIELDS, values)
     addresses = addresses_in(values)
     if len(addresses) > ADDRESSES_MAX:
-        found["to"] = f"These are {len(addresses)} addresses; {ADDRESSES_MAX} are allowed."
+        found["to"] = Text(
+            "These are %(count)s addresses; %(most)s are allowed.", count=len(addresses), most=ADDRESSES_MAX
+        )
     for address in addresses:
         if field_problems((Field(name="to", label="", kind="email"),), {"to": address}) or len(address) > 320:
-            found["to"] = f"{address[:100]!r} is not an e-mail address."
+            found["to"] = Text("%(text)s is not an e-mail address.", text=repr(address[:100]))
     return found
 
 
@@ -76,13 +87,16 @@ def quiet_problem(begin: time | None, end: time | None) -> str:
     ('', '')
     """
     if (begin is None) != (end is None):
-        return "Quiet hours have a beginning and an end: enter both, or none."
+        return Text("Quiet hours have a beginning and an end: enter both, or none.")
     if begin is None or end is None:
         return ""
     if begin == end:
-        return f"Quiet hours begin and end at {begin:%H:%M}. They may not last all day: disable the channel instead."
+        return Text(
+            "Quiet hours begin and end at %(time)s. They may not last all day: disable the channel instead.",
+            time=begin.isoformat("minutes"),
+        )
     if any(at.second or at.microsecond for at in (begin, end)):
-        return "Quiet hours begin and end at whole minutes."
+        return Text("Quiet hours begin and end at whole minutes.")
     return ""
 
 
@@ -100,13 +114,15 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) 
     is_new = channel._state.adding
     problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
     if is_new and _active_channels(channel.project).filter(is_personal=False).count() >= CHANNELS_MAX:
-        problems[""] = f"There are {CHANNELS_MAX} channels; no more are allowed."
+        problems[""] = Text("There are %(count)s channels; no more are allowed.", count=CHANNELS_MAX)
     if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
-        problems["name"] = f"There is a channel {channel.name!r} already."
+        problems["name"] = Text("There is a channel %(name)s already.", name=repr(channel.name))
     if wrong := quiet_problem(channel.quiet_from, channel.quiet_until):
         problems["quiet_until"] = wrong
     if channel.language not in LANGUAGES:
-        problems["language"] = f"{channel.language[:20]!r} is no language. Allowed: {', '.join(LANGUAGES)}."
+        problems["language"] = Text(
+            "%(text)s is no language. Allowed: %(known)s.", text=repr(channel.language[:20]), known=", ".join(LANGUAGES)
+        )
     if problems:
         raise ChannelError(problems)
     secrets = {name: text for name, text in merged.items() if fields[name].is_secret}

@@ -2,6 +2,7 @@
 
 A member of a project who says so has a channel there, `@name`: routes name it as any other, and those that tell owners
 find it. The address is read from the preferences when a message is addressed; zone, language and quiet hours are copied
+from lib.texts import Text
 from them.
 """
 
@@ -22,6 +23,7 @@ from incidents.notifications.configuring import ChannelError, put_off_digests
 from incidents.notifications.quiet import QuietHours
 from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import ENGLISH
+from lib.texts import Text
 
 COLUMNS = ("timezone", "language", "email", "quiet_from", "quiet_until")
 
@@ -107,7 +109,15 @@ def _create(user: User, project_id: int, member_id: int, *, by: Actor) -> Channe
     if row is None:
         row = Channel(project_id=project_id, name=name, kind=EMAIL, is_personal=True, created_at=by.at)
     elif not row.is_personal or row.member_id is not None:
-        raise ChannelError({"projects": f"The project {row.project} has another channel {name!r} already."})
+        raise ChannelError(
+            {
+                "projects": Text(
+                    "The project %(project)s has another channel %(name)s already.",
+                    project=str(row.project),
+                    name=repr(name),
+                )
+            }
+        )
     row.member_id, row.is_enabled, row.changed_at = member_id, True, by.at
     for column, value in _followed(preferences_of(user)).items():
         setattr(row, column, value)

@@ -1,7 +1,7 @@
 """Whom the incidents of a monitor would go to, which routes catch nothing, and which monitors none catches (pure)."""
 
 import fnmatch
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -15,6 +15,7 @@ from incidents.notifications.routing import (
     catches,
     catching,
 )
+from lib.texts import Text
 
 NAMED_MAX = 5
 
@@ -38,8 +39,8 @@ class Forecast(msgspec.Struct, frozen=True):
     why_nobody: str = ""
     then: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
-    def when(self, environments: Sequence[str]) -> str:
-        """Return the situations in words. `environments` are all those of the monitor.
+    def when(self, environments: Sequence[str], say: Callable[[str], str] = str) -> str:
+        """Return the situations in words. `environments` are all those of the monitor; `say` translates a word.
 
         >>> Forecast((Situation("production", "missed"), Situation("production", "error"))).when(["production"])
         'missed, error'
@@ -47,16 +48,16 @@ class Forecast(msgspec.Struct, frozen=True):
         own = dict.fromkeys(situation.environment for situation in self.situations)
         kinds = {environment: self._kinds_in(environment) for environment in own}
         if len(set(kinds.values())) > 1:
-            return "; ".join(f"{name}: {_any_of(kinds[name])}" for name in own)
+            return "; ".join(f"{name}: {_any_of(kinds[name], say)}" for name in own)
         where = "" if len(own) == len(environments) else f"{', '.join(own)}: "
-        return where + _any_of(next(iter(kinds.values())))
+        return where + _any_of(next(iter(kinds.values())), say)
 
     def _kinds_in(self, environment: str) -> tuple[str, ...]:
         return tuple(situation.kind for situation in self.situations if situation.environment == environment)
 
 
-def _any_of(kinds: Sequence[str]) -> str:
-    return "any failure" if set(kinds) == set(KINDS) else ", ".join(kinds)
+def _any_of(kinds: Sequence[str], say: Callable[[str], str]) -> str:
+    return say(Text("any failure")) if set(kinds) == set(KINDS) else ", ".join(map(say, kinds))
 
 
 def alike(forecasts: Iterable[Forecast]) -> list[Forecast]:
@@ -105,16 +106,23 @@ class Uncaught(msgspec.Struct, frozen=True):
         >>> str(Uncaught(7, ("a", "b"))), str(Uncaught(2, ("a", "b")))
         ('a, b and 5 more', 'a, b')
         """
-        more = self.count - len(self.names)
-        return ", ".join(self.names) + (f" and {more:,} more" if more else "")
+        return str(self.named())
+
+    def named(self) -> str:
+        """Return the names, as a text that pages can translate."""
+        names, more = ", ".join(self.names), self.count - len(self.names)
+        return Text("%(names)s and %(more)s more", names=names, more=more) if more else names
 
     def sentence(self) -> str:
         """Return what that means, with the reason."""
-        monitors = f"{self.count:,} monitor{'' if self.count == 1 else 's'}"
-        bound = "" if self.is_complete else " (not all monitors were compared)"
-        return (
-            f"Nobody would be notified of some failures of {monitors}: {self}{bound}. No route with a channel that "
-            "works catches them, and no address of ALERT_EMAIL_TO can be notified."
+        return Text.plural(
+            "Nobody would be notified of some failures of %(count)s monitor: %(names)s%(bound)s. No route with a "
+            "channel that works catches them, and no address of ALERT_EMAIL_TO can be notified.",
+            "Nobody would be notified of some failures of %(count)s monitors: %(names)s%(bound)s. No route with a "
+            "channel that works catches them, and no address of ALERT_EMAIL_TO can be notified.",
+            self.count,
+            names=self.named(),
+            bound="" if self.is_complete else Text(" (not all monitors were compared)"),
         )
 
 
@@ -169,7 +177,9 @@ def idle_routes(routes: Sequence[RouteRules], known: Iterable[Facts] | None) -> 
                 if not route.continues:
                     break
     return idle | {
-        id_: "earlier routes catch all that it would" if id_ in matched else "no monitor matches its conditions"
+        id_: Text("earlier routes catch all that it would")
+        if id_ in matched
+        else Text("no monitor matches its conditions")
         for id_ in unreached
     }
 
@@ -180,8 +190,12 @@ def _shadowed(routes: Sequence[RouteRules]) -> dict[int, str]:
     for number, route in enumerate(routes):
         for earlier in routes[:number]:
             if not earlier.continues and all(_is_implied(one, route.conditions) for one in earlier.conditions):
-                what = "all that it would" if earlier.conditions else "everything"
-                found[route.id] = f"route {earlier.name!r} catches {what}, and comes before it"
+                name = repr(earlier.name)
+                found[route.id] = (
+                    Text("route %(name)s catches all that it would, and comes before it", name=name)
+                    if earlier.conditions
+                    else Text("route %(name)s catches everything, and comes before it", name=name)
+                )
                 break
     return found
 

@@ -25,6 +25,7 @@ from incidents.notifications.previewing import (
 from incidents.notifications.routes import CONSOLE, Routing, decide, load_routing
 from incidents.notifications.routing import Condition, Facts, RouteRules, catches
 from lib.sql import array_literal, fetch_rows
+from lib.texts import Text
 from monitors.models import Monitor, Project
 
 ENVIRONMENTS_MAX = 100
@@ -65,7 +66,7 @@ def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
         for one in with_every_kind(facts):
             situations = (Situation(environment, one.kind),)
             if is_muted:
-                found.append(Forecast(situations, why_nobody="muted"))
+                found.append(Forecast(situations, why_nobody=Text("muted")))
                 continue
             decision = decide(routing, monitor.project_id, one)
             # Everybody in the project may see this, and the address of a person is the person's affair.
@@ -78,8 +79,10 @@ def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
 
 def _why(is_nobody_meant: bool) -> str:
     if is_nobody_meant:
-        return "the route that catches it has no channel"
-    return f"no route with a channel that works catches it. {why_nobody()}".rstrip()
+        return Text("the route that catches it has no channel")
+    if why := why_nobody():
+        return Text("no route with a channel that works catches it. %(why)s", why=why)
+    return Text("no route with a channel that works catches it.")
 
 
 class Examined(NamedTuple):

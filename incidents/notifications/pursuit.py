@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from incidents.exceptions import IncidentsError
+from lib.texts import Text
 
 REMINDER_HOURS_MAX = 168
 REMINDER_HOURS_SLOWEST = 24
@@ -115,18 +116,26 @@ def usable_step(plan: Escalation, done: int, usable: Collection[int]) -> tuple[t
 def parse_steps(raw: object) -> tuple[Step, ...]:
     """Return the steps of a route from JSON: a list of {"minutes", "channels"}, the latter ids. Raises StepError."""
     if not isinstance(raw, list) or len(raw) > STEPS_MAX:
-        raise StepError(f"steps must be a list of at most {STEPS_MAX}.")
+        raise StepError(Text("steps must be a list of at most %(most)s.", most=STEPS_MAX))
     return tuple(_parse_step(number, item) for number, item in enumerate(raw, 1))
 
 
 def _parse_step(number: int, raw: object) -> Step:
     if not isinstance(raw, Mapping) or raw.keys() != {"minutes", "channels"}:
-        raise StepError(f"step {number} must be an object with minutes and channels.")
+        raise StepError(Text("step %(number)s must be an object with minutes and channels.", number=number))
     minutes, channels = raw["minutes"], raw["channels"]
     if not isinstance(minutes, int) or not 1 <= minutes <= STEP_MINUTES_MAX:
-        raise StepError(f"minutes of step {number}: {str(minutes)[:20]} must be from 1 to {STEP_MINUTES_MAX:,}.")
+        text = Text(
+            "minutes of step %(number)s: %(minutes)s must be from 1 to %(most)s.",
+            number=number,
+            minutes=str(minutes)[:20],
+            most=STEP_MINUTES_MAX,
+        )
+        raise StepError(text)
     if not isinstance(channels, list) or not 1 <= len(channels) <= STEP_CHANNELS_MAX:
-        raise StepError(f"step {number} must name 1 to {STEP_CHANNELS_MAX} channels.")
+        raise StepError(
+            Text("step %(number)s must name 1 to %(most)s channels.", number=number, most=STEP_CHANNELS_MAX)
+        )
     return Step(minutes, tuple(channels))
 
 
@@ -143,11 +152,21 @@ def read_step_lines(text: str, channels: Mapping[str, int]) -> list[dict[str, An
         when, colon, whom = line.partition(":")
         words = when.split()
         if not colon or len(words) != 2 or not words[0].isdecimal() or words[1] not in ("minutes", "minute"):
-            raise StepError(f"step {number}, {line[:100]!r}, must be: 30 minutes: channel, channel ...")
+            wrong = Text(
+                "step %(number)s, %(line)s, must be: 30 minutes: channel, channel ...",
+                number=number,
+                line=repr(line[:100]),
+            )
+            raise StepError(wrong)
         names = [name for part in whom.split(",") if (name := part.strip())]
         if unknown := [name for name in names if name not in channels]:
-            known = ", ".join(sorted(channels)) or "none yet"
-            raise StepError(f"step {number}: the project has no channel {unknown[0][:100]!r}. It has: {known}.")
+            wrong = Text(
+                "step %(number)s: the project has no channel %(name)s. It has: %(known)s.",
+                number=number,
+                name=repr(unknown[0][:100]),
+                known=", ".join(sorted(channels)) or Text("none yet"),
+            )
+            raise StepError(wrong)
         found.append({"minutes": int(words[0][:9]), "channels": [channels[name] for name in dict.fromkeys(names)]})
     parse_steps(found)
     return found

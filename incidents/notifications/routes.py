@@ -28,10 +28,11 @@ from incidents.notifications.routing import (
     parse_conditions,
 )
 from lib.sql import fetch_rows
+from lib.texts import Text
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 """It prints mail to a log, which notifies nobody."""
-DEFAULT_REASON = "no route catches it: ALERT_EMAIL_TO"
+DEFAULT_REASON = Text("no route catches it: ALERT_EMAIL_TO")
 WITH_PERSON = "member__user__preferences"
 """What `recipients_of` reads of a personal channel."""
 

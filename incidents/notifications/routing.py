@@ -16,6 +16,7 @@ import msgspec
 
 from incidents.exceptions import IncidentsError
 from incidents.notifications.pursuit import Step
+from lib.texts import Text
 from monitors.state import Severity
 
 CONDITIONS_MAX = 10
@@ -36,7 +37,7 @@ class Attribute(StrEnum):
 
 
 KINDS = ("missed", "timeout", "error", "slow", "fast", "overlap")
-_KNOWN = {Attribute.KIND: ("kind of failure", KINDS), Attribute.SEVERITY: ("severity", tuple(Severity))}
+_KNOWN = {Attribute.KIND: (Text("kind of failure"), KINDS), Attribute.SEVERITY: (Text("severity"), tuple(Severity))}
 
 
 class Operator(StrEnum):
@@ -158,15 +159,18 @@ def choose(routes: Iterable[RouteRules], facts: Facts, people: Collection[Person
             chosen.setdefault(channel, Choice(channel, route.id, _reason(route)))
         for person in people if route.tells_owner else ():
             if role := _role_in(facts, person):
-                chosen.setdefault(person.channel, Choice(person.channel, route.id, f"{_reason(route)}; {role}"))
+                chosen.setdefault(
+                    person.channel,
+                    Choice(person.channel, route.id, Text("%(route)s; %(role)s", route=_reason(route), role=role)),
+                )
     return list(chosen.values())
 
 
 def _role_in(facts: Facts, person: Person) -> str:
     """Return what an incident is to a person, in words; empty if it is nothing to the person."""
     if facts.owner.lower() in person.owns:
-        return "owner of the monitor"
-    return "assignee of the issue" if facts.assignee == person.id else ""
+        return Text("owner of the monitor")
+    return Text("assignee of the issue") if facts.assignee == person.id else ""
 
 
 def catching(routes: Iterable[RouteRules], facts: Facts) -> list[RouteRules]:
@@ -187,8 +191,10 @@ def is_caught(routes: Iterable[RouteRules], facts: Facts) -> bool:
 
 def _reason(route: RouteRules) -> str:
     if not route.conditions:
-        return f"route {route.name!r} catches everything"
-    return f"route {route.name!r}: {', '.join(map(str, route.conditions))}"
+        return Text("route %(name)s catches everything", name=repr(route.name))
+    return Text(
+        "route %(name)s: %(conditions)s", name=repr(route.name), conditions=", ".join(map(str, route.conditions))
+    )
 
 
 def parse_conditions(raw: object) -> tuple[Condition, ...]:
@@ -197,33 +203,46 @@ def parse_conditions(raw: object) -> tuple[Condition, ...]:
     Raises ConditionError.
     """
     if not isinstance(raw, list) or len(raw) > CONDITIONS_MAX:
-        raise ConditionError(f"conditions must be a list of at most {CONDITIONS_MAX}.")
+        raise ConditionError(Text("conditions must be a list of at most %(most)s.", most=CONDITIONS_MAX))
     return tuple(_parse_condition(number, item) for number, item in enumerate(raw, 1))
 
 
 def _parse_condition(number: int, raw: object) -> Condition:
-    where = f"condition {number}"
+    where = Text("condition %(number)s", number=number)
     if not isinstance(raw, Mapping) or raw.keys() != {"attribute", "operator", "values"}:
-        raise ConditionError(f"{where} must be an object with attribute, operator and values.")
-    attribute = _one_of(Attribute, raw["attribute"], f"attribute of {where}")
-    operator = _one_of(Operator, raw["operator"], f"operator of {where}")
+        raise ConditionError(Text("%(where)s must be an object with attribute, operator and values.", where=where))
+    attribute = _one_of(Attribute, raw["attribute"], Text("attribute of %(where)s", where=where))
+    operator = _one_of(Operator, raw["operator"], Text("operator of %(where)s", where=where))
     values = _parse_values(raw["values"], where)
     if attribute in _KNOWN and operator is Operator.IS:
         what, known = _KNOWN[attribute]
         for value in values:
             if value not in known:
-                raise ConditionError(f"values of {where}: {value!r} is no {what}; allowed: {_list(known)}.")
+                text = Text(
+                    "values of %(where)s: %(value)s is no %(what)s; allowed: %(known)s.",
+                    where=where,
+                    value=repr(value),
+                    what=what,
+                    known=_list(known),
+                )
+                raise ConditionError(text)
     return Condition(attribute, operator, values)
 
 
 def _parse_values(raw: object, where: str) -> tuple[str, ...]:
     if not isinstance(raw, list) or not 1 <= len(raw) <= VALUES_MAX:
-        raise ConditionError(f"values of {where} must be a list of 1 to {VALUES_MAX} texts.")
+        raise ConditionError(
+            Text("values of %(where)s must be a list of 1 to %(most)s texts.", where=where, most=VALUES_MAX)
+        )
     for value in raw:
         if not isinstance(value, str) or not 1 <= len(value) <= VALUE_LENGTH_MAX:
             raise ConditionError(
-                f"values of {where}: {str(value)[:VALUE_LENGTH_MAX]!r} must be a text of 1 to {VALUE_LENGTH_MAX} "
-                "characters."
+                Text(
+                    "values of %(where)s: %(value)s must be a text of 1 to %(most)s characters.",
+                    where=where,
+                    value=repr(str(value)[:VALUE_LENGTH_MAX]),
+                    most=VALUE_LENGTH_MAX,
+                )
             )
     return tuple(raw)
 
@@ -232,7 +251,13 @@ def _one_of(allowed: type[Allowed], value: Any, what: str) -> Allowed:
     try:
         return allowed(value)
     except ValueError:
-        raise ConditionError(f"{what}: {str(value)[:50]!r} is unknown; allowed: {_list(list(allowed))}.") from None
+        text = Text(
+            "%(what)s: %(value)s is unknown; allowed: %(known)s.",
+            what=what,
+            value=repr(str(value)[:50]),
+            known=_list(list(allowed)),
+        )
+        raise ConditionError(text) from None
 
 
 def _list(values: Sequence[str]) -> str:

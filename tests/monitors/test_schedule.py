@@ -837,7 +837,7 @@ NEVER = "it never matches, it takes a day that some month has."
         ("0 10 * * ? *", "it has 6 fields: a field for the year (*) is not supported, it takes " + FIELDS),
         ("0 10 99 * * x", "it has 6 fields, and what the last one (x) means is not known, it takes " + FIELDS),
         ("", "it has 0 fields, it takes " + FIELDS),
-        ("hourly", "it has 1 fields, it takes " + FIELDS),
+        ("hourly", "it has 1 field, it takes " + FIELDS),
         ("* * * *", "it has 4 fields, it takes " + FIELDS),
         (
             "* * * * * * *",

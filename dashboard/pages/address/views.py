@@ -10,6 +10,7 @@ from dashboard.addresses import address_of, base_url
 from dashboard.pages.access import find_monitor, form, rights_in
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.overlap import OverlapForm
+from dashboard.texts import said
 from lib.wallclock import utcnow
 from monitors.addresses import RotationError, end_former_addresses, replace_address
 
@@ -30,7 +31,7 @@ def ping_address(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         try:
             replace_address(row.pk, typed.cleaned_data["ends_at"], by=by)
         except RotationError as error:
-            typed.add_error("ends_at", str(error))
+            typed.add_error("ends_at", said(error))
         else:
             messages.success(request, _("The monitor has a new address. The old one works until then, too."))
             return redirect("ping-address", project, slug)

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from dashboard.ids import row_ids
 from dashboard.pages.channels.state import WORDS, ChannelState, state_of
+from dashboard.texts import said_or_word
 from incidents.models import Channel, Message, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring, pursuit
@@ -140,7 +141,7 @@ def ask(project: Project, slug: str, kind: str) -> Asked | None:
     names, forecasts = preview(monitor)
     if kind in KINDS:
         forecasts = of_kind(forecasts, kind)
-    return Asked(monitor, "", [(one, one.when(names)) for one in forecasts])
+    return Asked(monitor, "", [(one, one.when(names, said_or_word)) for one in forecasts])
 
 
 def load_tests(channel: Channel, ids: str) -> Sequence[Message]:

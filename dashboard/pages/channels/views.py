@@ -28,6 +28,7 @@ from dashboard.pages.channels.facts import (
 )
 from dashboard.pages.channels.forms import ChannelPageForm, form_of
 from dashboard.pages.schedule.form import zone_names
+from dashboard.texts import said
 from incidents.handling.calling_back import describe_way_back
 from incidents.models import Channel
 from incidents.models.channels import EMAIL
@@ -184,6 +185,6 @@ def _is_stored(request: HttpRequest, typed: ChannelPageForm, *, is_new: bool) ->
     except ChannelError as error:
         for name, sentence in error.problems.items():
             field = next((one for one in (name, f"{PREFIX}{name}") if one in typed.fields), None)
-            typed.add_error(field, sentence)
+            typed.add_error(field, said(sentence))
         return False
     return True

@@ -16,6 +16,7 @@ from dashboard.pages.access import form, page, reader_language
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.create.form import NewMonitorForm, copied_values
 from dashboard.pages.schedule.form import zone_names
+from dashboard.texts import said
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.configuration import SCHEDULE_COLUMNS
@@ -69,7 +70,7 @@ def preview_schedule(request: HttpRequest) -> HttpResponse:
     try:
         schedule = parse_schedule({name: request.GET.get(name, "")[:200] for name in SCHEDULE_COLUMNS}, now=now)
     except ScheduleError as error:
-        return render(request, "pages/schedule_preview.html", context | {"error": str(error)})
+        return render(request, "pages/schedule_preview.html", context | {"error": said(error)})
     slots = next_slots(schedule, now, anchor_for(schedule, now), PREVIEWED)
     text = describe(schedule, reader_language(request))
     shown = {"text": text, "slots": slots, "zone": schedule.timezone, "is_learning": schedule.is_learning}

@@ -22,6 +22,7 @@ from dashboard.pages.incident.facts import (
 )
 from dashboard.pages.snoozes import snooze_choices
 from dashboard.sentences import sentence
+from dashboard.texts import said
 from incidents import handling
 from incidents.handling.comments import TEXT_LENGTH_MAX
 from incidents.history import timeline_of_incident
@@ -93,7 +94,7 @@ def _comment(request: HttpRequest, row: Incident, issue_id: int) -> HttpResponse
     try:
         handling.comment(issue_id, text, by=actor_of(request, at=now), now=now)
     except handling.CommentError as error:
-        return _show(request, row, comment=text, error=str(error))
+        return _show(request, row, comment=text, error=said(error))
     return back(request, "incident", row.pk)
 
 
@@ -117,6 +118,6 @@ def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) 
             try:
                 handling.assign(row.issue_id, row_id(member) if member else None, by=by)
             except handling.AssignmentError as error:
-                messages.error(request, str(error))
+                messages.error(request, said(error))
         case unknown:
             messages.error(request, _("%(what)r cannot be done here.") % {"what": str(unknown)[:50]})

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from checkins.maintenance import TooManyWindowsError, next_minute, plan_window
 from dashboard.pages.buttons import actor_of
+from dashboard.texts import said
 from monitors.models import Environment, MaintenanceWindow, Monitor
 
 HOURS = (1, 4)
@@ -36,7 +37,7 @@ def begin_now(request: HttpRequest, monitor: Monitor, environment: Environment, 
     try:
         plan_window(row, now=now, by=actor_of(request, at=now))
     except TooManyWindowsError as error:
-        messages.error(request, str(error))
+        messages.error(request, said(error))
     else:
         text = _("%(monitor)s is in maintenance from the next minute on: nothing is judged.")
         messages.success(request, text % {"monitor": monitor.name})

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from checkins.maintenance import not_ended
 from dashboard.moments import READER_ZONE, wall_clock
+from dashboard.texts import said
 from dashboard.windows import rule_in_words, what_it_covers
 from monitors.maintenance import end_of, occurrences
 from monitors.models import MaintenanceWindow, Monitor, Project
@@ -92,7 +93,7 @@ def describe_window(row: MaintenanceWindow, *, now: datetime, language: str) -> 
         until = end_of([window], now)
         found = found[1:]
     coming = [span_of(*times, row.timezone, now=now) for times in found[:NEXT_SHOWN]]
-    problem = "" if window.recurrence is None else why_unreadable(window.recurrence.schedule)
+    problem = "" if window.recurrence is None else said(why_unreadable(window.recurrence.schedule))
     has_begun = row.starts_at <= now
     return Shown(row, what_it_covers(row), rule_in_words(row, language), until, coming, problem, has_begun)
 

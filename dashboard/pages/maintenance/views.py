@@ -30,6 +30,7 @@ from dashboard.pages.maintenance.facts import (
 )
 from dashboard.pages.maintenance.form import WindowPageForm
 from dashboard.pages.schedule.form import zone_names
+from dashboard.texts import said
 from dashboard.window_form import SCOPE, TIMES
 from dashboard.windows import what_it_covers
 from lib.wallclock import utcnow
@@ -108,7 +109,7 @@ def _store(request: HttpRequest, typed: WindowPageForm, *, by: Actor) -> bool:
         else:
             messages.info(request, _("Nothing was changed."))
     except (TooManyWindowsError, WindowOverError) as error:
-        typed.add_error(None, str(error))
+        typed.add_error(None, said(error))
         return False
     return True
 

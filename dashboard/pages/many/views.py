@@ -30,6 +30,7 @@ from dashboard.pages.buttons import actor_of, back
 from dashboard.pages.snoozes import snooze_end
 from dashboard.pages.wall.filters import Filters, read_filters
 from dashboard.pages.wall.rows import find_rows
+from dashboard.texts import said
 from dashboard.vocabulary import word
 from incidents import handling
 from lib.wallclock import utcnow
@@ -102,7 +103,7 @@ def act_on_many(request: HttpRequest) -> HttpResponse:
             return _ask(request, selection)
         count = _act(request, what, selection)
     except (SelectionError, handling.SnoozeError) as error:
-        messages.error(request, str(error))
+        messages.error(request, said(error))
     else:
         messages.success(request, _done(what, count))
         if selection.left_out:

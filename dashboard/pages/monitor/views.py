@@ -35,6 +35,7 @@ from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.ranges import RANGES
 from dashboard.pages.wall.rows import load_large_strip
+from dashboard.texts import said, said_or_word
 from dashboard.windows import coming_windows
 from incidents import handling
 from incidents.notifications.previews import preview
@@ -56,7 +57,7 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
     wanted = request.GET.get("env", "")
     environment = choose(row, environments, wanted)
     if environment is None and wanted:
-        raise Http404(f"{row.name} has no environment of the name {wanted[:64]!r}.")
+        raise Http404(_("There is no environment %(name)r.") % {"name": wanted[:64]})
     slots, changes = next_times(row, now=at)
     names, forecasts = preview(row)
     context: dict[str, Any] = {
@@ -67,10 +68,10 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "environments": environments,
         "environment": environment,
         "sees_log": sees_log(row, rights),
-        "schedule": describe(row.schedule(), reader_language(request)),
+        "schedule": said(describe(row.schedule(), reader_language(request))),
         "slots": slots,
         "clock_changes": changes,
-        "forecasts": [(one, one.when(names)) for one in forecasts],
+        "forecasts": [(one, one.when(names, said_or_word)) for one in forecasts],
         "snippets": _snippets(request, row, rights),
         "snooze_choices": snooze_choices(at),
         "coming_windows": coming_windows(
@@ -138,7 +139,7 @@ def _act(request: HttpRequest, row: Monitor, rights: Rights, *, now: datetime) -
                 end = snooze_end(request.POST.get("for", ""), now=now)
                 handling.snooze([row.pk], end, now=now, by=by)
             except handling.SnoozeError as error:
-                messages.error(request, str(error))
+                messages.error(request, said(error))
             else:
                 messages.success(request, _("%(monitor)s is snoozed.") % {"monitor": row.name})
         case "unsnooze":

@@ -15,6 +15,7 @@ from dashboard.pages.buttons import actor_of
 from dashboard.pages.channels.facts import is_test_on_its_way
 from dashboard.pages.preferences.form import PreferencesForm
 from dashboard.pages.schedule.form import zone_names
+from dashboard.texts import said
 from incidents.models import Channel
 from incidents.notifications import configuring
 from incidents.notifications.configuring import ChannelError
@@ -57,7 +58,7 @@ def _is_stored(request: HttpRequest, typed: PreferencesForm, user: User) -> bool
             save_preferences(typed.preferences(), by=by)
             let_projects_notify(user, typed.cleaned_data.get("projects", ()), by=by)
     except ChannelError as error:
-        typed.add_error("projects", error.problems["projects"])
+        typed.add_error("projects", said(error.problems["projects"]))
         return False
     return True
 

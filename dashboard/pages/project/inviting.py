@@ -26,6 +26,7 @@ from audit.entries import Actor, Source
 from dashboard.addresses import base_url
 from dashboard.ids import row_id
 from dashboard.pages.project.form import InvitationForm
+from dashboard.texts import said
 from lib.wallclock import utcnow
 from monitors.models import Project
 
@@ -45,7 +46,7 @@ def invite_or_withdraw(request: HttpRequest, project: Project, what: str, *, by:
             role = Role(form.cleaned_data["role"])
             _send(request, invite(project.pk, form.cleaned_data["address"], role, by=by), project)
         except MembershipError as error:
-            form.add_error("address", str(error))
+            form.add_error("address", said(error))
     return None if form.is_valid() else form
 
 
@@ -110,7 +111,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         try:
             accept(invitation, user, by=Actor(user.get_username(), Source.LINK, now, user.pk))
         except MembershipError as error:
-            messages.error(request, str(error))
+            messages.error(request, said(error))
         return redirect("projects")
     if User.objects.filter(email__iexact=invitation.address).exists():
         return render(request, "pages/join.html", context | {"has_account": True})

@@ -21,6 +21,7 @@ from dashboard.pages.overlap import OverlapForm
 from dashboard.pages.project.facts import load_invitations, load_keys, load_members, with_counts
 from dashboard.pages.project.form import ROLES, DefaultsForm, InvitationForm, NewKeyForm, NewMemberForm
 from dashboard.pages.project.inviting import invite_or_withdraw
+from dashboard.texts import said
 from lib.wallclock import utcnow
 from monitors.addresses import RotationError, create_key, note_key_shown, replace_key, revoke_key
 from monitors.models import IngestKey, Project
@@ -112,7 +113,7 @@ def _change_members(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
             try:
                 add_member(ask.project.pk, form.user.pk, Role(form.cleaned_data["role"]), by=by)
             except MembershipError as error:
-                form.add_error("name", str(error))
+                form.add_error("name", said(error))
         if not form.is_valid():
             return _show(request, ask, status=422, new_member=form)
         messages.success(request, _("%(name)s is a member now.") % {"name": form.cleaned_data["name"]})
@@ -130,7 +131,7 @@ def _change_members(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
         else:
             messages.error(request, _("%(role)r is no role.") % {"role": role[:20]})
     except MembershipError as error:
-        messages.error(request, str(error))
+        messages.error(request, said(error))
     else:
         if what == "remove" and member.user_id == request.user.pk:  # Who has left may not see the project any more.
             return redirect("projects")
@@ -153,7 +154,7 @@ def _change_keys(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
             try:
                 return _show_key(request, ask, create_key(ask.project.pk, form.cleaned_data["label"], by=by))
             except RotationError as error:
-                form.add_error("label", str(error))
+                form.add_error("label", said(error))
         return _show(request, ask, status=422, new_key=form)
     key = _find_key(request, ask.project)
     if what == "show-key":
@@ -164,7 +165,7 @@ def _change_keys(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
             try:
                 return _show_key(request, ask, replace_key(key, overlap.cleaned_data["ends_at"], by=by))
             except RotationError as error:
-                overlap.add_error("ends_at", str(error))
+                overlap.add_error("ends_at", said(error))
         return _show(request, ask, status=422, overlap=overlap, replaced=key)
     if revoke_key(key, by=by):
         messages.success(request, _("%(key)s is revoked: check-ins with it are refused.") % {"key": key})

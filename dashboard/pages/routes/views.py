@@ -11,6 +11,7 @@ from dashboard.editing import lock_row
 from dashboard.pages.access import button, find_project, form, page, rights_in
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.routes.forms import RoutePageForm, store_route
+from dashboard.texts import said
 from incidents.models import Route
 from incidents.notifications.conditions import parse_lines
 from incidents.notifications.configuring import delete_route, move_route
@@ -62,7 +63,7 @@ def matches(request: HttpRequest, project: str) -> HttpResponse:
     try:
         conditions = parse_conditions(parse_lines(request.GET.get("conditions", "")[:CONDITIONS_LENGTH_MAX]))
     except ConditionError as error:
-        return render(request, "pages/route_matches.html", {"error": str(error)})
+        return render(request, "pages/route_matches.html", {"error": said(error)})
     found = find_matches(row.pk, conditions)
     shown, more = found.found[:MATCHES_SHOWN], max(len(found.found) - MATCHES_SHOWN, 0)
     context = {"project": row, "matches": found, "count": len(found.found), "shown": shown, "more": more}

@@ -2,6 +2,7 @@
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 
 from checkins.models import Attempt, CheckIn
 from dashboard.pages.access import find_monitor, page, rights_in, sees_log
@@ -20,7 +21,7 @@ def run(request: HttpRequest, project: str, slug: str, pk: int) -> HttpResponse:
     checkins = CheckIn.objects.filter(pk=pk, monitor_environment__monitor=monitor)
     checkin = checkins.select_related("monitor_environment__environment", "config").first()
     if checkin is None:
-        raise Http404("There is no such run; it may have been removed after its time.")
+        raise Http404(_("There is no such run; it may have been removed after its time."))
     rights = rights_in(request, monitor.project_id)
     may_see_log = sees_log(monitor, rights)
     context = {

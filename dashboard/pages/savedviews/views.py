@@ -16,6 +16,7 @@ from dashboard.pages.savedviews.form import SavedViewForm
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.rows import find_rows
 from dashboard.saved_views import SavedViewError, delete_view, save_view, visible_views
+from dashboard.texts import said
 from lib.wallclock import utcnow
 
 PROJECTS_SHOWN = 200
@@ -36,7 +37,7 @@ def saved_views(request: HttpRequest) -> HttpResponse:
         try:
             save_view(view, by=actor_of(request, at=now))
         except SavedViewError as error:
-            typed.add_error("name", str(error))
+            typed.add_error("name", said(error))
         else:
             messages.success(request, _("The view %(view)s was saved.") % {"view": view})
             return redirect(f"{reverse('wall')}?{view.query}")

@@ -9,6 +9,7 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from dashboard.texts import said
 from dashboard.typed_schedules import LEARN, parse_schedule
 from dashboard.vocabulary import word
 from monitors.configuration import NUMBERS
@@ -60,7 +61,7 @@ class ScheduleForm(forms.Form):
         try:
             self.schedule = parse_schedule(data, now=self.now)
         except ScheduleError as error:
-            self.add_error(error.field if error.field in self.fields else None, str(error))
+            self.add_error(error.field if error.field in self.fields else None, said(error))
         return data
 
 

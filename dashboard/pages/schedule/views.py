@@ -59,7 +59,7 @@ def edit_schedule(request: HttpRequest, project: str, slug: str) -> HttpResponse
     wanted = request.GET.get("env", "")
     environment = choose(row, environments, wanted)
     if environment is None and wanted:
-        raise Http404(f"{row.name} has no environment of the name {wanted[:64]!r}.")
+        raise Http404(_("There is no environment %(name)r.") % {"name": wanted[:64]})
     context = {
         "now": now,
         "monitor": row,

@@ -17,6 +17,7 @@ from dashboard.pages.access import find_project, form, rights_in
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.status.form import ShareForm
 from dashboard.shared.links import ShareLinkError, revoke, share
+from dashboard.texts import said
 from lib.wallclock import utcnow
 from monitors.models import Project
 
@@ -49,7 +50,7 @@ def share_links(request: HttpRequest, project: str) -> HttpResponse:
         try:
             made = share(typed.link(), by=actor_of(request, at=now))
         except ShareLinkError as error:
-            typed.add_error(error.field, str(error))
+            typed.add_error(error.field, said(error))
         else:
             messages.success(request, _("%(title)s can be opened now.") % {"title": made.title})
             return redirect("share-links", row.slug)

@@ -24,6 +24,7 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "alertmanager"
 NAME = "Alertmanager"
@@ -33,9 +34,15 @@ HOLD = 5 * REPEAT_EVERY
 LABEL_LENGTH_MAX = 200
 TEXT_LENGTH_MAX = 10_000
 ALERTS_PER_REQUEST = 100
-URL = Field(name="url", label="Address", kind="url", help="Without a path of the API, as http://alertmanager:9093.")
+URL = Field(
+    name="url", label=Text("Address"), kind="url", help=Text("Without a path of the API, as http://alertmanager:9093.")
+)
 TOKEN = Field(
-    name="token", label="Bearer token", is_secret=True, is_required=False, help="If a proxy in front asks for one."
+    name="token",
+    label=Text("Bearer token"),
+    is_secret=True,
+    is_required=False,
+    help=Text("If a proxy in front asks for one."),
 )
 FIELDS: tuple[Field, ...] = (URL, TOKEN)
 CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEP_ALIVE, Capability.KEEPS_ALERTS})

@@ -29,6 +29,7 @@ from incidents.notifications.channels.base import (
     value,
 )
 from incidents.notifications.channels.redaction import redact
+from lib.texts import Text
 
 KIND = "apprise"
 NAME = "Apprise: other services, one-way, best effort"
@@ -39,9 +40,9 @@ BODY_LENGTH_MAX = 3_000
 URL_LENGTH_MAX = 1_000
 URL = Field(
     name="url",
-    label="Apprise URL",
+    label=Text("Apprise URL"),
     is_secret=True,
-    help="One URL, as mmosts://mattermost.example.com/token. The wiki of Apprise says what each service needs.",
+    help=Text("One URL, as mmosts://mattermost.example.com/token. The wiki of Apprise says what each service needs."),
 )
 FIELDS: tuple[Field, ...] = (URL,)
 CAN: frozenset[Capability] = frozenset()
@@ -109,16 +110,26 @@ def url_problem(url: str) -> str:
     """Return why an Apprise URL is not used; empty if it may be. It does not repeat more than the schema."""
     matched = _SCHEMA.fullmatch(url)
     if matched is None or len(url) > URL_LENGTH_MAX or any(character.isspace() for character in url):
-        return f"This is not one Apprise URL, as schema://…, of at most {URL_LENGTH_MAX} characters without spaces."
+        return Text(
+            "This is not one Apprise URL, as schema://…, of at most %(most)s characters without spaces.",
+            most=URL_LENGTH_MAX,
+        )
     if url.count("://") > 1:
-        return "These look like several URLs; make a channel for each."
+        return Text("These look like several URLs; make a channel for each.")
     schema = matched[1].lower()
     if schema in OWN:
-        return f"For {schema}:// there is a channel of its own, which can do more: {OWN[schema]}."
+        return Text(
+            "For %(schema)s:// there is a channel of its own, which can do more: %(name)s.",
+            schema=schema,
+            name=OWN[schema],
+        )
     if schema not in SCHEMAS:
-        return f"{schema[:30]}:// is not one of the services that may be used; their list is in the documentation."
+        return Text(
+            "%(schema)s:// is not one of the services that may be used; their list is in the documentation.",
+            schema=schema[:30],
+        )
     refused = sorted(_options(url) & REFUSED_OPTIONS)
-    return f"These options may not be set: {', '.join(refused)}." if refused else ""
+    return Text("These options may not be set: %(names)s.", names=", ".join(refused)) if refused else ""
 
 
 def _options(url: str) -> set[str]:

@@ -16,6 +16,7 @@ import msgspec
 
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels.redaction import redact
+from lib.texts import Text
 
 ANSWER_BYTES_MAX = 4096
 EXCERPT_LENGTH_MAX = 500
@@ -312,26 +313,27 @@ def field_problems(fields: Collection[Field], values: Mapping[str, str]) -> dict
     found = {}
     for field in fields:
         text = values.get(field.name, "").strip()
-        problem = _problem(field, text) if text else ("This is needed." if field.is_required else "")
+        problem = _problem(field, text) if text else (Text("This is needed.") if field.is_required else "")
         if problem:
             found[field.name] = problem
     known = {field.name for field in fields}
-    found |= {name: f"This channel has no such setting, only {', '.join(known)}." for name in values.keys() - known}
+    only = Text("This channel has no such setting, only %(names)s.", names=", ".join(known))
+    found |= dict.fromkeys(values.keys() - known, only)
     return found
 
 
 def _problem(field: Field, text: str) -> str:
     if not text.isprintable():
-        return "This contains line breaks or other control characters."
+        return Text("This contains line breaks or other control characters.")
     match field.kind:
         case "url":
             return url_problem(text)
         case "choice" if text not in field.choices:
-            return f"{text!r} is not one of {', '.join(field.choices)}."
+            return Text("%(text)s is not one of %(choices)s.", text=repr(text), choices=", ".join(field.choices))
         case "number" if not text.isdecimal():
-            return f"{text!r} is not a whole number."
+            return Text("%(text)s is not a whole number.", text=repr(text))
         case "email" if text.count("@") != 1 or text.startswith("@") or text.endswith("@"):
-            return f"{text!r} is not an e-mail address."
+            return Text("%(text)s is not an e-mail address.", text=repr(text))
     return ""
 
 
@@ -341,9 +343,9 @@ def url_problem(text: str) -> str:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "This is not a web address."
+        return Text("This is not a web address.")
     if parts.scheme not in {"https", "http"} or not host:
-        return "This is not a web address: it begins with https:// or http://."
+        return Text("This is not a web address: it begins with https:// or http://.")
     if parts.username is not None or parts.password is not None:
-        return "A user name or password in the address is not sent; use the field for it."
-    return "" if " " not in text else "A web address contains no space."
+        return Text("A user name or password in the address is not sent; use the field for it.")
+    return "" if " " not in text else Text("A web address contains no space.")

@@ -26,6 +26,7 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "discord"
 NAME = "Discord"
@@ -35,12 +36,14 @@ DESCRIPTION_LENGTH_MAX = 4_096
 FOOTER_LENGTH_MAX = 2_048
 URL = Field(
     name="url",
-    label="Webhook address",
+    label=Text("Webhook address"),
     kind="url",
     is_secret=True,
-    help="As Discord copies it: https://discord.com/api/webhooks/...",
+    help=Text("As Discord copies it: https://discord.com/api/webhooks/..."),
 )
-THREAD = Field(name="thread_id", label="Thread", kind="number", is_required=False, help="The id of a thread, if any.")
+THREAD = Field(
+    name="thread_id", label=Text("Thread"), kind="number", is_required=False, help=Text("The id of a thread, if any.")
+)
 FIELDS: tuple[Field, ...] = (URL, THREAD)
 CAN = frozenset({Capability.UPDATE, Capability.ACKNOWLEDGE})
 _COLOURS = {

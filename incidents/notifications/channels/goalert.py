@@ -24,6 +24,7 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "goalert"
 NAME = "GoAlert"
@@ -31,10 +32,10 @@ SUMMARY_LENGTH_MAX = 1_024
 DETAILS_LENGTH_MAX = 6_144
 URL = Field(
     name="url",
-    label="Address of the integration key",
+    label=Text("Address of the integration key"),
     kind="url",
     is_secret=True,
-    help="Of a generic API key: https://goalert.example.com/api/v2/generic/incoming?token=...",
+    help=Text("Of a generic API key: https://goalert.example.com/api/v2/generic/incoming?token=..."),
 )
 FIELDS: tuple[Field, ...] = (URL,)
 CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEPS_ALERTS})

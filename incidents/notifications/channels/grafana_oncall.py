@@ -22,6 +22,7 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "grafana_oncall"
 NAME = "Grafana IRM / OnCall"
@@ -29,10 +30,10 @@ TITLE_LENGTH_MAX = 200
 MESSAGE_LENGTH_MAX = 10_000
 URL = Field(
     name="url",
-    label="Integration address",
+    label=Text("Integration address"),
     kind="url",
     is_secret=True,
-    help="Of an integration Formatted webhook: https://.../integrations/v1/formatted_webhook/...",
+    help=Text("Of an integration Formatted webhook: https://.../integrations/v1/formatted_webhook/..."),
 )
 FIELDS: tuple[Field, ...] = (URL,)
 CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.KEEPS_ALERTS})

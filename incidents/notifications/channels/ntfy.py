@@ -24,16 +24,24 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "ntfy"
 NAME = "ntfy"
 MESSAGE_BYTES_MAX = 4_000
 """ntfy makes an attachment of a message that is longer than 4,096 bytes."""
 TITLE_BYTES_MAX = 250
-TOPIC = Field(name="topic", label="Topic", is_secret=True, help="Whoever knows the topic can read it.")
-TOKEN = Field(name="token", label="Access token", is_secret=True, is_required=False, help="Begins with tk_.")
+TOPIC = Field(name="topic", label=Text("Topic"), is_secret=True, help=Text("Whoever knows the topic can read it."))
+TOKEN = Field(
+    name="token", label=Text("Access token"), is_secret=True, is_required=False, help=Text("Begins with tk_.")
+)
 SERVER = Field(
-    name="server", label="Server", kind="url", is_required=False, default="https://ntfy.sh", help="Your own server."
+    name="server",
+    label=Text("Server"),
+    kind="url",
+    is_required=False,
+    default="https://ntfy.sh",
+    help=Text("Your own server."),
 )
 FIELDS: tuple[Field, ...] = (TOPIC, TOKEN, SERVER)
 CAN = frozenset({Capability.UPDATE, Capability.DEDUP, Capability.PRIORITY})
@@ -53,7 +61,7 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     found = field_problems(FIELDS, values)
     topic = values.get(TOPIC.name, "").strip()
     if topic and not (_TOPIC_CHARACTERS.issuperset(topic) and len(topic) <= 64):
-        found[TOPIC.name] = "A topic has at most 64 letters, digits, - and _."
+        found[TOPIC.name] = Text("A topic has at most 64 letters, digits, - and _.")
     return found
 
 

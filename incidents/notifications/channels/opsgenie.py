@@ -24,6 +24,7 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "opsgenie"
 NAME = "Jira Service Management (Opsgenie)"
@@ -33,24 +34,28 @@ NOTE_LENGTH_MAX = 20_000
 ENTITY_LENGTH_MAX = 512
 CALLBACK_TOKEN_LENGTH_MIN = 20
 TAGS_MAX, TAG_LENGTH_MAX = 20, 50
-API_KEY = Field(name="api_key", label="API key", is_secret=True, help="Of an integration of the type API.")
+API_KEY = Field(name="api_key", label=Text("API key"), is_secret=True, help=Text("Of an integration of the type API."))
 URL = Field(
     name="url",
-    label="Address of the API",
+    label=Text("Address of the API"),
     kind="url",
     is_required=False,
     default="https://api.atlassian.com/jsm/ops/integration/v2/alerts",
-    help="For Opsgenie until it ends on 5 April 2027: https://api.opsgenie.com/v2/alerts or "
-    "https://api.eu.opsgenie.com/v2/alerts.",
+    help=Text(
+        "For Opsgenie until it ends on 5 April 2027: https://api.opsgenie.com/v2/alerts or "
+        "https://api.eu.opsgenie.com/v2/alerts."
+    ),
 )
-TEAM = Field(name="team", label="Team", is_required=False, help="The name of the team that gets the alert.")
+TEAM = Field(name="team", label=Text("Team"), is_required=False, help=Text("The name of the team that gets the alert."))
 CALLBACK_TOKEN = Field(
     name="callback_token",
-    label="Token of the outgoing webhook",
+    label=Text("Token of the outgoing webhook"),
     is_secret=True,
     is_required=False,
-    help="At least 20 letters and digits of your choice, the end of the address that this page shows: "
-    "acknowledgements come back with it.",
+    help=Text(
+        "At least 20 letters and digits of your choice, the end of the address that this page shows: "
+        "acknowledgements come back with it."
+    ),
 )
 FIELDS: tuple[Field, ...] = (API_KEY, URL, TEAM, CALLBACK_TOKEN)
 CAN = frozenset(
@@ -74,7 +79,9 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     found = field_problems(FIELDS, values)
     token = values.get(CALLBACK_TOKEN.name, "").strip()
     if token and not (len(token) >= CALLBACK_TOKEN_LENGTH_MIN and token.isalnum() and token.isascii()):
-        found[CALLBACK_TOKEN.name] = f"A token has at least {CALLBACK_TOKEN_LENGTH_MIN} letters and digits."
+        found[CALLBACK_TOKEN.name] = Text(
+            "A token has at least %(least)s letters and digits.", least=CALLBACK_TOKEN_LENGTH_MIN
+        )
     return found
 
 

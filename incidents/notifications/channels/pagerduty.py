@@ -24,6 +24,7 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "pagerduty"
 NAME = "PagerDuty"
@@ -31,22 +32,25 @@ SUMMARY_LENGTH_MAX = 1_024
 LOG_LENGTH_MAX = 4_000
 LIST_LENGTH_MAX = 20_000
 ROUTING_KEY = Field(
-    name="routing_key", label="Integration key", is_secret=True, help="32 characters, of an integration Events API v2."
+    name="routing_key",
+    label=Text("Integration key"),
+    is_secret=True,
+    help=Text("32 characters, of an integration Events API v2."),
 )
 URL = Field(
     name="url",
-    label="Address of the Events API",
+    label=Text("Address of the Events API"),
     kind="url",
     is_required=False,
     default="https://events.pagerduty.com/v2/enqueue",
-    help="For an account in the EU: https://events.eu.pagerduty.com/v2/enqueue.",
+    help=Text("For an account in the EU: https://events.eu.pagerduty.com/v2/enqueue."),
 )
 SIGNING_SECRET = Field(
     name="signing_secret",
-    label="Signing secret of the webhook",
+    label=Text("Signing secret of the webhook"),
     is_secret=True,
     is_required=False,
-    help="Of a generic webhook (v3) to the address that this page shows: acknowledgements come back with it.",
+    help=Text("Of a generic webhook (v3) to the address that this page shows: acknowledgements come back with it."),
 )
 FIELDS: tuple[Field, ...] = (ROUTING_KEY, URL, SIGNING_SECRET)
 CAN = frozenset(
@@ -77,7 +81,9 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     found = field_problems(FIELDS, values)
     key = values.get(ROUTING_KEY.name, "").strip()
     if key and not (len(key) == 32 and key.isalnum() and key.isascii()):
-        found[ROUTING_KEY.name] = f"An integration key has 32 letters and digits; this one has {len(key)} characters."
+        found[ROUTING_KEY.name] = Text(
+            "An integration key has 32 letters and digits; this one has %(length)s characters.", length=len(key)
+        )
     return found
 
 

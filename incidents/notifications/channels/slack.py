@@ -24,15 +24,16 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "slack"
 NAME = "Slack (incoming webhook)"
 URL = Field(
     name="url",
-    label="Webhook address",
+    label=Text("Webhook address"),
     kind="url",
     is_secret=True,
-    help="As Slack shows it: https://hooks.slack.com/services/...",
+    help=Text("As Slack shows it: https://hooks.slack.com/services/..."),
 )
 FIELDS: tuple[Field, ...] = (URL,)
 CAN: frozenset[Capability] = frozenset()

@@ -24,30 +24,35 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "slack_bot"
 NAME = "Slack (bot)"
 TOKEN = Field(
     name="token",
-    label="Bot token",
+    label=Text("Bot token"),
     is_secret=True,
-    help="Begins with xoxb-. The app needs the scope chat:write and must be in the channel.",
+    help=Text("Begins with xoxb-. The app needs the scope chat:write and must be in the channel."),
 )
-CHANNEL = Field(name="channel", label="Channel", help="Its id, as C024BE91L: it stays when the channel is renamed.")
+CHANNEL = Field(
+    name="channel", label=Text("Channel"), help=Text("Its id, as C024BE91L: it stays when the channel is renamed.")
+)
 API_URL = Field(
     name="api_url",
-    label="Address of the API",
+    label=Text("Address of the API"),
     kind="url",
     is_required=False,
     default="https://slack.com/api",
-    help="Only for other clouds of Slack, as https://slack-gov.com/api.",
+    help=Text("Only for other clouds of Slack, as https://slack-gov.com/api."),
 )
 SIGNING_SECRET = Field(
     name="signing_secret",
-    label="Signing secret of the app",
+    label=Text("Signing secret of the app"),
     is_secret=True,
     is_required=False,
-    help="With it, and the address that this page shows as the app's Request URL, the button acknowledges at once.",
+    help=Text(
+        "With it, and the address that this page shows as the app's Request URL, the button acknowledges at once."
+    ),
 )
 FIELDS: tuple[Field, ...] = (TOKEN, CHANNEL, API_URL, SIGNING_SECRET)
 ACKNOWLEDGE = "acknowledge"

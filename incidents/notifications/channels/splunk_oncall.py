@@ -25,6 +25,7 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "splunk_oncall"
 NAME = "Splunk On-Call"
@@ -32,12 +33,12 @@ MESSAGE_LENGTH_MAX = 20_000
 PLACE = "$routing_key"
 URL = Field(
     name="url",
-    label="REST endpoint",
+    label=Text("REST endpoint"),
     kind="url",
     is_secret=True,
-    help=f"The URL to notify, as Splunk On-Call shows it, with or without {PLACE} at its end.",
+    help=Text("The URL to notify, as Splunk On-Call shows it, with or without %(place)s at its end.", place=PLACE),
 )
-ROUTING_KEY = Field(name="routing_key", label="Routing key", help="Which team is told.")
+ROUTING_KEY = Field(name="routing_key", label=Text("Routing key"), help=Text("Which team is notified."))
 FIELDS: tuple[Field, ...] = (URL, ROUTING_KEY)
 CAN = frozenset(
     {

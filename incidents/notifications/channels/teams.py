@@ -27,6 +27,7 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "teams"
 NAME = "Microsoft Teams (workflow)"
@@ -36,10 +37,10 @@ TITLE_LENGTH_MAX = 200
 LOG_LENGTH_MAX = 3_000
 URL = Field(
     name="url",
-    label="Workflow address",
+    label=Text("Workflow address"),
     kind="url",
     is_secret=True,
-    help="Of a workflow that begins with *When a Teams webhook request is received*.",
+    help=Text("Of a workflow that begins with *When a Teams webhook request is received*."),
 )
 FIELDS: tuple[Field, ...] = (URL,)
 CAN: frozenset[Capability] = frozenset()
@@ -57,7 +58,7 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     """Return what is wrong with the settings, by field. Addresses of Office 365 connectors are refused."""
     found = field_problems(FIELDS, values)
     if URL.name not in found and _is_connector(values[URL.name].strip()):
-        found[URL.name] = (
+        found[URL.name] = Text(
             "This is the address of an Office 365 connector, which Microsoft retires. Create a workflow that begins "
             "with When a Teams webhook request is received, and enter its address."
         )

@@ -27,21 +27,30 @@ from incidents.notifications.channels.base import (
     read_json,
     value,
 )
+from lib.texts import Text
 
 KIND = "telegram"
 NAME = "Telegram"
 TEXT_LENGTH_MAX = 4_096
 """In UTF-16 units, after entities are parsed."""
-TOKEN = Field(name="token", label="Bot token", is_secret=True, help="As BotFather shows it: 123456789:AA...")
-CHAT = Field(name="chat_id", label="Chat", help="The id of the chat, as -1001234567890, or @name of a public channel.")
-THREAD = Field(name="thread_id", label="Topic", kind="number", is_required=False, help="The id of a topic, if any.")
+TOKEN = Field(
+    name="token", label=Text("Bot token"), is_secret=True, help=Text("As BotFather shows it: 123456789:AA...")
+)
+CHAT = Field(
+    name="chat_id",
+    label=Text("Chat"),
+    help=Text("The id of the chat, as -1001234567890, or @name of a public channel."),
+)
+THREAD = Field(
+    name="thread_id", label=Text("Topic"), kind="number", is_required=False, help=Text("The id of a topic, if any.")
+)
 API_URL = Field(
     name="api_url",
-    label="Address of the API",
+    label=Text("Address of the API"),
     kind="url",
     is_required=False,
     default="https://api.telegram.org",
-    help="Only for a Bot API server of your own.",
+    help=Text("Only for a Bot API server of your own."),
 )
 FIELDS: tuple[Field, ...] = (TOKEN, CHAT, THREAD, API_URL)
 CAN = frozenset({Capability.UPDATE, Capability.THREAD, Capability.ACKNOWLEDGE})
@@ -63,9 +72,11 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     found = field_problems(FIELDS, values)
     token, chat = values.get(TOKEN.name, "").strip(), values.get(CHAT.name, "").strip()
     if token and not _TOKEN.fullmatch(token):
-        found[TOKEN.name] = "A bot token is a number, a colon, and letters, digits, - and _."
+        found[TOKEN.name] = Text("A bot token is a number, a colon, and letters, digits, - and _.")
     if chat and not _CHAT.fullmatch(chat):
-        found[CHAT.name] = f"{chat!r} is neither the id of a chat, as -1001234567890, nor a name, as @alerts."
+        found[CHAT.name] = Text(
+            "%(chat)s is neither the id of a chat, as -1001234567890, nor a name, as @alerts.", chat=repr(chat)
+        )
     return found
 
 

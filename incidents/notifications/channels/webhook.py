@@ -27,6 +27,7 @@ from incidents.notifications.channels.base import (
     outcome,
     value,
 )
+from lib.texts import Text
 
 KIND = "webhook"
 NAME = "Signed webhook"
@@ -36,19 +37,19 @@ NAME_LENGTH_MAX = 200
 TAGS_MAX = 20
 PREFIX = "whsec_"
 KEY_BYTES_MIN, KEY_BYTES_MAX = 24, 64
-URL = Field(name="url", label="Address", kind="url", is_secret=True, help="Receives a POST for each event.")
+URL = Field(name="url", label=Text("Address"), kind="url", is_secret=True, help=Text("Receives a POST for each event."))
 SECRET = Field(
     name="secret",
-    label="Signing key",
+    label=Text("Signing key"),
     is_secret=True,
-    help="whsec_ and 24 to 64 random bytes in base64. The receiver checks the signature with it.",
+    help=Text("whsec_ and 24 to 64 random bytes in base64. The receiver checks the signature with it."),
 )
 OLD_SECRET = Field(
     name="old_secret",
-    label="Former signing key",
+    label=Text("Former signing key"),
     is_secret=True,
     is_required=False,
-    help="While a key is changed: each message also has a signature with this one.",
+    help=Text("While a key is changed: each message also has a signature with this one."),
 )
 FIELDS: tuple[Field, ...] = (URL, SECRET, OLD_SECRET)
 CAN = frozenset({Capability.DEDUP, Capability.ACKNOWLEDGE, Capability.PRIORITY})
@@ -60,9 +61,12 @@ def problems(values: Mapping[str, str]) -> dict[str, str]:
     for field in (SECRET, OLD_SECRET):
         text = values.get(field.name, "").strip()
         if text and field.name not in found and _key(text) is None:
-            found[field.name] = (
-                f"A signing key is {PREFIX} and {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes in base64, as "
-                f"{PREFIX}AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=."
+            found[field.name] = Text(
+                "A signing key is %(prefix)s and %(least)s to %(most)s bytes in base64, as %(prefix)s"
+                "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=.",
+                prefix=PREFIX,
+                least=KEY_BYTES_MIN,
+                most=KEY_BYTES_MAX,
             )
     return found
 

@@ -172,7 +172,7 @@ def test_monitors_that_no_route_catches_are_named_until_one_does(as_role, channe
     route.matchers = [{"attribute": "tag", "operator": "is", "values": ["db"]}]
     route.save()
     page = words(as_role("viewer").get(listing))
-    assert f"Nobody would be notified of some failures of 1 monitor: {monitor.slug} ." in page
+    assert f"Nobody would be notified of some failures of 1 monitor: {monitor.slug}." in page
     route.matchers = []
     route.save()
     assert "Nobody would be notified" not in words(as_role("viewer").get(listing))

@@ -23,6 +23,8 @@ EPOCH = datetime(2026, 11, 30, tzinfo=UTC)
 ROOMS = ("dashboard", "project", "health", "clocktasks", "checkins", "incidents", "accounts", "monitors", "audit")
 KEYWORDS: dict[str, tuple[int | tuple[int, str], ...] | None] = {
     "_": None,
+    "Text": None,
+    "plural": (1, 2),
     "gettext": None,
     "gettext_lazy": None,
     "gettext_noop": None,

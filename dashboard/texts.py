@@ -1,0 +1,36 @@
+"""What services and pure modules say, in the reader's language."""
+
+from django.utils.translation import get_language, gettext, ngettext
+
+from dashboard.vocabulary import word
+from incidents.notifications.words import number
+from lib.texts import Text
+
+
+def said(what: object) -> str:
+    """Return a text, or the text of an error, in the reader's language.
+
+    What remembers no pattern (`lib.texts`) stays as it is: texts that were translated where they were written, and
+    answers of other programs.
+    """
+    if isinstance(what, Exception):
+        what = getattr(what, "text", None) or (what.args[0] if len(what.args) == 1 else str(what))
+    if not isinstance(what, Text):
+        return str(what)
+    if what.many:
+        count = what.values["count"]
+        assert isinstance(count, int), "it chooses the pattern"
+        pattern = ngettext(what.pattern, what.many, count)
+    else:
+        pattern = gettext(what.pattern)
+    return pattern % {name: _written(value) for name, value in what.values.items()} if what.values else pattern
+
+
+def _written(value: object) -> str:
+    language = (get_language() or "en").partition("-")[0]
+    return number(language, value) if isinstance(value, int) else said(value)
+
+
+def said_or_word(what: str) -> str:
+    """Return a text or a short word of a value in the reader's language."""
+    return said(what) if isinstance(what, Text) else word(what)
