@@ -5,9 +5,11 @@ one after the other. Ingest compares that instant with the reception of each req
 """
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from audit.entries import CHANGED, Actor, Entry
@@ -23,8 +25,9 @@ KEYS_MAX = 50
 FORMER_ADDRESSES_MAX = 5
 """Former addresses of one monitor that are stored: the newest."""
 SHOWN = "shown"
+ADDRESS_REPLACED = "address replaced"
 SHOWN_AGAIN_AFTER = timedelta(days=1)
-"""On pages that show a key beside other things, a person's look is recorded once in this time."""
+"""On pages that show a key or an address beside other things, a person's look is recorded once in this time."""
 
 
 class RotationError(MonitorsError):
@@ -67,13 +70,30 @@ def replace_key(key: IngestKey, ends_at: datetime, *, by: Actor) -> IngestKey:
 
 
 @transaction.atomic
-def note_key_shown(key: IngestKey, *, by: Actor, once: bool = True) -> None:
-    """Record that a person saw a key; with `once`, not again within `SHOWN_AGAIN_AFTER`."""
-    if once:
-        entries = AuditEntry.objects.filter(kind="ingest key", object_id=key.pk, action=SHOWN, actor_id=by.id)
-        if entries.filter(at__gt=by.at - SHOWN_AGAIN_AFTER).exists():
-            return
-    record([_entry(key, SHOWN, {})], by=by)
+def note_keys_shown(keys: Iterable[IngestKey], *, by: Actor, once: bool = True) -> None:
+    """Record that a person saw keys; with `once`, none again within `SHOWN_AGAIN_AFTER`."""
+    shown = {key.pk: key for key in keys}
+    for id_ in _noted("ingest key", shown, by) if once else ():
+        del shown[id_]
+    record([_entry(key, SHOWN, {}) for key in shown.values()], by=by)
+
+
+@transaction.atomic
+def note_address_shown(monitor: Monitor, *, by: Actor) -> None:
+    """Record that a person saw the ping address of a monitor; not again within `SHOWN_AGAIN_AFTER`, unless it changed.
+
+    Pages show it beside other things: each of their views would be an entry.
+    """
+    if not _noted("monitor", [monitor.pk], by):
+        record([monitor_entry(monitor, SHOWN, {})], by=by)
+
+
+def _noted(kind: str, ids: Iterable[int], by: Actor) -> set[int]:
+    """Return the objects of which the log has that this person saw their secret, and nobody has replaced it since."""
+    entries = AuditEntry.objects.filter(kind=kind, object_id__any_of=list(ids), at__gt=by.at - SHOWN_AGAIN_AFTER)
+    entries = entries.filter(Q(action=SHOWN, actor_id=by.id) | Q(action=ADDRESS_REPLACED))
+    newest = entries.order_by("object_id", "-id").distinct("object_id").values_list("object_id", "action")
+    return {id_ for id_, action in newest if id_ is not None and action == SHOWN}
 
 
 @transaction.atomic
@@ -88,9 +108,7 @@ def replace_address(monitor_id: int, ends_at: datetime, *, by: Actor) -> None:
     monitor.former_addresses.exclude(id__any_of=list(kept)).delete()
     Monitor.objects.filter(id=monitor.pk).update(guid=uuid.uuid4())
     changes = {"ping_address": (None, None), "former_address_ends_at": (None, ends_at)}
-    entry = Entry(
-        "monitor", monitor.pk, monitor.slug, "address replaced", monitor.project_id, changes, {"ping_address"}
-    )
+    entry = Entry("monitor", monitor.pk, monitor.slug, ADDRESS_REPLACED, monitor.project_id, changes, {"ping_address"})
     record([entry], by=by)
 
 

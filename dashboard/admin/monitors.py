@@ -53,6 +53,7 @@ from dashboard.monitor_form import store_monitor
 from dashboard.standing import attach_failures, attach_runs, failing_first
 from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
+from monitors.addresses import note_address_shown, note_keys_shown
 from monitors.configuration import SCHEDULE_COLUMNS
 from monitors.dependencies import set_upstreams
 from monitors.describing import describe
@@ -310,7 +311,11 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         for environment in shown:
             environment.monitor = monitor
         keys = live.filter(pk__in=[row.pk for row in shown])
-        address = address_of(monitor, base_url(request), key=key_of(monitor.project) if may_see_keys(request) else None)
+        key = key_of(monitor.project) if may_see_keys(request) else None
+        address = address_of(monitor, base_url(request), key=key)
+        if self.has_change_permission(request):
+            note_address_shown(monitor, by=actor_of(request, at=now))
+            note_keys_shown([] if key is None else [key], by=actor_of(request, at=now))
         locked_here = monitor.is_config_locked
         is_locked = monitor.project.is_config_locked if locked_here is None else locked_here
         sees = {name: may_view(request, name) for name in SHOWN_BESIDE_A_MONITOR}

@@ -20,6 +20,7 @@ from dashboard.admin.recording import RecordedAdmin, actor_of
 from dashboard.editing import EditForm
 from dashboard.recording import form_entry, row_entry
 from lib.wallclock import utcnow
+from monitors.addresses import note_keys_shown
 from monitors.models import (
     ConfigSnapshot,
     Monitor,
@@ -67,7 +68,9 @@ class ProjectAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         if not may_see_keys(request):
             return {}
         base = base_url(request)
-        keys = row.ingest_keys.in_force(utcnow())
+        now = utcnow()
+        keys = list(row.ingest_keys.in_force(now))
+        note_keys_shown(keys, by=actor_of(request, at=now))
         return {
             "connections": [
                 {"key": key, "lines": to_copy(project_lines(base, key.public_key, key.project_id))} for key in keys

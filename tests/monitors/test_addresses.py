@@ -13,7 +13,7 @@ from monitors.addresses import (
     RotationError,
     create_key,
     end_former_addresses,
-    note_key_shown,
+    note_keys_shown,
     replace_address,
     replace_key,
     revoke_key,
@@ -75,9 +75,9 @@ def test_a_project_has_a_bounded_number_of_keys(key):
 
 def test_a_look_at_a_key_is_recorded_each_time_or_once_a_day(key):
     for hours, once, count in ((0, True, 1), (23, True, 1), (23, False, 2), (48, True, 3)):
-        note_key_shown(key, by=Actor("anna", Source.PAGE, NOW + hours * HOUR, 7), once=once)
+        note_keys_shown([key], by=Actor("anna", Source.PAGE, NOW + hours * HOUR, 7), once=once)
         assert AuditEntry.objects.filter(action="shown", object_id=key.pk).count() == count
-    note_key_shown(key, by=Actor("berta", Source.PAGE, NOW + 48 * HOUR, 8))
+    note_keys_shown([key], by=Actor("berta", Source.PAGE, NOW + 48 * HOUR, 8))
     assert AuditEntry.objects.filter(actor_name="berta").count() == 1
 
 

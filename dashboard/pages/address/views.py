@@ -12,7 +12,7 @@ from dashboard.pages.buttons import actor_of
 from dashboard.pages.overlap import OverlapForm
 from dashboard.texts import said
 from lib.wallclock import utcnow
-from monitors.addresses import RotationError, end_former_addresses, replace_address
+from monitors.addresses import RotationError, end_former_addresses, note_address_shown, replace_address
 
 
 @form
@@ -35,6 +35,7 @@ def ping_address(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         else:
             messages.success(request, _("The monitor has a new address. The old one works until then, too."))
             return redirect("ping-address", project, slug)
+    note_address_shown(row, by=by)
     context = {
         "now": now,
         "monitor": row,

@@ -40,7 +40,7 @@ from dashboard.windows import coming_windows
 from incidents import handling
 from incidents.notifications.previews import preview
 from lib.wallclock import utcnow
-from monitors.addresses import note_key_shown
+from monitors.addresses import note_address_shown, note_keys_shown
 from monitors.describing import describe
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.services import set_environments_muted, set_monitors_muted
@@ -115,9 +115,11 @@ def _runs(request: HttpRequest, environment: MonitorEnvironment) -> dict[str, An
 def _snippets(request: HttpRequest, row: Monitor, rights: Rights) -> list[tuple[str, str]]:
     if Action.SEE_PING_URLS not in rights:
         return []
+    by = actor_of(request, at=utcnow())
+    note_address_shown(row, by=by)
     key = key_of(row.project) if Action.MANAGE_KEYS in rights else None
     if key is not None:
-        note_key_shown(key, by=actor_of(request, at=utcnow()))
+        note_keys_shown([key], by=by)
     address = address_of(row, base_url(request), key=key)
     return [(line.title, line.text) for line in (*ping_lines(address), *client_lines(address))]
 

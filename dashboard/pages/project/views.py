@@ -23,7 +23,7 @@ from dashboard.pages.project.form import ROLES, DefaultsForm, InvitationForm, Ne
 from dashboard.pages.project.inviting import invite_or_withdraw
 from dashboard.texts import said
 from lib.wallclock import utcnow
-from monitors.addresses import RotationError, create_key, note_key_shown, replace_key, revoke_key
+from monitors.addresses import RotationError, create_key, note_keys_shown, replace_key, revoke_key
 from monitors.models import IngestKey, Project
 from monitors.services import lock_config_of_project
 from monitors.snippets import project_lines
@@ -174,7 +174,7 @@ def _change_keys(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
 
 def _show_key(request: HttpRequest, ask: _Ask, key: IngestKey) -> HttpResponse:
     """Show a key, which the audit log notes each time. No redirect: no address shows a key."""
-    note_key_shown(key, by=actor_of(request, at=ask.now), once=False)
+    note_keys_shown([key], by=actor_of(request, at=ask.now), once=False)
     lines = project_lines(base_url(request), key.public_key, key.project_id)
     return _show(request, ask, shown=key, lines=[(line.title, line.text) for line in lines])
 

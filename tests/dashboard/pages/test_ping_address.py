@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 
+from audit.models import AuditEntry
 from lib.wallclock import utcnow
 from monitors.models import Monitor
 from tests import factories
@@ -30,6 +31,46 @@ def test_the_old_address_works_beside_the_new_one_and_can_be_ended(as_role, moni
     assert "Only the present address works now." in words(editor.post(address, {"do": "end"}, follow=True))
     former.refresh_from_db()
     assert former.ends_at <= utcnow()
+
+
+def looks_at(monitor):
+    entries = AuditEntry.objects.filter(kind="monitor", object_id=monitor.pk, action="shown")
+    return list(entries.order_by("id").values_list("actor_name", "source"))
+
+
+def test_a_look_at_an_address_is_noted_once_for_each_person_and_day(as_role, monitor, address):
+    editor, other = as_role("editor"), as_role("editor")
+    page_of_monitor = reverse("monitor", args=[monitor.project.slug, monitor.slug])
+    for client, page in ((editor, page_of_monitor), (editor, page_of_monitor), (editor, address), (other, address)):
+        assert str(monitor.guid) in words(client.get(page))
+    assert len(set(looks_at(monitor))) == len(looks_at(monitor)) == 2
+    AuditEntry.objects.update(at=utcnow() - timedelta(days=1))
+    editor.get(page_of_monitor)
+    assert len(looks_at(monitor)) == 3
+
+
+def test_a_look_at_an_address_that_was_replaced_is_noted_again(as_role, monitor, address):
+    editor = as_role("editor")
+    editor.get(address)
+    ends_at = utcnow() + timedelta(hours=2)
+    as_role("editor").post(address, {"do": "replace", "ends_at": f"{ends_at:%Y-%m-%dT%H:%M}"})
+    editor.get(address)
+    assert len(looks_at(monitor)) == 2
+
+
+@pytest.mark.parametrize("role", ["viewer", "responder"])
+def test_a_page_without_the_address_is_no_look_at_it(as_role, monitor, role):
+    as_role(role).get(reverse("monitor", args=[monitor.project.slug, monitor.slug]))
+    assert looks_at(monitor) == []
+
+
+def test_a_look_in_the_admin_is_noted(admin_client, monitor):
+    key = factories.IngestKeyFactory(project=monitor.project)
+    for _ in range(2):
+        admin_client.get(reverse("admin:monitors_monitor_change", args=[monitor.pk]))
+        admin_client.get(reverse("admin:monitors_project_change", args=[monitor.project_id]))
+    shown = AuditEntry.objects.filter(action="shown", source="admin").values_list("kind", "object_id")
+    assert sorted(shown) == [("ingest key", key.pk), ("monitor", monitor.pk)]
 
 
 @pytest.mark.parametrize("typed", ["", "soon", "2020-01-01T00:00"])
