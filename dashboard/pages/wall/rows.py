@@ -144,11 +144,15 @@ def in_order(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datet
     return rows.order_by(*GROUPED_BY.get(filters.group, ()), rank, F("monitor__name"), F("environment__name"), F("id"))
 
 
-def load_segment(rows: QuerySet[MonitorEnvironment], filters: Filters, *, begin: int, now: datetime) -> list[Row]:
-    """Return the rows from the one with the number `begin` on, with the headings of groups. Two statements."""
+def load_rows_from(
+    rows: QuerySet[MonitorEnvironment], filters: Filters, *, begin: int, segments: int = 1, now: datetime
+) -> list[Row]:
+    """Return the rows of some segments, from the row with the number `begin` on, with headings. Two statements."""
+    if not segments:
+        return []
     before = 1 if filters.group and begin else 0
-    found = load_rows(in_order(rows, filters, now=now)[begin - before : begin + SEGMENT], filters, now=now)
-    return with_headings(found, filters.group)[before:]
+    shown = in_order(rows, filters, now=now)[begin - before : begin + segments * SEGMENT]
+    return with_headings(load_rows(shown, filters, now=now), filters.group)[before:]
 
 
 def with_headings(rows: Sequence[Row], group: str) -> list[Row]:

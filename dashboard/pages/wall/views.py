@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from dashboard.ids import row_id, row_ids
+from dashboard.ids import row_id
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import page, projects_with_rights, visible_projects
 from dashboard.pages.many.rights import offers
@@ -13,14 +13,14 @@ from dashboard.pages.snoozes import snooze_choices
 from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import GROUPS, STATES, read_filters
 from dashboard.pages.wall.ranges import RANGES
-from dashboard.pages.wall.rows import SEGMENT, count_rows, find_rows, load_rows, load_segment
+from dashboard.pages.wall.rows import SEGMENT, count_rows, find_rows, load_rows_from
 from dashboard.saved_views import visible_views
 from lib.wallclock import utcnow
 from monitors.models import Environment
 
 ROWS_MAX = 1_000_000
-ASKED_MAX = 200
-"""Rows that are read again at once, when they have changed."""
+SEGMENTS_ASKED_MAX = 4
+"""Segments that are read at once: more are hardly in view."""
 NAMES_SHOWN = 200
 VIEWS_SHOWN = 20
 
@@ -41,7 +41,7 @@ def wall(request: HttpRequest) -> HttpResponse:
         "filters": filters,
         "query": filters.query(),
         "counts": counts,
-        "rows": load_segment(rows, filters, begin=0, now=at),
+        "rows": load_rows_from(rows, filters, begin=0, now=at),
         "segments": range(SEGMENT, min(counts.all, ROWS_MAX), SEGMENT),
         "views": visible_views(request.user)[:VIEWS_SHOWN],
         "projects": [(slug, name) for slug, name, _ in granted[:NAMES_SHOWN]],
@@ -59,15 +59,13 @@ def wall(request: HttpRequest) -> HttpResponse:
 
 @page
 def wall_rows(request: HttpRequest) -> HttpResponse:
-    """Return more rows: those from a number on (`from`), or those with some ids (`ids`)."""
+    """Return the rows of some `segments`, `from` a number on; with `live`, also what stands above all rows."""
     at = utcnow()
     filters = read_filters(request.GET.dict(), request.COOKIES)
     rows = find_rows(visible_projects(request.user), filters, now=at, person=request.user)
-    if "ids" in request.GET:
-        ids = row_ids(request.GET["ids"].split(",")[:ASKED_MAX])
-        found = load_rows(rows.filter(id__any_of=ids).order_by("id"), filters, now=at)
-    else:
-        begin = request.GET.get("from", "")
-        number = min(row_id(begin), ROWS_MAX)
-        found = load_segment(rows, filters, begin=number, now=at)
-    return render(request, "pages/wall_rows.html", {"now": at, "rows": found})
+    begin = min(row_id(request.GET.get("from", "")), ROWS_MAX)
+    segments = min(row_id(request.GET.get("segments", "1")), SEGMENTS_ASKED_MAX)
+    context: dict[str, Any] = {"now": at, "rows": load_rows_from(rows, filters, begin=begin, segments=segments, now=at)}
+    if "live" in request.GET:
+        context |= {"counts": count_rows(rows, now=at), "start": filters.range.start(at)}
+    return render(request, "pages/wall_rows.html", context)

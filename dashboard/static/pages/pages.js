@@ -1,6 +1,9 @@
 // What every page for people needs: the reader's zone, the theme, keys, buttons that copy, and what is live.
 // Without JavaScript buttons are forms and links are links; nothing updates, and the wall ends with its first rows.
 
+import { fetchPage } from "./renew.js";
+import { refreshRows } from "./wall.js";
+
 const YEAR = 60 * 60 * 24 * 365;
 
 function remember(name, value) {
@@ -95,17 +98,10 @@ document.addEventListener("keydown", (event) => {
 // --- live: an event says that something has changed, and the page asks for what it shows
 
 const JITTER_MS = 400;
+const GAP_MS = 3_000; // Between two refreshes, however many events come.
 const SLOW_MS = 60_000;
 const WAIT_MS = 2_000;
 const AGAIN_MS = 3_000;
-
-function visibleRows() {
-  const height = innerHeight;
-  return [...document.querySelectorAll(".wall-row")].filter((row) => {
-    const box = row.getBoundingClientRect();
-    return box.bottom > 0 && box.top < height;
-  });
-}
 
 // Who looks at a page that gets no answer any more has to know it.
 const stale = document.getElementById("stale");
@@ -116,28 +112,6 @@ function note(isFresh) {
   if (isFresh) refreshedAt = new Date();
   stale.hidden = failures < 2;
   if (!stale.hidden) stale.querySelector("time").textContent = refreshedAt.toLocaleTimeString(document.documentElement.lang);
-}
-
-async function fetchPage(address) {
-  const answer = await fetch(address, { headers: { "X-Live": "1" }, redirect: "error" });
-  if (!answer.ok) throw new Error(String(answer.status));
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
-}
-
-async function refreshRows(wall) {
-  const rows = visibleRows();
-  if (!rows.length) return;
-  const ids = rows.map((row) => row.id.slice("row-".length)).join(",");
-  const query = wall.dataset.query ? `&${wall.dataset.query}` : "";
-  const page = await fetchPage(`/wall/rows?ids=${ids}${query}`);
-  for (const row of page.querySelectorAll(".wall-row")) {
-    const old = document.getElementById(row.id);
-    if (old && !old.contains(document.activeElement)) {
-      if (old.classList.contains("current")) row.classList.add("current");
-      if (old.querySelector(".pick")?.checked) row.querySelector(".pick").checked = true;
-      old.replaceWith(row);
-    }
-  }
 }
 
 async function refreshPart(part) {
@@ -160,6 +134,13 @@ async function refreshPart(part) {
 
 let isRefreshing = false;
 let isStale = false;
+let timer = 0;
+let next = 0;
+function soon() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, Math.max(next - performance.now(), 0) + Math.random() * JITTER_MS);
+}
+
 async function refresh() {
   const part = document.querySelector("[data-live]");
   if (!part || document.hidden) return;
@@ -169,7 +150,7 @@ async function refresh() {
   }
   isRefreshing = true;
   try {
-    await (part.dataset.live === "rows" ? refreshRows(part) : refreshPart(part));
+    await (part.dataset.live === "rows" ? refreshRows() : refreshPart(part));
     document.documentElement.dataset.refreshed = String(Date.now());
     note(true);
   } catch {
@@ -178,18 +159,14 @@ async function refresh() {
     if (failures === 1) setTimeout(refresh, AGAIN_MS);
   } finally {
     isRefreshing = false;
-    if (isStale) setTimeout(refresh, Math.random() * JITTER_MS);
+    next = performance.now() + GAP_MS;
+    if (isStale) soon();
     isStale = false;
   }
 }
 
 const live = document.querySelector("[data-live]");
 if (live) {
-  let timer = 0;
-  const soon = () => {
-    clearTimeout(timer);
-    timer = setTimeout(refresh, Math.random() * JITTER_MS);
-  };
   const events = new EventSource(`/events?since=${encodeURIComponent(live.dataset.mark ?? "")}`);
   for (const name of ["message", "open", "error"]) events.addEventListener(name, soon);
   document.addEventListener("visibilitychange", soon);
@@ -236,7 +213,7 @@ if (many) {
   many.addEventListener("submit", () => {
     many.elements.next.value = location.pathname + location.search;
   });
-  document.addEventListener("htmx:after:swap", count);
+  for (const name of ["htmx:after:swap", "wall:renewed"]) document.addEventListener(name, count);
   count();
 }
 

@@ -211,7 +211,7 @@ def test_strange_addresses_are_of_nothing(admin_client, address):
     [
         "/wall/?q=%00&tag=%00&owner=%00",
         "/wall/rows?from=-1",
-        f"/wall/rows?ids={10**18},%00",
+        f"/wall/rows?from={10**30}&segments=%00&live=",
         "/new/schedule?crontab=%00",
     ],
 )
