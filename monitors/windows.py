@@ -47,6 +47,8 @@ WINDOWS_SQL = """
 """Indexes: those of windows by monitor and by project and tag, the primary keys."""
 TAGS_SQL = "SELECT id, tags, former_tags FROM monitors_monitor WHERE id = ANY(%s::bigint[])"
 
+TagsOfMonitor = tuple[int, Sequence[str], str | None]
+"""The id of a monitor, its tags, and the text of its former ones."""
 _former_tags = msgspec.json.Decoder(list[tuple[datetime, list[str]]])
 
 
@@ -93,10 +95,12 @@ def _in(environment: str, windows: Iterable[OfMonitor]) -> tuple[Window, ...]:
     return tuple(one.window for one in windows if one.environment in (None, environment))
 
 
-def load_windows(projects: Mapping[int, int], *, since: datetime) -> Windows:
+def load_windows(
+    projects: Mapping[int, int], *, since: datetime, tags: Iterable[TagsOfMonitor] | None = None
+) -> Windows:
     """Return the windows of monitors, given with their projects, that end after `since`.
 
-    One statement, and one more for the tags of the monitors if any of the windows goes by a tag.
+    One statement, and one more for the tags of the monitors, if any of the windows goes by a tag and none are given.
     """
     monitors = array_literal("bigint", sorted(projects))
     rows = fetch_rows(
@@ -116,7 +120,7 @@ def load_windows(projects: Mapping[int, int], *, since: datetime) -> Windows:
         else:
             found.add(project_id, monitor_id, one)
     if tagged:
-        _add_tagged(found, tagged, projects, fetch_rows(TAGS_SQL, [monitors]))
+        _add_tagged(found, tagged, projects, fetch_rows(TAGS_SQL, [monitors]) if tags is None else tags)
     return found
 
 
@@ -124,7 +128,7 @@ def _add_tagged(
     found: Windows,
     tagged: Mapping[tuple[int, str], Sequence[OfMonitor]],
     projects: Mapping[int, int],
-    rows: Iterable[tuple[int, list[str], str | None]],
+    rows: Iterable[TagsOfMonitor],
 ) -> None:
     """Add the parts of windows in which each monitor had their tag."""
     for monitor_id, tags, stored in rows:

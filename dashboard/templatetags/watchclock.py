@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext, ngettext, pgettext
 
 from dashboard import moments
-from dashboard.pages.wall.cells import strip
+from dashboard.pages.wall.cells import bare_strip
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.rows import Row
 from dashboard.shared.history import History
@@ -148,6 +148,13 @@ def wall_row(context: dict[str, Any], row: Row) -> SafeString:
 
 
 @register.simple_tag
+def reader_zone() -> str:
+    """Return the zone of the wall clock that pages show: the reader's, or UTC."""
+    zone = moments.READER_ZONE.get()
+    return "UTC" if zone is None else zone.key
+
+
+@register.simple_tag
 def strip_of(row: Row) -> SafeString:
     """Return the strip of a row."""
     return mark_safe(row.strip)  # noqa: S308 - escaped where it is drawn
@@ -170,4 +177,4 @@ def days(history: History) -> SafeString:
     else:
         n = history.failed_days
         words = ngettext("%(n)d day with an incident", "%(n)d days with an incident", n) % {"n": n}
-    return mark_safe(strip(history.cells, words))  # noqa: S308 - escaped where it is drawn
+    return mark_safe(bare_strip(history.cells, words))  # noqa: S308 - escaped where it is drawn

@@ -33,8 +33,13 @@ def state_of(situation: Situation, *, now: datetime) -> State:
         return State.DISABLED
     if situation.status == "error":
         return State.FAILING
-    if situation.pending_slot is not None and situation.pending_slot <= now and situation.deadline is not None:
+    if is_due(situation.pending_slot, situation.deadline, now=now):
         return State.LATE
     if situation.is_running:
         return State.RUNNING
     return State.OK if situation.status == "ok" else State.WAITING
+
+
+def is_due(slot: datetime | None, deadline: datetime | None, *, now: datetime) -> bool:
+    """Return whether a slot has come, and waits for its check-in."""
+    return slot is not None and slot <= now and deadline is not None

@@ -34,7 +34,7 @@ from dashboard.pages.snoozes import snooze_choices, snooze_end
 from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.ranges import RANGES
-from dashboard.pages.wall.rows import load_large_strip
+from dashboard.pages.wall.strips import Drawn, late_slot, load_strips
 from dashboard.texts import said, said_or_word
 from dashboard.windows import coming_windows
 from incidents import handling
@@ -85,8 +85,17 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         measured = load_measured([environment])
         shown = load_shown(environment, now=at, language=reader_language(request))
         filters = read_filters({"range": request.GET.get("range", "")}, request.COOKIES)
-        is_running = shown.running_since is not None
-        strip = load_large_strip(environment.pk, filters.range, is_running=is_running, now=at)
+        drawn = Drawn(
+            id=environment.pk,
+            monitor_id=row.pk,
+            project_id=row.project_id,
+            environment=environment.environment.name,
+            created_at=environment.created_at,
+            maintained_until=row.project.maintained_until,
+            late_slot=late_slot(row.status, environment.pending_slot, environment.next_checkin_latest, now=at),
+            is_running=shown.running_since is not None,
+        )
+        strip = load_strips([drawn], filters.range, now=at, is_large=True)[environment.pk]
         context |= {
             "shown": shown,
             "incident": shown.incident,

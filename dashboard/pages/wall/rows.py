@@ -1,23 +1,19 @@
-"""The rows of the wall, and their strips (shell). A fixed number of statements for any number of monitors."""
+"""The rows of the wall (shell). A fixed number of statements for any number of monitors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
-from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, Value, When
-from django.utils.translation import gettext as _
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Cast
 
 from checkins.models import RunningCheckIn
-from dashboard.moments import READER_ZONE, wall_clock
 from dashboard.pages.mine import is_mine
 from dashboard.pages.monitor.state import Situation, State, state_of
-from dashboard.pages.wall.cells import ORDER, in_words, large_strip, strip, worst
 from dashboard.pages.wall.filters import Filters
-from dashboard.pages.wall.ranges import Range
-from dashboard.vocabulary import word
-from lib.sql import array_literal, fetch_rows
+from dashboard.pages.wall.strips import Drawn, late_slot, load_strips
 from monitors.models import MonitorEnvironment, Project
 
 SEGMENT = 50
@@ -30,10 +26,15 @@ COLUMNS = (
     "next_checkin",
     "next_checkin_latest",
     "last_checkin",
+    "created_at",
+    "monitor_id",
     "monitor__slug",
     "monitor__name",
     "monitor__status",
+    "monitor__tags",
     "monitor__timezone",
+    "monitor__project_id",
+    "monitor__project__maintained_until",
     "monitor__project__slug",
     "monitor__project__name",
     "environment__name",
@@ -167,21 +168,35 @@ def with_headings(rows: Sequence[Row], group: str) -> list[Row]:
 
 
 def load_rows(rows: QuerySet[MonitorEnvironment], filters: Filters, *, now: datetime) -> list[Row]:
-    """Return rows with their strips. Two statements."""
+    """Return rows with their strips. Two statements, and one more where there are maintenance windows."""
     running = RunningCheckIn.objects.filter(monitor_environment=OuterRef("pk"))
-    found = list(rows.annotate(is_running=Exists(running)).values_list(*COLUMNS, "is_running", named=True))
-    running_ids = {row.id for row in found if row.is_running}
-    strips = load_strips([row.id for row in found], filters.range, running=running_ids, now=now)
-    return [_row(row, filters, strips[row.id], is_running=row.is_running, now=now) for row in found]
+    rows = rows.annotate(is_running=Exists(running), former_tags=Cast("monitor__former_tags", TextField()))
+    found = list(rows.values_list(*COLUMNS, "is_running", "former_tags", named=True))
+    strips = load_strips([_drawn(row, now=now) for row in found], filters.range, now=now)
+    return [_row(row, filters, strips[row.id], now=now) for row in found]
 
 
-def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datetime) -> Row:
+def _drawn(row: Any, *, now: datetime) -> Drawn:
+    return Drawn(
+        id=row.id,
+        monitor_id=row.monitor_id,
+        project_id=row.monitor__project_id,
+        environment=row.environment__name,
+        created_at=row.created_at,
+        maintained_until=row.monitor__project__maintained_until,
+        late_slot=late_slot(row.monitor__status, row.pending_slot, row.next_checkin_latest, now=now),
+        is_running=row.is_running,
+        tags=(row.monitor_id, row.monitor__tags, row.former_tags),
+    )
+
+
+def _row(row: Any, filters: Filters, drawn: str, *, now: datetime) -> Row:
     situation = Situation(
         is_disabled=row.monitor__status == "disabled",
         status=row.status,
         pending_slot=row.pending_slot,
         deadline=row.next_checkin_latest,
-        is_running=is_running,
+        is_running=row.is_running,
     )
     return Row(
         id=row.id,
@@ -198,82 +213,3 @@ def _row(row: Any, filters: Filters, drawn: str, *, is_running: bool, now: datet
         strip=drawn,
         place=row.monitor__project__name if filters.group == "environment" else row.environment__name,
     )
-
-
-def load_strips(ids: Sequence[int], shown: Range, *, running: set[int], now: datetime) -> dict[int, str]:
-    """Return the strip of each environment. One statement, which counts in the database."""
-    counts = load_counts(ids, shown, now=now)
-    found = {}
-    for id_ in ids:
-        cells = _with_running(counts.get(id_, {}), shown, is_running=id_ in running)
-        statuses = [worst(cells[number]) if number in cells else "" for number in range(shown.cells)]
-        found[id_] = strip(statuses, _totals(cells, shown))
-    return found
-
-
-def load_large_strip(id_: int, shown: Range, *, is_running: bool, now: datetime) -> str:
-    """Return the strip of one environment, whose cells say when and what in their tooltips. One statement."""
-    cells = _with_running(load_counts([id_], shown, now=now).get(id_, {}), shown, is_running=is_running)
-    zone, start = READER_ZONE.get() or UTC, shown.start(now)
-    drawn = []
-    for number in range(shown.cells):
-        counts = cells.get(number, {})
-        begin = (start + number * shown.cell).astimezone(zone)
-        clock = wall_clock(begin, now=now.astimezone(zone))
-        drawn.append((worst(counts), f"{clock}: {in_words(counts, word)}"))
-    return large_strip(drawn, _totals(cells, shown))
-
-
-def _with_running(cells: dict[int, dict[str, int]], shown: Range, *, is_running: bool) -> dict[int, dict[str, int]]:
-    if is_running:
-        cells.setdefault(shown.cells - 1, {})["running"] = 1
-    return cells
-
-
-def _totals(cells: Mapping[int, Mapping[str, int]], shown: Range) -> str:
-    """Return what happened in all cells, in words."""
-    totals = {status: sum(cell.get(status, 0) for cell in cells.values()) for status in ORDER}
-    return _("last %(range)s: %(counts)s") % {"range": word(shown.words), "counts": in_words(totals, word)}
-
-
-def load_counts(ids: Sequence[int], shown: Range, *, now: datetime) -> dict[int, dict[int, dict[str, int]]]:
-    """Return how many runs ended how, by environment and number of the cell. One statement."""
-    start = shown.start(now)
-    parameters = {
-        "ids": array_literal("bigint", ids),
-        "start": start,
-        "end": start + shown.cells * shown.cell,
-        "seconds": shown.cell.total_seconds(),
-    }
-    found: dict[int, dict[int, dict[str, int]]] = {}
-    for id_, cell, ok, error, missed, timeout, unknown in fetch_rows(
-        _RUNS_SQL if shown.from_runs else _HOURS_SQL, parameters
-    ):
-        counts = {"ok": ok, "error": error, "missed": missed, "timeout": timeout, "unknown": unknown}
-        found.setdefault(id_, {})[cell] = counts
-    return found
-
-
-_HOURS_SQL = """
-    SELECT h.monitor_environment_id, floor(extract(epoch FROM h.hour - %(start)s) / %(seconds)s)::integer AS cell,
-           sum(h.ok), sum(h.error), sum(h.missed), sum(h.timeout), sum(h.unknown)
-      FROM checkins_runhour AS h
-     WHERE h.hour >= %(start)s AND h.hour < %(end)s AND h.monitor_environment_id = ANY(%(ids)s::bigint[])
-     GROUP BY 1, 2
-"""
-_RUNS_SQL = """
-    SELECT wanted.id, c.cell, c.ok, c.error, c.missed, c.timeout, c.unknown
-      FROM unnest(%(ids)s::bigint[]) AS wanted (id)
-     CROSS JOIN LATERAL (
-           SELECT floor(extract(epoch FROM run.date_added - %(start)s) / %(seconds)s)::integer AS cell,
-                  count(*) FILTER (WHERE run.status = 'ok') AS ok,
-                  count(*) FILTER (WHERE run.status = 'error') AS error,
-                  count(*) FILTER (WHERE run.status = 'missed') AS missed,
-                  count(*) FILTER (WHERE run.status = 'timeout') AS timeout,
-                  count(*) FILTER (WHERE run.status = 'unknown') AS unknown
-             FROM checkins_checkin AS run
-            WHERE run.monitor_environment_id = wanted.id
-              AND run.date_added >= %(start)s AND run.date_added < %(end)s
-            GROUP BY 1) AS c
-"""
-"""Index: checkin_history."""

@@ -1,6 +1,7 @@
 // What every page for people needs: the reader's zone, the theme, keys, buttons that copy, and what is live.
 // Without JavaScript buttons are forms and links are links; nothing updates, and the wall ends with its first rows.
 
+import "./cells.js";
 import { fetchPage } from "./renew.js";
 import { refreshRows } from "./wall.js";
 
@@ -130,6 +131,7 @@ async function refreshPart(part) {
   link(open)?.closest("[data-row]")?.classList.add("current");
   link(focused)?.focus({ preventScroll: true });
   document.title = page.title;
+  document.dispatchEvent(new Event("page:renewed"));
 }
 
 let isRefreshing = false;
@@ -213,7 +215,7 @@ if (many) {
   many.addEventListener("submit", () => {
     many.elements.next.value = location.pathname + location.search;
   });
-  for (const name of ["htmx:after:swap", "wall:renewed"]) document.addEventListener(name, count);
+  for (const name of ["htmx:after:swap", "page:renewed"]) document.addEventListener(name, count);
   count();
 }
 

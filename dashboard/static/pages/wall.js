@@ -111,7 +111,7 @@ export async function refreshRows() {
   takeOver(page, ["counts", "clock"]);
   for (const segment of segments()) if (!asked.includes(segment)) delete segment.dataset.read;
   put(asked.filter((one) => one.isConnected), page.querySelector(".segment"));
-  document.dispatchEvent(new Event("wall:renewed"));
+  document.dispatchEvent(new Event("page:renewed"));
   load();
 }
 
@@ -130,7 +130,7 @@ async function load() {
       const page = await ask(asked, "");
       if (section() === of && of.dataset.query === query) {
         put(asked.filter((one) => one.isConnected), page.querySelector(".segment"));
-        document.dispatchEvent(new Event("wall:renewed"));
+        document.dispatchEvent(new Event("page:renewed"));
       }
     }
   } catch {

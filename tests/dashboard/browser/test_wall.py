@@ -1,15 +1,20 @@
 """The wall in a real browser: what is live on it, and what of it can be reached without a mouse."""
 
 import re
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from django.urls import reverse
 from playwright.sync_api import Page, expect
 
+from lib.wallclock import utcnow
 from monitors.models import MonitorEnvironment
 from tests import factories
 from tests.dashboard.browser.conftest import problems_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser"), pytest.mark.long]
+DARK: dict[str, Any] = {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}}
 EVENT = "document.dispatchEvent(new Event('visibilitychange'))"
 """What an event of the stream does, which the server of these tests does not have."""
 
@@ -106,3 +111,57 @@ def test_many_events_are_few_refreshes(new_context, make):
     page.evaluate(EVENT)
     expect(page.locator("#counts")).to_contain_text("3 rows: 2 failing")
     assert len(asked) <= 3
+
+
+@pytest.fixture
+def runs(make):
+    """An environment with a run that is ok and two that failed in the hour before this one."""
+    (row,) = make("with runs")
+    hour = utcnow().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    factories.RunHourFactory(monitor_environment=row, hour=hour, ok=1, error=2)
+    return row
+
+
+def test_a_cell_says_what_happened_in_it_under_the_mouse_and_until_escape(new_context, runs):
+    page = open_wall(new_context("viewer").new_page())
+    strip = page.locator(f"#row-{runs.pk} .strip")
+    box = strip.bounding_box()
+    assert box is not None
+    detail, cell = page.locator("#cell"), box["width"] / 24
+    expect(detail).to_be_hidden()
+    page.mouse.move(box["x"] + 22.5 * cell, box["y"] + 5)
+    expect(detail).to_have_text(re.compile(r" \d\d:00\W+\d\d:00: 2 error, 1 ok$"))
+    page.mouse.move(box["x"] + 3.5 * cell, box["y"] + 5)
+    expect(detail).to_have_text(re.compile(": nothing happened$"))
+    page.mouse.move(0, 0)
+    expect(detail).to_be_hidden()
+    page.mouse.move(box["x"] + 22.5 * cell, box["y"] + 5)
+    page.keyboard.press("Escape")
+    expect(detail).to_be_hidden()
+
+
+@pytest.mark.parametrize("address", ["wall", "monitor"])
+def test_arrow_keys_lead_from_cell_to_cell_and_each_is_read_out(new_context, runs, address):
+    page = new_context("viewer", **DARK).new_page()
+    if address == "wall":
+        open_wall(page).locator(f"#row-{runs.pk} .name").focus()
+    else:
+        page.goto(reverse("monitor", args=[runs.monitor.project.slug, runs.monitor.slug]))
+        page.wait_for_load_state("networkidle")
+        page.locator(".strip-large").focus()
+    said, detail = page.locator("#cell-said"), page.locator("#cell")
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_have_text(re.compile(": nothing happened$"))
+    page.keyboard.press("ArrowLeft")
+    expect(said).to_have_text(re.compile(": 2 error, 1 ok$"))
+    expect(detail).to_have_text(said.text_content())
+    assert (problems_of(page), page.evaluate("violations")) == ([], [])
+    page.evaluate("delete document.documentElement.dataset.refreshed")
+    page.evaluate(EVENT)
+    expect(page.locator("html")).to_have_attribute("data-refreshed", re.compile("."))
+    expect(detail).to_have_text(re.compile(": 2 error, 1 ok$"))
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    expect(said).to_have_text(re.compile(": nothing happened$"))
+    page.keyboard.press("Tab")
+    expect(detail).to_be_hidden()

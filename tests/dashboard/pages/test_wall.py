@@ -1,20 +1,24 @@
 """The wall: which rows, in which order, with which cells."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.urls import reverse
 
-from dashboard.pages.wall.cells import ORDER, SHAPES, in_words, large_strip, strip, worst
+from dashboard.pages.wall.cells import ORDER, SHAPES, bare_strip, covered, in_words, move_unknown, strip, worst
 from dashboard.pages.wall.filters import Filters, read_filters
 from dashboard.pages.wall.ranges import RANGES
-from dashboard.pages.wall.rows import load_counts
+from dashboard.pages.wall.strips import load_counts
 from lib.wallclock import utcnow
+from monitors.maintenance import Recurrence, Window
+from monitors.models import MaintenanceWindow
 from tests import factories
 from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
 
 pytestmark = pytest.mark.django_db
+MIDDAY = datetime(2026, 1, 5, 12, 20, tzinfo=UTC)
 
 
 def names(response):
@@ -137,6 +141,100 @@ def test_short_ranges_are_read_from_runs():
     assert {cell: worst(counts) for cell, counts in found[environment.pk].items()} == {58: "timeout", 0: "ok"}
 
 
+def cells_of(response, row):
+    """What is in each cell of the row of an environment in which something is, by its number from the newest one on."""
+    (found,) = [one for one in response.context["rows"] if one.id == row.pk]
+    (told,) = re.findall('data-cells="[0-9]+ [0-9]+ ([a-z0-9,]*)"', found.strip)
+    cells = told.split(",")
+    return {
+        len(cells) - 1 - number: {
+            ORDER["abcdefgh".index(letter)]: int(n) for letter, n in re.findall(r"(.)(\d+)", cell)
+        }
+        for number, cell in enumerate(cells)
+        if cell
+    }
+
+
+@pytest.fixture
+def midday(monkeypatch):
+    monkeypatch.setattr("dashboard.pages.wall.views.utcnow", lambda: MIDDAY)
+
+
+@pytest.mark.usefixtures("midday")
+def test_a_slot_that_is_waited_for_is_late_in_the_cell_of_its_time(as_role, make):
+    now = MIDDAY
+    row = make("late", pending_slot=now - timedelta(hours=2), next_checkin=now, next_checkin_latest=now)
+    paused = make(
+        "paused",
+        monitor_status="disabled",
+        pending_slot=now,
+        next_checkin=now,
+        next_checkin_latest=now + timedelta(hours=1),
+    )
+    old = make("old", pending_slot=now - timedelta(days=9), next_checkin=now, next_checkin_latest=now)
+    page = as_role("viewer").get("/wall/")
+    assert cells_of(page, row) == {2: {"late": 1}}
+    assert cells_of(page, paused) == cells_of(page, old) == {}
+    assert 'class="c-late"' in page.content.decode()
+
+
+@pytest.fixture
+def maintained(monitor, make):
+    """Return an environment that was in a window two hours ago: two slots in it are unknown, and one an hour later."""
+    now = MIDDAY
+    factories.MaintenanceWindowFactory(
+        project=monitor.project, starts_at=now - timedelta(hours=2), ends_at=now - timedelta(hours=2, minutes=-30)
+    )
+    row = make("maintained", created_at=now - timedelta(days=9))
+    for hours, because, count in ((2, "maintained", 2), (1, None, 1)):
+        for number in range(count):
+            at = now - timedelta(hours=hours, minutes=-number)
+            factories.CheckInFactory(
+                monitor_environment=row, status="unknown", unknown_because=because, date_added=at, expected_time=at
+            )
+    return row
+
+
+@pytest.mark.usefixtures("midday")
+def test_what_is_unknown_in_maintenance_is_that_and_all_else_stays_unknown(as_role, maintained):
+    client = as_role("viewer")
+    found = cells_of(client.get("/wall/"), maintained)
+    assert found == {2: {"maintenance": 2}, 1: {"unknown": 1}}
+    few = cells_of(client.get("/wall/", {"range": "6h"}), maintained)
+    assert {name: sum(cell.get(name, 0) for cell in few.values()) for name in ("maintenance", "unknown")} == {
+        "maintenance": 2,
+        "unknown": 1,
+    }
+    assert sum("maintenance" in cell for cell in few.values()) in (5, 6), "half an hour in cells of six minutes"
+
+
+@pytest.mark.usefixtures("midday")
+def test_a_window_of_another_environment_or_from_before_its_time_is_not_drawn(as_role, make, maintained):
+    young = make("young", created_at=MIDDAY)
+    found = cells_of(as_role("viewer").get("/wall/"), young)
+    assert found == {}
+    other = factories.EnvironmentFactory(project=maintained.monitor.project, name="staging")
+    MaintenanceWindow.objects.update(environment=other)
+    assert cells_of(as_role("viewer").get("/wall/"), maintained)[2] == {"unknown": 2}
+
+
+def test_the_cells_of_a_window_that_recurs_are_found_in_few_steps():
+    now = datetime(2026, 1, 8, 12, 30, tzinfo=UTC)
+    often = Window("often", now - timedelta(days=900), None, Recurrence("* * * * *", "UTC", minutes=1))
+    assert covered(often, RANGES["90d"], now=now) == frozenset(range(90))
+    nightly = Window("nightly", now - timedelta(days=900), None, Recurrence("50 22 * * *", "UTC", minutes=20))
+    # From the first hour of the range, 13:00 of the day before.
+    assert covered(nightly, RANGES["24h"], now=now) == {9, 10}
+    ahead = Window("ahead", now + timedelta(minutes=5), now + timedelta(minutes=9))
+    assert covered(ahead, RANGES["24h"], now=now) == frozenset()
+
+
+def test_hours_in_maintenance_say_what_was_unknown_in_them():
+    cells = {3: {"unknown": 2, "ok": 1}, 4: {"unknown": 1}}
+    move_unknown(cells, {3})
+    assert cells == {3: {"maintenance": 2, "ok": 1}, 4: {"unknown": 1}}
+
+
 @pytest.mark.parametrize("name", RANGES)
 def test_the_last_cell_of_every_range_contains_now(name):
     now = datetime(2026, 3, 29, 1, 30, 15, tzinfo=UTC)
@@ -146,23 +244,28 @@ def test_the_last_cell_of_every_range_contains_now(name):
 
 
 def test_a_cell_shows_the_worst_that_happened_in_it():
-    assert [worst(counts) for counts in ({"ok": 9, "missed": 1}, {"error": 1, "missed": 3}, {"ok": 0}, {})] == [
-        "missed",
-        "error",
-        "",
-        "",
+    told: list[dict[str, int]] = [
+        {"ok": 9, "missed": 1},
+        {"error": 1, "missed": 3},
+        {"ok": 0},
+        {},
+        {"maintenance": 0},
+        {"ok": 1, "late": 1},
     ]
+    assert [worst(counts) for counts in told] == ["missed", "error", "", "", "maintenance", "late"]
 
 
-def test_each_cell_of_a_large_strip_says_what_it_is():
-    drawn = large_strip([("ok", "10:00: 2 ok"), ("", ""), ("missed", "12:00: <1> missed")], "all")
-    assert drawn.count("<path") == 2
-    assert "<title>10:00: 2 ok</title>" in drawn
-    assert "&lt;1&gt;" in drawn
+def test_a_strip_says_for_a_script_when_its_cells_are_and_what_is_in_each():
+    since = (datetime(2026, 1, 5, tzinfo=UTC), timedelta(hours=1))
+    drawn = strip({0: {"ok": 12, "error": 1}, 2: {"maintenance": 0}}, 3, "all", since=since)
+    assert f'data-cells="{int(since[0].timestamp())} 3600 a1h12,,f0"' in drawn
+    assert [ORDER["abcdefgh".index(letter)] for letter in "ahf"] == ["error", "ok", "maintenance"]
+    assert "tabindex" not in drawn
+    assert 'tabindex="0"' in strip({}, 3, "all", since=since, is_large=True)
 
 
 def test_a_strip_has_one_path_for_each_status_and_says_it_in_words():
-    drawn = strip(["ok", "", "ok", "missed"], "last hour: 2 ok & 1 missed")
+    drawn = bare_strip(["ok", "", "ok", "missed"], "last hour: 2 ok & 1 missed")
     assert drawn.count("<path") == 2
     assert 'aria-label="last hour: 2 ok &amp; 1 missed"' in drawn
     assert in_words({"ok": 22, "missed": 2}, str) == "2 missed, 22 ok"
@@ -229,10 +332,13 @@ def test_narrow_cells_are_whole_hours_where_hours_are_summed_up(name):
 
 
 @pytest.mark.parametrize("count", [1, 40])
-def test_there_are_at_most_ten_statements(as_role, make, django_assert_max_num_queries, count):
+def test_there_are_at_most_ten_statements(as_role, monitor, make, django_assert_max_num_queries, count):
     client = as_role("viewer")
+    # Of all windows, those of a tag take most.
+    begin = utcnow().replace(second=0, microsecond=0) - timedelta(hours=1)
+    factories.MaintenanceWindowFactory(project=monitor.project, tag="db", starts_at=begin)
     for number in range(count):
-        make(f"job {number}")
+        make(f"job {number}", tags=["db"])
     with django_assert_max_num_queries(10):
         client.get("/wall/")
     with django_assert_max_num_queries(10):
