@@ -33,13 +33,17 @@ APPLIED = {Manner.TAKES, Manner.APPLIES_AND_HANGS, Manner.APPLIES_AND_DROPS, Man
 
 @dataclass
 class Faults:
-    """What can go wrong, as chances: of a worker to be killed at a pause, of a receiver to be bad at a message, ..."""
+    """What can go wrong, as chances: of a worker to be killed at a pause, of a receiver to be bad at a message, ...
+
+    `late_results`: of a worker that knows what became of its messages, to record it after its claims have run out.
+    """
 
     kill: float
     lost_connection: float
     unnoticed_death: float
     stall: float
     hang: float
+    late_results: float
     lost_message: float
     doubled_message: float
     late_message: float
@@ -63,6 +67,7 @@ def choose_faults(chance: random.Random) -> Faults:
         unnoticed_death=often(0.8),
         stall=often(0.01),
         hang=often(0.01),
+        late_results=often(0.2),
         lost_message=often(0.4),
         doubled_message=often(0.3),
         late_message=often(0.4),

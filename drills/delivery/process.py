@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from incidents.notifications.lanes import Sending
 
 Condition = Callable[[], bool]
+HAS_RESULTS = "has results"
+"""A pause of a run: it knows what became of messages, and has not recorded it."""
 
 
 class Process:
@@ -188,6 +190,8 @@ class Queue:
             until = world.now + timedelta(seconds=timeout)
             world.at(until, lambda: None)
             world.wait(lambda: bool(self._items) or world.now >= until)
+            if self._items and world.current is not None:
+                world.current.hand_over(HAS_RESULTS)
         return self.get_nowait()
 
 

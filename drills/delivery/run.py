@@ -65,7 +65,8 @@ def simulate(seed: int, own: Stage, *, faults: Faults | None = None) -> Result:
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again
         findings = [f"{type(error).__name__}: {error}"]
     else:
-        lossy = world.counts["kills"] + world.counts["lost_connections"] > 0 or world.faults.hang > 0
+        faults = world.faults
+        lossy = world.counts["kills"] + world.counts["lost_connections"] > 0 or faults.hang + faults.late_results > 0
         kinds = kinds_of(world.configs[0])
         findings = [*judge(world.received, kinds, claims_get_lost=lossy), *wrong_recipients(world)]
     return Result(seed, findings, world.counts, world.trace)

@@ -26,12 +26,13 @@ from drills.delivery.config import Config, choose_config
 from drills.delivery.edges import edges
 from drills.delivery.faults import AROUND_COMMIT, Faults, Manner, choose_faults
 from drills.delivery.ledger import Received
-from drills.delivery.process import Process, Task, without_database
+from drills.delivery.process import HAS_RESULTS, Process, Task, without_database
 from drills.delivery.rows import SECOND, START
 from drills.delivery.waiting import next_work_at
 from drills.simulation.interleaving import Actor, Stage, State, is_of_connection
 from incidents import tasks
 from incidents.notifications import delivery
+from incidents.notifications.attempts import LEASE
 
 JOBS_MAX = 3
 WORKERS = 2
@@ -290,6 +291,8 @@ class World:
         """What happens to whoever would go on now, and has come to this place."""
         if self.is_settling or where == "start":
             return "goes on"
+        if where == HAS_RESULTS and self.chance.random() < self.faults.late_results:
+            return "is late"
         fate = self.chance.random()
         if where in ("COMMIT", "committed"):
             fate /= AROUND_COMMIT
@@ -306,7 +309,8 @@ class World:
 
     def _go_on(self, actor: Actor, process: Process | None) -> None:
         self.counts["steps"] += 1
-        fate = self._fate(actor.at)
+        has_hung = self._hung.pop(actor, None) is not None
+        fate = "goes on" if has_hung else self._fate(actor.at)
         self.note(f"{actor.name} {fate}: {actor.at}")
         match fate:
             case "dies" if process is not None:
@@ -321,8 +325,9 @@ class World:
                 self._stall(process)
             case "hangs" if process is not None and actor.at not in ("COMMIT", "waits for results"):
                 # PostgreSQL does not answer, while its lines and lanes go on: perhaps longer than its claims last.
-                self._hung[actor] = self.now + self.chance.choice([10, 88, 92, 95, 100, 120]) * SECOND
-                self.at(self._hung[actor], lambda: None)
+                self._hang(actor, self.chance.choice([10, 88, 92, 95, 100, 120]) * SECOND)
+            case "is late":
+                self._be_late(actor)
             case _:
                 self._let(actor, process, actor.go_on)
 
@@ -342,6 +347,16 @@ class World:
                 if task.is_over:
                     with suppress(ValueError):
                         task.process.tasks.remove(task)
+
+    def _be_late(self, actor: Actor) -> None:
+        """It records its results when its claims have run out, and another worker has the messages."""
+        self.at(self.now + LEASE, self.wish)
+        self._hang(actor, LEASE + self.chance.choice([0.1, 0.5, 2]) * SECOND)
+        self.until = max(self.until, self._hung[actor] + 20 * SECOND)
+
+    def _hang(self, actor: Actor, time: timedelta) -> None:
+        self._hung[actor] = self.now + time
+        self.at(self._hung[actor], lambda: None)
 
     def _stall(self, process: Process) -> None:
         """It gets no time for a while, as on a busy host: less than its claims last."""
