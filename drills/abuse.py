@@ -66,8 +66,9 @@ from drills.abuse_watch import (
     wait_for_a_tick,
     watching,
 )
+from drills.installation import running_world
 from drills.stepped import write_step
-from drills.world import World, running_world
+from drills.world import World
 from lib.wallclock import utcnow
 from project.local import children
 

@@ -35,8 +35,9 @@ from rich.table import Table
 
 from drills.breaker import Breaker, Drill, make_breaker
 from drills.broker import Broker
+from drills.installation import running_world
 from drills.pace import fitting_speed
-from drills.world import World, running_world
+from drills.world import World
 from project.local import children
 
 if TYPE_CHECKING:

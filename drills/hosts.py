@@ -27,8 +27,9 @@ from rich.console import Console
 
 from drills.broker import Broker
 from drills.clock import come_to_rest, figure, make_jobs, silences_of, wait_until
+from drills.installation import running_world
 from drills.proxy import Proxy
-from drills.world import World, running_world
+from drills.world import World
 from project.local import children
 
 HOSTS = 3

@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from drills.installation import running_world
 from drills.pace import fitting_speed
-from drills.world import World, running_world
+from drills.world import World
 
 if TYPE_CHECKING:
     from drills.audit import Account

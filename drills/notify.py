@@ -40,8 +40,9 @@ from rich.console import Console
 from drills.clock import figure, wait_until
 from drills.delivery.faults import Manner
 from drills.ingest import percentile
+from drills.installation import running_world
 from drills.notify_receivers import Place, Receivers, listening
-from drills.world import World, running_world
+from drills.world import World
 from project.local import children
 
 if TYPE_CHECKING:

@@ -32,9 +32,10 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from drills.installation import running_world
 from drills.soak_load import Load
 from drills.soak_plan import COMES_TO, SECONDS, SECONDS_FAST, Habit, Incident, Job, expected_incidents, make_jobs, slots
-from drills.world import World, running_world
+from drills.world import World
 from project.local import children
 
 if TYPE_CHECKING:
