@@ -161,8 +161,9 @@ def _collect(done: Done, lines: Lines, lanes: Lanes, *, now: datetime) -> tuple[
     unreachable = [error for _, error in errors if isinstance(error, UnreachableError)]
     failed = _record_failures([one for one in errors if not isinstance(one[1], WithdrawnError)], now=now)
     failed += _record_outcomes([one for one in outcomes if not _is_delivered(one[1])], now=now)
-    if any(result is None for _, result in results):
-        mail_server.record_reached()
+    accepted = [message.channel_id for message, result in results if result is None]
+    if accepted:
+        mail_server.record_reached({id_ for id_ in accepted if id_ is not None}, now=now)
     elif unreachable:
         mail_server.record_unreachable(describe_error(unreachable[-1]), now=now)
     for channel_id, attempts in _attempts(outcomes).items():

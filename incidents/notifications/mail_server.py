@@ -5,6 +5,7 @@ have the columns of a breaker (`breaker`), by which people are told over another
 that they fail. Their mails are tried as before: each address has its own attempts.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import connection
@@ -14,10 +15,10 @@ from incidents.notifications.attempts import ERROR_LENGTH_MAX
 from incidents.notifications.breaker import OVER
 
 
-def record_reached() -> None:
-    """Record that the mail server has accepted a mail. One statement."""
+def record_reached(channel_ids: Collection[int], *, now: datetime) -> None:
+    """Record that the mail server has accepted mails of these channels, so that it works for all. One statement."""
     with connection.cursor() as cursor:
-        cursor.execute(_REACHED_SQL, {"email": EMAIL})
+        cursor.execute(_REACHED_SQL, {"email": EMAIL, "delivered": sorted(channel_ids), "now": now})
 
 
 def record_unreachable(error: str, *, now: datetime) -> None:
@@ -37,9 +38,11 @@ def record_unreachable(error: str, *, now: datetime) -> None:
 
 _REACHED_SQL = """
     UPDATE incidents_channel
-       SET failure_count = 0, failing_since = NULL, open_since = NULL, probe_at = NULL, last_error = ''
+       SET failure_count = 0, failing_since = NULL, open_since = NULL, probe_at = NULL, last_error = '',
+           delivered_at = CASE WHEN id = ANY(%(delivered)s) THEN %(now)s ELSE delivered_at END
      WHERE id = ANY (ARRAY (
-           SELECT id FROM incidents_channel WHERE kind = %(email)s AND failing_since IS NOT NULL
+           SELECT id FROM incidents_channel
+            WHERE kind = %(email)s AND (failing_since IS NOT NULL OR id = ANY(%(delivered)s))
             ORDER BY id FOR NO KEY UPDATE))
 """
 _UNREACHABLE_SQL = """

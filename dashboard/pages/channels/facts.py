@@ -6,13 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Q
-from django.utils.translation import gettext as _
 
 from dashboard.ids import row_ids
 from dashboard.pages.channels.state import WORDS, ChannelState, state_of
 from dashboard.texts import said_or_word
 from incidents.models import Channel, Message, Route
-from incidents.models.channels import EMAIL
 from incidents.notifications import configuring, pursuit
 from incidents.notifications.conditions import format_conditions
 from incidents.notifications.previewing import Forecast, Uncaught, of_kind
@@ -71,10 +69,8 @@ class Asked:
 def describe(channel: Channel, *, waiting: int) -> ShownChannel:
     """Return what is shown of a channel."""
     state = state_of(channel)
-    # A mail server answers for each address, and no breaker of the channel learns of it.
-    is_by_address = channel.kind == EMAIL and state is ChannelState.UNTRIED
     kind = configuring.KINDS.get(channel.kind, channel.kind)
-    return ShownChannel(channel, kind, state, _("by address") if is_by_address else str(WORDS[state]), waiting)
+    return ShownChannel(channel, kind, state, str(WORDS[state]), waiting)
 
 
 def load_channels(project: Project) -> Sequence[ShownChannel]:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
 
 from health.queries import read_rows
 from incidents.models import Channel, Message
@@ -103,8 +104,18 @@ def test_a_mail_that_gets_through_ends_it_and_mails_were_tried_all_the_time(mail
         delivery.deliver(utcnow=lambda: NOW + 10 * MINUTE)
     assert Message.objects.get().status == "sent"
     mail.refresh_from_db()
+    idle.refresh_from_db()
     assert (mail.failing_since, mail.open_since, mail.last_error) == (None, None, "")
+    assert (mail.delivered_at, idle.delivered_at) == (NOW + 10 * MINUTE, None)
     assert tell_failures(now=NOW + 10 * MINUTE) == 0
+
+
+def test_a_channel_shows_when_the_mail_server_accepted_its_last_mail(mail, settings, capsys):
+    with running_mail_server() as server:
+        settings.EMAIL_PORT = server.port
+        delivery.deliver(utcnow=lambda: NOW)
+    call_command("notify", "status")
+    assert f"last delivered {NOW.isoformat()}" in capsys.readouterr().out
 
 
 def test_an_address_that_is_refused_says_nothing_about_the_mail_server(mail, settings):
