@@ -19,3 +19,6 @@ os.environ.setdefault("SECOND_FACTOR_REQUIRED", "false")
 from project.settings import *  # noqa: E402, F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Each of a thousand test clients would search all directories for static files. So a file is searched when it is asked
+# for, in the same directories; `tests/project/test_assets.py` does as an instance does.
+WHITENOISE_AUTOREFRESH = True

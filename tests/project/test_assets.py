@@ -19,6 +19,12 @@ pytestmark = pytest.mark.django_db
 CSS, FONT = "unfold/css/styles.css", "unfold/fonts/inter/Inter-Regular.woff2"
 
 
+@pytest.fixture(autouse=True)
+def as_an_instance_does(settings):
+    """All files are known from the start, unlike in other tests."""
+    settings.WHITENOISE_AUTOREFRESH = False
+
+
 def fetch(client, address, **headers):
     """The answer, and its body as it travels."""
     response = client.get(address, headers=headers)
