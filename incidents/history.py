@@ -25,16 +25,19 @@ ROWS_MAX = 200
 """The newest rows of each kind that a timeline is made of."""
 
 
-def timeline_of_incident(incident: Incident, *, language: str = ENGLISH) -> list[Entry]:
-    """Return what has happened about one incident, while it was open and since; why it failed, in this language."""
-    environment = incident.monitor_environment
-    return _timeline([incident], incident.issue, environment, since=incident.started_at, language=language)
+def timeline_of_incident(incident: Incident, *, language: str = ENGLISH, sees_addresses: bool = True) -> list[Entry]:
+    """Return what has happened about one incident, while it was open and since; why it failed, in this language.
+
+    Without `sees_addresses` neither addresses of mails are in it nor what services answered, which may name some.
+    """
+    rows = [incident], incident.issue, incident.monitor_environment
+    return _timeline(*rows, since=incident.started_at, language=language, sees_addresses=sees_addresses)
 
 
-def timeline_of_issue(issue: Issue, *, language: str = ENGLISH) -> list[Entry]:
-    """Return what has happened about an issue, with its newest incidents; why they failed, in this language."""
-    incidents = list(issue.incidents.order_by("-id")[:ROWS_MAX])
-    return _timeline(incidents, issue, issue.monitor_environment, since=None, language=language)
+def timeline_of_issue(issue: Issue, *, language: str = ENGLISH, sees_addresses: bool = True) -> list[Entry]:
+    """Return what has happened about an issue, with its newest incidents, as `timeline_of_incident`."""
+    rows = list(issue.incidents.order_by("-id")[:ROWS_MAX]), issue, issue.monitor_environment
+    return _timeline(*rows, since=None, language=language, sees_addresses=sees_addresses)
 
 
 def _timeline(
@@ -44,6 +47,7 @@ def _timeline(
     *,
     since: datetime | None,
     language: str,
+    sees_addresses: bool,
 ) -> list[Entry]:
     """Merge the rows of incidents; what people did, only `since` an instant."""
     ids = [incident.id for incident in incidents]
@@ -66,7 +70,7 @@ def _timeline(
             OccurrenceRow(row.detected_at, why(row.explanation, language) or row.subtitle)
             for row in occurrences[:ROWS_MAX]
         ],
-        duties=[_duty_row(duty) for duty in duties.order_by("-id")[:ROWS_MAX]],
+        duties=[_duty_row(duty, sees_addresses=sees_addresses) for duty in duties.order_by("-id")[:ROWS_MAX]],
         audit=[
             AuditRow(row.at, row.kind, row.action, row.actor_name, row.changes)
             for row in _audit(ids, issue, environment)
@@ -80,17 +84,18 @@ def _timeline(
     )
 
 
-def _duty_row(duty: Duty) -> DutyRow:
+def _duty_row(duty: Duty, *, sees_addresses: bool) -> DutyRow:
     message = duty.message
     change = duty.notification.get_transition_display()
-    recipient = duty.recipient if message.is_mail else str(duty.channel)
+    channel = "mail" if duty.channel is None else duty.channel.name
+    recipient = duty.recipient if message.is_mail and sees_addresses else channel
     return DutyRow(
         at=message.finished_at or duty.created_at,
         change=f"{change} {duty.number}" if duty.number > 1 else change,
         recipient=recipient,
         reason=duty.reason,
         state=message.get_status_display(),
-        error=message.last_error if message.status != "sent" else "",
+        error=message.last_error if message.status != "sent" and sees_addresses else "",
     )
 
 

@@ -1,18 +1,23 @@
 """Reading the audit log of a project, newest first (shell)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from audit.entries import CHANGED
 from audit.models import AuditEntry
 from dashboard.pages.auditlog.filters import Filters
 from dashboard.vocabulary import setting, word
 from monitors.models import Monitor
 
 ENTRIES_SHOWN = 50
+SHOWN_OF_CHANNELS = frozenset(
+    ("name", "timezone", "language", "is_enabled", "folds", "quiet_from", "quiet_until", "project", "is_personal")
+)
+"""Of a channel, what those see too who may not see its settings: who does not manage channels."""
 PROPOSED_FROM = 1_000
 """The newest entries whose kinds, actions and people the filters propose."""
 
@@ -52,16 +57,17 @@ def find_entries(project_id: int, filters: Filters) -> QuerySet[AuditEntry]:
     return rows if filters.before is None else rows.filter(id__lt=filters.before)
 
 
-def load_page(project_id: int, filters: Filters) -> tuple[Sequence[Shown], int | None]:
+def load_page(project_id: int, filters: Filters, *, sees_channels: bool) -> tuple[Sequence[Shown], int | None]:
     """Return a page of entries, and the id before which the next page begins, if there is one. Two statements."""
     rows = list(find_entries(project_id, filters)[: ENTRIES_SHOWN + 1])
     shown, rest = rows[:ENTRIES_SHOWN], rows[ENTRIES_SHOWN:]
     ids = [row.object_id for row in shown if row.kind == "monitor"]
     monitors = Monitor.objects.not_deleted().filter(project_id=project_id, id__any_of=ids)
     slugs: dict[int | None, str] = dict(monitors.values_list("id", "slug"))
-    found = [
-        Shown(row, changes_of(row), slugs.get(row.object_id or 0, "") if row.object_id in ids else "") for row in shown
-    ]
+    found = []
+    for row in shown:
+        changes = changes_of(visible_changes(row, sees_channels=sees_channels))
+        found.append(Shown(row, changes, slugs.get(row.object_id or 0, "") if row.object_id in ids else ""))
     return found, shown[-1].pk if rest else None
 
 
@@ -73,10 +79,18 @@ def load_proposals(project_id: int) -> dict[str, Sequence[str]]:
     return {name: sorted({row[number] for row in rows}) for number, name in enumerate(names)}
 
 
-def changes_of(entry: AuditEntry) -> Sequence[Change]:
-    """Return the changes of an entry, as text."""
+def visible_changes(entry: AuditEntry, *, sees_channels: bool) -> Mapping[str, Any]:
+    """Return the changes of an entry; without `sees_channels`, of the settings of channels only that they changed."""
+    changes: Mapping[str, Any] = entry.changes
+    if sees_channels or entry.kind != "channel":
+        return changes
+    return {name: change if name in SHOWN_OF_CHANNELS else CHANGED for name, change in changes.items()}
+
+
+def changes_of(changes: Mapping[str, Any]) -> Sequence[Change]:
+    """Return changes as text."""
     found = []
-    for name, change in entry.changes.items():
+    for name, change in changes.items():
         label = name.replace("_", " ")
         if isinstance(change, list) and len(change) == 2:
             found.append(Change(label, value_text(change[0]), value_text(change[1])))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from asgiref.sync import sync_to_async
 
 from audit.models import AuditEntry
-from dashboard.pages.auditlog.entries import find_entries
+from dashboard.pages.auditlog.entries import find_entries, visible_changes
 from dashboard.pages.auditlog.filters import Filters
 
 ROWS_MAX = 100_000
@@ -23,12 +23,12 @@ COLUMNS = ("id", "at", "person", "source", "action", "kind", "object id", "objec
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
-async def write_export(project_id: int, filters: Filters, *, as_format: str) -> AsyncIterator[str]:
+async def write_export(project_id: int, filters: Filters, *, as_format: str, sees_channels: bool) -> AsyncIterator[str]:
     """Yield an export in pieces, the newest entry first."""
     yield "[" if as_format == "json" else as_csv([COLUMNS])
     count, filters = 0, replace(filters, before=None)
     while count < ROWS_MAX:
-        rows = await sync_to_async(_read_piece)(project_id, filters, min(PIECE_ROWS, ROWS_MAX - count))
+        rows = await sync_to_async(_read_piece)(project_id, filters, min(PIECE_ROWS, ROWS_MAX - count), sees_channels)
         if rows:
             yield as_json(rows, is_first=not count) if as_format == "json" else as_csv(map(_cells, rows))
         count += len(rows)
@@ -39,8 +39,11 @@ async def write_export(project_id: int, filters: Filters, *, as_format: str) -> 
         yield "\n]\n"
 
 
-def _read_piece(project_id: int, filters: Filters, count: int) -> Sequence[AuditEntry]:
-    return list(find_entries(project_id, filters)[:count])
+def _read_piece(project_id: int, filters: Filters, count: int, sees_channels: bool) -> Sequence[AuditEntry]:
+    rows = list(find_entries(project_id, filters)[:count])
+    for row in rows:
+        row.changes = visible_changes(row, sees_channels=sees_channels)
+    return rows
 
 
 def as_csv(rows: Iterable[Sequence[object]]) -> str:

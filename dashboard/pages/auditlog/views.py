@@ -22,11 +22,12 @@ def audit_log(request: HttpRequest, project: str) -> HttpResponseBase:
     """Show a page of entries, to everybody who may see the project."""
     row = find_project(request, project)
     filters = _filters(request)
-    entries, older = load_page(row.pk, filters)
+    rights = rights_in(request, row.pk)
+    entries, older = load_page(row.pk, filters, sees_channels=rights["manage_channels"])
     context = {
         "now": utcnow(),
         "project": row,
-        "rights": rights_in(request, row.pk),
+        "rights": rights,
         "filters": filters,
         "zone": _zone(),
         "entries": entries,
@@ -51,7 +52,8 @@ def export_audit_log(request: HttpRequest, project: str) -> HttpResponseBase:
     filters = _filters(request)
     changes = {"format": (None, as_format), "filters": (None, filters.query())}
     record_alone(Entry("audit log", None, row.slug, "exported", row.pk, changes), by=actor_of(request, at=now))
-    pieces = write_export(row.pk, filters, as_format=as_format)
+    sees_channels = rights_in(request, row.pk)["manage_channels"]
+    pieces = write_export(row.pk, filters, as_format=as_format, sees_channels=sees_channels)
     name = f"audit-{row.slug}-{now:%Y-%m-%d}.{as_format}"
     return StreamingHttpResponse(
         pieces,

@@ -27,7 +27,6 @@ from incidents import handling
 from incidents.handling.comments import TEXT_LENGTH_MAX
 from incidents.history import timeline_of_incident
 from incidents.models import Incident
-from incidents.timeline import What
 from lib.wallclock import utcnow
 
 MEMBERS_SHOWN = 200
@@ -46,7 +45,7 @@ def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str 
     rights = rights_in(request, environment.monitor.project_id)
     failure = load_failure(row, sees_log=sees_log(environment.monitor, rights))
     language = reader_language(request)
-    entries = list(reversed(timeline_of_incident(row, language=language)))
+    entries = list(reversed(timeline_of_incident(row, language=language, sees_addresses=rights["acknowledge"])))
     context: dict[str, Any] = {
         "now": at,
         "incident": row,
@@ -57,9 +56,9 @@ def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str 
         "is_acknowledged": is_acknowledged(row, now=at),
         "failure": failure,
         "reason": sentence(row, failure.explanation, language=language),
-        "timeline": [entry for entry in entries if entry.what is not What.TOLD or rights["acknowledge"]],
+        "timeline": entries,
         "nobody_notified": nobody_notified(row),
-        "duties": load_duties(row) if rights["acknowledge"] else [],
+        "duties": load_duties(row),
         "earlier": load_earlier(row),
         "snooze_choices": snooze_choices(at),
         "comment_length_max": TEXT_LENGTH_MAX,

@@ -13,7 +13,6 @@ from dashboard.pages.issues.facts import describe, issues_of, load_incidents
 from incidents.handling.issues import archive_issues, resolve_issues, unarchive_issues
 from incidents.history import timeline_of_issue
 from incidents.models import Issue
-from incidents.timeline import What
 from lib.wallclock import utcnow
 
 ISSUES_SHOWN = 50
@@ -44,7 +43,7 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     row = find_issue(request, pk)
     rights = rights_in(request, row.project_id)
     language = reader_language(request)
-    entries = reversed(timeline_of_issue(row, language=language))
+    entries = reversed(timeline_of_issue(row, language=language, sees_addresses=rights["acknowledge"]))
     context = {
         "now": utcnow(),
         "shown": describe([row], language=language)[0],
@@ -54,7 +53,7 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
         "environment": row.monitor_environment.environment,
         "rights": rights,
         "incidents": load_incidents(row),
-        "timeline": [entry for entry in entries if entry.what is not What.TOLD or rights["acknowledge"]],
+        "timeline": entries,
     }
     return render(request, "pages/issue.html", context)
 

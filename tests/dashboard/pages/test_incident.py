@@ -5,6 +5,7 @@ import re
 import pytest
 from django.urls import reverse
 
+from accounts.roles import Role
 from audit.models import AuditEntry
 from incidents.models import Comment
 from incidents.notifications.delivery import deliver
@@ -40,6 +41,26 @@ def test_it_says_that_nobody_was_notified_and_why(as_role, incident, address):
     notification.nobody_since, notification.addressed_at = None, factories.NOW
     notification.save()
     assert "Nobody was notified" not in words(as_role("viewer").get(address))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_everybody_sees_who_was_notified_and_no_viewer_an_address(as_role, incident, monitor, address, role):
+    channel = factories.ChannelFactory(project=monitor.project, name="night shift")
+    notification = factories.NotificationFactory(incident=incident)
+    message = factories.MessageFactory(
+        incident=incident, channel=channel, recipient=str(channel.guid), status="failed", last_error="503 of in.example"
+    )
+    factories.DutyFactory(notification=notification, channel=channel, message=message, reason="route 'all'")
+    mail = factories.MessageFactory(incident=incident, recipient="ann@example.com", status="sent")
+    factories.DutyFactory(notification=notification, message=mail)
+    sees_addresses = role is not Role.VIEWER
+    for page in (address, reverse("issue", args=[incident.issue_id])):
+        text = words(as_role(role).get(page))
+        assert "night shift (route 'all')" in text
+        assert "failed" in text
+        assert ("ann@example.com" in text, "503 of in.example" in text) == (sees_addresses, sees_addresses)
+        assert str(channel.guid) not in text
+    assert "Who was notified" in words(as_role(role).get(address))
 
 
 def test_the_link_in_a_mail_leads_to_the_end_of_the_log_and_a_second_one_to_all_of_it(
