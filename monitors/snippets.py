@@ -1,7 +1,7 @@
 """Snippets to paste into a job so that it reports: addresses, and lines for the usual places (pure).
 
 Each text can be copied unchanged into the place that its title names. All quoting for that place is done here. The part
-that a person has to replace is `my-job` everywhere.
+that a person has to replace is `my-job` everywhere, in the spelling of the language.
 """
 
 import json
@@ -67,6 +67,8 @@ def ping_lines(address: Address) -> tuple[Line, ...]:
         ),
         Line("wget", f"my-job && {WGET} {quoted}"),
         Line("cron", f"{crontab}  {_in_crontab(f'my-job; {end}$?')}"),
+        Line("Python", _python(url)),
+        Line("Node.js", _node(url)),
         Line("systemd", _systemd(url)),
         Line("PowerShell", _powershell(url)),
         Line("Kubernetes CronJob", _kubernetes(address, crontab)),
@@ -82,6 +84,7 @@ def client_lines(address: Address) -> tuple[Line, ...]:
     dsn = sentry_dsn(base, key, address.project_id)
     return (
         Line("Sentry DSN", dsn),
+        Line("Python (sentry-sdk)", _sentry_sdk(dsn, slug)),
         Line("sentry-cli", f"SENTRY_DSN={shlex.quote(dsn)} sentry-cli monitors run {shlex.quote(slug)} -- my-job"),
         Line("Sentry check-in address", f"{sentry_cron_url(base, key, address.project_id, slug)}?status=ok"),
         Line("Ping URL by slug (Healthchecks)", f"{base}/ping/{key}/{slug}"),
@@ -116,6 +119,66 @@ def sentry_cron_url(base_url: str, public_key: str, project_id: int, slug: str) 
 def _in_crontab(command: str) -> str:
     """Escape a command for a crontab, where a per cent sign ends the command. Source: crontab(5)."""
     return command.replace("%", "\\%")
+
+
+def _python(url: str) -> str:
+    """Return a module of the standard library only. An error of a report never affects the job."""
+    return f"""\
+import traceback
+import urllib.request
+
+URL = {json.dumps(url)}
+
+
+def report(word, log=""):
+    try:
+        urllib.request.urlopen(URL + word, data=log.encode() or None, timeout=10).close()
+    except OSError:
+        pass
+
+
+report("/start")
+try:
+    my_job()
+except BaseException:
+    report("/fail", traceback.format_exc())
+    raise
+report("")"""
+
+
+def _node(url: str) -> str:
+    """Return a script without packages. A rejected promise ends Node.js with an error, as the job would have."""
+    return f"""\
+const url = {json.dumps(url)};
+
+async function report(word, log) {{
+  const options = {{ method: log ? "POST" : "GET", body: log, signal: AbortSignal.timeout(10_000) }};
+  await fetch(url + word, options).catch(() => {{}});
+}}
+
+async function run() {{
+  await report("/start");
+  try {{
+    await myJob();
+  }} catch (error) {{
+    await report("/fail", String(error?.stack ?? error));
+    throw error;
+  }}
+  await report("");
+}}
+
+run();"""
+
+
+def _sentry_sdk(dsn: str, slug: str) -> str:
+    return f"""\
+import sentry_sdk
+from sentry_sdk.crons import monitor
+
+sentry_sdk.init(dsn={json.dumps(dsn)})
+
+with monitor(monitor_slug={json.dumps(slug)}):
+    my_job()"""
 
 
 def _systemd(url: str) -> str:

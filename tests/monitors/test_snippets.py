@@ -7,7 +7,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +20,7 @@ import yaml
 from checkins.protocols.request import IngestRequest, Limits, Sender
 from checkins.protocols.routes import find_route
 from monitors.snippets import OUTPUT_BYTES, Address, client_lines, ping_lines, project_lines
+from project.local.engines import free_port
 from tests.factories import NOW
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -273,6 +277,60 @@ def test_every_address_that_is_shown_leads_to_the_monitor_or_its_project(slug):
 def test_a_dsn_has_the_key_before_the_host_and_the_project_at_the_end(base, dsn):
     assert text_of("Sentry DSN", client_lines(address(base))) == dsn
     assert text_of("DSN", project_lines(base, KEY, 7)) == dsn
+
+
+@pytest.fixture
+def receiver():
+    """A server that writes down what it is sent, on an address with signs that strings have to escape."""
+    calls = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self):
+            calls.append((self.path, self.rfile.read(int(self.headers.get("Content-Length") or 0))))
+            self.send_response(200)
+            self.end_headers()
+
+        do_GET = do_POST = _answer  # noqa: N815 - as http.server wants them
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/it's/50%25/$HOME", calls
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+PROGRAMS = [
+    pytest.param("Python", [sys.executable, "-c"], "def my_job():\n    {}\n", "pass", "1 / 0", id="Python"),
+    pytest.param(
+        "Node.js", ["node", "-e"], "async function myJob() {{ {} }}\n", "", 'throw new Error("ZeroDivision")',
+        id="Node.js", marks=pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "command", "job", "good", "bad"), PROGRAMS)
+def test_a_program_reports_its_beginning_and_its_end_or_its_error(receiver, title, command, job, good, bad):
+    base, calls = receiver
+    text, path = text_of(title, ping_lines(address(base))), f"{urlsplit(base).path}/ping/{GUID}"
+    assert subprocess.run([*command, job.format(good) + text], check=False, timeout=60).returncode == 0
+    assert calls == [(f"{path}/start", b""), (path, b"")]
+    calls.clear()
+    failed = subprocess.run([*command, job.format(bad) + text], check=False, timeout=60, capture_output=True)
+    assert failed.returncode == 1
+    assert b"ZeroDivision" in failed.stderr
+    assert [path for path, _ in calls] == [f"{path}/start", f"{path}/fail"]
+    assert b"ZeroDivision" in calls[1][1]
+
+
+@pytest.mark.parametrize(("title", "command", "job", "good", "bad"), PROGRAMS)
+def test_a_program_does_its_job_if_nobody_receives_reports(title, command, job, good, bad):
+    text = text_of(title, ping_lines(address(f"http://127.0.0.1:{free_port()}")))
+    assert subprocess.run([*command, job.format(good) + text], check=False, timeout=60).returncode == 0
 
 
 def test_without_a_key_only_the_addresses_that_need_none_are_shown():

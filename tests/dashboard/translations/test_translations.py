@@ -47,7 +47,7 @@ VOID = {"input", "br", "hr", "img", "meta", "link", "wbr", "source", "col", "are
 WORD = re.compile(r"[A-Za-z]{2,}")
 NAMES = {"Watchclock", "production", "UTC", "GMT", "ms", "min", "user", "admin", "job", "Project"}
 NAMES |= {"wget", "cron", "systemd", "PowerShell", "Kubernetes", "CronJob", "Uptime", "Kuma", "push"}
-NAMES |= {"English", "Deutsch"}
+NAMES |= {"English", "Deutsch", "Python", "Node", "js", "sentry", "sdk"}
 """Names of things and units, which are the same in every language, and names that the factories give."""
 
 
