@@ -1,6 +1,6 @@
 """The tables of incidents: what failed, who is notified of it over which channels, and what people do about it."""
 
-from incidents.models.channels import Channel, Route, Unsubscription
+from incidents.models.channels import Channel, MailOutage, Route, Unsubscription
 from incidents.models.handling import Comment, FollowUp
 from incidents.models.incidents import Incident, Issue, Occurrence
 from incidents.models.noise import Flapping, LongBroken
@@ -17,6 +17,7 @@ __all__ = [
     "Incident",
     "Issue",
     "LongBroken",
+    "MailOutage",
     "Message",
     "Notification",
     "Occurrence",

@@ -95,6 +95,28 @@ class Channel(models.Model):
         return self.name
 
 
+class MailOutage(models.Model):
+    """One row while the mail server cannot be used and mails to ALERT_EMAIL_TO wait: no channel has their breaker.
+
+    It stays if those mails are given up; `failed_at` is the last attempt. `told_projects`: of whose mails people were
+    told over another channel; null is the instance.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    began_at = models.DateTimeField()
+    failed_at = models.DateTimeField()
+    last_error = models.TextField(blank=True)
+    told_projects = models.JSONField(default=list, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="mail_outage_is_one_row"),
+        ]
+
+    def __str__(self) -> str:
+        return f"since {self.began_at:%Y-%m-%d %H:%M}"
+
+
 class Route(models.Model):
     """A rule of a project: which incidents go to which channels. Routes are tried in the order of `position`.
 

@@ -1,13 +1,13 @@
 """Telling people over another channel that one fails (shell; the words are in `fallback_text`).
 
-    a breaker open for five minutes, or messages that were given up
+    a breaker open for five minutes, a mail server away for as long, or messages that were given up
         -> one message to each recipient of the project's fallback route; without one, mail to its owners;
            without those, to ALERT_EMAIL_TO; of e-mail, while the mail server cannot be used, over channels of
            the fallback route that need no mail
 
-Once for each opening of a breaker; messages that are given up are told together, at most once an hour for a channel.
-What nobody can be told of is told when somebody can; until then `health` reports it. A message of this kind that fails
-itself has no fallback: `health` reports that too.
+Once for each opening of a breaker, and for each project and outage of the mail server; messages that are given up are
+told together, at most once an hour for a channel. What nobody can be told of is told when somebody can; until then
+`health` reports it. A message of this kind that fails itself has no fallback: `health` reports that too.
 """
 
 from collections.abc import Collection, Sequence
@@ -22,7 +22,7 @@ from django.urls import reverse
 
 from accounts.models import Membership
 from accounts.roles import Role
-from incidents.models import Channel, Message, Route
+from incidents.models import Channel, MailOutage, Message, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.addressees import clock_recipients, recipients
@@ -54,6 +54,7 @@ _PROJECT = Coalesce("incident__monitor_environment__monitor__project", "storm__p
 def tell_failures(*, now: datetime) -> int:
     """Write messages about channels and mail addresses that fail; returns how many."""
     count = sum(_tell_channel(id_, now=now) for id_ in _failing_channels(now))
+    count += _tell_mail_outage(now=now)
     return count + sum(_tell_address(*one, now=now) for one in _failing_addresses(now))
 
 
@@ -130,7 +131,8 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
     held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
     ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
     project = Project.objects.filter(id=project_id).first() if project_id is not None else None
-    people = people_to_tell(project, without=None, names={address})
+    is_away = MailOutage.objects.exists()
+    people = _not_over_mail(project) if is_away else people_to_tell(project, without=None, names={address})
     name = f"{address} {project_id} {now:%Y-%m-%d %H}"
     if not ids or not people or _is_written(name, people):
         return 0
@@ -147,6 +149,49 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
     _write(name, people, failure, now=now)
     own.update(fallback_at=now)
     return len(people)
+
+
+@transaction.atomic
+def _tell_mail_outage(*, now: datetime) -> int:
+    """Tell people that mails to ALERT_EMAIL_TO wait for the mail server, once for each project; returns to how many."""
+    locked = MailOutage.objects.select_for_update(skip_locked=True, no_key=True)
+    outage = locked.filter(began_at__lte=now - TOLD_AFTER, failed_at__gte=now - TOLD_AFTER).first()
+    if outage is None:
+        return 0
+    of_nobody = Message.objects.filter(channel__isnull=True, status=Message.Status.WAITING).exclude(NOT_TOLD)
+    waiting = of_nobody.filter(Q(due_at__lte=now) | Q(attempt_count__gt=0)).annotate(of=_PROJECT)
+    ids = set(waiting.order_by().values_list("of", flat=True).distinct()) - set(outage.told_projects)
+    projects: list[Project | None] = list(_with_other_channels(ids)[:CHANNELS_MAX])
+    count = 0
+    for project in [*projects, None] if None in ids else projects:
+        people = _not_over_mail(project)
+        if not people:
+            continue
+        own = waiting.filter(of__isnull=True) if project is None else waiting.filter(of=project.id)
+        failure = Failure(
+            channel="ALERT_EMAIL_TO",
+            service="E-mail",
+            project=one_line(project.slug) if project else "",
+            since=outage.began_at,
+            error=one_line(outage.last_error, 500),
+            waiting=_listed(own),
+            waiting_count=_count(own),
+        )
+        id_ = None if project is None else project.id
+        _write(f"mail outage {id_} {outage.began_at.isoformat()}", people, failure, now=now)
+        outage.told_projects.append(id_)
+        count += len(people)
+    outage.save(update_fields=["told_projects"])
+    return count
+
+
+def _with_other_channels(project_ids: Collection[int | None]) -> QuerySet[Project]:
+    """Return those of the projects whose fallback route has a channel that needs no mail."""
+    usable = Channel.objects.filter(is_enabled=True, removed_at__isnull=True).exclude(kind=EMAIL)
+    routes = Route.objects.filter(is_fallback=True, is_enabled=True, channels__in=usable)
+    return Project.objects.filter(
+        id__any_of=[id_ for id_ in project_ids if id_ is not None], id__in=routes.values("project")
+    ).order_by("id")
 
 
 def people_to_tell(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:

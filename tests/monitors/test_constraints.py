@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, transaction
 from checkins.models import CheckIn, RunningCheckIn
 from checkins.partitions import DEFAULT, existing_partitions, guid_index, is_guid_index
 from checkins.processing.rows import OVERDUE_ENVIRONMENTS_SQL, overdue_environments
-from incidents.models import Incident
+from incidents.models import Incident, MailOutage
 from monitors.models import FormerRules, Housekeeping, MonitorEnvironment, ShardLayout
 from tests import factories
 from tests.factories import NOW
@@ -467,6 +467,7 @@ VIOLATIONS = [
         changed(factories.ChannelFactory, quiet_from=time(22), quiet_until=time(22)),
     ),
     ("channel_name_unique_in_project", "the same again", doubled(factories.ChannelFactory, "project", "name")),
+    ("mail_outage_is_one_row", "another", lambda: MailOutage.objects.create(id=2, began_at=NOW, failed_at=NOW)),
     ("channel_probed_exactly_while_open", "closed", changed(factories.ChannelFactory, probe_at=NOW)),
     ("channel_probed_exactly_while_open", "open", changed(factories.ChannelFactory, open_since=NOW)),
     ("weekly_report_hour_is_of_a_day", "24", changed(factories.WeeklyReportFactory, hour=24)),

@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from health.queries import read_rows
-from incidents.models import Channel, Message
+from incidents.models import Channel, MailOutage, Message
 from incidents.notifications import delivery
 from incidents.notifications.fallback import tell_failures
 from project.local.engines import free_port
@@ -23,7 +23,7 @@ from tests.mailserver import running_mail_server
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.django_db
-SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +125,91 @@ def test_an_address_that_is_refused_says_nothing_about_the_mail_server(mail, set
         delivery.deliver(utcnow=lambda: NOW)
     assert Message.objects.get().last_error == "the mail server answers 550 no such user"
     assert Channel.objects.get(id=mail.id).failing_since is None
+
+
+class TestMailsToTheAddressesOfTheInstance:
+    """ALERT_EMAIL_TO: these mails have no channel."""
+
+    @pytest.fixture
+    def incident(self, project):
+        incident = IncidentFactory(monitor_environment__monitor__project=project)
+        MessageFactory(recipient="ops@example.com", incident=incident)
+        return incident
+
+    def test_after_five_minutes_the_fallback_route_is_told_once(self, project, incident):
+        team = ChannelFactory(project=project, kind="email", values={"to": "team@example.com"})
+        pager = ChannelFactory(project=project, name="pager")
+        RouteFactory(project=project, is_fallback=True, to=[team, pager])
+        deliver_until(NOW + 5 * MINUTE)
+        assert tell_failures(now=NOW + 5 * MINUTE - SECOND) == 0
+        assert tell_failures(now=NOW + 5 * MINUTE) == 1
+        assert tell_failures(now=NOW + 6 * MINUTE) == 0
+        assert told() == [str(pager.guid)]
+        body = Message.objects.get(kind="fallback").body
+        assert "over the channel ALERT_EMAIL_TO (E-mail) of " in body
+        assert incident.monitor_environment.monitor.name in body
+        assert "Connection refused" in body
+
+    def test_a_project_whose_first_mail_waits_later_is_told_then(self, project, incident):
+        RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project)])
+        other = ProjectFactory()
+        late = ChannelFactory(project=other)
+        RouteFactory(project=other, is_fallback=True, to=[late])
+        deliver_until(NOW + MINUTE)
+        assert tell_failures(now=NOW + 5 * MINUTE) == 1
+        MessageFactory(
+            recipient="ops@example.com",
+            incident=IncidentFactory(monitor_environment__monitor__project=other),
+            due_at=NOW + 6 * MINUTE,
+        )
+        delivery.deliver(utcnow=lambda: NOW + 6 * MINUTE)
+        assert tell_failures(now=NOW + 6 * MINUTE) == 1
+        assert told()[1:] == [str(late.guid)]
+
+    def test_of_mails_about_the_clock_the_channels_of_the_instance_are_told(self, settings):
+        room = ChannelFactory(project=None)
+        MessageFactory(recipient="ops@example.com", incident=None, kind="clock", subject="The clock stands", body="-")
+        deliver_until(NOW + MINUTE)
+        assert tell_failures(now=NOW + 5 * MINUTE) == 1
+        assert told() == [str(room.guid)]
+
+    def test_it_is_over_when_the_server_accepts_a_mail(self, project, incident, settings):
+        RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project)])
+        deliver_until(NOW + MINUTE)
+        assert MailOutage.objects.get().began_at == NOW
+        with running_mail_server() as server:
+            settings.EMAIL_PORT = server.port
+            delivery.deliver(utcnow=lambda: NOW + 5 * MINUTE)
+        assert not MailOutage.objects.exists()
+        assert tell_failures(now=NOW + 6 * MINUTE) == 0
+
+    def test_what_begins_to_wait_long_after_the_last_failure_is_not_told_before_it_fails(self, project, incident):
+        """All mails of an outage were given up, and nobody knows when it ended."""
+        RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project)])
+        deliver_until(NOW + MINUTE)
+        Message.objects.update(due_at=NOW + 3 * HOUR)
+        assert tell_failures(now=NOW + 3 * HOUR) == 0
+        delivery.deliver(utcnow=lambda: NOW + 3 * HOUR)
+        assert MailOutage.objects.get().began_at == NOW + 3 * HOUR
+        assert tell_failures(now=NOW + 3 * HOUR) == 0
+        assert tell_failures(now=NOW + 3 * HOUR + 5 * MINUTE) == 1
+
+    def test_where_only_mail_could_tell_it_nobody_is_told(self, project, incident, settings):
+        settings.ALERT_EMAIL_TO = ["ops@example.com"]
+        team = ChannelFactory(project=project, kind="email", values={"to": "team@example.com"})
+        RouteFactory(project=project, is_fallback=True, to=[team])
+        deliver_until(NOW + MINUTE)
+        assert tell_failures(now=NOW + 5 * MINUTE) == 0
+
+    def test_what_was_given_up_meanwhile_is_told_over_a_channel_that_needs_no_mail(self, project, incident, settings):
+        settings.ALERT_EMAIL_TO = ["boss@example.com"]
+        pager = ChannelFactory(project=project)
+        RouteFactory(project=project, is_fallback=True, to=[pager])
+        deliver_until(NOW + MINUTE)
+        MessageFactory(
+            recipient="ops@example.com",
+            incident=IncidentFactory(monitor_environment__monitor__project=project),
+            status="failed",
+        )
+        assert tell_failures(now=NOW + MINUTE) == 1
+        assert told() == [str(pager.guid)]
