@@ -7,6 +7,7 @@ import pytest
 
 from audit.entries import Actor, Source
 from incidents.handling import acknowledge, acknowledge_many, acknowledge_storm, withdraw_acknowledgement
+from incidents.history import timeline_of_incident
 from incidents.models import Incident, Message, Storm
 from incidents.notifications import claims, delivery
 from incidents.notifications.acknowledged import address_acknowledged
@@ -18,7 +19,7 @@ from tests.incidents.notifications.test_storms import World as Storms
 
 pytestmark = pytest.mark.django_db
 ANNA = Actor("anna", Source.LINK, NOW)
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 class World(Storms):
@@ -184,3 +185,21 @@ def test_it_waits_for_the_alert(world):
         world.acknowledges(incident)
     assert world.send() == ["digest"]
     assert world.send() == ["acknowledged"]
+
+
+def told_lines(incident):
+    return [entry.text for entry in timeline_of_incident(incident) if "acknowledged" in entry.text]
+
+
+def test_the_timelines_of_its_open_incidents_say_that_the_pager_was_told(world):
+    *looked_after, over = world.storm(3)
+    world.ends(over)
+    world.address()
+    acknowledge_storm(Storm.objects.get(), by=ANNA, via="a link", now=NOW + MINUTE)
+    address_acknowledged(now=NOW + MINUTE)
+    told = f"“acknowledged” to {world.channel.name} (each open incident of the storm is acknowledged): waiting."
+    assert [told_lines(Incident.objects.get(id=one.id)) for one in looked_after] == [[told], [told]]
+    assert told_lines(Incident.objects.get(id=over.id)) == []
+    for _ in ("that one is over", "that the others are acknowledged"):
+        claims.record_sent(claims.claim_for_lanes(now=NOW + HOUR), now=NOW + HOUR)
+    assert told_lines(looked_after[0]) == [told.replace("waiting", "sent")]
