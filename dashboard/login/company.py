@@ -6,12 +6,14 @@ each login. An identity belongs to its issuer: with another provider nobody gets
 """
 
 import logging
+import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import requests
 from allauth.account.internal.userkit import filter_users_by_email
 from allauth.core.exceptions import ImmediateHttpResponse
-from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter, get_adapter
 from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.providers.openid_connect import views
 from django.conf import settings
@@ -37,10 +39,19 @@ def log_in(request: HttpRequest) -> HttpResponseBase:
     """Go to the provider. A link, not a form: the content policy forbids forms that end at another server."""
     if request.method != "GET" or "process" in request.GET:  # Nothing but logging in, as joining two accounts.
         raise Http404
+    if not company_name():
+        raise Http404
+    provider = get_adapter().get_provider(request, settings.OIDC_PROVIDER_ID)
+    nonce = secrets.token_urlsafe()
+    asked: dict[str, Any] = provider.get_redirect_from_request_kwargs(request)
+    # Those of our settings, and nothing that an address adds.
+    asked |= {"scope": provider.get_scope(), "auth_params": provider.get_auth_params() | {"nonce": nonce}}
     try:
-        answer: HttpResponseBase = views.login(request, settings.OIDC_PROVIDER_ID)
+        answer: HttpResponseBase = provider.redirect(request, nonce=nonce, **asked)
     except requests.RequestException as error:  # What it is asked for at the return is caught by allauth.
         return fail(request, error)
+    except ImmediateHttpResponse as immediate:
+        answer = immediate.response
     return answer
 
 
@@ -54,6 +65,25 @@ def come_back(request: HttpRequest, provider_id: str) -> HttpResponseBase:
 def company_name() -> str:
     """Return how the provider is called at the login; empty if there is none."""
     return settings.OIDC_NAME if settings.OIDC_ISSUER else ""
+
+
+def wrong_in(data: Mapping[str, Any], *, nonce: str | None) -> str:
+    """Return what is wrong with the token of a login, besides what allauth checks: empty if nothing is.
+
+    allauth has compared its issuer, its audience and its end, if it has one. The nonce binds it to the browser that
+    asked: else a code that was stolen from one login could be used in another one. What `userinfo` says has to be about
+    the same person. Source: OpenID Connect Core 1.0, 3.1.3.7 and 5.3.2.
+    """
+    token = data.get("id_token")
+    if not token:
+        return "there is no id_token"
+    if not nonce or token.get("nonce") != nonce:
+        return "the id_token has another nonce"
+    if missing := {"iss", "aud", "sub", "exp"} - token.keys():
+        return f"the id_token has no {', '.join(sorted(missing))}"
+    if (userinfo := data.get("userinfo")) and userinfo.get("sub") != token["sub"]:
+        return "the id_token is about somebody else than userinfo"
+    return ""
 
 
 def groups_of(login: SocialLogin) -> list[str] | None:
@@ -82,7 +112,9 @@ class CompanyAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # alla
     """Our rules. Its methods are called by allauth."""
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Refuse an address that an account has and the provider has not verified."""
+        """Refuse a token for another login, and an address that an account has and the provider has not verified."""
+        if wrong := wrong_in(sociallogin.account.extra_data, nonce=sociallogin.state.get("nonce")):
+            raise ImmediateHttpResponse(fail(request, wrong))
         if not sociallogin.is_existing and any(
             filter_users_by_email(address.email) for address in sociallogin.email_addresses
         ):

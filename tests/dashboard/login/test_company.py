@@ -2,10 +2,12 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 import oidc_provider_mock
 import pytest
 import requests
 from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
@@ -203,6 +205,80 @@ def test_a_return_that_nobody_asked_for_a_refusal_and_a_wrong_code_lead_to_a_pag
         answer = client.get(f"{CALLBACK}?{query}&state={state}")
         assert (answer.status_code, "Not logged in" in words(answer)) == (403, True)
     assert f"the login at {issuer} failed" in caplog.text
+
+
+@pytest.fixture
+def forge(monkeypatch):
+    """Let the provider give tokens with these claims instead of its own; with None there is none."""
+
+    def change(**claims):
+        original = OpenIDConnectOAuth2Adapter.get_access_token_data
+
+        def forged(self, *arguments, **named):
+            data = original(self, *arguments, **named)
+            own = jwt.decode(data["id_token"], options={"verify_signature": False})
+            changed = {name: value for name, value in (own | claims).items() if value is not None}
+            return data | {"id_token": jwt.encode(changed, "a key of somebody else" * 2, algorithm="HS256")}
+
+        monkeypatch.setattr(OpenIDConnectOAuth2Adapter, "get_access_token_data", forged)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({"aud": "another client"}, id="for another client"),
+        pytest.param({"iss": "https://login.example.com"}, id="of another issuer"),
+        pytest.param({"iss": None}, id="of no issuer"),
+        pytest.param({"exp": 1_500_000_000}, id="too old"),
+        pytest.param({"exp": None}, id="of any age"),
+        pytest.param({"nonce": "of another login"}, id="for another login"),
+        pytest.param({"nonce": None}, id="for any login"),
+        pytest.param({"sub": "bob"}, id="about somebody else"),
+    ],
+)
+def test_a_token_that_is_not_for_this_login_leads_to_a_page_and_to_no_account(log_in, settings, forge, caplog, claims):
+    settings.OIDC_CREATE_ACCOUNTS = True
+    forge(**claims)
+    client, answer = log_in(preferred_username="ann")
+    assert (answer.status_code, "Not logged in" in words(answer)) == (403, True)
+    assert "The login of your organization gave no answer that can be used." in words(answer)
+    assert "Traceback" not in words(answer)
+    assert (User.objects.count(), client.get("/").status_code) == (0, 302)
+    assert "failed" in caplog.text
+
+
+def test_a_token_that_is_forged_as_little_as_possible_would_do(log_in, settings, forge):
+    """So that the test above fails for its claims only."""
+    settings.OIDC_CREATE_ACCOUNTS = True
+    forge()
+    assert log_in(preferred_username="ann")[0].get("/").status_code == 200
+
+
+def test_a_code_of_another_login_is_of_no_use(issuer, settings):
+    """This provider does not check the challenge of the code (PKCE), so the nonce has to stop it."""
+    settings.OIDC_CREATE_ACCOUNTS = True
+    requests.put(f"{issuer}/users/ann", json={}, timeout=10).raise_for_status()
+    own, other = Client(), Client()
+    state = parse_qs(urlsplit(own.get("/login/company/")["Location"]).query)["state"][0]
+    there = other.get("/login/company/")["Location"]
+    back = requests.post(there, data={"sub": "ann"}, allow_redirects=False, timeout=10).headers["Location"]
+    code = parse_qs(urlsplit(back).query)["code"][0]
+    answer = own.get(CALLBACK, {"code": code, "state": state})
+    assert (answer.status_code, "Not logged in" in words(answer)) == (403, True)
+    assert own.get("/").status_code == 302
+
+
+def test_a_return_to_another_browser_is_refused(issuer, settings):
+    settings.OIDC_CREATE_ACCOUNTS = True
+    requests.put(f"{issuer}/users/ann", json={}, timeout=10).raise_for_status()
+    there = Client().get("/login/company/")["Location"]
+    back = requests.post(there, data={"sub": "ann"}, allow_redirects=False, timeout=10).headers["Location"]
+    client = Client()
+    answer = client.get(back.removeprefix("http://testserver"))
+    assert (answer.status_code, "Not logged in" in words(answer)) == (403, True)
+    assert client.get("/").status_code == 302
 
 
 def test_a_provider_that_cannot_be_reached_leads_to_a_page(client, issuer, settings):
