@@ -1,6 +1,7 @@
 """Every address of the server, as each role, as a stranger and without an account. A new address needs a row here."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from django.test import Client
@@ -15,22 +16,42 @@ NOT_OURS = {"admin"}
 """Django's admin, which goes by permissions of staff; see the last test."""
 
 
+ANY = "any account"
+
+
 @dataclass(frozen=True)
 class Address:
-    """An address: who may open it, or press its button. `least` is None where any account will do."""
+    """An address: who may open it, or press its button. `least` is None where any account will do.
+
+    `posts` is what a button sends: then nothing opens the address. `form`: who may send a form to it, in other words
+    than `least` if only some of those who see the page may (None: it takes no form). `acts` are the other things that
+    its form or its buttons do, and who may.
+    """
 
     least: Role | None = None
     is_public: bool = False
     of: str = ""
     posts: dict[str, str] = field(default_factory=dict)
+    form: Role | str | None = None
+    acts: dict[str, Role] = field(default_factory=dict)
 
 
 ADDRESSES = {
     "now": Address(),
     "incident": Address(Role.VIEWER, of="incident"),
-    "act-on-incident": Address(Role.RESPONDER, of="incident", posts={"do": "acknowledge"}),
+    "act-on-incident": Address(
+        Role.RESPONDER,
+        of="incident",
+        posts={"do": "acknowledge"},
+        acts=dict.fromkeys(("withdraw", "comment", "assign"), Role.RESPONDER),
+    ),
     "monitor": Address(Role.VIEWER, of="monitor"),
-    "act-on-monitor": Address(Role.RESPONDER, of="monitor", posts={"do": "mute"}),
+    "act-on-monitor": Address(
+        Role.RESPONDER,
+        of="monitor",
+        posts={"do": "mute"},
+        acts={**dict.fromkeys(("snooze", "unsnooze", "unmute"), Role.RESPONDER), "maintain": Role.EDITOR},
+    ),
     "run": Address(Role.VIEWER, of="run"),
     "wall": Address(),
     "clock-page": Address(),
@@ -38,34 +59,53 @@ ADDRESSES = {
     "audit-log": Address(Role.VIEWER, of="project"),
     "export-audit-log": Address(Role.VIEWER, of="project"),
     "project": Address(Role.VIEWER, of="project"),
-    "act-on-project": Address(Role.EDITOR, of="project", posts={"do": "defaults"}),
+    "act-on-project": Address(
+        Role.EDITOR,
+        of="project",
+        posts={"do": "defaults"},
+        acts=dict.fromkeys(
+            ("add", "role", "remove", "invite", "withdraw", "new-key", "show-key", "replace-key", "revoke-key"),
+            Role.OWNER,
+        ),
+    ),
     "wall-rows": Address(),
-    "saved-views": Address(),
+    "saved-views": Address(form=ANY),
     "act-on-many": Address(posts={"do": "mute"}),
-    "edit-monitor": Address(Role.EDITOR, of="monitor"),
-    "ping-address": Address(Role.EDITOR, of="monitor"),
-    "new-monitor": Address(Role.EDITOR),
-    "edit-schedule": Address(Role.EDITOR, of="monitor"),
+    "edit-monitor": Address(Role.EDITOR, of="monitor", form=Role.EDITOR, acts={"delete": Role.OWNER}),
+    "ping-address": Address(
+        Role.EDITOR, of="monitor", form=Role.EDITOR, acts=dict.fromkeys(("replace", "end"), Role.EDITOR)
+    ),
+    "new-monitor": Address(Role.EDITOR, form=Role.EDITOR),
+    "edit-schedule": Address(Role.EDITOR, of="monitor", form=Role.EDITOR),
     "preview-schedule": Address(),
     "issues": Address(Role.VIEWER, of="project"),
     "issue": Address(Role.VIEWER, of="issue"),
-    "act-on-issue": Address(Role.RESPONDER, of="issue", posts={"do": "archive"}),
+    "act-on-issue": Address(
+        Role.RESPONDER,
+        of="issue",
+        posts={"do": "archive"},
+        acts=dict.fromkeys(("resolve", "unarchive"), Role.RESPONDER),
+    ),
     "project-channels": Address(Role.VIEWER, of="project"),
     "preview-routes": Address(Role.VIEWER, of="project"),
-    "new-channel": Address(Role.OWNER, of="project"),
-    "channel": Address(Role.VIEWER, of="channel"),
+    "new-channel": Address(Role.OWNER, of="project", form=Role.OWNER),
+    "channel": Address(Role.VIEWER, of="channel", form=Role.OWNER),
     "channel-tests": Address(Role.OWNER, of="channel"),
-    "act-on-channel": Address(Role.OWNER, of="channel", posts={"do": "test"}),
-    "new-route": Address(Role.EDITOR, of="project"),
+    "act-on-channel": Address(
+        Role.OWNER, of="channel", posts={"do": "test"}, acts=dict.fromkeys(("subscribe", "remove"), Role.OWNER)
+    ),
+    "new-route": Address(Role.EDITOR, of="project", form=Role.EDITOR),
     "route-matches": Address(Role.VIEWER, of="project"),
-    "route": Address(Role.EDITOR, of="route"),
-    "act-on-route": Address(Role.EDITOR, of="route", posts={"do": "up"}),
+    "route": Address(Role.EDITOR, of="route", form=Role.EDITOR),
+    "act-on-route": Address(
+        Role.EDITOR, of="route", posts={"do": "up"}, acts=dict.fromkeys(("down", "delete"), Role.EDITOR)
+    ),
     "maintenance": Address(Role.VIEWER, of="project"),
-    "new-window": Address(Role.EDITOR, of="project"),
+    "new-window": Address(Role.EDITOR, of="project", form=Role.EDITOR),
     "preview-window": Address(Role.VIEWER, of="project"),
-    "window": Address(Role.EDITOR, of="window"),
+    "window": Address(Role.EDITOR, of="window", form=Role.EDITOR),
     "act-on-window": Address(Role.EDITOR, of="window", posts={"do": "end"}),
-    "preferences": Address(),
+    "preferences": Address(form=ANY),
     "account_login": Address(is_public=True),
     "company_login": Address(is_public=True),
     "openid_connect_callback": Address(is_public=True),
@@ -75,11 +115,11 @@ ADDRESSES = {
     "account_reset_password_done": Address(is_public=True),
     "account_reset_password_from_key": Address(is_public=True),
     "account_reset_password_from_key_done": Address(is_public=True),
-    "account_change_password": Address(),
-    "account_reauthenticate": Address(),
+    "account_change_password": Address(form=ANY),
+    "account_reauthenticate": Address(form=ANY),
     "mfa_index": Address(),
     "mfa_list_webauthn": Address(),
-    "usersessions_list": Address(),
+    "usersessions_list": Address(form=ANY),
     "mfa_authenticate": Address(is_public=True),
     "mfa_login_webauthn": Address(is_public=True),
     **{
@@ -97,7 +137,7 @@ ADDRESSES = {
         )
     },
     "join": Address(is_public=True),
-    "share-links": Address(Role.OWNER, of="project"),
+    "share-links": Address(Role.OWNER, of="project", form=Role.OWNER, acts={"revoke": Role.OWNER}),
     "status-page": Address(is_public=True),
     "badge-svg": Address(is_public=True),
     "badge-json": Address(is_public=True),
@@ -110,22 +150,30 @@ ADDRESSES = {
 """Those that are public are guarded by a secret in the address or by a login of their own, and tested elsewhere."""
 
 
-def names_of(resolver):
+WITHOUT_A_NAME = {"favicon.ico", "hooks/<uuid:channel_guid>/<str:token>", "admin/password_change/"}
+"""The icon, the address `hook` with a token, and the way from the admin to the password."""
+
+
+def patterns_of(resolver, before=""):
+    """Return the names of all addresses, and the patterns of those without a name."""
     found = set()
     for pattern in resolver.url_patterns:
+        route = f"{before}{pattern.pattern}"
         if isinstance(pattern, URLResolver):
             if pattern.namespace not in NOT_OURS:
-                found |= names_of(pattern)
-        elif pattern.name:
-            found.add(pattern.name)
+                found |= patterns_of(pattern, route)
+        else:
+            found.add(pattern.name or route)
     return found
 
 
 def test_every_address_has_a_row():
-    assert names_of(get_resolver()) == ADDRESSES.keys()
+    assert patterns_of(get_resolver()) == ADDRESSES.keys() | WITHOUT_A_NAME
 
 
 OWN = {name: row for name, row in ADDRESSES.items() if not row.is_public}
+FORMS = {name: row for name, row in OWN.items() if not row.posts}
+ACTS = [(name, act, least) for name, row in OWN.items() for act, least in row.acts.items()]
 OF_A_PROJECT = {name: row for name, row in OWN.items() if row.of}
 """Addresses of an object of a project."""
 ROLES = [pytest.param(role, id=role) for role in Role]
@@ -149,12 +197,22 @@ def answer(incident, monitor):
         "run": (monitor.project.slug, monitor.slug, incident.starting_checkin_id),
     }
 
-    def ask(client: Client, name: str):
+    def ask(client: Client, name: str, sent: dict[str, str] | None = None, *, posts: bool = False):
         row = ADDRESSES[name]
-        address = reverse(name, args=arguments[row.of])
-        return client.post(address, row.posts) if row.posts else client.get(address)
+        address, sent = reverse(name, args=arguments[row.of]), row.posts if sent is None else sent
+        return client.post(address, sent or {"sent": "nothing"}) if sent or posts else client.get(address)
 
     return ask
+
+
+@pytest.fixture
+def send(answer):
+    """Return the answer of an address to a form, by default one with nothing in it."""
+    return partial(answer, posts=True)
+
+
+ANSWERED = {200, 302, 400, 404, 422}
+"""What somebody gets who may send a form: it was done, or what was sent is wrong, or names nothing."""
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -164,6 +222,44 @@ def test_a_member_may_do_what_the_role_allows(name, role, as_role, answer):
     is_allowed = row.least is None or list(Role).index(role) >= list(Role).index(row.least)
     status = answer(as_role(role), name).status_code
     assert status == ((302 if row.posts else 200) if is_allowed else 403)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_may_be_sent_by_the_roles_that_see_it(name, as_role, send):
+    row = FORMS[name]
+    for role in Role:
+        status = send(as_role(role), name).status_code
+        if row.form is None:
+            assert status == 405, "it takes no form"
+        elif isinstance(row.form, Role) and list(Role).index(role) < list(Role).index(row.form):
+            assert status == 403
+        else:
+            assert status in ANSWERED - {404}
+
+
+@pytest.mark.parametrize(("name", "act", "least"), ACTS)
+def test_a_button_may_be_pressed_by_the_roles_that_see_it(name, act, least, as_role, send):
+    for role in Role:
+        status = send(as_role(role), name, {"do": act}).status_code
+        assert status in (ANSWERED if list(Role).index(role) >= list(Role).index(least) else {403}), role
+
+
+@pytest.mark.parametrize("name", OF_A_PROJECT)
+def test_nothing_can_be_sent_to_an_object_of_another_project(name, stranger, send):
+    row = OWN[name]
+    assert send(stranger, name).status_code == (404 if row.posts or row.form else 405)
+    for act in row.acts:
+        assert send(stranger, name, {"do": act}).status_code == 404
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_nothing_can_be_sent_without_an_account(name, send):
+    response = send(Client(), name)
+    row = OWN[name]
+    assert response.status_code == (302 if row.posts or row.form else response.status_code)
+    assert response.status_code in (302, 405)
+    if response.status_code == 302:
+        assert response["Location"].partition("?")[0] == reverse("account_login")
 
 
 @pytest.mark.parametrize("name", OF_A_PROJECT)
