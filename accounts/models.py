@@ -62,7 +62,8 @@ class Preferences(models.Model):
     """What a person prefers, on pages and in messages. Who never chose anything has no row.
 
     `timezone` and `language` are those of the browser while they are empty; without `email` it is the address of the
-    account. From `quiet_from` to `quiet_until`, by the clocks of `timezone`, the person is told only what is critical.
+    account. `email` was confirmed by a link in a mail to it; until then the address is `unconfirmed_email`.
+    From `quiet_from` to `quiet_until`, by the clocks of `timezone`, the person is notified only of what is critical.
 
     `incidents.notifications.personal` changes the rows: the channels of the person follow them.
     """
@@ -73,6 +74,8 @@ class Preferences(models.Model):
     timezone = models.CharField(max_length=64, blank=True)
     language = models.CharField(max_length=10, blank=True)
     email = models.EmailField(blank=True)
+    # With a default in the database: during an upgrade older processes write rows without it.
+    unconfirmed_email = models.EmailField(blank=True, default="", db_default="")
     quiet_from = models.TimeField(null=True, blank=True)
     quiet_until = models.TimeField(null=True, blank=True)
 

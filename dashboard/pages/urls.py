@@ -20,7 +20,7 @@ from dashboard.pages.maintenance.views import act_on_window, maintenance, new_wi
 from dashboard.pages.many.views import act_on_many
 from dashboard.pages.monitor.views import act_on_monitor, monitor
 from dashboard.pages.now.views import now
-from dashboard.pages.preferences.views import preferences
+from dashboard.pages.preferences.views import confirm, preferences
 from dashboard.pages.project.inviting import join
 from dashboard.pages.project.views import act_on_project, project, projects
 from dashboard.pages.routes.views import act_on_route, matches, new_route, route
@@ -41,6 +41,7 @@ urlpatterns = [
     path("new/", new_monitor, name="new-monitor"),
     path("new/schedule", preview_schedule, name="preview-schedule"),
     path("account/preferences/", preferences, name="preferences"),
+    path("account/preferences/confirm/<str:token>/", confirm, name="confirm-address"),
     path("clock/", clock, name="clock-page"),
     path("projects/", projects, name="projects"),
     path("projects/<str:project>/", project, name="project"),

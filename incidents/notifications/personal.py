@@ -7,6 +7,7 @@ from them.
 """
 
 from collections.abc import Collection
+from copy import copy
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -14,7 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from accounts.models import Membership, Preferences
-from accounts.preferences import address_of, preferences_of
+from accounts.preferences import address_of, keep_apart, preferences_of
 from audit.entries import CHANGED, Actor, Entry, difference
 from audit.recording import record
 from incidents.models import Channel, Unsubscription
@@ -26,23 +27,46 @@ from incidents.notifications.words import ENGLISH
 from lib.texts import Text
 
 COLUMNS = ("timezone", "language", "email", "quiet_from", "quiet_until")
+SECRET = {"email", "unconfirmed_email"}
 
 
 @transaction.atomic
 def save_preferences(wanted: Preferences, *, by: Actor) -> None:
     """Store what a person prefers; the channels follow. What waits for the end of quiet hours waits for the new one.
 
+    An address that the person has not confirmed is stored apart, and `wanted` has it there.
     The row of the account is locked, so that two forms of one person are stored one after the other.
     """
     user = User.objects.select_for_update(no_key=True).get(pk=wanted.pk)
     stored = Preferences.objects.filter(pk=user.pk).first() or Preferences(user=user)
-    before, after = ({name: getattr(row, name) for name in COLUMNS} for row in (stored, wanted))
+    wanted.user = user
+    keep_apart(wanted, stored)
+    _store(stored, wanted, by=by)
+
+
+@transaction.atomic
+def confirm_address(user: User, address: str, *, by: Actor) -> bool:
+    """Notify a person at the address that waited for this from now on; returns whether it still waited."""
+    stored = Preferences.objects.select_for_update(no_key=True).filter(pk=user.pk, unconfirmed_email=address).first()
+    if stored is None or not address:
+        return False
+    wanted = copy(stored)
+    wanted.email, wanted.unconfirmed_email = address, ""
+    _store(stored, wanted, by=by)
+    return True
+
+
+def _store(stored: Preferences, wanted: Preferences, *, by: Actor) -> None:
+    """Write preferences in the place of others, with what follows them."""
+    user = stored.user
+    columns = (*COLUMNS, "unconfirmed_email")
+    before, after = ({name: getattr(row, name) for name in columns} for row in (stored, wanted))
     wanted.save()
     own = Channel.objects.filter(member__user=user, removed_at__isnull=True)
     own.update(**_followed(wanted), changed_at=by.at)
     put_off_digests(own, _hours(wanted), now=by.at)
     changes = difference(before, after)
-    record([Entry("preferences", user.pk, user.get_username(), CHANGED, None, changes, secret={"email"})], by=by)
+    record([Entry("preferences", user.pk, user.get_username(), CHANGED, None, changes, secret=SECRET)], by=by)
     wake_after_commit()
 
 

@@ -51,6 +51,7 @@ class PreferencesForm(forms.Form):
         self._user = user
         preferences = preferences_of(user)
         initial = {name: getattr(preferences, name) for name in COLUMNS}
+        initial["email"] = preferences.unconfirmed_email or preferences.email
         options["initial"] = initial | {"projects": sorted(projects_that_may_notify(user))}
         super().__init__(*arguments, **options)
         zone = READER_ZONE.get()

@@ -136,6 +136,7 @@ ADDRESSES = {
             "view_recovery_codes",
         )
     },
+    "confirm-address": Address(is_public=True),
     "join": Address(is_public=True),
     "share-links": Address(Role.OWNER, of="project", form=Role.OWNER, acts={"revoke": Role.OWNER}),
     "status-page": Address(is_public=True),

@@ -1,15 +1,21 @@
 """What a person prefers: for all pages, and for notifications."""
 
+import re
 from datetime import time
+from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Preferences
+from accounts.preferences import address_of
 from audit.models import AuditEntry
 from incidents.models import Channel, Message
+from lib.valkey import valkey
+from lib.wallclock import utcnow
 from tests import factories
 from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
@@ -56,7 +62,89 @@ def test_a_page_for_everybody_does_not_depend_on_who_opens_it(ann, member):
     assert '<html lang="en">' in ann.get(f"/s/{link.address}/").content.decode()
 
 
+@pytest.fixture
+def letters(monkeypatch):
+    sent = []
+    monkeypatch.setattr("accounts.tasks.send_letter.delay", lambda *letter: sent.append(letter))
+    return sent
+
+
+@pytest.fixture(autouse=True)
+def _no_letter_was_sent(engines):
+    for key in valkey().scan_iter("watchclock:cache:*"):
+        valkey().delete(key)
+
+
+def link_in(letter):
+    [link] = re.findall(r"http://testserver(/\S+)", letter[1])
+    return link
+
+
+def address_of_ann():
+    return address_of(User.objects.get(username="ann"))
+
+
+def test_a_new_address_is_used_when_its_link_was_opened_and_not_before(ann, member, letters):
+    factories.PersonalChannelFactory(member=member)
+    page = ann.post(PAGE, {"email": "ann@home.example", "projects": [member.project_id]}, follow=True)
+    assert "ann@home.example is not confirmed yet" in words(page)
+    assert "Until then you are notified at ann@example.com." in words(page)
+    assert address_of_ann() == "ann@example.com"
+    assert Channel.objects.get().is_enabled
+    [letter] = letters
+    assert letter[2] == "ann@home.example"
+    assert "Shall you be notified at ann@home.example?" in words(ann.get(link_in(letter)))
+    assert address_of_ann() == "ann@example.com"
+    page = ann.post(link_in(letter), follow=True)
+    assert "You are notified at ann@home.example from now on." in words(page)
+    assert "not confirmed" not in words(page)
+    assert address_of_ann() == "ann@home.example"
+    assert AuditEntry.objects.filter(kind="preferences").latest("id").changes == {
+        "email": "changed",
+        "unconfirmed_email": "changed",
+    }
+    assert ann.post(link_in(letter)).status_code == 404
+
+
+def test_a_link_is_for_the_person_and_the_address_that_waits_for_it(ann, stranger, letters):
+    ann.post(PAGE, {"email": "ann@home.example"})
+    ann.post(PAGE, {"email": "ann@holiday.example"})
+    first, second = map(link_in, letters)
+    assert stranger.post(second).status_code == 404
+    assert ann.post(first).status_code == 404
+    assert Client().post(second)["Location"].startswith("/login/")
+    assert ann.post("/account/preferences/confirm/forged/").status_code == 404
+    with patch("django.core.signing.time.time", return_value=utcnow().timestamp() + 4 * 86_400):
+        assert ann.post(second).status_code == 404
+    assert ann.post(second).status_code == 302
+    assert address_of_ann() == "ann@holiday.example"
+
+
+def test_other_changes_keep_the_address_that_waits_and_send_no_mail(ann, letters):
+    ann.post(PAGE, {"email": "ann@home.example"})
+    email = ann.get(PAGE).context["form"].initial["email"]
+    ann.post(PAGE, {"email": email, "language": "de"})
+    assert Preferences.objects.get().unconfirmed_email == "ann@home.example"
+    assert len(letters) == 1
+
+
+@pytest.mark.parametrize("email", ["", "Ann@example.com"])
+def test_the_address_of_the_account_needs_no_link(ann, letters, email):
+    ann.post(PAGE, {"email": "ann@home.example"})
+    ann.post(PAGE, {"email": email})
+    stored = Preferences.objects.get()
+    assert (stored.email, stored.unconfirmed_email, len(letters)) == (email, "", 1)
+
+
+def test_the_link_is_sent_again_a_few_times_an_hour(ann, letters):
+    ann.post(PAGE, {"email": "ann@home.example"})
+    pages = [words(ann.post(PAGE, {"do": "link"}, follow=True)) for _ in range(5)]
+    assert len(letters) == 5
+    assert "Too many such mails were sent." in pages[-1]
+
+
 def test_a_project_that_may_notify_has_the_person_as_a_channel(ann, member, monitor):
+    factories.PreferencesFactory(user=member.user, email="ann@home.example", quiet_from=None, quiet_until=None)
     page = ann.post(PAGE, {**NIGHT, "email": "ann@home.example", "projects": [member.project_id]}, follow=True)
     assert "Saved." in words(page)
     assert page.context["form"].initial == {

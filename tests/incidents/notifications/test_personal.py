@@ -14,7 +14,12 @@ from incidents.notifications import claims
 from incidents.notifications.addressing import address
 from incidents.notifications.alerts import write_alerts
 from incidents.notifications.configuring import ChannelError
-from incidents.notifications.personal import let_projects_notify, projects_that_may_notify, save_preferences
+from incidents.notifications.personal import (
+    confirm_address,
+    let_projects_notify,
+    projects_that_may_notify,
+    save_preferences,
+)
 from incidents.notifications.previews import preview
 from tests.factories import (
     NOW,
@@ -69,7 +74,26 @@ def test_a_member_who_says_so_has_a_channel_that_follows_the_preferences(ann):
 
 def test_the_address_is_no_business_of_the_audit_log(ann):
     save_preferences(Preferences(user_id=ann.user_id, email="ann@home.example"), by=ANN)
-    assert AuditEntry.objects.get().changes == {"email": "changed"}
+    assert AuditEntry.objects.get().changes == {"unconfirmed_email": "changed"}
+
+
+def test_nothing_goes_to_an_address_before_it_is_confirmed(ann):
+    let_projects_notify(ann.user, [ann.project_id], by=ANN)
+    RouteFactory(project=ann.project, to=[Channel.objects.get()])
+    save_preferences(Preferences(user_id=ann.user_id, email="ann@home.example"), by=ANN)
+    fails(ann.project)
+    assert told() == ["ann@example.com"]
+
+
+def test_messages_go_to_an_address_that_was_confirmed_and_to_no_other(ann):
+    save_preferences(Preferences(user_id=ann.user_id, email="ann@home.example"), by=ANN)
+    assert not confirm_address(ann.user, "ann@elsewhere.example", by=ANN)
+    assert confirm_address(ann.user, "ann@home.example", by=ANN)
+    assert not confirm_address(ann.user, "ann@home.example", by=ANN)
+    let_projects_notify(ann.user, [ann.project_id], by=ANN)
+    RouteFactory(project=ann.project, to=[Channel.objects.get()])
+    fails(ann.project)
+    assert told() == ["ann@home.example"]
 
 
 def test_a_route_notifies_a_member_at_the_address_that_holds_then(ann):
