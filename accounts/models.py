@@ -64,6 +64,7 @@ class Preferences(models.Model):
     `timezone` and `language` are those of the browser while they are empty; without `email` it is the address of the
     account. `email` was confirmed by a link in a mail to it; until then the address is `unconfirmed_email`.
     From `quiet_from` to `quiet_until`, by the clocks of `timezone`, the person is notified only of what is critical.
+    `without_single_keys`: pages have no shortcuts of a single character.
 
     `incidents.notifications.personal` changes the rows: the channels of the person follow them.
     """
@@ -78,6 +79,8 @@ class Preferences(models.Model):
     unconfirmed_email = models.EmailField(blank=True, default="", db_default="")
     quiet_from = models.TimeField(null=True, blank=True)
     quiet_until = models.TimeField(null=True, blank=True)
+    # An older version does not know the column.
+    without_single_keys = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         verbose_name_plural = "preferences"

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 
 from accounts.membership import is_administrator
+from accounts.preferences import preferences_of
 from health import poller
 from health.clock.lag import explain
 from health.facts import Finding
@@ -25,7 +27,13 @@ def surroundings(request: HttpRequest) -> dict[str, Any]:
         "clock_line": clock_line(),
         "findings": partial(findings_for, request),  # Asked only by pages with an account.
         "theme": theme if theme in THEMES else "",
+        "without_single_keys": partial(is_without_single_keys, request),
     }
+
+
+def is_without_single_keys(request: HttpRequest) -> bool:
+    """Return whether the reader wants no shortcuts of a single character. At most one statement, asked before."""
+    return isinstance(request.user, User) and preferences_of(request.user).without_single_keys
 
 
 def is_page(request: HttpRequest) -> bool:

@@ -26,7 +26,7 @@ from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import ENGLISH
 from lib.texts import Text
 
-COLUMNS = ("timezone", "language", "email", "quiet_from", "quiet_until")
+COLUMNS = ("timezone", "language", "email", "quiet_from", "quiet_until", "without_single_keys")
 SECRET = {"email", "unconfirmed_email"}
 
 

@@ -40,6 +40,11 @@ class PreferencesForm(forms.Form):
         _("Quiet until"),
         _("Between these, daily, you are told only what is critical; the rest at the end, in one mail."),
     )
+    without_single_keys = forms.BooleanField(
+        label=_("No shortcuts of a single key"),
+        required=False,
+        help_text=_("For those who speak to their computer, or touch keys by accident. Everything works without them."),
+    )
     projects = forms.TypedMultipleChoiceField(
         label=_("Projects that may notify you"),
         required=False,

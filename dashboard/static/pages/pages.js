@@ -77,6 +77,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || keys?.open) return;
   if (event.target.closest("input:not(.pick), textarea, select, [contenteditable]")) return;
   const key = event.key;
+  if (key.length === 1 && "withoutSingleKeys" in document.body.dataset) return; // As the person prefers.
   const pair = before + key;
   before = key === "g" ? "g" : "";
   const places = { gn: "/", gw: "/wall/", gm: "/wall/?mine=1", gp: "/projects/", gc: "/clock/" };

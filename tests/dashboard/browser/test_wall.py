@@ -8,6 +8,7 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
+from accounts.models import Preferences
 from lib.wallclock import utcnow
 from monitors.models import MonitorEnvironment
 from tests import factories
@@ -165,3 +166,21 @@ def test_arrow_keys_lead_from_cell_to_cell_and_each_is_read_out(new_context, run
     expect(said).to_have_text(re.compile(": nothing happened$"))
     page.keyboard.press("Tab")
     expect(detail).to_be_hidden()
+
+
+def test_who_switched_single_keys_off_has_the_others(new_context, monitor, runs):
+    page = new_context("responder").new_page()
+    Preferences.objects.create(user=monitor.project.memberships.get().user, without_single_keys=True)
+    open_wall(page).locator(f"#row-{runs.pk} .name").focus()
+    for key in "?jxm/":
+        page.keyboard.press(key)
+    expect(page.locator(f"#row-{runs.pk} .name")).to_be_focused()
+    expect(page.locator("#keys")).to_be_hidden()
+    expect(page.locator(".wall-row.current, .pick:checked")).to_have_count(0)
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#cell")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/m/**")
+    page.locator("header details.menu summary").click()
+    page.get_by_role("button", name="Keys").click()
+    page.get_by_text("You have switched the shortcuts of a single key off").wait_for()

@@ -56,6 +56,18 @@ def test_the_own_language_is_that_of_all_pages_and_of_the_login(ann):
     assert '<html lang="en">' in ann.get("/").content.decode()
 
 
+def test_single_keys_are_switched_off_for_all_pages_and_the_help_says_so(ann):
+    page = ann.get("/")
+    assert "data-without-single-keys" not in page.content.decode()
+    assert "Shortcuts of a single key can be switched off." in words(page)
+    ann.post(PAGE, {"without_single_keys": "on"})
+    page = ann.get("/")
+    assert "data-without-single-keys" in page.content.decode()
+    assert "You have switched the shortcuts of a single key off" in words(page)
+    ann.post(PAGE, {"language": ""})
+    assert "data-without-single-keys" not in ann.get("/").content.decode()
+
+
 def test_a_page_for_everybody_does_not_depend_on_who_opens_it(ann, member):
     factories.PreferencesFactory(user=member.user, language="de")
     link = factories.ShareLinkFactory(project=member.project)
@@ -153,6 +165,7 @@ def test_a_project_that_may_notify_has_the_person_as_a_channel(ann, member, moni
         "email": "ann@home.example",
         "quiet_from": time(22),
         "quiet_until": time(7),
+        "without_single_keys": False,
         "projects": [monitor.project_id],
     }
     assert Channel.objects.get().name == "@ann"
