@@ -2,6 +2,7 @@
 // Without JavaScript buttons are forms and links are links; nothing updates, and the wall ends with its first rows.
 
 import "./cells.js";
+import "./many.js";
 import { fetchPage } from "./renew.js";
 import { refreshRows } from "./wall.js";
 
@@ -85,6 +86,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "x" && current()?.querySelector(".pick")) current().querySelector(".pick").click();
   else if (key === "?") keys?.showModal();
   else if (key === "/") document.querySelector("[data-search]")?.focus();
+  else if (key === "b" && document.querySelector(".many.on")) document.querySelector(".many.on .acts button").focus();
   else if (key === "j") move(1);
   else if (key === "k") move(-1);
   else if (key === "Enter" && current() && event.target === document.body) current().querySelector("[data-open]")?.click();
@@ -176,48 +178,6 @@ if (live) {
   setInterval(soon, SLOW_MS);
   // Nothing marks a first check-in before the next tick, and somebody watches for it now.
   setInterval(() => document.querySelector("[data-wait]") && refresh(), WAIT_MS);
-}
-
-// --- the selected rows of the wall: with the mouse (a range with Shift), with the key x, or all that are shown
-
-const many = document.getElementById("many");
-if (many) {
-  const boxes = () => [...document.querySelectorAll(".pick")];
-  const wall = () => document.getElementById("wall");
-  let query = wall().dataset.query;
-  const count = () => {
-    // Another filter is another choice: nobody means the rows of one that came later.
-    if (query !== wall().dataset.query) many.elements.scope.checked = false;
-    query = wall().dataset.query;
-    many.querySelector("[data-all]").textContent = wall().dataset.all;
-    const isAll = many.elements.scope.checked;
-    const selected = isAll ? Number(wall().dataset.all) : boxes().filter((box) => box.checked).length;
-    many.querySelector("output").textContent = selected;
-    many.classList.toggle("on", selected > 0);
-  };
-  many.elements.scope.addEventListener("change", count);
-  let last = null;
-  document.addEventListener("click", (event) => {
-    const box = event.target.closest?.(".pick");
-    if (!box) return;
-    const all = boxes();
-    const [from, to] = [all.indexOf(last), all.indexOf(box)].sort((a, b) => a - b);
-    if (event.shiftKey && from >= 0) for (const one of all.slice(from, to + 1)) one.checked = box.checked;
-    last = box;
-    count();
-  });
-  for (const button of many.querySelectorAll("[data-pick]")) {
-    button.addEventListener("click", () => {
-      boxes().forEach((box, at) => { box.checked = at < Number(button.dataset.pick); });
-      many.elements.scope.checked = false;
-      count();
-    });
-  }
-  many.addEventListener("submit", () => {
-    many.elements.next.value = location.pathname + location.search;
-  });
-  for (const name of ["htmx:after:swap", "page:renewed"]) document.addEventListener(name, count);
-  count();
 }
 
 // --- forms with a schedule: only the fields of the chosen kind, and the reader's zone for a new monitor

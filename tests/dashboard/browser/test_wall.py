@@ -184,3 +184,39 @@ def test_who_switched_single_keys_off_has_the_others(new_context, monitor, runs)
     page.locator("header details.menu summary").click()
     page.get_by_role("button", name="Keys").click()
     page.get_by_text("You have switched the shortcuts of a single key off").wait_for()
+
+
+def test_the_bar_of_the_selected_rows_is_reached_right_away_with_keys_and_left_again(new_context, make):
+    rows = make(*(f"job {number:02}" for number in range(40)))
+    page = open_wall(new_context("responder", viewport={"width": 1280, "height": 500}).new_page())
+    for key in "j" * 30:
+        page.keyboard.press(key)
+    name = page.locator(".wall-row.current .name")
+    expect(name).to_be_focused()
+    before = page.locator(".wall-row.current").evaluate("row => row.getBoundingClientRect().top")
+    page.keyboard.press("x")
+    bar = page.get_by_role("form", name="The selected rows")
+    expect(bar).to_be_in_viewport()
+    assert abs(page.locator(".wall-row.current").evaluate("row => row.getBoundingClientRect().top") - before) < 2
+    page.keyboard.press("b")
+    expect(bar.get_by_role("button", name="Mute", exact=True)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(name).to_be_focused()
+    for key in "k" * 25:
+        page.keyboard.press(key)
+    edge = bar.evaluate("bar => bar.getBoundingClientRect().bottom")
+    assert page.locator(".wall-row.current").evaluate("row => row.getBoundingClientRect().top") >= edge
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 environment is muted.").wait_for()
+    assert MonitorEnvironment.objects.filter(pk__in=[row.pk for row in rows], is_muted=True).count() == 1
+
+
+def test_the_bar_of_the_selected_rows_comes_before_the_rows_for_tab(new_context, make):
+    make("a")
+    page = open_wall(new_context("responder").new_page())
+    page.get_by_label("a · ").check()
+    page.get_by_label("Range").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Mute", exact=True)).to_be_focused()
+    assert (problems_of(page), page.evaluate("violations")) == ([], [])
