@@ -3,7 +3,7 @@
 
 import "./cells.js";
 import "./many.js";
-import { fetchPage } from "./renew.js";
+import { fetchPage, note, renew } from "./renew.js";
 import { refreshRows } from "./wall.js";
 
 const YEAR = 60 * 60 * 24 * 365;
@@ -106,33 +106,34 @@ const GAP_MS = 3_000; // Between two refreshes, however many events come.
 const SLOW_MS = 60_000;
 const WAIT_MS = 2_000;
 const AGAIN_MS = 3_000;
+const FAILURES_MAX = 2;
 
-// Who looks at a page that gets no answer any more has to know it.
-const stale = document.getElementById("stale");
-let failures = 0;
-let refreshedAt = new Date();
-function note(isFresh) {
-  failures = isFresh ? 0 : failures + 1;
-  if (isFresh) refreshedAt = new Date();
-  stale.hidden = failures < 2;
-  if (!stale.hidden) stale.querySelector("time").textContent = refreshedAt.toLocaleTimeString(document.documentElement.lang);
+// Whether a part of a newer page is what a part of the older one was: a link to the same page, or a heading of details.
+function isSame(one, old) {
+  if (old.matches("a")) return one.getAttribute("href") === old.getAttribute("href");
+  return old.matches("summary") ? one.textContent === old.textContent : one.matches(".strip-large");
 }
 
 async function refreshPart(part) {
   // What somebody works with is not taken away: an open menu, a text that is being written.
-  if (part.querySelector("details.menu[open], :focus:not(a), dialog[open]")) return;
+  if (part.querySelector("details.menu[open], :focus:not(a, .strip, details:not(.menu) > summary), dialog[open]")) return;
   const page = await fetchPage(location.href);
   const fresh = page.getElementById(part.id);
   if (!fresh) return;
-  const focused = part.querySelector("a:focus")?.getAttribute("href");
-  const open = part.querySelector("[data-row].current [data-open]")?.getAttribute("href");
-  const link = (address) => address && fresh.querySelector(`a[href="${CSS.escape(address)}"]`);
+  const focused = part.querySelector(":focus");
+  const open = part.querySelector("[data-row].current [data-open]");
   for (const name of ["clock", "findings"]) {
     document.getElementById(name)?.replaceWith(page.getElementById(name) ?? "");
   }
-  part.replaceWith(fresh);
-  link(open)?.closest("[data-row]")?.classList.add("current");
-  link(focused)?.focus({ preventScroll: true });
+  const wasOpen = new Map([...part.querySelectorAll("details > summary")].map((one) => [one.textContent, one.parentNode.open]));
+  renew(part, fresh);
+  const shown = document.getElementById(part.id);
+  for (const one of shown.querySelectorAll("details > summary")) {
+    one.parentNode.open = wasOpen.get(one.textContent) ?? one.parentNode.open;
+  }
+  const again = (old) => old && [...shown.querySelectorAll(old.localName)].find((one) => isSame(one, old));
+  again(open)?.closest("[data-row]")?.classList.add("current");
+  again(focused)?.focus({ preventScroll: true });
   document.title = page.title;
   document.dispatchEvent(new Event("page:renewed"));
 }
@@ -157,11 +158,10 @@ async function refresh() {
   try {
     await (part.dataset.live === "rows" ? refreshRows() : refreshPart(part));
     document.documentElement.dataset.refreshed = String(Date.now());
-    note(true);
+    note(true, FAILURES_MAX);
   } catch {
     // The next event or the slow timer tries again, and this once more soon.
-    note(false);
-    if (failures === 1) setTimeout(refresh, AGAIN_MS);
+    if (note(false, FAILURES_MAX) === 1) setTimeout(refresh, AGAIN_MS);
   } finally {
     isRefreshing = false;
     next = performance.now() + GAP_MS;

@@ -1,6 +1,9 @@
 // Pages that open without an account: times on the reader's wall clock, and the newest state every few seconds.
 // Without JavaScript times are in UTC, as the page says.
 
+import { note, renew } from "./renew.js";
+
+const FAILURES_MAX = 3;
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 const lang = document.documentElement.lang;
 const clock = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hour12: false });
@@ -19,17 +22,6 @@ function localise(root) {
 
 localise(document);
 
-// Who looks at a page that gets no answer any more has to know it.
-const stale = document.getElementById("stale");
-let failures = 0;
-let refreshedAt = new Date();
-function note(isFresh) {
-  failures = isFresh ? 0 : failures + 1;
-  if (isFresh) refreshedAt = new Date();
-  stale.hidden = failures < 3;
-  if (!stale.hidden) stale.querySelector("time").textContent = refreshedAt.toLocaleTimeString(lang);
-}
-
 let etag = "";
 async function refresh() {
   if (document.hidden) return;
@@ -38,15 +30,15 @@ async function refresh() {
     if (answer.status === 404) return location.reload();
     const fresh = answer.headers.get("ETag") ?? "";
     if (!answer.ok) throw new Error(String(answer.status));
-    note(true);
+    note(true, FAILURES_MAX);
     if (fresh === etag) return;
     etag = fresh;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     localise(page);
-    document.getElementById("main").replaceWith(page.getElementById("main"));
+    renew(document.getElementById("main"), page.getElementById("main"));
     document.documentElement.dataset.refreshed = String(Date.now());
   } catch {
-    note(false);  // The next round tries again.
+    note(false, FAILURES_MAX);  // The next round tries again.
   }
 }
 

@@ -91,14 +91,9 @@ function resize(all) {
   }
 }
 
-function takeOver(page, names) {
-  for (const name of names) {
-    const [old, fresh] = [document.getElementById(name), page.getElementById(name)];
-    if (!old || !fresh) continue;
-    // A new node would not be read out, and the same text once more is no news.
-    if (old.textContent !== fresh.textContent) old.replaceChildren(...fresh.childNodes);
-    old.className = fresh.className;
-  }
+function sayCounts() {
+  const [said, text] = [document.getElementById("counts-said"), document.querySelector("#counts > span").textContent];
+  if (said.textContent !== text) said.textContent = text;
 }
 
 // Read anew what is in view, the counts, and how many rows there are. What is not in view is read when it is.
@@ -108,7 +103,11 @@ export async function refreshRows() {
   const page = await ask(asked, "&live=1");
   if (section() !== of || of.dataset.query !== query) return; // Meanwhile another filter was chosen.
   resize(page.getElementById("counts").dataset.all);
-  takeOver(page, ["counts", "clock"]);
+  for (const name of ["counts", "clock"]) {
+    const fresh = page.getElementById(name);
+    if (fresh) document.getElementById(name)?.replaceWith(fresh);
+  }
+  sayCounts();
   for (const segment of segments()) if (!asked.includes(segment)) delete segment.dataset.read;
   put(asked.filter((one) => one.isConnected), page.querySelector(".segment"));
   document.dispatchEvent(new Event("page:renewed"));
@@ -144,5 +143,8 @@ const observer = new IntersectionObserver(load, { rootMargin: `${NEAR_PX}px` });
 const observe = () => segments().forEach((segment) => observer.observe(segment));
 if (section()) {
   observe();
-  document.addEventListener("htmx:after:swap", observe);
+  document.addEventListener("htmx:after:swap", () => {
+    observe();
+    sayCounts();
+  });
 }
