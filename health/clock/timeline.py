@@ -13,6 +13,8 @@ ROW_MINUTES = 30
 ROWS = 4
 BAR_WIDTH = 6
 PLOT_HEIGHT = 60
+PLOT_ROOM = 10
+"""Above the bars, for the sign over one that is suspicious: a colour alone would not tell everybody."""
 
 
 class TickState(Enum):
@@ -61,6 +63,7 @@ class Plot:
     width: int
     height: int
     volume_max: int
+    room: int = PLOT_ROOM
 
 
 def state_of(tick: TickFacts) -> TickState:

@@ -1,5 +1,6 @@
 """The clock's page for people: the sentence first, then what it depends on."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -48,3 +49,16 @@ def test_a_late_clock_names_what_it_waits_for_and_what_waits(show):
     assert "What delays it, in the order to fix it" in page
     assert "check-ins in spools 1,204" in page
     assert "messages to people that are not sent 0" in page
+
+
+@pytest.mark.usefixtures("show")
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_suspicious_bar_has_a_sign_above_it_beside_its_colour(language):
+    factories.TickFactory(at=NOW + MINUTE, is_listened=False)
+    with time_machine.travel(NOW + MINUTE, tick=False):
+        page = client_of(factories.UserFactory()).get("/clock/", headers={"Accept-Language": language}).content.decode()
+    plot = page[page.index('<svg class="volume"') :].partition("</svg>")[0]
+    assert plot.count('<path class="low"') == 1
+    assert plot.count('<rect class="low"') == 1
+    assert not re.search('="[0-9]+,', plot), "numbers of a drawing are not written as in a text"
+    assert {"en": "has a triangle above it", "de": "ein Dreieck"}[language] in page
