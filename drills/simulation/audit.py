@@ -40,6 +40,7 @@ ENVIRONMENTS_SQL = """
            (SELECT coalesce(sum(i.occurrence_count), 0) FROM incidents_issue i WHERE i.monitor_environment_id = me.id)
       FROM monitors_monitorenvironment me
       JOIN monitors_monitor m ON m.id = me.monitor_id JOIN monitors_environment e ON e.id = me.environment_id
+     WHERE m.project_id = 1
 """
 CHECKINS_SQL = """
     SELECT m.slug || '/' || e.name, c.status, c.guid, c.date_added, c.timeout_at, c.finished_status,
@@ -49,6 +50,7 @@ CHECKINS_SQL = """
       FROM checkins_checkin c JOIN monitors_configsnapshot s ON s.id = c.config_id
       JOIN monitors_monitorenvironment me ON me.id = c.monitor_environment_id
       JOIN monitors_monitor m ON m.id = me.monitor_id JOIN monitors_environment e ON e.id = me.environment_id
+     WHERE m.project_id = 1
      ORDER BY c.date_added, c.guid
 """
 INCIDENTS_SQL = """
@@ -68,8 +70,9 @@ CLOCK_SQL = """
            (SELECT coalesce(sum(missed_count + timeout_count), 0) FROM clocktasks_tick),
            (SELECT count(*) FROM checkins_checkin WHERE status IN ('missed', 'timeout')),
            (SELECT array_agg(at) FROM clocktasks_tick WHERE NOT is_listened),
-           (SELECT count(*) FROM checkins_processingerror WHERE kind NOT IN ('CHECKIN_FINISHED', 'MONITOR_DISABLED')),
-           (SELECT count(*) FROM checkins_waitingcheckin)
+           (SELECT count(*) FROM checkins_processingerror
+             WHERE kind NOT IN ('CHECKIN_FINISHED', 'MONITOR_DISABLED') AND project_id = 1),
+           (SELECT count(*) FROM checkins_waitingcheckin WHERE project_id = 1)
 """
 
 

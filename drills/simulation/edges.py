@@ -1,13 +1,16 @@
 """Where a world takes the place of what is outside: Celery's broker, the clock, and whoever looks at what is done."""
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from checkins.messages import CheckInMessage
+from django.db import connection
+
+from checkins.messages import CheckInMessage, Message
 from checkins.processing import apply as checkin_services
 from checkins.processing import batch as intake
 from checkins.processing import environments, items
@@ -15,6 +18,7 @@ from clocktasks import tasks as clock_tasks
 from clocktasks.clock import TaskKind
 from clocktasks.kinds import HANDLERS
 from drills.simulation.history import TickApplied
+from drills.simulation.neighbour import POISON
 from incidents.notifications import wake
 
 if TYPE_CHECKING:
@@ -35,6 +39,18 @@ class BrokerMessage:
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     not_before: datetime
+
+
+def fail_on_poison(messages: Iterable[Message]) -> None:
+    """Have PostgreSQL raise an error if a neighbour's poison is among what was applied."""
+    if any(isinstance(message, CheckInMessage) and message.slug == POISON for message in messages):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+
+def _name_of(message: Message) -> tuple[uuid.UUID | None, str, datetime]:
+    assert isinstance(message, CheckInMessage), "nobody sends logs here"
+    return message.check_in_id, message.status.value, message.received_at
 
 
 @contextmanager
@@ -62,14 +78,19 @@ def edges(world: "World") -> Iterator[None]:
 
     apply, refuse_as_disabled = checkin_services.apply, items.refuse_as_disabled
 
-    def try_to_apply(*messages: Any, **more: Any) -> Any:
-        world.tries[world.current] = len(world.history), set()
-        return apply(*messages, **more)
+    def try_to_apply(messages: Sequence[Message], **more: Any) -> Any:
+        begun, refused = world.tries.get(world.current, (0, set()))
+        if more.get("applies_parked", True):
+            begun, refused = len(world.history), set()
+        else:  # One part of a batch, of which something could not be applied.
+            refused -= {_name_of(message) for message in messages}
+        world.tries[world.current] = begun, refused
+        outcomes = apply(messages, **more)
+        fail_on_poison(messages)
+        return outcomes
 
     def refuse(item: items.BatchItem) -> None:
-        message = item.message
-        assert isinstance(message, CheckInMessage), "nobody sends logs here"
-        world.tries[world.current][1].add((message.check_in_id, message.status.value, message.received_at))
+        world.tries[world.current][1].add(_name_of(item.message))
         refuse_as_disabled(item)
 
     def wish() -> None:

@@ -318,9 +318,24 @@ class Stage:
     # --- locks
 
     def is_locked_out(self, session: Session) -> bool:
-        """Tell whether another session keeps this one from going on."""
-        row = self._observe("SELECT pg_blocking_pids(%s)", session.info.backend_pid)
-        return any(pid in self._sessions for pid in row[0])
+        """Tell whether another session keeps this one from going on, and PostgreSQL will not refuse it for a deadlock.
+
+        Of a circle it refuses the session that closes it, since that is the last one to look whether there is one.
+        """
+        pid = session.info.backend_pid
+        before = self._blockers(pid)
+        if not before:
+            return False
+        seen: set[int] = set()
+        while before:
+            seen |= before
+            before = set().union(*(self._blockers(one) for one in before)) - seen
+        return pid not in seen
+
+    def _blockers(self, pid: int) -> set[int]:
+        """Return the sessions of actors that this one waits for."""
+        row = self._observe("SELECT pg_blocking_pids(%s)", pid)
+        return {one for one in row[0] if one in self._sessions}
 
     def see_who_is_free(self, blocked: Sequence[Actor]) -> None:
         """After transactions ended: find out which actors PostgreSQL answers now, those lost included."""

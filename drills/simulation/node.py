@@ -57,6 +57,23 @@ class Copy:
         return self.request.received_at
 
 
+@dataclass(eq=False)
+class Foreign:
+    """A message of a neighbour that a node received. Nobody waits for its answer."""
+
+    request: IngestRequest
+
+    @property
+    def at(self) -> datetime:
+        """When it was received."""
+        return self.request.received_at
+
+
+def own(messages: Iterable[Copy | Foreign]) -> list[Copy]:
+    """Return those of the jobs."""
+    return [message for message in messages if isinstance(message, Copy)]
+
+
 class ListedSpool:
     """A spool as a node needs it, in a list that outlives the process: whoever asks for the disk is told at once.
 
@@ -157,8 +174,8 @@ class Process:
         """Begin a process: it has the spool of the one before and nothing else."""
         self.is_up = True
         self.since = self.world.now
-        self.memory: list[Copy] = []
-        self.batch_in_hand: list[Copy] = []
+        self.memory: list[Copy | Foreign] = []
+        self.batch_in_hand: list[Copy | Foreign] = []
         self.node = Node(self.spool, spool_lock=nullcontext(), hints=Hints(), claimed=self._claimed)
         self.is_direct = False
         self.heard_of = START - MINUTE
@@ -168,7 +185,7 @@ class Process:
         unanswered = [*self.batch_in_hand, *self.memory]
         self.world.ups.append((self.since, self.world.now))
         self.is_up, self.memory, self.batch_in_hand = False, [], []
-        self.world.clients.forget(unanswered)
+        self.world.clients.forget(own(unanswered))
 
     def stamp(self) -> datetime:
         """Return a reception time: now, and never before an earlier one."""
@@ -183,7 +200,11 @@ class Process:
         if self.unannounced is not None:
             self.unannounced.append(copy)
 
-    def floor(self, *, without: list[Copy] | None = None) -> datetime:
+    def receive_foreign(self, message: Foreign) -> None:
+        """Take a request of a neighbour."""
+        self.memory.append(message)
+
+    def floor(self, *, without: list[Copy | Foreign] | None = None) -> datetime:
         """The watermark: nothing that was received before it is in memory, on its way, or in the spool."""
         waiting = [*self.memory, *(() if self.batch_in_hand is without else self.batch_in_hand)]
         return self.node.floor(self.stamp(), [copy.at for copy in waiting])
@@ -208,7 +229,9 @@ class Process:
     # --- its work, each in an actor of its own
 
     def _claimed(self, requests: Iterable[IngestRequest]) -> None:
-        self.world.record_batch([self.copies[id(request)] for request in requests])
+        copies = [self.copies[id(request)] for request in requests if id(request) in self.copies]
+        if copies:
+            self.world.record_batch(copies)
 
     def _store(self) -> None:
         copies = self.batch_in_hand = self.memory
@@ -227,15 +250,17 @@ class Process:
         self.heard_of = now
         self.batch_in_hand = []
         for copy, answer in zip(copies, answers, strict=True):
+            if isinstance(copy, Foreign):
+                continue
             assert answer.status == 202, f"refused: {copy.request.query}: {answer}"
             self.world.clients.answer(copy)
 
-    def _to_spool(self, copies: list[Copy], kept: Iterable[Parts]) -> None:
+    def _to_spool(self, copies: list[Copy | Foreign], kept: Iterable[Parts]) -> None:
         """Keep a batch, and answer it when it is safe."""
         self.spool.append(part for parts in kept for part in parts)
         self.world.pause("the batch is in the spool")
         self.batch_in_hand = []
-        for copy in copies:
+        for copy in own(copies):
             self.world.clients.answer(copy)
 
     def _spool_memory(self) -> None:

@@ -19,6 +19,7 @@ from clocktasks.playback.scratch import APPS, empty_tables
 from drills.simulation.audit import Rows, audit, read_rows
 from drills.simulation.history import BatchStored, TickApplied, edited
 from drills.simulation.interleaving import Stage
+from drills.simulation.neighbour import make_project
 from drills.simulation.people import Edited, apply_edit
 from drills.simulation.rules import KEY, MONITORS, RUNS_LEAST, START, columns_of, text_of
 from drills.simulation.world import SHARDS, World
@@ -76,8 +77,9 @@ def stage() -> Iterator[Stage]:
         )
         for id_, rules in MONITORS.items()
     ]
-    attach_config_snapshots(monitors)
-    Monitor.objects.bulk_create(monitors)
+    broken = make_project()
+    attach_config_snapshots([*monitors, broken])
+    Monitor.objects.bulk_create([*monitors, broken])
     _first_rows[:] = [[getattr(one, column) for column in ("id", *CHANGEABLE_COLUMNS)] for one in monitors]
     own = Stage(connection.settings_dict)
     try:
@@ -120,6 +122,8 @@ def simulate(seed: int, own: Stage) -> Result:
     world = World(seed, own)
     _plan_windows(world)
     _give_limits(world)
+    if world.neighbour is not None:
+        world.neighbour.move_in()
     try:
         world.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed leads there again

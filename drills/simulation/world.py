@@ -25,9 +25,10 @@ from drills.simulation.edges import DELIVER, TASKS, BrokerMessage, edges
 from drills.simulation.faults import AROUND_COMMIT, SKEW_MAX, Faults, choose_faults
 from drills.simulation.history import BatchStored, Committed, TickApplied
 from drills.simulation.interleaving import Actor, Stage, State, is_of_connection
+from drills.simulation.neighbour import Neighbour, has_neighbour
 from drills.simulation.node import Copy, Process
 from drills.simulation.people import Edited, Person
-from drills.simulation.rules import SECOND, START, choose_configs, choose_jobs, choose_limits, choose_windows
+from drills.simulation.rules import SECOND, START, Job, choose_configs, choose_jobs, choose_limits, choose_windows
 from incidents.notifications import claims
 from incidents.notifications.addressees import recipients
 from incidents.notifications.addressing import address
@@ -86,11 +87,12 @@ class World:
         self._numbers = count()
         self.tries: dict[Actor | None, tuple[int, set[tuple[uuid.UUID | None, str, datetime]]]] = {}
         self.current: Actor | None = None
-        self.counts = {"kills": 0, "lost_connections": 0, "steps": 0, "blocked": 0, "outages": 0, "edits": 0}
+        self.counts = dict.fromkeys(("kills", "lost_connections", "steps", "blocked", "outages", "edits", "foreign"), 0)
         stage.committed = self._committed
         self.nodes = [Process(self, number) for number in range(NODES)]
         self.clients = Clients(self)
         self.people = [Person(self, monitor_id) for monitor_id in sorted({job.monitor_id for job in self.jobs})]
+        self.neighbour = Neighbour(self) if has_neighbour(seed) else None
         self._plan()
 
     @property
@@ -105,6 +107,8 @@ class World:
             self.clients.plan(job)
         for person in self.people:
             person.plan()
+        if self.neighbour is not None:
+            self.neighbour.plan()
         for number in range(1, self.minutes + QUIET_MINUTES + 1):
             self.at(START + number * MINUTE + SECOND, self._beat)
             if self.chance.random() < 0.3:
@@ -145,6 +149,10 @@ class World:
         seconds = self.chance.choice([5, 30, 70, 150])
         for node in self.nodes:
             self.kill_node(node, seconds)
+
+    def shard_of(self, job: Job) -> int:
+        """The shard in which a job is judged."""
+        return job.monitor_id % SHARDS
 
     def was_up(self, at: datetime) -> bool:
         """Whether any node listened at that time."""

@@ -8,10 +8,13 @@ import doctest
 import pytest
 
 import drills.simulation.__main__ as command
-from checkins.processing import counting, measuring
+from checkins.messages import Outcome
+from checkins.processing import batch, counting, measuring
+from checkins.processing.waiting import store_failed
+from drills.simulation.neighbour import has_neighbour
 from drills.simulation.run import simulate, stage
 from drills.simulation.world import World
-from monitors import spans
+from monitors import expectation, spans
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,7 +56,7 @@ def test_the_same_seed_takes_the_same_way():
 def test_a_world_without_a_fault_is_not_what_is_simulated():
     with stage() as own:
         totals = [simulate(seed, own).counts for seed in range(1, 21)]
-    for fault in ("kills", "lost_connections", "blocked", "outages", "edits"):
+    for fault in ("kills", "lost_connections", "blocked", "outages", "edits", "foreign"):
         assert sum(counts[fault] for counts in totals) > 0, fault
 
 
@@ -67,6 +70,26 @@ def test_d32_worlds_find_out_if_slots_of_before_an_edit_are_judged_by_the_rules_
     )
     with stage() as own:
         assert any(simulate(seed, own).findings for seed in range(1, 101))
+
+
+def notices_in_a_world_with_a_neighbour():
+    with stage() as own:
+        return any(simulate(seed, own).findings for seed in range(1, 51) if has_neighbour(seed))
+
+
+def test_d36_worlds_find_out_if_one_message_fails_all_of_its_batch(monkeypatch):
+    def fail_all(messages, **_):
+        for message in messages:
+            store_failed(message, ValueError("one of them"))
+        return [Outcome(accepted=True) for _ in messages]
+
+    monkeypatch.setattr(batch, "_apply_in_parts", fail_all)
+    assert notices_in_a_world_with_a_neighbour()
+
+
+def test_d37_worlds_find_out_if_a_row_that_cannot_be_read_stops_the_clock(monkeypatch):
+    monkeypatch.setattr(expectation, "why_unreadable", lambda _: "")
+    assert notices_in_a_world_with_a_neighbour()
 
 
 def notices_a_wrong_limit(name):
