@@ -183,7 +183,7 @@ def test_an_upgraded_instance_goes_on(instance):
 
 
 @pytest.mark.parametrize("table", ["checkins_checkin", "monitors_monitorenvironment"])
-def test_postgresql_fills_no_gaps_between_columns(own_database, table):
+def test_postgresql_fills_no_gaps_between_columns(table):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT attlen, CASE attalign WHEN 'd' THEN 8 WHEN 'i' THEN 4 WHEN 's' THEN 2 ELSE 1 END"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit.entries import (
@@ -81,11 +81,12 @@ def test_a_name_is_cut_to_the_length_of_its_column():
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes(timezones=st.just(UTC)),
-    lambda inner: st.lists(inner, max_size=60) | st.dictionaries(st.text(), inner) | st.sets(st.text()),
-    max_leaves=200,
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner) | st.sets(st.text()),
+    max_leaves=40,
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(), st.tuples(VALUES, VALUES), max_size=FIELDS_MAX + 5))
 def test_whatever_is_changed_the_entry_is_json_that_postgresql_can_store_and_has_a_bound(changes):
     kept = stored(changes)

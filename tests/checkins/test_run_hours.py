@@ -111,7 +111,7 @@ WORDS = st.lists(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=WORDS, batches=st.integers(1, 4), clock_is_late=st.booleans())
 def test_a_count_of_the_check_ins_says_the_same_whatever_jobs_and_clock_do(words, batches, clock_is_late):
     """Ends that overtake starts, retries, late ends, misses, timeouts; a clock in time, or one that catches up."""

@@ -101,7 +101,7 @@ minutes_of_messages = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(minutes_of_messages)
 def test_whatever_messages_arrive_between_the_minutes(expected, messages):
     with undone():

@@ -332,12 +332,12 @@ def test_d1_after_three_hours_without_a_beat_180_ticks_are_applied_in_order(cloc
     assert list(slots) == [(after(minute), after(minute + 1)) for minute in range(5, 180, 5)]
 
 
-def test_catching_up_three_hours_at_once_gives_the_rows_of_180_single_ticks(clock):
+def test_catching_up_ninety_minutes_at_once_gives_the_rows_of_90_single_ticks(clock):
     seed_mixed_shards()
     with undone():
-        one_at_a_time = tick_by_tick(after(1), after(180))
+        one_at_a_time = tick_by_tick(after(1), after(90))
         expected = rows(), positions()
-    assert tick_until(after(180)) == one_at_a_time
+    assert tick_until(after(90)) == one_at_a_time
     assert (rows(), positions()) == expected
     kinds = {(kind, shard) for kind, shard in AppliedTick.objects.values_list("kind", "shard")}
     judged = {(kind, shard) for kind in ("missed", "timeout") for shard in (SHARD, SHARD + 1)}

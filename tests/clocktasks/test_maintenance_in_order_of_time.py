@@ -118,7 +118,7 @@ IN_TIME_BECAUSE_OF_A_WINDOW = [
 @example(story=ENDED_EARLY, lag=[1], batches=[0])
 @example(story=ANOTHER_TAG, lag=[1], batches=[4])
 @example(story=IN_TIME_BECAUSE_OF_A_WINDOW, lag=[1], batches=[0])
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
     lag=st.lists(st.integers(0, 2), min_size=1, max_size=4),

@@ -246,7 +246,7 @@ def told(monitor, story, *, ticks, batches, held=()):
     tick(20)
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=st.lists(words, min_size=3, max_size=14),
     lag=lags,

@@ -15,7 +15,7 @@ from project.local.children import BASE_DIR
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("drills")
 def test_p10_what_one_sender_sends_costs_the_others_nothing():
     seed = random.SystemRandom().randrange(10**6)
     outcome = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 
 from project.local.children import BASE_DIR
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("drills")]
 
 
 def test_p1_p2_nothing_is_lost_doubled_or_wrongly_missed_while_everything_breaks():

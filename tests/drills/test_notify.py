@@ -9,7 +9,7 @@ import pytest
 
 from project.local.children import BASE_DIR
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("processes")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("drills")]
 
 NOTHING_WRONG = dict.fromkeys(
     ("lost", "held_and_lost", "recorded_twice", "out_of_order", "unequal_repeats", "unknown", "left_open"), 0

@@ -16,7 +16,7 @@ def has_history():
 
 
 @pytest.mark.long
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("drills")
 def test_p1_p2_p3_a_rolling_upgrade_loses_nothing_and_each_version_understands_the_other():
     if not has_history():
         pytest.skip(f"there is no commit {LAST_OLD} here: a shallow clone, or no clone at all")

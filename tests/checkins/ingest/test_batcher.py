@@ -10,8 +10,6 @@ import logging
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -45,7 +43,7 @@ from checkins.protocols.request import Answer, IngestRequest
 from clocktasks.dispatch import advance_ledger
 from lib.metrics import METERS
 from monitors.models import Monitor
-from project.local.children import BASE_DIR
+from tests.checkins.ingest import victim
 from tests.clocktasks import shards
 from tests.factories import NOW, IngestKeyFactory, MonitorEnvironmentFactory, MonitorFactory
 from tests.waiting import PATIENCE_SECONDS, wait_until
@@ -1262,45 +1260,6 @@ async def on_disk(process: Process, call: Any) -> None:
 
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
-VICTIM = """
-import asyncio, os, signal, sys
-import django
-django.setup()
-from pathlib import Path
-from django.db import connections
-from checkins import nodes
-from checkins.ingest import batcher as batching
-from checkins.ingest import node
-from checkins.ingest.spool import Spool
-from checkins.ingest.spool_directory import open_spool
-from lib.wallclock import utcnow
-
-owner, name, moment, count = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
-owner = {"node": node, "nodes": nodes, "Spool": Spool, "connection": type(connections["default"])}[owner]
-step = getattr(owner, name)
-calls = 0
-
-def die(*arguments, **options):
-    global calls
-    calls += 1
-    if moment == "before" and calls == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = step(*arguments, **options)
-    if moment == "after" and calls == count:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-async def live():
-    batcher = batching.Batcher(
-        batching.Options(spool_directory=Path(sys.argv[1]), spool_bytes_max=64 << 20, batch_max=5), utcnow=utcnow
-    )
-    setattr(owner, name, die)
-    await batcher.start()
-    await asyncio.Event().wait()
-
-asyncio.run(live())
-"""
-
 STEPS = [
     ("nodes", "register_node", "before", 1),
     ("nodes", "register_node", "after", 1),
@@ -1335,21 +1294,9 @@ def test_p1_killed_at_any_step_of_a_drain_everything_is_stored_once(
     spool.close()
     postgres.break_connections()  # What the killed process holds must be gone before the next one is judged.
 
-    victim = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(tmp_path / "spool"), *map(str, step)],
-        cwd=BASE_DIR,
-        env={
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": database_url(),
-            "CHECKINS_PER_MINUTE": "1000",
-        },
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
-    assert victim.returncode == -signal.SIGKILL, victim.stderr
+    process = victim.start(tmp_path / "spool", step, database_url=database_url())
+    process.join(PATIENCE_SECONDS)
+    assert process.exitcode == -signal.SIGKILL
 
     make_process().start().becomes_direct()
     assert stored_at() == [request.received_at for request in (*uncertain, *certain)]

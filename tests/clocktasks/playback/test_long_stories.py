@@ -123,7 +123,7 @@ story_events = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(happened=story_events, steps=st.lists(st.sampled_from([5, 50, 300, 2000]), min_size=12, max_size=12))
 def test_what_happens_together_ends_as_if_it_had_happened_one_by_one(db, happened, steps):
     at, events = datetime(2026, 1, 5, 10, tzinfo=UTC), []
