@@ -152,12 +152,8 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "Watchclock: "
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_PREVENT_ENUMERATION = True
 # `login_failed`: for a name and an address together, see the adapter.
-ACCOUNT_RATE_LIMITS = {
-    "login_failed": "10/5m/key",
-    "login": "60/m/ip",
-    "reset_password": "10/m/ip,3/15m/key",
-    "confirm_email": "5/h/user",
-}
+ACCOUNT_RATE_LIMITS = {"login_failed": "10/5m/key", "login": "60/m/ip", "reset_password": "10/m/ip,3/15m/key"}
+ACCOUNT_RATE_LIMITS["confirm_email"] = "5/h/user"
 SECOND_FACTOR_REQUIRED = env.flag("SECOND_FACTOR_REQUIRED", default=not DEBUG)
 MFA_ADAPTER = "dashboard.login.factors.FactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
