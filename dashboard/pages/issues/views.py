@@ -43,7 +43,7 @@ def issue(request: HttpRequest, pk: int) -> HttpResponse:
     row = find_issue(request, pk)
     rights = rights_in(request, row.project_id)
     language = reader_language(request)
-    entries = reversed(timeline_of_issue(row, language=language, sees_addresses=rights["acknowledge"]))
+    entries = list(reversed(timeline_of_issue(row, language=language, sees_addresses=rights["acknowledge"])))
     context = {
         "now": utcnow(),
         "shown": describe([row], language=language)[0],
