@@ -21,7 +21,7 @@ def address_of(monitor: Monitor, base: str, *, key: IngestKey | None) -> Address
         slug=monitor.slug,
         guid=monitor.guid,
         public_key=None if key is None else key.public_key,
-        crontab=monitor.crontab,
+        crontab=None if monitor.schedule().is_learning else monitor.crontab,
         timezone=monitor.timezone,
     )
 

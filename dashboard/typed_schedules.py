@@ -8,6 +8,8 @@ from monitors.schedule import Schedule, ScheduleType
 
 LEARN = "learn"
 """What a form has as `schedule_type` for a schedule that is to be learned from the check-ins."""
+LEARNING = "learning"
+"""What a form without such a type has in the place of its crontab."""
 
 
 def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
@@ -16,7 +18,8 @@ def parse_schedule(typed: dict[str, Any], *, now: datetime) -> Schedule:
     A crontab without a time in the ten years after `now` is refused (D34).
     """
     timezone = typed.get("timezone")
-    if typed.get("schedule_type") == LEARN:
+    is_crontab = typed.get("schedule_type") == ScheduleType.CRONTAB
+    if typed.get("schedule_type") == LEARN or (is_crontab and typed.get("crontab") == LEARNING):
         return Schedule.learning(timezone)
     if typed.get("schedule_type") == ScheduleType.INTERVAL:
         return Schedule.from_interval(typed.get("interval"), typed.get("interval_unit"), timezone)

@@ -11,6 +11,7 @@ from audit.models import AuditEntry
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, facts, instant, link_to, table
 from dashboard.admin.unfold import ChoicesDropdownFilter, DropdownFilter, SingleNumericFilter
+from dashboard.vocabulary import setting
 from monitors.models import Project
 
 PAGES = {
@@ -114,4 +115,4 @@ class AuditEntryAdmin(InspectionAdmin):
 def _text(value: Any) -> str:
     if value is None or value == "":
         return NOTHING
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(setting(value))

@@ -22,6 +22,7 @@ from dashboard.admin.tables import run_label
 from dashboard.admin.unfold import AutocompleteSelectFilter, ChoicesDropdownFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
 from dashboard.runs import judged_at, why_not_judged
+from dashboard.vocabulary import setting
 from lib.wallclock import utcnow
 from monitors.models import MonitorEnvironment, Project
 
@@ -305,4 +306,6 @@ class CheckInAdmin(InspectionAdmin):
     @admin.display(description="Configuration")
     def configuration(self, checkin: CheckIn) -> SafeString:
         """Show the monitor's configuration as it was when the run began."""
-        return facts({name.replace("_", " ").capitalize(): value for name, value in checkin.config.columns().items()})
+        return facts(
+            {name.replace("_", " ").capitalize(): setting(value) for name, value in checkin.config.columns().items()}
+        )

@@ -13,6 +13,7 @@ from dashboard.admin.unfold import (
 )
 from dashboard.limit_fields import LIMIT_FIELDS
 from dashboard.monitor_form import CONFIG_LOCK, MonitorForm
+from dashboard.typed_schedules import LEARNING
 from monitors.configuration import NUMBERS
 
 
@@ -69,7 +70,13 @@ class AdminMonitorForm(MonitorForm):
     """A monitor of any project."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        monitor = kwargs.get("instance")
+        is_learning = monitor is not None and monitor.schedule().is_learning
+        if is_learning:
+            kwargs["initial"] = {"crontab": LEARNING} | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
+        if is_learning and "crontab" in self.fields:
+            self.fields["crontab"].help_text = "It is learned from check-ins. Enter a crontab to choose it yourself."
         plain = {"autocomplete": "off", "spellcheck": "false"}
         widgets: dict[str, Widget] = {
             "crontab": UnfoldAdminTextInputWidget(attrs=plain),

@@ -142,6 +142,13 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         """A monitor stays in its project: its check-ins and environments belong to it."""
         return ("next_ten_times",) if obj is None else ("project", "next_ten_times")
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out the crontab that stands for a schedule to be learned, where nobody can change it."""
+        found = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj) or not obj.schedule().is_learning:
+            return found
+        return [(title, {"fields": [row for row in options["fields"] if row != "crontab"]}) for title, options in found]
+
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:
         """Failing monitors come first."""
         return (failing_first(), "slug")
@@ -221,7 +228,8 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         schedule = monitor.schedule()
         if reason := why_unreadable(schedule):
             return format_html('<span class="text-red-700 dark:text-red-500">{}</span>', reason)
-        return format_html('<span title="{}" style="{}">{}</span>', monitor.crontab or "", WRAPPED, describe(schedule))
+        crontab = "" if schedule.is_learning else monitor.crontab or ""
+        return format_html('<span title="{}" style="{}">{}</span>', crontab, WRAPPED, describe(schedule))
 
     @admin.display(description="Environments", ordering="environment_count")
     def environments_text(self, monitor: Any) -> SafeString | str:

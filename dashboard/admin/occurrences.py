@@ -14,6 +14,7 @@ from dashboard.admin.cells import NOTHING, code, facts, instant, label, link, li
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.losses import SILENT, losses_around, losses_text
 from dashboard.runs import exit_status_of, log_lines
+from dashboard.vocabulary import setting
 from incidents.models import Occurrence
 from incidents.notifications.letters import why
 
@@ -102,7 +103,7 @@ def explanation_table(occurrence: Occurrence) -> SafeString:
             continue
         plain = key in ("schedule", "crontab", "timezone", "log_tail")
         title = "Expected" if key == "expected_at" else EXPLANATION_TITLES.get(key, key)
-        values[title] = value if plain else readable(value, zone)
+        values[title] = setting(value) if plain else readable(value, zone)
     return facts(values)
 
 

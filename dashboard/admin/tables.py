@@ -17,6 +17,7 @@ from dashboard.admin.cells import (
     times_in,
 )
 from dashboard.runs import slot_of
+from dashboard.vocabulary import setting
 from monitors.models import MonitorEnvironment
 
 CHECKINS_SHOWN = 20
@@ -138,7 +139,7 @@ def changes_table(changes: Iterable[Any], *, timezone: str) -> SafeString:
 
 
 def _shown(value: object) -> object:
-    return "nothing" if value in (None, "") else value
+    return "nothing" if value in (None, "") else setting(value)
 
 
 def errors_table(errors: Iterable[Any], *, title: str) -> SafeString:
