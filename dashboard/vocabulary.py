@@ -46,7 +46,7 @@ WORDS = frozenset(
         gettext_noop("opened"),
         gettext_noop("failed"),
         gettext_noop("failed again"),
-        gettext_noop("told"),
+        gettext_noop("notified"),
         gettext_noop("acknowledged"),
         gettext_noop("no longer acknowledged"),
         gettext_noop("handled"),

@@ -56,7 +56,7 @@ GAUGES = {
         Gauge("watchclock_outbox_unsent", "Notifications that are not sent yet; counted up to 10,000."),
         Gauge("watchclock_outbox_oldest_seconds", "Age of the oldest of them; 0 if there is none."),
         Gauge("watchclock_failing_channels", "Channels that are left alone since they fail; counted up to 100."),
-        Gauge("watchclock_untold_failures", "Failures of channels that nobody could be told of over another one."),
+        Gauge("watchclock_untold_failures", "Failures of channels that nobody could be notified of over another one."),
         Gauge("watchclock_waiting_check_ins", "Check-ins that are kept but not applied; up to 10,000.", ("reason",)),
         Gauge("watchclock_processing_errors_per_minute", "Processing errors of the last whole minute.", ("kind",)),
         Gauge("watchclock_queue_messages", "Messages that wait in a queue of the broker.", ("queue",)),

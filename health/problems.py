@@ -275,7 +275,7 @@ def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
     yield Finding(
         Part.OUTBOX,
         Severity.BAD,
-        f"Nobody could be told that alerts do not get through: {rows.untold_failures[0]}.{others}",
+        f"Nobody could be notified that alerts do not get through: {rows.untold_failures[0]}.{others}",
         "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail addresses. "
         "Or set ALERT_EMAIL_TO and EMAIL_URL.",
         of_project=True,

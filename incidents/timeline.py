@@ -23,7 +23,7 @@ class What(StrEnum):
     REGRESSED = "failed again"
     OPENED = "opened"
     OCCURRENCE = "failed"
-    TOLD = "told"
+    TOLD = "notified"
     ACKNOWLEDGED = "acknowledged"
     UNACKNOWLEDGED = "no longer acknowledged"
     HANDLED = "handled"

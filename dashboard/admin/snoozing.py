@@ -60,7 +60,7 @@ class Snoozing(InspectionAdmin):
             else "",
         }
 
-    @admin.action(description="Snooze for an hour: tell nobody of new incidents until then", permissions=["handle"])
+    @admin.action(description="Snooze for an hour: notify nobody of new incidents until then", permissions=["handle"])
     def snooze_an_hour(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """Snooze the selected monitors."""
         _snooze(request, keys_of(queryset), utcnow() + timedelta(hours=1))
@@ -97,4 +97,6 @@ def snoozed_label(monitor: Monitor) -> list[SafeString]:
     until = monitor.snoozed_until
     if until is None or until <= utcnow():
         return []
-    return [label("snoozed", "doubtful", title=f"Nobody is told of new incidents until {until:%Y-%m-%d %H:%M} UTC.")]
+    return [
+        label("snoozed", "doubtful", title=f"Nobody is notified of new incidents until {until:%Y-%m-%d %H:%M} UTC.")
+    ]

@@ -15,7 +15,7 @@ def would_be_told(monitor: Monitor) -> SafeString:
     """Return a table of the failures of a monitor, and who would be told of each, by which route."""
     environments, forecasts = preview(monitor)
     rows = [(forecast.when(environments), _who(forecast)) for forecast in forecasts]
-    return table(("If it fails", "This would be told"), rows, title="Who would be told")
+    return table(("If it fails", "Who would be notified"), rows, title="Who would be notified")
 
 
 def _who(forecast: Forecast) -> SafeString:

@@ -103,7 +103,7 @@ def _tables(facts: ReportFacts, language: str) -> tuple[Table, ...]:
             and_more(facts.silent_count - len(facts.silent), language),
         ),
         Table(
-            say(language, "Never heard from"),
+            say(language, "Never reported"),
             tuple((name, "") for name in facts.never.names),
             and_more(facts.never.more, language),
         ),

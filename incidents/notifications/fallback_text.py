@@ -59,12 +59,12 @@ def write_fallback(failure: Failure, language: str = ENGLISH) -> Letter:
         paragraphs.append(say(language, "The last error: {error}", error=failure.error))
     if failure.given_up_count:
         listed = _listing(failure.given_up, failure.given_up_count, language)
-        paragraphs.append(f"{say(language, 'Given up, and not told over it:')}\n{listed}")
+        paragraphs.append(f"{say(language, 'Given up, and not sent over it:')}\n{listed}")
     if failure.waiting_count:
         listed = _listing(failure.waiting, failure.waiting_count, language)
-        paragraphs.append(f"{say(language, 'Not told over it yet, and tried again until it is a day old:')}\n{listed}")
+        paragraphs.append(f"{say(language, 'Not sent over it yet, and tried again until it is a day old:')}\n{listed}")
     if not failure.given_up_count and not failure.waiting_count:
-        paragraphs.append(say(language, "Nothing waits for it now. What happens next will not be told over it either."))
+        paragraphs.append(say(language, "Nothing waits for it now. What happens next will not be sent over it either."))
     paragraphs.append(say(language, "Correct its settings, then send a test: saving it tries what waits at once."))
     if failure.link:
         paragraphs.append(failure.link)

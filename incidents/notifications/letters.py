@@ -131,7 +131,7 @@ def flapping(story: Story, *, is_over: bool) -> str:
 
 _FLAPS_ONCE = (
     "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
-    "incident within 24 hours. You will be told when it has settled, and of nothing before."
+    "incident within 24 hours. You will be notified when it has settled, and of nothing before."
 )
 _FLAPS = _FLAPS_ONCE.replace("incident within", "incidents within")
 
@@ -149,7 +149,7 @@ def patience(story: Story) -> str:
         case Patience.WARNED:
             text = "If it fails for another 14 days, it is muted. Disable it if nobody needs it."
         case Patience.MUTED:
-            text = "It is muted from now on: nothing more is told until it recovers, which you are told."
+            text = "It is muted from now on: the next notification comes when it recovers."
         case _:
             return ""
     return " " + say(story.language, text)

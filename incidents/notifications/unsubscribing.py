@@ -16,8 +16,8 @@ from incidents.notifications.outbox import write_message
 from incidents.notifications.unsubscribe_links import Link
 
 _MEANS = {
-    Unsubscription.Topic.ALERTS.value: "New incidents are not told to this address any more.",
-    Unsubscription.Topic.REPORTS.value: "Incidents are still told to this address.",
+    Unsubscription.Topic.ALERTS.value: "New incidents are not reported to this address any more.",
+    Unsubscription.Topic.REPORTS.value: "Incidents are still reported to this address.",
 }
 
 

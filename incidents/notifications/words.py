@@ -43,19 +43,19 @@ GERMAN = {
     "Somebody": "Jemand",
     "It flapped meanwhile, and has settled.": "Der Job hat zwischendurch geflattert und sich beruhigt.",
     "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
-    "incident within 24 hours. You will be told when it has settled, and of nothing before.": (
+    "incident within 24 hours. You will be notified when it has settled, and of nothing before.": (
         "Der Job flattert: {changes} Wechsel zwischen gut und fehlgeschlagen in den letzten {runs} Läufen, {openings} "
         "Vorfall in 24 Stunden. Die nächste Meldung kommt, wenn er sich beruhigt hat."
     ),
     "It is flapping: it changed {changes} times between ok and failing in its last {runs} runs, with {openings} "
-    "incidents within 24 hours. You will be told when it has settled, and of nothing before.": (
+    "incidents within 24 hours. You will be notified when it has settled, and of nothing before.": (
         "Der Job flattert: {changes} Wechsel zwischen gut und fehlgeschlagen in den letzten {runs} Läufen, {openings} "
         "Vorfälle in 24 Stunden. Die nächste Meldung kommt, wenn er sich beruhigt hat."
     ),
     "If it fails for another 14 days, it is muted. Disable it if nobody needs it.": (
         "Nach weiteren 14 Tagen ohne Erfolg wird er stumm. Schalten Sie ihn ab, wenn niemand ihn braucht."
     ),
-    "It is muted from now on: nothing more is told until it recovers, which you are told.": (
+    "It is muted from now on: the next notification comes when it recovers.": (
         "Ab jetzt ist er stumm: Die nächste Meldung kommt, wenn er wieder läuft."
     ),
     "Messages about {count} job are held because of it: {names}.": (
@@ -171,7 +171,7 @@ GERMAN = {
     "Noisiest": "Am lautesten",
     "Slowest": "Am langsamsten",
     "Silent": "Verstummt",
-    "Never heard from": "Nie gemeldet",
+    "Never reported": "Nie gemeldet",
     "Channels that failed": "Kanäle mit Fehlern",
     "Open monitors": "Monitore öffnen",
     "last check-in {moment}": "letzte Meldung {moment}",
@@ -193,7 +193,7 @@ GERMAN = {
     ),
     "{count} job of {project}": "{count} Job von {project}",
     "{count} jobs of {project}": "{count} Jobs von {project}",
-    "Told together, since {moment}.": "Gemeinsam gemeldet, seit {moment}.",
+    "Notified together, since {moment}.": "Gemeinsam gemeldet, seit {moment}.",
     "{count} is over.": "{count} ist vorbei.",
     "{count} are over.": "{count} sind vorbei.",
     "Nobody has acknowledged {count} of them:": "Noch von niemandem bestätigt: {count}",
@@ -203,10 +203,10 @@ GERMAN = {
     "Your name, so that the others know who looks after it (may be empty)": (
         "Ihr Name, damit die anderen wissen, wer sich kümmert (darf leer sein)"
     ),
-    "Reminders and escalation end. The jobs are watched as before, and their recovery is told.": (
+    "Reminders and escalation end. The jobs are watched as before, and people are notified of their recovery.": (
         "Erinnerungen und Eskalation enden. Die Jobs werden weiter überwacht, und ihr Ende wird gemeldet."
     ),
-    "Reminders and escalation end. The job is watched as before, and its recovery is told.": (
+    "Reminders and escalation end. The job is watched as before, and people are notified of its recovery.": (
         "Erinnerungen und Eskalation enden. Der Job wird weiter überwacht, und das Ende wird gemeldet."
     ),
     "All are over.": "Alle sind vorbei.",
@@ -229,7 +229,7 @@ GERMAN = {
     "Incidents that were reported to this address are still reported as resolved.": (
         "Das Ende von Vorfällen, die dieser Adresse gemeldet wurden, wird ihr noch gemeldet."
     ),
-    "The owners of the project were told, and can undo this.": (
+    "The owners of the project were notified, and can undo this.": (
         "Die Verantwortlichen des Projekts wurden benachrichtigt und können dies rückgängig machen."
     ),
     "Stop weekly reports from the channel {channel} to {address}?": (
@@ -247,11 +247,11 @@ GERMAN = {
         "Über den Kanal {name} kommen seit {moment} keine Meldungen an."
     ),
     "The last error: {error}": "Der letzte Fehler: {error}",
-    "Given up, and not told over it:": "Aufgegeben und darüber nicht gemeldet:",
-    "Not told over it yet, and tried again until it is a day old:": (
+    "Given up, and not sent over it:": "Aufgegeben und darüber nicht gemeldet:",
+    "Not sent over it yet, and tried again until it is a day old:": (
         "Darüber noch nicht gemeldet; weitere Versuche, bis es einen Tag alt ist:"
     ),
-    "Nothing waits for it now. What happens next will not be told over it either.": (
+    "Nothing waits for it now. What happens next will not be sent over it either.": (
         "Jetzt wartet nichts darauf. Was als Nächstes geschieht, wird darüber auch nicht gemeldet."
     ),
     "Correct its settings, then send a test: saving it tries what waits at once.": (

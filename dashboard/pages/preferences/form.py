@@ -38,7 +38,7 @@ class PreferencesForm(forms.Form):
     quiet_from = _clock_face(_("Quiet from"))
     quiet_until = _clock_face(
         _("Quiet until"),
-        _("Between these, daily, you are told only what is critical; the rest at the end, in one mail."),
+        _("Between these, daily, you are notified only of what is critical; the rest at the end, in one mail."),
     )
     without_single_keys = forms.BooleanField(
         label=_("No shortcuts of a single key"),
@@ -71,7 +71,7 @@ class PreferencesForm(forms.Form):
             else _("Your account has no address.")
         )
         self.fields["projects"].help_text = _(
-            "There you are the channel @%(name)s: editors name it in routes, and routes that tell owners find it. "
+            "There you are the channel @%(name)s: editors name it in routes, and routes that notify owners find it. "
             "Mails come to your address, in your language, and heed your quiet hours."
         ) % {"name": user.get_username()}
         if not projects:

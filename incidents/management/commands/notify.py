@@ -32,7 +32,7 @@ from monitors.models import Monitor
 class Command(BaseCommand):
     """Tests send at once and without the outbox, so that the receiver's answer can be shown."""
 
-    help = "Test a channel, show the state of all channels, or who would be told of a failure."
+    help = "Test a channel, show the state of all channels, or who would be notified of a failure."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         test.add_argument("channel", help="its name, PROJECT/NAME if several have it, or its guid")
         status = actions.add_parser("status", help="show each channel: what waits, what failed")
         status.add_argument("--json", action="store_true", help="one JSON object a line")
-        foretell = actions.add_parser("preview", help="show who would be told if a monitor failed now")
+        foretell = actions.add_parser("preview", help="show who would be notified if a monitor failed now")
         foretell.add_argument("monitor", help="its slug, or PROJECT/SLUG if several have it")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:

@@ -129,7 +129,7 @@ def test_it_lists_who_is_silent_and_who_was_never_heard_from(project, report, ma
 
     body = sent(mailoutbox).body
     assert "Silent\n\n- silent (production): last check-in 2025-12-22 10:00 UTC" in body
-    assert "Never heard from\n\n- bare\n- new (production)" in body
+    assert "Never reported\n\n- bare\n- new (production)" in body
     assert "well" not in body
 
 

@@ -101,7 +101,7 @@ class TestMessagesThatWereGivenUp:
         message(channel, status="failed")
         message(channel, status="failed")
         assert tell_failures(now=NOW) == 1
-        assert Message.objects.filter(kind="fallback", body__contains="not told over it").count() == 1
+        assert Message.objects.filter(kind="fallback", body__contains="not sent over it").count() == 1
         message(channel, status="failed", finished_at=NOW + MINUTE)
         assert tell_failures(now=NOW + 2 * MINUTE) == 0
         assert tell_failures(now=NOW + HOUR) == 1

@@ -73,7 +73,7 @@ def test_it_is_muted_fourteen_days_later_and_people_are_told_that(now, is_muted)
     if is_muted:
         alert = told()[-1]
         assert alert.title.endswith("is still failing, and muted now")
-        assert "nothing more is told until it recovers" in alert.reason
+        assert "the next notification comes when it recovers" in alert.reason
         assert AuditEntry.objects.get().action == "muted"
 
 

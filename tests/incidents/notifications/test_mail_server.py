@@ -82,7 +82,7 @@ def test_it_is_told_five_minutes_after_the_first_failure_over_a_channel_that_nee
     assert tell_failures(now=NOW + 5 * MINUTE) == 1
     assert tell_failures(now=NOW + 6 * MINUTE) == 0
     assert told() == [str(pager.guid)]
-    assert "Not told over it yet" in Message.objects.get(kind="fallback").body
+    assert "Not sent over it yet" in Message.objects.get(kind="fallback").body
 
 
 def test_who_could_be_told_by_mail_only_is_not_and_health_says_so(mail):
