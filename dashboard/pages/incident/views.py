@@ -23,6 +23,7 @@ from dashboard.pages.incident.facts import (
 from dashboard.pages.snoozes import snooze_choices
 from dashboard.sentences import sentence
 from dashboard.texts import said
+from dashboard.vocabulary import word
 from incidents import handling
 from incidents.handling.comments import TEXT_LENGTH_MAX
 from incidents.history import timeline_of_incident
@@ -106,7 +107,7 @@ def _act(request: HttpRequest, row: Incident, rights: Rights, *, now: datetime) 
             if result is handling.Acknowledgement.DONE:
                 messages.success(request, _("Acknowledged."))
             else:
-                messages.warning(request, _("Not done: %(why)s.") % {"why": result})
+                messages.warning(request, _("Not done: %(why)s.") % {"why": word(result.value)})
         case "withdraw":
             rights.demand(Action.ACKNOWLEDGE)
             if handling.withdraw_acknowledgement(row.guid, by=by, now=now):

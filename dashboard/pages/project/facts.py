@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db.models import Count, Q, QuerySet
 
 from accounts.models import Invitation, Membership
-from monitors.models import IngestKey, Project
+from monitors.models import IngestKey, Monitor, Project
 
 ENDED_KEYS_SHOWN = 100
 MEMBERS_SHOWN = 500
@@ -52,7 +52,23 @@ def key_state(key: IngestKey, *, now: datetime) -> str:
     return "ending" if key.ends_at > now else "ended"
 
 
-def with_counts(projects: QuerySet[Project]) -> QuerySet[Project]:
-    """Return projects with the number of their monitors, by name."""
-    alive = ~Q(monitors__status="pending_deletion")
-    return projects.annotate(monitor_count=Count("monitors", filter=alive, distinct=True)).order_by("name")
+@dataclass(frozen=True, slots=True)
+class ShownProject:
+    """A project of a list, with the number of its monitors."""
+
+    row: Project
+    monitor_count: int
+
+
+def find_projects(projects: QuerySet[Project], text: str) -> QuerySet[Project]:
+    """Return those whose name or slug contains a text, by name. No statement."""
+    if text:
+        projects = projects.filter(Q(name__icontains=text) | Q(slug__icontains=text))
+    return projects.order_by("name", "pk")
+
+
+def count_monitors(projects: Sequence[Project]) -> Sequence[ShownProject]:
+    """Return projects with the number of their monitors. One statement, which reads the monitors of these only."""
+    monitors = Monitor.objects.not_deleted().filter(project_id__any_of=[row.pk for row in projects])
+    counts = dict(monitors.order_by().values_list("project_id").annotate(Count("pk")))
+    return [ShownProject(row, counts.get(row.pk, 0)) for row in projects]

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -18,24 +19,28 @@ from dashboard.ids import row_id
 from dashboard.pages.access import Rights, button, find_project, page, rights_in, visible_projects
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.overlap import OverlapForm
-from dashboard.pages.project.facts import load_invitations, load_keys, load_members, with_counts
+from dashboard.pages.project.facts import count_monitors, find_projects, load_invitations, load_keys, load_members
 from dashboard.pages.project.form import ROLES, DefaultsForm, InvitationForm, NewKeyForm, NewMemberForm
 from dashboard.pages.project.inviting import invite_or_withdraw
 from dashboard.texts import said
+from dashboard.vocabulary import word
 from lib.wallclock import utcnow
 from monitors.addresses import RotationError, create_key, note_keys_shown, replace_key, revoke_key
 from monitors.models import IngestKey, Project
 from monitors.services import lock_config_of_project
 from monitors.snippets import project_lines
 
-PROJECTS_SHOWN = 1_000
+PROJECTS_SHOWN = 50
 
 
 @page
 def projects(request: HttpRequest) -> HttpResponse:
-    """List the projects of the person."""
-    rows = with_counts(visible_projects(request.user))[:PROJECTS_SHOWN]
-    return render(request, "pages/projects.html", {"now": utcnow(), "projects": rows})
+    """List the projects of the person, a page at a time."""
+    text = request.GET.get("q", "")[:100].replace("\x00", "")
+    found = find_projects(visible_projects(request.user), text)
+    shown = Paginator(found, PROJECTS_SHOWN).get_page(request.GET.get("page"))
+    context = {"now": utcnow(), "text": text, "shown": shown, "projects": count_monitors(list(shown))}
+    return render(request, "pages/projects.html", context)
 
 
 @page
@@ -126,7 +131,7 @@ def _change_members(request: HttpRequest, ask: _Ask, what: str) -> HttpResponse:
             messages.success(request, _("%(name)s is no member any more.") % {"name": member.user.get_username()})
         elif role in list(Role):
             change_role(ask.project.pk, member.user_id, Role(role), by=by)
-            names = {"name": member.user.get_username(), "role": role}
+            names = {"name": member.user.get_username(), "role": word(role)}
             messages.success(request, _("%(name)s is %(role)s now.") % names)
         else:
             messages.error(request, _("%(role)r is no role.") % {"role": role[:20]})

@@ -3,11 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from accounts.models import Membership
 from audit.models import AuditEntry
 from dashboard.pages.project.facts import ENDED_KEYS_SHOWN
+from dashboard.pages.project.views import PROJECTS_SHOWN
 from lib.wallclock import utcnow
 from monitors.models import IngestKey
 from tests import factories
@@ -44,6 +47,34 @@ def actions(**of):
 def test_the_list_has_the_projects_of_the_person_with_their_monitors(as_role, stranger, project):
     assert f"{project.name} 1 monitor" in words(as_role("viewer").get("/projects/"))
     assert project.name not in words(stranger.get("/projects/"))
+
+
+def test_the_list_costs_the_same_for_any_number_of_projects_and_monitors(client, django_assert_num_queries):
+    person = factories.MembershipFactory(project__name="Project 0").user
+    client.force_login(person)
+    client.get("/projects/")  # What is read once for a process.
+    with CaptureQueriesContext(connection) as few:
+        client.get("/projects/")
+    for number in range(1, PROJECTS_SHOWN + 5):
+        member = factories.MembershipFactory(user=person, project__name=f"Project {number:03}")
+        factories.MonitorFactory(project=member.project)
+    with django_assert_num_queries(len(few)):
+        page = client.get("/projects/")
+    assert len(page.context["projects"]) == PROJECTS_SHOWN
+    assert "Page 1 of 2" in words(page)
+
+
+def test_the_list_has_pages_and_a_search(client):
+    person = factories.MembershipFactory(project__name="Aaa", project__slug="first").user
+    client.force_login(person)
+    for number in range(PROJECTS_SHOWN):
+        factories.MembershipFactory(user=person, project__name=f"Project {number:03}")
+    names = [one.row.name for one in client.get("/projects/").context["projects"]]
+    names += [one.row.name for one in client.get("/projects/?page=2").context["projects"]]
+    assert names == ["Aaa", *(f"Project {number:03}" for number in range(PROJECTS_SHOWN))]
+    assert [one.row.name for one in client.get("/projects/?q=FIRST").context["projects"]] == ["Aaa"]
+    assert "No project of yours is called so." in words(client.get("/projects/?q=nothing"))
+    assert client.get("/projects/?q=%00&page=x").status_code == 200
 
 
 def test_an_account_without_projects_learns_whom_to_ask(db):
