@@ -62,8 +62,8 @@ from drills.abuse_watch import (
     database_mib,
     find_late_ticks,
     find_unseen,
-    settle,
     wait_for_a_tick,
+    wait_until_stored,
     watching,
 )
 from drills.installation import running_world
@@ -144,7 +144,7 @@ def run(drill: Drill, directory: Path) -> tuple[dict[str, Any], Sequence[str]]:
             _abuse(drill, world, record, innocent, abuser, began, directory)
             record.judged_until, ticks_until = time.monotonic(), utcnow()
             hidden = flooded_job_fails(world, innocent)
-            settle(world, record)
+            wait_until_stored(world, record)
             unseen = find_unseen(world, record)
             failures = count_false_failures(world)
         grown = database_mib(world) - size_before

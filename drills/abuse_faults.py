@@ -15,7 +15,7 @@ import psutil
 import psycopg
 import redis
 
-from drills.abuse_watch import ANSWER_SECONDS_MAX, SETTLED_SECONDS_MAX, TAKEN, Record, ask
+from drills.abuse_watch import ANSWER_SECONDS_MAX, IDLE_SECONDS_MAX, TAKEN, Record, ask
 from drills.damage import damage
 from drills.disk import fill, small_disk
 from drills.stepped import write_step
@@ -90,7 +90,7 @@ def flooded_job_fails(world: World, innocent: "Sender") -> int:
     started = [http_request("GET", f"{path}in_progress&check_in_id={uuid.uuid4()}") for _ in range(12)]
     asyncio.run(send(world.port, started, record))
     asyncio.run(send(world.port, [http_request("GET", f"{path}error")], record))
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
     while time.monotonic() < deadline:
         if ask(world, "SELECT count(*) FROM monitors_monitorenvironment e JOIN monitors_monitor m ON m.id = monitor_id"
                        " WHERE m.slug = 'flooded' AND e.status = 'error'"):  # fmt: skip

@@ -33,7 +33,7 @@ LOOK_SECONDS = 0.1
 """How often the database is asked what is there; this much later than it is, a check-in may be seen."""
 GROWTH_SECONDS = 300.0
 """For how long a drill may let the database grow by so much; for longer ones it is more."""
-SETTLED_SECONDS_MAX = 60.0
+IDLE_SECONDS_MAX = 60.0
 ANSWER_SECONDS_MAX = 60.0
 Span = tuple[float, float]
 """From when to when (monotonic)."""
@@ -176,16 +176,16 @@ def _memory(world: World) -> dict[str, float]:
 
 def wait_for_a_tick(world: World) -> None:
     """Wait until the clock has finished its first tick."""
-    deadline = time.monotonic() + 2 * SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + 2 * IDLE_SECONDS_MAX
     while not ask(world, "SELECT count(*) FROM clocktasks_tick WHERE finished_at IS NOT NULL"):
         if time.monotonic() > deadline:
             raise RuntimeError("the clock never ticked")
         world.live(0.2)
 
 
-def settle(world: World, record: Record) -> None:
+def wait_until_stored(world: World, record: Record) -> None:
     """Wait until all that was acknowledged is stored, or for a minute."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
     while any(sent.seen_at is None for sent in record.sent if sent.answered_at is not None):
         if time.monotonic() > deadline:
             return

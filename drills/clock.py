@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from drills.jobs import Plan
     from drills.load import Sent, Watched
 
-SETTLED_SECONDS_MAX = 420.0
+IDLE_SECONDS_MAX = 420.0
 QUIET_SECONDS = 2.0
 HEARD_OF_SECONDS = 1.5
 """A web says every second that it listens, or a bit later on a busy machine."""
@@ -53,7 +53,7 @@ console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DrillResult:
     """What came out: the figures, what broke how often, and sentences about what is wrong."""
 
     figures: dict[str, Any]
@@ -107,7 +107,7 @@ def plan(drill: Drill, kinds: Sequence[str]) -> list[str]:
     return order
 
 
-def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> Outcome:
+def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> DrillResult:
     """Run a drill in an empty directory. `only` are kinds of faults to go through instead of what the seed says."""
     with running_world(
         directory,
@@ -241,7 +241,7 @@ def _stop(world: World, programs: list[children.Child]) -> None:
 
 def wait_until(world: World, is_so: Callable[[], bool]) -> bool:
     """Wait until something is so, but not for ever; returns whether it is."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
     while not is_so():
         if time.monotonic() > deadline:
             return False
@@ -286,11 +286,11 @@ def silences_of(world: World, speed: float, sent: "Sequence[Sent]" = ()) -> "lis
     ]
 
 
-def conclude(drill: Drill, breaker: Breaker, account: "Account", problem: str | None) -> Outcome:
+def conclude(drill: Drill, breaker: Breaker, account: "Account", problem: str | None) -> DrillResult:
     """Put everything together."""
     findings = [f"{figure}: {sentence}" for figure, sentences in account.findings.items() for sentence in sentences]
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     figures = {
         "drill": "clock",
         "seed": drill.seed,
@@ -300,10 +300,10 @@ def conclude(drill: Drill, breaker: Breaker, account: "Account", problem: str | 
         "faults": breaker.count.total(),
         **{name: value for name, value in vars(account).items() if name != "findings"},
     }
-    return Outcome(figures, breaker.count, findings)
+    return DrillResult(figures, breaker.count, findings)
 
 
-def table_of(outcome: Outcome) -> Table:
+def table_of(outcome: DrillResult) -> Table:
     """What broke how often, beside what was looked at."""
     table = Table("what broke", "times", "what was looked at", "number")
     broken = sorted(outcome.faults.items())

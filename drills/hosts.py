@@ -119,7 +119,7 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
     findings = [f"{name}: {sentence}" for name, sentences in account.findings.items() for sentence in sentences]
     findings += [f"{name}: {seconds}" for name, seconds in stuck.items() if seconds > STUCK_SECONDS_MAX]
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     figures = {"drill": "hosts", "hosts": HOSTS, "jobs": job_count, **stuck}
     return figures | {name: value for name, value in vars(account).items() if name != "findings"}, findings
 

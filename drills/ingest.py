@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 MARGIN = timedelta(minutes=1)
 RUNTIME = timedelta(minutes=2)
-SETTLED_SECONDS_MAX = 240.0
+IDLE_SECONDS_MAX = 240.0
 PATIENCE_SECONDS = 1.0
 """Answers take this long at most when PostgreSQL begins to hang: the ingest's patience, and what comes on top."""
 
@@ -65,7 +65,7 @@ class Drill:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DrillResult:
     """What came out: the figures, and sentences about what is wrong."""
 
     figures: dict[str, Any]
@@ -128,7 +128,7 @@ def plan(drill: Drill) -> list[Fault]:
     return faults
 
 
-def run(drill: Drill, directory: Path) -> Outcome:
+def run(drill: Drill, directory: Path) -> DrillResult:
     """Run a drill in an empty directory."""
     with running_world(
         directory, seed=drill.seed, speed=drill.speed, CLOCK_GRACE_SECONDS=f"{drill.speed / 10:g}"
@@ -152,7 +152,7 @@ def run(drill: Drill, directory: Path) -> Outcome:
             go_through(drill, world, started)
             finish_load()
             end = utcnow()
-            problem = wait_until_settled(world, lambda: uncaught(world.postgres.engine.url, end))
+            problem = wait_until_idle(world, lambda: uncaught(world.postgres.engine.url, end))
             wait_for_tick(world, ticks, end)
         # A web that replaces a killed one may begin a node of its own, while the spool of the former one waits.
         account = audit(world.postgres.engine.url, load.sent, margin=MARGIN, runtime=RUNTIME, nodes=2)
@@ -265,17 +265,17 @@ def ticking_clock() -> Iterator[Ticks]:
         thread.join()
 
 
-def wait_until_settled(world: World, unsettled: Callable[[], str | None]) -> str | None:
+def wait_until_idle(world: World, busy: Callable[[], str | None]) -> str | None:
     """Wait until everything is stored; returns what is not in the end."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
-    while (problem := unsettled()) is not None and time.monotonic() < deadline:
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
+    while (problem := busy()) is not None and time.monotonic() < deadline:
         world.live(0.2)
     return problem
 
 
 def wait_for_tick(world: World, ticks: Ticks, at: datetime) -> None:
     """Wait until the clock has judged all minutes before an instant."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
     while (ticks.newest is None or ticks.newest < at) and time.monotonic() < deadline:
         world.live(0.2)
 
@@ -285,12 +285,12 @@ def wait_for_tick(world: World, ticks: Ticks, at: datetime) -> None:
 
 def conclude(
     drill: Drill, world: World, load: "Load", account: "Account", problem: str | None, ticks: Ticks
-) -> Outcome:
+) -> DrillResult:
     """Put everything together."""
     findings = [f"{figure}: {sentence}" for figure, sentences in account.findings.items() for sentence in sentences]
     findings += [f"refused: {one.kind} {one.what}" for one in load.refused[:10]]
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     if ticks.newest is None:
         findings.append("the clock never ticked")
     spooling = [
@@ -314,7 +314,7 @@ def conclude(
         "p99_spooling_ms": percentile(spooling, 99),
         "answers_spooling": len(spooling),
     }
-    return Outcome(figures, findings)
+    return DrillResult(figures, findings)
 
 
 def percentile(seconds: Sequence[float], percent: int) -> float | None:

@@ -78,7 +78,7 @@ class Drill:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DrillResult:
     """What came out: the figures, and sentences about what is wrong."""
 
     figures: dict[str, Any]
@@ -105,7 +105,7 @@ def main() -> int:
     return 1 if outcome.findings else 0
 
 
-def run(drill: Drill, directory: Path) -> Outcome:
+def run(drill: Drill, directory: Path) -> DrillResult:
     """Run a drill in an empty directory."""
     chance = random.Random(drill.seed)  # noqa: S311 - repeatable, and no secret
     receivers = Receivers({"email": Place("email", badness=0.1, slow_left=1)}, chance)
@@ -286,7 +286,7 @@ def conclude(
     groups: "Sequence[Group]",
     latencies: tuple[list[float], list[float]],
     problem: str | None,
-) -> Outcome:
+) -> DrillResult:
     """Put everything together."""
     from django.db import connection
 
@@ -301,7 +301,7 @@ def conclude(
     findings = [*judge(received, kinds), *held.lost]
     count = Counter(FINDINGS.get(finding.partition(":")[0], "unequal_repeats") for finding in findings)
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     expected = sum(len(group.jobs) for group in groups)
     opened = Incident.objects.count()
     if opened != expected or Incident.objects.filter(resolved_at__isnull=True).exists():
@@ -331,7 +331,7 @@ def conclude(
         "p99_beside_ms": beside,
         "measured": [len(one) for one in latencies],
     }
-    return Outcome(figures, findings)
+    return DrillResult(figures, findings)
 
 
 if __name__ == "__main__":

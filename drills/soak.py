@@ -46,7 +46,7 @@ SEEDED_A_SECOND = 800
 """Jobs that are made in a second at least, so that all are there when the first minute begins."""
 START_SECONDS_MAX = 10.0
 """How long beat and worker may take to start, and all that has to be imported."""
-SETTLED_SECONDS_MAX = 120.0
+IDLE_SECONDS_MAX = 120.0
 LAG_P99_MS_MAX = 2000
 LATE_SHARE_MAX = 0.01
 FINDINGS_SHOWN_MAX = 10
@@ -87,7 +87,7 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DrillResult:
     """What came out: the figures, what was compared, and sentences about what is wrong."""
 
     figures: dict[str, Any]
@@ -121,7 +121,7 @@ def main() -> int:
     return 1 if outcome.findings else 0
 
 
-def run(soak: Soak, directory: Path) -> Outcome:
+def run(soak: Soak, directory: Path) -> DrillResult:
     """Run a soak in an empty directory."""
     grace = 1.0 if soak.speed == 1 else soak.speed / 10
     chance = random.Random(soak.seed)  # noqa: S311 - repeatable, and no secret
@@ -219,7 +219,7 @@ def make_monitors(jobs: Sequence[Job], heard_at: datetime) -> list[str]:
 
 def wait_for_tick(world: World, tick: datetime) -> str | None:
     """Wait until a tick is finished; returns what is not so in the end."""
-    deadline = time.monotonic() + SETTLED_SECONDS_MAX
+    deadline = time.monotonic() + IDLE_SECONDS_MAX
     with psycopg.connect(world.postgres.engine.url, autocommit=True) as connection:
         while time.monotonic() < deadline:
             query = "SELECT count(*) FROM clocktasks_tick WHERE at = %s AND finished_at IS NOT NULL"
@@ -315,7 +315,7 @@ def _lag_ms(world: World, tick: datetime, committed_at: datetime, speed: float) 
     return (committed_at - tick.astimezone(UTC)).total_seconds() * 1000
 
 
-def conclude(soak: Soak, load: Load, account: Account, problem: str | None) -> Outcome:
+def conclude(soak: Soak, load: Load, account: Account, problem: str | None) -> DrillResult:
     """Put everything together."""
     lag_p99_ms = percentile(account.lags_ms, 99)
     figures: dict[str, Any] = {
@@ -340,12 +340,12 @@ def conclude(soak: Soak, load: Load, account: Account, problem: str | None) -> O
     }
     findings = [*account.findings, *(f"refused: {one}" for one in load.refused[:FINDINGS_SHOWN_MAX])]
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     if soak.speed == 1 and len(load.late) > soak.environments * LATE_SHARE_MAX:
         findings.append(f"late: {len(load.late)} jobs of {soak.environments}")
     if soak.speed == 1 and (lag_p99_ms is None or lag_p99_ms >= LAG_P99_MS_MAX):
         findings.append(f"lag: 99 % of misses and timeouts within {lag_p99_ms} ms, not {LAG_P99_MS_MAX}")
-    return Outcome(figures, account, findings)
+    return DrillResult(figures, account, findings)
 
 
 def _messages(account: Account) -> int:

@@ -165,7 +165,7 @@ def run(drill: Drill, tree: Path, directory: Path) -> tuple[dict[str, Any], list
     findings += [f"refused: {one.kind} {one.what}" for one in (*crowd.refused, *clients.refused)[:10]]
     findings += [] if drill.is_patient else [f"late: {one}" for one in late]
     if problem is not None:
-        findings.append(f"not settled: {problem}")
+        findings.append(f"not idle: {problem}")
     if not rolled.spooled:
         findings.append("the old web had nothing in its spool: that it is taken over was not seen")
     return {

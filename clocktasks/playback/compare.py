@@ -21,7 +21,7 @@ class Difference(Struct, frozen=True, kw_only=True, omit_defaults=True):
     got: Any = UNSET
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class ScenarioResult(Struct, frozen=True, kw_only=True):
     """What became of a scenario. `state` is the final one with every key; None if the scenario could not be run."""
 
     name: str

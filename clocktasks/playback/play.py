@@ -29,7 +29,7 @@ from clocktasks.exceptions import ClockError
 from clocktasks.ledger import finish_ticks, write_ticks
 from clocktasks.messages import decode_clock_task, encode_clock_task
 from clocktasks.models import Tick
-from clocktasks.playback.compare import Difference, Outcome, compare
+from clocktasks.playback.compare import Difference, ScenarioResult, compare
 from clocktasks.playback.scenario import (
     CheckInEvent,
     CheckInRow,
@@ -63,7 +63,7 @@ class ImpossibleEventError(ClockError):
     """An event of the scenario cannot happen; the message says why."""
 
 
-def run_scenario(scenario: Scenario) -> Outcome:
+def run_scenario(scenario: Scenario) -> ScenarioResult:
     """Let the events happen in order and compare after each one that the scenario says something about.
 
     Needs empty tables, and leaves behind what happened. Raises whatever the code that is simulated raises.
@@ -91,7 +91,7 @@ def run_scenario(scenario: Scenario) -> Outcome:
             state = observe(number)
             differences += [difference for each in expected for difference in compare(each, state)]
     state = observe(len(scenario.events) - 1)
-    return Outcome(name=scenario.name, passed=not differences, differences=differences, state=state)
+    return ScenarioResult(name=scenario.name, passed=not differences, differences=differences, state=state)
 
 
 def _number_monitors_from_one() -> None:

@@ -38,7 +38,7 @@ JOBS_MAX = 3
 WORKERS = 2
 SWEEP = 60 * SECOND
 STEPS_MAX = 6_000
-"""A world that is not settled after so many steps goes round in circles."""
+"""A world that is not idle after so many steps goes round in circles."""
 ROUNDS_MAX = 150
 
 
@@ -73,7 +73,7 @@ class World:
         self.chance = chance = random.Random(seed)  # noqa: S311 - repeatable, and no secret
         self.now = START
         self.faults = faults or choose_faults(chance)
-        self.is_settling = False
+        self.is_recovering = False
         self.jobs = chance.choice([1, 1, 2, 2, JOBS_MAX])
         self.configs: list[Config] = [choose_config(chance)]
         self.history: list[Committed] = []
@@ -123,7 +123,7 @@ class World:
 
     def in_a_while(self) -> Callable[[], bool]:
         """Return the condition that some moments have passed: what is outside takes its time."""
-        most = 1 if self.is_settling else 4_000
+        most = 1 if self.is_recovering else 4_000
         at = self.now + timedelta(milliseconds=self.chance.choice([1, 30, self.chance.randint(1, most)]))
         self.at(at, lambda: None)
         return lambda: self.now >= at
@@ -141,35 +141,35 @@ class World:
     def wish(self) -> None:
         """Take a message that wakes delivery; it may get lost, be delivered twice, or come late."""
         copies = 1
-        if not self.is_settling:
+        if not self.is_recovering:
             chance = self.chance.random()
             if chance < self.faults.lost_message:
                 copies = 0
             elif chance < self.faults.lost_message + self.faults.doubled_message:
                 copies = 2
         for _ in range(copies):
-            late = 0 if self.is_settling or self.chance.random() >= self.faults.late_message else 15
+            late = 0 if self.is_recovering or self.chance.random() >= self.faults.late_message else 15
             self._wishes.append(self.now + late * SECOND)
             self.at(self._wishes[-1], lambda: None)
 
     def wish_at(self, at: datetime, *, now: datetime) -> None:
         """Take the wish to be woken at an instant. It is one message, however often it is wished; at the end none."""
         del now
-        if not self.is_settling and at not in self._alarms:
+        if not self.is_recovering and at not in self._alarms:
             self._alarms.add(at)
             self.at(at, self.wish)
 
     def manner_of(self, recipient: str) -> Manner:
         """Return how a receiver takes the next message."""
         del recipient
-        if self.is_settling or self.chance.random() >= self.faults.bad_receiver:
+        if self.is_recovering or self.chance.random() >= self.faults.bad_receiver:
             return Manner.TAKES
         self.counts["bad"] += 1
         return self.chance.choice(self.faults.manners)
 
     def manner_of_mail(self) -> Manner:
         """Return how the mail server takes the next mail."""
-        if self.is_settling or self.chance.random() >= self.bad_mail:
+        if self.is_recovering or self.chance.random() >= self.bad_mail:
             return Manner.TAKES
         self.counts["bad"] += 1
         return self.chance.choice(self.faults.manners)
@@ -187,7 +187,7 @@ class World:
         with edges(self):
             try:
                 self._go_until(lambda: self.now >= self.until)
-                self._settle()
+                self._recover()
             finally:
                 for actor in self.actors:
                     actor.kill(is_noticed=True)
@@ -195,9 +195,9 @@ class World:
                     process.die(self.now)
                 self.stage.notice()
 
-    def _settle(self) -> None:
+    def _recover(self) -> None:
         """No more faults: all receivers are well, and delivery is woken when something is due."""
-        self.is_settling = True
+        self.is_recovering = True
         self.bad_mail = 0
         self.note("the faults stop")
         self.stage.notice()
@@ -220,7 +220,7 @@ class World:
         while True:
             if self.counts["steps"] > STEPS_MAX:
                 raise StuckError(f"{self.counts['steps']} steps, and no end")
-            if is_over() and not self.is_settling:
+            if is_over() and not self.is_recovering:
                 return
             blocked = [actor for actor in self.actors if actor.state is State.BLOCKED]
             self.stage.see_who_is_free(blocked)
@@ -289,7 +289,7 @@ class World:
 
     def _fate(self, where: str) -> str:
         """What happens to whoever would go on now, and has come to this place."""
-        if self.is_settling or where == "start":
+        if self.is_recovering or where == "start":
             return "goes on"
         if where == HAS_RESULTS and self.chance.random() < self.faults.late_results:
             return "is late"

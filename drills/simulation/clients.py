@@ -86,7 +86,7 @@ class Clients:
         if node.is_up:
             node.receive(word)
             self.world.note(f"{word.job} says {word.status} of {word.run.hex[:4]} to {node.name}")
-        elif self.world.is_settling or self.world.chance.random() < 0.7:
+        elif self.world.is_recovering or self.world.chance.random() < 0.7:
             self.world.at(self.world.now + 8 * SECOND, lambda: self._send(word))
         else:
             self._waiting.pop(word)

@@ -5,7 +5,7 @@ doubled, late or killed, and how wrong the clocks of beat and workers are. Code 
 are replaced: its clock (virtual time), Celery's broker (a list), the mail server (another list), a node's spool file
 (one more list), and the event loop of the micro-batcher, which decides when its node does what.
 
-Two phases: with faults for some minutes; then the faults stop, everything settles, and the clock ticks to the end.
+Two phases: with faults for some minutes; then the faults stop, everything recovers, and the clock ticks to the end.
 """
 
 import random
@@ -42,7 +42,7 @@ QUIET_MINUTES = 2
 """No job begins a run any more, while the clock finds out about those that did, and everything still fails."""
 WORKERS = 3
 STEPS_MAX = 3_000
-"""A world that is not settled after so many steps goes round in circles."""
+"""A world that is not idle after so many steps goes round in circles."""
 
 
 class StuckError(Exception):
@@ -70,7 +70,7 @@ class World:
         self.minutes = chance.choice([1, 2, 2, 3])
         self.until = START + (self.minutes + QUIET_MINUTES) * MINUTE
         self.faults = faults or choose_faults(chance)
-        self.is_settling = False
+        self.is_recovering = False
         self.jobs = choose_jobs(chance)
         self.windows = choose_windows(seed, {job.monitor_id for job in self.jobs}, self.minutes)
         self.limits = choose_limits(seed, {job.monitor_id for job in self.jobs})
@@ -126,7 +126,7 @@ class World:
             self.at(START + self.chance.randrange(self.minutes * 60) * SECOND, self._skew)
 
     def _beat(self) -> None:
-        if not self.is_settling and self.chance.random() < self.faults.lost_beat:
+        if not self.is_recovering and self.chance.random() < self.faults.lost_beat:
             return
         beats = 2 if self.chance.random() < self.faults.second_beat else 1
         for _ in range(beats):
@@ -189,7 +189,7 @@ class World:
     def publish(self, message: BrokerMessage) -> None:
         """Take a message; it may get lost, be delivered twice, or come late."""
         copies = 1
-        if not self.is_settling:
+        if not self.is_recovering:
             chance = self.chance.random()
             if chance < self.faults.lost_message:
                 copies = 0
@@ -197,7 +197,7 @@ class World:
                 copies = 2
         for _ in range(copies):
             at = message.not_before
-            if not self.is_settling and self.chance.random() < self.faults.late_message:
+            if not self.is_recovering and self.chance.random() < self.faults.late_message:
                 at += self.chance.choice([3, 30, 90]) * SECOND
             self.broker.append(BrokerMessage(message.name, message.arguments, message.keywords, at))
 
@@ -227,32 +227,32 @@ class World:
         """Let everything happen, to the end."""
         with edges(self):
             try:
-                self._run_until_settled(lambda: self.now >= self.until)
-                self._settle()
+                self._run_until_idle(lambda: self.now >= self.until)
+                self._recover()
             finally:
                 for actor in self.actors:
                     actor.kill(is_noticed=True)
                 self.stage.notice()
 
-    def _settle(self) -> None:
+    def _recover(self) -> None:
         """No more faults: everything starts that is down, every client gets its answer, and the clock ticks on."""
-        self.is_settling = True
+        self.is_recovering = True
         self.note("the faults stop")
         self.skew = timedelta(0)
         self.stage.notice()
         for node in self.nodes:
             node.away_until = self.now
-        self._run_until_settled(lambda: not self._events)
+        self._run_until_idle(lambda: not self._events)
         # The last ticks: every deadline that is left passes.
         self.now = self.minute + self._longest_runtime() * MINUTE + 2 * SECOND
-        self._run_until_settled(lambda: True)
+        self._run_until_idle(lambda: True)
         self.publish(BrokerMessage(clock_tasks.tick.name, (), {}, self.now))
-        self._run_until_settled(lambda: True)
+        self._run_until_idle(lambda: True)
         # What a killed worker had claimed is free again when its claim is over, by whatever clock it was made; and the
         # summary of a storm waits for more recoveries.
         self.now += max(LEASE + SKEW_MAX, SUMMARY_AFTER)
         self.publish(BrokerMessage(DELIVER, (), {}, self.now))
-        self._run_until_settled(lambda: True)
+        self._run_until_idle(lambda: True)
 
     def _longest_runtime(self) -> int:
         runtimes = [job.rules.runtime for job in self.jobs]
@@ -267,7 +267,7 @@ class World:
             runtimes += [value for changes in changed for name, value in changes if name == "runtime"]
         return max(runtimes)
 
-    def _run_until_settled(self, is_over: Callable[[], bool]) -> None:
+    def _run_until_idle(self, is_over: Callable[[], bool]) -> None:
         """Make steps; once `is_over` and while settling, until nobody has anything left to do."""
         while True:
             if self.counts["steps"] > STEPS_MAX:
@@ -280,7 +280,7 @@ class World:
             if len(self.workers) >= WORKERS:
                 due = []
             over = is_over()
-            if over and not self.is_settling:
+            if over and not self.is_recovering:
                 return
             choices: list[tuple[str, Any]] = [("go on", actor) for actor in ready]
             weights = [1.0] * len(ready)
@@ -341,7 +341,7 @@ class World:
     def _go_on(self, actor: Actor) -> None:
         self.counts["steps"] += 1
         node = next((node for node in self.nodes if node.actor is actor), None)
-        fate = 1.0 if self.is_settling or actor.at == "start" else self.chance.random()
+        fate = 1.0 if self.is_recovering or actor.at == "start" else self.chance.random()
         if actor.at in ("COMMIT", "committed"):
             fate /= AROUND_COMMIT
         if fate < self.faults.kill:

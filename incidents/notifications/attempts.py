@@ -3,7 +3,7 @@
 import uuid
 from datetime import timedelta
 
-from incidents.notifications.channels.base import OutcomeKind
+from incidents.notifications.channels.base import SendResultKind
 
 LEASE = timedelta(seconds=90)
 """How long a claim on a message lasts: longer than any sending takes (`channels.email`)."""
@@ -49,7 +49,7 @@ UNKNOWN_MAX = 3
 
 
 def wait_after(
-    kind: OutcomeKind,
+    kind: SendResultKind,
     *,
     attempt_count: int,
     age: timedelta,
@@ -65,8 +65,8 @@ def wait_after(
     `repeats_are_seen`: people see a repetition twice. `was_in_doubt`: an earlier attempt may have arrived too; without
     one, giving up could mean that nobody is told.
     """
-    if kind is OutcomeKind.MESSAGE_REFUSED:
+    if kind is SendResultKind.MESSAGE_REFUSED:
         return None if is_plain else timedelta(0)
-    if kind is OutcomeKind.UNKNOWN and repeats_are_seen and was_in_doubt and attempt_count >= UNKNOWN_MAX:
+    if kind is SendResultKind.UNKNOWN and repeats_are_seen and was_in_doubt and attempt_count >= UNKNOWN_MAX:
         return None
     return next_attempt_in(attempt_count, age=age, key=key, at_least=retry_after or timedelta(0))

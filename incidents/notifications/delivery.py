@@ -30,7 +30,7 @@ from incidents.notifications.attempts import next_attempt_in, wait_after
 from incidents.notifications.backlog import fold_backlogs, fold_mails, mail_backlogs
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Capability, Outcome, OutcomeKind
+from incidents.notifications.channels.base import Capability, SendResult, SendResultKind
 from incidents.notifications.channels.email import (
     HandoverError,
     RefusedError,
@@ -150,7 +150,7 @@ def _collect(done: Done, lines: Lines, lanes: Lanes, *, now: datetime) -> tuple[
     for message, _ in results:
         (lines if message.is_mail else lanes).finished(message)
     claims.release([message for message, result in results if isinstance(result, WithdrawnError)])
-    outcomes = [(message, result) for message, result in results if isinstance(result, Outcome)]
+    outcomes = [(message, result) for message, result in results if isinstance(result, SendResult)]
     for message, outcome in outcomes:
         message.external_ref, message.answer = outcome.external_ref, outcome.excerpt
     sent = [message for message, result in results if result is None or _is_delivered(result)]
@@ -172,7 +172,7 @@ def _collect(done: Done, lines: Lines, lanes: Lanes, *, now: datetime) -> tuple[
 
 
 def _is_delivered(result: object) -> bool:
-    return isinstance(result, Outcome) and result.kind is OutcomeKind.DELIVERED
+    return isinstance(result, SendResult) and result.kind is SendResultKind.DELIVERED
 
 
 def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: datetime) -> int:
@@ -191,7 +191,7 @@ def _record_failures(failures: Iterable[tuple[Message, Exception]], *, now: date
     return count
 
 
-def _record_outcomes(outcomes: Iterable[tuple[Message, Outcome]], *, now: datetime) -> int:
+def _record_outcomes(outcomes: Iterable[tuple[Message, SendResult]], *, now: datetime) -> int:
     """Record messages that a channel did not accept; returns how many."""
     count = 0
     for message, outcome in outcomes:
@@ -217,7 +217,7 @@ def _fail(
     wait: timedelta | None,
     *,
     now: datetime,
-    outcome: OutcomeKind | None = None,
+    outcome: SendResultKind | None = None,
     is_in_doubt: bool = False,
 ) -> None:
     metrics.mails.labels("failed").inc()
@@ -227,12 +227,12 @@ def _fail(
         error=reason,
         wait=wait,
         now=now,
-        is_plain=outcome is OutcomeKind.MESSAGE_REFUSED,
-        is_in_doubt=is_in_doubt or outcome is OutcomeKind.UNKNOWN,
+        is_plain=outcome is SendResultKind.MESSAGE_REFUSED,
+        is_in_doubt=is_in_doubt or outcome is SendResultKind.UNKNOWN,
     )
 
 
-def _attempts(outcomes: Iterable[tuple[Message, Outcome]]) -> dict[int, list[Attempt]]:
+def _attempts(outcomes: Iterable[tuple[Message, SendResult]]) -> dict[int, list[Attempt]]:
     """Return what the outcomes say about each channel, in order."""
     found: dict[int, list[Attempt]] = {}
     for message, outcome in outcomes:
@@ -243,10 +243,10 @@ def _attempts(outcomes: Iterable[tuple[Message, Outcome]]) -> dict[int, list[Att
 
 
 _RESULTS = {
-    OutcomeKind.DELIVERED: Result.WORKS,
-    OutcomeKind.MESSAGE_REFUSED: Result.WORKS,
-    OutcomeKind.TRANSIENT: Result.FAILS,
-    OutcomeKind.UNKNOWN: Result.FAILS,
-    OutcomeKind.CHANNEL_REFUSED: Result.REFUSES,
-    OutcomeKind.CONFIGURATION: Result.REFUSES,
+    SendResultKind.DELIVERED: Result.WORKS,
+    SendResultKind.MESSAGE_REFUSED: Result.WORKS,
+    SendResultKind.TRANSIENT: Result.FAILS,
+    SendResultKind.UNKNOWN: Result.FAILS,
+    SendResultKind.CHANNEL_REFUSED: Result.REFUSES,
+    SendResultKind.CONFIGURATION: Result.REFUSES,
 }

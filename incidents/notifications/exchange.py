@@ -25,9 +25,9 @@ from incidents.notifications.channels.base import (
     ANSWER_BYTES_MAX,
     EXCERPT_LENGTH_MAX,
     Answer,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     host_of,
 )
 from incidents.notifications.channels.redaction import redact
@@ -38,7 +38,7 @@ DEADLINE = timedelta(seconds=15)
 """For all requests of a message together, from the look-up of the name to the end of the answer."""
 APPRISE_DEADLINE = timedelta(seconds=30)
 """Longer than Apprise gives a service, so that its own result is known."""
-Classify = Callable[[Request, Answer], Outcome]
+Classify = Callable[[Request, Answer], SendResult]
 _NONE = Request(method="", url="", headers={}, body=b"")
 
 
@@ -81,7 +81,7 @@ async def send(
     classify: Classify,
     session: aiohttp.ClientSession,
     deadline: timedelta | None = None,
-) -> Outcome:
+) -> SendResult:
     """Send the requests of a message one after the other, until one is not delivered; never raises but for cancelling.
 
     The outcome is that of the last request sent, with the first external reference that came back.
@@ -89,7 +89,7 @@ async def send(
     requests = tuple(requests)
     if deadline is None:
         deadline = APPRISE_DEADLINE if any(one.method == apprise.METHOD for one in requests) else DEADLINE
-    result = Outcome(kind=OutcomeKind.DELIVERED)
+    result = SendResult(kind=SendResultKind.DELIVERED)
     attempt = _Attempt(_NONE)
     try:
         async with asyncio.timeout(deadline.total_seconds()):
@@ -98,7 +98,7 @@ async def send(
                 _current.set(attempt)
                 await _ask(session, request, attempt)
                 result = _joined(result, _read(classify, attempt))
-                if result.kind is not OutcomeKind.DELIVERED:
+                if result.kind is not SendResultKind.DELIVERED:
                     break
     except Exception as error:  # noqa: BLE001 - whatever it is, it concerns one message only
         found = _read(classify, attempt) if attempt.status else _failed(error, attempt, deadline)
@@ -160,66 +160,66 @@ async def _note_connection(
     context.trace_request_ctx.is_connected = True
 
 
-def _read(classify: Classify, attempt: _Attempt) -> Outcome:
+def _read(classify: Classify, attempt: _Attempt) -> SendResult:
     try:
         return classify(attempt.request, attempt.answer())
     except Exception as error:  # noqa: BLE001 - whatever it is, it concerns one message only
         # Neither its words nor its traceback are logged: they may contain the answer, and the answer a secret.
         words = f"an unexpected error: {type(error).__name__}"
         logger.error("an answer of %s cannot be read: %s", host_of(attempt.request.url), words)
-        return Outcome(kind=OutcomeKind.UNKNOWN, excerpt=words)
+        return SendResult(kind=SendResultKind.UNKNOWN, excerpt=words)
 
 
-def _joined(earlier: Outcome, later: Outcome) -> Outcome:
+def _joined(earlier: SendResult, later: SendResult) -> SendResult:
     return msgspec.structs.replace(later, external_ref=earlier.external_ref or later.external_ref)
 
 
-def _failed(error: Exception, attempt: _Attempt, deadline: timedelta) -> Outcome:
+def _failed(error: Exception, attempt: _Attempt, deadline: timedelta) -> SendResult:
     """Return what became of a request without an answer."""
     kind, words = _meaning(error, deadline, is_connected=attempt.is_connected)
-    return Outcome(kind=kind, excerpt=words)
+    return SendResult(kind=kind, excerpt=words)
 
 
-def _meaning(error: Exception, deadline: timedelta, *, is_connected: bool) -> tuple[OutcomeKind, str]:
+def _meaning(error: Exception, deadline: timedelta, *, is_connected: bool) -> tuple[SendResultKind, str]:
     """Return the kind and the words for an error. The words of most errors are ours: theirs may contain the address."""
     cause = getattr(error, "os_error", None)
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return OutcomeKind.CONFIGURATION, f"the certificate is not accepted: {_why(error.certificate_error)}"
+            return SendResultKind.CONFIGURATION, f"the certificate is not accepted: {_why(error.certificate_error)}"
         case aiohttp.ClientSSLError():
-            return OutcomeKind.CONFIGURATION, f"TLS failed: {_why(cause)}"
+            return SendResultKind.CONFIGURATION, f"TLS failed: {_why(cause)}"
         case aiohttp.ClientConnectorDNSError():
             return _name_error(cause)
         case aiohttp.ClientConnectorError() if isinstance(cause, guard.RefusedAddressError):
-            return OutcomeKind.CONFIGURATION, guard.REFUSAL
+            return SendResultKind.CONFIGURATION, guard.REFUSAL
         case aiohttp.ClientProxyConnectionError():
-            return OutcomeKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)"
+            return SendResultKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)"
         case aiohttp.ClientHttpProxyError():
-            kind = OutcomeKind.CONFIGURATION if error.status in {403, 407} else OutcomeKind.TRANSIENT
+            kind = SendResultKind.CONFIGURATION if error.status in {403, 407} else SendResultKind.TRANSIENT
             return kind, f"the proxy (NOTIFY_PROXY) does not connect: {error.status}"
         case aiohttp.ClientConnectorError():
             words = os.strerror(cause.errno) if cause and cause.errno else "it failed"
             return (
-                OutcomeKind.TRANSIENT,
+                SendResultKind.TRANSIENT,
                 f"no connection: {words}",
             )
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
-            return OutcomeKind.CONFIGURATION, "the address or a setting contains what HTTP does not allow"
+            return SendResultKind.CONFIGURATION, "the address or a setting contains what HTTP does not allow"
         case TimeoutError() if not is_connected:
-            return OutcomeKind.TRANSIENT, f"no connection within {deadline.total_seconds():g} s"
+            return SendResultKind.TRANSIENT, f"no connection within {deadline.total_seconds():g} s"
         case TimeoutError():
-            return OutcomeKind.UNKNOWN, f"no answer within {deadline.total_seconds():g} s"
+            return SendResultKind.UNKNOWN, f"no answer within {deadline.total_seconds():g} s"
         case aiohttp.ClientError() | OSError() if not is_connected:
-            return OutcomeKind.TRANSIENT, f"no connection: {type(error).__name__}"
+            return SendResultKind.TRANSIENT, f"no connection: {type(error).__name__}"
         case aiohttp.ClientError() | OSError():
-            return OutcomeKind.UNKNOWN, "the connection ended without an answer"
-    return OutcomeKind.UNKNOWN, f"an unexpected error: {type(error).__name__}"
+            return SendResultKind.UNKNOWN, "the connection ended without an answer"
+    return SendResultKind.UNKNOWN, f"an unexpected error: {type(error).__name__}"
 
 
-def _name_error(cause: Any) -> tuple[OutcomeKind, str]:
+def _name_error(cause: Any) -> tuple[SendResultKind, str]:
     if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
-        return OutcomeKind.TRANSIENT, "the name server does not answer"
-    return OutcomeKind.CONFIGURATION, "there is no host of this name"
+        return SendResultKind.TRANSIENT, "the name server does not answer"
+    return SendResultKind.CONFIGURATION, "there is no host of this name"
 
 
 def _why(error: BaseException | None) -> str:

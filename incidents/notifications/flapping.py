@@ -1,6 +1,6 @@
 """Whether a job flaps: it changes between ok and failing so often that its incidents are noise (pure).
 
-The formula is that of Nagios (`base/flapping.c`), over the last 21 settled runs: newer changes weigh more. In addition,
+The formula is that of Nagios (`base/flapping.c`), over the last 21 finished runs: newer changes weigh more. In addition,
 many incidents within a day are flapping too, however many runs lie between them.
 """
 
@@ -23,7 +23,7 @@ STEADY_PERIODS = 5
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """The last settled runs of an environment, oldest first: whether each failed, and when it began.
+    """The last finished runs of an environment, oldest first: whether each failed, and when it began.
 
     `openings` counts its incidents of the last 24 hours.
     """

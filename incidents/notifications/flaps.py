@@ -18,7 +18,7 @@ LOOKED_BACK = timedelta(days=100)
 
 
 def load_histories(environment_ids: Collection[int], *, now: datetime) -> dict[int, History]:
-    """Return the last settled runs of environments, and how many incidents each had within a day. One statement."""
+    """Return the last finished runs of environments, and how many incidents each had within a day. One statement."""
     parameters = {
         "ids": array_literal("bigint", sorted(environment_ids)),
         "since": now - LOOKED_BACK,

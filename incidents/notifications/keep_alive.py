@@ -23,7 +23,7 @@ from incidents.notifications.alert import Alert
 from incidents.notifications.alerts import target_of
 from incidents.notifications.breaker import Result
 from incidents.notifications.channels import alertmanager
-from incidents.notifications.channels.base import Outcome, OutcomeKind, Request
+from incidents.notifications.channels.base import Request, SendResult, SendResultKind
 from incidents.notifications.claims import Attempt, record_attempts
 from lib.sql import fetch_rows
 
@@ -41,7 +41,7 @@ LOST_SECONDS = 120.0
 class _Asked:
     """An attempt that is on its way. `since` is on the monotonic clock."""
 
-    future: "Future[Outcome]"
+    future: "Future[SendResult]"
     since: float
 
 
@@ -72,9 +72,9 @@ def keep_alive(*, now: datetime) -> int:
     return count
 
 
-async def _tell(requests: Sequence[Request]) -> Outcome:
+async def _tell(requests: Sequence[Request]) -> SendResult:
     """Send the requests one after the other, until the channel itself fails."""
-    outcome = Outcome(kind=OutcomeKind.DELIVERED)
+    outcome = SendResult(kind=SendResultKind.DELIVERED)
     for request in requests:
         outcome = await lanes.ask([request], alertmanager)
         if outcome.kind not in lanes.GOES_ON:

@@ -21,7 +21,7 @@ from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Outcome, OutcomeKind, Request, Sender, Target
+from incidents.notifications.channels.base import Request, Sender, SendResult, SendResultKind, Target
 from incidents.notifications.mail_lines import POLL_SECONDS, Done
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOSING_SECONDS = 1.0
-GOES_ON = {OutcomeKind.DELIVERED, OutcomeKind.MESSAGE_REFUSED}
+GOES_ON = {SendResultKind.DELIVERED, SendResultKind.MESSAGE_REFUSED}
 """After any other outcome the rest of a lane waits: the channel is the matter."""
 
 
@@ -109,13 +109,13 @@ class Lanes:
                 is_over = outcome.kind not in GOES_ON
 
 
-async def _send(sending: Sending, *, now: datetime) -> Outcome:
+async def _send(sending: Sending, *, now: datetime) -> SendResult:
     sender = SENDERS[sending.target.kind]
     requests = sender.requests(sending.alert, sending.target, sending.ref, now=now, is_plain=sending.message.is_plain)
     return await ask(requests, sender)
 
 
-async def ask(requests: Sequence[Request], sender: Sender) -> Outcome:
+async def ask(requests: Sequence[Request], sender: Sender) -> SendResult:
     """Send the requests of a message, in the loop of this module; never raises but for cancelling."""
     from incidents.notifications import exchange
 

@@ -20,7 +20,7 @@ HISTORIES_SQL = f"""
                     ORDER BY c.date_added DESC, c.id DESC
                     LIMIT %(runs)s) AS newest) AS runs
 """  # noqa: S608 - a constant
-"""The newest settled runs of environments, oldest first, and how many incidents each had lately.
+"""The newest finished runs of environments, oldest first, and how many incidents each had lately.
 
 Indexes: checkin_history, and that of the incidents of an environment.
 """

@@ -9,12 +9,12 @@ import time
 from typing import TypeAlias
 
 from incidents.models import Message
-from incidents.notifications.channels.base import Outcome
+from incidents.notifications.channels.base import SendResult
 from incidents.notifications.channels.email import SECONDS_MAX, HandoverError, Postman, RefusedError, UnreachableError
 
 POLL_SECONDS = 1.0
 """How often new messages are claimed while the current ones are being sent."""
-Result: TypeAlias = "Outcome | Exception | None"
+Result: TypeAlias = "SendResult | Exception | None"
 """What became of a message: a mail was sent (None) or failed; a channel has an outcome."""
 Done: TypeAlias = "queue.SimpleQueue[tuple[Message, Result]]"
 

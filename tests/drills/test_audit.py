@@ -162,7 +162,7 @@ def test_a_timeout_is_false_if_the_end_was_acknowledged_before_the_deadline(envi
     assert found([start, last]) == ({"false_misses": 1} if is_false else {})
 
 
-def test_a_node_that_is_behind_or_holds_something_is_not_settled():
+def test_a_node_that_is_behind_or_holds_something_is_not_idle():
     assert uncaught(database_url(), at(0)) is None
     IngestNodeFactory(seen_at=at(10))
     IngestNodeFactory(state="left")

@@ -16,7 +16,7 @@ from django.db import connection
 from rich.console import Console
 from rich.text import Text
 
-from clocktasks.playback.compare import Difference, Outcome
+from clocktasks.playback.compare import Difference, ScenarioResult
 from clocktasks.playback.play import run_scenario
 from clocktasks.playback.scenario import Scenario, ScenarioError, parse_scenarios
 from clocktasks.playback.scratch import NoScratchDatabaseError, empty_tables, scratch_database
@@ -64,7 +64,7 @@ class Command(BaseCommand):
             sys.exit(EXIT_DIFFERS)
 
 
-def render(scenario: Scenario, outcome: Outcome) -> Text:
+def render(scenario: Scenario, outcome: ScenarioResult) -> Text:
     """Return the line of a scenario, and below it what differs."""
     text = Text.assemble(("✓ ", "green") if outcome.passed else ("✗ ", "red"), outcome.name)
     for difference in outcome.differences:
@@ -96,7 +96,7 @@ def _read(file: str) -> list[Scenario]:
         raise ScenarioError(f"{file} cannot be read: {error.strerror}") from None
 
 
-def _run(scenario: Scenario, *, raise_errors: bool) -> Outcome:
+def _run(scenario: Scenario, *, raise_errors: bool) -> ScenarioResult:
     try:
         return run_scenario(scenario)
     except Exception as error:
@@ -106,7 +106,7 @@ def _run(scenario: Scenario, *, raise_errors: bool) -> Outcome:
         where = traceback.extract_tb(error.__traceback__)[-1]
         message = f"broke off: {type(error).__name__}: {error} ({where.filename}, line {where.lineno}; see --traceback)"
         difference = Difference(message=message, key="events")
-        return Outcome(name=scenario.name, passed=False, differences=[difference], state=None)
+        return ScenarioResult(name=scenario.name, passed=False, differences=[difference], state=None)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications.alert import Alert, Event
 from incidents.notifications.alerts import target_of
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Outcome, OutcomeKind
+from incidents.notifications.channels.base import SendResult, SendResultKind
 from incidents.notifications.channels.email import describe_error
 from incidents.notifications.channels.mail import compose
 from incidents.notifications.previews import preview
@@ -133,10 +133,10 @@ async def _send(channel: Channel) -> tuple[bool, str]:
     )  # fmt: skip
     sender = SENDERS[channel.kind]
     async with exchange.open_session(settings.NOTIFY_ALLOWED_NETWORKS) as session:
-        outcome: Outcome = await exchange.send(
+        outcome: SendResult = await exchange.send(
             sender.requests(alert, target_of(channel), "", now=now), classify=sender.classify, session=session
         )
-    return outcome.kind is OutcomeKind.DELIVERED, outcome.excerpt
+    return outcome.kind is SendResultKind.DELIVERED, outcome.excerpt
 
 
 def _mail(channel: Channel) -> dict[str, tuple[bool, str]]:

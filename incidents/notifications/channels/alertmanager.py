@@ -15,8 +15,8 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
     Request,
+    SendResult,
     Target,
     field_problems,
     hidden,
@@ -107,7 +107,7 @@ def _post(contents: list[dict[str, Any]], target: Target) -> Request:
     )
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: by its status alone."""
     return outcome(request, answer)
 

@@ -18,9 +18,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -153,22 +153,22 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return (post_json(value(target, URL), content, secrets=hidden(FIELDS, target), method=METHOD),)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the result of the child means."""
     content = read_json(answer)
     log = redact(" ".join(str(content.get("log", "")).split()), request.secrets)
     kind, words = _MEANINGS.get(str(content.get("result")), _MEANINGS["partial"])
-    text = f"{words} {log}".strip() if kind in {OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN} else words
-    return Outcome(kind=kind, excerpt=text[:EXCERPT_LENGTH_MAX])
+    text = f"{words} {log}".strip() if kind in {SendResultKind.TRANSIENT, SendResultKind.UNKNOWN} else words
+    return SendResult(kind=kind, excerpt=text[:EXCERPT_LENGTH_MAX])
 
 
 _MEANINGS = {
-    "success": (OutcomeKind.DELIVERED, "Apprise has sent it."),
-    "failure": (OutcomeKind.TRANSIENT, "Apprise could not send it."),
-    "timeout": (OutcomeKind.UNKNOWN, "The service did not finish in time; it may have the message."),
-    "partial": (OutcomeKind.UNKNOWN, "Some of its recipients may have the message."),
-    "unusable": (OutcomeKind.CONFIGURATION, "Apprise does not understand the URL."),
-    "refused": (OutcomeKind.CONFIGURATION, guard.REFUSAL),
+    "success": (SendResultKind.DELIVERED, "Apprise has sent it."),
+    "failure": (SendResultKind.TRANSIENT, "Apprise could not send it."),
+    "timeout": (SendResultKind.UNKNOWN, "The service did not finish in time; it may have the message."),
+    "partial": (SendResultKind.UNKNOWN, "Some of its recipients may have the message."),
+    "unusable": (SendResultKind.CONFIGURATION, "Apprise does not understand the URL."),
+    "refused": (SendResultKind.CONFIGURATION, guard.REFUSAL),
 }
 
 

@@ -98,7 +98,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
 
-class OutcomeKind(StrEnum):
+class SendResultKind(StrEnum):
     """What became of a message."""
 
     DELIVERED = "delivered"
@@ -114,7 +114,7 @@ class OutcomeKind(StrEnum):
     """The address does not work (name, certificate, policy, redirect); it may be repaired elsewhere."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class SendResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of sending a message.
 
     `retry_after` is what the receiver asked for, at most an hour. `external_ref` is what later messages of the same
@@ -123,7 +123,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     slow down. `is_inside`: the receiver is in an allowed network inside, so only staff may see what it says.
     """
 
-    kind: OutcomeKind
+    kind: SendResultKind
     retry_after: timedelta | None = None
     external_ref: str = ""
     excerpt: str = ""
@@ -159,7 +159,7 @@ class Sender(Protocol):
         """
         ...
 
-    def classify(self, request: Request, answer: Answer) -> Outcome:
+    def classify(self, request: Request, answer: Answer) -> SendResult:
         """Return what the answer means."""
         ...
 
@@ -213,41 +213,41 @@ _SLOWS = frozenset({429, 502, 504})
 _CHANNEL = frozenset({401, 403, 404, 405, 410})
 
 
-def kind_of_status(status: int) -> OutcomeKind:
+def kind_of_status(status: int) -> SendResultKind:
     """Return what a status means unless a channel knows better.
 
     >>> [kind_of_status(status).value for status in (204, 302, 429, 521, 413, 410)]
     ['delivered', 'configuration', 'transient', 'transient', 'message_refused', 'channel_refused']
     """
     if 200 <= status < 300:
-        return OutcomeKind.DELIVERED
+        return SendResultKind.DELIVERED
     if 300 <= status < 400:
-        return OutcomeKind.CONFIGURATION
+        return SendResultKind.CONFIGURATION
     if status in _CHANNEL:
-        return OutcomeKind.CHANNEL_REFUSED
+        return SendResultKind.CHANNEL_REFUSED
     if status in _TRANSIENT or status >= 500:
-        return OutcomeKind.TRANSIENT
-    return OutcomeKind.MESSAGE_REFUSED
+        return SendResultKind.TRANSIENT
+    return SendResultKind.MESSAGE_REFUSED
 
 
 def outcome(
     request: Request,
     answer: Answer,
-    kind: OutcomeKind | None = None,
+    kind: SendResultKind | None = None,
     *,
     ref: str = "",
     retry_after: timedelta | None = None,
     replaces: Mapping[str, str] | None = None,
     slows: bool = False,
     why: str = "",
-) -> Outcome:
+) -> SendResult:
     """Return the outcome of an answer: what its status means, unless `kind` is given.
 
     `why` stands before the excerpt, as an explanation.
     """
     kind = kind or kind_of_status(answer.status)
-    is_delivered = kind is OutcomeKind.DELIVERED
-    return Outcome(
+    is_delivered = kind is SendResultKind.DELIVERED
+    return SendResult(
         kind=kind,
         retry_after=None if is_delivered else bounded(retry_after) or read_retry_after(answer.headers),
         external_ref="" if request.is_follow_up or not is_delivered else ref,

@@ -15,9 +15,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -81,12 +81,12 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(found)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means. The reference is the id of the message."""
     content = read_json(answer)
     if answer.status == 404 and content.get("code") == _UNKNOWN_MESSAGE:
         # The message was deleted: the plain form is a new one.
-        return outcome(request, answer, OutcomeKind.MESSAGE_REFUSED)
+        return outcome(request, answer, SendResultKind.MESSAGE_REFUSED)
     wait = content.get("retry_after")
     seconds = timedelta(seconds=wait) if isinstance(wait, int | float) and 0 <= wait < 1e6 else None
     return outcome(request, answer, ref=str(content.get("id", "")), retry_after=seconds)

@@ -14,8 +14,8 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
     Request,
+    SendResult,
     Target,
     field_problems,
     hidden,
@@ -64,7 +64,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(_call(action, alert, target, is_plain=is_plain) for action in _ACTIONS.get(alert.event, ()))
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: 200 with the id of the alert, or 204."""
     number = read_json(answer).get("AlertID", "")
     return outcome(request, answer, ref=str(number))

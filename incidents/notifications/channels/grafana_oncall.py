@@ -13,8 +13,8 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
     Request,
+    SendResult,
     Target,
     field_problems,
     hidden,
@@ -62,7 +62,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(_call(state, alert, target, is_plain=is_plain) for state in _STATES.get(alert.event, ()))
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: by its status alone."""
     return outcome(request, answer)
 

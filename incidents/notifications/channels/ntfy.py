@@ -13,9 +13,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -94,11 +94,11 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     )
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means. The reference is the id of the message."""
     content = read_json(answer)
     if answer.status == 200 and "id" not in content:
-        return outcome(request, answer, OutcomeKind.CONFIGURATION, why="This is not an answer of ntfy:")
+        return outcome(request, answer, SendResultKind.CONFIGURATION, why="This is not an answer of ntfy:")
     return outcome(request, answer, ref=str(content.get("id", "")))
 
 

@@ -15,8 +15,8 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
     Request,
+    SendResult,
     Target,
     field_problems,
     hidden,
@@ -111,7 +111,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(found)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: 202 means that the request will be processed. The reference is the alias."""
     return outcome(request, answer)
 

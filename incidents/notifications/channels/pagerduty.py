@@ -13,9 +13,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -95,11 +95,11 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(_event(action, alert, target, is_plain=is_plain) for action in _ACTIONS.get(alert.event, ()))
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: 202 means accepted. The reference is the key of the alert."""
     content = read_json(answer)
     if answer.status == 400 and "routing" in str(content.get("errors", "")).lower():
-        return outcome(request, answer, OutcomeKind.CHANNEL_REFUSED)
+        return outcome(request, answer, SendResultKind.CHANNEL_REFUSED)
     return outcome(request, answer, ref=str(content.get("dedup_key", "")))
 
 

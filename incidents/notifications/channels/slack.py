@@ -14,9 +14,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -58,13 +58,13 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return (post_json(value(target, URL), content, secrets=hidden(FIELDS, target)),)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: success is 200 with the body `ok`."""
     body = answer.body.strip()
     if answer.status == 200 and body != b"ok":
-        return outcome(request, answer, OutcomeKind.CONFIGURATION, why="This is not an answer of Slack:")
+        return outcome(request, answer, SendResultKind.CONFIGURATION, why="This is not an answer of Slack:")
     if answer.status == 400 and body in _GONE:
-        return outcome(request, answer, OutcomeKind.CHANNEL_REFUSED)
+        return outcome(request, answer, SendResultKind.CHANNEL_REFUSED)
     return outcome(request, answer)
 
 

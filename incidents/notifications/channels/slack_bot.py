@@ -13,9 +13,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -113,7 +113,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(calls)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: an error is a 200 with `ok: false`. The reference is `channel:ts`."""
     if answer.status != 200:
         return outcome(request, answer)
@@ -122,13 +122,13 @@ def classify(request: Request, answer: Answer) -> Outcome:
     if content.get("ok") is True:
         return outcome(request, answer, ref=f"{content.get('channel', '')}:{content.get('ts', '')}")
     if error in _CHANNEL:
-        return outcome(request, answer, OutcomeKind.CHANNEL_REFUSED)
+        return outcome(request, answer, SendResultKind.CHANNEL_REFUSED)
     if error in _TRANSIENT:
-        return outcome(request, answer, OutcomeKind.TRANSIENT, slows="limited" in error)
+        return outcome(request, answer, SendResultKind.TRANSIENT, slows="limited" in error)
     if error in _HALF_DONE or not error:
-        return outcome(request, answer, OutcomeKind.UNKNOWN)
+        return outcome(request, answer, SendResultKind.UNKNOWN)
     # The blocks, or an earlier message that is gone: the plain form is a new message.
-    return outcome(request, answer, OutcomeKind.MESSAGE_REFUSED)
+    return outcome(request, answer, SendResultKind.MESSAGE_REFUSED)
 
 
 def _message(alert: Alert, target: Target) -> dict[str, Any]:

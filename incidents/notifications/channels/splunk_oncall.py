@@ -14,9 +14,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -91,11 +91,11 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return (post_json(_url(target), content, secrets=hidden(FIELDS, target)),)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means. The reference is the id of the incident."""
     content = read_json(answer)
     if answer.status == 200 and content.get("result") == "failure":
-        return outcome(request, answer, OutcomeKind.MESSAGE_REFUSED)
+        return outcome(request, answer, SendResultKind.MESSAGE_REFUSED)
     return outcome(request, answer, ref=str(content.get("entity_id", "")))
 
 

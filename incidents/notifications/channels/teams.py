@@ -17,9 +17,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -85,11 +85,11 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return (post_json(value(target, URL), content, secrets=hidden(FIELDS, target)),)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: 202 means that the workflow was started, not that a card appeared."""
     if answer.status == 200 and b"returned HTTP error" in answer.body:  # a connector's way to refuse
         is_limit = b"HTTP error 429" in answer.body
-        kind = OutcomeKind.TRANSIENT if is_limit else OutcomeKind.MESSAGE_REFUSED
+        kind = SendResultKind.TRANSIENT if is_limit else SendResultKind.MESSAGE_REFUSED
         return outcome(request, answer, kind, slows=is_limit)
     return outcome(request, answer, why=_ORPHANED if answer.status in {401, 403, 404, 410} else "")
 

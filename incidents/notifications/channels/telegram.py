@@ -16,9 +16,9 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
-    OutcomeKind,
     Request,
+    SendResult,
+    SendResultKind,
     Target,
     field_problems,
     hidden,
@@ -96,7 +96,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return tuple(found)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means. The reference is the id of the message."""
     content = read_json(answer)
     said = str(content.get("description", "")).lower()
@@ -105,14 +105,14 @@ def classify(request: Request, answer: Answer) -> Outcome:
     result = content.get("result")
     if answer.status == 200:
         if content.get("ok") is not True:
-            return outcome(request, answer, OutcomeKind.UNKNOWN)
+            return outcome(request, answer, SendResultKind.UNKNOWN)
         return outcome(request, answer, ref=str(result.get("message_id", "")) if isinstance(result, dict) else "")
     if answer.status == 400 and "message is not modified" in said:
-        return outcome(request, answer, OutcomeKind.DELIVERED)
+        return outcome(request, answer, SendResultKind.DELIVERED)
     if answer.status == 400 and isinstance(chat := parameters.get("migrate_to_chat_id"), int):
-        return outcome(request, answer, OutcomeKind.TRANSIENT, replaces={CHAT.name: str(chat)})
+        return outcome(request, answer, SendResultKind.TRANSIENT, replaces={CHAT.name: str(chat)})
     if answer.status == 400 and any(words in said for words in _NO_CHAT):
-        return outcome(request, answer, OutcomeKind.CHANNEL_REFUSED)
+        return outcome(request, answer, SendResultKind.CHANNEL_REFUSED)
     wait = parameters.get("retry_after")
     seconds = timedelta(seconds=wait) if isinstance(wait, int) and 0 <= wait < 1_000_000 else None
     return outcome(request, answer, retry_after=seconds)

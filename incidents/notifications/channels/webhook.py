@@ -19,8 +19,8 @@ from incidents.notifications.channels.base import (
     Answer,
     Capability,
     Field,
-    Outcome,
     Request,
+    SendResult,
     Target,
     field_problems,
     hidden,
@@ -94,7 +94,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
     return (Request(method="POST", url=url, headers=headers, body=body, secrets=hidden(FIELDS, target)),)
 
 
-def classify(request: Request, answer: Answer) -> Outcome:
+def classify(request: Request, answer: Answer) -> SendResult:
     """Return what the answer means: by its status alone. 410 means that the receiver is closed for good."""
     return outcome(request, answer)
 

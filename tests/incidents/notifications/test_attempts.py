@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from incidents.notifications.attempts import ATTEMPTS_MAX, REFUSALS_MAX, UNKNOWN_MAX, next_attempt_in, wait_after
-from incidents.notifications.channels.base import OutcomeKind
+from incidents.notifications.channels.base import SendResultKind
 
 HOUR = timedelta(hours=1)
 KEYS = [uuid.UUID(int=last_byte) for last_byte in range(256)]
@@ -17,7 +17,7 @@ def of_mail(attempt_count, *, age, key):
 
 
 def of_channel(attempt_count, *, age, key):
-    return wait_after(OutcomeKind.TRANSIENT, attempt_count=attempt_count, age=age, key=key)
+    return wait_after(SendResultKind.TRANSIENT, attempt_count=attempt_count, age=age, key=key)
 
 
 @pytest.mark.parametrize("wait_of", [of_mail, of_channel])
@@ -42,7 +42,7 @@ def test_whatever_its_key_a_refused_mail_is_given_up_within_an_hour_and_40_minut
 
 def waits(attempt_count, *, was_in_doubt, repeats_are_seen=True):
     return wait_after(
-        OutcomeKind.UNKNOWN,
+        SendResultKind.UNKNOWN,
         attempt_count=attempt_count,
         age=timedelta(minutes=5),
         key=uuid.UUID(int=0),

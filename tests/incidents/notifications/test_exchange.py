@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from incidents.notifications import guard
-from incidents.notifications.channels.base import OutcomeKind, Request, outcome
+from incidents.notifications.channels.base import Request, SendResultKind, outcome
 from incidents.notifications.exchange import open_session, send
 from tests.incidents.notifications.channels.alerts import LOOPBACK, exchange
 from tests.incidents.notifications.channels.receiver import reply, running_receiver
@@ -46,7 +46,7 @@ def authority():
 
 class TestAnswers:
     def test_the_request_arrives_as_it_was_made(self, receiver):
-        assert tell(f"{receiver.url}/a?b=c").kind is OutcomeKind.DELIVERED
+        assert tell(f"{receiver.url}/a?b=c").kind is SendResultKind.DELIVERED
         [received] = receiver.received
         assert (received.method, received.path, received.body) == ("POST", "/a?b=c", b"{}")
         assert received.headers["x-key"] == TOKEN
@@ -54,12 +54,12 @@ class TestAnswers:
         assert "cookie" not in received.headers
 
     def test_requests_are_sent_one_after_the_other(self, receiver):
-        assert tell(receiver.url, count=3).kind is OutcomeKind.DELIVERED
+        assert tell(receiver.url, count=3).kind is SendResultKind.DELIVERED
         assert len(receiver.received) == len(receiver.connections) == 3
 
     def test_nothing_follows_a_request_that_was_not_delivered(self, receiver):
         receiver.answer = lambda _: reply(503)
-        assert tell(receiver.url, count=3).kind is OutcomeKind.TRANSIENT
+        assert tell(receiver.url, count=3).kind is SendResultKind.TRANSIENT
         assert len(receiver.received) == 1
 
     def test_the_first_reference_is_the_one_to_remember(self, receiver):
@@ -80,7 +80,7 @@ class TestAnswers:
     def test_a_redirect_is_not_followed(self, receiver):
         receiver.answer = lambda _: reply(302, headers={"Location": f"{receiver.url}/elsewhere?token=abc"})
         found = tell(receiver.url)
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
         assert found.excerpt == "302 redirects to http://127.0.0.1, which is not followed"
         assert len(receiver.received) == 1
 
@@ -91,7 +91,7 @@ class TestAnswers:
 
     def test_a_proxy_of_the_environment_is_not_used(self, receiver, monkeypatch):
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-        assert tell(receiver.url).kind is OutcomeKind.DELIVERED
+        assert tell(receiver.url).kind is SendResultKind.DELIVERED
 
     def test_a_secret_that_comes_back_is_not_shown(self, receiver):
         receiver.answer = lambda received: reply(400, f"bad key {received.headers['x-key']}")
@@ -108,12 +108,12 @@ class TestAnswers:
             raise KeyError(TOKEN)
 
         found = exchange((request(receiver.url),), broken)
-        assert (found.kind, found.excerpt) == (OutcomeKind.UNKNOWN, "an unexpected error: KeyError")
+        assert (found.kind, found.excerpt) == (SendResultKind.UNKNOWN, "an unexpected error: KeyError")
         assert "an answer of http://127.0.0.1 cannot be read" in caplog.text
         assert TOKEN not in caplog.text
 
     def test_nothing_to_send_is_delivered(self):
-        assert exchange((), outcome).kind is OutcomeKind.DELIVERED
+        assert exchange((), outcome).kind is SendResultKind.DELIVERED
 
 
 class TestDeadlines:
@@ -127,12 +127,12 @@ class TestDeadlines:
         receiver.answer = lambda _: receiver.hang()
         with self.within(5):
             found = tell(receiver.url, seconds=SHORT)
-        assert (found.kind, found.excerpt) == (OutcomeKind.UNKNOWN, "no answer within 0.5 s")
+        assert (found.kind, found.excerpt) == (SendResultKind.UNKNOWN, "no answer within 0.5 s")
 
     def test_headers_that_drip(self, receiver):
         receiver.answer = lambda _: receiver.drip(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1_000)
         with self.within(5):
-            assert tell(receiver.url, seconds=SHORT).kind is OutcomeKind.UNKNOWN
+            assert tell(receiver.url, seconds=SHORT).kind is SendResultKind.UNKNOWN
 
     def test_a_body_that_drips_after_a_status_that_counts(self, receiver):
         def drip(_):
@@ -141,12 +141,12 @@ class TestDeadlines:
 
         receiver.answer = drip
         with self.within(5):
-            assert tell(receiver.url, seconds=SHORT).kind is OutcomeKind.DELIVERED
+            assert tell(receiver.url, seconds=SHORT).kind is SendResultKind.DELIVERED
 
     def test_the_deadline_is_that_of_all_requests_together(self, receiver):
         receiver.answer = lambda _: list(receiver.drip(b"HTTP/1.1 200 OK\r\n\r\n", 0.01))
         with self.within(5):
-            assert tell(receiver.url, seconds=SHORT, count=100).kind is OutcomeKind.UNKNOWN
+            assert tell(receiver.url, seconds=SHORT, count=100).kind is SendResultKind.UNKNOWN
         assert len(receiver.received) < 10
 
     def test_a_host_that_takes_no_connections(self):
@@ -162,7 +162,7 @@ class TestDeadlines:
                 found = tell(f"http://127.0.0.1:{port}/", seconds=SHORT)
             for line in full:
                 line.close()
-        assert (found.kind, found.excerpt) == (OutcomeKind.TRANSIENT, "no connection within 0.5 s")
+        assert (found.kind, found.excerpt) == (SendResultKind.TRANSIENT, "no connection within 0.5 s")
 
     def test_a_hanging_receiver_delays_no_other(self, receiver):
         receiver.answer = lambda received: receiver.hang() if received.path == "/slow" else reply(200)
@@ -182,7 +182,7 @@ class TestDeadlines:
                 await asyncio.gather(*slow, return_exceptions=True)
                 return {one.kind for one in found}, len(waiting)
 
-        assert asyncio.run(both()) == ({OutcomeKind.DELIVERED}, 30)
+        assert asyncio.run(both()) == ({SendResultKind.DELIVERED}, 30)
 
     def test_cancelling_is_not_taken_for_an_error(self, receiver):
         receiver.answer = lambda _: receiver.hang()
@@ -203,22 +203,22 @@ class TestConnections:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}"
         found = tell(url)
-        assert (found.kind, found.excerpt) == (OutcomeKind.TRANSIENT, "no connection: Connection refused")
+        assert (found.kind, found.excerpt) == (SendResultKind.TRANSIENT, "no connection: Connection refused")
 
     @pytest.mark.parametrize("pieces", [[], [b"HTTP/1.1 2"], [b"nonsense\r\n\r\n"]])
     def test_a_connection_that_ends_without_an_answer_may_have_told(self, receiver, pieces):
         receiver.answer = lambda _: pieces
         found = tell(receiver.url)
-        assert (found.kind, found.excerpt) == (OutcomeKind.UNKNOWN, "the connection ended without an answer")
+        assert (found.kind, found.excerpt) == (SendResultKind.UNKNOWN, "the connection ended without an answer")
 
     def test_a_connection_that_ends_in_the_body_counts_by_its_status(self, receiver):
         receiver.answer = lambda _: [b"HTTP/1.1 503 Down\r\nContent-Length: 100\r\n\r\nhalf"]
         found = tell(receiver.url)
-        assert (found.kind, found.excerpt) == (OutcomeKind.TRANSIENT, "503 half")
+        assert (found.kind, found.excerpt) == (SendResultKind.TRANSIENT, "503 half")
 
     @pytest.mark.parametrize(
         ("code", "kind"),
-        [(socket.EAI_AGAIN, OutcomeKind.TRANSIENT), (socket.EAI_NONAME, OutcomeKind.CONFIGURATION)],
+        [(socket.EAI_AGAIN, SendResultKind.TRANSIENT), (socket.EAI_NONAME, SendResultKind.CONFIGURATION)],
     )
     def test_a_name_that_is_not_found_is_told_from_a_name_server_that_is_down(self, code, kind, monkeypatch):
         def fail(*_, **__):
@@ -231,11 +231,11 @@ class TestConnections:
         "url", ["http://", "ftp://w.example/", "nonsense", f"http://{'x' * 70}.example/", "http://[::1"]
     )
     def test_an_invalid_address_is_a_configuration(self, url):
-        assert tell(url).kind is OutcomeKind.CONFIGURATION
+        assert tell(url).kind is SendResultKind.CONFIGURATION
 
     def test_a_header_with_a_line_break_is_not_sent(self, receiver):
         bad = request(receiver.url, headers={"x-key": "a\r\nx-other: b"})
-        assert exchange((bad,), outcome).kind is OutcomeKind.CONFIGURATION
+        assert exchange((bad,), outcome).kind is SendResultKind.CONFIGURATION
         assert receiver.received == []
 
 
@@ -243,7 +243,7 @@ class TestTheInside:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0x7f.1", "2130706433", "127.1", "[::ffff:127.0.0.1]"])
     def test_it_is_refused_before_connecting_however_it_is_written(self, receiver, host):
         found = tell(receiver.url.replace("127.0.0.1", host), allowed=[])
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
         assert receiver.connections == []
 
     def test_the_words_are_the_same_whether_something_listens_or_not(self, receiver):
@@ -260,20 +260,20 @@ class TestTheInside:
     def test_a_name_with_several_addresses_is_tried_at_those_outside(self, receiver, monkeypatch):
         port = int(receiver.url.rpartition(":")[2])
         self.resolve(monkeypatch, ["10.0.0.1", "169.254.169.254", "127.0.0.1"], port)
-        assert tell(f"http://hooks.example:{port}/").kind is OutcomeKind.DELIVERED
+        assert tell(f"http://hooks.example:{port}/").kind is SendResultKind.DELIVERED
         assert receiver.received[0].headers["host"] == f"hooks.example:{port}"
 
     def test_a_name_with_only_addresses_inside_is_refused(self, monkeypatch):
         self.resolve(monkeypatch, ["10.0.0.1", "192.168.0.1"], 80)
         found = tell("http://hooks.example/")
-        assert (found.kind, found.excerpt) == (OutcomeKind.CONFIGURATION, guard.REFUSAL)
+        assert (found.kind, found.excerpt) == (SendResultKind.CONFIGURATION, guard.REFUSAL)
 
     def test_a_name_is_judged_anew_for_each_request(self, receiver, monkeypatch):
         port = int(receiver.url.rpartition(":")[2])
         answers = iter(["127.0.0.1", "10.0.0.1"])
         self.resolve(monkeypatch, answers, port)
         found = tell(f"http://hooks.example:{port}/", count=2)
-        assert (found.kind, len(receiver.received)) == (OutcomeKind.CONFIGURATION, 1)
+        assert (found.kind, len(receiver.received)) == (SendResultKind.CONFIGURATION, 1)
 
     def resolve(self, monkeypatch, addresses, port):
         def look_up(*_, **__):
@@ -289,11 +289,12 @@ class TestThroughAProxy:
         settings.NOTIFY_PROXY = receiver.url
 
     def test_only_the_proxy_is_connected_to_and_it_may_be_inside(self, receiver):
-        assert tell("http://hooks.example/a", allowed=[]).kind is OutcomeKind.DELIVERED
+        assert tell("http://hooks.example/a", allowed=[]).kind is SendResultKind.DELIVERED
         assert [received.path for received in receiver.received] == ["http://hooks.example/a"]
 
     @pytest.mark.parametrize(
-        ("status", "kind"), [(403, OutcomeKind.CONFIGURATION), (407, OutcomeKind.CONFIGURATION), (502, "transient")]
+        ("status", "kind"),
+        [(403, SendResultKind.CONFIGURATION), (407, SendResultKind.CONFIGURATION), (502, "transient")],
     )
     def test_what_the_proxy_refuses_is_said_in_words(self, receiver, status, kind):
         receiver.answer = lambda _: reply(status)
@@ -305,7 +306,7 @@ class TestThroughAProxy:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             settings.NOTIFY_PROXY = f"http://127.0.0.1:{listener.getsockname()[1]}"
         found = tell("http://hooks.example/a")
-        assert (found.kind, found.excerpt) == (OutcomeKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)")
+        assert (found.kind, found.excerpt) == (SendResultKind.TRANSIENT, "no connection to the proxy (NOTIFY_PROXY)")
 
 
 class TestCertificates:
@@ -331,23 +332,23 @@ class TestCertificates:
     def test_an_unknown_authority_is_not_trusted(self, authority):
         with self.serving(authority, "127.0.0.1") as receiver:
             found = self.tell(receiver.url)
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
         assert found.excerpt.startswith("the certificate is not accepted: ")
         assert receiver.received == []
 
     def test_a_certificate_for_another_name_is_not_accepted(self, authority):
         with self.serving(authority, "other.example") as receiver:
             found = self.tell(receiver.url, self.trusting(authority))
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
         assert receiver.received == []
 
     def test_a_certificate_of_a_trusted_authority_is_accepted(self, authority):
         with self.serving(authority, "127.0.0.1") as receiver:
-            assert self.tell(receiver.url, self.trusting(authority)).kind is OutcomeKind.DELIVERED
+            assert self.tell(receiver.url, self.trusting(authority)).kind is SendResultKind.DELIVERED
 
     def test_a_receiver_that_speaks_no_tls(self, receiver):
         found = self.tell(receiver.url.replace("http:", "https:"))
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
 
 
 @pytest.mark.parametrize("module", ["project.asgi", "incidents.tasks", "checkins.ingest.process"])

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from incidents.notifications.alert import Alert, Event, IncidentFacts, Severity
-from incidents.notifications.channels.base import Outcome, Request, Target
+from incidents.notifications.channels.base import Request, SendResult, Target
 from incidents.notifications.exchange import open_session, send
 
 NOW = datetime(2026, 11, 28, 3, 10, 5, tzinfo=UTC)
@@ -99,15 +99,15 @@ def target(kind: str, values: dict[str, str]) -> Target:
     return Target(guid=CHANNEL, kind=kind, values=values, timezone="Europe/Berlin", language="en")
 
 
-def exchange(requests: tuple[Request, ...], classify, *, allowed=LOOPBACK, seconds: float = 10) -> Outcome:
+def exchange(requests: tuple[Request, ...], classify, *, allowed=LOOPBACK, seconds: float = 10) -> SendResult:
     """Send the requests of a message for real."""
     return exchange_all([requests], classify, allowed=allowed, seconds=seconds)[0]
 
 
-def exchange_all(messages, classify, *, allowed=LOOPBACK, seconds: float = 10) -> list[Outcome]:
+def exchange_all(messages, classify, *, allowed=LOOPBACK, seconds: float = 10) -> list[SendResult]:
     """Send the requests of several messages, one after the other."""
 
-    async def run() -> list[Outcome]:
+    async def run() -> list[SendResult]:
         deadline = timedelta(seconds=seconds)
         async with open_session(allowed) as session:
             return [await send(one, classify=classify, session=session, deadline=deadline) for one in messages]

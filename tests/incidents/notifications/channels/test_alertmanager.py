@@ -13,7 +13,7 @@ import pytest
 
 from incidents.notifications.alert import Event
 from incidents.notifications.channels import alertmanager
-from incidents.notifications.channels.base import OutcomeKind
+from incidents.notifications.channels.base import SendResultKind
 from lib.wallclock import utcnow
 from tests.incidents.notifications.channels.alerts import NOW, alert, exchange, incident, target
 from tests.incidents.notifications.channels.receiver import running_receiver
@@ -129,13 +129,13 @@ class TestTheRealOne:
 
     def test_an_incident_fires_once_however_often_it_is_told_and_is_resolved(self, receiver, url):
         for event in (Event.OPENED, Event.REMINDER, Event.ACKNOWLEDGED, Event.OPENED):
-            assert self.tell(url, event).kind is OutcomeKind.DELIVERED
+            assert self.tell(url, event).kind is SendResultKind.DELIVERED
         wait_until(lambda: self.notified(receiver), "it fires")
         [found] = self.alerts(url)
         assert found["labels"]["monitor"] == "nightly-backup"
         assert found["annotations"]["severity"] == "error"
 
-        assert self.tell(url, Event.RESOLVED).kind is OutcomeKind.DELIVERED
+        assert self.tell(url, Event.RESOLVED).kind is SendResultKind.DELIVERED
         wait_until(lambda: self.notified(receiver)[-1] == "resolved", "it is resolved")
         assert self.notified(receiver).count("resolved") == 1
         assert self.alerts(url) == []
@@ -146,7 +146,7 @@ class TestTheRealOne:
         facts = {"project": words, "slug": words, "environment": words, "tags": (words,), "opened_at": now}
         what = alert(Event.OPENED, title=words, reason=words, incidents=(incident(Event.OPENED, **facts),))
         requests = alertmanager.requests(what, target("alertmanager", {"url": url}), "", now=now)
-        assert exchange(requests, alertmanager.classify).kind is OutcomeKind.DELIVERED
+        assert exchange(requests, alertmanager.classify).kind is SendResultKind.DELIVERED
         assert len(self.alerts(url)) == 1
 
     def test_an_alert_that_it_does_not_take_is_the_messages_fault(self, url):
@@ -154,4 +154,4 @@ class TestTheRealOne:
             alert(Event.OPENED), target("alertmanager", {"url": url}), "", now=NOW - timedelta(days=1)
         )
         bad = msgspec.structs.replace(good, body=good.body.replace(b'"alertname"', b'"alert-name"'))
-        assert exchange((bad,), alertmanager.classify).kind is OutcomeKind.MESSAGE_REFUSED
+        assert exchange((bad,), alertmanager.classify).kind is SendResultKind.MESSAGE_REFUSED

@@ -6,13 +6,13 @@ import pytest
 
 from incidents.notifications.alert import Event
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Answer, OutcomeKind, bounded, read_retry_after
+from incidents.notifications.channels.base import Answer, SendResultKind, bounded, read_retry_after
 from tests.incidents.notifications.channels.alerts import NOW, alert, target
 from tests.incidents.notifications.channels.vendors import VENDORS
 
-DELIVERED, TRANSIENT, UNKNOWN = OutcomeKind.DELIVERED, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN
-MESSAGE, CHANNEL = OutcomeKind.MESSAGE_REFUSED, OutcomeKind.CHANNEL_REFUSED
-CONFIGURATION = OutcomeKind.CONFIGURATION
+DELIVERED, TRANSIENT, UNKNOWN = SendResultKind.DELIVERED, SendResultKind.TRANSIENT, SendResultKind.UNKNOWN
+MESSAGE, CHANNEL = SendResultKind.MESSAGE_REFUSED, SendResultKind.CHANNEL_REFUSED
+CONFIGURATION = SendResultKind.CONFIGURATION
 BY_STATUS = {
     **dict.fromkeys((301, 302, 303, 307, 308), CONFIGURATION),
     **dict.fromkeys((401, 403, 404, 405, 410), CHANNEL),

@@ -12,7 +12,7 @@ import pytest
 from incidents.notifications import apprise_process, guard
 from incidents.notifications.alert import Event
 from incidents.notifications.channels import apprise
-from incidents.notifications.channels.base import Answer, OutcomeKind, Request
+from incidents.notifications.channels.base import Answer, Request, SendResultKind
 from incidents.notifications.exchange import open_session, send
 from tests.incidents.notifications.channels.alerts import LOOPBACK, NOW, alert, exchange, target
 from tests.incidents.notifications.channels.receiver import reply, running_receiver
@@ -126,7 +126,7 @@ class TestWhatIsSent:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_gets_the_headline_and_the_reason(receiver, service):
     outcome = tell(SERVICES[service].format(host=host(receiver)))
-    assert (outcome.kind, outcome.excerpt) == (OutcomeKind.DELIVERED, "Apprise has sent it.")
+    assert (outcome.kind, outcome.excerpt) == (SendResultKind.DELIVERED, "Apprise has sent it.")
     sent = " ".join(received.body.decode() for received in receiver.received).replace("\\", "")  # Markdown's escapes.
     assert "nightly-backup (production) is failing" in sent
     assert "no check-in by 03:10" in sent
@@ -139,39 +139,39 @@ class TestServicesThatMisbehave:
     def test_a_failure_may_pass_and_its_words_are_shown_without_the_secret(self, receiver):
         receiver.answer = lambda received: reply(503, f"no {received.headers.get('x-gotify-key')}")
         found = tell(self.gotify(receiver))
-        assert found.kind is OutcomeKind.TRANSIENT
+        assert found.kind is SendResultKind.TRANSIENT
         assert "error=503" in found.excerpt
         assert TOKEN not in found.excerpt
 
     def test_a_redirect_is_not_followed(self, receiver):
         receiver.answer = lambda _: reply(302, headers={"Location": f"{receiver.url}/elsewhere"})
-        assert tell(self.gotify(receiver)).kind is not OutcomeKind.DELIVERED
+        assert tell(self.gotify(receiver)).kind is not SendResultKind.DELIVERED
         assert len(receiver.received) == 1
 
     def test_a_service_that_drips_is_left_at_the_time_limit_and_may_have_the_message(self, receiver):
         receiver.answer = lambda _: receiver.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000)
         began = time.monotonic()
-        assert tell(self.gotify(receiver), seconds=4).kind is OutcomeKind.UNKNOWN
+        assert tell(self.gotify(receiver), seconds=4).kind is SendResultKind.UNKNOWN
         assert time.monotonic() - began < 8
 
     def test_an_address_inside_is_not_connected_to(self, receiver, settings):
         settings.NOTIFY_ALLOWED_NETWORKS = []
         found = tell(self.gotify(receiver))
-        assert (found.kind, found.excerpt) == (OutcomeKind.CONFIGURATION, guard.REFUSAL)
+        assert (found.kind, found.excerpt) == (SendResultKind.CONFIGURATION, guard.REFUSAL)
         assert receiver.connections == []
 
     def test_a_name_that_leads_inside_is_not_connected_to(self, receiver, settings):
         settings.NOTIFY_ALLOWED_NETWORKS = []
         found = tell(self.gotify(receiver).replace("127.0.0.1", "localhost"))
-        assert found.kind is OutcomeKind.CONFIGURATION
+        assert found.kind is SendResultKind.CONFIGURATION
         assert receiver.connections == []
 
     def test_what_the_package_does_not_understand_is_a_configuration(self):
-        assert tell("gotify://").kind is OutcomeKind.CONFIGURATION
+        assert tell("gotify://").kind is SendResultKind.CONFIGURATION
 
     def test_an_answer_that_nobody_knows_may_have_been_sent(self):
         [request] = requests("gotify://a/b")
-        assert apprise.classify(request, Answer(status=200, body=b"{}")).kind is OutcomeKind.UNKNOWN
+        assert apprise.classify(request, Answer(status=200, body=b"{}")).kind is SendResultKind.UNKNOWN
 
 
 class TestItsProcess:
@@ -219,7 +219,7 @@ class TestItsProcess:
             apprise_process._children[asyncio.get_running_loop()]._process.kill()
             return apprise.classify(job, await asking)
 
-        assert self.run(work).kind is OutcomeKind.UNKNOWN
+        assert self.run(work).kind is SendResultKind.UNKNOWN
 
     def test_one_that_ended_before_a_job_began_is_replaced_and_the_message_is_sent(self, receiver):
         async def work():
@@ -228,7 +228,7 @@ class TestItsProcess:
             apprise_process._children[asyncio.get_running_loop()]._process.kill()
             return apprise.classify(job, await apprise_process.ask(job))
 
-        assert self.run(work).kind is OutcomeKind.DELIVERED
+        assert self.run(work).kind is SendResultKind.DELIVERED
         assert len(receiver.received) == 2
 
     def test_it_knows_no_secret_of_this_installation(self, monkeypatch):
@@ -245,7 +245,7 @@ class TestItsProcess:
             request = msgspec.structs.replace(self.job(receiver), url=f"gotify://gotify.example/{TOKEN}")
             return apprise.classify(request, await apprise_process.ask(request))
 
-        assert self.run(work).kind is OutcomeKind.DELIVERED
+        assert self.run(work).kind is SendResultKind.DELIVERED
         assert receiver.received[0].path == "http://gotify.example/message"
 
     def test_it_ends_when_there_is_nothing_to_do_and_another_one_takes_the_next_message(self, receiver, monkeypatch):
@@ -257,7 +257,7 @@ class TestItsProcess:
             await apprise_process._children[asyncio.get_running_loop()]._reading
             return apprise.classify(job, await apprise_process.ask(job))
 
-        assert self.run(work).kind is OutcomeKind.DELIVERED
+        assert self.run(work).kind is SendResultKind.DELIVERED
         assert len(receiver.received) == 2
 
 

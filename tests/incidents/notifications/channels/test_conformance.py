@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from incidents.notifications.alert import Event, Severity
 from incidents.notifications.channels import SENDERS, base
-from incidents.notifications.channels.base import Answer, Capability, OutcomeKind
+from incidents.notifications.channels.base import Answer, Capability, SendResultKind
 from incidents.notifications.channels.callbacks import CALLBACKS
 from tests.incidents.notifications.channels import schemas
 from tests.incidents.notifications.channels.alerts import (
@@ -78,7 +78,7 @@ class TestTheStoryOfAnIncident:
     def tell_all(self, channel, events, ref=""):
         for event in events:
             found = tell(channel, alert(event), ref)
-            assert found.kind is OutcomeKind.DELIVERED, (event, found)
+            assert found.kind is SendResultKind.DELIVERED, (event, found)
             ref = ref or found.external_ref
         return ref
 
@@ -94,7 +94,7 @@ class TestTheStoryOfAnIncident:
         assert vendor.open == set()
 
     def test_a_pager_is_not_told_what_is_over_already(self, kind, channel, vendor):
-        assert tell(channel, alert(Event.PASSED)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.PASSED)).kind is SendResultKind.DELIVERED
         assert vendor.violations == []
         assert (vendor.contents == []) == (kind in PAGERS | {"alertmanager"})
 
@@ -122,7 +122,7 @@ class TestTheStoryOfAnIncident:
         assert vendor.open == ({str(GUID)} if kind in PAGERS else set())
 
     def test_the_end_is_told_without_a_reference_to_the_beginning(self, kind, channel, vendor):
-        assert tell(channel, alert(Event.RESOLVED)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.RESOLVED)).kind is SendResultKind.DELIVERED
         assert len(vendor.contents) == 1
         assert "recovered" in str(vendor.contents) or kind in PAGERS | {"alertmanager"}
 
@@ -130,25 +130,25 @@ class TestTheStoryOfAnIncident:
         ref = self.tell_all(channel, [Event.OPENED])
         vendor.messages.clear()
         found = tell(channel, alert(Event.ACKNOWLEDGED), ref)
-        if found.kind is OutcomeKind.MESSAGE_REFUSED:
+        if found.kind is SendResultKind.MESSAGE_REFUSED:
             found = tell(channel, alert(Event.ACKNOWLEDGED), ref, is_plain=True)
             assert kind in {"slack_bot", "discord", "telegram"}
             assert len(vendor.messages) == 1
-        assert found.kind is OutcomeKind.DELIVERED
+        assert found.kind is SendResultKind.DELIVERED
 
 
 class TestStorms:
     def test_a_storm_is_one_alert_of_a_pager_until_its_last_member_is_resolved(self, kind, channel, vendor):
-        assert tell(channel, alert(Event.DIGEST)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.DIGEST)).kind is SendResultKind.DELIVERED
         assert vendor.open == ({str(STORM)} if kind in PAGERS else set())
-        assert tell(channel, alert(Event.DIGEST)).kind is OutcomeKind.DELIVERED
-        assert tell(channel, alert(Event.STORM_OVER)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.DIGEST)).kind is SendResultKind.DELIVERED
+        assert tell(channel, alert(Event.STORM_OVER)).kind is SendResultKind.DELIVERED
         assert vendor.open == set()
         assert vendor.violations == []
 
     def test_what_is_not_listed_is_counted(self, kind, channel, vendor):
         what = alert(Event.DIGEST, incidents=many(Event.OPENED, 50, reason="x " * 200), omitted=2_750)
-        assert tell(channel, what).kind is OutcomeKind.DELIVERED
+        assert tell(channel, what).kind is SendResultKind.DELIVERED
         assert vendor.violations == []
         if kind == "webhook":
             [content] = vendor.contents
@@ -162,33 +162,33 @@ class TestStorms:
     def test_the_worst_is_listed_first(self, channel, vendor):
         worst = incident(Event.OPENED, monitor="The worst", severity=Severity.CRITICAL)
         long = many(Event.OPENED, 49, reason="x " * 200)
-        assert tell(channel, alert(Event.DIGEST, incidents=(*long, worst))).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.DIGEST, incidents=(*long, worst))).kind is SendResultKind.DELIVERED
         text = str(vendor.contents)
         assert "The worst" in text or vendor.contents[0]["data"]["incidents"][0]["monitor"]["name"] == "The worst"
 
     def test_a_digest_of_what_is_over_opens_no_alert(self, kind, channel, vendor):
         over = many(Event.RESOLVED, 3)
-        assert tell(channel, alert(Event.DIGEST, incidents=over, omitted=0)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.DIGEST, incidents=over, omitted=0)).kind is SendResultKind.DELIVERED
         assert vendor.open == set()
         assert vendor.violations == []
 
 
 class TestNews:
     def test_a_test_is_seen_and_leaves_nothing_open(self, kind, channel, vendor):
-        assert tell(channel, alert(Event.TEST)).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.TEST)).kind is SendResultKind.DELIVERED
         assert vendor.violations == []
         assert vendor.contents
         assert vendor.open == set()
 
     def test_the_clock_tells_about_itself(self, kind, channel, vendor):
         what = alert(Event.CLOCK, group=STORM)
-        assert tell(channel, what).kind is OutcomeKind.DELIVERED
+        assert tell(channel, what).kind is SendResultKind.DELIVERED
         assert vendor.violations == []
         assert vendor.open == ({str(STORM)} if kind in PAGERS else set())
 
     def test_the_end_of_what_the_clock_told_closes_its_alert(self, channel, vendor):
         tell(channel, alert(Event.CLOCK, group=STORM))
-        assert tell(channel, alert(Event.RESOLVED, group=STORM, incidents=())).kind is OutcomeKind.DELIVERED
+        assert tell(channel, alert(Event.RESOLVED, group=STORM, incidents=())).kind is SendResultKind.DELIVERED
         assert vendor.open == set()
         assert vendor.violations == []
 
@@ -200,12 +200,12 @@ class TestHostileTexts:
         alerts = [self.hostile(event, words) for event in (*ABOUT_ONE, *ABOUT_MANY)]
         messages = [sender.requests(one, channel, "", now=NOW) for one in alerts]
         kinds = {found.kind for found in exchange_all(messages, sender.classify)}
-        assert (kinds, vendor.violations) == ({OutcomeKind.DELIVERED}, [])
+        assert (kinds, vendor.violations) == ({SendResultKind.DELIVERED}, [])
 
     @pytest.mark.parametrize("words", HOSTILE.values(), ids=list(HOSTILE))
     def test_the_plain_form_is_taken_too_and_is_a_new_message(self, channel, vendor, words):
         found = tell(channel, self.hostile(Event.OPENED, words), "1784900000", is_plain=True)
-        assert found.kind is OutcomeKind.DELIVERED, vendor.violations
+        assert found.kind is SendResultKind.DELIVERED, vendor.violations
         assert vendor.violations == []
         assert len(vendor.contents) == 1
 
