@@ -43,7 +43,16 @@ GIVEN_UP_SHOWN = timedelta(days=1)
 
 
 def read_rows(now: datetime) -> Rows:
-    """Return what findings are made of."""
+    """Return what findings are made of.
+
+    1. The clock: the newest ticks, those that are not finished or not decided, and the position of each shard.
+    2. Delivery: what waits and is late, in three places: messages, notifications that are not routed, and reminders
+       and steps of escalations. What waits on purpose (quiet hours, holds, storms) or for a broken channel is not late.
+    3. Ingest: the nodes, and the check-ins that wait or failed.
+    4. What people have to repair: channels, failures that nobody could be told of, and monitors that were set aside.
+
+    All counts and lists are bounded.
+    """
     ticks = Tick.objects.order_by("at")
     newest = _first_tick(ticks.reverse())
     undecided = ticks.filter(decided_at__isnull=True)

@@ -115,6 +115,18 @@ def address_again(default: Sequence[str], *, now: datetime) -> None:
 
 @transaction.atomic
 def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> list[int]:
+    """Address the notifications that `sql` finds with ids above `after`; returns the ids of those looked at.
+
+    1. Take the lock of addressing: one worker at a time.
+    2. Read notifications with the facts of their incidents, grouped by incident, and hold back what has to wait.
+    3. Load the routes of their projects, and who was told of the openings whose end is among them.
+    4. For each incident, decide whom its routes name, and plan the messages: openings may fold, an end goes to those
+       who were told of the opening. If nobody can be told, only that is recorded.
+    5. Fold the openings of storms into digests, and the ends of their members into summaries.
+    6. Write messages and duties, make summaries due that are complete, and begin reminders and escalations.
+    7. Withdraw what is of no use once an incident is over, and tell pagers of storms that are acknowledged now.
+    8. Record the notifications as addressed, or as without recipients.
+    """
     with connection.cursor() as cursor:
         # One at a time, or two workers could write the beginning and the end of an incident in the wrong order.
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")

@@ -63,7 +63,21 @@ class Run:
 
 
 def deliver(*, utcnow: Callable[[], datetime]) -> Run:
-    """Send the due messages, until none is left that can be sent now, or the time is up."""
+    """Send the due messages, until none is left that can be sent now, or the time is up.
+
+    1. Address: turn new notifications into messages, by the routes.
+    2. Give up messages that are too old, or whose claims all expired.
+    3. Claim messages for lines (mails) and lanes (channels) that are free, and store their texts. Each claim is
+       committed before anything is sent.
+    4. Record messages whose text could not be written, and release the mails that a line left when it stopped.
+    5. Wait briefly for results of lines and lanes, and record all that are there in short transactions: what was sent,
+       what failed and when it is tried again, and what that says about channels and the mail server.
+    6. Go on with 3 while something is on the way, or was claimed and there is time. The first mail that the server
+       accepts after a backlog folds the others before more are claimed.
+    7. Close the lines, and return when the next held or paced message is due.
+
+    A worker may be killed at any point: what it had claimed is due again when the claims expire.
+    """
     _address_all(now=utcnow())
     claims.give_up(now=utcnow())
     deadline = time.monotonic() + RUN_SECONDS_MAX

@@ -1,7 +1,7 @@
 """Whether a job flaps: it changes between ok and failing so often that its incidents are noise (pure).
 
-The formula is that of Nagios (`base/flapping.c`), over the last 21 finished runs: newer changes weigh more. In addition,
-many incidents within a day are flapping too, however many runs lie between them.
+The formula is that of Nagios (`base/flapping.c`), over the last 21 finished runs: newer changes weigh more. Many
+incidents within a day are flapping too, however many runs lie between them.
 """
 
 from collections.abc import Sequence
