@@ -21,8 +21,9 @@ function ask(asked, query) {
   return fetchPage(`/wall/rows?from=${first}&segments=${asked.length}${filters}${query}`);
 }
 
-// Who has chosen a row, or is in it, keeps it, wherever it belongs by now.
-const isKept = (row) => row.matches(".current, :focus-within") || row.querySelector(".pick")?.checked;
+// Who has chosen a row, or is in it, keeps it, wherever it belongs by now; also the one from which keys go on to the next.
+const isKept = (row) =>
+  row.matches(document.activeElement === document.body ? ".current" : ":focus-within") || row.querySelector(".pick")?.checked;
 
 function update(row, fresh) {
   const old = [...row.children];
