@@ -49,6 +49,11 @@ def remove_member(project_id: int, user_id: int, *, by: Actor) -> None:
 def set_roles(project_id: int, wanted: Mapping[int, Role | None], *, by: Actor) -> None:
     """Give people, by their ids, these roles in a project, all at once; None ends a membership.
 
+    1. Lock the row of the project, and read the roles that people have.
+    2. Refuse the change if it would leave the project without an owner.
+    3. Find out whose role changes, and refuse the change if one of them has no account.
+    4. Write these roles, and record each change.
+
     Raises MembershipError if the project has an owner and would have none, and for a project or a person that does not
     exist. The number of statements does not grow with the people. The row of the project is locked: members of a
     project are changed by one transaction after the other.

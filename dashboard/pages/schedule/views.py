@@ -29,7 +29,14 @@ COLUMNS = (*SCHEDULE_COLUMNS, *NUMBERS)
 @form
 @transaction.atomic
 def edit_schedule(request: HttpRequest, project: str, slug: str) -> HttpResponse:
-    """Show the form, with a schedule that the address proposes, or change the schedule of a monitor."""
+    """Show the form, with a schedule that the address proposes, or change the schedule of a monitor.
+
+    1. Find the monitor, and demand the right to edit it. A change locks its row, and reads it again.
+    2. Fill the form with the present settings, then with what the address proposes, then with what was typed.
+    3. Store a valid form and leave, unless somebody changed the settings since the form was shown (D41): then the form
+       is shown again with what they are now, and overwrites them when it is sent once more.
+    4. Show the form, with what was learned from the runs of the chosen environment.
+    """
     row = find_monitor(request, project, slug)
     rights = rights_in(request, row.project_id)
     rights.demand(Action.EDIT_MONITORS)
