@@ -1,9 +1,12 @@
 """What services and pure modules say, in the reader's language."""
 
+from datetime import timedelta
+
 from django.utils.translation import get_language, gettext, ngettext
 
 from dashboard.vocabulary import word
-from incidents.notifications.words import number
+from incidents.notifications.words import ENGLISH, number
+from lib.durations import duration
 from lib.texts import Text
 
 
@@ -23,12 +26,18 @@ def said(what: object) -> str:
         pattern = ngettext(what.pattern, what.many, count)
     else:
         pattern = gettext(what.pattern)
-    return pattern % {name: _written(value) for name, value in what.values.items()} if what.values else pattern
+    text = pattern % {name: _written(value) for name, value in what.values.items()} if what.values else pattern
+    return text[:1].lower() + text[1:] if what.is_lowered and _language() == ENGLISH else text
 
 
 def _written(value: object) -> str:
-    language = (get_language() or "en").partition("-")[0]
-    return number(language, value) if isinstance(value, int) else said(value)
+    if isinstance(value, timedelta):
+        return duration(value, language=_language())
+    return number(_language(), value) if isinstance(value, int) else said(value)
+
+
+def _language() -> str:
+    return (get_language() or ENGLISH).partition("-")[0]
 
 
 def said_or_word(what: str) -> str:

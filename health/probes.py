@@ -80,9 +80,9 @@ def readiness(facts: Facts) -> dict[str, Any]:
             {
                 "part": finding.part.value,
                 "severity": finding.severity.value,
-                "what": finding.what,
+                "what": str(finding.what),
                 "since": None if finding.since is None else _text(finding.since),
-                "todo": finding.todo,
+                "todo": str(finding.todo),
             }
             for finding in findings
         ],

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from health.clock.reasons import LATE_MAX, blocking_nodes, find_node, find_reasons, is_ledger_late, runs
 from health.facts import Facts, Finding, Intake, Part, Rows, Severity
+from lib.texts import Text
 from monitors.housetime import BELIEVED_AFTER
 
 OUTBOX_WAIT_MAX = timedelta(minutes=5)
@@ -19,12 +20,12 @@ OUTBOX_WAIT_MAX = timedelta(minutes=5)
 SPOOL_FREE_BYTES_MIN = 256 << 20
 """Room on the disk of the spool: PostgreSQL's absence of an hour on a busy installation."""
 PROCESSES = {
-    "beat": (Part.BEAT, "No beat runs: nothing starts the next minute.", "Start beat."),
-    "worker": (Part.WORKER, "No worker runs: nothing is judged.", "Start worker."),
+    "beat": (Part.BEAT, Text("No beat runs: nothing starts the next minute."), Text("Start beat.")),
+    "worker": (Part.WORKER, Text("No worker runs: nothing is judged."), Text("Start worker.")),
     "delivery": (
         Part.DELIVERY,
-        "No worker reads the queue delivery: no mail is sent.",
-        "Start a worker with --queues delivery. What waits is sent then.",
+        Text("No worker reads the queue delivery: no mail is sent."),
+        Text("Start a worker with --queues delivery. What waits is sent then."),
     ),
 }
 
@@ -66,34 +67,43 @@ def _find_outages(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Part.POSTGRES,
             Severity.BAD,
-            f"PostgreSQL cannot be used ({facts.postgres.error}). Check-ins are stored in the spool; nothing is "
-            "judged and nobody is notified until it is back.",
-            "Bring PostgreSQL back; the spool is emptied into it without your help.",
+            Text(
+                "PostgreSQL cannot be used (%(error)s). Check-ins are stored in the spool; nothing is judged and "
+                "nobody is notified until it is back.",
+                error=facts.postgres.error,
+            ),
+            Text("Bring PostgreSQL back; the spool is emptied into it without your help."),
             since=facts.postgres.since,
         )
     if facts.missing_migrations:
         yield Finding(
             Part.MIGRATIONS,
             Severity.BAD,
-            f"The database lacks {len(facts.missing_migrations)} migrations of this version, first "
-            f"{facts.missing_migrations[0]}.",
-            "Run manage.py bootstrap.",
+            Text(
+                "The database lacks %(count)s migrations of this version, first %(first)s.",
+                count=len(facts.missing_migrations),
+                first=str(facts.missing_migrations[0]),
+            ),
+            Text("Run manage.py bootstrap."),
         )
     if facts.valkey is not None:
         yield Finding(
             Part.VALKEY,
             Severity.BAD,
-            f"Valkey cannot be used ({facts.valkey.error}): through it beat wakes the workers, and without them "
-            "nothing is judged.",
-            "Bring it back, or give it memory (maxmemory). It may be empty: nothing in it has to be preserved.",
+            Text(
+                "Valkey cannot be used (%(error)s): through it beat wakes the workers, and without them nothing is "
+                "judged.",
+                error=facts.valkey.error,
+            ),
+            Text("Bring it back, or give it memory (maxmemory). It may be empty: nothing in it has to be preserved."),
             since=facts.valkey.since,
         )
     if facts.broker is not None:
         yield Finding(
             Part.BROKER,
             Severity.BAD,
-            f"The broker does not answer ({facts.broker.error}): beat cannot wake the workers.",
-            "Bring it back, empty if need be: the clock makes up for every minute.",
+            Text("The broker does not answer (%(error)s): beat cannot wake the workers.", error=facts.broker.error),
+            Text("Bring it back, empty if need be: the clock makes up for every minute."),
             since=facts.broker.since,
         )
 
@@ -116,8 +126,10 @@ def _find_silence(facts: Facts, rows: Rows, *kinds: str) -> Iterator[Finding]:
         else:
             is_missing = is_ledger_late(facts, rows)
         if is_missing:
-            what += f" {waiting} messages wait." if waiting else ""
-            todo += "" if kind == "delivery" else " Every minute is made up for, in order."
+            if waiting:
+                what = Text("%(what)s %(count)s messages wait.", what=what, count=waiting)
+            if kind != "delivery":
+                todo = Text("%(todo)s Every minute is made up for, in order.", todo=todo)
             yield Finding(part, Severity.BAD, what, todo, since=facts.last_seen.get(kind))
 
 
@@ -128,47 +140,61 @@ def _find_intake_problems(intake: Intake | None) -> Iterator[Finding]:
         yield Finding(
             Part.INGEST,
             Severity.BAD,
-            "The process that stores the check-ins of this web process does not answer.",
-            "Restart this web process, and save its log.",
+            Text("The process that stores the check-ins of this web process does not answer."),
+            Text("Restart this web process, and save its log."),
         )
     if intake.is_refusing:
         yield Finding(
             Part.SPOOL,
             Severity.BAD,
-            f"Check-ins are refused: PostgreSQL does not store them, and the spool ({intake.spool_bytes:,} of "
-            f"{intake.spool_bytes_max:,} bytes) cannot either.",
-            "Bring PostgreSQL back, or give the spool room: SPOOL_BYTES_MAX, and the disk of SPOOL_DIRECTORY.",
+            Text(
+                "Check-ins are refused: PostgreSQL does not store them, and the spool (%(bytes)s of %(most)s bytes) "
+                "cannot either.",
+                bytes=intake.spool_bytes,
+                most=intake.spool_bytes_max,
+            ),
+            Text("Bring PostgreSQL back, or give the spool room: SPOOL_BYTES_MAX, and the disk of SPOOL_DIRECTORY."),
         )
     elif not intake.is_direct:
         yield Finding(
             Part.SPOOL,
             Severity.NOTE,
-            f"Check-ins go to the spool of this web process, where {intake.spooled_count:,} wait.",
-            "They are stored without your help as soon as PostgreSQL accepts them.",
+            Text(
+                "Check-ins go to the spool of this web process, where %(count)s wait.", count=intake.spooled_count or 0
+            ),
+            Text("They are stored without your help as soon as PostgreSQL accepts them."),
         )
     if intake.free_bytes is None:
         yield Finding(
             Part.SPOOL,
             Severity.NOTE,
-            "The directory of the spool cannot be written to: check-ins will be refused when PostgreSQL is away.",
-            "Check SPOOL_DIRECTORY.",
+            Text("The directory of the spool cannot be written to: check-ins will be refused when PostgreSQL is away."),
+            Text("Check SPOOL_DIRECTORY."),
         )
     elif intake.free_bytes < SPOOL_FREE_BYTES_MIN:
         yield Finding(
             Part.SPOOL,
             Severity.NOTE,
-            f"The disk of the spool has only {intake.free_bytes >> 20} MiB left.",
-            "Make room on the disk of SPOOL_DIRECTORY.",
+            Text("The disk of the spool has only %(size)s MiB left.", size=intake.free_bytes >> 20),
+            Text("Make room on the disk of SPOOL_DIRECTORY."),
         )
     files, lost = intake.damage
     if files:
         yield Finding(
             Part.SPOOL,
             Severity.NOTE,
-            f"A spool was damaged, {files:,} time{'' if files == 1 else 's'}: {lost:,} acknowledged requests could "
-            "not be read and are not stored. All others are.",
-            "Check the disk of SPOOL_DIRECTORY, and the runs around that time: what looks missed may have been "
-            "lost. Then delete or move away *.spool-damaged*.",
+            Text.plural(
+                "A spool was damaged, %(count)s time: %(lost)s acknowledged requests could not be read and are not "
+                "stored. All others are.",
+                "A spool was damaged, %(count)s times: %(lost)s acknowledged requests could not be read and are not "
+                "stored. All others are.",
+                files,
+                lost=lost,
+            ),
+            Text(
+                "Check the disk of SPOOL_DIRECTORY, and the runs around that time: what looks missed may have been "
+                "lost. Then delete or move away *.spool-damaged*."
+            ),
         )
 
 
@@ -179,8 +205,11 @@ def _find_clock_incident(rows: Rows) -> Iterator[Finding]:
     yield Finding(
         Part.CLOCK,
         Severity.BAD,
-        f"Watchclock may be deaf ({cause}): what falls due becomes unknown, and nobody is notified of misses.",
-        "See that check-ins reach Watchclock. If they do, that many jobs have really stopped: check them.",
+        Text(
+            "Watchclock may be deaf (%(cause)s): what falls due becomes unknown, and nobody is notified of misses.",
+            cause=cause,
+        ),
+        Text("See that check-ins reach Watchclock. If they do, that many jobs have really stopped: check them."),
         since=started_at,
     )
 
@@ -199,24 +228,35 @@ def _find_outbox_problems(facts: Facts, rows: Rows) -> Iterator[Finding]:
         yield Finding(
             Part.OUTBOX,
             Severity.BAD,
-            f"{rows.unsent_count:,} notification{'' if rows.unsent_count == 1 else 's'} not sent yet{reason}.",
-            "Check EMAIL_URL and the mail server, and see that workers read the queues delivery and housekeeping.",
+            Text.plural(
+                "%(count)s notification not sent yet%(reason)s.",
+                "%(count)s notifications not sent yet%(reason)s.",
+                rows.unsent_count,
+                reason=reason,
+            ),
+            Text(
+                "Check EMAIL_URL and the mail server, and see that workers read the queues delivery and housekeeping."
+            ),
             since=rows.oldest_unsent_at,
         )
     if rows.given_up_count:
         yield Finding(
             Part.OUTBOX,
             Severity.NOTE,
-            f"{rows.given_up_count:,} mail{'' if rows.given_up_count == 1 else 's'} given up in the last 24 hours.",
-            "Admin, Messages: read what the mail server answered to each.",
+            Text.plural(
+                "%(count)s mail given up in the last 24 hours.",
+                "%(count)s mails given up in the last 24 hours.",
+                rows.given_up_count,
+            ),
+            Text("Admin, Messages: read what the mail server answered to each."),
         )
     failed = rows.waiting.get("failed", 0)
     if failed:
         yield Finding(
             Part.INGEST,
             Severity.NOTE,
-            f"{failed:,} check-ins met an unexpected error and wait for a person.",
-            "Admin, Waiting check-ins: read the error, then choose Process again.",
+            Text("%(count)s check-ins met an unexpected error and wait for a person.", count=failed),
+            Text("Admin, Waiting check-ins: read the error, then choose Process again."),
         )
 
 
@@ -225,12 +265,13 @@ def _find_unjudged(rows: Rows) -> Iterator[Finding]:
     if not rows.unjudged:
         return
     name, reason = rows.unjudged[0]
-    others = f" So are {len(rows.unjudged) - 1} more." if len(rows.unjudged) > 1 else ""
+    left = len(rows.unjudged) - 1
+    others = Text(" So are %(count)s more.", count=left) if left else ""
     yield Finding(
         Part.CLOCK,
         Severity.NOTE,
-        f"Monitor {name} is not judged: {reason}{others}",
-        "Admin, Monitors: open the one in red and choose a schedule and time zone that can be read.",
+        Text("Monitor %(name)s is not judged: %(reason)s%(others)s", name=name, reason=reason, others=others),
+        Text("Admin, Monitors: open the one in red and choose a schedule and time zone that can be read."),
         of_project=True,
     )
 
@@ -241,14 +282,23 @@ def _find_wrong_clock(facts: Facts, rows: Rows) -> Iterator[Finding]:
     if rows.house is None or not apart:
         return
     left = max(BELIEVED_AFTER - rows.house.apart_for, timedelta())
+    known: dict[str, object] = {"now": f"{facts.now:%Y-%m-%d %H:%M}", "days": abs(apart).days}
+    known["left"] = round(left.total_seconds() / 3600)
     yield Finding(
         Part.CLOCK,
         Severity.NOTE,
-        f"The clock of this machine is at {facts.now:%Y-%m-%d %H:%M} UTC, {abs(apart).days:,} days "
-        f"{'after' if apart > timedelta() else 'before'} the time that housekeeping had come to. It removes "
-        f"nothing by this clock until that has gone on for {left.total_seconds() / 3600:,.0f} hours more without "
-        "a jump.",
-        "If the clock is wrong, set it right: nothing is lost. If Watchclock was off for so long, all is well.",
+        Text(
+            "The clock of this machine is at %(now)s UTC, %(days)s days after the time that housekeeping had come to. "
+            "It removes nothing by this clock until that has gone on for %(left)s hours more without a jump.",
+            **known,
+        )
+        if apart > timedelta()
+        else Text(
+            "The clock of this machine is at %(now)s UTC, %(days)s days before the time that housekeeping had come to. "
+            "It removes nothing by this clock until that has gone on for %(left)s hours more without a jump.",
+            **known,
+        ),
+        Text("If the clock is wrong, set it right: nothing is lost. If Watchclock was off for so long, all is well."),
     )
 
 
@@ -257,12 +307,13 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
     if not rows.failing_channels:
         return
     name, error = rows.failing_channels[0]
-    others = f" So do {len(rows.failing_channels) - 1} more." if len(rows.failing_channels) > 1 else ""
+    left = len(rows.failing_channels) - 1
+    others = Text(" So do %(count)s more.", count=left) if left else ""
     yield Finding(
         Part.OUTBOX,
         Severity.NOTE,
-        f"Channel {name} fails: {error}{others}",
-        "Admin, Channels: correct its settings, which also tries it again at once, and send a test.",
+        Text("Channel %(name)s fails: %(error)s%(others)s", name=name, error=error, others=others),
+        Text("Admin, Channels: correct its settings, which also tries it again at once, and send a test."),
         of_project=True,
     )
 
@@ -271,13 +322,20 @@ def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
     """Return that channels fail, and nobody could be told of it over another one."""
     if not rows.untold_failures:
         return
-    others = f" And {len(rows.untold_failures) - 1} more." if len(rows.untold_failures) > 1 else ""
+    left = len(rows.untold_failures) - 1
+    others = Text(" And %(count)s more.", count=left) if left else ""
     yield Finding(
         Part.OUTBOX,
         Severity.BAD,
-        f"Nobody could be notified that alerts do not get through: {rows.untold_failures[0]}.{others}",
-        "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail addresses. "
-        "Or set ALERT_EMAIL_TO and EMAIL_URL.",
+        Text(
+            "Nobody could be notified that alerts do not get through: %(first)s.%(others)s",
+            first=rows.untold_failures[0],
+            others=others,
+        ),
+        Text(
+            "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail "
+            "addresses. Or set ALERT_EMAIL_TO and EMAIL_URL."
+        ),
         of_project=True,
     )
 
@@ -286,20 +344,31 @@ def _find_no_recipient(facts: Facts) -> Iterator[Finding]:
     """Return that nobody is notified of incidents, or of those of some monitors. That may be a choice: no outage."""
     missed = 0 if facts.rows is None else facts.rows.unnotified_count
     has_routes = facts.rows is not None and facts.rows.has_routes
-    sentences = []
+    sentences: list[str] = []
     if not has_routes:
         sentences.append(facts.why_nobody)
     elif facts.uncaught.count:
         sentences.append(facts.uncaught.sentence())
     if missed and (has_routes or facts.why_nobody):
-        reached = f"{missed:,} notification{'' if missed == 1 else 's'} reached nobody"
-        sentences.append(f"{reached}: no route with a channel that works caught them." if has_routes else f"{reached}.")
+        sentences.append(
+            Text.plural(
+                "%(count)s notification reached nobody: no route with a channel that works caught them.",
+                "%(count)s notifications reached nobody: no route with a channel that works caught them.",
+                missed,
+            )
+            if has_routes
+            else Text.plural(
+                "%(count)s notification reached nobody.", "%(count)s notifications reached nobody.", missed
+            )
+        )
     if not any(sentences):
         return
     yield Finding(
         Part.OUTBOX,
         Severity.NOTE,
-        " ".join(sentences),
-        "Admin, Routes: add a route that catches everything. Or set ALERT_EMAIL_TO and EMAIL_URL, restart, and try "
-        "them with manage.py send_test_alert. Incidents that are open then are notified.",
+        sentences[0] if len(sentences) == 1 else Text("%(one)s %(two)s", one=sentences[0], two=sentences[1]),
+        Text(
+            "Admin, Routes: add a route that catches everything. Or set ALERT_EMAIL_TO and EMAIL_URL, restart, and try "
+            "them with manage.py send_test_alert. Incidents that are open then are notified."
+        ),
     )

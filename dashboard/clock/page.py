@@ -11,6 +11,7 @@ from checkins.node_facts import NodeFacts, NodeStanding, node_standing
 from clocktasks.models import ClockIncident
 from dashboard.admin.base import duration
 from dashboard.admin.cells import LABEL_CLASSES, NOTHING, instant, label, link
+from dashboard.texts import said
 from health.clock.overview import Overview
 from health.clock.timeline import legend_of, plot_of, rows_of, state_of
 from health.facts import Finding, Severity, TickFacts
@@ -58,7 +59,7 @@ def clock_context(overview: Overview, look: Look = ADMIN, *, sees_projects: bool
     strip = rows_of(overview.ticks, now=now)
     return {
         "now": now,
-        "headline": status.headline,
+        "headline": said(status.headline),
         "is_normal": status.is_normal,
         "reasons": reasons,
         "besides": besides,
@@ -110,9 +111,9 @@ def percent(deviation: float | None) -> str:
 def _finding(finding: Finding, look: Look) -> dict[str, Any]:
     return {
         "label": look.label(finding.severity.value, SEVERITY_TONES[finding.severity]),
-        "what": finding.what,
+        "what": said(finding.what),
         "since": None if finding.since is None else look.instant(finding.since),
-        "todo": finding.todo,
+        "todo": said(finding.todo),
     }
 
 

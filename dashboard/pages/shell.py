@@ -9,6 +9,7 @@ from django.http import HttpRequest
 
 from accounts.membership import is_administrator
 from accounts.preferences import preferences_of
+from dashboard.texts import said
 from health import poller
 from health.clock.lag import explain
 from health.facts import Finding
@@ -58,4 +59,4 @@ def clock_line() -> dict[str, Any] | None:
     if facts is None:
         return None
     status = explain(facts)
-    return {"is_normal": status.is_normal, "at": status.at, "headline": status.headline, "now": facts.now}
+    return {"is_normal": status.is_normal, "at": status.at, "headline": said(status.headline), "now": facts.now}

@@ -12,7 +12,7 @@ from clocktasks.clock import MINUTE
 from health.clock.reasons import normal_max, when
 from health.facts import Facts, Finding
 from health.problems import find_all
-from lib.durations import duration
+from lib.texts import Text
 
 SECOND = timedelta(seconds=1)
 
@@ -36,27 +36,30 @@ def explain(facts: Facts) -> ClockStatus:
     """Return why the clock is where it is. Times of day in words are UTC."""
     reasons, besides = find_all(facts)
     if facts.rows is None:
-        return ClockStatus(None, None, False, f"Where the clock is is not known: {_clause(reasons)}", reasons, besides)
+        headline = Text("Where the clock is is not known: %(why)s", why=_clause(reasons))
+        return ClockStatus(None, None, False, headline, reasons, besides)
     at = facts.rows.applied_until
     if at is None:
-        return ClockStatus(None, None, False, f"The clock has no minute yet: {_clause(reasons)}", reasons, besides)
+        headline = Text("The clock has no minute yet: %(why)s", why=_clause(reasons))
+        return ClockStatus(None, None, False, headline, reasons, besides)
     behind = facts.now - at
     is_normal = -MINUTE <= behind <= normal_max(facts.rows.rules)
     whole = MINUTE if abs(behind) >= MINUTE else SECOND
-    clock = f"{when(at, facts.now)}, {duration(abs(behind) // whole * whole)}"
-    if is_normal:
-        side = "behind" if behind >= timedelta() else "ahead of"
-        headline = f"The clock is at {clock} {side} now, which is normal."
+    where = {"at": when(at, facts.now), "length": abs(behind) // whole * whole}
+    if is_normal and behind >= timedelta():
+        headline = Text("The clock is at %(at)s, %(length)s behind now, which is normal.", **where)
+    elif is_normal:
+        headline = Text("The clock is at %(at)s, %(length)s ahead of now, which is normal.", **where)
     elif behind < timedelta():
-        headline = f"The clock is at {clock} ahead of now: this host's time went back."
+        headline = Text("The clock is at %(at)s, %(length)s ahead of now: this host's time went back.", **where)
     else:
-        headline = f"The clock waits at {clock} behind: {_clause(reasons)}"
+        headline = Text("The clock waits at %(at)s, %(length)s behind: %(why)s", **where, why=_clause(reasons))
     return ClockStatus(at, behind, is_normal, headline, reasons, besides)
 
 
 def _clause(reasons: Sequence[Finding]) -> str:
     """Return the first reason as the second half of a sentence."""
     if not reasons:
-        return "its work is under way."
+        return Text("its work is under way.")
     what = reasons[0].what
-    return what if what.startswith(("PostgreSQL", "Valkey")) else what[:1].lower() + what[1:]
+    return what if what.startswith(("PostgreSQL", "Valkey")) or not isinstance(what, Text) else what.lowered()

@@ -15,6 +15,7 @@ from checkins.node_facts import NodeFacts, NodeStanding, node_standing
 from clocktasks.clock import MINUTE, whole_minute
 from clocktasks.volume import VolumeDecision
 from health.facts import Facts, Finding, Part, Rows, Rules, Severity, TickFacts
+from lib.texts import Text
 
 TICK_MAX = timedelta(seconds=14)
 """What a tick may take after its minute and the grace: a large one, on a busy machine."""
@@ -54,8 +55,10 @@ def find_reasons(facts: Facts, rows: Rows) -> Iterator[Finding]:
         yield Finding(
             Part.CLOCK,
             Severity.BAD if at - facts.now > LATE_MAX else Severity.NOTE,
-            f"The clock is at {when(at, facts.now)}, which is still to come: this host's time went back.",
-            "See that the clocks of all hosts are right. What was done too early is taken back within ten minutes.",
+            Text("The clock is at %(at)s, which is still to come: this host's time went back.", at=when(at, facts.now)),
+            Text(
+                "See that the clocks of all hosts are right. What was done too early is taken back within ten minutes."
+            ),
         )
     yield from _shards_reason(facts, rows)
     if rows.oldest_undecided is not None:
@@ -98,14 +101,14 @@ def _first_tick_reason(facts: Facts, rows: Rows) -> Finding:
         return Finding(
             Part.CLOCK,
             Severity.BAD,
-            f"No tick was ever written: nothing is judged, and nobody is notified.{_queued(facts)}",
+            Text("No tick was ever written: nothing is judged, and nobody is notified.%(more)s", more=_queued(facts)),
             _ledger_todo(facts),
         )
     return Finding(
         Part.CLOCK,
         Severity.NORMAL,
-        "The first tick is written a minute after beat and a worker have started.",
-        "See that both run; `make run` starts them.",
+        Text("The first tick is written a minute after beat and a worker have started."),
+        Text("See that both run; `make run` starts them."),
     )
 
 
@@ -120,44 +123,50 @@ def _shards_reason(facts: Facts, rows: Rows) -> Iterator[Finding]:
     if not behind:
         if severity is not Severity.BAD or tick is None:
             return
-        what = f"Tick {when(tick.at, facts.now)} is not finished, although no shard is behind."
+        what = Text("Tick %(at)s is not finished, although no shard is behind.", at=when(tick.at, facts.now))
     else:
-        busy = "workers are busy" if runs(facts, "worker") else "workers are busy or none runs"
-        what = f"{_shards(behind, total=len(positions))} behind: {busy}."
+        busy = Text("workers are busy") if runs(facts, "worker") else Text("workers are busy or none runs")
+        what = _shards(behind, total=len(positions), busy=busy)
     yield Finding(
         Part.CLOCK,
         severity,
         what,
-        "Read the workers' log; more workers take more shards, one at a time."
+        Text("Read the workers' log; more workers take more shards, one at a time.")
         if runs(facts, "worker")
-        else "See that a worker runs which reads the queue clock, and read its log; more workers take more shards.",
+        else Text(
+            "See that a worker runs which reads the queue clock, and read its log; more workers take more shards."
+        ),
         since=oldest if behind else since,
     )
 
 
-def _shards(behind: Sequence[int], *, total: int) -> str:
+def _shards(behind: Sequence[int], *, total: int, busy: Text) -> Text:
     if len(behind) == total > 1:
-        return f"All {total} shards are"
+        return Text("All %(total)s shards are behind: %(busy)s.", total=total, busy=busy)
     if len(behind) > SHARDS_NAMED_MAX:
-        return f"{len(behind)} of {total} shards are"
+        return Text("%(count)s of %(total)s shards are behind: %(busy)s.", count=len(behind), total=total, busy=busy)
     *others, last = map(str, behind)
-    return f"Shards {', '.join(others)} and {last} are" if others else f"Shard {last} is"
+    if not others:
+        return Text("Shard %(last)s is behind: %(busy)s.", last=last, busy=busy)
+    return Text("Shards %(others)s and %(last)s are behind: %(busy)s.", others=", ".join(others), last=last, busy=busy)
 
 
 def _volume_reason(facts: Facts, tick: TickFacts, rules: Rules) -> Finding:
+    at, percent = when(tick.at, facts.now), f"{abs(tick.deviation_percent or 0):.0f} %"
     if tick.decision == VolumeDecision.RECOVERING:
-        what = "An incident of volume may be over since"
+        what = Text("An incident of volume may be over since %(at)s", at=at)
     elif tick.deviation_percent is None:
-        what = "The volume of check-ins is unusual at"
+        what = Text("The volume of check-ins is unusual at %(at)s", at=at)
+    elif tick.deviation_percent < 0:
+        what = Text("The volume of check-ins fell by %(percent)s at %(at)s", percent=percent, at=at)
     else:
-        change = "fell" if tick.deviation_percent < 0 else "rose"
-        what = f"The volume of check-ins {change} by {abs(tick.deviation_percent):.0f} % at"
-    until = tick.at + rules.decision_window * MINUTE
+        what = Text("The volume of check-ins rose by %(percent)s at %(at)s", percent=percent, at=at)
+    until = when(tick.at + rules.decision_window * MINUTE, facts.now)
     return Finding(
         Part.CLOCK,
         Severity.NOTE,
-        f"{what} {when(tick.at, facts.now)}; it is decided by {when(until, facts.now)} at the latest.",
-        "See that check-ins reach Watchclock. The clock decides by itself.",
+        Text("%(what)s; it is decided by %(until)s at the latest.", what=what, until=until),
+        Text("See that check-ins reach Watchclock. The clock decides by itself."),
         since=tick.at,
     )
 
@@ -167,50 +176,76 @@ def find_node(node: NodeFacts, facts: Facts, rows: Rows, *, wait: Severity | Non
 
     A live node with an empty spool is worth no finding unless the clock waits for it.
     """
-    now, spooled = facts.now, f"{node.spooled_count:,} in its spool"
-    what = f"Ingest node {node} has stored its check-ins only up to {when(node.watermark, now, seconds=True)}"
+    now = facts.now
+    known: dict[str, object] = {"node": str(node), "count": node.spooled_count}
+    known["until"] = when(node.watermark, now, seconds=True)
     standing = node_standing(node, now)
     if standing is NodeStanding.SILENT:
         yield Finding(
             Part.INGEST,
             Severity.BAD,
-            f"{what} and was last seen at {when(node.seen_at, now, seconds=True)}"
-            + (f", with {spooled}." if node.spooled_count else "."),
-            "Bring that web process or its database connection back. If it stays silent, the clock goes on without it "
-            f"from about {when(node.seen_at + rows.rules.dropped_after, now)} on.",
+            Text(
+                "Ingest node %(node)s has stored its check-ins only up to %(until)s and was last seen at %(seen)s, "
+                "with %(count)s in its spool.",
+                **known,
+                seen=when(node.seen_at, now, seconds=True),
+            )
+            if node.spooled_count
+            else Text(
+                "Ingest node %(node)s has stored its check-ins only up to %(until)s and was last seen at %(seen)s.",
+                **known,
+                seen=when(node.seen_at, now, seconds=True),
+            ),
+            Text(
+                "Bring that web process or its database connection back. If it stays silent, the clock goes on without "
+                "it from about %(at)s on.",
+                at=when(node.seen_at + rows.rules.dropped_after, now),
+            ),
             since=node.seen_at,
         )
     elif standing is NodeStanding.DROPPED and node.spooled_count:
         yield Finding(
             Part.INGEST,
             Severity.BAD,
-            f"Ingest node {node} is gone with {node.spooled_count:,} acknowledged check-ins in its spool, and the "
-            "clock goes on without it.",
-            "Start a web process with the same SPOOL_DIRECTORY on that host.",
+            Text(
+                "Ingest node %(node)s is gone with %(count)s acknowledged check-ins in its spool, and the clock goes "
+                "on without it.",
+                **known,
+            ),
+            Text("Start a web process with the same SPOOL_DIRECTORY on that host."),
             since=node.seen_at,
         )
     elif standing is NodeStanding.LIVE and node.spooled_count:
         yield Finding(
             Part.SPOOL,
             Severity.BAD if wait is Severity.BAD else Severity.NOTE,
-            f"{what} and has {spooled} (PostgreSQL was away or slow).",
-            "They are being stored. If they do not become fewer, read the log of that web process.",
+            Text(
+                "Ingest node %(node)s has stored its check-ins only up to %(until)s and has %(count)s in its spool "
+                "(PostgreSQL was away or slow).",
+                **known,
+            ),
+            Text("They are being stored. If they do not become fewer, read the log of that web process."),
             since=node.watermark,
         )
     elif wait is not None:
-        todo = "Usually it takes a second. If it does not move, see how busy PostgreSQL and that host are."
-        yield Finding(Part.INGEST, wait, f"{what}.", todo, since=node.watermark)
+        what = Text("Ingest node %(node)s has stored its check-ins only up to %(until)s.", **known)
+        todo = Text("Usually it takes a second. If it does not move, see how busy PostgreSQL and that host are.")
+        yield Finding(Part.INGEST, wait, what, todo, since=node.watermark)
 
 
 def _unwritten_reason(facts: Facts, rows: Rows, newest: TickFacts, severity: Severity) -> Finding:
     if facts.now - newest.dispatched_at <= normal_max(rows.rules):
         next_tick = newest.at + MINUTE
-        what = f"Tick {when(next_tick, facts.now)} is about to be written."
-        return Finding(Part.CLOCK, severity, what, "Wait a few seconds.", since=next_tick)
+        what = Text("Tick %(at)s is about to be written.", at=when(next_tick, facts.now))
+        return Finding(Part.CLOCK, severity, what, Text("Wait a few seconds."), since=next_tick)
     return Finding(
         Part.CLOCK,
         severity,
-        f"No tick was written since {when(newest.at, facts.now)}: is beat running? Is a worker?{_queued(facts)}",
+        Text(
+            "No tick was written since %(at)s: is beat running? Is a worker?%(more)s",
+            at=when(newest.at, facts.now),
+            more=_queued(facts),
+        ),
         _ledger_todo(facts),
         since=newest.dispatched_at,
     )
@@ -218,10 +253,10 @@ def _unwritten_reason(facts: Facts, rows: Rows, newest: TickFacts, severity: Sev
 
 def _queued(facts: Facts) -> str:
     waiting = facts.queues.get("clock", 0)
-    return f" {waiting} messages wait for a worker." if waiting else ""
+    return Text(" %(count)s messages wait for a worker.", count=waiting) if waiting else ""
 
 
 def _ledger_todo(facts: Facts) -> str:
     if runs(facts, "beat") and runs(facts, "worker"):
-        return "Beat and a worker run: see that a worker reads the queue clock, and read its log."
-    return "See that beat runs, and a worker that reads the queue clock."
+        return Text("Beat and a worker run: see that a worker reads the queue clock, and read its log.")
+    return Text("See that beat runs, and a worker that reads the queue clock.")

@@ -1,14 +1,16 @@
-"""What is refused is refused in the reader's language: the sentences of services and of pure modules, too."""
+"""Sentences of services and of pure modules are in the reader's language: what is refused, what is wrong, and why."""
 
 import ast
 from collections.abc import Iterator
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
 from django.utils import translation
 
 from dashboard.texts import said
+from health.clock.lag import explain
+from health.facts import Facts, Intake, Outage, Rows, TickFacts
 from incidents.notifications import configuring
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.conditions import parse_lines
@@ -109,6 +111,47 @@ def test_what_is_refused_is_refused_in_german(name):
     with translation.override("de"):
         assert said(refused) != str(refused)
         assert not {"it", "the", "is", "of", "must"} & set(said(refused).split())
+
+
+AWAY = Outage(NOW, "Connection refused")
+OLD = NOW - timedelta(hours=1)
+TICK = TickFacts(OLD, OLD, None, None, deviation_percent=-30.0)
+BEHIND = Rows(
+    newest=TICK,
+    oldest_unfinished=TICK,
+    oldest_undecided=TICK,
+    clocks=[(number, "missed", OLD - timedelta(hours=number + 1)) for number in range(3)],
+    clock_incident=("volume", OLD),
+    unsent_count=2,
+    oldest_unsent_at=OLD,
+    unnotified_count=3,
+    given_up_count=1,
+    has_routes=True,
+    failing_channels=[("pager", "503"), ("chat", "404")],
+    untold_failures=["a", "b"],
+    waiting={"failed": 1},
+    unjudged=[("backup", "...")],
+)
+FULL = Intake(True, 7, 10, 10, is_refusing=True, is_silent=True, free_bytes=None, damage=(2, 7))
+WRONG = {
+    "engines": Facts(NOW, OLD, postgres=AWAY, valkey=AWAY, broker=AWAY, missing_migrations=("a.0001",), intake=FULL),
+    "clock": Facts(NOW, OLD, rows=BEHIND, queues={"clock": 4}, uncaught=Uncaught(1, ("a",))),
+    "no tick": Facts(
+        NOW, OLD, rows=Rows(), why_nobody=Text("Nobody is notified about incidents: ALERT_EMAIL_TO is empty.")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_watchclock_is_in_german(name):
+    status = explain(WRONG[name])
+    found = [*status.reasons, *status.besides]
+    assert found
+    with translation.override("de"):
+        for text in (status.headline, *(text for one in found for text in (one.what, one.todo))):
+            assert said(text) != text
+            assert not {"the", "is", "of", "and"} & set(said(text).split()), said(text)
+    assert said(status.headline) == status.headline
 
 
 @pytest.mark.parametrize("kind", SENDERS)
