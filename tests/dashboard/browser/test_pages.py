@@ -56,6 +56,7 @@ def addresses(incident, monitor):
         "incident": reverse("incident", args=[incident.pk]),
         "clock": "/clock/",
         "projects": "/projects/",
+        "searched projects": "/projects/?q=nothing",
         "settings": reverse("edit-monitor", args=of_monitor),
         "learner": reverse("monitor", args=[of_project, learner.monitor.slug]),
         "schedule": reverse("edit-schedule", args=of_monitor),
@@ -72,6 +73,7 @@ def addresses(incident, monitor):
         "maintenance": reverse("maintenance", args=[of_project]),
         "window": reverse("window", args=[of_project, window.pk]),
         "preferences": "/account/preferences/",
+        "confirmed address": reverse("confirm-address", args=["forged"]),
         "join": reverse("join", args=[token_of(invitation)]),
         "missing": "/nothing/",
     }
