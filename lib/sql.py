@@ -10,6 +10,8 @@ took more than half of the clock's time. A column with the same value in all row
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -126,10 +128,11 @@ def column_type(field: "Field[Any, Any]") -> str:
     return re.sub(r"^varchar(\([0-9]+\))?", "text", pg_type)
 
 
-def types_of(model: type[Model], *columns: str) -> dict[str, str]:
+@cache
+def types_of(model: type[Model], *columns: str) -> Mapping[str, str]:
     """Return the PostgreSQL types of columns of a model."""
     fields = {field.column: field for field in model._meta.concrete_fields}
-    return {column: column_type(fields[column]) for column in columns}
+    return MappingProxyType({column: column_type(fields[column]) for column in columns})
 
 
 class _Rows:

@@ -21,7 +21,7 @@ from monitors.configuration import Configuration
 from monitors.schedule import Schedule
 from monitors.slugs import slugify
 
-GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+GUID = "-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 """A monitor's id as its own address shows it. Another spelling is another address: nothing is there."""
 
 KEY_ALLOWED = "it takes an active key of a project, 32 lower-case hex digits"

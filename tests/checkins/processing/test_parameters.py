@@ -140,6 +140,8 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/login/rekeying.py: bulk_update": "a batch of factors",
     "incidents/notifications/configuring.py: channel__in": "a subquery",
     "incidents/notifications/previews.py: channels__in": "a subquery",
+    "incidents/notifications/fallback.py: channels__in": "a subquery",
+    "incidents/notifications/fallback.py: id__in": "a subquery",
     "incidents/notifications/personal.py: prefetch_related": "the channels of one person, one for each project",
     "dashboard/admin/routes.py: prefetch_related": "the routes of one page",
     "dashboard/durations.py: pk__in": "the environments of one page",
