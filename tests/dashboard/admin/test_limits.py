@@ -43,7 +43,7 @@ def test_limits_are_stored_as_one_text_and_shown_as_fields(open_page, monitor):
 
 def test_an_edit_of_limits_is_in_the_audit_log_and_keeps_the_former_ones(open_page, monitor):
     assert open_page(monitor).save(shorter_than="0.5x").is_saved
-    entry = AuditEntry.objects.get()
+    entry = AuditEntry.objects.get(action="changed")
     assert entry.changes == {"limits": [None, "shorter than 0.5x: note"]}
     assert monitor.former_rules.count() == 1
 
