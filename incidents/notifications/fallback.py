@@ -27,7 +27,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.addressees import clock_recipients, recipients
 from incidents.notifications.channels.wording import one_line
-from incidents.notifications.fallback_text import LISTED_MAX, Failure, Untold, write_fallback
+from incidents.notifications.fallback_text import CORRECT_THE_ADDRESS, LISTED_MAX, Failure, Untold, write_fallback
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
 from incidents.notifications.routes import CONSOLE, WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
@@ -140,6 +140,7 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
     failure = Failure(
         channel=one_line(address),
         service="E-mail",
+        remedy=CORRECT_THE_ADDRESS,
         project=one_line(project.slug) if project else "",
         since=None,
         error=one_line(_last_error(own), 500),
@@ -171,6 +172,7 @@ def _tell_mail_outage(*, now: datetime) -> int:
         failure = Failure(
             channel="ALERT_EMAIL_TO",
             service="E-mail",
+            remedy=CORRECT_THE_ADDRESS,
             project=one_line(project.slug) if project else "",
             since=outage.began_at,
             error=one_line(outage.last_error, 500),

@@ -8,6 +8,10 @@ import msgspec
 from incidents.notifications.words import ENGLISH, number, say
 
 LISTED_MAX = 20
+SAVE_THE_CHANNEL = "Correct its settings, then send a test: saving it tries what waits at once."
+CORRECT_THE_ADDRESS = (
+    "Correct the address or the mail server (ALERT_EMAIL_TO, EMAIL_URL). What waits is tried again by itself."
+)
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -40,6 +44,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     given_up_count: int = 0
     waiting: Sequence[Untold] = ()
     waiting_count: int = 0
+    remedy: str = SAVE_THE_CHANNEL
     link: str = ""
 
 
@@ -65,7 +70,7 @@ def write_fallback(failure: Failure, language: str = ENGLISH) -> Letter:
         paragraphs.append(f"{say(language, 'Not sent over it yet, and tried again until it is a day old:')}\n{listed}")
     if not failure.given_up_count and not failure.waiting_count:
         paragraphs.append(say(language, "Nothing waits for it now. What happens next will not be sent over it either."))
-    paragraphs.append(say(language, "Correct its settings, then send a test: saving it tries what waits at once."))
+    paragraphs.append(say(language, failure.remedy))
     if failure.link:
         paragraphs.append(failure.link)
     subject = say(language, "Channel {channel} fails", channel=channel)

@@ -2,7 +2,6 @@
 
 A member of a project who says so has a channel there, `@name`: routes name it as any other, and those that tell owners
 find it. The address is read from the preferences when a message is addressed; zone, language and quiet hours are copied
-from lib.texts import Text
 from them.
 """
 

@@ -257,6 +257,10 @@ GERMAN = {
     "Correct its settings, then send a test: saving it tries what waits at once.": (
         "Berichtigen Sie seine Einstellungen und senden Sie einen Test: Beim Speichern wird versucht, was wartet."
     ),
+    "Correct the address or the mail server (ALERT_EMAIL_TO, EMAIL_URL). What waits is tried again by itself.": (
+        "Berichtigen Sie die Adresse oder den Mailserver (ALERT_EMAIL_TO, EMAIL_URL). Was wartet, wird von selbst"
+        " wieder versucht."
+    ),
     "opened": "begonnen",
     "resolved": "behoben",
     "opened and resolved": "begonnen und behoben",

@@ -149,6 +149,7 @@ class TestMailsToTheAddressesOfTheInstance:
         assert "over the channel ALERT_EMAIL_TO (E-mail) of " in body
         assert incident.monitor_environment.monitor.name in body
         assert "Connection refused" in body
+        assert "Correct the address or the mail server (ALERT_EMAIL_TO, EMAIL_URL)." in body
 
     def test_a_project_whose_first_mail_waits_later_is_told_then(self, project, incident):
         RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project)])
