@@ -22,6 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import bench_clock
+from benchmarks.server import POSTGRES, own_database, running_server
 
 if TYPE_CHECKING:
     from checkins.messages import CheckInMessage
@@ -157,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     stage = bench_clock.Stage(options.environments, ())
-    with bench_clock.running_server(bench_clock.POSTGRES.split()) as server, bench_clock.own_database(server) as url:
+    with running_server(POSTGRES.split()) as server, own_database(server) as url:
         bench_clock.set_up(url)
         bench_clock.seed(stage)
         write(options.rows // options.environments)

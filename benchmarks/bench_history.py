@@ -30,6 +30,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import bench_clock, bench_ingest
+from benchmarks.server import POSTGRES, running_server
 
 PROTOCOLS = ("ping", "sentry_envelope")
 SLOWER_MAX = 0.20
@@ -136,7 +137,7 @@ def serve_clock(rows: int, options: argparse.Namespace) -> None:
             midnight = bench_clock.TICK.replace(hour=0, minute=0)
             seed_history(rows, days=options.days, newest=midnight - timedelta(microseconds=1), error_every=rows)
 
-    postgres = bench_clock.running_server(bench_clock.POSTGRES.split())
+    postgres = running_server(POSTGRES.split())
     with patch.object(bench_clock, "seed", seed_with_history), postgres as server:
         [measured] = bench_clock.run_stage(server, stage, workers=options.workers)
     print(json.dumps({"due_per_s": options.due / measured.seconds, "quiet_tick_ms": measured.quiet_tick_ms}))

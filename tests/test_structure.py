@@ -14,6 +14,6 @@ def test_check_ins_have_few_rooms_on_few_floors():
     assert len(chain) <= 5, chain
 
 
-@pytest.mark.parametrize("app", [*FLOORS, "drills"])
+@pytest.mark.parametrize("app", [*FLOORS, "drills", "benchmarks"])
 def test_no_file_is_too_long_to_be_read_at_once(app):
     assert [str(path.relative_to(ROOT)) for path in sources(app) if length(path) > LINES_MAX] == []
