@@ -1,6 +1,8 @@
 """A real browser, and pages that it opens from a server of this process."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -20,6 +22,24 @@ WATCH_VIOLATIONS = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI));
 """
+
+
+@dataclass
+class VirtualTime:
+    """A clock that stands until the test sets it: in the place of `lib.wallclock.ClockSpeed`."""
+
+    now: datetime
+    speed: float = 1.0
+
+    def at(self, wall: datetime) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def time(settings) -> VirtualTime:
+    """The time in which pages and services live, from `factories.NOW` on."""
+    settings.TEST_CLOCK = VirtualTime(factories.NOW)
+    return settings.TEST_CLOCK
 
 
 @pytest.fixture(scope="module")
