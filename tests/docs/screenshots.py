@@ -39,6 +39,7 @@ from tests.incidents.notifications.channels.alerts import alert, incident, many
 
 IMAGES = DOCS / "images"
 HEIGHT_MAX = 2_000
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MONDAY = datetime(2026, 11, 29, 23, tzinfo=UTC)
 """Midnight in Berlin."""
@@ -55,11 +56,18 @@ def browser(tmp_path) -> Iterator[Browser]:
 
 def shoot(browser: Browser, url: str, name: str, *, width: int, height_max: int = HEIGHT_MAX) -> None:
     """Store a picture of all of a page, or of its upper part."""
-    view = {"width": width, "deviceScaleFactor": 1, "mobile": False}
-    browser.call("Emulation.setDeviceMetricsOverride", height=100, **view)
+
+    def resize(height: int) -> None:
+        view = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        browser.call("Emulation.setDeviceMetricsOverride", **view)
+        browser.call("Runtime.evaluate", expression=DRAWN, awaitPromise=True)
+
+    browser.call("Emulation.setScrollbarsHidden", hidden=True)
+    resize(height_max)  # Rows of the wall have no height before they have been in view.
     browser.open(url)
-    height = min(int(browser.evaluate("document.documentElement.scrollHeight")), height_max)
-    browser.call("Emulation.setDeviceMetricsOverride", height=height, **view)
+    resize(height_max)
+    resize(100)
+    resize(min(int(browser.evaluate("document.documentElement.scrollHeight")), height_max))
     browser.screenshot(IMAGES / name)
     # The server of the tests has no stream of events.
     assert [complaint for complaint in browser.complaints if "/events" not in complaint] == []
@@ -82,7 +90,9 @@ def test_a_mail_about_an_incident(browser, tmp_path):
 
 
 def test_a_mail_about_a_storm(browser, tmp_path):
-    shown = alert(Event.DIGEST, incidents=many(Event.OPENED, 6), omitted=54, reason="Since 03:10 Europe/Berlin.")
+    reason = "Expected at 03:00 Europe/Berlin (at 03:00), ten minutes of margin, no check-in by 03:10."
+    incidents = many(Event.OPENED, 6, reason=reason)
+    shown = alert(Event.DIGEST, incidents=incidents, omitted=54, reason="Since 03:10 Europe/Berlin.")
     shoot_mail(browser, page(content(shown)), "mail-storm.png", tmp_path)
 
 
