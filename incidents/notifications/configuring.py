@@ -37,7 +37,7 @@ EMAIL_FIELDS = (
     ),
 )
 KINDS: Mapping[str, str] = {
-    EMAIL: "E-mail",
+    EMAIL: Text("E-mail"),
     **{kind: sender.NAME for kind, sender in SENDERS.items()},
 }
 """The names of the kinds of channels that may be created, in the order in which they are offered."""

@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "alertmanager"
-NAME = "Alertmanager"
+NAME = Text("Alertmanager")
 REPEAT_EVERY = timedelta(minutes=1)
 HOLD = 5 * REPEAT_EVERY
 """How long an alert stays open after it was told last."""

@@ -32,7 +32,7 @@ from incidents.notifications.channels.redaction import redact
 from lib.texts import Text
 
 KIND = "apprise"
-NAME = "Apprise: other services, one-way, best effort"
+NAME = Text("Apprise: other services, one-way, best effort")
 METHOD = "APPRISE"
 """The method of its requests, which are no HTTP: the child process sends them."""
 TITLE_LENGTH_MAX = 200

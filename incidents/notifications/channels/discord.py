@@ -29,7 +29,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "discord"
-NAME = "Discord"
+NAME = Text("Discord")
 CONTENT_LENGTH_MAX = 2_000
 TITLE_LENGTH_MAX = 256
 DESCRIPTION_LENGTH_MAX = 4_096

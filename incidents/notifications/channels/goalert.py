@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "goalert"
-NAME = "GoAlert"
+NAME = Text("GoAlert")
 SUMMARY_LENGTH_MAX = 1_024
 DETAILS_LENGTH_MAX = 6_144
 URL = Field(

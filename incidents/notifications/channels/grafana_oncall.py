@@ -25,7 +25,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "grafana_oncall"
-NAME = "Grafana IRM / OnCall"
+NAME = Text("Grafana IRM / OnCall")
 TITLE_LENGTH_MAX = 200
 MESSAGE_LENGTH_MAX = 10_000
 URL = Field(

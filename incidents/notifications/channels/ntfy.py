@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "ntfy"
-NAME = "ntfy"
+NAME = Text("ntfy")
 MESSAGE_BYTES_MAX = 4_000
 """ntfy makes an attachment of a message that is longer than 4,096 bytes."""
 TITLE_BYTES_MAX = 250

@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "opsgenie"
-NAME = "Jira Service Management (Opsgenie)"
+NAME = Text("Jira Service Management (Opsgenie)")
 MESSAGE_LENGTH_MAX = 130
 DESCRIPTION_LENGTH_MAX = 15_000
 NOTE_LENGTH_MAX = 20_000

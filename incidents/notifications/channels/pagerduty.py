@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "pagerduty"
-NAME = "PagerDuty"
+NAME = Text("PagerDuty")
 SUMMARY_LENGTH_MAX = 1_024
 LOG_LENGTH_MAX = 4_000
 LIST_LENGTH_MAX = 20_000

@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "slack"
-NAME = "Slack (incoming webhook)"
+NAME = Text("Slack (incoming webhook)")
 URL = Field(
     name="url",
     label=Text("Webhook address"),

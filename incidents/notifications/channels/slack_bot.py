@@ -27,7 +27,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "slack_bot"
-NAME = "Slack (bot)"
+NAME = Text("Slack (bot)")
 TOKEN = Field(
     name="token",
     label=Text("Bot token"),

@@ -28,7 +28,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "splunk_oncall"
-NAME = "Splunk On-Call"
+NAME = Text("Splunk On-Call")
 MESSAGE_LENGTH_MAX = 20_000
 PLACE = "$routing_key"
 URL = Field(

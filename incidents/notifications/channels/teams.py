@@ -30,7 +30,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "teams"
-NAME = "Microsoft Teams (workflow)"
+NAME = Text("Microsoft Teams (workflow)")
 CARD_BYTES_MAX = 24_000
 """Teams takes 28 KB; it may wrap the card in more."""
 TITLE_LENGTH_MAX = 200

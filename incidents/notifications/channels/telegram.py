@@ -30,7 +30,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "telegram"
-NAME = "Telegram"
+NAME = Text("Telegram")
 TEXT_LENGTH_MAX = 4_096
 """In UTF-16 units, after entities are parsed."""
 TOKEN = Field(

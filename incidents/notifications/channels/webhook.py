@@ -30,7 +30,7 @@ from incidents.notifications.channels.base import (
 from lib.texts import Text
 
 KIND = "webhook"
-NAME = "Signed webhook"
+NAME = Text("Signed webhook")
 BODY_BYTES_MAX = 20_000
 LOG_LENGTH_MAX = 4_000
 NAME_LENGTH_MAX = 200

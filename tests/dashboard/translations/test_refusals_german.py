@@ -154,6 +154,13 @@ def test_what_is_wrong_with_watchclock_is_in_german(name):
     assert said(status.headline) == status.headline
 
 
+def test_names_of_kinds_of_channels_are_in_german_as_far_as_they_are_words():
+    assert all(isinstance(name, Text) for name in configuring.KINDS.values())
+    with translation.override("de"):
+        assert said(configuring.KINDS["webhook"]) == "Signierter Webhook"
+        assert said(configuring.KINDS["pagerduty"]) == "PagerDuty"
+
+
 @pytest.mark.parametrize("kind", SENDERS)
 def test_settings_of_channels_are_in_german(kind):
     fields = SENDERS[kind].FIELDS
