@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from lib.texts import Text
+
 NODE_SILENT_MAX = timedelta(seconds=30)
 """An ingest node reports every second."""
 
@@ -12,12 +14,12 @@ NODE_SILENT_MAX = timedelta(seconds=30)
 class NodeStanding(Enum):
     """The state of a node, and its meaning for the clock."""
 
-    LIVE = ("live", "The clock applies no minute that this node has not passed.")
-    SILENT = ("silent", "The clock waits for it.")
-    DROPPED = ("dropped", "It was silent for too long: the clock does not wait for it.")
-    LEFT = ("left", "It stored everything and stopped.")
+    LIVE = (Text("live"), Text("The clock applies no minute that this node has not passed."))
+    SILENT = (Text("silent"), Text("The clock waits for it."))
+    DROPPED = (Text("dropped"), Text("It was silent for too long: the clock does not wait for it."))
+    LEFT = (Text("left"), Text("It stored everything and stopped."))
 
-    def __init__(self, word: str, meaning: str) -> None:
+    def __init__(self, word: Text, meaning: Text) -> None:
         self.word, self.meaning = word, meaning
 
 

@@ -5,6 +5,7 @@ from django.db.models import Func, Q, Value
 
 from clocktasks.clock import TaskKind
 from clocktasks.volume import VolumeClass, VolumeDecision
+from lib.texts import Text
 
 
 class Tick(models.Model):
@@ -152,8 +153,8 @@ class ClockIncident(models.Model):
     """
 
     class Cause(models.TextChoices):
-        DEAF = "deaf", "nobody listened"
-        VOLUME = "volume", "far fewer check-ins than usual"
+        DEAF = "deaf", Text("nobody listened")
+        VOLUME = "volume", Text("far fewer check-ins than usual")
 
     cause = models.CharField(max_length=10, choices=Cause.choices)
     started_at = models.DateTimeField()

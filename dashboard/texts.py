@@ -26,11 +26,12 @@ def said(what: object) -> str:
         pattern = ngettext(what.pattern, what.many, count)
     else:
         pattern = gettext(what.pattern)
-    text = pattern % {name: _written(value) for name, value in what.values.items()} if what.values else pattern
+    text = pattern % {name: written(value) for name, value in what.values.items()} if what.values else pattern
     return text[:1].lower() + text[1:] if what.is_lowered and _language() == ENGLISH else text
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """Return a value as it stands in a sentence of the reader's language: a number, a length of time, a text."""
     if isinstance(value, timedelta):
         return duration(value, language=_language())
     return number(_language(), value) if isinstance(value, int) else said(value)

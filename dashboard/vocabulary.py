@@ -177,6 +177,14 @@ WORDS = frozenset(
         gettext_noop("status page"),
         gettext_noop("badge"),
         gettext_noop("TV view"),
+        # the clock: findings, and states of ticks
+        gettext_noop("bad"),
+        gettext_noop("note"),
+        gettext_noop("normal"),
+        gettext_noop("finished"),
+        gettext_noop("deaf"),
+        gettext_noop("abnormal"),
+        gettext_noop("recovering"),
         # ways to check in
         gettext_noop("curl: the job is done"),
         gettext_noop("curl: beginning, end and exit status"),

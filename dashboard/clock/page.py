@@ -1,4 +1,7 @@
-"""The clock's pages, in the admin and for people: an overview of the clock as tables and labels for a template."""
+"""The clock's pages, in the admin and for people: an overview of the clock as tables and labels for a template.
+
+Texts are in the language that is active: that of the reader, and English in the admin.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,12 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from checkins.node_facts import NodeFacts, NodeStanding, node_standing
 from clocktasks.models import ClockIncident
-from dashboard.admin.base import duration
 from dashboard.admin.cells import LABEL_CLASSES, NOTHING, instant, label, link
-from dashboard.texts import said
+from dashboard.moments import length_in_words as length
+from dashboard.texts import said, written
+from dashboard.vocabulary import word
 from health.clock.overview import Overview
 from health.clock.timeline import legend_of, plot_of, rows_of, state_of
 from health.facts import Finding, Severity, TickFacts
@@ -64,13 +69,14 @@ def clock_context(overview: Overview, look: Look = ADMIN, *, sees_projects: bool
         "reasons": reasons,
         "besides": besides,
         "strip": [
-            (begin, [(cell.title, cell.state.sign, look.classes[cell.state.tone]) for cell in cells])
+            (begin, [(said(cell.title), cell.state.sign, look.classes[cell.state.tone]) for cell in cells])
             for begin, cells in strip
         ],
         "strip_columns": [number * COLUMN_MINUTES for number in range(30 // COLUMN_MINUTES)],
         "strip_column_minutes": COLUMN_MINUTES,
         "legend": [
-            (state.sign, look.classes[state.tone], state.meaning, count) for state, count in legend_of(strip).items()
+            (state.sign, look.classes[state.tone], said(state.meaning), count)
+            for state, count in legend_of(strip).items()
         ],
         "plot": plot_of(overview.ticks),
         "ticks_table": _ticks_table(overview.ticks[:TICKS_IN_TABLE], look),
@@ -88,11 +94,11 @@ def notified_label(incident: ClockIncident, look: Look = ADMIN) -> SafeString:
     if incident.told_at is not None:
         return look.instant(incident.told_at)
     if incident.ended_at is None or incident.summarised_at is None:
-        return look.label("not yet", "running", title="People are notified when it ends, or after five minutes.")
+        return look.label(_("not yet"), "running", title=_("People are notified when it ends, or after five minutes."))
     if incident.environment_count == 0:
-        return look.label("nobody", "quiet", title="It made no check-in unknown.")
+        return look.label(_("nobody"), "quiet", title=_("It made no check-in unknown."))
     return look.label(
-        "not sent", "doubtful", title="ALERT_EMAIL_TO is empty, or the mail server does not accept it yet."
+        _("not sent"), "doubtful", title=_("ALERT_EMAIL_TO is empty, or the mail server does not accept it yet.")
     )
 
 
@@ -100,7 +106,7 @@ def tick_label(tick: Any, look: Look = ADMIN) -> SafeString:
     """Return the label of a tick: its progress, or why it judges no job."""
     words = {"FINISHED": "finished", "RUNNING": "running", "WAITING": tick.decision, "INCIDENT": "incident"}
     state = state_of(tick)
-    return look.label(words.get(state.name, "deaf"), state.tone, title=state.meaning)
+    return look.label(word(words.get(state.name, "deaf")), state.tone, title=said(state.meaning))
 
 
 def percent(deviation: float | None) -> str:
@@ -110,7 +116,7 @@ def percent(deviation: float | None) -> str:
 
 def _finding(finding: Finding, look: Look) -> dict[str, Any]:
     return {
-        "label": look.label(finding.severity.value, SEVERITY_TONES[finding.severity]),
+        "label": look.label(word(finding.severity.value), SEVERITY_TONES[finding.severity]),
         "what": said(finding.what),
         "since": None if finding.since is None else look.instant(finding.since),
         "todo": said(finding.todo),
@@ -119,60 +125,64 @@ def _finding(finding: Finding, look: Look) -> dict[str, Any]:
 
 def _ticks_table(ticks: Sequence[TickFacts], look: Look) -> PageTable:
     return PageTable(
-        f"The newest {TICKS_IN_TABLE} ticks of the ledger",
+        _("The newest %(count)s ticks of the ledger") % {"count": TICKS_IN_TABLE},
         (
-            "Tick",
-            "State",
-            "Written after",
-            "Decided after",
-            "Finished after",
-            "Volume",
-            "Deviation",
-            "Missed",
-            "Timeout",
-            "Unknown",
+            _("Tick"),
+            _("State"),
+            _("Written after"),
+            _("Decided after"),
+            _("Finished after"),
+            _("Volume"),
+            _("Deviation"),
+            _("Missed"),
+            _("Timeout"),
+            _("Unknown"),
         ),
         [
             (
                 look.instant(tick.at),
                 tick_label(tick, look),
-                duration(tick.dispatched_at - tick.at),
-                duration(None if tick.decided_at is None else tick.decided_at - tick.at),
-                duration(None if tick.finished_at is None else tick.finished_at - tick.at),
-                NOTHING if tick.volume is None else f"{tick.volume:,}",
+                length(tick.dispatched_at - tick.at),
+                length(None if tick.decided_at is None else tick.decided_at - tick.at),
+                length(None if tick.finished_at is None else tick.finished_at - tick.at),
+                NOTHING if tick.volume is None else written(tick.volume),
                 percent(tick.deviation_percent),
-                f"{tick.missed_count:,}",
-                f"{tick.timeout_count:,}",
-                f"{tick.unknown_count:,}",
+                written(tick.missed_count),
+                written(tick.timeout_count),
+                written(tick.unknown_count),
             )
             for tick in ticks
         ],
-        "No tick has been written yet.",
+        _("No tick has been written yet."),
     )
 
 
 def _clocks_text(overview: Overview) -> str:
     behind, limit = overview.clocks_behind, overview.rows.decided_until
     if not overview.rows.clocks or limit is None:
-        return "There are no shard clocks yet: the first tick creates them."
+        return _("There are no shard clocks yet: the first tick creates them.")
     shards = {shard for shard, _, _ in overview.rows.clocks}
     kinds = {kind for _, kind, _ in overview.rows.clocks}
     if behind:
-        return (
-            f"{len(behind)} of {len(overview.rows.clocks)} clocks are behind {limit:%H:%M} UTC, the newest tick that "
-            "may be applied. Shards with nothing due move with the tick; the others after a worker has applied it."
-        )
-    return f"All {len(shards)} shards x {len(kinds)} kinds of clocks stand at {limit:%H:%M} UTC."
+        return _(
+            "%(count)s of %(total)s clocks are behind %(at)s UTC, the newest tick that may be applied. Shards with "
+            "nothing due move with the tick; the others after a worker has applied it."
+        ) % {"count": written(len(behind)), "total": written(len(overview.rows.clocks)), "at": f"{limit:%H:%M}"}
+    return _("All %(shards)s shards x %(kinds)s kinds of clocks stand at %(at)s UTC.") % {
+        "shards": written(len(shards)),
+        "kinds": len(kinds),
+        "at": f"{limit:%H:%M}",
+    }
 
 
 def _clocks_table(overview: Overview, look: Look) -> PageTable:
     limit = overview.rows.decided_until
     assert limit is not None, "something is behind it"
     return PageTable(
-        "Clocks that are behind",
-        ("Shard", "Kind", "Applied up to", "Behind by"),
+        _("Clocks that are behind"),
+        (_("Shard"), _("Kind"), _("Applied up to"), _("Behind by")),
         [
-            (str(shard), kind, look.instant(position), duration(limit - position))
+            (str(shard), word(kind), look.instant(position), length(limit - position))
             for shard, kind, position in overview.clocks_behind
         ],
         "",
@@ -181,33 +191,33 @@ def _clocks_table(overview: Overview, look: Look) -> PageTable:
 
 def _nodes_table(nodes: Sequence[NodeFacts], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
-        "Ingest nodes: processes that receive check-ins",
-        ("Process", "State", "Stored up to", "Behind now by", "In its spool", "Last seen"),
+        _("Ingest nodes: processes that receive check-ins"),
+        (_("Process"), _("State"), _("Stored up to"), _("Behind now by"), _("In its spool"), _("Last seen")),
         [
             (
                 str(node),
                 node_label(node, look, now=now),
                 look.instant(node.watermark),
-                duration(max(now - node.watermark, timedelta())),
-                f"{node.spooled_count:,}",
+                length(max(now - node.watermark, timedelta())),
+                written(node.spooled_count),
                 look.instant(node.seen_at, now=now),
             )
             for node in nodes
         ],
-        "No process receives check-ins.",
+        _("No process receives check-ins."),
     )
 
 
 def node_label(node: NodeFacts, look: Look = ADMIN, *, now: datetime) -> SafeString:
     """Return the label of an ingest node: whether the clock waits for it."""
     standing = node_standing(node, now)
-    return look.label(standing.word, NODE_TONES[standing], title=standing.meaning)
+    return look.label(said(standing.word), NODE_TONES[standing], title=said(standing.meaning))
 
 
 def _left_table(left: Sequence[NodeFacts], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
-        "Nodes that left in the last hour, with everything stored",
-        ("Process", "Left"),
+        _("Nodes that left in the last hour, with everything stored"),
+        (_("Process"), _("Left")),
         [(str(node), look.instant(node.left_at, now=now)) for node in left],
         "",
     )
@@ -215,38 +225,40 @@ def _left_table(left: Sequence[NodeFacts], look: Look, *, now: datetime) -> Page
 
 def _incidents_table(incidents: Sequence[ClockIncident], look: Look, *, now: datetime) -> PageTable:
     return PageTable(
-        "The latest clock incidents",
-        ("Cause", "From", "To", "Lasted", "Unknown check-ins", "Environments", "Notified"),
+        _("The latest clock incidents"),
+        (_("Cause"), _("From"), _("To"), _("Lasted"), _("Unknown check-ins"), _("Environments"), _("Notified")),
         [
             (
-                look.link(incident, incident.get_cause_display()),
+                look.link(incident, said(incident.get_cause_display())),
                 look.instant(incident.started_at),
-                look.label("ongoing", "bad") if incident.ended_at is None else look.instant(incident.ended_at),
-                duration((incident.ended_at or now) - incident.started_at),
-                NOTHING if incident.unknown_count is None else f"{incident.unknown_count:,}",
-                NOTHING if incident.environment_count is None else f"{incident.environment_count:,}",
+                look.label(_("ongoing"), "bad") if incident.ended_at is None else look.instant(incident.ended_at),
+                length((incident.ended_at or now) - incident.started_at),
+                NOTHING if incident.unknown_count is None else written(incident.unknown_count),
+                NOTHING if incident.environment_count is None else written(incident.environment_count),
                 notified_label(incident, look),
             )
             for incident in incidents
         ],
-        "None.",
+        _("None."),
     )
 
 
 def _waiting_table(overview: Overview) -> PageTable:
     rows = overview.rows
-    queues = [(f"messages in the queue {name}", f"{count:,}") for name, count in sorted(overview.queues.items())]
+    queue = _("messages in the queue %(name)s")
+    queues = [(queue % {"name": name}, written(count)) for name, count in sorted(overview.queues.items())]
+    reasons = {
+        "failed": _("check-ins that wait: failed"),
+        "monitor_unknown": _("check-ins that wait: monitor unknown"),
+    }
     return PageTable(
-        "What waits",
-        ("What", "How many"),
+        _("What waits"),
+        (_("What"), _("How many")),
         [
             *queues,
-            ("check-ins in spools", f"{sum(node.spooled_count for node in rows.nodes):,}"),
-            *(
-                (f"check-ins that wait: {reason.replace('_', ' ')}", f"{count:,}")
-                for reason, count in sorted(rows.waiting.items())
-            ),
-            ("messages to people that are not sent", f"{rows.unsent_count:,}"),
+            (_("check-ins in spools"), written(sum(node.spooled_count for node in rows.nodes))),
+            *((text, written(rows.waiting[reason])) for reason, text in reasons.items() if reason in rows.waiting),
+            (_("messages to people that are not sent"), written(rows.unsent_count)),
         ],
         "",
     )

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import reduce
 
 from clocktasks.clock import MINUTE
 from clocktasks.volume import VolumeDecision
 from health.facts import TickFacts
+from lib.texts import Text
 
 ROW_MINUTES = 30
 ROWS = 4
@@ -20,14 +22,14 @@ PLOT_ROOM = 10
 class TickState(Enum):
     """The state of a minute: its sign, its colour (as in `dashboard.admin.cells`), and what that means."""
 
-    FINISHED = ("✓", "good", "finished")
-    RUNNING = ("…", "running", "written, being applied")
-    WAITING = ("?", "doubtful", "waits for the decision about its volume")
-    INCIDENT = ("!", "bad", "too few check-ins were received: what fell due is unknown")
-    DEAF = ("×", "bad", "nobody listened: what fell due is unknown")  # noqa: RUF001 - a sign, not a letter
-    UNWRITTEN = ("-", "quiet", "not in the ledger")
+    FINISHED = ("✓", "good", Text("finished"))
+    RUNNING = ("…", "running", Text("written, being applied"))
+    WAITING = ("?", "doubtful", Text("waits for the decision about its volume"))
+    INCIDENT = ("!", "bad", Text("too few check-ins were received: what fell due is unknown"))
+    DEAF = ("×", "bad", Text("nobody listened: what fell due is unknown"))  # noqa: RUF001 - a sign, not a letter
+    UNWRITTEN = ("-", "quiet", Text("not in the ledger"))
 
-    def __init__(self, sign: str, tone: str, meaning: str) -> None:
+    def __init__(self, sign: str, tone: str, meaning: Text) -> None:
         self.sign, self.tone, self.meaning = sign, tone, meaning
 
 
@@ -37,7 +39,7 @@ class Cell:
 
     at: datetime
     state: TickState
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Bar:
     height: float
     expected_y: float | None
     is_low: bool
-    title: str
+    title: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,32 +123,32 @@ def plot_of(ticks: Sequence[TickFacts]) -> Plot | None:
 
 def _cell(at: datetime, tick: TickFacts | None) -> Cell:
     if tick is None:
-        return Cell(at, TickState.UNWRITTEN, f"{at:%H:%M}: {TickState.UNWRITTEN.meaning}")
+        return Cell(at, TickState.UNWRITTEN, _minute(at, TickState.UNWRITTEN.meaning))
     return Cell(at, state_of(tick), _title(tick))
 
 
-def _title(tick: TickFacts) -> str:
+def _title(tick: TickFacts) -> Text:
     """Return all about a tick: "10:39: 912 check-ins (-24 %); waits for the decision about its volume"."""
-    if tick.volume is None:
-        volume = ""
-    else:
+    parts = [state_of(tick).meaning]
+    if tick.volume is not None:
         off = "" if tick.deviation_percent is None else f" ({round(tick.deviation_percent):+d} %)"
-        volume = f"{tick.volume:,} check-ins{off}; "
-    marked = ", ".join(
-        f"{count:,} {status}"
-        for status, count in (
-            ("missed", tick.missed_count),
-            ("timeout", tick.timeout_count),
-            ("unknown", tick.unknown_count),
-        )
-        if count
-    )
-    unfinished = state_of(tick) in {TickState.DEAF, TickState.INCIDENT} and tick.finished_at is None
-    return (
-        f"{tick.at:%H:%M}: {volume}{state_of(tick).meaning}"
-        + ("; not finished" if unfinished else "")
-        + (f"; {marked}" if marked else "")
-    )
+        parts.insert(0, Text.plural("%(count)s check-in%(off)s", "%(count)s check-ins%(off)s", tick.volume, off=off))
+    if state_of(tick) in {TickState.DEAF, TickState.INCIDENT} and tick.finished_at is None:
+        parts.append(Text("not finished"))
+    marked = [
+        Text("%(number)s missed", number=tick.missed_count),
+        Text("%(number)s timeout", number=tick.timeout_count),
+        Text("%(number)s unknown", number=tick.unknown_count),
+    ]
+    marked = [text for text in marked if text.values["number"]]
+    if marked:
+        parts.append(reduce(lambda one, other: Text("%(one)s, %(other)s", one=one, other=other), marked))
+    return _minute(tick.at, reduce(lambda one, other: Text("%(one)s; %(other)s", one=one, other=other), parts))
+
+
+def _minute(at: datetime, what: Text) -> Text:
+    minute = f"{at:%H:%M}"
+    return Text("%(minute)s: %(what)s", minute=minute, what=what)
 
 
 def _expected(tick: TickFacts) -> float | None:

@@ -46,7 +46,7 @@ NOT_TEXT = {"script", "style", "code", "pre", "kbd", "textarea"}
 VOID = {"input", "br", "hr", "img", "meta", "link", "wbr", "source", "col", "area", "base", "embed", "track"}
 WORD = re.compile(r"[A-Za-z]{2,}")
 NAMES = {"Watchclock", "production", "UTC", "GMT", "ms", "min", "user", "admin", "job", "Project"}
-NAMES |= {"wget", "cron", "systemd", "PowerShell", "Kubernetes", "CronJob", "Uptime", "Kuma", "push"}
+NAMES |= {"pid", "wget", "cron", "systemd", "PowerShell", "Kubernetes", "CronJob", "Uptime", "Kuma", "push"}
 NAMES |= {"English", "Deutsch", "Python", "Node", "js", "sentry", "sdk"}
 """Names of things and units, which are the same in every language, and names that the factories give."""
 
