@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from audit.entries import CHANGED
 from audit.models import AuditEntry
+from dashboard.pages.auditlog.fields import label_of
 from dashboard.pages.auditlog.filters import Filters
 from dashboard.vocabulary import setting, word
 from monitors.models import Monitor
@@ -91,7 +92,7 @@ def changes_of(changes: Mapping[str, Any]) -> Sequence[Change]:
     """Return changes as text."""
     found = []
     for name, change in changes.items():
-        label = name.replace("_", " ")
+        label = label_of(name)
         if isinstance(change, list) and len(change) == 2:
             found.append(Change(label, value_text(change[0]), value_text(change[1])))
         else:
