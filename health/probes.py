@@ -24,6 +24,7 @@ from health.facts import Facts
 from health.metrics import render
 from health.poller import Poller
 from health.problems import find_problems
+from lib.encoding import to_json
 from lib.wallclock import utcnow
 
 PATHS = frozenset({"/healthz", "/readyz", "/readyz/all", "/metrics"})
@@ -63,7 +64,7 @@ async def _answer(poller: Poller | None, scope: Scope) -> tuple[HTTPStatus, str,
     return (
         HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE,
         JSON,
-        msgspec.json.format(msgspec.json.encode(payload), indent=2),
+        msgspec.json.format(to_json(payload), indent=2),
     )
 
 

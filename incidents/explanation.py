@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from incidents.thresholds import FailureKind, Reason
+from lib.encoding import to_builtins
 from monitors.describing import describe
 from monitors.limits import Broken
 from monitors.schedule import zone_to_show
@@ -119,7 +118,7 @@ def explain(
     if log_tail is not None:
         explanation["log_tail"] = log_tail
     # All instants are in UTC, so msgspec converts everything at once, in C.
-    plain: dict[str, Any] = msgspec.to_builtins(explanation)
+    plain: dict[str, Any] = to_builtins(explanation)
     return plain
 
 

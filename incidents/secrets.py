@@ -14,6 +14,7 @@ import msgspec
 from django.conf import settings
 
 from incidents.exceptions import IncidentsError
+from lib.encoding import to_json
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -32,7 +33,7 @@ class _Content(msgspec.Struct):
 
 def seal(values: Mapping[str, str], *, guid: UUID) -> str:
     """Return the secrets of a channel, encrypted with the first key."""
-    return encrypt(msgspec.json.encode(_Content(guid=guid, values=dict(values))))
+    return encrypt(to_json(_Content(guid=guid, values=dict(values))))
 
 
 def unseal(token: str, *, guid: UUID) -> dict[str, str]:

@@ -20,7 +20,9 @@ from django.db import connection
 from django.db.models import AutoField, Field, Model
 from psycopg.pq import Format
 
-_encode_lines = msgspec.json.Encoder().encode_lines
+from lib.encoding import as_plain_text, to_json
+
+_encode_lines = msgspec.json.Encoder(enc_hook=as_plain_text).encode_lines
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
 
 
@@ -209,4 +211,4 @@ def _quoted(text: str) -> str:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    return to_json(value).decode()

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
+from lib.encoding import to_json
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS, shared_rules
@@ -309,7 +310,7 @@ def _locked(
 def state_of(row: MonitorEnvironment) -> EnvironmentState:
     """Return the state of a row of the model, for decisions."""
     columns = [getattr(row, column) for column in STATES.types]
-    return STATES.load([msgspec.json.encode(held) if isinstance(held, list) else held for held in columns])
+    return STATES.load([to_json(held) if isinstance(held, list) else held for held in columns])
 
 
 def load_rules(config_ids: Collection[int]) -> dict[int, MonitorRules]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lib.encoding import to_json
 from lib.sql import array_literal, fetch_rows
 from monitors.configuration import RUNTIME_MINUTES_MAX
 from monitors.maintenance import FormerTags, Recurrence, Window, times_with
@@ -166,7 +167,7 @@ def former_tags_with(stored: Any, until: datetime, tags: Sequence[str]) -> list[
 
     Of two edits in one minute the first says which tags it had before.
     """
-    former = list(read_former_tags(msgspec.json.encode(stored or [])))
+    former = list(read_former_tags(to_json(stored or [])))
     if not former or former[-1][0] < until:
         former.append((until, tags))
     return [(at.isoformat(), list(had)) for at, had in former[-FORMER_TAGS_MAX:]]

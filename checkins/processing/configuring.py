@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
-
 from checkins.messages import Problem, ProblemKind
+from lib.encoding import to_json
 from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.configuration import Difference
 from monitors.models import CONFIG_CHANGES_KEPT, IngestKey
@@ -32,7 +31,7 @@ class Change:
 
 def digest(wanted: Difference) -> str:
     """Return a digest that identifies a refused change. It differs once the monitor itself has changed."""
-    return hashlib.sha256(msgspec.json.encode(sorted(wanted.items()))).hexdigest()[:16]
+    return hashlib.sha256(to_json(sorted(wanted.items()))).hexdigest()[:16]
 
 
 def refusal(wanted: Difference) -> Problem:

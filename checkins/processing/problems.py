@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from django.db import transaction
 
 from checkins import metrics
 from checkins.messages import LossReport, Problem, ProblemKind, Source
 from checkins.processing.budgets import Account, Budget, account, charge, exceeded, room
 from checkins.processing.rows import insert_loss_reports
+from lib.encoding import to_json
 from lib.sql import insert_rows
 
 PAYLOAD_BYTES_MAX = 4_000
@@ -48,16 +48,16 @@ class ProblemReport:
 
 def shortened(payload: Mapping[str, object]) -> Mapping[str, object]:
     """Return a payload of at most PAYLOAD_BYTES_MAX bytes: as it is, or the beginnings of its fields."""
-    size = len(msgspec.json.encode(payload))
+    size = len(to_json(payload))
     if size <= PAYLOAD_BYTES_MAX:
         return payload
     cut: dict[str, object] = {"shortened": f"{size} bytes were sent"}
-    left = PAYLOAD_BYTES_MAX - len(msgspec.json.encode(cut))
+    left = PAYLOAD_BYTES_MAX - len(to_json(cut))
     for name, value in payload.items():
-        text = msgspec.json.encode(value)
+        text = to_json(value)
         if len(text) > FIELD_CHARACTERS_MAX:
             value = f"{text[:FIELD_CHARACTERS_MAX].decode(errors='ignore')}… ({len(text)} bytes)"
-        left -= len(msgspec.json.encode({name: value}))
+        left -= len(to_json({name: value}))
         if left < 0:
             break
         cut[name] = value
@@ -75,7 +75,7 @@ class _Row:
     @property
     def size(self) -> int:
         problem = self.report.problem
-        return _ROW_BYTES + len(problem.message) + len(problem.value) + len(msgspec.json.encode(self.payload))
+        return _ROW_BYTES + len(problem.message) + len(problem.value) + len(to_json(self.payload))
 
 
 _Key = tuple[int, str, str, str, str, datetime]

@@ -20,6 +20,7 @@ from checkins.processing.problems import shortened
 from checkins.protocols.fields import ENVIRONMENT_CHARACTERS_MAX, storable
 from checkins.protocols.request import IngestRequest, KnownSender, Limits
 from checkins.protocols.routes import find_route
+from lib.encoding import to_builtins
 from lib.sql import array_literal, fetch_rows, insert_rows
 from monitors.slugs import SLUG_CHARACTERS_MAX
 
@@ -83,7 +84,7 @@ def _keep_failed(
     message: Message | IngestRequest,
     error: Exception,
 ) -> None:
-    kept = {"type": type(message).__name__, "fields": storable(msgspec.to_builtins(message), FAILED_DEPTH_MAX)}
+    kept = {"type": type(message).__name__, "fields": storable(to_builtins(message), FAILED_DEPTH_MAX)}
     shown = str(storable(slug))[:SLUG_CHARACTERS_MAX], str(storable(environment))[:ENVIRONMENT_CHARACTERS_MAX]
     _insert([(project_id, *shown, "failed", described(error), source.value, received_at, kept)])
 

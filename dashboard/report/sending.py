@@ -7,7 +7,6 @@ plan is locked until its messages are written and its day is stored, in one tran
 import uuid
 from datetime import datetime
 
-import msgspec
 from django.db import transaction
 
 from dashboard.report.reading import read_facts
@@ -20,6 +19,7 @@ from incidents.notifications.routes import recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.unsubscribe_links import unsubscribe_link
 from incidents.notifications.wake import wake_after_commit
+from lib.encoding import to_json
 
 REPORTS_MAX = 100
 """Reports that one run writes; the next one goes on."""
@@ -74,7 +74,7 @@ def _write(report: WeeklyReport, name: str, *, now: datetime) -> int:
     for address in addresses:
         link = unsubscribe_link(report.channel, address, REPORTS)
         content = write_report(facts, unsubscribe_url=link, language=language)
-        body = msgspec.json.encode(content).decode()
+        body = to_json(content).decode()
         recipient = Recipient(address, report.channel_id, "weekly report")
         messages.append(NewMessage(None, KIND, recipient, _key(report, name, address), content.headline, body))
     insert_messages(messages, now=now)

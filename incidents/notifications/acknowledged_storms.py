@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
 from django.db import connection
 
 from incidents.models import Message
@@ -18,6 +17,7 @@ from incidents.notifications.channels.base import Capability
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
 from incidents.notifications.routing import Recipient
 from incidents.notifications.storm_alerts import acknowledgement_of
+from lib.encoding import to_json
 from lib.sql import fetch_rows
 
 ACKNOWLEDGED = Message.Kind.ACKNOWLEDGED.value
@@ -63,7 +63,7 @@ def acknowledge_storms(incident_ids: Collection[int], *, now: datetime) -> int:
             language=storm.language,
             timezone=storm.timezone,
         )
-        body = msgspec.json.encode(alert).decode()
+        body = to_json(alert).decode()
         to = Recipient(storm.recipient, storm.channel, "")
         messages.append(NewMessage(None, ACKNOWLEDGED, to, key, alert.title, body, number=number, storm=storm.id))
     insert_messages(messages, now=now)

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
 from incidents.models import Channel, Message
 from incidents.notifications import letters
 from incidents.notifications.alert import Alert, Event
@@ -21,6 +19,7 @@ from incidents.notifications.storm_alerts import load_storms, write_storm
 from incidents.notifications.texts import Known, facts_of, load_known, story_of
 from incidents.notifications.unsubscribe_links import unsubscribe_link
 from incidents.secrets import unseal
+from lib.encoding import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def write_alerts(messages: Sequence[Message]) -> tuple[dict[int, Alert], list[tu
                     if message.storm_id is None
                     else write_storm(message, storms)
                 )
-                message.subject, message.body = alert.title, msgspec.json.encode(alert).decode()
+                message.subject, message.body = alert.title, to_json(alert).decode()
             if alert is not None:
                 alerts[message.id] = alert
         except Exception as error:

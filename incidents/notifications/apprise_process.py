@@ -17,6 +17,7 @@ from django.conf import settings
 from incidents.exceptions import DeliveryError
 from incidents.notifications.apprise_child import LINE_BYTES_MAX, Job, Result
 from incidents.notifications.channels.base import Answer, Request
+from lib.encoding import to_json
 
 JOBS_MAX = 50
 """Jobs of one child: Apprise is not made for long lives."""
@@ -38,11 +39,11 @@ async def ask(request: Request) -> Answer:
     for _ in range(2):
         child = await _usable_child()
         try:
-            return Answer(status=200, body=msgspec.json.encode(await child.send(request)))
+            return Answer(status=200, body=to_json(await child.send(request)))
         except ChildEndedError as error:
             if error.is_begun:
-                return Answer(status=200, body=msgspec.json.encode({"result": "timeout", "log": str(error)}))
-    return Answer(status=200, body=msgspec.json.encode({"result": "failure", "log": "Its process does not start."}))
+                return Answer(status=200, body=to_json({"result": "timeout", "log": str(error)}))
+    return Answer(status=200, body=to_json({"result": "failure", "log": "Its process does not start."}))
 
 
 class _Child:
@@ -70,7 +71,7 @@ class _Child:
         result = self._results[id_] = asyncio.get_running_loop().create_future()
         try:
             try:
-                self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+                self._process.stdin.write(to_json(job) + b"\n")
                 await self._process.stdin.drain()
             except OSError:
                 raise ChildEndedError(is_begun=False) from None

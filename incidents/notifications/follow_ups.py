@@ -13,6 +13,7 @@ from django.db import connection
 
 from incidents.models import FollowUp, Message
 from incidents.notifications.pursuit import Escalation, Reminders, Step, reminder_wait
+from lib.encoding import to_builtins
 from lib.sql import fetch_rows, insert_rows, update_rows
 
 REMINDER, ESCALATION = FollowUp.Kind.REMINDER.value, FollowUp.Kind.ESCALATION.value
@@ -64,7 +65,7 @@ def begin(caught: Iterable[Caught], *, now: datetime) -> None:
 
 
 def _stored(plan: Reminders | Escalation) -> Mapping[str, Any]:
-    stored: Mapping[str, Any] = msgspec.to_builtins(plan)
+    stored: Mapping[str, Any] = to_builtins(plan)
     return stored
 
 

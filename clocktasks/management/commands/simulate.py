@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-import msgspec
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 from rich.console import Console
@@ -20,6 +19,7 @@ from clocktasks.playback.compare import Difference, ScenarioResult
 from clocktasks.playback.play import run_scenario
 from clocktasks.playback.scenario import Scenario, ScenarioError, parse_scenarios
 from clocktasks.playback.scratch import NoScratchDatabaseError, empty_tables, scratch_database
+from lib.encoding import to_json
 
 EXIT_DIFFERS = 1
 EXIT_NO_SCENARIO_FILE = 2
@@ -55,7 +55,7 @@ class Command(BaseCommand):
                 outcome = _run(scenario, raise_errors=options["traceback"])
                 differing += not outcome.passed
                 if json:
-                    self.stdout.write(msgspec.json.encode(outcome).decode())
+                    self.stdout.write(to_json(outcome).decode())
                 else:
                     console.print(render(scenario, outcome))
         if not json:

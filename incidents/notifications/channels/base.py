@@ -16,6 +16,7 @@ import msgspec
 
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels.redaction import redact
+from lib.encoding import to_json
 from lib.texts import Text
 
 ANSWER_BYTES_MAX = 4096
@@ -191,7 +192,7 @@ def post_json(
         method=method,
         url=url,
         headers={"content-type": JSON} | dict(headers or {}),
-        body=msgspec.json.encode(content),
+        body=to_json(content),
         secrets=secrets,
         is_follow_up=is_follow_up,
     )

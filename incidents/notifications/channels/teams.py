@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
-
 from incidents.notifications.alert import Alert
 from incidents.notifications.channels import wording
 from incidents.notifications.channels.base import (
@@ -27,6 +25,7 @@ from incidents.notifications.channels.base import (
     post_json,
     value,
 )
+from lib.encoding import to_json
 from lib.texts import Text
 
 KIND = "teams"
@@ -119,9 +118,7 @@ def _card(alert: Alert, timezone: str) -> dict[str, Any]:
         more = wording.and_more(len(incidents) - count + alert.omitted, alert.language)
         return {"body": [*body, *incidents[:count], *([_text(more)] if more else []), *end], "actions": actions}
 
-    count = wording.fitting(
-        incidents, CARD_BYTES_MAX, lambda part: msgspec.json.encode(card(len(part))).decode(), wording.octets
-    )
+    count = wording.fitting(incidents, CARD_BYTES_MAX, lambda part: to_json(card(len(part))).decode(), wording.octets)
     return card(count)
 
 

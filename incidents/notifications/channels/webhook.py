@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from incidents.notifications.alert import Alert, Event, IncidentFacts
 from incidents.notifications.channels import wording
 from incidents.notifications.channels.base import (
@@ -27,6 +25,7 @@ from incidents.notifications.channels.base import (
     outcome,
     value,
 )
+from lib.encoding import to_json
 from lib.texts import Text
 
 KIND = "webhook"
@@ -131,7 +130,7 @@ def _body(alert: Alert, *, is_plain: bool) -> bytes:
         if incidents or alert.omitted:
             many["incidents"] = incidents[:count]
             many["omitted"] = alert.omitted + len(incidents) - count
-        return msgspec.json.encode(
+        return to_json(
             {
                 "type": f"incident.{alert.event}",
                 "id": alert.key,
