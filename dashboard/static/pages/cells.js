@@ -94,7 +94,8 @@ function move(event) {
 if (detail) {
   for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, point);
   document.addEventListener("keydown", move);
-  document.addEventListener("focusout", () => shown?.isByKey && hide());
+  // A node that is gone afterwards was replaced by a newer one, which has the focus now: see `showAgain`.
+  document.addEventListener("focusout", ({ target }) => setTimeout(() => target.isConnected && shown?.isByKey && hide()));
   document.addEventListener("scroll", () => (shown?.isByKey ? showAgain() : shown && hide()), { passive: true });
   document.addEventListener("page:renewed", showAgain);
 }

@@ -42,4 +42,5 @@ for (const button of document.querySelectorAll("[data-passkey]")) {
       FAILED.hidden = false;
     }
   });
+  button.disabled = false; // Before, its form would be sent without a passkey.
 }

@@ -163,7 +163,8 @@ def test_arrow_keys_lead_from_cell_to_cell_and_each_is_read_out(new_context, run
     page.evaluate("delete document.documentElement.dataset.refreshed")
     page.evaluate(EVENT)
     expect(page.locator("html")).to_have_attribute("data-refreshed", re.compile("."))
-    expect(detail).to_have_text(re.compile(": 2 error, 1 ok$"))
+    expect(detail).to_be_visible()
+    expect(said).to_have_text(re.compile(": 2 error, 1 ok$"))
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(said).to_have_text(re.compile(": nothing happened$"))
