@@ -242,6 +242,7 @@ TWO_ERRORS = [
 ]
 
 
+@pytest.mark.long
 @example(story=OLDER_RULES, lag=[0], batches=[3], held=set(), first={})
 @example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], held=set(), first={})
 @example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], held=set(), first={})

@@ -114,6 +114,7 @@ IN_TIME_BECAUSE_OF_A_WINDOW = [
 ]
 
 
+@pytest.mark.long
 @example(story=ENDED_EARLY, lag=[1], batches=[3])
 @example(story=ENDED_EARLY, lag=[1], batches=[0])
 @example(story=ANOTHER_TAG, lag=[1], batches=[4])

@@ -144,6 +144,7 @@ def test_p4_many_ticks_in_one_pass_leave_the_rows_of_tick_by_tick_in_their_order
         assert catch_up() == at_once
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     columns=st.lists(jobs, min_size=1, max_size=3),

@@ -79,6 +79,7 @@ def test_a_year_of_a_daily_job_is_told_in_few_statements(db, moments, failures):
     assert len(queries) < STATEMENTS_MAX
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("moments", "recoveries"),
     [
@@ -123,6 +124,7 @@ story_events = st.lists(
 )
 
 
+@pytest.mark.long
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(happened=story_events, steps=st.lists(st.sampled_from([5, 50, 300, 2000]), min_size=12, max_size=12))
 def test_what_happens_together_ends_as_if_it_had_happened_one_by_one(db, happened, steps):

@@ -165,6 +165,7 @@ def test_what_waits_for_a_channel_that_is_left_alone_is_given_up_after_a_day(rec
     assert Message.objects.get().status == "failed"
 
 
+@pytest.mark.long
 def test_a_receiver_that_hangs_costs_the_others_nothing(receiver, monkeypatch):
     monkeypatch.setattr(delivery, "RUN_SECONDS_MAX", 2.0)
     with running_receiver() as hanging:
