@@ -51,6 +51,12 @@ class Session(psycopg.Connection[Any]):
     is_broken = False
     unfinished: Any = None
 
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """Return a cursor. Raises what psycopg raises if the connection is gone: Django may not ask it otherwise."""
+        if self.is_broken:
+            raise psycopg.OperationalError("the connection is closed")
+        return super().cursor(*args, **options)
+
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
         """Let PostgreSQL work; if it waits for a lock, let the others go on."""
         if self.is_broken:
