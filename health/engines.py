@@ -57,7 +57,8 @@ class Broker:
         away: tuple[type[Exception], ...] = (OSError, KombuError, redis.RedisError, *broker.connection_errors)
         counts: dict[str, int] = {}
         try:
-            broker.connect()  # Does nothing if it is connected.
+            # Does nothing if it is connected. One attempt: `connect` makes another after two seconds of sleep.
+            broker.ensure_connection(max_retries=0)
             for queue in settings.CELERY_TASK_QUEUES:
                 with broker.channel() as channel:
                     try:

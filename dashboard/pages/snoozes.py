@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from django.utils.dateformat import format as format_date
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from dashboard.moments import READER_ZONE, length_in_words
@@ -20,6 +22,11 @@ def snooze_choices(now: datetime) -> Sequence[tuple[str, str]]:
     until = _("until %(day)s %(time)s") % {"day": day, "time": f"{MORNING_HOUR:02}:00"}
     lengths = [(name, length_in_words(timedelta(hours=hours))) for name, hours in HOURS.items()]
     return (*lengths[:2], ("morning", until), *lengths[2:])
+
+
+def snooze_buttons(now: datetime) -> SafeString:
+    """Return the choices as buttons, drawn once for all rows of a page."""
+    return format_html_join("", '<button name="for" value="{}">{}</button>', snooze_choices(now))
 
 
 def snooze_end(choice: str, *, now: datetime) -> datetime:

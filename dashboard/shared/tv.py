@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from dashboard.models import ShareLink
 from dashboard.pages.wall.filters import Filters
-from dashboard.pages.wall.rows import Counts, Row, count_rows, find_rows, in_order, load_rows
+from dashboard.pages.wall.rows import Counts, Row, count_rows, find_rows, load_rows, slice_in_order
 from dashboard.shared.facts import newest_check
 from incidents.models import Incident
 from monitors.models import MonitorEnvironment, Project
@@ -36,7 +36,7 @@ def load_tv(link: ShareLink, *, now: datetime) -> TvFacts:
     """Return what a TV shows. Five statements."""
     filters = Filters(environment=link.environment)
     rows = _in_scope(find_rows(Project.objects.filter(pk=link.project_id), filters, now=now), link)
-    shown = load_rows(in_order(rows, filters, now=now)[:ROWS_SHOWN], filters, now=now)
+    shown = load_rows(slice_in_order(rows, filters, end=ROWS_SHOWN, now=now), filters, now=now)
     open_ = Incident.objects.filter(monitor_environment__any_of=[row.id for row in shown], resolved_at__isnull=True)
     since = dict(open_.values_list("monitor_environment_id", "started_at"))
     counts = count_rows(rows, now=now)

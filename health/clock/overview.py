@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from checkins.models import IngestNode
@@ -46,21 +46,20 @@ class Overview:
 
 
 def read_overview(now: datetime, *, known: Facts | None = None) -> Overview:
-    """Return it as of `now`. Waits for Valkey and the broker a second each at most, and locks nothing.
+    """Return it as of `now`, and lock nothing.
 
-    `known`: the facts that a web process has, of which it alone knows its intake and since when it polls.
+    `known`: the facts that a web process has polled a few seconds ago. What Valkey and the broker said then is shown,
+    so that nobody waits for one that does not answer. Without a poll they are asked, for a second each at most.
     """
     rows = read_rows(now)
-    facts = Facts(
-        now=now,
-        watched_since=now if known is None else known.watched_since,
-        rows=rows,
-        intake=None if known is None else known.intake,
-        why_nobody=why_nobody(),
-        uncaught=find_uncaught() if known is None else known.uncaught,
-    )
-    with closing(Broker()) as broker:
-        facts = read_engines(facts, broker, before=known)
+    if known is not None and known.postgres is None:
+        facts = replace(known, now=now, rows=rows, why_nobody=why_nobody())
+    else:
+        uncaught = find_uncaught() if known is None else known.uncaught
+        since, intake = (now, None) if known is None else (known.watched_since, known.intake)
+        facts = Facts(now, since, rows, intake=intake, why_nobody=why_nobody(), uncaught=uncaught)
+        with closing(Broker()) as broker:
+            facts = read_engines(facts, broker, before=known)
     left = IngestNode.objects.filter(left_at__gte=now - NODES_LEFT_FOR).order_by("-left_at")
     return Overview(
         now,

@@ -208,6 +208,24 @@ def test_all_surfaces_name_the_same_reasons(given_rows, count, monkeypatch, sett
     assert len(readyz) == count
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("valkey_of_this_test")
+def test_the_clock_page_shows_what_the_poll_said_of_valkey_and_the_broker_and_asks_neither(monkeypatch):
+    at_rest()
+    away = Outage(NOW - MINUTE, "Connection refused")
+    facts = replace(Facts(now=NOW, watched_since=NOW - MINUTE), rows=Rows(), valkey=away, broker=away)
+    intake = Intake(True, 0, 24_576, 1 << 30, False, False, 1 << 40)
+    polling = poller.Poller(intake=lambda: intake, utcnow=lambda: NOW)
+    monkeypatch.setattr(polling, "facts", lambda: facts)
+    monkeypatch.setattr(poller, "running", polling)
+
+    with time_machine.travel(NOW, tick=False):
+        shown = page(reverse("clock-page"))
+    polling.stop()
+
+    assert "Valkey cannot be used (Connection refused)" in shown
+
+
 def facts_of(polling: poller.Poller) -> Facts:
     facts = polling.facts()
     assert facts is not None

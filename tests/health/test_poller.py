@@ -172,6 +172,16 @@ def test_valkey_and_the_broker_go_away(polling, monkeypatch):
     assert (facts.valkey, facts.broker) == (None, None)
 
 
+def test_a_broker_that_refuses_connections_is_asked_once(polling, monkeypatch):
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setattr(app.conf, "broker_url", nowhere)
+    slept: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", slept.append)
+
+    assert poll(polling).broker is not None
+    assert slept == [], "it sleeps before a second attempt, and pages wait for it"
+
+
 def test_a_database_without_this_versions_migrations_is_not_read(polling):
     rows = MigrationRecorder.Migration.objects
     newest = rows.filter(app="clocktasks", name="0006_tick_for_many_minutes").values("app", "name", "applied")[0]

@@ -20,7 +20,7 @@ from dashboard.pages.incident.facts import (
     load_failure,
     nobody_notified,
 )
-from dashboard.pages.snoozes import snooze_choices
+from dashboard.pages.snoozes import snooze_buttons
 from dashboard.sentences import sentence
 from dashboard.texts import said
 from dashboard.vocabulary import word
@@ -61,7 +61,7 @@ def _show(request: HttpRequest, row: Incident, *, comment: str = "", error: str 
         "nobody_notified": nobody_notified(row),
         "duties": load_duties(row),
         "earlier": load_earlier(row),
-        "snooze_choices": snooze_choices(at),
+        "snooze_buttons": snooze_buttons(at),
         "comment_length_max": TEXT_LENGTH_MAX,
         "comment": comment,
         "comment_error": error,

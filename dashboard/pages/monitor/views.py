@@ -30,7 +30,7 @@ from dashboard.pages.monitor.facts import (
     next_times,
 )
 from dashboard.pages.schedule.learned import load_learned
-from dashboard.pages.snoozes import snooze_choices, snooze_end
+from dashboard.pages.snoozes import snooze_buttons, snooze_end
 from dashboard.pages.wall.cells import ORDER
 from dashboard.pages.wall.filters import read_filters
 from dashboard.pages.wall.ranges import RANGES
@@ -73,7 +73,7 @@ def monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
         "clock_changes": changes,
         "forecasts": [(one, one.when(names, said_or_word)) for one in forecasts],
         "snippets": _snippets(request, row, rights),
-        "snooze_choices": snooze_choices(at),
+        "snooze_buttons": snooze_buttons(at),
         "coming_windows": coming_windows(
             row, now=at, environment="" if environment is None else environment.environment.name
         ),

@@ -6,7 +6,7 @@ from django.shortcuts import render
 from dashboard.live.marks import read_mark
 from dashboard.pages.access import page, reader_language, rights_everywhere, visible_projects
 from dashboard.pages.now.facts import Scope, count_open, load_late, load_long_runs, load_open
-from dashboard.pages.snoozes import snooze_choices
+from dashboard.pages.snoozes import snooze_buttons
 from lib.wallclock import utcnow
 
 
@@ -27,7 +27,7 @@ def now(request: HttpRequest) -> HttpResponse:
         "open": [(one, rights(one.environment.monitor.project_id)) for one in found],
         "late": load_late(scope, now=at),
         "long": load_long_runs(scope, now=at),
-        "snooze_choices": snooze_choices(at),
+        "snooze_buttons": snooze_buttons(at),
         "has_projects": bool(found) or projects.exists(),
     }
     return render(request, "pages/now.html", context)

@@ -5,6 +5,7 @@ import { arrange, fetchPage } from "./renew.js";
 const ROWS = 50; // In a segment, as the server cuts them.
 const SEGMENTS_MAX = 4; // That are asked for at once.
 const NEAR_PX = 300;
+const FRAME_MS = 20;
 
 const section = () => document.getElementById("wall");
 const segments = () => [...section().querySelectorAll(".segment")];
@@ -43,7 +44,7 @@ function put(asked, fresh) {
   if (!asked.length) return;
   // What is read in the middle of the wall stays under the eyes: the page scrolls by what came or went above.
   const isAbove = asked[0].getBoundingClientRect().top < 0;
-  const near = segments().filter((segment) => isNear(segment, 0)).flatMap(rowsIn);
+  const near = isAbove ? segments().filter((segment) => isNear(segment, 0)).flatMap(rowsIn) : [];
   const seen = near.map((row) => [row, row.getBoundingClientRect().top]).filter(([, top]) => top >= 0 && top < innerHeight);
   const focused = document.activeElement;
   const parts = asked.map(() => []);
@@ -71,7 +72,17 @@ function put(asked, fresh) {
   });
   if (document.activeElement !== focused && focused.isConnected) focused.focus({ preventScroll: true });
   const moves = seen.filter(([row]) => row.isConnected).map(([row, top]) => row.getBoundingClientRect().top - top);
-  if (isAbove && moves.length) scrollBy(0, moves.sort((one, other) => one - other)[moves.length >> 1]);
+  if (moves.length) scrollBy(0, moves.sort((one, other) => one - other)[moves.length >> 1]);
+}
+
+// Take the rows of one segment out of those of several.
+function cut(fresh) {
+  const part = document.createElement("div");
+  for (let rows = 0; rows < ROWS && fresh.firstElementChild; ) {
+    if (fresh.firstElementChild.matches(".wall-row")) rows += 1;
+    part.append(fresh.firstElementChild);
+  }
+  return part;
 }
 
 // There are as many segments as the rows need; one at least, for the first row to come.
@@ -127,10 +138,15 @@ async function load() {
       const [of, query] = [section(), section().dataset.query];
       const end = all.findIndex((segment, at) => at > first && ("read" in segment.dataset || !isNear(segment)));
       const asked = all.slice(first, Math.min(end < 0 ? all.length : end, first + SEGMENTS_MAX));
-      const page = await ask(asked, "");
-      if (section() === of && of.dataset.query === query) {
-        put(asked.filter((one) => one.isConnected), page.querySelector(".segment"));
+      const fresh = (await ask(asked, "")).querySelector(".segment");
+      // All segments at once would keep the browser from answering for too long: so one is put in and laid out, and is
+      // painted in the next frame, before the next one.
+      for (const segment of asked) {
+        if (section() !== of || of.dataset.query !== query) break;
+        put([segment].filter((one) => one.isConnected), cut(fresh));
         document.dispatchEvent(new Event("page:renewed"));
+        segment.getBoundingClientRect();
+        await new Promise((resolve) => setTimeout(resolve, FRAME_MS));
       }
     }
   } catch {
