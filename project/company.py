@@ -20,6 +20,11 @@ def from_environment() -> tuple[str, str, dict[str, Any]]:
     return issuer, name, providers(issuer, client_id=client_id, secret=secret, name=name)
 
 
+def apps(issuer: str) -> list[str]:
+    """Return what is installed for it. With it comes an HTTP client of 4 MiB, so only where there is an issuer."""
+    return ["allauth.socialaccount.providers.openid_connect"] if issuer else []
+
+
 def provider_id(issuer: str) -> str:
     """Return under which name identities are stored: another issuer may have the same ones, for other people."""
     return f"oidc-{hashlib.sha256(issuer.encode()).hexdigest()[:12]}"

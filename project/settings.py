@@ -82,7 +82,6 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.usersessions",
     "allauth.socialaccount",
-    "allauth.socialaccount.providers.openid_connect",
     "audit",
     "monitors",
     "accounts",
@@ -167,6 +166,7 @@ OIDC_GROUPS_CLAIM = env.text("OIDC_GROUPS_CLAIM", default="groups")
 OIDC_GROUP_ROLES = env.group_roles("OIDC_GROUP_ROLES")
 OIDC_CREATE_ACCOUNTS = env.flag("OIDC_CREATE_ACCOUNTS", default=False)
 OIDC_PROVIDER_ID = company.provider_id(OIDC_ISSUER)
+INSTALLED_APPS += company.apps(OIDC_ISSUER)
 SOCIALACCOUNT_ADAPTER = "dashboard.login.company.CompanyAdapter"
 SOCIALACCOUNT_LOGIN_ON_GET = True
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True

@@ -10,12 +10,10 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import requests
 from allauth.account.internal.userkit import filter_users_by_email
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter, get_adapter
 from allauth.socialaccount.models import SocialLogin
-from allauth.socialaccount.providers.openid_connect import views
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -37,6 +35,8 @@ logger = logging.getLogger(__name__)
 @never_cache
 def log_in(request: HttpRequest) -> HttpResponseBase:
     """Go to the provider. A link, not a form: the content policy forbids forms that end at another server."""
+    import requests  # 4 MiB, which an instance without a provider does not need.
+
     if request.method != "GET" or "process" in request.GET:  # Nothing but logging in, as joining two accounts.
         raise Http404
     if not company_name():
@@ -58,6 +58,8 @@ def log_in(request: HttpRequest) -> HttpResponseBase:
 @never_cache
 def come_back(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """Take what the provider says."""
+    from allauth.socialaccount.providers.openid_connect import views
+
     answer: HttpResponseBase = views.callback(request, provider_id)
     return answer
 

@@ -1,5 +1,8 @@
 """Pages of an account that are not allauth's."""
 
+from collections.abc import Callable
+from importlib import import_module
+
 from allauth.account.views import password_change
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
@@ -40,3 +43,13 @@ def sessions(request: HttpRequest) -> HttpResponse:
         return redirect("usersessions_list")
     own.sort(key=lambda session: session.created_at, reverse=True)
     return render(request, "usersessions/sessions.html", {"sessions": own, "now": utcnow()})
+
+
+def imported_later(module: str, name: str) -> Callable[..., HttpResponseBase]:
+    """Return a view that is imported when it is asked for first: its libraries are large, and few requests need it."""
+
+    def view(request: HttpRequest, **parts: object) -> HttpResponseBase:
+        answer: HttpResponseBase = getattr(import_module(module), name)(request, **parts)
+        return answer
+
+    return view

@@ -56,6 +56,8 @@ MODULES = (
     *("project.broker", "project.scheduler"),
 )
 """What the programs import. What is missing here works as well, and is there once for each."""
+UNUSED = ("rich", "yaml", "greenlet")
+"""structlog's colours (5 MiB), messages in YAML, threads of another kind."""
 PLACES = re.compile(r"^ +\d+ +(\d+) +[\d,]+ +[\d,]+ +([\d,]+)$", re.MULTILINE)
 """class, size, pools, blocks in use, available blocks: a line of `sys._debugmallocstats`."""
 MAKERS: dict[int, Callable[[], object]] = {16: object, 32: lambda: 1 / len(MAKERS)}
@@ -218,7 +220,7 @@ def import_everything() -> None:
 
     setproctitle.setproctitle("watchclock nursery")
     gc.disable()
-    with without_consoles():
+    with without_extras():
         django.setup()
         for module in MODULES:
             importlib.import_module(module)
@@ -233,16 +235,14 @@ def import_everything() -> None:
 
 
 @contextmanager
-def without_consoles() -> Iterator[None]:
-    """Import structlog's colours only if somebody asks for them.
-
-    They are imported as soon as they are installed, and take 5 MB that no program here uses.
-    """
-    sys.modules["rich"] = None  # type: ignore[assignment]
+def without_extras() -> Iterator[None]:
+    """Import what libraries import if it is installed, and no program here uses, only if somebody asks for it."""
+    sys.modules |= dict.fromkeys(UNUSED)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        del sys.modules["rich"]
+        for name in UNUSED:
+            del sys.modules[name]
 
 
 def rehearse() -> None:

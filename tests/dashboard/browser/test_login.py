@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from allauth.socialaccount.providers import registry
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from django.contrib.auth.models import User
 
 from lib.valkey import valkey
@@ -98,6 +100,7 @@ def test_the_pages_of_a_company_are_clean(browser, live_server, settings):
     settings.OIDC_ISSUER, settings.OIDC_NAME = "http://127.0.0.1:1", "Example Inc."
     app = {"provider_id": settings.OIDC_PROVIDER_ID, "client_id": "x", "settings": {"server_url": settings.OIDC_ISSUER}}
     settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"APPS": [app]}}
+    registry.register(OpenIDConnectProvider)
     context = browser.new_context(base_url=live_server.url, **LOOKS["phone"])
     context.add_init_script(WATCH_VIOLATIONS)
     page = context.new_page()

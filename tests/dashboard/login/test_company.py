@@ -7,6 +7,8 @@ import oidc_provider_mock
 import pytest
 import requests
 from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers import registry
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
@@ -52,6 +54,7 @@ def issuer(provider, settings):
     # The address of the return has no part of the issuer, and is made when the server starts: here, before the issuer.
     app["provider_id"] = settings.OIDC_PROVIDER_ID
     settings.SECOND_FACTOR_REQUIRED = True
+    registry.register(OpenIDConnectProvider)  # Its app is installed where a process starts with a provider.
     return issuer
 
 

@@ -137,6 +137,20 @@ print(sorted(os.readlink(f"/proc/self/fd/{{number}}") for number in os.listdir("
         assert "socket" not in (tmp_path / "keeps.log").read_text()
 
 
+def test_libraries_that_few_requests_need_are_not_there_before_the_first_one(start, tmp_path):
+    source = """
+import sys
+import django.urls
+assert django.urls.reverse("mfa_login_webauthn")
+assert "allauth.account.views" in sys.modules
+print(*sorted({"fido2", "cryptography.hazmat.bindings._rust", "requests", "rich", "yaml"} & sys.modules.keys()))
+"""
+    program = start("looks", source)
+
+    assert program.wait(PATIENCE_SECONDS) == 0, (tmp_path / "looks.log").read_text()
+    assert not (tmp_path / "looks.log").read_text().strip()
+
+
 def test_what_it_forked_outlives_a_nursery_that_is_killed_and_programs_start_without_it(nursery, start, tmp_path):
     before = start("waiting")
     assert nursery.process is not None
