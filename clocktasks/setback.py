@@ -11,6 +11,7 @@ from django.db import connection, transaction
 from msgspec.structs import replace
 
 from clocktasks.ledger import LEDGER_LOCK
+from clocktasks.models import HeldTick
 from lib.sql import fetch_rows
 from monitors.expectation import expect_from_now
 from monitors.hot_rows import lock_environments, save_environments
@@ -35,7 +36,9 @@ def take_back_future(now: datetime) -> timedelta | None:
     nothing. If both are far behind the time that housekeeping has come to, it is this clock that is wrong, unless it
     goes on for an hour (`monitors.housetime`): the ledger waits. One transaction. Logs what happened.
     """
-    newest = _newest_tick()
+    newest, newest_wait = _newest()
+    if newest_wait is not None and newest_wait > now:
+        _forget_waits(now)
     if newest is None or newest - now <= AHEAD_MAX or newest - database_now(now) <= AHEAD_MAX:
         return None
     house = house_time()
@@ -49,7 +52,7 @@ def take_back_future(now: datetime) -> timedelta | None:
         return None
     with transaction.atomic():
         fetch_rows("SELECT pg_advisory_xact_lock(%s)", [LEDGER_LOCK])
-        newest = _newest_tick()
+        newest, _ = _newest()
         if newest is None or newest - now <= AHEAD_MAX:
             return None  # Another worker was faster.
         fetch_rows("SELECT FROM clocktasks_shardclock ORDER BY id FOR UPDATE", [])
@@ -67,10 +70,16 @@ def take_back_future(now: datetime) -> timedelta | None:
     return newest - now
 
 
-def _newest_tick() -> datetime | None:
-    ((newest,),) = fetch_rows("SELECT max(at) FROM clocktasks_tick", [])
-    result: datetime | None = newest
-    return result
+def _newest() -> tuple[datetime | None, datetime | None]:
+    """Return the newest minute of the ledger, and the newest that waited."""
+    (row,) = fetch_rows("SELECT (SELECT max(at) FROM clocktasks_tick), (SELECT max(at) FROM clocktasks_heldtick)", [])
+    newest, newest_wait = row
+    return newest, newest_wait
+
+
+def _forget_waits(now: datetime) -> None:
+    """Remove the records of waits for minutes still to come: with one, nobody would poll when such a minute waits."""
+    HeldTick.objects.filter(at__gt=max(now, database_now(now))).delete()
 
 
 def _forget_future(now: datetime) -> int:

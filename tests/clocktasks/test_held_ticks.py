@@ -11,13 +11,13 @@ from django.db import transaction
 from checkins.models import IngestNode
 from checkins.nodes import advance, beat, deregister, register_node
 from checkins.processing.apply import receive
-from clocktasks import tasks
+from clocktasks import setback, tasks
 from clocktasks.clock import ClockTask
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import HeldTick, Tick
 from clocktasks.shards import process_clock_task
 from tests.clocktasks.shards import SHARD, make_monitor_in
-from tests.factories import NOW, MonitorEnvironmentFactory
+from tests.factories import NOW, HeldTickFactory, MonitorEnvironmentFactory
 from tests.messages import make_message
 
 NODE = uuid.UUID(int=1)
@@ -292,6 +292,18 @@ def test_a_wait_of_a_few_seconds_is_nobodys_business(celery, caplog):
     assert newest() == at(1)
     assert not HeldTick.objects.exists()
     assert caplog.records == []
+
+
+def test_a_clock_that_was_a_minute_ahead_takes_no_poll_from_the_minute_that_really_comes(celery, monkeypatch):
+    monkeypatch.setattr(setback, "database_now", lambda now: now)
+    register()
+    HeldTickFactory(at=at(1), noticed_at=at(1, 10), reason="noticed at 10:00:10 by a clock that was a minute ahead")
+    celery.beats(first=0, last=1)
+    celery.run_until(at(1, 20))
+    assert newest() == at(0)
+    beat(NODE, watermark=at(1, 20), now=at(1, 20), spooled_count=0)
+    celery.run_until(at(1, 22))
+    assert newest() == at(1)
 
 
 def test_only_who_is_waited_for_is_named(celery):
