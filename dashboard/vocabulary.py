@@ -99,6 +99,12 @@ WORDS = frozenset(
         # schedules
         gettext_noop("crontab"),
         gettext_noop("interval"),
+        gettext_noop("minute"),
+        gettext_noop("hour"),
+        gettext_noop("day"),
+        gettext_noop("week"),
+        gettext_noop("month"),
+        gettext_noop("year"),
         gettext_noop("minutes"),
         gettext_noop("hours"),
         gettext_noop("days"),

@@ -34,7 +34,7 @@ from dashboard.admin.occurrences import (
 from dashboard.admin.unfold import AutocompleteSelectFilter, DropdownFilter
 from dashboard.losses import losses_beside, losses_text
 from incidents.history import timeline_of_incident
-from incidents.models import Incident
+from incidents.models import Incident, Message, Notification
 from incidents.notifications.addressees import NOBODY_NOTIFIED
 from lib.wallclock import utcnow
 
@@ -208,6 +208,8 @@ class IncidentAdmin(InspectionAdmin):
                 state = f"held: {notification.held_by}"
             elif notification.nobody_since is not None:
                 state = NOBODY_NOTIFIED
+            elif _needs_no_message(notification):
+                state = "no message of its own"
             else:
                 state = "not yet: see Messages"
             shown[notification.get_transition_display().capitalize()] = state
@@ -267,3 +269,10 @@ def _duties_table(incident: Incident, zone: str) -> SafeString:
         rows,
         title=f"Who was notified (at most {DUTIES_SHOWN})",
     )
+
+
+def _needs_no_message(notification: Notification) -> bool:
+    """Whether it is an acknowledgement that no channel shows: only some do."""
+    if notification.transition != Notification.Transition.ACKNOWLEDGED or notification.addressed_at is None:
+        return False
+    return not Message.objects.filter(incident=notification.incident_id, kind=Message.Kind.ACKNOWLEDGED).exists()

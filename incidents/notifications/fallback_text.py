@@ -50,7 +50,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_fallback(failure: Failure, language: str = ENGLISH) -> Letter:
     """Return the text: which channel, what it answers, what was not told over it, and what happens next."""
-    name = f"{failure.channel} ({failure.service})"
+    name = f"{failure.channel} ({say(language, failure.service)})"
     channel = failure.channel
     if failure.project:
         name = say(language, "{channel} of {project}", channel=name, project=failure.project)

@@ -273,6 +273,13 @@ GERMAN = {
     "a test": "ein Test",
     "a channel fails": "ein Kanal ist gestört",
     "a weekly report": "ein Wochenbericht",
+    # kinds of channels, as pages name them; the others are names of products
+    "E-mail": "E-Mail",
+    "Signed webhook": "Signierter Webhook",
+    "Slack (bot)": "Slack (Bot)",
+    "Slack (incoming webhook)": "Slack (eingehender Webhook)",
+    "Microsoft Teams (workflow)": "Microsoft Teams (Workflow)",
+    "Apprise: other services, one-way, best effort": "Apprise: andere Dienste, nur hin, ohne Gewähr",
 }
 _NUMBERS = {
     ENGLISH: ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),

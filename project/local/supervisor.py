@@ -176,7 +176,7 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
                     say(f"{home / 'instance.json'} cannot be written: {explain_os_error(error)}.")
             if answers and not greeted:
                 greeted = True
-                greet(instance, logs, told=who_is_told(variables))
+                greet(instance, logs, notified=who_is_notified(variables))
             time.sleep(WATCH_SECONDS)
     finally:
         if children:
@@ -222,16 +222,16 @@ def web_answers(port: int) -> bool:
     return False
 
 
-def who_is_told(variables: Mapping[str, str]) -> str:
-    """Say who is told of incidents, or that nobody is and what to do about it: as `notifications.addressees`."""
+def who_is_notified(variables: Mapping[str, str]) -> str:
+    """Say who is notified of incidents, or that nobody is and what to do about it: as `notifications.addressees`."""
     addresses = [word.strip() for word in variables.get("ALERT_EMAIL_TO", "").split(",") if word.strip()]
     if addresses and not variables.get("EMAIL_URL", "consolemail://").startswith("consolemail:"):
         return ", ".join(addresses)
     missing = "ALERT_EMAIL_TO is empty" if not addresses else "EMAIL_URL names no mail server"
-    return f"NOBODY is told of incidents: {missing}. See docs/how-to/be-told.md"
+    return f"nobody: {missing}. See docs/how-to/be-told.md"
 
 
-def greet(instance: dict[str, Any], logs: Path, *, told: str) -> None:
+def greet(instance: dict[str, Any], logs: Path, *, notified: str) -> None:
     """Tell where everything is, with a check-in to try."""
     body = '{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
     say(f"""
@@ -243,7 +243,7 @@ Watchclock is running.
   Password  {instance["admin_password"] or "(the one that you chose)"}
   DSN       {instance["dsn"]}
   Logs      {logs}
-  Told      {told}
+  Notified  {notified}
 
 A first check-in, which also makes its monitor:
 

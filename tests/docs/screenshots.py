@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
 
 from audit.entries import Actor, Source
 from dashboard.demo.fill import fill
@@ -22,6 +23,7 @@ from incidents.notifications.alert import Event
 from incidents.notifications.channels.mail import page
 from incidents.notifications.channels.mail_text import content
 from lib.wallclock import utcnow
+from monitors.models import Monitor
 from tests.dashboard.report.test_words import FACTS
 from tests.docs.pages import DOCS
 from tests.e2e.browser import Browser, chromium, running_browser
@@ -133,8 +135,8 @@ def test_the_page_of_an_incident(browser, live_server, settings, mailoutbox):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_pages(browser, live_server, settings):
-    settings.ALLOWED_HOSTS = ["*"]
-    person = User.objects.create_user("ada", is_superuser=True)
+    settings.ALERT_EMAIL_TO, settings.ALLOWED_HOSTS = ["ops@example.com"], ["*"]
+    person = User.objects.create_superuser("ada")
     fill(utcnow().replace(second=0, microsecond=0))
     client = Client()
     client.force_login(person)
@@ -148,3 +150,6 @@ def test_the_pages(browser, live_server, settings):
         "page-incident": f"/i/{shown.pk}/",
     }.items():
         shoot(browser, f"{live_server.url}{address}", f"{name}.png", width=1_280, height_max=900)
+    monitor = Monitor.objects.get(slug="import-feed")
+    address = reverse("admin:monitors_monitor_change", args=[monitor.pk])
+    shoot(browser, f"{live_server.url}{address}", "admin-monitor.png", width=1_400, height_max=1_000)

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
 from audit.entries import CHANGED
 from audit.models import AuditEntry
-from dashboard.pages.auditlog.fields import label_of
+from dashboard.pages.auditlog.fields import label_of, value_text
 from dashboard.pages.auditlog.filters import Filters
-from dashboard.vocabulary import setting, word
+from dashboard.vocabulary import word
 from monitors.models import Monitor
 
 ENTRIES_SHOWN = 50
@@ -94,20 +93,7 @@ def changes_of(changes: Mapping[str, Any]) -> Sequence[Change]:
     for name, change in changes.items():
         label = label_of(name)
         if isinstance(change, list) and len(change) == 2:
-            found.append(Change(label, value_text(change[0]), value_text(change[1])))
+            found.append(Change(label, value_text(name, change[0]), value_text(name, change[1])))
         else:
-            found.append(Change(label, "", word(value_text(change)), is_secret=True))
+            found.append(Change(label, "", word(value_text(name, change)), is_secret=True))
     return found
-
-
-def value_text(value: Any) -> str:
-    """Return a stored value as people read it."""
-    match value:
-        case None | "" | []:
-            return "-"
-        case bool():
-            return _("yes") if value else _("no")
-        case list():
-            return ", ".join(map(str, value))
-        case _:
-            return str(setting(value))

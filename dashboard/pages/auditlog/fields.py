@@ -1,8 +1,11 @@
-"""The names of fields in the audit log, in the reader's language."""
+"""The names of fields in the audit log, and their values, in the reader's language."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from django.utils.translation import pgettext_lazy
+from django.utils.translation import gettext, pgettext_lazy
+
+from dashboard.vocabulary import setting, word
 
 LABELS: Mapping[str, object] = {
     # monitors, and their addresses
@@ -94,7 +97,25 @@ LABELS: Mapping[str, object] = {
     "setting_url": pgettext_lazy("field", "setting url"),
 }
 
+OF_WORDS = frozenset(("status", "schedule_type", "interval_unit", "severity", "role", "via"))
+"""Fields whose values are words of Watchclock. What people or machines wrote is shown as it is."""
+
 
 def label_of(name: str) -> str:
     """Return the name of a field as people read it; of one that is not known, its own in words."""
     return str(LABELS[name]) if name in LABELS else name.replace("_", " ")
+
+
+def value_text(name: str, value: Any) -> str:
+    """Return a stored value of a field as people read it."""
+    match value:
+        case None | "" | []:
+            return "-"
+        case bool():
+            return gettext("yes") if value else gettext("no")
+        case list():
+            return ", ".join(map(str, value))
+        case str() if name in OF_WORDS:
+            return word(value)
+        case _:
+            return str(setting(value))

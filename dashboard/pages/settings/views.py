@@ -10,9 +10,9 @@ from accounts.roles import Action
 from checkins.editing import delete_monitors
 from dashboard.monitor_form import store_monitor
 from dashboard.pages.access import find_monitor, form, rights_in
+from dashboard.pages.auditlog.fields import label_of, value_text
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.settings.form import SettingsForm
-from dashboard.vocabulary import setting
 from lib.wallclock import utcnow
 from monitors.models import ConfigChange, Monitor
 from monitors.services import hold_monitors
@@ -50,12 +50,8 @@ def edit_monitor(request: HttpRequest, project: str, slug: str) -> HttpResponse:
 
 def _in_words(change: ConfigChange) -> list[str]:
     """Return what a check-in changed, as "crontab: 0 3 * * * → 0 4 * * *"."""
-
-    def shown(value: object) -> object:
-        return "-" if value in (None, "") else setting(value)
-
     return [
-        f"{column.replace('_', ' ')}: {shown(before)} → {shown(after)}"
+        f"{label_of(column)}: {value_text(column, before)} → {value_text(column, after)}"
         for column, (before, after) in change.difference.items()
     ]
 

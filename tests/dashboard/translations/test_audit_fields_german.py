@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
+from accounts.roles import Role
 from checkins.maintenance import _shown
 from dashboard.channel_form import PREFIX, ChannelForm
 from dashboard.monitor_form import MonitorForm
-from dashboard.pages.auditlog.fields import LABELS, label_of
+from dashboard.pages.auditlog.fields import LABELS, label_of, value_text
 from dashboard.route_form import RouteForm
+from dashboard.vocabulary import WORDS
 from incidents.models import Unsubscription
 from incidents.notifications import configuring
 from monitors.models import MaintenanceWindow
+from monitors.schedule import IntervalUnit, ScheduleType
+from monitors.state import MonitorStatus, Severity
 from tests import factories
 from tests.dashboard.pages.conftest import as_role as as_role
 from tests.dashboard.pages.conftest import environment as environment
@@ -76,6 +80,21 @@ def test_a_label_is_in_german_and_in_english_the_name_of_the_field(name):
 def test_a_field_that_is_not_known_is_named_as_it_is():
     with translation.override("de"):
         assert label_of("phase_of_moon") == "phase of moon"
+
+
+def test_a_value_is_translated_if_it_is_a_word_of_watchclock():
+    with translation.override("de"):
+        assert value_text("status", "disabled") == "abgeschaltet"
+        assert value_text("interval_unit", "hour") == "Stunde"
+        assert value_text("is_muted", True) == "ja"
+        assert value_text("name", "disabled") == "disabled", "somebody has named it so"
+
+
+@pytest.mark.parametrize(
+    "choices", [MonitorStatus, ScheduleType, IntervalUnit, Severity, Role], ids=lambda choices: choices.__name__
+)
+def test_every_value_of_a_field_of_words_is_a_word(choices):
+    assert {one.value for one in choices} - WORDS - {"pending_deletion"} == set(), "what is being deleted is in no log"
 
 
 @pytest.mark.django_db

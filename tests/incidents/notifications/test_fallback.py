@@ -171,6 +171,12 @@ def test_the_text_lists_some_and_counts_the_rest():
     assert "- and 25 more" in letter.body
 
 
+def test_the_kind_of_channel_is_named_in_the_language_of_the_message():
+    failure = Failure(channel="room", service="Signed webhook", project="shop", since=NOW, error="")
+    assert "room (Signed webhook)" in write_fallback(failure).body
+    assert "room (Signierter Webhook)" in write_fallback(failure, "de").body
+
+
 def test_it_is_told_in_the_language_of_the_channel_that_tells_it(project, channel):
     channels = {language: ChannelFactory(project=project, language=language) for language in ("de", "en")}
     RouteFactory(project=project, is_fallback=True, to=list(channels.values()))

@@ -8,8 +8,8 @@ from health.problems import find_problems
 from incidents.checks import check_recipients
 from incidents.notifications.addressees import NOBODY_NOTIFIED, recipients, why_nobody
 from incidents.notifications.previewing import Uncaught
-from project.local.supervisor import who_is_told
-from tests.factories import NOW, ChannelFactory, MonitorFactory, NotificationFactory, RouteFactory
+from project.local.supervisor import who_is_notified
+from tests.factories import NOW, ChannelFactory, MessageFactory, MonitorFactory, NotificationFactory, RouteFactory
 
 CONSOLE = "django.core.mail.backends.console.EmailBackend"
 
@@ -78,16 +78,16 @@ def test_the_lists_of_routes_and_channels_warn_of_monitors_that_no_route_catches
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({}, "NOBODY is told of incidents: ALERT_EMAIL_TO is empty."),
-        ({"ALERT_EMAIL_TO": "a@example.com"}, "NOBODY is told of incidents: EMAIL_URL names no mail server."),
+        ({}, "nobody: ALERT_EMAIL_TO is empty."),
+        ({"ALERT_EMAIL_TO": "a@example.com"}, "nobody: EMAIL_URL names no mail server."),
         (
             {"ALERT_EMAIL_TO": "a@example.com, b@example.com", "EMAIL_URL": "smtp://mail"},
             "a@example.com, b@example.com",
         ),
     ],
 )
-def test_the_greeting_of_make_run_says_who_is_told(variables, said):
-    assert who_is_told(variables).startswith(said)
+def test_the_greeting_of_make_run_says_who_is_notified(variables, said):
+    assert who_is_notified(variables).startswith(said)
 
 
 @pytest.mark.django_db
@@ -96,3 +96,16 @@ def test_an_incident_says_that_nobody_was_told(admin_client):
     page = reverse("admin:incidents_incident_change", args=[notification.incident_id])
 
     assert NOBODY_NOTIFIED in admin_client.get(page).text.replace("&#x27;", "'")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("addressed_at", "shows", "said"),
+    [(NOW, False, "no message of its own"), (NOW, True, "not yet: see Messages"), (None, False, "not yet")],
+)
+def test_an_acknowledgement_that_no_channel_shows_is_not_waited_for(admin_client, addressed_at, shows, said):
+    notification = NotificationFactory(transition="acknowledged", addressed_at=addressed_at)
+    if shows:
+        MessageFactory(incident=notification.incident, kind="acknowledged")
+
+    assert said in admin_client.get(reverse("admin:incidents_incident_change", args=[notification.incident_id])).text

@@ -5,9 +5,11 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.utils import translation
 
+from dashboard.texts import said
 from incidents.models import Message
-from incidents.notifications import delivery
+from incidents.notifications import configuring, delivery
 from incidents.notifications.alert import Event
 from incidents.notifications.alerts import write_alerts
 from incidents.notifications.channels import SENDERS
@@ -71,6 +73,12 @@ def test_nothing_on_the_pages_behind_links_is_said_in_one_language_only():
 @pytest.mark.parametrize("kind", [kind.label for kind in Message.Kind])
 def test_what_a_channel_has_not_told_has_a_name_in_every_language(kind):
     assert kind in GERMAN
+
+
+@pytest.mark.parametrize("kind", configuring.KINDS.values())
+def test_a_kind_of_channel_has_the_same_name_in_messages_and_on_pages(kind):
+    with translation.override("de"):
+        assert say("de", kind) == said(kind)
 
 
 @pytest.mark.parametrize("english", sorted({*texts_with_values(), *texts_of_pages()}))
