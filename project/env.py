@@ -5,7 +5,6 @@ not say which variable it was. Nobody should have to guess that at three in the 
 """
 
 import base64
-import binascii
 import ipaddress
 import re
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ def fernet_keys(name: str) -> list[str]:
     for number, key in enumerate(keys, start=1):
         try:
             length = len(base64.b64decode(key, altchars=b"-_", validate=True))
-        except binascii.Error:
+        except ValueError:  # Not base64 (`binascii.Error`), or not even ASCII.
             length = 0
         if length != 32:
             raise ImproperlyConfigured(

@@ -1,7 +1,6 @@
 """Keys in Sentry's headers, queries and DSNs (pure)."""
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -108,7 +107,7 @@ def _basic_user(header: str | None) -> str | None:
         return None
     try:
         user, colon, _ = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, ValueError):
+    except ValueError:  # Not base64 (`binascii.Error`), not ASCII, or no text.
         return None
     return user if colon else None
 

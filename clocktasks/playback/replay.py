@@ -42,13 +42,14 @@ def parse_window(since: str, until: str, *, newest: datetime) -> Window:
 def _parse_minute(name: str, text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
+        in_utc = instant.astimezone(UTC)
+    except (ValueError, OverflowError):  # In UTC, the first day of all may be in no year.
         raise ReplayWindowError(f"{name} {text!r} is not an ISO 8601 instant, such as 2026-01-05T10:00Z.") from None
     if instant.tzinfo is None:
         raise ReplayWindowError(f"{name} {text!r} has no time zone; for UTC write {text}Z.")
     if instant != whole_minute(instant):
         raise ReplayWindowError(f"{name} {text!r} is not a whole minute, and ticks are.")
-    return instant.astimezone(UTC)
+    return in_utc
 
 
 def parse_shards(shard: int | None) -> Sequence[int]:

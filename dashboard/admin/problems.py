@@ -1,7 +1,6 @@
 """Pages of processing errors, waiting check-ins, and loss reports of clients."""
 
 import base64
-import binascii
 import json
 from typing import Any
 
@@ -169,7 +168,7 @@ def part_text(name: str, value: Any) -> SafeString | str:
     if name == "body":
         try:
             return code(readable(base64.b64decode(str(value), validate=True)))
-        except binascii.Error:
+        except ValueError:  # Not base64 (`binascii.Error`), or not even ASCII.
             return code(str(value))
     if isinstance(value, dict | list):
         return code(json.dumps(value, indent=2, ensure_ascii=False))

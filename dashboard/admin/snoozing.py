@@ -41,13 +41,11 @@ class Snoozing(InspectionAdmin):
             raise PermissionDenied
         typed = request.POST.get("until", "").strip()
         try:
-            until = datetime.fromisoformat(typed) if typed else None
-        except ValueError:
+            until = _instant(typed, monitor.timezone) if typed else None
+        except (ValueError, OverflowError):  # In UTC, the first day of all may be in no year.
             messages.error(request, f"{typed[:50]!r} is no date and time, such as 2026-12-24T18:00.")
         else:
-            if until is not None and until.tzinfo is None:
-                until = until.replace(tzinfo=zone_to_show(monitor.timezone))
-            _snooze(request, [pk], until.astimezone(UTC) if until else None)
+            _snooze(request, [pk], until)
         return HttpResponseRedirect(reverse("admin:monitors_monitor_change", args=[pk]))
 
     def snooze_context(self, request: HttpRequest, monitor: Monitor, *, now: datetime) -> dict[str, Any]:
@@ -79,6 +77,12 @@ class Snoozing(InspectionAdmin):
     def end_snooze(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
         """End the snooze of the selected monitors: who would have been told is told now."""
         _snooze(request, keys_of(queryset), None)
+
+
+def _instant(typed: str, timezone: str) -> datetime:
+    """Return what was typed, on the wall clock of a zone unless it says another. Raises ValueError, OverflowError."""
+    until = datetime.fromisoformat(typed)
+    return (until if until.tzinfo else until.replace(tzinfo=zone_to_show(timezone))).astimezone(UTC)
 
 
 def _snooze(request: HttpRequest, keys: Collection[int], until: datetime | None) -> None:

@@ -31,9 +31,12 @@ class OverlapForm(forms.Form):
 
     def clean_ends_at(self) -> datetime:
         """Return the instant. What an hour that the clocks repeat means is the earlier one."""
-        typed: datetime = self.cleaned_data["ends_at"]
-        ends_at = typed.replace(tzinfo=self.zone).astimezone(UTC)
-        if not self._now < ends_at <= self._now + OVERLAP_MAX:
+        local: datetime = self.cleaned_data["ends_at"].replace(tzinfo=None)
+        try:
+            ends_at: datetime | None = local.replace(tzinfo=self.zone).astimezone(UTC)
+        except OverflowError:  # In UTC it is before the first year, or after the last.
+            ends_at = None
+        if ends_at is None or not self._now < ends_at <= self._now + OVERLAP_MAX:
             text = _("%(typed)s is not within the next %(days)d days.")
-            raise forms.ValidationError(text % {"typed": f"{typed:%Y-%m-%d %H:%M}", "days": OVERLAP_MAX.days})
+            raise forms.ValidationError(text % {"typed": local.isoformat(" ", "minutes"), "days": OVERLAP_MAX.days})
         return ends_at

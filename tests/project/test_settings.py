@@ -99,6 +99,7 @@ def test_the_rules_for_volume_are_the_same_in_the_settings_and_in_the_code(setti
         ("10.0.0.0/8,inside", lambda: env.networks("ODD")),
         ("c2hvcnQ=", lambda: env.fernet_keys("ODD")),
         ("not base64!", lambda: env.fernet_keys("ODD")),
+        ("schlüssel", lambda: env.fernet_keys("ODD")),
     ],
 )
 def test_an_odd_value_is_refused_by_name(monkeypatch, value, read):

@@ -4,7 +4,6 @@ Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/st
 """
 
 import base64
-import binascii
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
@@ -107,7 +106,7 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 def _key(secret: str) -> bytes | None:
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
-    except binascii.Error:
+    except ValueError:  # Not base64 (`binascii.Error`), or not even ASCII.
         return None
     return key if KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX else None
 

@@ -222,6 +222,10 @@ def test_an_interrupted_command_says_that_it_can_be_repeated(silent, command, mo
         ({"since": "2026-01-05T10:01"}, "since '2026-01-05T10:01' has no time zone; for UTC write 2026-01-05T10:01Z."),
         ({"until": "2026-01-05T10:10:30Z"}, "until '2026-01-05T10:10:30Z' is not a whole minute, and ticks are."),
         ({"until": "soon"}, "until 'soon' is not an ISO 8601 instant, such as 2026-01-05T10:00Z."),
+        (
+            {"since": "0001-01-01T00:00+10:00"},
+            "since '0001-01-01T00:00+10:00' is not an ISO 8601 instant, such as 2026-01-05T10:00Z.",
+        ),
         ({"shard": 16}, "shard 16 does not exist; shards are 0 to 15."),
         ({"shard": -1}, "shard -1 does not exist; shards are 0 to 15."),
     ],

@@ -35,7 +35,15 @@ def test_an_empty_field_ends_it(admin_client):
     assert monitor.snoozed_until is None
 
 
-@pytest.mark.parametrize(("until", "problem"), [("soon", "is no date and time"), ("2027-01-01T00:00", "next 30 days")])
+@pytest.mark.parametrize(
+    ("until", "problem"),
+    [
+        ("soon", "is no date and time"),
+        ("2027-01-01T00:00", "next 30 days"),
+        ("0001-01-01T00:00+14:00", "is no date and time"),
+        ("9999-12-31T23:59-12:00", "is no date and time"),
+    ],
+)
 def test_what_cannot_be_is_refused(admin_client, until, problem):
     monitor = MonitorFactory()
     assert problem in snoozes(admin_client, monitor, until).content.decode()

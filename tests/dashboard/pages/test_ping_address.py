@@ -80,6 +80,17 @@ def test_an_end_that_is_none_is_refused(as_role, monitor, address, typed):
     assert not monitor.former_addresses.exists()
 
 
+@pytest.mark.parametrize(
+    ("typed", "zone"), [("0001-01-01T00:00", "Asia/Tokyo"), ("9999-12-31T23:59", "America/New_York")]
+)
+def test_an_end_that_is_in_no_year_of_utc_is_refused(as_role, monitor, address, typed, zone):
+    editor = as_role("editor")
+    editor.cookies["watchclock_zone"] = zone
+    response = editor.post(address, {"do": "replace", "ends_at": typed})
+    assert response.status_code == 422
+    assert f"{typed.replace('T', ' ')} is not within the next 90 days." in words(response)
+
+
 def test_a_copy_has_the_settings_and_an_address_of_its_own(as_role, monitor):
     Monitor.objects.filter(pk=monitor.pk).update(
         tags=["db"], owner="team:ops", severity="critical", checkin_margin=7, has_private_logs=True

@@ -108,6 +108,11 @@ def test_a_key_of_the_wrong_length_is_refused(length):
     assert "24 to 64 bytes" in webhook.problems({"url": "https://a.example", "secret": key})["secret"]
 
 
+@pytest.mark.parametrize("key", ["whsec_!!!", "whsec_schlüssel", "☃", "whsec_"])
+def test_a_key_that_is_no_base64_is_refused(key):
+    assert "24 to 64 bytes" in webhook.problems({"url": "https://a.example", "secret": key})["secret"]
+
+
 @pytest.mark.parametrize("length", [24, 64])
 def test_a_new_key_is_accepted(length):
     key = webhook.new_secret(b"x" * length)
