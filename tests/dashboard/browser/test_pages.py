@@ -27,6 +27,9 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def addresses(incident, monitor):
+    """The addresses of pages; what people name has as many characters as there is room for, without a blank."""
+    for named in (monitor, monitor.project):
+        type(named).objects.filter(pk=named.pk).update(name="x" * named._meta.get_field("name").max_length)
     factories.CheckInLogFactory(checkin=incident.starting_checkin, body=b"no space left on device")
     factories.RecentRunsFactory(monitor_environment=incident.monitor_environment)
     factories.AuditEntryFactory(project_id=monitor.project_id, object_id=monitor.pk, object_name=monitor.slug)
@@ -38,10 +41,12 @@ def addresses(incident, monitor):
         factories.CheckInFactory(monitor_environment=learner, date_added=at, duration_ms=600_000)
     of_monitor, of_project = (monitor.project.slug, monitor.slug), monitor.project.slug
     factories.SavedViewFactory(project=monitor.project)
-    channel = factories.ChannelFactory(project=monitor.project, failure_count=1, last_error="404 no_team")
-    route = factories.RouteFactory(project=monitor.project, to=[channel])
+    channel = factories.ChannelFactory(
+        project=monitor.project, name="c" * 100, failure_count=1, last_error="404 no_team"
+    )
+    route = factories.RouteFactory(project=monitor.project, name="r" * 100, to=[channel])
     by = Actor("ann", Source.PAGE, utcnow())
-    window = factories.MaintenanceWindowFactory(project=monitor.project, crontab="0 3 * * *")
+    window = factories.MaintenanceWindowFactory(project=monitor.project, name="w" * 100, crontab="0 3 * * *")
     factories.MaintenanceWindowFactory(project=monitor.project, monitor=monitor)
     invitation = invite(monitor.project_id, "bob@example.com", Role.EDITOR, by=by)
     return {
