@@ -2,7 +2,8 @@
 
 from django.conf import settings
 
-from incidents.notifications.routes import CONSOLE, instance_channels, recipients_of
+from incidents.notifications.mail_settings import has_mail_server
+from incidents.notifications.routes import instance_channels, recipients_of
 from incidents.notifications.routing import Recipient
 from lib.texts import Text
 
@@ -33,7 +34,7 @@ def why_nobody() -> str:
     """
     if not settings.ALERT_EMAIL_TO:
         return Text("Nobody is notified about incidents: ALERT_EMAIL_TO is empty.")
-    if settings.EMAIL_BACKEND == CONSOLE:
+    if not has_mail_server():
         return Text(
             "Nobody is notified about incidents: EMAIL_URL names no mail server (consolemail:// prints to the log)."
         )

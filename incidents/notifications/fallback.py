@@ -28,8 +28,9 @@ from incidents.notifications import configuring
 from incidents.notifications.addressees import clock_recipients, recipients
 from incidents.notifications.channels.wording import one_line
 from incidents.notifications.fallback_text import CORRECT_THE_ADDRESS, LISTED_MAX, Failure, Untold, write_fallback
+from incidents.notifications.mail_settings import has_mail_server
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
-from incidents.notifications.routes import CONSOLE, WITH_PERSON, recipients_of
+from incidents.notifications.routes import WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import ENGLISH
@@ -220,14 +221,14 @@ def _fallback_route(project: Project | None) -> list[Recipient]:
     usable = usable.select_related(WITH_PERSON)
     found: dict[str, Recipient] = {}
     for channel in usable:
-        if channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE:
+        if channel.kind != EMAIL or has_mail_server():
             for name in recipients_of(channel):
                 found.setdefault(name, Recipient(name, channel.id, f"fallback route {route.name}"))
     return list(found.values())
 
 
 def _owners(project: Project | None) -> list[Recipient]:
-    if project is None or settings.EMAIL_BACKEND == CONSOLE:
+    if project is None or not has_mail_server():
         return []
     owners = Membership.objects.filter(project=project, role=Role.OWNER.value, user__is_active=True)
     addresses = owners.exclude(user__email="").order_by("user").values_list("user__email", flat=True)

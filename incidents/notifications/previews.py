@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from django.conf import settings
 from django.db.models import Exists, OuterRef
 
 from incidents.models import Channel, Route
 from incidents.models.channels import EMAIL
 from incidents.notifications.addressees import recipients, why_nobody
+from incidents.notifications.mail_settings import has_mail_server
 from incidents.notifications.previewing import (
     ALL_CAUGHT,
     Forecast,
@@ -22,7 +22,7 @@ from incidents.notifications.previewing import (
     uncaught,
     with_every_kind,
 )
-from incidents.notifications.routes import CONSOLE, Routing, decide, load_routing
+from incidents.notifications.routes import Routing, decide, load_routing
 from incidents.notifications.routing import Condition, Facts, RouteRules, catches
 from lib.sql import array_literal, fetch_rows
 from lib.texts import Text
@@ -115,7 +115,7 @@ def find_uncaught() -> Uncaught:
     if recipients():
         return ALL_CAUGHT
     working = Channel.objects.filter(is_enabled=True, removed_at__isnull=True)
-    if settings.EMAIL_BACKEND == CONSOLE:
+    if not has_mail_server():
         working = working.exclude(kind=EMAIL)
     everything = Route.objects.filter(
         project=OuterRef("pk"), is_enabled=True, is_fallback=False, matchers=[], channels__in=working

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from django.conf import settings
 from django.db import transaction
 
 from audit.entries import Actor, Entry, Source
@@ -23,6 +22,7 @@ from incidents.notifications.addressees import recipients
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
 from incidents.notifications.follow_ups import REMINDER, begin_anew, supersede
+from incidents.notifications.mail_settings import has_mail_server
 from incidents.notifications.pursuit import (
     Escalation,
     Reminders,
@@ -34,7 +34,7 @@ from incidents.notifications.pursuit import (
 )
 from incidents.notifications.repeating import ESCALATED, Again, tell_again
 from incidents.notifications.repeating import REMINDER as REMINDED
-from incidents.notifications.routes import CONSOLE, WITH_PERSON, recipients_of
+from incidents.notifications.routes import WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
 from lib.sql import fetch_rows, update_rows
 
@@ -179,7 +179,7 @@ def _is_usable(channel: Channel | None) -> bool:
     """
     if channel is None or not channel.is_enabled or channel.removed_at is not None:
         return False
-    return bool(recipients_of(channel)) and (channel.kind != EMAIL or settings.EMAIL_BACKEND != CONSOLE)
+    return bool(recipients_of(channel)) and (channel.kind != EMAIL or has_mail_server())
 
 
 def _reminded(due: _Due, channels: Mapping[int, Channel]) -> list[Recipient]:

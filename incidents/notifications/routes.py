@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from django.conf import settings
 from django.db.models import Q
 
 from accounts.preferences import address_of, owner_texts
@@ -15,6 +14,7 @@ from incidents.models import Channel, Route, Unsubscription
 from incidents.models.channels import EMAIL
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import Capability
+from incidents.notifications.mail_settings import has_mail_server
 from incidents.notifications.pursuit import parse_steps
 from incidents.notifications.quiet import QuietHours
 from incidents.notifications.routing import (
@@ -30,8 +30,6 @@ from incidents.notifications.routing import (
 from lib.sql import fetch_rows
 from lib.texts import Text
 
-CONSOLE = "django.core.mail.backends.console.EmailBackend"
-"""It prints mail to a log, which notifies nobody."""
 DEFAULT_REASON = Text("no route catches it: ALERT_EMAIL_TO")
 WITH_PERSON = "member__user__preferences"
 """What `recipients_of` reads of a personal channel."""
@@ -87,7 +85,7 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
         named = Q(id__any_of=wanted) | Q(project_id__any_of=telling, member__isnull=False)
         channels = Channel.objects.filter(named, is_enabled=True, removed_at__isnull=True).order_by("id")
         for channel in channels.select_related(WITH_PERSON).prefetch_related("unsubscriptions"):
-            if channel.kind == EMAIL and settings.EMAIL_BACKEND == CONSOLE:
+            if channel.kind == EMAIL and not has_mail_server():
                 continue
             places[channel.id] = Place(channel.id, recipients_of(channel), folds(channel), quiet_hours(channel))
             if channel.member is not None and channel.project_id is not None:

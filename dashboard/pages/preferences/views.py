@@ -18,6 +18,7 @@ from accounts.models import Preferences
 from accounts.preferences import LINK_DAYS, address_in, address_of, confirmation_of, preferences_of
 from accounts.tasks import send_letter
 from dashboard.addresses import base_url
+from dashboard.mails import warn_without_mail_server
 from dashboard.pages.access import form
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.channels.facts import is_test_on_its_way
@@ -88,8 +89,9 @@ def _send_link(request: HttpRequest, wanted: Preferences) -> None:
     except OperationalError as error:
         logger.warning("a mail to confirm %r is lost, the broker is away: %s", address, error)
         messages.error(request, _("The mail could not be sent. Try again later."))
-    else:
-        messages.info(request, _("Open the link in the mail to %(address)s to confirm it.") % {"address": address})
+        return
+    messages.info(request, _("Open the link in the mail to %(address)s to confirm it.") % {"address": address})
+    warn_without_mail_server(request)
 
 
 @form

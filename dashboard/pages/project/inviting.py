@@ -25,6 +25,7 @@ from accounts.tasks import send_letter
 from audit.entries import Actor, Source
 from dashboard.addresses import base_url
 from dashboard.ids import row_id
+from dashboard.mails import warn_without_mail_server
 from dashboard.pages.project.form import InvitationForm
 from dashboard.texts import said
 from lib.wallclock import utcnow
@@ -60,8 +61,9 @@ def _send(request: HttpRequest, invitation: Invitation, project: Project) -> Non
     except OperationalError as error:
         logger.warning("an invitation to %r is lost, the broker is away: %s", invitation.address, error)
         messages.error(request, _("The mail could not be sent. Withdraw the invitation, and try again later."))
-    else:
-        messages.success(request, _("%(address)s is invited.") % {"address": invitation.address})
+        return
+    messages.success(request, _("%(address)s is invited.") % {"address": invitation.address})
+    warn_without_mail_server(request)
 
 
 class JoinForm(forms.Form):

@@ -22,6 +22,7 @@ from incidents.notifications.channels import SENDERS
 from incidents.notifications.channels.base import SendResult, SendResultKind
 from incidents.notifications.channels.email import describe_error
 from incidents.notifications.channels.mail import compose
+from incidents.notifications.mail_settings import NO_SERVER, has_mail_server
 from incidents.notifications.previews import preview
 from incidents.notifications.routes import recipients_of
 from incidents.notifications.tested import result_entry
@@ -103,8 +104,8 @@ def find_channel(name: str) -> Channel:
     try:
         found = list(known.filter(guid=uuid.UUID(name)))
     except ValueError:
-        project, _, own = name.rpartition("/")
-        found = list(known.filter(name=own, project__slug=project) if project else known.filter(name=name))
+        project, _, own = name.partition("/")  # The name of a channel may have a slash, the slug of a project has none.
+        found = list(known.filter(Q(name=name) | Q(name=own, project__slug=project)))
     if len(found) == 1:
         return found[0]
     names = ", ".join(sorted(_name(channel) for channel in (found or known[:50]))) or "none"
@@ -140,6 +141,8 @@ async def _send(channel: Channel) -> tuple[bool, str]:
 
 
 def _mail(channel: Channel) -> dict[str, tuple[bool, str]]:
+    if not has_mail_server():
+        return dict.fromkeys(recipients_of(channel), (False, NO_SERVER))
     results = {}
     for address in recipients_of(channel):
         message = Message(

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from incidents.notifications.addressees import recipients, why_nobody
 from incidents.notifications.channels.email import describe_error
-from incidents.notifications.routes import CONSOLE
+from incidents.notifications.mail_settings import has_mail_server
 
 TEXT = """This is a test of Watchclock, sent by hand: no job has failed.
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, addresses: list[str], **options: Any) -> None:
         """Send the mails; the exit status is 1 if one of them was refused."""
-        if settings.EMAIL_BACKEND == CONSOLE or not (addresses or recipients()):
+        if not has_mail_server() or not (addresses or recipients()):
             reason = why_nobody() if not addresses or settings.ALERT_EMAIL_TO else ""
             raise CommandError(reason or "EMAIL_URL names no mail server: smtp+tls://user:password@host:587.")
         host = f"{getattr(settings, 'EMAIL_HOST', '')}:{getattr(settings, 'EMAIL_PORT', '')}"

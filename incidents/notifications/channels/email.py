@@ -20,6 +20,7 @@ from incidents.exceptions import DeliveryError
 from incidents.models import Message
 from incidents.notifications.channels.mail import compose
 from incidents.notifications.channels.redaction import redact
+from incidents.notifications.mail_settings import NO_SERVER, has_mail_server
 
 SECONDS_MAX = 30.0
 """The longest time for one mail, connecting included. Far less than a claim lasts (`attempts.LEASE`)."""
@@ -119,6 +120,8 @@ class Postman:
         self._is_used = True
 
     def _send(self, mail: EmailMessage) -> None:
+        if not has_mail_server():
+            raise UnreachableError(NO_SERVER)
         try:
             self._backend.open()
         except Exception as error:

@@ -12,6 +12,7 @@ from accounts.models import Invitation, Membership
 from accounts.roles import Role
 from audit.models import AuditEntry
 from dashboard.pages.project import inviting
+from incidents.notifications.mail_settings import CONSOLE
 from tests.dashboard.conftest import client_of
 from tests.dashboard.pages.conftest import words
 
@@ -49,6 +50,13 @@ def recorded():
 
 def role_of(name):
     return Membership.objects.get(user__username=name).role
+
+
+def test_without_a_mail_server_the_page_says_that_nobody_gets_the_mail(invite, settings):
+    assert "Nobody gets this mail" not in words(invite()[0])
+    Invitation.objects.all().delete()
+    settings.EMAIL_BACKEND = CONSOLE
+    assert "Nobody gets this mail: EMAIL_URL names no mail server" in words(invite()[0])
 
 
 def test_somebody_new_creates_an_account_and_is_a_member(invite, mails, monitor):

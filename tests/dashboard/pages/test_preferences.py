@@ -14,6 +14,7 @@ from accounts.models import Preferences
 from accounts.preferences import address_of
 from audit.models import AuditEntry
 from incidents.models import Channel, Message
+from incidents.notifications.mail_settings import CONSOLE
 from lib.valkey import valkey
 from lib.wallclock import utcnow
 from tests import factories
@@ -94,6 +95,12 @@ def link_in(letter):
 
 def address_of_ann():
     return address_of(User.objects.get(username="ann"))
+
+
+def test_without_a_mail_server_the_page_says_that_nobody_gets_the_link(ann, letters, settings):
+    settings.EMAIL_BACKEND = CONSOLE
+    page = words(ann.post(PAGE, {"email": "ann@home.example"}, follow=True))
+    assert "Nobody gets this mail: EMAIL_URL names no mail server" in page
 
 
 def test_a_new_address_is_used_when_its_link_was_opened_and_not_before(ann, member, letters):

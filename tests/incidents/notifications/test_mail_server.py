@@ -9,6 +9,7 @@ from health.queries import read_rows
 from incidents.models import Channel, MailOutage, Message
 from incidents.notifications import delivery
 from incidents.notifications.fallback import tell_failures
+from incidents.notifications.mail_settings import CONSOLE
 from project.local.engines import free_port
 from tests.factories import (
     NOW,
@@ -116,6 +117,15 @@ def test_a_channel_shows_when_the_mail_server_accepted_its_last_mail(mail, setti
         delivery.deliver(utcnow=lambda: NOW)
     call_command("notify", "status")
     assert f"last delivered {NOW.isoformat()}" in capsys.readouterr().out
+
+
+def test_a_mail_that_is_only_printed_to_a_log_was_not_accepted(mail, settings, capsys):
+    settings.EMAIL_BACKEND = CONSOLE
+    delivery.deliver(utcnow=lambda: NOW)
+    mail.refresh_from_db()
+    assert (mail.delivered_at, "names no mail server" in mail.last_error) == (None, True)
+    assert mail.messages.get().status == Message.Status.WAITING
+    assert capsys.readouterr().out == ""
 
 
 def test_an_address_that_is_refused_says_nothing_about_the_mail_server(mail, settings):

@@ -6,7 +6,9 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 
-from tests.factories import NOW, ChannelFactory, MessageFactory
+from incidents.management.commands.notify import find_channel
+from incidents.notifications.mail_settings import CONSOLE
+from tests.factories import NOW, ChannelFactory, MessageFactory, ProjectFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -19,6 +21,23 @@ def test_a_test_of_an_e_mail_channel_goes_to_each_address_as_text_and_page(mailo
     assert {mail.subject for mail in mailoutbox} == {"[Watchclock] Test: alerts reach you"}
     assert all(mail.alternatives for mail in mailoutbox)
     assert "The mail server has it." in capsys.readouterr().out
+
+
+def test_without_a_mail_server_no_test_is_accepted(settings, capsys):
+    settings.EMAIL_BACKEND = CONSOLE
+    ChannelFactory(kind="email", name="ops", values={"to": "ada@example.com"})
+    with pytest.raises(SystemExit):
+        call_command("notify", "test", "ops")
+    said = capsys.readouterr()
+    assert (said.out, "ada@example.com: not accepted. EMAIL_URL names no mail server" in said.err) == ("", True)
+
+
+@pytest.mark.parametrize("name", ["day/night", "shop/day/night", "shop/plain", "plain"])
+def test_a_channel_is_found_by_its_name_even_with_a_slash(name):
+    project = ProjectFactory(slug="shop")
+    for own in ("day/night", "plain"):
+        ChannelFactory(project=project, name=own)
+    assert name.endswith(find_channel(name).name)
 
 
 @pytest.fixture
