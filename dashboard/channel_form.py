@@ -1,4 +1,7 @@
-"""The form of a channel, for its page and for the admin. A stored secret is never shown; an empty field keeps it."""
+"""The form of a channel, for its page and for the admin. A stored secret is never shown; an empty field keeps it.
+
+One that the channel works without has a box beside it that removes it.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -20,6 +23,8 @@ from incidents.notifications.words import ENGLISH, LANGUAGES
 
 PREFIX = "setting_"
 """Begins the names of the fields that differ from kind to kind."""
+REMOVAL = "_removed"
+"""Ends the name of the box that removes a stored secret."""
 _SET = _("Stored. Leave it empty to keep it.")
 
 
@@ -77,6 +82,11 @@ class ChannelForm(EditForm):
             found[field.name] = kept if typed is None else str(typed)
         return found
 
+    def removed(self) -> set[str]:
+        """Return the settings whose stored secrets shall go, unless another one was typed."""
+        names = {field.name for field in configuring.fields_of(self.instance.kind)}
+        return {name for name in names if self.cleaned_data.get(f"{PREFIX}{name}{REMOVAL}")}
+
     def clean(self) -> dict[str, Any]:
         """Check the settings as their service wants them, and the quiet hours."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -84,7 +94,9 @@ class ChannelForm(EditForm):
             problem = configuring.quiet_problem(cleaned["quiet_from"], cleaned["quiet_until"])
             if problem:
                 self.add_error("quiet_until", said(problem))
-        kept = configuring.stored_secrets(self.instance)
+        removed = self.removed()
+        stored = configuring.stored_secrets(self.instance)
+        kept = {name: text for name, text in stored.items() if name not in removed}
         merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
         problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})
         for name, sentence in problems.items():
@@ -100,10 +112,13 @@ def channel_form(
     text_input: type[forms.TextInput] = forms.TextInput,
 ) -> type[ChannelForm]:
     """Return the form of a kind of channel. `stored` are the secrets that it has."""
-    fields = {
-        f"{PREFIX}{field.name}": _form_field(field, is_stored=field.name in stored, text_input=text_input)
-        for field in configuring.fields_of(kind)
-    }
+    fields: dict[str, forms.Field] = {}
+    for field in configuring.fields_of(kind):
+        is_stored = field.name in stored
+        fields[f"{PREFIX}{field.name}"] = _form_field(field, is_stored=is_stored, text_input=text_input)
+        if is_stored and field.is_secret and not field.is_required:
+            label = _("Remove what is stored: %(name)s") % {"name": said(field.label)}
+            fields[f"{PREFIX}{field.name}{REMOVAL}"] = forms.BooleanField(label=label, required=False)
     return type("ChannelForm", (base,), {**fields, "kind_of_channel": kind})
 
 
@@ -122,10 +137,12 @@ def _form_field(field: Field, *, is_stored: bool, text_input: type[forms.TextInp
 def store_channel(form: ChannelForm, *, is_new: bool, by: Actor) -> None:
     """Store the channel of a valid form with its settings, and record what changed. Raises ChannelError."""
     channel, stored = form.instance, dict(form.instance.values)
-    configuring.save_channel(channel, form.settings(), now=by.at)
+    removed = form.removed()
+    configuring.save_channel(channel, form.settings(), removed=removed, now=by.at)
     given = {name: form.cleaned_data.get(name) for name in form.changed_data}
     changes = dict(difference(form.initial, given))
     changes |= difference(stored, channel.values)
+    changes |= {f"{PREFIX}{name}": (True, None) for name in removed if f"{PREFIX}{name}" not in changes}
     secrets = {f"{PREFIX}{field.name}" for field in configuring.fields_of(channel.kind) if field.is_secret}
     settings = {name for name in changes if name.startswith(PREFIX)} - secrets
     changes = {name: pair for name, pair in changes.items() if name not in settings}

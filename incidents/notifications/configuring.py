@@ -1,6 +1,6 @@
 """Creating, changing and removing channels and routes (shell). Values are checked here, wherever they come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, time
 
 from django.db import transaction
@@ -101,15 +101,16 @@ def quiet_problem(begin: time | None, end: time | None) -> str:
 
 
 @transaction.atomic
-def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime) -> None:
-    """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one.
+def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, removed: Collection[str] = ()) -> None:
+    """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one, unless it is
+    among the `removed`.
 
     A repaired channel is tried again at once: its breaker closes. What waits for the end of quiet hours is due at the
     new end. Raises ChannelError.
     """
     fields = {field.name: field for field in fields_of(channel.kind)} if channel.kind in KINDS else {}
     given = {name: text.strip() for name, text in values.items()}
-    stored = stored_secrets(channel)
+    stored = {name: text for name, text in stored_secrets(channel).items() if name not in removed}
     merged = {name: text for name in fields if (text := given.get(name) or (stored.get(name, "")))}
     is_new = channel._state.adding
     problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})

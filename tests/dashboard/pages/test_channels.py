@@ -9,6 +9,7 @@ from incidents.notifications.configuring import save_channel, stored_secrets
 from tests import factories
 from tests.dashboard.pages.conftest import words
 from tests.factories import NOW
+from tests.incidents.notifications.channels.vendors import SIGNING_KEY
 
 pytestmark = pytest.mark.django_db
 HOOK = "https://hooks.slack.com/services/T0/B0/secret-part"
@@ -93,6 +94,21 @@ def test_an_edit_keeps_the_stored_secret_and_tries_the_channel_again(as_role, ch
     channel.refresh_from_db()
     assert (channel.name, stored_secrets(channel), channel.open_since) == ("renamed", {"url": HOOK}, None)
     assert AuditEntry.objects.get(action="changed").changes["name"] == ["room", "renamed"]
+
+
+def test_a_secret_that_is_not_needed_can_be_removed(as_role, channel, address):
+    keys = {"secret": SIGNING_KEY, "old_secret": SIGNING_KEY.replace("AA", "BB")}
+    channel.kind = "webhook"
+    save_channel(channel, {"url": HOOK, **keys}, now=NOW)
+    client, box = as_role("owner"), "setting_old_secret_removed"
+    assert [name for name in client.get(address).context["form"].fields if name.endswith("_removed")] == [box]
+    client.post(address, typed())
+    channel.refresh_from_db()
+    assert stored_secrets(channel) == {"url": HOOK, **keys}
+    client.post(address, typed(**{box: "on"}))
+    channel.refresh_from_db()
+    assert stored_secrets(channel) == {"url": HOOK, "secret": SIGNING_KEY}
+    assert AuditEntry.objects.get(kind="channel", action="changed").changes == {"setting_old_secret": "changed"}
 
 
 @pytest.mark.parametrize("role", ["viewer", "responder", "editor"])
