@@ -1,9 +1,10 @@
 """Classifying errors of PostgreSQL: temporary or permanent (shell)."""
 
-import threading
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, Error, InterfaceError, OperationalError, connections
 
 RETRYABLE_CLASSES = frozenset({"08", "53", "57", "58"})
 """Connection, resources, an operator's intervention, the system: the same statement may succeed later."""
@@ -47,15 +48,18 @@ def is_suspicious(error: BaseException) -> bool:
     return state in SUSPICIOUS_STATES or (state is None and isinstance(error.__cause__, psycopg.Error))
 
 
-_used = threading.local()
+_used: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""What `use_connection` stored, by Django's connection: each thread has one of its own."""
 
 
 def use_connection() -> None:
     """Store the connection for the next statements of this thread: Django opens another one when it is closed."""
-    connection.ensure_connection()
-    _used.connection = connection.connection
+    own = connections[DEFAULT_DB_ALIAS]
+    own.ensure_connection()
+    _used[own] = own.connection
 
 
 def _is_connected() -> bool:
-    now = connection.connection
-    return now is not None and not now.closed and now is getattr(_used, "connection", now)
+    own = connections[DEFAULT_DB_ALIAS]
+    now = own.connection
+    return now is not None and not now.closed and now is _used.get(own, now)
