@@ -105,6 +105,19 @@ def test_what_is_read_in_the_middle_stays_under_the_eyes_when_rows_come_above(ne
     assert len(ids) == len(set(ids)) == 131
 
 
+def test_segments_that_are_asked_for_at_once_have_their_own_rows(new_context, monitor, make):
+    names = [f"n{n:03}" for n in range(120)]
+    make(*names)
+    page = new_context("responder", viewport={"width": 1280, "height": 4_500}).new_page()
+    open_wall(page, "?group=environment")
+
+    expect(page.locator(".wall-row .name")).to_have_text([monitor.name, *names])
+    segments = page.locator(".segment")
+    assert segments.evaluate_all("all => all.map(one => one.querySelectorAll('.wall-row').length)") == [50, 50, 21]
+    assert page.locator(".wall-group").count() == 1
+    assert (problems_of(page), page.evaluate("violations")) == ([], [])
+
+
 def test_many_events_are_few_refreshes(new_context, make):
     make("a")
     page = open_wall(new_context("viewer").new_page())
