@@ -228,7 +228,7 @@ def who_is_notified(variables: Mapping[str, str]) -> str:
     if addresses and not variables.get("EMAIL_URL", "consolemail://").startswith("consolemail:"):
         return ", ".join(addresses)
     missing = "ALERT_EMAIL_TO is empty" if not addresses else "EMAIL_URL names no mail server"
-    return f"nobody: {missing}. See docs/how-to/be-told.md"
+    return f"nobody: {missing}. See docs/how-to/get-notified.md"
 
 
 def greet(instance: dict[str, Any], logs: Path, *, notified: str) -> None:

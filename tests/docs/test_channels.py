@@ -25,7 +25,7 @@ def page(kind):
 
 
 def test_the_page_of_delivery_has_the_rates_of_the_services():
-    [table] = tables(section(DOCS / "explanation" / "delivery.md", "## How many a service takes"))
+    [table] = tables(section(DOCS / "explanation" / "delivery.md", "## How many a service accepts"))
     wanted = [[f"`{kind}`", f"{rate.burst}", f"{rate.every.total_seconds():g} s"] for kind, rate in RATES.items()]
     assert [list(row) for row in table] == wanted
 
