@@ -24,7 +24,7 @@ from monitors.models import MonitorEnvironment
 ROWS_MAX = 200
 """The newest rows of each kind that a timeline is made of."""
 OF_STORM = "each open incident of the storm is acknowledged"
-"""Why a pager was told so."""
+"""Why a pager was notified of that."""
 
 
 def timeline_of_incident(incident: Incident, *, language: str = ENGLISH, sees_addresses: bool = True) -> list[Entry]:
@@ -68,15 +68,15 @@ def _timeline(
         )
         for one in incidents
     ]
-    told = [_duty_row(duty, sees_addresses=sees_addresses) for duty in duties]
-    told += _storm_rows(duties, {row.id: row.over_at for row in rows}, sees_addresses=sees_addresses)
+    notified = [_duty_row(duty, sees_addresses=sees_addresses) for duty in duties]
+    notified += _storm_rows(duties, {row.id: row.over_at for row in rows}, sees_addresses=sees_addresses)
     return timeline(
         incidents=rows,
         occurrences=[
             OccurrenceRow(row.detected_at, why(row.explanation, language) or row.subtitle)
             for row in occurrences[:ROWS_MAX]
         ],
-        duties=told,
+        duties=notified,
         audit=[
             AuditRow(row.at, row.kind, row.action, row.actor_name, row.changes)
             for row in _audit(ids, issue, environment)
@@ -108,7 +108,7 @@ def _duty_row(duty: Duty, *, sees_addresses: bool) -> DutyRow:
 def _storm_rows(
     duties: Sequence[Duty], over_at: Mapping[int, datetime | None], *, sees_addresses: bool
 ) -> list[DutyRow]:
-    """Return what pagers were told of storms while an incident in them was open: no duty says that.
+    """Return what pagers received about storms while an incident in them was open: no duty records that.
 
     Index: message_once_per_storm_kind_and_number.
     """

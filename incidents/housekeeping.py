@@ -61,7 +61,7 @@ def prune_follow_ups(*, now: datetime) -> int:
 def prune_messages(*, now: datetime) -> int:
     """Remove one piece of mails that were finished NOTIFICATION_RETENTION_DAYS ago; returns how many.
 
-    What told of an incident stays while that is open, alone or in a storm: its recipient is also told of the end.
+    What reported an incident stays while that is open, alone or in a storm: its recipient is also notified of the end.
     Index: message_finished.
     """
     before = kept_since(now, settings.NOTIFICATION_RETENTION_DAYS)

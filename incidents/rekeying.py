@@ -30,7 +30,8 @@ class Rekeying:
 def rekey(*, now: datetime, is_dry: bool = False) -> Rekeying:
     """Encrypt all secrets with the first key, or only count with `is_dry`; returns what was found.
 
-    Removed channels are included: some still have to tell of an end. Secrets that no key can read stay as they are.
+    Removed channels are included: some still have to notify people of an end. Secrets that no key can read stay as they
+    are.
     """
     result, after = Rekeying(), 0
     while ids := _rekey_batch(result, after, now=now, is_dry=is_dry):

@@ -95,7 +95,7 @@ def mark_ok(oks: Sequence[OkCheckIn]) -> list[Decision]:
             recovered.append(ok)
     if recovered:
         incidents = resolve_incidents(recovered)
-        # Muted or not: whoever was told that it opened is told that it is over.
+        # Muted or not: whoever was notified that it opened is notified that it is over.
         outbox.notify_resolved({incidents[ok.environment.id]: ok.received_at for ok in recovered})
         muted = [ok.environment for ok in recovered if ok.environment.is_muted]
         if muted:

@@ -33,13 +33,13 @@ def deliver() -> int:
 
 @shared_task(name="incidents.tasks.keep_channels_alive")
 def keep_channels_alive() -> int:
-    """Tell what is open again where it is forgotten otherwise; returns to how many channels. Waits for no answer."""
+    """Send again what is open where it is forgotten otherwise; returns to how many channels. Waits for no answer."""
     return keep_alive.keep_alive(now=utcnow())
 
 
 @shared_task(name="incidents.tasks.tell_failures")
 def tell_failures() -> int:
-    """Tell people over another channel that one fails; returns how many messages were written."""
+    """Notify people over another channel that one fails; returns how many messages were written."""
     return fallback.tell_failures(now=utcnow())
 
 
@@ -52,7 +52,7 @@ def deliver_notifications() -> int:
 
 @shared_task(name="incidents.tasks.look_after_long_broken")
 def look_after_long_broken() -> int:
-    """Tell of environments that have been failing for weeks, and mute them later; returns how many."""
+    """Report environments that have been failing for weeks, and mute them later; returns how many."""
     now, total = utcnow(), 0
     while count := long_broken.look_after(now=now):
         total += count
@@ -63,7 +63,7 @@ def look_after_long_broken() -> int:
 
 @shared_task(name="incidents.tasks.pursue")
 def pursue() -> int:
-    """Tell the reminders and the steps of escalations that are due; returns how many were looked at."""
+    """Send the reminders and the steps of escalations that are due; returns how many were looked at."""
     now, total = utcnow(), 0
     while count := pursuing.pursue(now=now):
         total += count

@@ -30,7 +30,7 @@ class FailureKind(StrEnum):
 
     @property
     def is_by_clock(self) -> bool:
-        """Whether a tick finds it, and no message tells it."""
+        """Whether a tick finds it, and no message reports it."""
         return self in (FailureKind.MISSED, FailureKind.TIMEOUT)
 
 
@@ -74,7 +74,7 @@ def decide_failure(
 ) -> Decision:
     """Count one failure found at `failed_at`; the `threshold`-th in a row opens an incident (D5).
 
-    `error_of` is the start of the run if a message told of the failure: a newer ok may have overtaken it (D26).
+    `error_of` is the start of the run if a message reported the failure: a newer ok may have overtaken it (D26).
     """
     if state.status is EnvironmentStatus.PENDING_DELETION:
         return Decision(state, Reason.BEING_DELETED)

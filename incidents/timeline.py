@@ -1,6 +1,6 @@
 """What has happened about an incident or issue, in order: every change with who or what, when and why (pure).
 
-    opened, failures, told, acknowledged, snoozed, muted, comments, resolved, regressed -> one list
+    opened, failures, notified, acknowledged, snoozed, muted, comments, resolved, regressed -> one list
 
 Nothing is stored for it: it is merged from rows that exist anyway, given as values. What was thinned out or removed by
 age is missing.
@@ -58,7 +58,7 @@ class OccurrenceRow(NamedTuple):
 
 
 class DutyRow(NamedTuple):
-    """Who was told of what: the change, over which channel, why, and what became of the message.
+    """Who was notified of what: the change, over which channel, why, and what became of the message.
 
     `at` is when the message was finished, or written if it is still to be sent.
     """
@@ -121,7 +121,7 @@ def timeline(
     for number, incident in enumerate(ordered):
         found += _of_incident(incident, is_first=number == 0)
     found += [Entry(row.detected_at, What.OCCURRENCE, JOB, row.text) for row in occurrences]
-    found += _told(duties)
+    found += _notified(duties)
     found += [_handled(row) for row in audit if (row.kind, row.action) in SHOWN]
     found += [Entry(row.at, What.COMMENT, row.author, row.text) for row in comments]
     order = list(What)
@@ -139,8 +139,8 @@ def _of_incident(incident: IncidentRow, *, is_first: bool) -> list[Entry]:
     return found
 
 
-def _told(duties: Iterable[DutyRow]) -> list[Entry]:
-    """Return what people were told: one entry for each change, result and minute, with all recipients."""
+def _notified(duties: Iterable[DutyRow]) -> list[Entry]:
+    """Return what people were notified of: one entry for each change, result and minute, with all recipients."""
     alike: dict[tuple[str, str, str, datetime], list[DutyRow]] = {}
     for row in duties:
         minute = row.at.replace(second=0, microsecond=0)

@@ -1,7 +1,7 @@
 """Acknowledging incidents: a person says that somebody looks after one (shell).
 
 Reminders and escalation end in the same transaction, under the lock of the incident's row, so either a step that is due
-at that moment was told before, or it is not told at all.
+at that moment was sent before, or it is not sent at all.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ def acknowledge(
     """Acknowledge an open incident. The first one counts; to repeat it changes nothing.
 
     `by` is shown as the person who looks after it, `via` is the way in words ("the admin"). The channel with
-    `channel_id` knows already: it is not told. An incident with an escalation counts as not acknowledged again after
-    ACKNOWLEDGEMENT_HOURS.
+    `channel_id` knows already: it is not notified. An incident with an escalation counts as not acknowledged again
+    after ACKNOWLEDGEMENT_HOURS.
     """
     incident = _hold(incident_guid)
     if incident is None:
@@ -125,7 +125,7 @@ _COLUMNS = ("acknowledged_at", "acknowledged_by", "acknowledged_via", "acknowled
 
 
 def _until(now: datetime) -> Case | None:
-    """Return, as an expression, when an acknowledgement runs out: only if somebody else would be told then."""
+    """Return, as an expression, when an acknowledgement runs out: only if somebody else would be notified then."""
     if not settings.ACKNOWLEDGEMENT_HOURS:
         return None
     escalation = FollowUp.objects.filter(incident=OuterRef("id"), kind=FollowUp.Kind.ESCALATION)

@@ -1,4 +1,4 @@
-"""Acknowledgements that people make in a service, such as PagerDuty, and that the service tells us (shell)."""
+"""Acknowledgements that people make in a service, such as PagerDuty, and that the service reports to us (shell)."""
 
 import time
 from datetime import datetime
@@ -31,7 +31,7 @@ class Hearing(StrEnum):
 
 
 def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
-    """Acknowledge what a service says was acknowledged there, if the request is genuine.
+    """Acknowledge what a service reports as acknowledged there, if the request is genuine.
 
     Incidents of other projects are left alone. To repeat it changes nothing.
     """
@@ -40,19 +40,19 @@ def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
         return Hearing.REFUSED
     callback = CALLBACKS[channel.kind]
     try:
-        heard = read(channel.kind, call, stored_secrets(channel).get(callback.secret.name, ""), now=now)
+        received = read(channel.kind, call, stored_secrets(channel).get(callback.secret.name, ""), now=now)
     except CallbackRefusedError:
         return Hearing.REFUSED
-    if heard is None:
+    if received is None:
         return Hearing.DONE
     until = time.monotonic() + SECONDS_MAX
-    parameters = {"key": heard.key, "project": channel.project_id, "channel": channel.id, "most": TOGETHER_MAX}
+    parameters = {"key": received.key, "project": channel.project_id, "channel": channel.id, "most": TOGETHER_MAX}
     while found := [id_ for (id_,) in fetch_rows(_MEANT_SQL, parameters)]:
         if time.monotonic() > until:
             return Hearing.MORE
         acknowledge_many(
             found,
-            by=Actor(heard.by, Source.CHANNEL, now),
+            by=Actor(received.by, Source.CHANNEL, now),
             via=f"{SENDERS[channel.kind].NAME}, channel {channel}",
             now=now,
             channel_id=channel.id if callback.knows else None,

@@ -1,6 +1,6 @@
-"""Snoozing monitors until an instant: incidents are recorded, and who would be told is told then (shell).
+"""Snoozing monitors until an instant: incidents are recorded, and whoever would be notified is notified then (shell).
 
-What people know of goes on: whoever was told that an incident opened is told of its end.
+What people know of goes on: whoever was notified that an incident opened is notified of its end.
 """
 
 from collections.abc import Collection
@@ -30,7 +30,7 @@ class SnoozeError(IncidentsError):
 def snooze(monitor_ids: Collection[int], until: datetime | None, *, now: datetime, by: Actor | None = None) -> int:
     """Snooze monitors until an instant, or end their snooze now with None; returns how many that changed.
 
-    Openings that a former snooze holds are decided anew, so that a shorter one tells them earlier. Raises SnoozeError.
+    Openings that a former snooze holds are decided anew, so that a shorter one sends them earlier. Raises SnoozeError.
     """
     if until is not None and not now < until <= now + SNOOZE_MAX:
         text = _("A snooze ends within the next %(days)d days; %(until)s UTC does not.")

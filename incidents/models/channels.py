@@ -16,21 +16,21 @@ EMAIL = "email"
 class Channel(models.Model):
     """A place where people are notified, such as a chat room or a pager: one address of one service.
 
-    Without a project it belongs to the instance: it is told of the clock's own incidents, and no route names it.
+    Without a project it belongs to the instance: it is notified of the clock's own incidents, and no route names it.
     `values` are its settings, `sealed` its secrets, encrypted (`incidents.secrets`). A channel that was removed keeps
-    its row, with `removed_at`, while a message may still need it: who was told that an incident opened is told of its
-    end.
+    its row, with `removed_at`, while a message may still need it: whoever was notified that an incident opened
+    is notified of its end.
 
     A personal channel (`is_personal`) is that of `member`, who is notified by mail at the own address; its zone,
     language and quiet hours follow the person's preferences (`incidents.notifications.personal`). It has no member, and
     notifies nobody, when the membership has ended.
 
     `folds`: many openings at once make one message. From `quiet_from` to `quiet_until`, by the clocks of its
-    `timezone`, it is told only what is critical; both are empty if there are no such hours.
+    `timezone`, it is notified only of what is critical; both are empty if there are no such hours.
 
-    `fallback_told_at` is when people were told last, over another channel, that this one fails. Before `paced_until`
-    its service takes no more messages (`incidents.notifications.rates`). The other columns are its circuit breaker
-    (`incidents.notifications.breaker`). Closed while `open_since` is empty.
+    `fallback_told_at` is when people were last notified, over another channel, that this one fails. Before
+    `paced_until` its service accepts no more messages (`incidents.notifications.rates`). The other columns are its
+    circuit breaker (`incidents.notifications.breaker`). Closed while `open_since` is empty.
     """
 
     guid = models.UUIDField(default=uuid.uuid4, unique=True)
@@ -99,7 +99,7 @@ class MailOutage(models.Model):
     """One row while the mail server cannot be used and mails to ALERT_EMAIL_TO wait: no channel has their breaker.
 
     It stays if those mails are given up; `failed_at` is the last attempt. `told_projects`: of whose mails people were
-    told over another channel; null is the instance.
+    notified over another channel; null is the instance.
     """
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
@@ -122,11 +122,11 @@ class Route(models.Model):
 
     `matchers` are conditions that all must hold (`incidents.notifications.routing`); without one it catches everything.
     The first route that catches an incident ends the search, unless it `continues`. The fallback route of a project
-    catches nothing: its channels are told when another channel fails. `tells_owner`: so are the owner of the monitor
-    and who looks after its issue, if they have personal channels.
+    catches nothing: its channels are notified when another channel fails. `tells_owner`: so are the owner of the
+    monitor and who looks after its issue, if they have personal channels.
 
     While an incident is open and nobody has acknowledged it, its recipients are reminded after `reminder_hours` (empty:
-    REMINDER_HOURS; 0: never), then at longer intervals, and the channels of each of the `steps` are told in turn
+    REMINDER_HOURS; 0: never), then at longer intervals, and the channels of each of the `steps` are notified in turn
     (`incidents.notifications.pursuit`), `loops` times again after the last one.
     """
 

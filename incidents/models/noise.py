@@ -1,4 +1,4 @@
-"""What is kept of noisy and of long-broken environments, so that people are told of them once."""
+"""What is kept of noisy and of long-broken environments, so that people are notified of them once."""
 
 from django.db import models
 from django.db.models import Q
@@ -10,7 +10,7 @@ from monitors.models import MonitorEnvironment
 class Flapping(models.Model):
     """A time in which an environment changed between ok and failing too often, until `ended_at`.
 
-    People are told of it with the opening of `incident`. Until it has settled, the end of that incident and later
+    People are notified of it with the opening of `incident`. Until it has settled, the end of that incident and later
     openings are held. The counts are those of the beginning: the changes in its last runs, and the incidents of a day.
     """
 
@@ -37,7 +37,7 @@ class Flapping(models.Model):
 
 
 class LongBroken(models.Model):
-    """An incident that is open for weeks: when people were told so, and when its environment was muted for it."""
+    """An incident that is open for weeks: when people were notified of that, and when its environment was muted."""
 
     incident = models.OneToOneField(Incident, on_delete=models.CASCADE, related_name="long_broken")
     told_at = models.DateTimeField()

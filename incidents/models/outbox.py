@@ -115,14 +115,14 @@ class Message(models.Model):
     guid. `external_ref` is what the service returned, by which later messages update or follow this one; `answer` is
     the beginning of its answer. `is_plain`: the service refused the text with markup, so it is sent without.
     `is_in_doubt`: an attempt ended without an answer, or its worker without a result, so it may have arrived; nothing
-    replaces it, since a pager that has it must be told of the end.
+    replaces it, since a pager that has it must be notified of the end.
 
     `waiting` until `due_at`; claimed by a worker until `claimed_until`, which is longer than sending may take; then
     `sent`, waiting again with a later `due_at`, `failed` after the last attempt, `folded` into a newer message with
     more content, or `superseded`: a reminder that was not sent when the incident ended or was acknowledged. The text is
     stored before the first attempt, so that every repetition is the same, under the same `idempotency_key`.
     `attempt_count` counts claims: a worker that lost its claim cannot record a result. `number` is that of the
-    notification. `fallback_at`: people were told over another channel that it has failed.
+    notification. `fallback_at`: when people were notified over another channel that it has failed.
     """
 
     class Kind(models.TextChoices):

@@ -1,4 +1,4 @@
-"""Storms: many openings of which one recipient is told in one message."""
+"""Storms: many openings of which one recipient is notified in one message."""
 
 import uuid
 
@@ -10,12 +10,13 @@ from monitors.models import Project
 
 
 class Storm(models.Model):
-    """Openings of one project that are told to one recipient together.
+    """Openings of one project that are sent to one recipient together.
 
     Its members are the incidents of the duties that its first message carries. `tick`: what one tick opened, for one
     route. `errors`: errors reported within a short time, for one route. `quiet`: what happened while the recipient
-    wanted quiet, told at its end. `reminder` and `escalation`: what nobody has acknowledged. `backlog`: what waited
-    until the channel took messages again. A pager knows its alert by `guid`, which is resolved with the last member.
+    wanted quiet, sent at its end. `reminder` and `escalation`: what nobody has acknowledged. `backlog`: what waited
+    until the channel accepted messages again. A pager knows its alert by `guid`, which is resolved with the last
+    member.
     """
 
     class Cause(models.TextChoices):

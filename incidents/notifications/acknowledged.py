@@ -1,6 +1,6 @@
-"""Telling channels that an incident is acknowledged (shell).
+"""Notifying channels that an incident is acknowledged (shell).
 
-    acknowledged -> Notification (same transaction) -> Duty and Message for each channel that was told of the opening
+    acknowledged -> Notification (same transaction) -> Duty and Message for each channel with the opening
                                                     -> Message for each pager whose whole storm is acknowledged now
 
 Mail is not sent: who gets the mail about the end need not know before. The channel where somebody acknowledged knows.
@@ -34,7 +34,7 @@ def notify_acknowledged(incident_ids: Sequence[int], *, now: datetime) -> None:
 def address_acknowledged(*, now: datetime) -> int:
     """Write messages for new acknowledgements; returns how many were looked at. Call again while it returns the most.
 
-    One waits until the opening is addressed: who has not been told of an incident is not told that it is acknowledged.
+    One waits until the opening is addressed: whoever does not know of an incident gets no acknowledgement.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('watchclock: address'))")
@@ -42,11 +42,11 @@ def address_acknowledged(*, now: datetime) -> int:
     found = fetch_rows(_NEW_SQL, {"now": now, "limit": ADDRESSED_MAX})
     if not found:
         return 0
-    told = told_recipients([incident_id for _, incident_id, *_ in found])
+    notified = notified_recipients([incident_id for _, incident_id, *_ in found])
     messages: list[NewMessage] = []
     duties: list[tuple[int, NewMessage]] = []
     for id_, incident_id, guid, number, is_due, own_channel in found:
-        for name, channel_id, kind in told.get(incident_id, ()) if is_due else ():
+        for name, channel_id, kind in notified.get(incident_id, ()) if is_due else ():
             if channel_id is None or kind == EMAIL or channel_id == own_channel:
                 continue
             key = message_key(guid, f"{ACKNOWLEDGED} {number}", name)
@@ -84,10 +84,10 @@ _HOLD_SQL = """
 """An acknowledgement is held as long as the opening, and is not late meanwhile. Index: notification_new."""
 
 
-def told_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, int | None, str | None]]]:
-    """Return who was told, or is about to be told, that each incident opened: recipient, channel and its kind.
+def notified_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, int | None, str | None]]]:
+    """Return who was notified, or is about to be, that each incident opened: recipient, channel and its kind.
 
-    Only those told of this incident alone: the alert of a storm is not about one (`acknowledged_storms`).
+    Only those notified of this incident alone: the alert of a storm is not about one (`acknowledged_storms`).
     """
     found: dict[int, list[tuple[str, int | None, str | None]]] = {}
     for incident_id, recipient, channel_id, kind in fetch_rows(_TOLD_SQL, [incident_ids]):

@@ -1,7 +1,7 @@
-"""Telling pagers that a storm is acknowledged: each of its incidents that are open is (shell).
+"""Notifying pagers that a storm is acknowledged: each of its incidents that are open is (shell).
 
 A pager has one alert for a storm, so the acknowledgement of one member says nothing of it. The message has its text at
-once: what it says does not change any more. It carries no duties, since it tells of no single incident.
+once: what it says does not change any more. It carries no duties, since it reports no single incident.
 """
 
 from collections.abc import Collection
@@ -28,7 +28,7 @@ _KINDS = sorted(
 
 
 class _Storm(NamedTuple):
-    """A storm of which each open member is acknowledged, the last one `by` whom. `told_count`: messages so far."""
+    """A storm of which each open member is acknowledged, the last one `by` whom. `message_count`: messages so far."""
 
     id: int
     guid: UUID
@@ -38,7 +38,7 @@ class _Storm(NamedTuple):
     timezone: str
     project: str
     by: str
-    told_count: int
+    message_count: int
 
 
 def acknowledge_storms(incident_ids: Collection[int], *, now: datetime) -> int:
@@ -52,7 +52,7 @@ def acknowledge_storms(incident_ids: Collection[int], *, now: datetime) -> int:
     rows = fetch_rows(_STORMS_SQL, {"incidents": sorted(incident_ids), "kinds": _KINDS})
     messages = []
     for storm in (_Storm(*row) for row in rows):
-        number = storm.told_count + 1
+        number = storm.message_count + 1
         key = message_key(storm.guid, f"{ACKNOWLEDGED} {number}", storm.recipient)
         alert = acknowledgement_of(
             storm.guid,
@@ -101,9 +101,9 @@ _STORMS_SQL = """
 
 
 def withdraw_acknowledgements(incident_ids: Collection[int], *, now: datetime) -> None:
-    """Withdraw what waits to tell that storms are acknowledged of which no member is open any more.
+    """Withdraw what waits to report that storms are acknowledged of which no member is open any more.
 
-    A pager that has not been told of them would take it for a new alert. `incident_ids` are over.
+    A pager that does not know of them would consider it a new alert. `incident_ids` are over.
     """
     if incident_ids:
         with connection.cursor() as cursor:

@@ -74,7 +74,7 @@ class _Change:
 
     @property
     def is_critical(self) -> bool:
-        """Whether it is told in quiet hours too."""
+        """Whether it is sent in quiet hours too."""
         return self.severity == Severity.CRITICAL
 
 
@@ -90,7 +90,7 @@ class _Plan:
     news: list[News] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
     quiet: dict[int, datetime] = field(default_factory=dict)
-    """Channels that do not want to hear now that something is over."""
+    """Channels that are not to be notified now that something is over."""
 
 
 def address(default: Sequence[str], *, now: datetime) -> int:
@@ -119,12 +119,12 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
 
     1. Take the lock of addressing: one worker at a time.
     2. Read notifications with the facts of their incidents, grouped by incident, and hold back what has to wait.
-    3. Load the routes of their projects, and who was told of the openings whose end is among them.
+    3. Load the routes of their projects, and who was notified of the openings whose end is among them.
     4. For each incident, decide whom its routes name, and plan the messages: openings may fold, an end goes to those
-       who were told of the opening. If nobody can be told, only that is recorded.
+       who were notified of the opening. If nobody can be notified, only that is recorded.
     5. Fold the openings of storms into digests, and the ends of their members into summaries.
     6. Write messages and duties, make summaries due that are complete, and begin reminders and escalations.
-    7. Withdraw what is of no use once an incident is over, and tell pagers of storms that are acknowledged now.
+    7. Withdraw what is of no use once an incident is over, and notify pagers of storms that are acknowledged now.
     8. Record the notifications as addressed, or as without recipients.
     """
     with connection.cursor() as cursor:
@@ -228,11 +228,11 @@ def _plan(
             _plan_end(due, one, plan, now=now)
     elif transitions and not due[0].is_quiet:
         for recipient in recipients:
-            _tell(due, recipient, KIND_RESOLVED, plan)
+            _notify(due, recipient, KIND_RESOLVED, plan)
 
 
 def _plan_end(due: Sequence[_Change], told: Told, plan: _Plan, *, now: datetime) -> None:
-    """Add the end of an incident for one who was told, or will be, that it opened."""
+    """Add the end of an incident for one who was notified, or will be, that it opened."""
     recipient = Recipient(told.recipient, told.channel, AS_BEFORE)
     quiet_until = None if due[0].is_critical else told.quiet_until(now)
     if told.channel is not None and quiet_until is not None:
@@ -244,11 +244,11 @@ def _plan_end(due: Sequence[_Change], told: Told, plan: _Plan, *, now: datetime)
         else:
             plan.ends += [End(told.storm, change.id, change.incident_id, recipient) for change in due]
     elif told.is_unsent:
-        _tell(due, recipient, KIND_PASSED, plan, due_at=quiet_until)
+        _notify(due, recipient, KIND_PASSED, plan, due_at=quiet_until)
     elif quiet_until is not None and told.is_sent and not told.shows_first:
         plan.news.append(_news(due, recipient))
     else:
-        _tell(due, recipient, KIND_RESOLVED, plan, due_at=quiet_until)
+        _notify(due, recipient, KIND_RESOLVED, plan, due_at=quiet_until)
 
 
 def _news(due: Sequence[_Change], recipient: Recipient) -> News:
@@ -265,7 +265,7 @@ def _news(due: Sequence[_Change], recipient: Recipient) -> News:
     )
 
 
-def _tell(
+def _notify(
     due: Sequence[_Change], recipient: Recipient, kind: str, plan: _Plan, *, due_at: datetime | None = None
 ) -> None:
     """Add a message about one incident."""

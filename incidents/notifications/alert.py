@@ -1,4 +1,4 @@
-"""What a channel is asked to tell: an alert with the facts of its incidents, as values (pure).
+"""What a channel is asked to send: an alert with the facts of its incidents, as values (pure).
 
 An alert is complete: a sender needs no database, and the same alert gives the same message on each attempt.
 """
@@ -20,7 +20,7 @@ class Event(StrEnum):
     OPENED = "opened"
     RESOLVED = "resolved"
     PASSED = "passed"
-    """The incident opened and was resolved before anybody was told."""
+    """The incident opened and was resolved before anybody was notified."""
     REMINDER = "reminder"
     ESCALATED = "escalated"
     ACKNOWLEDGED = "acknowledged"
@@ -34,7 +34,7 @@ class Event(StrEnum):
 
 
 class IncidentFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """An incident as its receivers are told of it. Instants are aware; texts that are not known are empty.
+    """An incident as its receivers are notified of it. Instants are aware; texts that are not known are empty.
 
     `monitor` is the name for people, `slug` the one for programs; `kind` is missed, timeout or error; `reason` is the
     sentence in plain words, `explanation` the data behind it (`incidents.explanation.explain`).
@@ -61,7 +61,7 @@ class IncidentFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing to tell through one channel.
+    """One thing to send through one channel.
 
     `key` identifies the message and is the same on each attempt. `group` is what a pager's alert is known by: the
     incident's guid, or the id of the storm. `title` is the headline of this event in one line, `reason` the sentences

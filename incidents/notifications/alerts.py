@@ -1,7 +1,7 @@
-"""Preparing claimed messages: the alert of each, what is told where, and what it follows (shell).
+"""Preparing claimed messages: the alert of each, what is sent where, and what it follows (shell).
 
 A fixed number of statements for all messages of a claim. The alert is stored before the first attempt, so that every
-repetition tells the same.
+repetition is the same.
 """
 
 import logging
@@ -134,7 +134,7 @@ def _words(event: Event, story: letters.Story, reason: str) -> tuple[str, str]:
 
 
 def _instant_of(event: Event, message: Message, story: letters.Story) -> datetime:
-    """Return when it happened: the opening, the end, or when people had to be told again."""
+    """Return when it happened: the opening, the end, or when people had to be notified again."""
     assert message.incident is not None, "it is about an incident"
     if event in ENDS and story.recovered_at is not None:
         return story.recovered_at

@@ -96,9 +96,9 @@ def send(apprise: Any, asset: Any, job: Job) -> Result:
     sender.add(service)
     allowed = None if job.allowed is None else [ipaddress.ip_network(network) for network in job.allowed]
     with guard.guarded(allowed) as refused:
-        told = sender.notify(body=job.body, title=job.title, notify_type=job.type, body_format="text")
-    words = " ".join(str(getattr(entry, "message", entry)) for entry in told.logs())
-    result = told.status.name.lower()
+        answer = sender.notify(body=job.body, title=job.title, notify_type=job.type, body_format="text")
+    words = " ".join(str(getattr(entry, "message", entry)) for entry in answer.logs())
+    result = answer.status.name.lower()
     if refused:
         result = "refused"
     return Result(job.id, "unusable" if result == "nomatch" else result, words[:1_000])

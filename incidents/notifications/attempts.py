@@ -63,7 +63,7 @@ def wait_after(
 
     `age` is how old the message is. A message that is refused for its text is sent once more, plainly, at once.
     `repeats_are_seen`: people see a repetition twice. `was_in_doubt`: an earlier attempt may have arrived too; without
-    one, giving up could mean that nobody is told.
+    one, giving up could mean that nobody is notified.
     """
     if kind is SendResultKind.MESSAGE_REFUSED:
         return None if is_plain else timedelta(0)

@@ -1,8 +1,8 @@
-"""What has waited long for a channel is told in one message when the channel takes messages again (shell).
+"""What has waited long for a channel is sent in one message when the channel accepts messages again (shell).
 
     more than a few messages, each older than a minute -> a storm with a digest; they are folded into it
 
-A channel has a breaker that says so. Mail has none: a run sends one mail first, and folds when the server has taken it.
+A channel has a breaker that shows it. Mail has none: a run sends one mail first, and folds when the server accepts it.
 
 Only what its recipient knows nothing of is folded, with all that waits about the same incident, so that the order
 stays: the digest has the duties of all. The end of an incident whose opening was sent joins them where no alert is left
@@ -40,7 +40,7 @@ _FOLLOWS = frozenset({Capability.KEEPS_ALERTS, Capability.UPDATE, Capability.THR
 
 
 class _Waiting(NamedTuple):
-    """A message about an incident that waits. `notification`: one that it tells; None if none is known.
+    """A message about an incident that waits. `notification`: one that it reports; None if none is known.
 
     Without a channel it is a mail to an address of ALERT_EMAIL_TO. `is_free`: it is due, or was tried, and nobody can
     have received it.
@@ -179,7 +179,7 @@ _FOLDED_SQL = "UPDATE incidents_message SET status = 'folded', finished_at = %s 
 
 
 def _is_foldable(about: Sequence[_Waiting]) -> bool:
-    """Return whether all that waits about one incident for one recipient may be told in a digest."""
+    """Return whether all that waits about one incident for one recipient may be sent in a digest."""
     if any(not one.is_free or one.is_member or one.notification is None for one in about):
         return False
     kinds = {one.kind for one in about}

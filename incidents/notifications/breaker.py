@@ -22,7 +22,7 @@ REFUSED_PROBE = timedelta(hours=1)
 PAUSE = timedelta(seconds=2)
 """How long a channel is left alone after a failure: else all messages that wait for it would be tried in a moment."""
 SLOW = timedelta(seconds=30)
-"""How long to wait after "too many requests" if the service does not tell."""
+"""How long to wait after "too many requests" if the service names no time."""
 SLOW_MAX = timedelta(hours=1)
 
 

@@ -169,7 +169,7 @@ _DUE_SQL = """
          WHERE d.message_id = m.id AND other.kind <> 'resolved' AND other.finished_at IS NULL))
 """
 """The conditions on others: earlier about the same incident, earlier of the same storm, the digest of a storm with the
-same incident, and what tells a recipient of an incident whose end the summary of a storm tells.
+same incident, and what notifies a recipient of an incident whose end the summary of a storm reports.
 
 What waits is not finished. It is said in this way, since the planner takes the indexes of waiting messages for small
 ones, and would read one of them whole for each message of a storm.

@@ -160,7 +160,7 @@ def stored_secrets(channel: Channel) -> dict[str, str]:
 
 @transaction.atomic
 def remove_channel(channel: Channel, *, now: datetime, by: Actor | None) -> None:
-    """Remove a channel from all routes. Who was told through it that an incident opened is told of its end."""
+    """Remove a channel from all routes. Whoever was notified through it of an opening is notified of its end."""
     channel.routes.clear()
     channel.removed_at = channel.changed_at = now
     channel.is_enabled = False

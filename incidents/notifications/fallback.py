@@ -1,4 +1,4 @@
-"""Telling people over another channel that one fails (shell; the words are in `fallback_text`).
+"""Notifying people over another channel that one fails (shell; the words are in `fallback_text`).
 
     a breaker open for five minutes, a mail server away for as long, or messages that were given up
         -> one message to each recipient of the project's fallback route; without one, mail to its owners;
@@ -6,8 +6,8 @@
            the fallback route that need no mail
 
 Once for each opening of a breaker, and for each project and outage of the mail server; messages that are given up are
-told together, at most once an hour for a channel. What nobody can be told of is told when somebody can; until then
-`health` reports it. A message of this kind that fails itself has no fallback: `health` reports that too.
+reported together, at most once an hour for a channel. What nobody can be notified of is sent when somebody can; until
+then `health` reports it. A message of this kind that fails itself has no fallback: `health` reports that too.
 """
 
 from collections.abc import Collection, Sequence
@@ -37,16 +37,16 @@ from incidents.notifications.words import ENGLISH
 from monitors.models import Project
 
 TOLD_AFTER = timedelta(minutes=5)
-"""How long a breaker has been open before people are told: services restart."""
+"""How long a breaker has been open before people are notified: services restart."""
 TOGETHER = timedelta(hours=1)
-"""What a channel gives up in this time is told together."""
+"""What a channel gives up in this time is reported together."""
 LOOKED_BACK = timedelta(days=1)
-"""What was given up earlier is not told any more."""
+"""What was given up earlier is not reported any more."""
 CHANNELS_MAX = 100
 """Of one run; the next one goes on."""
 COUNTED_MAX = 1_000
 NOT_TOLD = Q(kind__in=[Message.Kind.TEST, Message.Kind.FALLBACK])
-"""Messages whose failure is told to nobody: whoever sent a test sees it."""
+"""Messages whose failure is reported to nobody: whoever sent a test sees it."""
 
 
 _PROJECT = Coalesce("incident__monitor_environment__monitor__project", "storm__project")
@@ -54,20 +54,20 @@ _PROJECT = Coalesce("incident__monitor_environment__monitor__project", "storm__p
 
 def tell_failures(*, now: datetime) -> int:
     """Write messages about channels and mail addresses that fail; returns how many."""
-    count = sum(_tell_channel(id_, now=now) for id_ in _failing_channels(now))
-    count += _tell_mail_outage(now=now)
-    return count + sum(_tell_address(*one, now=now) for one in _failing_addresses(now))
+    count = sum(_report_channel(id_, now=now) for id_ in _failing_channels(now))
+    count += _report_mail_outage(now=now)
+    return count + sum(_report_address(*one, now=now) for one in _failing_addresses(now))
 
 
 def untold_channels(*, now: datetime) -> QuerySet[Channel]:
-    """Return the channels whose open breaker people must be told about, longest first."""
+    """Return the channels whose open breaker people must be notified of, longest first."""
     unusable = Channel.objects.filter(open_since__lte=now - TOLD_AFTER, is_enabled=True, removed_at__isnull=True)
     untold = Q(fallback_told_at__isnull=True) | Q(fallback_told_at__lt=F("open_since"))
     return unusable.filter(untold).order_by("open_since", "id")
 
 
 def untold_messages(*, now: datetime) -> QuerySet[Message]:
-    """Return the messages that were given up in the last day, and nobody was told of. Index: message_failed_untold."""
+    """Return the messages given up in the last day that nobody was notified of. Index: message_failed_untold."""
     failed = Message.objects.filter(status=Message.Status.FAILED, fallback_at__isnull=True)
     return failed.filter(finished_at__gt=now - LOOKED_BACK).exclude(NOT_TOLD)
 
@@ -87,8 +87,8 @@ def _failing_addresses(now: datetime) -> list[tuple[str, int | None]]:
 
 
 @transaction.atomic
-def _tell_channel(channel_id: int, *, now: datetime) -> int:
-    """Tell people that a channel fails, if there are any; returns to how many. Another process may be doing it."""
+def _report_channel(channel_id: int, *, now: datetime) -> int:
+    """Notify people that a channel fails, if there are any; returns how many. Another process may be doing it."""
     locked = Channel.objects.select_for_update(skip_locked=True, no_key=True, of=("self",)).select_related("project")
     channel = locked.filter(id=channel_id).first()
     if channel is None:
@@ -101,9 +101,9 @@ def _tell_channel(channel_id: int, *, now: datetime) -> int:
     if channel.kind == EMAIL and channel.open_since is not None:
         people = _not_over_mail(channel.project)
     elif channel.kind == EMAIL:  # Its other addresses may work.
-        people = people_to_tell(channel.project, without=None, names=_addresses(given_up))
+        people = people_to_notify(channel.project, without=None, names=_addresses(given_up))
     else:
-        people = people_to_tell(channel.project, without=channel, names=())
+        people = people_to_notify(channel.project, without=channel, names=())
     if not people:
         return 0
     failure = Failure(
@@ -125,15 +125,15 @@ def _tell_channel(channel_id: int, *, now: datetime) -> int:
 
 
 @transaction.atomic
-def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int:
-    """Tell others that mail to an address of ALERT_EMAIL_TO was given up; returns to how many. At most once an hour."""
+def _report_address(address: str, project_id: int | None, *, now: datetime) -> int:
+    """Notify others that mail to an address of ALERT_EMAIL_TO was given up; returns how many. At most once an hour."""
     mine = Q(recipient=address, of__isnull=True) if project_id is None else Q(recipient=address, of=project_id)
     given_up = untold_messages(now=now).annotate(of=_PROJECT).filter(mine, channel__isnull=True)
     held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
     ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
     project = Project.objects.filter(id=project_id).first() if project_id is not None else None
     is_away = MailOutage.objects.exists()
-    people = _not_over_mail(project) if is_away else people_to_tell(project, without=None, names={address})
+    people = _not_over_mail(project) if is_away else people_to_notify(project, without=None, names={address})
     name = f"{address} {project_id} {now:%Y-%m-%d %H}"
     if not ids or not people or _is_written(name, people):
         return 0
@@ -154,8 +154,8 @@ def _tell_address(address: str, project_id: int | None, *, now: datetime) -> int
 
 
 @transaction.atomic
-def _tell_mail_outage(*, now: datetime) -> int:
-    """Tell people that mails to ALERT_EMAIL_TO wait for the mail server, once for each project; returns to how many."""
+def _report_mail_outage(*, now: datetime) -> int:
+    """Notify people that mails to ALERT_EMAIL_TO wait for the mail server, once for each project; returns how many."""
     locked = MailOutage.objects.select_for_update(skip_locked=True, no_key=True)
     outage = locked.filter(began_at__lte=now - TOLD_AFTER, failed_at__gte=now - TOLD_AFTER).first()
     if outage is None:
@@ -197,8 +197,8 @@ def _with_other_channels(project_ids: Collection[int | None]) -> QuerySet[Projec
     ).order_by("id")
 
 
-def people_to_tell(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:
-    """Return who is told: the first of the three that has somebody left beside those who were not reached."""
+def people_to_notify(project: Project | None, *, without: Channel | None, names: Collection[str]) -> list[Recipient]:
+    """Return who is notified: the first of the three that has somebody left beside those who were not reached."""
     for candidates in (_fallback_route(project), _owners(project), _default(project)):
         own = [one for one in candidates if one.name not in names and (without is None or one.channel != without.id)]
         if own:
@@ -207,7 +207,7 @@ def people_to_tell(project: Project | None, *, without: Channel | None, names: C
 
 
 def _not_over_mail(project: Project | None) -> list[Recipient]:
-    """Return who can be told while the mail server cannot be used."""
+    """Return who can be notified while the mail server cannot be used."""
     found = _fallback_route(project) if project else clock_recipients()
     mails = set(Channel.objects.filter(project=project, kind=EMAIL).values_list("id", flat=True))
     return [one for one in found if one.channel is not None and one.channel not in mails]

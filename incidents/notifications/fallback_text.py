@@ -1,4 +1,4 @@
-"""The words of a message that says that a channel fails, and what was not told over it (pure)."""
+"""The words of a message that reports a failing channel, and what was not delivered over it (pure)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Untold(msgspec.Struct, frozen=True):
-    """One change that a channel has not told: whose, and whether that is over or has only begun."""
+    """One change that a channel has not delivered: whose, and whether that is over or has only begun."""
 
     subject: str
     what: str
@@ -49,7 +49,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_fallback(failure: Failure, language: str = ENGLISH) -> Letter:
-    """Return the text: which channel, what it answers, what was not told over it, and what happens next."""
+    """Return the text: which channel, what it answers, what was not delivered over it, and what happens next."""
     name = f"{failure.channel} ({say(language, failure.service)})"
     channel = failure.channel
     if failure.project:

@@ -32,7 +32,7 @@ def load_histories(environment_ids: Collection[int], *, now: datetime) -> dict[i
 
 
 def begin(found: Iterable[tuple[int, int, History]], *, now: datetime) -> None:
-    """Record that environments flap since now, each with the incident by which people are told of it."""
+    """Record that environments flap since now, each with the incident by which people are notified of it."""
     rows = [
         (environment_id, incident_id, now, history.changes, len(history.failed), history.openings)
         for environment_id, incident_id, history in found

@@ -1,9 +1,9 @@
-"""Which openings are told together, in one message to one recipient (pure).
+"""Which openings are reported together, in one message to one recipient (pure).
 
     what one tick opened, for one project and route     two or more make a storm
     errors that one pass found, for the same            more than ten do
     what happens in the quiet hours of a recipient      one digest at their end, but for what is critical
-    what has waited a minute for a channel, or mail     more than ten do, when it takes messages again (`backlog`)
+    what has waited a minute for a channel, or mail     more than ten do, when it accepts messages again (`backlog`)
 
 Everything else has a message of its own. Nothing waits for a storm longer than its tick takes.
 """
@@ -18,13 +18,13 @@ import msgspec
 from incidents.notifications.routing import Recipient
 
 ERRORS_MAX = 10
-"""So many errors are told one by one."""
+"""So many errors are reported one by one."""
 LISTED_MAX = 50
 """Incidents that one message lists; it counts the others."""
 
 
 class Cause(StrEnum):
-    """Why openings are told together, as `Storm.cause` says."""
+    """Why openings are reported together, as in `Storm.cause`."""
 
     TICK = "tick"
     ERRORS = "errors"
@@ -35,7 +35,7 @@ class Cause(StrEnum):
 
 
 class News(msgspec.Struct, frozen=True):
-    """What one recipient is to be told of one incident: that it opened, that it is over, or both.
+    """What one recipient is to be notified of about one incident: that it opened, that it is over, or both.
 
     `changes` are the ids of the notifications. `tick`: the tick that opened it; None for an error.
     """
@@ -51,7 +51,7 @@ class News(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """What a storm is known by: the news of it are told together. A digest of quiet hours is for all routes."""
+    """What a storm is known by: the news of it are sent together. A digest of quiet hours is for all routes."""
 
     cause: Cause
     project: int

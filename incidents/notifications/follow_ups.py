@@ -1,6 +1,6 @@
 """The rows of what happens until somebody acknowledges an incident: begun, ended, begun anew (shell).
 
-opening is addressed -> a copy of what each route says -> the sweep tells (`pursuing`) ... -> acknowledged: ended
+opening is addressed -> a copy of what each route sets -> the sweep notifies (`pursuing`) ... -> acknowledged: ended
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ _COLUMNS = {
 class Caught(NamedTuple):
     """A route that caught an incident, with what it says about the time until somebody acknowledges it.
 
-    `route` is empty for ALERT_EMAIL_TO. `recipients` are those told because of this route.
+    `route` is empty for ALERT_EMAIL_TO. `recipients` are those notified because of this route.
     """
 
     incident_id: int

@@ -38,7 +38,7 @@ _METADATA: tuple[Network, ...] = tuple(
         "fd20:ce::254/128",
     )
 )
-"""Where clouds tell a machine its secrets: an allowed network that is larger does not open them."""
+"""Where clouds serve a machine its secrets: an allowed network that is larger does not open them."""
 _NAT64, _COMPATIBLE = IPv6Network("64:ff9b::/96"), IPv6Network("::/96")
 _CONNECTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 REFUSAL = "the address is inside a network that may not be reached (NOTIFY_ALLOWED_NETWORKS)"

@@ -19,7 +19,7 @@ from monitors.maintenance import window_at
 from monitors.windows import load_windows
 
 NOT_BEHIND = ("", TICK, WAITS)
-"""Holds that are no reason to tell nobody if the incident is over by then."""
+"""Holds that are no reason to notify nobody if the incident is over by then."""
 OFTEN, OFTEN_WITHIN = 2, timedelta(days=60)
 """Whether it flaps is asked about an environment that had so many incidents before, in that time."""
 CHANNEL_DOUBTED = "10 minutes"
@@ -45,11 +45,11 @@ class _Held(NamedTuple):
 
 
 def hold_back(incident_ids: Collection[int], *, now: datetime) -> set[int]:
-    """Hold or withdraw unaddressed changes of these incidents; returns the incidents of which nobody is told now.
+    """Hold or withdraw unaddressed changes of these incidents; returns those of which nobody is notified now.
 
-    Of an incident that ends, or is muted or archived, while its opening is held nobody is told, neither of its
-    beginning nor of its end. The caller holds the lock of addressing. Who was told of an opening is always told of its
-    end: if it flaps, when it has settled.
+    Of an incident that ends, or is muted or archived, while its opening is held nobody is notified, neither of
+    its beginning nor of its end. The caller holds the lock of addressing. Whoever was notified of an opening is always
+    notified of its end: if it flaps, when it has settled.
     """
     if not incident_ids:
         return set()
@@ -91,7 +91,7 @@ def _hold_openings(
         elif one.is_open and verdict is not None:
             held.append((one, verdict))
         elif one.held_until is not None and one.held_until > now:
-            # It has just ended: both changes are told together.
+            # It has just ended: both changes are sent together.
             held.append((one, Hold(now, one.held_by)))
         elif one.is_frequent and not one.is_flapping and one.is_open and one.held_by != FLAPS:
             history = histories[one.monitor_environment_id]

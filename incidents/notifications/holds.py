@@ -1,9 +1,9 @@
-"""Whether people are told of an incident now or later (pure).
+"""Whether people are notified of an incident now or later (pure).
 
-    opening + what its monitor depends on + now -> Hold(until, by), or None: it is told now
+    opening + what its monitor depends on + now -> Hold(until, by), or None: it is sent now
 
 This is the one place that decides. A hold never lasts for ever, and it is decided anew at its end: nothing that is
-held is lost. An incident that is over before its hold ends is not told at all.
+held is lost. An incident that is over before its hold ends is not sent at all.
 
 A failure is held behind another one only if people really know of that one: the upstream monitor is failing, a message
 about it was sent or is on its way over a channel that works, and it is not muted, snoozed, in maintenance or itself
@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 HOLD_MAX = timedelta(hours=6)
-"""An opening is told after that time, whatever happens to what its monitor depends on."""
+"""An opening is sent after that time, whatever happens to what its monitor depends on."""
 RECOVERY = timedelta(minutes=10)
 """How long after the end of an upstream incident the monitors behind it may take to recover."""
 WAIT_MAX = timedelta(minutes=15)
@@ -31,15 +31,15 @@ SNOOZED = "snoozed"
 """What the reason of a hold by a snooze begins with."""
 LOOK_AGAIN_AT_FLAPS = timedelta(minutes=5)
 FLAPS = "it is flapping"
-"""Why people are not told before it has settled."""
+"""Why people are not notified before it has settled."""
 BEHIND = "it depends on "
 """What the reason of a hold behind other monitors begins with."""
 WAITS = "it is not known yet whether what it depends on is failing"
-"""Why an opening waits for a verdict. Such an incident is told even if it is over by then."""
+"""Why an opening waits for a verdict. Such an incident is sent even if it is over by then."""
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """An opening is not told before `until`; `by` says why, in words."""
+    """An opening is not sent before `until`; `by` says why, in words."""
 
     until: datetime
     by: str
@@ -66,9 +66,9 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """The opening of an incident that nobody was told of. `upstreams` are what its monitor depends on.
+    """The opening of an incident that nobody was notified of. `upstreams` are what its monitor depends on.
 
-    `is_flapping`: people were told so with an earlier incident, and it has not settled.
+    `is_flapping`: an earlier incident has reported that, and it has not settled.
     """
 
     created_at: datetime
@@ -78,7 +78,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> Hold | None:
-    """Return how long an opening is held and by what; None if it is told now.
+    """Return how long an opening is held and by what; None if it is sent now.
 
     `graph` has all monitors that are reached from the opening's; one that is missing holds nothing.
     """

@@ -1,9 +1,9 @@
-"""Telling again every minute what is open, to channels that forget it otherwise: Alertmanager (shell).
+"""Sending again every minute what is open, to channels that forget it otherwise: Alertmanager (shell).
 
-    rows: what each channel was told last of what is open -> its requests -> the loop of the lanes, nobody waits
+    rows: what each channel was last sent of what is open -> its requests -> the loop of the lanes, nobody waits
     a minute later: what became of them -> the channel's breaker
 
-This is no message: it has no attempts and no limit, and a lost one is made up for by the next. What is over is told
+This is no message: it has no attempts and no limit, and a lost one is made up for by the next. What is over is sent
 again too, for some minutes: a repetition that was on its way may have arrived after the end.
 """
 
@@ -30,9 +30,9 @@ from lib.sql import fetch_rows
 logger = logging.getLogger(__name__)
 
 KEPT_MAX = 2_000
-"""Alerts of one channel that are told again. With more than that, some are forgotten."""
+"""Alerts of one channel that are sent again. With more than that, some are forgotten."""
 ENDS_FOR = timedelta(minutes=5)
-"""So long an end is told again."""
+"""So long an end is sent again."""
 LOST_SECONDS = 120.0
 """An attempt without a result after that time belongs to a loop that is gone."""
 
@@ -50,7 +50,7 @@ _asked: dict[int, _Asked] = {}
 
 
 def keep_alive(*, now: datetime) -> int:
-    """Tell all such channels again what is open; returns how many there are. A channel still being asked waits."""
+    """Send all such channels again what is open; returns how many there are. A channel still being asked waits."""
     _record(now=now)
     channels = {
         channel.id: channel
@@ -58,21 +58,21 @@ def keep_alive(*, now: datetime) -> int:
         if channel.is_enabled or channel.removed_at is not None
     }
     count = 0
-    for channel_id, alerts in _to_tell(sorted(channels), now=now).items():
+    for channel_id, alerts in _to_send(sorted(channels), now=now).items():
         if channel_id in _asked:
             continue
         try:
             requests = alertmanager.keep_alive(alerts, target_of(channels[channel_id]), now=now)
         except IncidentsError as error:  # Its messages show it too.
-            logger.warning("channel %s cannot be told again what is open: %s", channel_id, error)
+            logger.warning("channel %s cannot be sent again what is open: %s", channel_id, error)
             continue
         if requests:
-            _asked[channel_id] = _Asked(lanes.start(_tell(requests)), time.monotonic())
+            _asked[channel_id] = _Asked(lanes.start(_send(requests)), time.monotonic())
             count += 1
     return count
 
 
-async def _tell(requests: Sequence[Request]) -> SendResult:
+async def _send(requests: Sequence[Request]) -> SendResult:
     """Send the requests one after the other, until the channel itself fails."""
     outcome = SendResult(kind=SendResultKind.DELIVERED)
     for request in requests:
@@ -82,17 +82,17 @@ async def _tell(requests: Sequence[Request]) -> SendResult:
     return outcome
 
 
-def _to_tell(channel_ids: Sequence[int], *, now: datetime) -> Mapping[int, list[Alert]]:
-    """Return what each channel was told last of each incident and storm that is open, or over for a moment."""
+def _to_send(channel_ids: Sequence[int], *, now: datetime) -> Mapping[int, list[Alert]]:
+    """Return what each channel was last sent of each incident and storm that is open, or over for a moment."""
     found: dict[int, list[Alert]] = {}
     if not channel_ids:
         return found
     parameters = {"channels": list(channel_ids), "since": now - ENDS_FOR, "most": KEPT_MAX * len(channel_ids)}
     for channel_id, is_open, body in fetch_rows(_TOLD_SQL, parameters):
         alert = msgspec.json.decode(body, type=Alert)
-        told = found.setdefault(channel_id, [])
-        if alertmanager.is_end(alert) != is_open and len(told) < KEPT_MAX:
-            told.append(alert)
+        alerts = found.setdefault(channel_id, [])
+        if alertmanager.is_end(alert) != is_open and len(alerts) < KEPT_MAX:
+            alerts.append(alert)
     return found
 
 

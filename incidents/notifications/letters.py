@@ -38,7 +38,7 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
 class Flaps(NamedTuple):
-    """How an environment flapped when people were told so: changes in its last runs, incidents within a day."""
+    """How an environment flapped when people were notified: changes in its last runs, incidents within a day."""
 
     changes: int
     runs: int
@@ -46,7 +46,7 @@ class Flaps(NamedTuple):
 
 
 class Patience(StrEnum):
-    """What people are told of a job that has been failing for weeks."""
+    """What people are notified of about a job that has been failing for weeks."""
 
     WARNED = "warned"
     MUTED = "muted"
@@ -66,8 +66,8 @@ NOTHING_HELD = Held()
 class Story:
     """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
 
-    `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: people are told with this
-    incident that the job flaps; `patience`: that it has been failing for weeks. `held`: what is held because of it.
+    `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: this incident
+    also reports that the job flaps; `patience`: that it has been failing for weeks. `held`: what is held because of it.
     """
 
     monitor: str

@@ -1,9 +1,9 @@
-"""Monitors that have failed for weeks: told, later muted, and unmuted when they recover (shell).
+"""Monitors that have failed for weeks: reported, later muted, and unmuted when they recover (shell).
 
-    14 days of failure -> told once more; 14 days later -> muted, and told so; recovered -> unmuted, and told
+    14 days of failure -> reported once more; 14 days later -> muted; recovered -> unmuted; both are reported
 
 Nobody reads the fortieth reminder, and a job that nobody needs any more fails for ever. It is muted once: one that a
-person unmutes stays so. The transaction of its recovery unmutes it, so that the next failure is told.
+person unmutes stays so. The transaction of its recovery unmutes it, so that the next failure is reported.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from monitors.services import environment_entry, mute_until_recovery
 
 TOLD_AFTER = timedelta(days=14)
 MUTED_AFTER = timedelta(days=14)
-"""After people were told."""
+"""After people were notified."""
 CHECKINS = 4
 """So many of the newest check-ins must all have failed."""
 LOOKED_AT_MAX = 200
@@ -37,7 +37,7 @@ REMINDER = Message.Kind.REMINDER.value
 
 
 class _Broken(NamedTuple):
-    """An incident that is told of again, or if that was done (`told_at`), whose environment is muted."""
+    """An incident that is reported again, or if that was done (`told_at`), whose environment is muted."""
 
     incident_id: int
     guid: UUID
@@ -50,7 +50,7 @@ class _Broken(NamedTuple):
 
 
 def look_after(*, now: datetime) -> int:
-    """Tell of environments that have been failing for long, and mute them; returns how many.
+    """Report environments that have been failing for long, and mute them; returns how many.
 
     Call again while it returns `LOOKED_AT_MAX`.
     """
@@ -70,7 +70,7 @@ def _act(incident_ids: Sequence[int], environment_ids: Sequence[int], *, now: da
         ignore_conflicts=True,
     )
     LongBroken.objects.filter(incident_id__any_of=[one.incident_id for one in muted]).update(muted_at=now)
-    _tell(found, now=now)
+    _report(found, now=now)
     mute_until_recovery([one.environment_id for one in muted])
     entries = [
         environment_entry(one.environment_id, one.slug, one.environment, "muted", one.project_id) for one in muted
@@ -112,8 +112,8 @@ _FOUND_SQL = f"""
 """Indexes: incident_one_open_per_monitor_environment, checkin_history."""
 
 
-def _tell(found: Sequence[_Broken], *, now: datetime) -> None:
-    """Write a reminder, with the news in it, to each recipient who was told of the opening and takes reminders."""
+def _report(found: Sequence[_Broken], *, now: datetime) -> None:
+    """Write a reminder, with the news in it, to each recipient who was notified of the opening and gets reminders."""
     told = told_of([one.incident_id for one in found])
     channels = {one.channel for own in told.values() for one in own if one.channel is not None}
     usable = set(

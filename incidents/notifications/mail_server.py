@@ -1,7 +1,7 @@
 """Whether the mail server can be used, as the e-mail channels show it (shell).
 
 All mails go to one server, so whoever cannot reach it, or cannot log in, has learned that of every e-mail channel. They
-have the columns of a breaker (`breaker`), by which people are told over another channel (`fallback`) and pages show
+have the columns of a breaker (`breaker`), by which people are notified over another channel (`fallback`) and pages show
 that they fail. Their mails are tried as before: each address has its own attempts. Mails to ALERT_EMAIL_TO have no
 channel; for them there is one row as long as it lasts (`MailOutage`).
 """
@@ -66,7 +66,7 @@ _UNREACHABLE_SQL = """
                              AND (m.due_at <= %(now)s OR m.attempt_count > 0))
             ORDER BY c.id FOR NO KEY UPDATE))
 """
-"""Index: message_due_in_channel. It is open since it began to fail, so that people are told five minutes after that."""
+"""Index: message_due_in_channel. It is open since it began to fail: people are notified five minutes after that."""
 _OUTAGE_SQL = """
     INSERT INTO incidents_mailoutage AS known (id, began_at, failed_at, last_error, told_projects)
     SELECT 1, %(now)s, %(now)s, %(error)s, '[]'

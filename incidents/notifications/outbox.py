@@ -128,7 +128,7 @@ def notify_resolved(incidents: Mapping[int, datetime]) -> None:
     """Write notifications about resolved incidents, given with the instant of each (P5).
 
     None is written for an incident whose opening had no notification: it was muted, or its issue archived. If that
-    happened later, the end is told nevertheless, to whom the opening was told: a pager must not stay open.
+    happened later, the end is sent nevertheless, to whom the opening was sent: a pager must not stay open.
     """
     if not incidents:
         return

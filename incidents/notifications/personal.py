@@ -1,8 +1,8 @@
 """Notifying people themselves: what they prefer, and their own channels, which follow it (shell).
 
-A member of a project who says so has a channel there, `@name`: routes name it as any other, and those that tell owners
-find it. The address is read from the preferences when a message is addressed; zone, language and quiet hours are copied
-from them.
+A member of a project who allows it has a channel there, `@name`: routes name it as any other, and those that notify
+owners find it. The address is read from the preferences when a message is addressed; zone, language and quiet hours are
+copied from them.
 """
 
 from collections.abc import Collection
@@ -105,7 +105,7 @@ def _is_on(row: Channel, address: str) -> bool:
 def let_projects_notify(user: User, wanted: Collection[int], *, by: Actor) -> None:
     """Let a person be notified at the own address in exactly these projects, by id, of those with him or her as member.
 
-    In the others the channel is disabled and stays in its routes: then it is noticed that these tell nobody. Raises
+    In the others the channel is disabled and stays in its routes: then it is noticed that these notify nobody. Raises
     ChannelError if a project has something else of the same name.
     """
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)

@@ -28,10 +28,10 @@ class Situation(msgspec.Struct, frozen=True):
 
 
 class Forecast(msgspec.Struct, frozen=True):
-    """Who would be told in some situations, as pairs of a name and the reason; nobody if it is empty.
+    """Who would be notified in some situations, as pairs of a name and the reason; nobody if it is empty.
 
-    `why_nobody` says why, in that case. `then` is who is told besides while nobody acknowledges: minutes after the
-    opening, with names.
+    `why_nobody` says why, in that case. `then` is who is notified besides while nobody acknowledges: minutes after
+    the opening, with names.
     """
 
     situations: tuple[Situation, ...]
@@ -61,7 +61,7 @@ def _any_of(kinds: Sequence[str], say: Callable[[str], str]) -> str:
 
 
 def alike(forecasts: Iterable[Forecast]) -> list[Forecast]:
-    """Return the forecasts with those joined in which the same people are told for the same reasons."""
+    """Return the forecasts with those joined in which the same people are notified for the same reasons."""
     joined: dict[tuple[object, ...], Forecast] = {}
     for one in forecasts:
         key = (one.told, one.why_nobody, one.then)
@@ -77,7 +77,7 @@ def of_kind(forecasts: Iterable[Forecast], kind: str) -> list[Forecast]:
 
 
 def later_steps(routes: Iterable[RouteRules], names: Mapping[int, str]) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    """Return whom the escalations of routes tell, as minutes after the opening and names, the first ones first.
+    """Return whom the escalations of routes notify, as minutes after the opening and names, the first ones first.
 
     Channels that are not in `names` are left out.
     """
@@ -87,7 +87,7 @@ def later_steps(routes: Iterable[RouteRules], names: Mapping[int, str]) -> tuple
         for step in route.steps:
             minutes += step.minutes
             found.setdefault(minutes, {}).update(dict.fromkeys(names[id_] for id_ in step.channels if id_ in names))
-    return tuple((minutes, tuple(told)) for minutes, told in sorted(found.items()) if told)
+    return tuple((minutes, tuple(own)) for minutes, own in sorted(found.items()) if own)
 
 
 class Uncaught(msgspec.Struct, frozen=True):

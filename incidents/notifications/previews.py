@@ -1,4 +1,4 @@
-"""Previews of routing for people: who would be told, what catches nothing, and what nobody would be told of (shell)."""
+"""Previews of routing: who would be notified, what catches nothing, and what nobody would be notified of (shell)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -47,7 +47,7 @@ _FACTS_SQL = """
 
 
 def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
-    """Return the environments of a monitor, and who would be told if it failed there now. Four statements at most."""
+    """Return the environments of a monitor, and who would be notified of a failure there. At most four statements."""
     rows = monitor.monitor_environments.exclude(status="pending_deletion").order_by("environment__name")
     known = rows.values_list("environment__name", "is_muted", "issues__assignee")[:ENVIRONMENTS_MAX]
     muted = {name: is_muted for name, is_muted, _ in known} or {NO_ENVIRONMENT: monitor.is_muted}
@@ -71,9 +71,9 @@ def preview(monitor: Monitor) -> tuple[list[str], list[Forecast]]:
             decision = decide(routing, monitor.project_id, one)
             # Everybody in the project may see this, and the address of a person is the person's affair.
             shown = ((people.get(to.channel or 0, to.name), to.reason) for to in decision.recipients)
-            told = names_of(shown, names)
-            why = "" if told else _why(decision.is_nobody_meant)
-            found.append(Forecast(situations, told, why, later_steps(decision.routes, usable)))
+            notified = names_of(shown, names)
+            why = "" if notified else _why(decision.is_nobody_meant)
+            found.append(Forecast(situations, notified, why, later_steps(decision.routes, usable)))
     return list(muted), alike(found)
 
 
@@ -86,7 +86,7 @@ def _why(is_nobody_meant: bool) -> str:
 
 
 class Examined(NamedTuple):
-    """Routes that catch nothing, by id, each with the reason; and by project, monitors that nobody would be told of."""
+    """Routes that catch nothing, by id, with the reason; and by project, monitors that nobody would be notified of."""
 
     idle: Mapping[int, str]
     uncaught: Mapping[int, Uncaught]

@@ -1,8 +1,8 @@
-"""Reminders and escalation: a sweep tells what is due about incidents that nobody has acknowledged (shell).
+"""Reminders and escalation: a sweep sends what is due about incidents that nobody has acknowledged (shell).
 
     due FollowUp -> verdict (`pursuit`) -> Notification, Duty and Message for each recipient -> the next time
 
-All is in rows, so a sweep that does not run only delays. Incidents are locked, so acknowledging one and telling its
+All is in rows, so a sweep that does not run only delays. Incidents are locked, so acknowledging one and sending its
 next step exclude each other; whoever waits for that lock finds what the other has done.
 """
 
@@ -61,9 +61,9 @@ class _Due(NamedTuple):
 
 
 def pursue(*, now: datetime) -> int:
-    """Tell what is due; returns how many reminders and steps were looked at. Call again while it returns `DUE_MAX`."""
+    """Send what is due; returns how many reminders and steps were examined. Call again while it returns `DUE_MAX`."""
     lapse(now=now)
-    return _tell_due(now=now)
+    return _send_due(now=now)
 
 
 @transaction.atomic
@@ -107,7 +107,7 @@ _LAPSED_SQL = """
 
 
 @transaction.atomic
-def _tell_due(*, now: datetime) -> int:
+def _send_due(*, now: datetime) -> int:
     found = [_Due(*row) for row in fetch_rows(_DUE_SQL, [now, DUE_MAX])]
     if not found:
         return 0
@@ -126,8 +126,8 @@ def _tell_due(*, now: datetime) -> int:
             wait = reminder_wait(msgspec.json.decode(due.plan, type=Reminders).hours, due.done + 1)
             later.append((due.id, due.done + 1, now + wait))
         else:
-            told, done, again_at = _escalate(due, channels, usable, now)
-            steps += [_again(due, recipient) for recipient in told]
+            notified, done, again_at = _escalate(due, channels, usable, now)
+            steps += [_again(due, recipient) for recipient in notified]
             later.append((due.id, done, again_at))
     if reminders:
         supersede([one.incident_id for one in reminders], now=now, kinds=[REMINDED])
@@ -183,7 +183,7 @@ def _is_usable(channel: Channel | None) -> bool:
 
 
 def _reminded(due: _Due, channels: Mapping[int, Channel]) -> list[Recipient]:
-    """Return whom to remind: those told because of the route who are still to be told.
+    """Return whom to remind: those notified because of the route who are still to be notified.
 
     Services that remind people by themselves are left out.
     """
@@ -208,7 +208,7 @@ def _reminds(channel: Channel) -> bool:
 def _escalate(
     due: _Due, channels: Mapping[int, Channel], usable: set[int], now: datetime
 ) -> tuple[list[Recipient], int, datetime | None]:
-    """Return whom a step tells, how many steps are done with it, and when the next one is due.
+    """Return whom a step notifies, how many steps are done with it, and when the next one is due.
 
     If none of its channels gets messages through at present, the next step is due at once.
     """
@@ -218,8 +218,8 @@ def _escalate(
         return [], due.done, None
     ids, done = step
     reason = f"step {(done - 1) % len(plan.steps) + 1} of the escalation of route {due.route!r}"
-    told = [Recipient(name, id_, reason) for id_ in ids for name in recipients_of(channels[id_])]
+    notified = [Recipient(name, id_, reason) for id_ in ids for name in recipients_of(channels[id_])]
     following = step_after(plan, done)
-    is_heard = any(channels[id_].open_since is None for id_ in ids)
-    wait = timedelta(minutes=following.minutes if is_heard else 0) if following else None
-    return told, done, None if wait is None else now + wait
+    is_reached = any(channels[id_].open_since is None for id_ in ids)
+    wait = timedelta(minutes=following.minutes if is_reached else 0) if following else None
+    return notified, done, None if wait is None else now + wait

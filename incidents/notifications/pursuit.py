@@ -25,7 +25,7 @@ QUIET_CHECK = timedelta(hours=1)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """A step of an escalation: the channels told `minutes` after the opening or the step before."""
+    """A step of an escalation: the channels notified `minutes` after the opening or the step before."""
 
     minutes: int
     channels: tuple[int, ...]
@@ -55,7 +55,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What to do with something that is due: tell now, or look again at `again_at`; with neither, nothing any more."""
+    """What to do with something that is due: send it now, or check again at `again_at`; with neither, nothing more."""
 
     tells: bool = False
     again_at: datetime | None = None
@@ -102,7 +102,7 @@ def step_after(plan: Escalation, done: int) -> Step | None:
 
 
 def usable_step(plan: Escalation, done: int, usable: Collection[int]) -> tuple[tuple[int, ...], int] | None:
-    """Return the channels to tell now and the number of steps done with that; None if no step is left.
+    """Return the channels to notify now and the number of steps done with that; None if no step is left.
 
     A step without a usable channel is passed over at once: a pager that was removed must not cost half an hour.
     """

@@ -1,4 +1,4 @@
-"""Quiet hours: an interval by the wall clocks of a zone, in which people want to be told only what is critical (pure).
+"""Quiet hours: an interval by the wall clocks of a zone, in which people are notified only of what is critical (pure).
 
 An instant is judged by the local time that it has: no arithmetic with local times, hence no special case when clocks
 change. Both passes of a doubled hour are quiet, and an end within a skipped hour is its end.

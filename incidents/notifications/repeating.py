@@ -23,7 +23,7 @@ CAUSES = {REMINDER: Cause.REMINDER, ESCALATED: Cause.ESCALATION}
 
 
 class Again(NamedTuple):
-    """An open incident that a recipient is told of again, or because nobody has acknowledged it."""
+    """An open incident that a recipient is notified of again, or because nobody has acknowledged it."""
 
     incident_id: int
     guid: UUID

@@ -50,7 +50,7 @@ class Place(msgspec.Struct, frozen=True):
 class Routing(msgspec.Struct, frozen=True):
     """The routes of some projects, their channels by id, and the addresses of ALERT_EMAIL_TO.
 
-    `people`, by project, are the members with channels of their own, where a route tells owners.
+    `people`, by project, are the members with channels of their own, where a route notifies owners.
     """
 
     routes: Mapping[int, Sequence[RouteRules]]
@@ -62,7 +62,7 @@ class Routing(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """The recipients of an incident, and the routes that caught it.
 
-    `is_nobody_meant`: a route without channels caught it, and tells no owner: nobody is on purpose.
+    `is_nobody_meant`: a route without channels caught it, and notifies no owner: nobody is on purpose.
     """
 
     recipients: Sequence[Recipient]
@@ -78,11 +78,11 @@ def load_routing(project_ids: Collection[int], default: Sequence[str]) -> Routin
     for route in enabled.prefetch_related("channels"):
         routes.setdefault(route.project_id, []).append(rules_of(route))
     wanted = sorted({id_ for own in routes.values() for rules in own for id_ in rules.channels})
-    telling = sorted(id_ for id_, own in routes.items() if any(rules.tells_owner for rules in own))
+    with_owners = sorted(id_ for id_, own in routes.items() if any(rules.tells_owner for rules in own))
     places: dict[int, Place] = {}
     people: dict[int, list[Person]] = {}
-    if wanted or telling:
-        named = Q(id__any_of=wanted) | Q(project_id__any_of=telling, member__isnull=False)
+    if wanted or with_owners:
+        named = Q(id__any_of=wanted) | Q(project_id__any_of=with_owners, member__isnull=False)
         channels = Channel.objects.filter(named, is_enabled=True, removed_at__isnull=True).order_by("id")
         for channel in channels.select_related(WITH_PERSON).prefetch_related("unsubscriptions"):
             if channel.kind == EMAIL and not has_mail_server():
@@ -128,7 +128,7 @@ def _addresses_of(channel: Channel) -> list[str]:
 
 
 def folds(channel: Channel) -> bool:
-    """Return whether many openings at once make one message for a channel. What forgets must be told of each."""
+    """Return whether many openings at once make one message for a channel. What forgets must be notified of each."""
     sender = SENDERS.get(channel.kind)
     return channel.folds and (sender is None or Capability.KEEP_ALIVE not in sender.CAN)
 
@@ -178,5 +178,5 @@ _FINGERPRINT_SQL = """
 
 
 def instance_channels() -> list[Channel]:
-    """Return the channels of the instance, which are told of the clock's own incidents."""
+    """Return the channels of the instance, which are notified of the clock's own incidents."""
     return list(Channel.objects.filter(project__isnull=True, is_enabled=True, removed_at__isnull=True).order_by("id"))

@@ -48,7 +48,7 @@ class Storms(NamedTuple):
 
 
 def load_storms(messages: Sequence[Message]) -> Storms:
-    """Load what messages about storms tell."""
+    """Load what messages about storms report."""
     if not messages:
         return Storms({}, {}, {}, {})
     listed: dict[int, list[_Listed]] = {}
@@ -99,7 +99,7 @@ _LEFT_SQL = """
      WHERE summary.id = ANY(%s)
      GROUP BY summary.id
 """
-"""Members whose end is told by a later message are still failing for this one."""
+"""Members whose end is reported by a later message are still failing for this one."""
 
 
 def write_storm(message: Message, storms: Storms) -> Alert:

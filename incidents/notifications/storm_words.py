@@ -13,7 +13,7 @@ from incidents.notifications.words import ENGLISH, number, say
 class Count(msgspec.Struct, frozen=True):
     """How many incidents a message is about, and how many of them are over.
 
-    For a summary also: how many members the storm has, and how many of them nobody has been told the end of, after it.
+    For a summary also: how many members the storm has, and of how many nobody has received the end, after it.
     """
 
     told: int

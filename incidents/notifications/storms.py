@@ -28,7 +28,7 @@ DIGEST, STORM_OVER = Message.Kind.DIGEST.value, Message.Kind.STORM_OVER.value
 
 
 class End(NamedTuple):
-    """The end of an incident whose opening was told to a recipient as a member of a storm."""
+    """The end of an incident whose opening was sent to a recipient as a member of a storm."""
 
     storm: int
     change: int
@@ -66,8 +66,8 @@ def gather(
 ) -> dict[Group, uuid.UUID]:
     """Write a storm and its digest for each group that has none in `keys`; returns the keys of all.
 
-    The digest is due at once, or when the quiet of its channel ends (`due`). `salt` tells apart storms about changes
-    that come more than once.
+    The digest is due at once, or when the quiet of its channel ends (`due`). `salt` distinguishes storms about
+    changes that come more than once.
     """
     new = {_guid(members[0], salt): group for group, members in groups.items() if group not in keys}
     ids = dict(
@@ -110,7 +110,7 @@ _UNACKNOWLEDGED_SQL = """
      WHERE digest.idempotency_key = ANY(%(keys)s) AND m.storm_id = digest.storm_id
        AND m.kind = 'acknowledged' AND m.status = 'waiting' AND m.claimed_until IS NULL
 """
-"""What waits to tell that a storm is acknowledged: it has a new member. Nobody has claimed it, nor the digest."""
+"""What waits to report that a storm is acknowledged: it has a new member. Nobody has claimed it, nor the digest."""
 
 
 def _guid(first: News, salt: str) -> uuid.UUID:

@@ -30,7 +30,7 @@ LOG_BYTES_MAX = 20_000
 class Known:
     """The stored data of an incident: the opening occurrence with the log of its run, and when its end was recorded.
 
-    `flaps`: people are told with it that the job flaps. `long`: they were told that it has been failing for weeks.
+    `flaps`: it also reports that the job flaps. `long`: people were notified that it has been failing for weeks.
     `held`: the monitors whose messages are held because of it.
     """
 
@@ -67,7 +67,7 @@ def story_of(message: Message, known: Known) -> Story:
 
 
 def facts_of(message: Message, story: Story, reason: str, *, is_open: bool) -> IncidentFacts:
-    """Return an incident as receivers are told of it: that of a message, whose monitor and project are loaded."""
+    """Return an incident as receivers are notified of it: that of a message, whose monitor and project are loaded."""
     incident = message.incident
     assert incident is not None, "it is about an incident"
     environment = incident.monitor_environment
@@ -96,7 +96,7 @@ def facts_of(message: Message, story: Story, reason: str, *, is_open: bool) -> I
 
 
 def _sees_log(message: Message) -> bool:
-    """Return whether the recipient may see what the run printed; what a project's own channels are told it decides."""
+    """Return whether the recipient may see what the run printed; what a project's own channels get it decides."""
     channel, incident = message.channel, message.incident
     if channel is None or not channel.is_personal or incident is None:
         return True

@@ -1,4 +1,4 @@
-"""What recipients have been told of incidents: by a message of their own, or in the digest of a storm (shell)."""
+"""What recipients have been notified of: by a message of their own, or in the digest of a storm (shell)."""
 
 import uuid
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from incidents.notifications.quiet import QuietHours
 from lib.sql import fetch_rows
 
 OPENED, ESCALATED = Message.Kind.OPENED.value, Message.Kind.ESCALATED.value
-TELLING = [OPENED, ESCALATED]
-"""The kinds of messages that tell of an open incident, and oblige to tell of its end."""
+OBLIGING = [OPENED, ESCALATED]
+"""The kinds of messages that report an open incident, and oblige to report its end."""
 
 
 class Told(NamedTuple):
-    """A message that told, or will tell, a recipient that an incident is open.
+    """A message that notified, or will notify, a recipient that an incident is open.
 
     `is_unsent`: nobody can have received it, so it may still become another message. `storm` is the storm whose digest
     it is; `key` its key. `kind` is that of its channel; empty for ALERT_EMAIL_TO.
@@ -34,7 +34,7 @@ class Told(NamedTuple):
 
     @property
     def keeps_alerts(self) -> bool:
-        """Whether the service keeps an alert until it is told of the end: that is no noise, so it is told at once."""
+        """Whether the service keeps an alert until it receives the end: that is no noise, so it gets it at once."""
         return Capability.KEEPS_ALERTS in self._can
 
     @property
@@ -47,12 +47,12 @@ class Told(NamedTuple):
         return SENDERS[self.kind].CAN if self.kind in SENDERS else frozenset()
 
     def quiet_until(self, now: datetime) -> datetime | None:
-        """Return until when the recipient does not want to hear that it is over; None if he does."""
+        """Return until when the recipient is not to be notified that it is over; None if at once."""
         return None if self.quiet is None or self.keeps_alerts else self.quiet.end_after(now)
 
 
 def told_of(incident_ids: Sequence[int]) -> dict[int, list[Told]]:
-    """Return who has been told that these incidents are open, or will be. The messages are locked, in id order.
+    """Return who has been notified that these incidents are open, or will be. The messages are locked, in id order.
 
     Of messages about one incident only the first to a recipient. An escalation that nobody can have received does not
     count: it is of no use when the incident is over.
@@ -60,7 +60,7 @@ def told_of(incident_ids: Sequence[int]) -> dict[int, list[Told]]:
     found: dict[int, list[Told]] = {}
     if not incident_ids:
         return found
-    parameters = {"ids": list(incident_ids), "kinds": TELLING}
+    parameters = {"ids": list(incident_ids), "kinds": OBLIGING}
     fetch_rows(_LOCK_SQL, parameters)
     seen: set[tuple[int, str, int | None]] = set()
     for incident_id, begin, end, zone, recipient, channel, kind, *rest in fetch_rows(_TOLD_SQL, parameters):
@@ -100,6 +100,6 @@ _TOLD_SQL = f"""
         OR NOT (now.is_unsent OR m.status = 'superseded')
      ORDER BY told.incident_id, m.id
 """  # noqa: S608
-"""What failed for certain is as good as unsent. What may have been taken is not: a pager must be told of the end.
-What was folded is told by another message.
+"""What failed for certain is as good as unsent. What may have been accepted is not: a pager must be
+notified of the end. What was folded is sent by another message.
 Indexes: message_once_per_recipient_kind_and_number, the one of duties by incident."""

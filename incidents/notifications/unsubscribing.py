@@ -1,6 +1,6 @@
 """Unsubscribing an address from an e-mail channel, as the link in its mails asks for (shell).
 
-Incidents that open from then on are not told to it any more. Of those that it was told of, it is told the end.
+It is not notified of incidents that open from then on. Of those that it was notified of, it receives the end.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from django.db import transaction
 from audit.entries import Actor, Entry, Source
 from audit.recording import record
 from incidents.models import Channel, Unsubscription
-from incidents.notifications.fallback import people_to_tell
+from incidents.notifications.fallback import people_to_notify
 from incidents.notifications.outbox import write_message
 from incidents.notifications.unsubscribe_links import Link
 
@@ -23,7 +23,7 @@ _MEANS = {
 
 @transaction.atomic
 def unsubscribe(link: Link, *, now: datetime) -> bool:
-    """Unsubscribe an address, and tell who is told of failing channels. Returns False if it was done already."""
+    """Unsubscribe an address, and notify whoever receives failures of channels. Returns False if it was done before."""
     channel = Channel.objects.select_for_update(no_key=True).filter(guid=link.channel_guid).first()
     if channel is None or is_unsubscribed(link):
         return False
@@ -34,7 +34,7 @@ def unsubscribe(link: Link, *, now: datetime) -> bool:
     record([_entry(channel, "unsubscribed", {topic: (link.address, None)})], by=actor)
     write_message(
         key_name=f"unsubscribed:{channel.guid}:{link.address}:{now.isoformat()}",
-        recipients=people_to_tell(channel.project, without=channel, names={link.address}),
+        recipients=people_to_notify(channel.project, without=channel, names={link.address}),
         subject=f"[Watchclock] {link.address} gets no more {topic} of {channel.name}",
         body=f"{link.address} has unsubscribed from {topic} of the channel {channel.name}, with the link in a mail. "
         f"{_MEANS[link.topic]}\n\nThe page of the channel in the admin shows it, and can undo it.\n",
@@ -66,7 +66,7 @@ def subscribe_again(channels: Collection[Channel], *, by: Actor) -> int:
 
 
 def _note_change(channel: Channel, *, now: datetime) -> None:
-    """Let delivery route incidents again that nobody was told of."""
+    """Let delivery route incidents again that nobody was notified of."""
     Channel.objects.filter(pk=channel.pk).update(changed_at=now)
 
 

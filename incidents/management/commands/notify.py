@@ -1,4 +1,4 @@
-"""`manage.py notify`: test a channel, show the state of all channels, and who would be told of a failure."""
+"""`manage.py notify`: test a channel, show the state of all channels, and who would be notified of a failure."""
 
 import asyncio
 import json

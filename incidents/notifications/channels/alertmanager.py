@@ -1,7 +1,7 @@
 """Prometheus's Alertmanager through its API v2 (pure).
 
 Alertmanager knows an alert by its labels, so they stay the same while it is open; what changes is in annotations. It
-resolves an alert whose `endsAt` has passed: an open one is told again every minute (`REPEAT_EVERY`), beside the outbox.
+resolves an alert whose `endsAt` has passed: an open one is sent again every minute (`REPEAT_EVERY`), beside the outbox.
 Source: https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
 """
 
@@ -30,7 +30,7 @@ KIND = "alertmanager"
 NAME = Text("Alertmanager")
 REPEAT_EVERY = timedelta(minutes=1)
 HOLD = 5 * REPEAT_EVERY
-"""How long an alert stays open after it was told last."""
+"""How long an alert stays open after it was last sent."""
 LABEL_LENGTH_MAX = 200
 TEXT_LENGTH_MAX = 10_000
 ALERTS_PER_REQUEST = 100
@@ -64,7 +64,7 @@ def requests(alert: Alert, target: Target, ref: str, *, now: datetime, is_plain:
 
 
 def keep_alive(alerts: Iterable[Alert], target: Target, *, now: datetime) -> tuple[Request, ...]:
-    """Return requests that tell these alerts again, as they are at `now`, many in one request."""
+    """Return requests that send these alerts again, as they are at `now`, many in one request."""
     contents = [content for alert in alerts if (content := _content(alert, now)) is not None]
     parts = range(0, len(contents), ALERTS_PER_REQUEST)
     return tuple(_post(contents[first : first + ALERTS_PER_REQUEST], target) for first in parts)
@@ -76,7 +76,7 @@ def is_end(alert: Alert) -> bool:
 
 
 def _content(alert: Alert, now: datetime, *, is_plain: bool = False) -> dict[str, Any] | None:
-    """Return an alert as the API takes it; None if there is nothing to tell."""
+    """Return an alert as the API accepts it; None if there is nothing to send."""
     if alert.event in _ENDS:
         ends_at = max((one.resolved_at or alert.at for one in alert.incidents), default=alert.at)
     elif alert.event is Event.TEST:

@@ -1,6 +1,6 @@
 """The long tail of services through the package Apprise: one-way, best effort (pure; `apprise_process` sends).
 
-Apprise tells neither whether an error will last nor what was sent: a failure is repeated as one that may pass, and a
+Apprise reports neither whether an error will last nor what was sent: a failure is repeated as one that may pass, and a
 time-out is not known to have failed, since its thread may go on and deliver. Nothing is updated, and no repetition is
 recognised. Source: https://github.com/caronc/apprise/wiki
 """

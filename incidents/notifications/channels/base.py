@@ -26,7 +26,7 @@ JSON = "application/json"
 
 
 class Capability(StrEnum):
-    """What a channel can do besides telling."""
+    """What a channel can do besides notifying."""
 
     UPDATE = "update"
     """The first message is changed when the incident changes."""
@@ -41,10 +41,10 @@ class Capability(StrEnum):
     CALLBACK = "callback"
     """An acknowledgement there comes back."""
     KEEPS_ALERTS = "keeps_alerts"
-    """What is told stays open there until its end is told, however many of it there are: a pager.
+    """What is sent stays open there until its end is sent, however many of it there are: a pager.
     It also reminds people by itself."""
     KEEP_ALIVE = "keep_alive"
-    """It forgets an open incident that is not told again (`alertmanager.REPEAT_EVERY`)."""
+    """It forgets an open incident that is not sent again (`alertmanager.REPEAT_EVERY`)."""
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to tell: a configured channel, with its settings and secrets. Its repr shows no value."""
+    """Whom to notify: a configured channel, with its settings and secrets. Its repr shows no value."""
 
     guid: UUID
     kind: str
@@ -152,7 +152,7 @@ class Sender(Protocol):
     def requests(
         self, alert: Alert, target: Target, ref: str, *, now: datetime, is_plain: bool = False
     ) -> tuple[Request, ...]:
-        """Return the requests that tell an alert, to be sent one after the other; none if there is nothing to tell.
+        """Return the requests for an alert, to be sent one after the other; none if there is nothing to send.
 
         `ref` is the external reference of the earlier message of the same group in this channel, empty if there is
         none. `is_plain`: after a refusal of the message, its shortest form without markup, always as a new message.

@@ -46,9 +46,9 @@ class Heard(NamedTuple):
 
 
 class Callback(NamedTuple):
-    """How a kind of channel calls back. `secret` is the setting without which it cannot; `knows`: it need not be told.
+    """How a kind of channel calls back. `secret` is the setting without which it cannot.
 
-    `has_token`: the secret is the end of the address.
+    `knows`: it need not be notified. `has_token`: the secret is the end of the address.
     """
 
     secret: Field
@@ -76,7 +76,7 @@ def _read_pagerduty(call: Call, secret: str, now: datetime) -> Heard | None:
     data = _member(event, "data")
     if event.get("event_type") != "incident.acknowledged":
         return None
-    return _heard(data.get("incident_key"), _member(event, "agent").get("summary"), "somebody in PagerDuty")
+    return _received(data.get("incident_key"), _member(event, "agent").get("summary"), "somebody in PagerDuty")
 
 
 def _read_opsgenie(call: Call, secret: str, now: datetime) -> Heard | None:
@@ -86,7 +86,7 @@ def _read_opsgenie(call: Call, secret: str, now: datetime) -> Heard | None:
     alert = _member(content, "alert")
     if content.get("action") != "Acknowledge":
         return None
-    return _heard(alert.get("alias"), alert.get("username"), "somebody in Jira Service Management")
+    return _received(alert.get("alias"), alert.get("username"), "somebody in Jira Service Management")
 
 
 def _read_slack(call: Call, secret: str, now: datetime) -> Heard | None:
@@ -99,14 +99,14 @@ def _read_slack(call: Call, secret: str, now: datetime) -> Heard | None:
     actions = content.get("actions")
     for action in actions if isinstance(actions, list) else ():
         if isinstance(action, dict) and action.get("action_id") == slack_bot.ACKNOWLEDGE:
-            return _heard(action.get("value"), user.get("name") or user.get("username"), "somebody in Slack")
+            return _received(action.get("value"), user.get("name") or user.get("username"), "somebody in Slack")
     return None
 
 
 CALLBACKS: Mapping[str, Callback] = {
     pagerduty.KIND: Callback(pagerduty.SIGNING_SECRET, _read_pagerduty),
     opsgenie.KIND: Callback(opsgenie.CALLBACK_TOKEN, _read_opsgenie, has_token=True),
-    # The message changes only if it is told.
+    # The message changes only if it is notified.
     slack_bot.KIND: Callback(slack_bot.SIGNING_SECRET, _read_slack, knows=False),
 }
 """By kind of channel. Others cannot call back: their alerts have a link."""
@@ -140,7 +140,7 @@ def _member(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _heard(key: object, name: object, nobody: str) -> Heard | None:
+def _received(key: object, name: object, nobody: str) -> Heard | None:
     """Return who acknowledged what; None for an alert that is not ours."""
     try:
         guid = UUID(str(key))
