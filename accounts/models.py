@@ -16,7 +16,7 @@ class Membership(models.Model):
 
     # The unique constraint below serves look-ups by project.
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships", db_index=False)
-    # Not with their account: a project would lose its only owner unnoticed, and the audit log would not tell.
+    # Not with their account: a project would lose its only owner unnoticed, and the audit log would not show it.
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=10, choices={role.value: role.value for role in Role})
     added_at = models.DateTimeField()

@@ -208,7 +208,7 @@ def finish_ticks(*, now: datetime) -> int:
 
 
 def _release_openings() -> None:
-    """Let people be told what the finished ticks have opened."""
+    """Let people be notified of what the finished ticks have opened."""
     ((finished_until,),) = fetch_rows("SELECT min(position) FROM clocktasks_shardclock", [])
     if finished_until is not None:
         release_ticks(finished_until)

@@ -108,7 +108,7 @@ def process_clock_task(task: ClockTask, *, now: datetime | None = None) -> TaskR
     """Do this kind of work in this shard up to the newest tick of the ledger, one transaction for each pass.
 
     Stops where another kind's work comes first in the shard's order, and returns it in `wake`. Does nothing if another
-    worker holds the shard's clock: that worker does it. Calls the handler of the task's kind. What opens is told when
+    worker holds the shard's clock: that worker does it. Calls the handler of the task's kind. What opens is sent when
     its tick is finished, `HOLD` after `now` at the latest; at once if `now` is not given.
     """
     marked_count = tick_count = 0

@@ -32,7 +32,7 @@ class ChannelForm(EditForm):
     """A channel with its settings."""
 
     kind_of_channel = ""
-    # In another project it would be told of the incidents of its former one.
+    # In another project it would be notified of the incidents of its former one.
     fixed: Collection[str] = ("project",)
 
     language = forms.ChoiceField(

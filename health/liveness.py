@@ -1,4 +1,4 @@
-"""Beat and workers mark themselves as alive, which tells "no tick" from "nothing runs" (shell).
+"""Beat and workers mark themselves as alive, which distinguishes "no tick" from "nothing runs" (shell).
 
 Each has a field in one hash in Valkey with the instant of its newest mark. It is a hint for people: the ledger shows
 whether anything is wrong at all. So Valkey may lose it.

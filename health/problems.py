@@ -319,7 +319,7 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
 
 
 def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
-    """Return that channels fail, and nobody could be told of it over another one."""
+    """Return that channels fail, and nobody could be notified of it over another one."""
     if not rows.untold_failures:
         return
     left = len(rows.untold_failures) - 1

@@ -34,7 +34,7 @@ QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
 CHANNELS_MAX = 100
 UNTOLD_AFTER = timedelta(minutes=5)
-"""So long people may not have been told that a channel fails: then there is nobody who can be told."""
+"""So long people may not have been notified that a channel fails: then nobody can be notified."""
 UNTOLD_MESSAGES_AFTER = TOGETHER + UNTOLD_AFTER
 JUST_DUE = timedelta(minutes=1)
 """A digest that was held may take so long to be sent."""
@@ -49,7 +49,7 @@ def read_rows(now: datetime) -> Rows:
     2. Delivery: what waits and is late, in three places: messages, notifications that are not routed, and reminders
        and steps of escalations. What waits on purpose (quiet hours, holds, storms) or for a broken channel is not late.
     3. Ingest: the nodes, and the check-ins that wait or failed.
-    4. What people have to repair: channels, failures that nobody could be told of, and monitors that were set aside.
+    4. What people have to repair: channels, failures of which nobody was notified, and monitors that were set aside.
 
     All counts and lists are bounded.
     """
@@ -130,7 +130,7 @@ def _channel_name(channel: Channel) -> str:
 
 
 def _untold_failures(now: datetime) -> Sequence[str]:
-    """Return what people should have been told over another channel some minutes ago, in words, bounded."""
+    """Return what people should have been notified of over another channel some minutes ago, in words, bounded."""
     late = now - UNTOLD_AFTER
     names = [_channel_name(channel) for channel in untold_channels(now=late).select_related("project")[:CHANNELS_MAX]]
     unsent = Message.objects.filter(kind=Message.Kind.FALLBACK, status=Message.Status.FAILED)

@@ -7,7 +7,7 @@ from django.db.models import F, Q
 class Dependency(models.Model):
     """A monitor (`downstream`) that cannot work while another one of its project (`upstream`) fails.
 
-    People are not told of its failure while they have been told of the other one's. There are no cycles.
+    People are not notified of its failure while they have been notified of the other one's. There are no cycles.
     """
 
     # The unique constraint below serves look-ups by downstream.

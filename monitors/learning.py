@@ -40,7 +40,7 @@ _MONTH = timedelta(days=30.44)
 
 
 class Arrival(NamedTuple):
-    """When a run was first heard of, and how long it took, if that is known."""
+    """When a run first reported, and how long it took, if that is known."""
 
     at: datetime
     duration: timedelta | None = None
@@ -55,7 +55,7 @@ class Kind(StrEnum):
 
 
 class Doubt(StrEnum):
-    """What the arrivals cannot tell yet."""
+    """What the arrivals do not show yet."""
 
     DAY = "day"
     WEEKEND = "weekend"

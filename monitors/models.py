@@ -124,7 +124,7 @@ class Monitor(models.Model):
     """A monitored job, identified by its slug within its project.
 
     `config` is the snapshot of the present values of the typed columns; `monitors.services` updates both together.
-    `is_muted` is the initial value of new environments; each environment has its own flag. Nobody is told of a new
+    `is_muted` is the initial value of new environments; each environment has its own flag. Nobody is notified of a new
     incident before `snoozed_until`.
     """
 

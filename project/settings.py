@@ -256,7 +256,7 @@ INGEST_PATIENCE_SECONDS = env.seconds("INGEST_PATIENCE_SECONDS", default=0.5, ma
 INGEST_QUEUE_MAX = env.whole_number("INGEST_QUEUE_MAX", default=50_000, minimum=100, maximum=10_000_000)
 INGEST_QUEUE_BYTES_MAX = env.whole_number("INGEST_QUEUE_BYTES_MAX", default=32 << 20, minimum=1 << 20, maximum=1 << 34)
 
-# --- Telling people -------------------------------------------------------------------------------------------------
+# --- Notifying people -----------------------------------------------------------------------------------------------
 
 ALERT_EMAIL_TO = env.words("ALERT_EMAIL_TO", default=[])
 DEFAULT_FROM_EMAIL = env.text("ALERT_EMAIL_FROM", default="watchclock@localhost")
@@ -409,7 +409,7 @@ UNFOLD = {
                     ),
                 ),
                 (
-                    "What was heard",
+                    "What was received",
                     (
                         ("Check-ins", "check_circle", "admin:checkins_checkin_changelist"),
                         ("Waiting check-ins", "pending_actions", "admin:checkins_waitingcheckin_changelist"),

@@ -38,7 +38,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether a database error means that PostgreSQL cannot be reached or refuses the login."""
+    """Return whether a database error means that PostgreSQL cannot be reached or refuses the login."""
     if not isinstance(error, django.db.OperationalError | django.db.InterfaceError):
         return False
     cause = error.__cause__

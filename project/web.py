@@ -18,9 +18,9 @@ Signals to the main process:
                starts new workers, and lets the old ones drain and end
     SIGTERM    drain and end
 
-A worker that is told to end accepts no more, and answers for WEB_DRAIN_SECONDS what comes on the connections that it
+A worker that is asked to end accepts no more, and answers for WEB_DRAIN_SECONDS what comes on the connections that it
 has, each time with `Connection: close`, so that clients which keep connections move over by themselves. Only then it
-closes what is left: connections on which nothing was said for so long. One of these may still meet a request that is on
+closes what is left: connections on which nothing was sent for so long. One of these may still meet a request that is on
 its way; HTTP/1.1 has no cure for that, and clients look at a kept connection before they use it.
 
 Where programs do not fork (macOS), each worker imports everything for itself.
@@ -68,7 +68,7 @@ FILES_RESERVED = 512
 """Of the limit of open files, what is kept for everything that is no client's connection."""
 REAP_SECONDS = 0.02
 SIGNALS = {signal.SIGHUP, signal.SIGTERM, signal.SIGINT}
-"""What the main process and its workers are told. A signal that comes before anybody listens has to wait."""
+"""What the main process and its workers receive. A signal that comes before anybody listens has to wait."""
 TITLE = "watchclock web"
 SYSTEMD_FIRST_FD = 3
 """SD_LISTEN_FDS_START in sd_listen_fds(3): where systemd puts the first socket that it passes on."""
@@ -77,7 +77,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until told to end. Returns the exit code: 1 if it could not start."""
+    """Serve until asked to end. Returns the exit code: 1 if it could not start."""
     parser = argparse.ArgumentParser(prog="python -m project.web", description="Serve Watchclock over HTTP.")
     parser.add_argument("--fd", type=int, help="number of a listening socket that the parent process has opened")
     parser.add_argument("--replaces", type=int, nargs="*", default=[], help="pids of workers that end when ours serve")
@@ -186,7 +186,7 @@ def server(listener: socket.socket, replaced: Sequence[int]) -> "SharedSocketSer
 
 
 def drain_seconds() -> float:
-    """How long a worker that was told to end goes on answering."""
+    """How long a worker that was asked to end goes on answering."""
     return env.seconds("WEB_DRAIN_SECONDS", default=1.0, maximum=60.0)
 
 
@@ -293,7 +293,7 @@ def send_signal(pid: int, number: signal.Signals) -> None:
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether a child has ended, and take note of it."""
+    """Return whether a child has ended, and record that."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -311,7 +311,7 @@ def application(listener_fd: int) -> "DrainingApplication":
 
 
 class DrainingApplication:
-    """Passes everything on to `application`, and drains this worker when it is told to end (SIGTERM)."""
+    """Passes everything on to `application`, and drains this worker when it is asked to end (SIGTERM)."""
 
     def __init__(self, application: Application, *, listener_fd: int, drain_seconds: float) -> None:
         self.application = application

@@ -45,7 +45,7 @@ class Store(Protocol):
         """Return the answer to a request when it is durable."""
 
     def knows(self, request: RawRequest) -> Awaitable[bool | None]:
-        """Tell whether a request's sender is known, by all but its body; None if nobody can say."""
+        """Return whether a request's sender is known, by all but its body; None if nobody can know."""
 
 
 class Relay:

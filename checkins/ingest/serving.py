@@ -62,7 +62,7 @@ async def serve_batcher(connection: socket.socket, batcher: Batcher) -> None:
     await loop.create_connection(lambda: frames, sock=connection)
     try:
         await batcher.start()
-    except Exception as error:  # noqa: BLE001 - the web tells it and does not start
+    except Exception as error:  # noqa: BLE001 - the web reports it and does not start
         frames.send(str(error) or repr(error))
         await gone.wait()
         return

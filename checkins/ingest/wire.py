@@ -115,7 +115,7 @@ class Frames(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Tell that the other process is gone."""
+        """Report that the other process is gone."""
         self._transport = None
         self._on_end()
 

@@ -12,7 +12,7 @@ class IngestNode(models.Model):
     A row is one of:
     1. live: `left_at` and `dropped_at` are empty. The clock applies no minute that the watermark has not reached (P2).
     2. dropped: the clock saw it silent for too long at `dropped_at` and no longer waits for it. It is live again as
-       soon as it is heard of; what it kept meanwhile is stored late.
+       soon as it reports; what it kept meanwhile is stored late.
     3. left: it stored everything and went away at `left_at`.
 
     `watermark`: all check-ins that this node received before it are committed. It never moves back.
@@ -20,8 +20,8 @@ class IngestNode(models.Model):
     committed, `spooled_count` how many entries waited in the spool when it was last seen (`seen_at`).
     `started_at`: since when its process listens without a break; until `seen_at` at least. A process that was replaced,
     or was frozen for a while, leaves a `ListeningSpan`.
-    `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it was last
-    heard of, less the time in which the clock could not look either.
+    `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it last
+    reported, less the time in which the clock could not look either.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -114,7 +114,7 @@ class LostSpan(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(until__gte=models.F("since")), name="lost_span_ends_after_its_start"),
-            # A node may tell the same twice.
+            # A node may report the same twice.
             models.UniqueConstraint(fields=["until", "since", "node_id"], name="lost_span_told_once"),
         ]
 

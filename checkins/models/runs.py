@@ -20,11 +20,11 @@ class CheckIn(models.Model):
     2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
     3. `timeout`: the deadline passed. If it ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
-    5. `unknown`: nobody listened, or too little was heard, when it fell due at the tick `date_updated`. A run may still
-       become ok or error; what stands for a slot is dated at it, as a miss is. `unknown_because` says why if that is
-       another reason; of an `error` it says why it does not count.
+    5. `unknown`: nobody listened, or too little was received, when it fell due at the tick `date_updated`. A run may
+       still become ok or error; what stands for a slot is dated at it, as a miss is. `unknown_because` says why if that
+       is another reason; of an `error` it says why it does not count.
     `failed_at` is the instant at which it counted as a failure of its environment; empty if it never did. It stays if
-    the run is told ok later. While `DeferredEnding` holds the word that it failed, it is empty still.
+    the run is reported ok later. While `DeferredEnding` holds the word that it failed, it is empty still.
 
     `date_added` is the start (first message, never moves), `date_updated` the last change, `date_in_progress` when an
     opening message was received, `received_at` when the first message was received (for a miss: the tick), which is
@@ -224,8 +224,8 @@ class DeferredEnding(models.Model):
     exit_status = models.BigIntegerField(null=True, blank=True)
     log_tail = models.TextField(null=True, blank=True)  # noqa: DJ001 - null, not empty: nothing was sent
     duration_ms = models.BigIntegerField(null=True, blank=True)
-    # Whether a message told of its start: else it was told as a whole. And whether it was received in a maintenance
-    # window, where no limit counts. An older version does not know the columns.
+    # Whether a message reported its start: else it was reported as a whole. And whether it was received in a
+    # maintenance window, where no limit counts. An older version does not know the columns.
     is_begun = models.BooleanField(default=False, db_default=False)
     is_maintained = models.BooleanField(default=False, db_default=False)
     config = models.ForeignKey(
@@ -245,7 +245,7 @@ class DeferredEnding(models.Model):
 
 
 class Attempt(models.Model):
-    """An earlier final word of a run that was told again under the same id (D16: Celery retries a task so)."""
+    """An earlier final word of a run that was reported again under the same id (D16: Celery retries a task so)."""
 
     checkin = models.ForeignKey(CheckIn, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
     status = models.CharField(max_length=10, choices={"ok": "ok", "error": "error"})

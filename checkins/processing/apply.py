@@ -169,7 +169,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
         know_deadlines(environments.values(), until=max(item.message.received_at for item in open_items))
     ended: list[_Ended] = []
     earlier_ends: list[tuple[CheckInState, EarlierEnd]] = []
-    told_late: list[CheckInState] = []
+    reported_late: list[CheckInState] = []
     logs: list[tuple[BatchItem, Log]] = []
     new_ids = _random_ids(sum(item.message.check_in_id is None for item in open_items))
     early_tolerance = timedelta(seconds=settings.EARLY_CHECKIN_SECONDS)
@@ -244,7 +244,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             if is_too_soon:
                 environment.state = replace(environment.state, has_deferred=True)
         elif checkin.status is CheckInStatus.OK and existing is not None and existing.duration_ms is None:
-            told_late.append(checkin)  # Its start, without which its duration was not known.
+            reported_late.append(checkin)  # Its start, without which its duration was not known.
         if message.log is not None and not is_crowded:
             status, source = message.status.value, message.source
             logs.append((item, (environment.id, checkin.guid, status, message.received_at, source, message.log)))
@@ -252,7 +252,7 @@ def _decide_and_write(items: Sequence[BatchItem], environments: dict[int, Locked
             earlier_ends.append((checkin, effect.earlier_end))
     errors = {(log[0], log[1]): log[-1] for _, log in logs if log[2] == "error"}
     _write(runs, ended, earlier_ends, environments, errors)
-    remember([measured_late(run) for run in told_late])
+    remember([measured_late(run) for run in reported_late])
     insert_logs(_within_budget(logs, now=now))
 
 

@@ -20,9 +20,9 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     """A run's ok or error to be counted: received at `received_at`, under the rules in force then.
 
     `config_id` is the snapshot of these rules. `id` and `started_at` find its check-in. `was_deferred`: the check-in
-    does not record yet whether it counted. `is_begun`: a message told of the start, at `started_at`; else the run was
-    told as a whole. `is_maintained`: it was received in a maintenance window. `broken` is the limit that an ok broke,
-    `is_failed` whether its run counted as a failure before.
+    does not record yet whether it counted. `is_begun`: a message reported the start, at `started_at`; else the run was
+    reported as a whole. `is_maintained`: it was received in a maintenance window. `broken` is the limit that an ok
+    broke, `is_failed` whether its run counted as a failure before.
     """
 
     environment: LockedEnvironment
@@ -102,7 +102,7 @@ def measured(endings: Iterable[Ending]) -> list[Measured]:
 
 
 def measured_late(run: CheckInState) -> Measured:
-    """Return what is known of a run whose start was told after its end."""
+    """Return what is known of a run whose start was reported after its end."""
     began_at = min(run.date_added, run.date_in_progress or run.date_added)
     return Measured(run.environment_id, run.duration_ms, _delay_ms(began_at, run.expected_time))
 

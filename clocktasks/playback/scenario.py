@@ -34,7 +34,7 @@ class ScenarioError(ClockError):
 
 
 class MonitorFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a monitor can be told, all of it optional. `schedule` is a crontab text or [count, unit]."""
+    """What a monitor can be configured with, all of it optional. `schedule` is a crontab text or [count, unit]."""
 
     schedule_type: Literal["crontab", "interval"] | UnsetType = UNSET
     schedule: str | list[Any] | UnsetType = UNSET
@@ -90,7 +90,7 @@ def _schedule(given: str | list[Any], timezone: str | None) -> Schedule:
 
 
 class MonitorSetup(MonitorFields, frozen=True, kw_only=True):
-    """A monitor that exists when the story begins, with environments that never heard from their job."""
+    """A monitor that exists when the story begins, with environments whose job has never reported."""
 
     slug: Slug
     environments: list[Annotated[str, Meta(min_length=1, max_length=64)]] = []
@@ -292,7 +292,7 @@ TURNS_IN_TIME_MAX = 100
 
 
 def turns(scenario: Scenario) -> list[list[int]]:
-    """Return the numbers of the events in order; those in one list happen together, since nobody could tell.
+    """Return the numbers of the events in order; those in one list happen together: their order is not visible.
 
     Check-ins between which nothing else happens and nothing is expected are received in one batch. Of ticks in a row,
     the last one applies what is due at all of them. In a long story, ticks also wait for the check-ins behind them: how
@@ -329,7 +329,7 @@ def _turns(scenario: Scenario, *, is_late: bool) -> list[list[int]]:
 
 
 def _may_join(event: Event, last: Event, runs: Collection[str | None], *, is_late: bool) -> bool:
-    """Tell whether an event may happen together with those before it: the last one, and words of these runs.
+    """Return whether an event may happen together with those before it: the last one, and words of these runs.
 
     A check-in with a configuration may not: what waits for its monitor is decided before or after it. Nor may a
     beginning that comes after other words of its run, which a batch would put first (D17).

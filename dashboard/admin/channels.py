@@ -55,7 +55,7 @@ class ChannelAdmin(EditAdmin, GrantedPermissions, InspectionAdmin):
     readonly_fields = ("unsubscribed", "way_back")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Warn of monitors that nobody would be told of."""
+        """Warn of monitors that nobody would be notified of."""
         warn_of_uncaught(request)
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response

@@ -68,14 +68,16 @@ def _name(page: Handled) -> str:
 
 
 def _do(request: HttpRequest, row: Incident | Issue, *, now: datetime) -> None:
-    """Do what a form asks for, and tell the person what became of it."""
+    """Do what a form asks for, and show the person what became of it."""
     by = actor_of(request, at=now)
     issue_id = row.issue_id if isinstance(row, Incident) else row.pk
     match request.POST.get("do"):
         case "acknowledge" if isinstance(row, Incident):
-            told = handling.acknowledge(row.guid, by=by, via="the admin", now=now)
-            done = told is handling.Acknowledgement.DONE
-            (messages.success if done else messages.warning)(request, "Acknowledged." if done else f"Not done: {told}.")
+            result = handling.acknowledge(row.guid, by=by, via="the admin", now=now)
+            done = result is handling.Acknowledgement.DONE
+            (messages.success if done else messages.warning)(
+                request, "Acknowledged." if done else f"Not done: {result}."
+            )
         case "withdraw" if isinstance(row, Incident):
             if handling.withdraw_acknowledgement(row.guid, by=by, now=now):
                 messages.success(request, "No longer acknowledged: reminders and escalation begin anew.")
@@ -136,7 +138,7 @@ def acknowledgement(incident: Incident, zone: str, *, now: datetime) -> SafeStri
 
 
 def timeline_table(request: HttpRequest, entries: Iterable[Entry], zone: str) -> SafeString:
-    """Return a timeline as a table, newest first. Who was told is shown to people who may view messages."""
+    """Return a timeline as a table, newest first. Who was notified is shown to people who may view messages."""
     sees_recipients = may_view(request, "incidents.message")
     rows = [
         (instant(entry.at, zone), label(entry.what.value, TONES.get(entry.what, "quiet")), entry.who, entry.text)

@@ -58,7 +58,7 @@ class RouteAdmin(RecordedAdmin, GrantedPermissions, InspectionAdmin):
         return request.user.has_perm("incidents.delete_route")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Warn of monitors that nobody would be told of."""
+        """Warn of monitors that nobody would be notified of."""
         warn_of_uncaught(request)
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response

@@ -75,7 +75,7 @@ class Snoozing(InspectionAdmin):
 
     @admin.action(description="End the snooze", permissions=["handle"])
     def end_snooze(self, request: HttpRequest, queryset: QuerySet[Monitor]) -> None:
-        """End the snooze of the selected monitors: who would have been told is told now."""
+        """End the snooze of the selected monitors: whoever would have been notified is notified now."""
         _snooze(request, keys_of(queryset), None)
 
 

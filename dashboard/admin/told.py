@@ -1,4 +1,4 @@
-"""Whom the incidents of a monitor would go to, for its page; and what nobody would be told of, for lists."""
+"""Whom the incidents of a monitor would go to, for its page; and what nobody would be notified of, for lists."""
 
 from django.contrib import messages
 from django.http import HttpRequest
@@ -12,7 +12,7 @@ from monitors.models import Monitor
 
 
 def would_be_told(monitor: Monitor) -> SafeString:
-    """Return a table of the failures of a monitor, and who would be told of each, by which route."""
+    """Return a table of the failures of a monitor, and who would be notified of each, by which route."""
     environments, forecasts = preview(monitor)
     rows = [(forecast.when(environments), _who(forecast)) for forecast in forecasts]
     return table(("If it fails", "Who would be notified"), rows, title="Who would be notified")
@@ -25,7 +25,7 @@ def _who(forecast: Forecast) -> SafeString:
 
 
 def warn_of_uncaught(request: HttpRequest) -> None:
-    """Add a message to a page of a list: of which monitors nobody would be told."""
+    """Add a message to a page of a list: of which monitors nobody would be notified."""
     found = find_uncaught() if request.method == "GET" else None
     if found is not None and found.count:
         messages.warning(request, found.sentence())

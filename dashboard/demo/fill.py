@@ -27,7 +27,7 @@ class NotEmptyError(DashboardError):
 def fill(now: datetime) -> int:
     """Fill an empty instance with two weeks of history up to `now`, a whole minute; returns the number of check-ins.
 
-    Raises NotEmptyError. Nobody is notified of what the story tells.
+    Raises NotEmptyError. Nobody is notified of what happens in the story.
     """
     if Monitor.objects.exists():
         raise NotEmptyError(

@@ -1,4 +1,4 @@
-"""Where services tell that somebody acknowledged an incident there. Their signatures authorise, no cookie does."""
+"""Where services report that somebody acknowledged an incident there. Their signatures authorise, no cookie does."""
 
 from uuid import UUID
 

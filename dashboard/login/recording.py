@@ -1,7 +1,7 @@
 """Second factors that people set up or remove themselves, in the audit log (shell).
 
-django-allauth tells of them when they are committed, so an entry is written right after its change. What an
-administrator takes away is recorded where that is done (`accounts.second_factor`).
+django-allauth reports them when they are committed, so an entry is written right after its change. What an
+administrator removes is recorded where that is done (`accounts.second_factor`).
 """
 
 from typing import Any

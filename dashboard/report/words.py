@@ -124,10 +124,10 @@ def _noise(incidents: int, failed: int, language: str) -> str:
 
 
 def _broken(failed: int, language: str, *, is_open: bool) -> str:
-    told = say(language, "no message given up")
+    text = say(language, "no message given up")
     if failed:
-        told = _count(language, failed, "{count} message given up", "{count} messages given up")
-    return f"{told}; {say(language, 'it fails now')}" if is_open else told
+        text = _count(language, failed, "{count} message given up", "{count} messages given up")
+    return f"{text}; {say(language, 'it fails now')}" if is_open else text
 
 
 def _count(language: str, count: int, one: str, many: str) -> str:

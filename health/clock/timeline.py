@@ -16,7 +16,7 @@ ROWS = 4
 BAR_WIDTH = 6
 PLOT_HEIGHT = 60
 PLOT_ROOM = 10
-"""Above the bars, for the sign over one that is suspicious: a colour alone would not tell everybody."""
+"""Above the bars, for the sign over one that is suspicious: not everybody can distinguish a colour alone."""
 
 
 class TickState(Enum):

@@ -130,7 +130,7 @@ def nursery_child(variables: dict[str, str], logs: Path) -> tuple[Child | None, 
 def program_child(
     name: str, arguments: list[str], variables: dict[str, str], logs: Path, nursery: Nursery | None = None
 ) -> Child:
-    """A child that runs a Celery program, which hears SIGTERM and then waits for its broker.
+    """A child that runs a Celery program, which receives SIGTERM and then waits for its broker.
 
     The broker has died with the same supervisor, so SIGKILL is what a program gets then. Nothing is lost: its work is
     in rows.

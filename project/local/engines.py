@@ -208,7 +208,7 @@ def passing_postgres() -> Iterator[str]:
 
 
 def answers(database_url: str) -> bool:
-    """Tell whether there is a database at this address that lets us in."""
+    """Return whether there is a database at this address that lets us in."""
     import psycopg
 
     try:

@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 
 
 class CannotStartError(Exception):
-    """Watchclock cannot start here and now; the message tells the person at the terminal why, and what to do."""
+    """Watchclock cannot start here and now; the message shows the person at the terminal why, and what to do."""
 
 
 def make_home(home: Path) -> None:
@@ -57,7 +57,7 @@ def locked(home: Path) -> Iterator[None]:
 
 
 def end_leftovers(home: Path) -> None:
-    """End children of an earlier supervisor that was killed and could not stop them, told by pid and start time."""
+    """End children of an earlier supervisor that was killed before it stopped them, known by pid and start time."""
     leftovers = []
     for pid, created in [*read_instance(home).get("created", {}).values(), *recorded_by_postgres(home)]:
         with contextlib.suppress(psutil.NoSuchProcess):

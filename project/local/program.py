@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> int:
-    """Run until told to end. Returns the exit code."""
+    """Run until asked to end. Returns the exit code."""
     kind, *words = sys.argv[1:]
     options = dict(zip(words[::2], words[1::2], strict=True))
     # Celery's own switch. Django's checks of models and addresses write to nearly all that is imported, and `bootstrap`

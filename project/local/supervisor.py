@@ -77,7 +77,7 @@ WEB_ALONE_SECONDS_MAX = 15.0
 
 
 def main() -> int:
-    """Run until told to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start.
+    """Run until asked to stop. Returns the exit code: 0 after an orderly stop, 1 if it could not start.
 
     With `--demo`: an instance of its own, with two weeks of history and jobs that go on.
     """
@@ -232,7 +232,7 @@ def who_is_notified(variables: Mapping[str, str]) -> str:
 
 
 def greet(instance: dict[str, Any], logs: Path, *, notified: str) -> None:
-    """Tell where everything is, with a check-in to try."""
+    """Print where everything is, with a check-in to try."""
     body = '{"status": "ok", "monitor_config": {"schedule": {"type": "crontab", "value": "*/5 * * * *"}}}'
     say(f"""
 Watchclock is running.

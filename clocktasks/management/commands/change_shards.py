@@ -30,10 +30,10 @@ class Command(BaseCommand):
             with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
                 task = progress.add_task("")
 
-                def tell(what: str, done: int, total: int) -> None:
+                def report(what: str, done: int, total: int) -> None:
                     progress.update(task, description=what, completed=done, total=total)
 
-                change = change_shards(count, report=tell)
+                change = change_shards(count, report=report)
         except ShardCountError as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:

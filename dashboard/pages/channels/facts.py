@@ -50,7 +50,7 @@ class ShownRoute:
 
 @dataclass(frozen=True, slots=True)
 class ShownRoutes:
-    """The routes of a project in their order, its fallback, and the monitors that nobody would be told of."""
+    """The routes of a project in their order, its fallback, and the monitors that nobody would be notified of."""
 
     routes: Sequence[ShownRoute]
     fallback: Sequence[ShownRoute]
@@ -59,7 +59,7 @@ class ShownRoutes:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question to the preview, and the answer: what was wrong with it, or who would be told."""
+    """A question to the preview, and the answer: what was wrong with it, or who would be notified."""
 
     monitor: Monitor | None
     problem: str
@@ -122,7 +122,7 @@ def suggested_monitors(project: Project) -> Sequence[Monitor]:
 
 
 def ask(project: Project, slug: str, kind: str) -> Asked | None:
-    """Return who would be told if a monitor failed now, in this way (empty: in any); None without a monitor.
+    """Return who would be notified if a monitor failed now, in this way (empty: in any); None without a monitor.
 
     Five statements at most.
     """
