@@ -9,7 +9,8 @@ took more than half of the clock's time. A column with the same value in all row
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,8 @@ from psycopg.pq import Format
 from lib.encoding import as_plain_text, to_json
 
 _encode_lines = msgspec.json.Encoder(enc_hook=as_plain_text).encode_lines
+REPEATED = 5
+"""Times that an INSERT is executed before its plan is kept: its text depends on the rows."""
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
 
 
@@ -36,14 +39,40 @@ def fetch_rows(
     """
     with connection.cursor() as cursor:
         cursor.cursor.adapters.register_loader("timestamptz", _INSTANT_LOADER)
-        threshold = connection.connection.prepare_threshold
-        connection.connection.prepare_threshold = 0 if is_prepared else threshold
-        try:
+        with _kept_plans(0 if is_prepared else None):
             cursor.execute(statement, parameters)
-        finally:
-            connection.connection.prepare_threshold = threshold
         rows: list[tuple[Any, ...]] = cursor.fetchall()
         return rows
+
+
+@contextmanager
+def _kept_plans(executions: int | None) -> Iterator[None]:
+    """Have PostgreSQL keep the plan of a statement after so many executions; None: never.
+
+    Only of statements whose plan is right for any number of rows, or has no choice. After a rollback psycopg begins
+    anew, so a plan that a migration made invalid fails once.
+    """
+    raw = connection.connection
+    before = raw.prepare_threshold
+    raw.prepare_threshold = executions
+    try:
+        yield
+    finally:
+        raw.prepare_threshold = before
+
+
+def find_by_index() -> None:
+    """Make PostgreSQL join by index only, until the end of the transaction: a batch is about few rows of many.
+
+    Between 1,000 and 100,000 rows it would read the whole table for each batch, which costs more than all the rest.
+    """
+    with connection.cursor() as cursor, _kept_plans(0):
+        cursor.execute(
+            """
+            SELECT set_config(name, 'off', true)
+              FROM (VALUES ('enable_hashjoin'), ('enable_mergejoin'), ('enable_seqscan')) AS setting (name)
+            """
+        )
 
 
 def plan_for_few_of_many() -> None:
@@ -106,7 +135,7 @@ def insert_rows(
         INSERT INTO {table} ({", ".join(types)}) SELECT {", ".join(new.values.values())} FROM {new.table}
         {on_conflict} {f"RETURNING {returning}" if returning else ""}
     """  # noqa: S608
-    with connection.cursor() as cursor:
+    with connection.cursor() as cursor, _kept_plans(REPEATED):
         cursor.execute(statement, new.parameters)
         return cursor.fetchall() if returning else []
 

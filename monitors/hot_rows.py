@@ -225,7 +225,7 @@ def lock_environments(
     windows_since = NEVER if since is None else _waits_since(since, rows) - NEEDED_FOR
     configured = {}
     maintained = {}
-    for *columns, is_maintained in fetch_rows(CONFIGURATION_SQL, [windows_since, monitor_ids]):
+    for *columns, is_maintained in fetch_rows(CONFIGURATION_SQL, [windows_since, monitor_ids], is_prepared=True):
         one = configured[columns[0]] = _CONFIGURED.load(columns)
         if is_maintained:
             maintained[one.id] = one.project_id

@@ -19,6 +19,7 @@ from checkins.processing.senders import find_sender, find_senders
 from checkins.processing.waiting import store_failed, store_failed_request
 from checkins.protocols.request import Answer, IngestRequest, KnownSender, Sender
 from lib.pg_errors import is_not_now, use_connection
+from lib.sql import find_by_index
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def take(
 
     def transact(receive: Callable[[Sequence[Message]], list[Outcome]]) -> list[Outcome]:
         with transaction.atomic():
+            find_by_index()
             volume: dict[datetime, int] = {}
             outcomes = _store(readings, parts, receive, volume)
             if before_commit is not None:

@@ -37,6 +37,7 @@ def remember(runs: Sequence[Measured]) -> None:
         fetch_rows(
             REMEMBER_SQL,
             [array_literal("bigint", ids), array_literal("integer", durations), array_literal("integer", delays)],
+            is_prepared=True,
         )
 
 

@@ -18,6 +18,7 @@ from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, insert_rows, types_of, update_rows
 from monitors.hot_rows import LockedEnvironment
 
+FAR = datetime.max.replace(tzinfo=UTC)
 NEWEST = timedelta(days=1)
 """Most runs that a message may refer to began within this time before it; whole days are searched."""
 
@@ -69,30 +70,25 @@ def load_by_guid(
     """
     if not wanted:
         return {}
-    rows = fetch_rows(
-        f"""
-        SELECT project_id, {COLUMNS} FROM checkins_checkin
-         WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[])) AND date_added >= %s
-        """,  # noqa: S608
-        [*_columns(("bigint", "uuid"), wanted), _midnight(since - NEWEST)],
-    )
-    found = _by_guid(rows)
+    newest, oldest = _midnight(since - NEWEST), _midnight(since - LIFE_MAX - KNOWN_AFTER_END)
+    found = _by_guid(fetch_rows(BY_GUID_SQL, [*_columns(("bigint", "uuid"), wanted), newest, FAR], is_prepared=True))
     missing = [pair for pair in wanted if pair not in found]
     if missing:
-        rows = fetch_rows(
-            f"""
-            SELECT project_id, {COLUMNS} FROM checkins_checkin
-             WHERE (project_id, guid) IN (SELECT * FROM unnest(%s::bigint[], %s::uuid[]))
-               AND date_added >= %s AND date_added < %s
-            """,  # noqa: S608
-            [
-                *_columns(("bigint", "uuid"), missing),
-                _midnight(since - LIFE_MAX - KNOWN_AFTER_END),
-                _midnight(since - NEWEST),
-            ],
-        )
-        found |= _by_guid(rows)
+        older = [*_columns(("bigint", "uuid"), missing), oldest, newest]
+        found |= _by_guid(fetch_rows(BY_GUID_SQL, older, is_prepared=True))
     return found
+
+
+# OFFSET 0: each pair is searched by itself, in whatever number of rows. A plan from a day's first minutes would read
+# the whole day.
+BY_GUID_SQL = f"""
+    SELECT run.*
+      FROM unnest(%s::bigint[], %s::uuid[]) AS wanted (project_id, guid)
+     CROSS JOIN LATERAL (
+           SELECT project_id, {COLUMNS} FROM checkins_checkin AS c
+            WHERE c.project_id = wanted.project_id AND c.guid = wanted.guid AND date_added >= %s AND date_added < %s
+           OFFSET 0) AS run
+"""  # noqa: S608 - names of columns
 
 
 def _by_guid(rows: Iterable[Sequence[Any]]) -> dict[tuple[int, uuid.UUID], CheckInState]:

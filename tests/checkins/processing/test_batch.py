@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from django.db import connection
 
 from checkins.messages import CheckInMessage, Problem, ProblemKind, RefusedCheckIn, Source
 from checkins.models import CheckIn, ClientLossReport, ProcessingError, WaitingCheckIn
@@ -17,6 +18,7 @@ from checkins.processing.retry import retry_failed, settle_parked
 from checkins.processing.transitions import decide_checkin
 from checkins.processing.waiting import restored, store_failed, store_failed_request
 from checkins.protocols.request import IngestRequest, KnownSender
+from lib.sql import REPEATED
 from monitors.models import IngestKey, Monitor
 from tests.factories import NOW, IngestKeyFactory, MonitorFactory
 from tests.messages import make_config, make_message, run_id
@@ -215,3 +217,17 @@ def test_d14_a_creator_that_is_processed_again_is_not_held_up_by_what_is_parked_
     assert retry_failed([failed.id], now=NOW) == (1, 0)
     assert [run.guid for run in CheckIn.objects.all()] == [run_id(2)]
     assert WaitingCheckIn.objects.get().reason == "monitor_unknown"
+
+
+def test_postgresql_keeps_the_plans_of_statements_that_every_batch_needs(key):
+    MonitorFactory(project=key.project, slug="nightly")
+    for number in range(1, REPEATED + 2):
+        message = f'{{"monitor_slug": "nightly", "status": "ok", "check_in_id": "{run_id(number).hex}"}}'
+        take([an_envelope(key, ("check_in", message))], now=NOW)
+    assert CheckIn.objects.count() == REPEATED + 1
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        kept = [statement for (statement,) in cursor.fetchall()]
+    for part in ("INSERT INTO checkins_checkin", "FROM checkins_checkin AS c", "disabled_at, rules_since"):
+        assert any(part in statement for statement in kept), part
+    assert connection.connection.prepare_threshold is None
