@@ -5,10 +5,13 @@ Set DATABASE_URL and REDIS_URL to run the tests on engines of your own instead.
 """
 
 import contextlib
+import fcntl
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import hypothesis
 import pytest
@@ -21,6 +24,8 @@ from project.local import engines as embedded
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
+GARBAGE_OBJECTS = 50_000
+"""How many objects more there are when Python looks for garbage; by default 700, which is a tenth of the time."""
 ENGINES = pytest.StashKey[contextlib.ExitStack]()
 
 
@@ -37,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the engines for a run in one process, which knows by now whether a test needs them."""
+    # Ten thousand tests and all that is imported stay until the end: the collector need not look through them.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 10, 10)
     needs_engines = any(wants_database(item) or "engines" in fixtures(item) for item in session.items)
     if needs_engines and not session.config.option.collectonly:
         _start_engines(session.config)
@@ -55,8 +63,26 @@ def engines() -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
-    """Have databases of its own that a test makes copied from one that is migrated: to migrate takes ten seconds."""
+def migrated(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[TextIO]:
+    """The file that names a database that is migrated, locked: whoever finds none there migrates, others wait."""
+    own = tmp_path_factory.getbasetemp()
+    with (own if worker_id == "master" else own.parent).joinpath("migrated").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None, migrated: TextIO) -> None:
+    """Copy a database that another process of this run has migrated: to migrate takes ten seconds."""
+    from django.db import connection
+
+    connection.settings_dict["TEST"]["TEMPLATE"] = migrated.read() or None
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, migrated: TextIO) -> Iterator[None]:
+    """Have databases that others make copied from one that is migrated: those of a test, and other processes'."""
     from django.db import connection
 
     template = f"{connection.settings_dict['NAME']}_template"
@@ -66,8 +92,16 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
             cursor.execute(f"DROP DATABASE IF EXISTS {template}")
             cursor.execute(f"CREATE DATABASE {template} TEMPLATE {connection.settings_dict['NAME']}")
     connection.settings_dict["TEST"]["TEMPLATE"] = template
+    migrated.truncate(0)
+    migrated.write(template)
+    migrated.flush()
+    fcntl.flock(migrated, fcntl.LOCK_UN)
     yield
     connection.settings_dict["TEST"]["TEMPLATE"] = None
+    fcntl.flock(migrated, fcntl.LOCK_EX)
+    migrated.seek(0)
+    if migrated.read() == template:
+        migrated.truncate(0)
     with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
         cursor.execute(f"DROP DATABASE {template}")
 

@@ -82,7 +82,7 @@ def test_a_name_is_cut_to_the_length_of_its_column():
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes(timezones=st.just(UTC)),
     lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner) | st.sets(st.text()),
-    max_leaves=40,
+    max_leaves=15,
 )
 
 
