@@ -145,7 +145,7 @@ async function load() {
         if (section() !== of || of.dataset.query !== query) break;
         put([segment].filter((one) => one.isConnected), cut(fresh));
         document.dispatchEvent(new Event("page:renewed"));
-        segment.getBoundingClientRect();
+        segment.lastElementChild?.getBoundingClientRect(); // Of the segment alone, what is in it would not be laid out.
         await new Promise((resolve) => setTimeout(resolve, FRAME_MS));
       }
     }
