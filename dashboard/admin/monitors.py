@@ -55,7 +55,7 @@ from dashboard.typed_schedules import parse_schedule
 from lib.wallclock import utcnow
 from monitors.addresses import note_address_shown, note_keys_shown
 from monitors.configuration import SCHEDULE_COLUMNS
-from monitors.dependencies import set_upstreams
+from monitors.dependencies import DependencyError, set_upstreams
 from monitors.describing import describe
 from monitors.models import (
     Monitor,
@@ -362,8 +362,10 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show a slug that another writer took between check and insert as the form error that it is."""
+        """Show what another writer did between check and insert, a slug or a circle, as the form error that it is."""
         try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except DependencyError:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except IntegrityError as error:
             # This time validation sees the other monitor. Any other error is a bug and is raised.

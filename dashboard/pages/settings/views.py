@@ -13,7 +13,9 @@ from dashboard.pages.access import find_monitor, form, rights_in
 from dashboard.pages.auditlog.fields import label_of, value_text
 from dashboard.pages.buttons import actor_of
 from dashboard.pages.settings.form import SettingsForm
+from dashboard.texts import said
 from lib.wallclock import utcnow
+from monitors.dependencies import DependencyError
 from monitors.models import ConfigChange, Monitor
 from monitors.services import hold_monitors
 
@@ -64,6 +66,9 @@ def _is_stored(request: HttpRequest, typed: SettingsForm, row: Monitor) -> bool:
     try:
         with transaction.atomic():
             store_monitor(typed, now=now, by=actor_of(request, at=now))
+    except DependencyError as error:  # Somebody has just closed a circle from the other side.
+        typed.add_error("depends_on", said(error))
+        return False
     except IntegrityError:
         # Somebody has taken the slug in this moment; anything else is a fault.
         if not Monitor.objects.filter(project=row.project_id, slug=typed.cleaned_data.get("slug")).exists():

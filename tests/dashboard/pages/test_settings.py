@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from audit.models import AuditEntry
+from monitors.dependencies import DependencyError
 from monitors.limits import Limits, Rule, parse_bound, read_limits
 from monitors.models import Dependency, Monitor
 from tests import factories
@@ -119,3 +120,19 @@ def test_owners_delete_a_monitor_and_editors_do_not(as_role, monitor, address):
     response = owner.post(address, {"do": "delete"}, follow=True)
     assert "was deleted." in words(response)
     assert not Monitor.objects.not_deleted().filter(pk=monitor.pk).exists()
+
+
+def test_a_circle_that_somebody_closes_at_this_instant_is_refused_at_its_field(
+    as_role, monitor, address, fill, monkeypatch
+):
+    factories.MonitorFactory(project=monitor.project, slug="other")
+
+    def refuse(*_arguments, **_options):
+        raise DependencyError("It would depend on itself: a → b → a.")
+
+    monkeypatch.setattr("dashboard.monitor_form.set_upstreams", refuse)
+    client = as_role("editor")
+    response = client.post(address, fill(client, depends_on="other", name="renamed"))
+    assert (response.status_code, list(response.context["form"].errors)) == (422, ["depends_on"])
+    monitor.refresh_from_db()
+    assert monitor.name != "renamed"
