@@ -2,7 +2,7 @@
 
 What is past is never rewritten: a window begins and ends at a whole minute that is still to come. So it changes nothing
 that was due before, and needs no lock against batches and ticks, except for runs that it has put off: when it ends
-early, the clock has to look at them sooner.
+early, the clock has to check them sooner.
 
 Lock order: project, monitors, environments.
 """
@@ -178,7 +178,7 @@ def note_windows(project_id: int) -> None:
 
 
 def _look_again(environment_ids: Collection[int], *, at: datetime) -> None:
-    """Have the clock look at its next tick at runs that a window has put off: they may be due sooner, from `at` on.
+    """Have the clock check at its next tick the runs that a window has put off: they may be due sooner, from `at` on.
 
     The caller has locked the environments.
     """

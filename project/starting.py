@@ -1,6 +1,6 @@
 """What a program reports when it cannot start, or an engine is away: one line that names the setting (shell).
 
-Web, worker, beat and commands use it. A traceback says the same in sixty lines, and not which variable to look at.
+Web, worker, beat and commands use it. A traceback says the same in sixty lines, and not which variable to check.
 """
 
 import sys

@@ -347,7 +347,7 @@ class DrainingApplication:
         return send(event)
 
     def drain(self) -> None:
-        """Accept no more, say goodbye with each answer, and end after `drain_seconds`."""
+        """Accept no more, announce the end with each answer, and end after `drain_seconds`."""
         if self.draining:
             return
         self.draining = True

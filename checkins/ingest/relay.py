@@ -7,8 +7,8 @@ each other: moved apart, and nothing else changed, they stored a sixth more chec
 
 Both directions carry frames: four bytes of length, then msgpack. Everything that came up in one turn of the event loop
 is one frame. The batcher stamps requests when it gets them, since its watermark has to cover them from then on.
-Neither outlives the other: the web ends if the batcher is gone, and the batcher stores what it has, takes leave of the
-clock and ends if the web is gone. Whoever watches over the web starts both again.
+Neither outlives the other: the web ends if the batcher is gone, and the batcher stores what it has, deregisters from
+the clock and ends if the web is gone. Whoever watches over the web starts both again.
 """
 
 import asyncio

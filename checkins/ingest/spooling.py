@@ -27,7 +27,7 @@ class Spooling:
 
     def __init__(self, threads: Threads, *, has_seen: Callable[[Sender], bool]) -> None:
         self._threads = threads
-        self._has_heard = has_seen
+        self._has_seen = has_seen
         self._refused_count = 0
         self._refused_at = -REFUSING_SECONDS
 
@@ -42,7 +42,7 @@ class Spooling:
         So requests before a heavy one do not wait for it.
         """
         readings = [one.reading for one, _ in entries]
-        decided = await self._threads.beside_disk(partial(answer_some, readings, self._has_heard))
+        decided = await self._threads.beside_disk(partial(answer_some, readings, self._has_seen))
         entries = entries[: len(decided)]
         answers = [answer for _, answer in decided]
         kept = [part for (_, parts), (is_kept, _) in zip(entries, decided, strict=True) if is_kept for part in parts]

@@ -7,7 +7,7 @@ from checkins.node_facts import NodeFacts
 
 
 class IngestNode(models.Model):
-    """A process that takes check-ins, or took them. Its id is the one in its spool file, which a successor adopts.
+    """A process that receives check-ins, or did so. Its id is the one in its spool file, which a successor adopts.
 
     A row is one of:
     1. live: `left_at` and `dropped_at` are empty. The clock applies no minute that the watermark has not reached (P2).
@@ -20,8 +20,8 @@ class IngestNode(models.Model):
     committed, `spooled_count` how many entries waited in the spool when it was last seen (`seen_at`).
     `started_at`: since when its process listens without a break; until `seen_at` at least. A process that was replaced,
     or was frozen for a while, leaves a `ListeningSpan`.
-    `silent_since` and `silence_seen_at` are the clock's: its first and its newest look at the node since it last
-    reported, less the time in which the clock could not look either.
+    `silent_since` and `silence_seen_at` are the clock's: when it first and last checked the node since that last
+    reported, less the time in which the clock could not check either.
     """
 
     id = models.UUIDField(primary_key=True)

@@ -16,7 +16,7 @@ class CheckIn(models.Model):
     """One run of a job as the job reported it, or one made up by the clock (a miss).
 
     A row is one of:
-    1. running (`in_progress`): `timeout_at` is set and the clock will look at it then.
+    1. running (`in_progress`): `timeout_at` is set and the clock will check it then.
     2. ended (`ok`, `error`): `error` may still become `ok` by a later word of the same run (D16).
     3. `timeout`: the deadline passed. If it ended later, `finished_status` and `finished_at` say how and when (D8).
     4. `missed`: made by the clock and dated at the slot that nothing served.
@@ -172,7 +172,7 @@ class RunningCheckIn(models.Model):
     Few rows, of runs that go on now, beside a history that grows: whoever looks for one looks in one place, not in each
     day's, and the end of a run changes no index of its day.
 
-    `timeout_at` is when the clock has to look at the run: at its deadline, or later if that is in a maintenance window,
+    `timeout_at` is when the clock has to check the run: at its deadline, or later if that is in a maintenance window,
     which the clock writes when it gets there.
     """
 

@@ -231,7 +231,7 @@ def deadline_after(shard: int, tick: datetime, count: int) -> datetime | None:
 def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[CheckInState]:
     """Return the running check-ins of these environments whose deadline is at or before `tick`, oldest start first.
 
-    Their `timeout_at` is when the clock has to look at them, which may be after the deadline in their row: see
+    Their `timeout_at` is when the clock has to check them, which may be after the deadline in their row: see
     `look_later`. Indexes: checkin_running, and the primary key in the day of each that is found.
     """
     rows = fetch_rows(
@@ -249,7 +249,7 @@ def load_overdue(environment_ids: Collection[int], tick: datetime) -> list[Check
 
 
 def look_later(runs: Iterable[tuple[CheckInState, datetime]]) -> None:
-    """Have the clock look at running check-ins at later instants, each at the end of a maintenance window.
+    """Have the clock check running check-ins at later instants, each at the end of a maintenance window.
 
     Their rows keep the deadline, from which anybody finds that end again. One statement.
     """

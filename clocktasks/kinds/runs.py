@@ -19,7 +19,7 @@ from monitors.maintenance import MAINTAINED
 def put_off(
     overdue: Sequence[CheckInState], environments: Mapping[int, LockedEnvironment], *, until: datetime
 ) -> list[tuple[CheckInState, datetime | None]]:
-    """Return overdue runs with when to look at each again: at the end of the maintenance window of its deadline.
+    """Return overdue runs with when to check each again: at the end of the maintenance window of its deadline.
 
     None for a run that is due at the tick that finds it, or up to the tick `until`; its deadline is then that end.
     """

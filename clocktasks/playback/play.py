@@ -233,7 +233,7 @@ def _write_ledger(until: datetime, scenario: Scenario, *, now: datetime) -> None
     longer than days. What is due in them is applied at its own tick all the same.
     """
     newest = Tick.objects.order_by("-at").values_list("at", flat=True).first()
-    for begin, end in _told_minutes(scenario):
+    for begin, end in _stated_minutes(scenario):
         if newest is not None and newest < min(begin, until):
             _write_quiet(newest, min(begin, until), now=now)
             newest = min(begin, until)
@@ -247,12 +247,12 @@ def _write_ledger(until: datetime, scenario: Scenario, *, now: datetime) -> None
         _write_quiet(newest, until, now=now)
 
 
-def _told_minutes(scenario: Scenario) -> list[tuple[datetime, datetime]]:
+def _stated_minutes(scenario: Scenario) -> list[tuple[datetime, datetime]]:
     """Return, in order, from when to when a story says something about minutes: nobody listens, or what is decided.
 
     They end when a decision that is pending then is one (D4).
     """
-    told = [
+    stated = [
         (one.since, one.until)
         for one in (*scenario.events, *scenario.volume)
         if isinstance(one, DeafEvent | VolumeSpan)
@@ -260,7 +260,7 @@ def _told_minutes(scenario: Scenario) -> list[tuple[datetime, datetime]]:
     after = (settings.VOLUME_RULES.decision_window + 1) * MINUTE
     return sorted(
         (whole_minute(since.astimezone(UTC)) - MINUTE, whole_minute(until.astimezone(UTC)) + after)
-        for since, until in told
+        for since, until in stated
     )
 
 
