@@ -104,8 +104,8 @@ class Rows:
     `held_at`: the newest minute that waited for ingest nodes. `clocks`: shard, kind and position of every shard clock.
     `nodes`: the ingest nodes that have not left, the one furthest behind first. `unjudged`: names of monitors whose
     schedule cannot be read, and why, bounded (D37). `failing_channels`: names of channels that are left alone, and the
-    last error, bounded. `untold_failures`: what nobody could be notified of over another channel, bounded. `house`: the
-    time that housekeeping has come to.
+    last error, bounded. `unreported_failures`: what nobody could be notified of over another channel, bounded. `house`:
+    the time that housekeeping has come to.
     """
 
     newest: TickFacts | None = None
@@ -124,7 +124,7 @@ class Rows:
     given_up_count: int = 0
     has_routes: bool = False
     failing_channels: Sequence[tuple[str, str]] = ()
-    untold_failures: Sequence[str] = ()
+    unreported_failures: Sequence[str] = ()
     waiting: Mapping[str, int] = field(default_factory=dict)
     unjudged: Sequence[tuple[str, str]] = ()
     house: HouseTime | None = None

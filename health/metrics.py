@@ -144,7 +144,7 @@ def _row_samples(rows: Rows, now: datetime) -> Iterator[Sample]:
     oldest = rows.oldest_unsent_at
     yield "watchclock_outbox_oldest_seconds", (), 0 if oldest is None else _age(oldest, now)
     yield "watchclock_failing_channels", (), len(rows.failing_channels)
-    yield "watchclock_untold_failures", (), len(rows.untold_failures)
+    yield "watchclock_untold_failures", (), len(rows.unreported_failures)
     for reason, count in rows.waiting.items():
         yield "watchclock_waiting_check_ins", (reason,), count
 

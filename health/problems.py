@@ -49,7 +49,7 @@ def find_all(facts: Facts) -> tuple[list[Finding], list[Finding]]:
         besides += _find_outbox_problems(facts, rows)
         besides += _find_unjudged(rows)
         besides += _find_failing_channels(rows)
-        besides += _find_untold_failures(rows)
+        besides += _find_unreported_failures(rows)
         besides += _find_wrong_clock(facts, rows)
     return reasons, [*besides, *_find_no_recipient(facts)]
 
@@ -318,18 +318,18 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def _find_untold_failures(rows: Rows) -> Iterator[Finding]:
+def _find_unreported_failures(rows: Rows) -> Iterator[Finding]:
     """Return that channels fail, and nobody could be notified of it over another one."""
-    if not rows.untold_failures:
+    if not rows.unreported_failures:
         return
-    left = len(rows.untold_failures) - 1
+    left = len(rows.unreported_failures) - 1
     others = Text(" And %(count)s more.", count=left) if left else ""
     yield Finding(
         Part.OUTBOX,
         Severity.BAD,
         Text(
             "Nobody could be notified that alerts do not get through: %(first)s.%(others)s",
-            first=rows.untold_failures[0],
+            first=rows.unreported_failures[0],
             others=others,
         ),
         Text(

@@ -20,7 +20,7 @@ from clocktasks.models import ClockIncident, HeldTick, ShardClock, Tick
 from health.facts import Rows, Rules, TickFacts
 from incidents.models import Channel, FollowUp, Message, Notification, Route
 from incidents.models.channels import EMAIL
-from incidents.notifications.fallback import TOGETHER, untold_channels, untold_messages
+from incidents.notifications.fallback import TOGETHER, unreported_channels, unreported_messages
 from lib.sql import fetch_rows
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.pruning import house_time
@@ -33,9 +33,9 @@ NODES_MAX = 1_000
 QUANTILES = (0.5, 0.9, 1.0)
 SUMMARY_OVER = timedelta(hours=1)
 CHANNELS_MAX = 100
-UNTOLD_AFTER = timedelta(minutes=5)
+UNREPORTED_AFTER = timedelta(minutes=5)
 """So long people may not have been notified that a channel fails: then nobody can be notified."""
-UNTOLD_MESSAGES_AFTER = TOGETHER + UNTOLD_AFTER
+UNREPORTED_MESSAGES_AFTER = TOGETHER + UNREPORTED_AFTER
 JUST_DUE = timedelta(minutes=1)
 """A digest that was held may take so long to be sent."""
 GIVEN_UP_SHOWN = timedelta(days=1)
@@ -102,7 +102,7 @@ def read_rows(now: datetime) -> Rows:
         ),
         has_routes=Route.objects.filter(is_enabled=True, is_fallback=False, channels__is_enabled=True).exists(),
         failing_channels=_failing_channels(),
-        untold_failures=_untold_failures(now),
+        unreported_failures=_unreported_failures(now),
         waiting={
             reason: _bounded_count(WaitingCheckIn.objects.filter(reason=reason))
             for reason in ("monitor_unknown", "failed")
@@ -129,15 +129,16 @@ def _channel_name(channel: Channel) -> str:
     return f"{channel.name} of {channel.project.slug if channel.project else 'the instance'}"
 
 
-def _untold_failures(now: datetime) -> Sequence[str]:
+def _unreported_failures(now: datetime) -> Sequence[str]:
     """Return what people should have been notified of over another channel some minutes ago, in words, bounded."""
-    late = now - UNTOLD_AFTER
-    names = [_channel_name(channel) for channel in untold_channels(now=late).select_related("project")[:CHANNELS_MAX]]
+    late = now - UNREPORTED_AFTER
+    channels = unreported_channels(now=late).select_related("project")
+    names = [_channel_name(channel) for channel in channels[:CHANNELS_MAX]]
     unsent = Message.objects.filter(kind=Message.Kind.FALLBACK, status=Message.Status.FAILED)
     failed = unsent.filter(finished_at__gt=now - GIVEN_UP_SHOWN).values_list("subject", flat=True)
-    given_up = untold_messages(now=now).filter(finished_at__lte=now - UNTOLD_MESSAGES_AFTER).order_by("finished_at")
+    given_up = unreported_messages(now=now).filter(finished_at__lte=now - UNREPORTED_MESSAGES_AFTER)
     names += [subject.removeprefix("[Watchclock] ") for subject in failed.order_by("id")[:CHANNELS_MAX]]
-    return names + [f"{message} was given up" for message in given_up[:CHANNELS_MAX]]
+    return names + [f"{message} was given up" for message in given_up.order_by("finished_at")[:CHANNELS_MAX]]
 
 
 def _unjudged() -> list[tuple[str, str]]:

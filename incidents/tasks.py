@@ -40,7 +40,7 @@ def keep_channels_alive() -> int:
 @shared_task(name="incidents.tasks.tell_failures")
 def tell_failures() -> int:
     """Notify people over another channel that one fails; returns how many messages were written."""
-    return fallback.tell_failures(now=utcnow())
+    return fallback.report_failures(now=utcnow())
 
 
 @shared_task(name="incidents.tasks.deliver_notifications")
@@ -63,7 +63,7 @@ def look_after_long_broken() -> int:
 
 @shared_task(name="incidents.tasks.pursue")
 def pursue() -> int:
-    """Send the reminders and the steps of escalations that are due; returns how many were looked at."""
+    """Send the reminders and the steps of escalations that are due; returns how many were examined."""
     now, total = utcnow(), 0
     while count := pursuing.pursue(now=now):
         total += count

@@ -23,7 +23,7 @@ class What(StrEnum):
     REGRESSED = "failed again"
     OPENED = "opened"
     OCCURRENCE = "failed"
-    TOLD = "notified"
+    NOTIFIED = "notified"
     ACKNOWLEDGED = "acknowledged"
     UNACKNOWLEDGED = "no longer acknowledged"
     HANDLED = "handled"
@@ -146,7 +146,7 @@ def _notified(duties: Iterable[DutyRow]) -> list[Entry]:
         minute = row.at.replace(second=0, microsecond=0)
         alike.setdefault((row.change, row.state, row.error, minute), []).append(row)
     return [
-        Entry(min(row.at for row in rows), What.TOLD, WATCHCLOCK, _sentence(change, state, error, rows))
+        Entry(min(row.at for row in rows), What.NOTIFIED, WATCHCLOCK, _sentence(change, state, error, rows))
         for (change, state, error, _), rows in alike.items()
     ]
 

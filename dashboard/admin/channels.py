@@ -14,9 +14,9 @@ from django.utils.safestring import SafeString
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, instant, label
 from dashboard.admin.editing import EditAdmin
+from dashboard.admin.forecasts import warn_of_uncaught
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import actor_of
-from dashboard.admin.told import warn_of_uncaught
 from dashboard.admin.unfold import AutocompleteSelectFilter, UnfoldAdminTextInputWidget
 from dashboard.channel_form import PREFIX, channel_form, store_channel
 from incidents.handling.calling_back import describe_way_back

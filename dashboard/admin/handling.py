@@ -143,6 +143,6 @@ def timeline_table(request: HttpRequest, entries: Iterable[Entry], zone: str) ->
     rows = [
         (instant(entry.at, zone), label(entry.what.value, TONES.get(entry.what, "quiet")), entry.who, entry.text)
         for entry in reversed(list(entries))
-        if entry.what is not What.TOLD or sees_recipients
+        if entry.what is not What.NOTIFIED or sees_recipients
     ]
     return table(("When", "What", "Who", "Details"), rows, title="Timeline, newest first")

@@ -36,7 +36,7 @@ class MemberFormSet(BaseInlineFormSet):  # type: ignore[type-arg]  # generic in 
         return roles
 
     def clean(self) -> None:
-        """Refuse to take away the last owner. The row of the project is locked (`EditAdmin.get_object`)."""
+        """Refuse to remove the last owner. The row of the project is locked (`EditAdmin.get_object`)."""
         super().clean()
         members = Membership.objects.filter(project_id=self.instance.pk).values_list("user_id", "role")
         before = {user_id: Role(role) for user_id, role in members}

@@ -31,6 +31,7 @@ from dashboard.admin.cells import (
 from dashboard.admin.deletion import ServiceDeletionMixin
 from dashboard.admin.editing import EditAdmin
 from dashboard.admin.filters import MutedFilter, OnlyFailing, StatusFilter
+from dashboard.admin.forecasts import would_be_notified
 from dashboard.admin.keys import to_copy
 from dashboard.admin.monitor_facts import history, maintenance, next_times, older_rules, with_environment_summary
 from dashboard.admin.monitor_form import FIELDSETS, AdminMonitorForm
@@ -42,7 +43,6 @@ from dashboard.admin.tables import (
     environments_table,
     keys_of,
 )
-from dashboard.admin.told import would_be_told
 from dashboard.admin.unfold import (
     AutocompleteSelectFilter,
     ChoicesDropdownFilter,
@@ -345,7 +345,7 @@ class MonitorAdmin(EditAdmin, ServiceDeletionMixin, Snoozing):
             "all_environments": link_to_list(
                 "monitors.monitorenvironment", f"monitor__id__exact={monitor.pk}", "all of them"
             ),
-            "would_be_told": sees["incidents.route"] and would_be_told(monitor),
+            "would_be_notified": sees["incidents.route"] and would_be_notified(monitor),
             **history(monitor, keys, sees=sees),
             **self.snooze_context(request, monitor, now=now),
             "shows_address": self.has_change_permission(request),

@@ -10,9 +10,9 @@ from django.utils.safestring import SafeString
 
 from dashboard.admin.base import InspectionAdmin
 from dashboard.admin.cells import NOTHING, label
+from dashboard.admin.forecasts import warn_of_uncaught
 from dashboard.admin.permissions import GrantedPermissions
 from dashboard.admin.recording import RecordedAdmin
-from dashboard.admin.told import warn_of_uncaught
 from dashboard.admin.unfold import AutocompleteSelectFilter
 from dashboard.route_form import RouteForm
 from incidents.models import Channel, Route, Unsubscription

@@ -8,11 +8,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from incidents.handling.calling_back import Hearing, hear
+from incidents.handling.calling_back import Reception, receive
 from incidents.notifications.channels.callbacks import BODY_BYTES_MAX, Call
 from lib.wallclock import utcnow
 
-STATUSES = {Hearing.DONE: 200, Hearing.REFUSED: 404, Hearing.MORE: 503}
+STATUSES = {Reception.DONE: 200, Reception.REFUSED: 404, Reception.MORE: 503}
 
 
 @csrf_exempt
@@ -28,4 +28,4 @@ def hook(request: HttpRequest, channel_guid: UUID, token: str = "") -> HttpRespo
     if body is None:
         return HttpResponse(status=413)
     headers = {name.lower(): text for name, text in request.headers.items()}
-    return HttpResponse(status=STATUSES[hear(channel_guid, Call(headers, body, token), now=utcnow())])
+    return HttpResponse(status=STATUSES[receive(channel_guid, Call(headers, body, token), now=utcnow())])

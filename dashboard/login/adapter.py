@@ -1,6 +1,6 @@
 """How accounts log in, through django-allauth: what is counted, what is logged, what is mailed (shell).
 
-A wrong password counts for its name and its address together, before it is looked at: many at once count too, and
+A wrong password counts for its name and its address together, before it is checked: many at once count too, and
 nobody can lock out somebody else. The counts are in Valkey (`lib.valkey_cache`) and forget by themselves.
 """
 

@@ -18,7 +18,7 @@ from monitors.models import Project
 ROWS_MAX = 5
 """How many are listed of what is a matter of degree."""
 NAMES_MAX = 10
-"""How many are listed of what somebody has to look at."""
+"""How many are listed of what somebody has to check."""
 
 
 def read_facts(project: Project, week: Week, *, timezone: str, now: datetime) -> ReportFacts:

@@ -21,7 +21,7 @@ SECONDS_MAX = 3.0
 """A storm has many incidents: what is left after this time is acknowledged when the service repeats its request."""
 
 
-class Hearing(StrEnum):
+class Reception(StrEnum):
     """What became of a request of a service."""
 
     DONE = "done"
@@ -30,26 +30,26 @@ class Hearing(StrEnum):
     """Ask again: some incidents of a storm are left."""
 
 
-def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
+def receive(channel_guid: UUID, call: Call, *, now: datetime) -> Reception:
     """Acknowledge what a service reports as acknowledged there, if the request is genuine.
 
     Incidents of other projects are left alone. To repeat it changes nothing.
     """
     channel = Channel.objects.filter(guid=channel_guid, removed_at__isnull=True, project__isnull=False).first()
     if channel is None or channel.kind not in CALLBACKS:
-        return Hearing.REFUSED
+        return Reception.REFUSED
     callback = CALLBACKS[channel.kind]
     try:
         received = read(channel.kind, call, stored_secrets(channel).get(callback.secret.name, ""), now=now)
     except CallbackRefusedError:
-        return Hearing.REFUSED
+        return Reception.REFUSED
     if received is None:
-        return Hearing.DONE
+        return Reception.DONE
     until = time.monotonic() + SECONDS_MAX
     parameters = {"key": received.key, "project": channel.project_id, "channel": channel.id, "most": TOGETHER_MAX}
     while found := [id_ for (id_,) in fetch_rows(_MEANT_SQL, parameters)]:
         if time.monotonic() > until:
-            return Hearing.MORE
+            return Reception.MORE
         acknowledge_many(
             found,
             by=Actor(received.by, Source.CHANNEL, now),
@@ -57,7 +57,7 @@ def hear(channel_guid: UUID, call: Call, *, now: datetime) -> Hearing:
             now=now,
             channel_id=channel.id if callback.knows else None,
         )
-    return Hearing.DONE
+    return Reception.DONE
 
 
 _MEANT_SQL = """

@@ -32,7 +32,7 @@ def notify_acknowledged(incident_ids: Sequence[int], *, now: datetime) -> None:
 
 @transaction.atomic
 def address_acknowledged(*, now: datetime) -> int:
-    """Write messages for new acknowledgements; returns how many were looked at. Call again while it returns the most.
+    """Write messages for new acknowledgements; returns how many were examined. Call again while it returns the most.
 
     One waits until the opening is addressed: whoever does not know of an incident gets no acknowledgement.
     """
@@ -90,12 +90,12 @@ def notified_recipients(incident_ids: list[int]) -> dict[int, list[tuple[str, in
     Only those notified of this incident alone: the alert of a storm is not about one (`acknowledged_storms`).
     """
     found: dict[int, list[tuple[str, int | None, str | None]]] = {}
-    for incident_id, recipient, channel_id, kind in fetch_rows(_TOLD_SQL, [incident_ids]):
+    for incident_id, recipient, channel_id, kind in fetch_rows(_NOTIFIED_SQL, [incident_ids]):
         found.setdefault(incident_id, []).append((recipient, channel_id, kind))
     return found
 
 
-_TOLD_SQL = """
+_NOTIFIED_SQL = """
     SELECT DISTINCT d.incident_id, d.recipient, d.channel_id, c.kind
       FROM incidents_duty AS d
       JOIN incidents_notification AS n ON n.id = d.notification_id

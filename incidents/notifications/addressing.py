@@ -20,6 +20,7 @@ from incidents.notifications.alert import Severity
 from incidents.notifications.folding import News, fold
 from incidents.notifications.follow_ups import Caught, begin, supersede
 from incidents.notifications.holding import hold_back
+from incidents.notifications.notified import Notified, notified_of
 from incidents.notifications.outbox import (
     OPENED,
     RESOLVED,
@@ -32,7 +33,6 @@ from incidents.notifications.outbox import (
 from incidents.notifications.routes import Decision, Routing, decide, load_routing
 from incidents.notifications.routing import Facts, Recipient
 from incidents.notifications.storms import End, begun, gather, hurry, summarise
-from incidents.notifications.told import Told, told_of
 from lib.sql import fetch_rows, plan_for_few_of_many
 
 ADDRESSED_MAX = 10_000
@@ -94,7 +94,7 @@ class _Plan:
 
 
 def address(default: Sequence[str], *, now: datetime) -> int:
-    """Write messages for new notifications; returns how many notifications were looked at. `default`: ALERT_EMAIL_TO.
+    """Write messages for new notifications; returns how many notifications were examined. `default`: ALERT_EMAIL_TO.
 
     The opening and the end of an incident become one message if the first was not sent yet. Of an incident without
     recipients only that fact is recorded. Call again while it returns `ADDRESSED_MAX`.
@@ -115,7 +115,7 @@ def address_again(default: Sequence[str], *, now: datetime) -> None:
 
 @transaction.atomic
 def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> list[int]:
-    """Address the notifications that `sql` finds with ids above `after`; returns the ids of those looked at.
+    """Address the notifications that `sql` finds with ids above `after`; returns the ids of those examined.
 
     1. Take the lock of addressing: one worker at a time.
     2. Read notifications with the facts of their incidents, grouped by incident, and hold back what has to wait.
@@ -139,7 +139,7 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     if not changes:
         return looked_at
     routing = load_routing({change.project_id for change in changes}, default)
-    before = told_of([change.incident_id for change in changes if change.transition == RESOLVED])
+    before = notified_of([change.incident_id for change in changes if change.transition == RESOLVED])
     addressed: list[_Change] = []
     nobody: list[_Change] = []
     plan = _Plan()
@@ -147,13 +147,13 @@ def _address(sql: str, after: int, default: Sequence[str], *, now: datetime) -> 
     for _, group in groupby(changes, key=attrgetter("incident_id")):
         own = list(group)
         due = [change for change in own if change.is_due]
-        told = before.get(own[0].incident_id, [])
-        decision = decide(routing, own[0].project_id, _facts(own[0])) if due or not told else Decision([])
-        if not decision.recipients and not told and not decision.is_nobody_meant:
+        notified = before.get(own[0].incident_id, [])
+        decision = decide(routing, own[0].project_id, _facts(own[0])) if due or not notified else Decision([])
+        if not decision.recipients and not notified and not decision.is_nobody_meant:
             nobody += own
             continue
         addressed += own
-        _plan(due, decision.recipients, told, plan, now=now)
+        _plan(due, decision.recipients, notified, plan, now=now)
         if {change.transition for change in due} == {OPENED}:
             caught += caught_by(decision, own[0].incident_id)
     _fold(plan, routing, now=now)
@@ -213,7 +213,7 @@ one of these whole for each notification of a storm."""
 
 
 def _plan(
-    due: Sequence[_Change], recipients: Sequence[Recipient], told: Sequence[Told], plan: _Plan, *, now: datetime
+    due: Sequence[_Change], recipients: Sequence[Recipient], notified: Sequence[Notified], plan: _Plan, *, now: datetime
 ) -> None:
     """Add what the due changes of one incident ask for.
 
@@ -223,29 +223,29 @@ def _plan(
     transitions = {change.transition for change in due}
     if OPENED in transitions:
         plan.news += [_news(due, recipient) for recipient in recipients]
-    elif transitions and told:
-        for one in told:
+    elif transitions and notified:
+        for one in notified:
             _plan_end(due, one, plan, now=now)
     elif transitions and not due[0].is_quiet:
         for recipient in recipients:
             _notify(due, recipient, KIND_RESOLVED, plan)
 
 
-def _plan_end(due: Sequence[_Change], told: Told, plan: _Plan, *, now: datetime) -> None:
+def _plan_end(due: Sequence[_Change], notified: Notified, plan: _Plan, *, now: datetime) -> None:
     """Add the end of an incident for one who was notified, or will be, that it opened."""
-    recipient = Recipient(told.recipient, told.channel, AS_BEFORE)
-    quiet_until = None if due[0].is_critical else told.quiet_until(now)
-    if told.channel is not None and quiet_until is not None:
-        plan.quiet[told.channel] = quiet_until
-    if told.storm is not None:
-        if told.is_unsent:
-            message = NewMessage(due[0].incident_id, KIND_DIGEST, recipient, told.key)
+    recipient = Recipient(notified.recipient, notified.channel, AS_BEFORE)
+    quiet_until = None if due[0].is_critical else notified.quiet_until(now)
+    if notified.channel is not None and quiet_until is not None:
+        plan.quiet[notified.channel] = quiet_until
+    if notified.storm is not None:
+        if notified.is_unsent:
+            message = NewMessage(due[0].incident_id, KIND_DIGEST, recipient, notified.key)
             plan.duties += [(change.id, message) for change in due]
         else:
-            plan.ends += [End(told.storm, change.id, change.incident_id, recipient) for change in due]
-    elif told.is_unsent:
+            plan.ends += [End(notified.storm, change.id, change.incident_id, recipient) for change in due]
+    elif notified.is_unsent:
         _notify(due, recipient, KIND_PASSED, plan, due_at=quiet_until)
-    elif quiet_until is not None and told.is_sent and not told.shows_first:
+    elif quiet_until is not None and notified.is_sent and not notified.shows_first:
         plan.news.append(_news(due, recipient))
     else:
         _notify(due, recipient, KIND_RESOLVED, plan, due_at=quiet_until)
@@ -301,14 +301,14 @@ def _fold(plan: _Plan, routing: Routing, *, now: datetime) -> None:
 
 def caught_by(decision: Decision, incident_id: int) -> Iterator[Caught]:
     """Yield each route that caught an incident, with whom it named; ALERT_EMAIL_TO if none did."""
-    told: dict[int, list[tuple[str, int | None]]] = {}
+    notified: dict[int, list[tuple[str, int | None]]] = {}
     for recipient in decision.recipients:
-        told.setdefault(recipient.route, []).append((recipient.name, recipient.channel))
+        notified.setdefault(recipient.route, []).append((recipient.name, recipient.channel))
     for route in decision.routes:
-        names = tuple(told.get(route.id, ()))
+        names = tuple(notified.get(route.id, ()))
         yield Caught(incident_id, route.name, names, route.reminder_hours, route.steps, route.loops)
     if not decision.routes:
-        yield Caught(incident_id, "", tuple(told.get(0, ())))
+        yield Caught(incident_id, "", tuple(notified.get(0, ())))
 
 
 def _write(plan: _Plan, *, now: datetime) -> None:

@@ -6,7 +6,7 @@ Mails go over a few lines to the mail server (`mail_lines`), all else over lanes
 rows are read and written here, in short transactions; none is open while a message is sent, and each records all
 messages that are finished by then. A mail server that cannot be reached ends the mails of the run: the sweep tries a
 few again in twenty seconds, and the others do not use up their attempts meanwhile. If many have waited long, one is
-sent first; when the server has taken it, the others are folded (`backlog`). A channel that fails has a breaker;
+sent first; when the server has accepted it, the others are folded (`backlog`). A channel that fails has a breaker;
 e-mail channels share what is known of the mail server (`mail_server`).
 """
 

@@ -27,7 +27,7 @@ from incidents.models.channels import EMAIL
 from incidents.notifications import configuring
 from incidents.notifications.addressees import clock_recipients, recipients
 from incidents.notifications.channels.wording import one_line
-from incidents.notifications.fallback_text import CORRECT_THE_ADDRESS, LISTED_MAX, Failure, Untold, write_fallback
+from incidents.notifications.fallback_text import CORRECT_THE_ADDRESS, LISTED_MAX, Failure, Undelivered, write_fallback
 from incidents.notifications.mail_settings import has_mail_server
 from incidents.notifications.outbox import NewMessage, insert_messages, text_key
 from incidents.notifications.routes import WITH_PERSON, recipients_of
@@ -36,7 +36,7 @@ from incidents.notifications.wake import wake_after_commit
 from incidents.notifications.words import ENGLISH
 from monitors.models import Project
 
-TOLD_AFTER = timedelta(minutes=5)
+REPORTED_AFTER = timedelta(minutes=5)
 """How long a breaker has been open before people are notified: services restart."""
 TOGETHER = timedelta(hours=1)
 """What a channel gives up in this time is reported together."""
@@ -45,44 +45,44 @@ LOOKED_BACK = timedelta(days=1)
 CHANNELS_MAX = 100
 """Of one run; the next one goes on."""
 COUNTED_MAX = 1_000
-NOT_TOLD = Q(kind__in=[Message.Kind.TEST, Message.Kind.FALLBACK])
+NOT_REPORTED = Q(kind__in=[Message.Kind.TEST, Message.Kind.FALLBACK])
 """Messages whose failure is reported to nobody: whoever sent a test sees it."""
 
 
 _PROJECT = Coalesce("incident__monitor_environment__monitor__project", "storm__project")
 
 
-def tell_failures(*, now: datetime) -> int:
+def report_failures(*, now: datetime) -> int:
     """Write messages about channels and mail addresses that fail; returns how many."""
     count = sum(_report_channel(id_, now=now) for id_ in _failing_channels(now))
     count += _report_mail_outage(now=now)
     return count + sum(_report_address(*one, now=now) for one in _failing_addresses(now))
 
 
-def untold_channels(*, now: datetime) -> QuerySet[Channel]:
+def unreported_channels(*, now: datetime) -> QuerySet[Channel]:
     """Return the channels whose open breaker people must be notified of, longest first."""
-    unusable = Channel.objects.filter(open_since__lte=now - TOLD_AFTER, is_enabled=True, removed_at__isnull=True)
-    untold = Q(fallback_told_at__isnull=True) | Q(fallback_told_at__lt=F("open_since"))
-    return unusable.filter(untold).order_by("open_since", "id")
+    unusable = Channel.objects.filter(open_since__lte=now - REPORTED_AFTER, is_enabled=True, removed_at__isnull=True)
+    unreported = Q(fallback_told_at__isnull=True) | Q(fallback_told_at__lt=F("open_since"))
+    return unusable.filter(unreported).order_by("open_since", "id")
 
 
-def untold_messages(*, now: datetime) -> QuerySet[Message]:
+def unreported_messages(*, now: datetime) -> QuerySet[Message]:
     """Return the messages given up in the last day that nobody was notified of. Index: message_failed_untold."""
     failed = Message.objects.filter(status=Message.Status.FAILED, fallback_at__isnull=True)
-    return failed.filter(finished_at__gt=now - LOOKED_BACK).exclude(NOT_TOLD)
+    return failed.filter(finished_at__gt=now - LOOKED_BACK).exclude(NOT_REPORTED)
 
 
 def _failing_channels(now: datetime) -> list[int]:
-    given_up = untold_messages(now=now).filter(channel__isnull=False)
+    given_up = unreported_messages(now=now).filter(channel__isnull=False)
     patient = Q(channel__fallback_told_at__isnull=True) | Q(channel__fallback_told_at__lte=now - TOGETHER)
-    found = [*untold_channels(now=now).values_list("id", flat=True)[:CHANNELS_MAX]]
+    found = [*unreported_channels(now=now).values_list("id", flat=True)[:CHANNELS_MAX]]
     found += given_up.filter(patient).order_by("channel").values_list("channel", flat=True).distinct()[:CHANNELS_MAX]
     return list(dict.fromkeys(found))
 
 
 def _failing_addresses(now: datetime) -> list[tuple[str, int | None]]:
     """Return mail addresses without a channel, each with the project whose mails it did not get."""
-    rows = untold_messages(now=now).filter(channel__isnull=True).annotate(of=_PROJECT).order_by("recipient", "of")
+    rows = unreported_messages(now=now).filter(channel__isnull=True).annotate(of=_PROJECT).order_by("recipient", "of")
     return list(rows.values_list("recipient", "of").distinct()[:CHANNELS_MAX])
 
 
@@ -93,11 +93,11 @@ def _report_channel(channel_id: int, *, now: datetime) -> int:
     channel = locked.filter(id=channel_id).first()
     if channel is None:
         return 0
-    given_up = untold_messages(now=now).filter(channel=channel)
-    is_open = untold_channels(now=now).filter(id=channel_id).exists()
+    given_up = unreported_messages(now=now).filter(channel=channel)
+    is_open = unreported_channels(now=now).filter(id=channel_id).exists()
     if not is_open and not given_up.exists():
         return 0
-    waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING).exclude(NOT_TOLD)
+    waiting = Message.objects.filter(channel=channel, status=Message.Status.WAITING).exclude(NOT_REPORTED)
     if channel.kind == EMAIL and channel.open_since is not None:
         people = _not_over_mail(channel.project)
     elif channel.kind == EMAIL:  # Its other addresses may work.
@@ -128,7 +128,7 @@ def _report_channel(channel_id: int, *, now: datetime) -> int:
 def _report_address(address: str, project_id: int | None, *, now: datetime) -> int:
     """Notify others that mail to an address of ALERT_EMAIL_TO was given up; returns how many. At most once an hour."""
     mine = Q(recipient=address, of__isnull=True) if project_id is None else Q(recipient=address, of=project_id)
-    given_up = untold_messages(now=now).annotate(of=_PROJECT).filter(mine, channel__isnull=True)
+    given_up = unreported_messages(now=now).annotate(of=_PROJECT).filter(mine, channel__isnull=True)
     held = given_up.order_by("id").select_for_update(skip_locked=True, no_key=True, of=("self",))
     ids = list(held.values_list("id", flat=True)[:COUNTED_MAX])
     project = Project.objects.filter(id=project_id).first() if project_id is not None else None
@@ -157,10 +157,10 @@ def _report_address(address: str, project_id: int | None, *, now: datetime) -> i
 def _report_mail_outage(*, now: datetime) -> int:
     """Notify people that mails to ALERT_EMAIL_TO wait for the mail server, once for each project; returns how many."""
     locked = MailOutage.objects.select_for_update(skip_locked=True, no_key=True)
-    outage = locked.filter(began_at__lte=now - TOLD_AFTER, failed_at__gte=now - TOLD_AFTER).first()
+    outage = locked.filter(began_at__lte=now - REPORTED_AFTER, failed_at__gte=now - REPORTED_AFTER).first()
     if outage is None:
         return 0
-    of_nobody = Message.objects.filter(channel__isnull=True, status=Message.Status.WAITING).exclude(NOT_TOLD)
+    of_nobody = Message.objects.filter(channel__isnull=True, status=Message.Status.WAITING).exclude(NOT_REPORTED)
     waiting = of_nobody.filter(Q(due_at__lte=now) | Q(attempt_count__gt=0)).annotate(of=_PROJECT)
     ids = set(waiting.order_by().values_list("of", flat=True).distinct()) - set(outage.told_projects)
     projects: list[Project | None] = list(_with_other_channels(ids)[:CHANNELS_MAX])
@@ -261,19 +261,21 @@ def _key(name: str, recipient: Recipient) -> UUID:
     return text_key(f"fallback {name}", Message.Kind.FALLBACK.value, recipient.name)
 
 
-def _listed(messages: QuerySet[Message]) -> list[Untold]:
+def _listed(messages: QuerySet[Message]) -> list[Undelivered]:
     related = "incident__monitor_environment__"
     rows = messages.select_related(f"{related}monitor", f"{related}environment").order_by("id")
-    return [_untold(message) for message in rows[:LISTED_MAX]]
+    return [_undelivered(message) for message in rows[:LISTED_MAX]]
 
 
-def _untold(message: Message) -> Untold:
+def _undelivered(message: Message) -> Undelivered:
     if message.incident is None:
         subject = message.subject or ("many incidents" if message.storm_id else "Watchclock")
-        return Untold(one_line(subject), message.get_kind_display(), message.created_at)
+        return Undelivered(one_line(subject), message.get_kind_display(), message.created_at)
     environment = message.incident.monitor_environment
     name = one_line(environment.monitor.name or environment.monitor.slug)
-    return Untold(f"{name} ({one_line(environment.environment.name)})", message.get_kind_display(), message.created_at)
+    return Undelivered(
+        f"{name} ({one_line(environment.environment.name)})", message.get_kind_display(), message.created_at
+    )
 
 
 def _count(messages: QuerySet[Message]) -> int:

@@ -21,7 +21,7 @@ class Letter(msgspec.Struct, frozen=True):
     body: str
 
 
-class Untold(msgspec.Struct, frozen=True):
+class Undelivered(msgspec.Struct, frozen=True):
     """One change that a channel has not delivered: whose, and whether that is over or has only begun."""
 
     subject: str
@@ -40,9 +40,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     since: datetime | None
     error: str
-    given_up: Sequence[Untold] = ()
+    given_up: Sequence[Undelivered] = ()
     given_up_count: int = 0
-    waiting: Sequence[Untold] = ()
+    waiting: Sequence[Undelivered] = ()
     waiting_count: int = 0
     remedy: str = SAVE_THE_CHANNEL
     link: str = ""
@@ -81,7 +81,7 @@ def _joined(paragraphs: Sequence[str]) -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _listing(listed: Sequence[Untold], count: int, language: str) -> str:
+def _listing(listed: Sequence[Undelivered], count: int, language: str) -> str:
     lines = [f"- {one.subject}: {say(language, one.what)}, {one.at:%Y-%m-%d %H:%M} UTC" for one in listed[:LISTED_MAX]]
     if count > len(lines):
         lines.append(f"- {say(language, 'and {count} more', count=number(language, count - len(lines)))}")

@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 
 RUNS = 21
-"""Runs that are looked at, with at most 20 changes."""
+"""Runs that are examined, with at most 20 changes."""
 _OLDEST, _NEWEST = 0.75, 1.25
 """Weights of the oldest and the newest change."""
 START_PERCENT, STOP_PERCENT = 30.0, 20.0

@@ -97,7 +97,7 @@ def begin_anew(incident_ids: Collection[int], *, now: datetime, reminds_at: date
 def supersede(incident_ids: Sequence[int], *, now: datetime, kinds: Collection[str] = SENT_UNTIL_THEN) -> None:
     """Take back reminders and steps of incidents that nobody can have received: they are no longer needed.
 
-    A digest loses these incidents; one without any is taken back as a whole.
+    A digest loses these incidents; one without any is withdrawn as a whole.
     """
     if not incident_ids:
         return

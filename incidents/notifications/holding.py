@@ -196,13 +196,13 @@ def _load(
     for monitor_id, _, environment_id, slug, environment, is_quiet, *columns in rows:
         assert windows is not None, "there are rows"
         is_maintained = window_at(windows.of_environment(monitor_id, environment), now) is not None
-        pending_slot, judged_at, ok_at, is_failing, over_at, is_told, is_being_told = columns
+        pending_slot, judged_at, ok_at, is_failing, over_at, is_notified, is_being_notified = columns
         found.setdefault(environment_id, {})[monitor_id] = Upstream(
             name=f"{slug} ({environment})",
             upstreams=edges.get(monitor_id, ()),
             is_failing=is_failing,
-            is_told=is_told,
-            is_being_told=is_being_told,
+            is_notified=is_notified,
+            is_being_notified=is_being_notified,
             is_quiet=is_quiet or is_maintained,
             over_at=over_at,
             pending_slot=pending_slot,

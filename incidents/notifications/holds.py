@@ -48,16 +48,16 @@ class Hold(msgspec.Struct, frozen=True):
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """A monitor that others depend on, in the environment of the incident, and the monitors that it depends on.
 
-    `is_told`: people know of its open incident, or of the one that ended at `over_at`. `is_being_told`: they are about
-    to. `is_quiet`: muted, snoozed, archived, in maintenance or disabled. `pending_slot` is the oldest slot that is not
-    judged yet, `judged_at` its deadline, `ok_at` when its last ok was received.
+    `is_notified`: people know of its open incident, or of the one that ended at `over_at`. `is_being_notified`: they
+    are about to. `is_quiet`: muted, snoozed, archived, in maintenance or disabled. `pending_slot` is the oldest slot
+    that is not judged yet, `judged_at` its deadline, `ok_at` when its last ok was received.
     """
 
     name: str
     upstreams: Sequence[int] = ()
     is_failing: bool = False
-    is_told: bool = False
-    is_being_told: bool = False
+    is_notified: bool = False
+    is_being_notified: bool = False
     is_quiet: bool = False
     over_at: datetime | None = None
     pending_slot: datetime | None = None
@@ -97,7 +97,7 @@ def hold(opening: Opening, graph: Mapping[int, Upstream], *, now: datetime) -> H
             if not any(holds(graph[id_], now=now) for id_ in upstream.upstreams if id_ in graph):
                 holders.append(_words(upstream))
         elif upstream.is_failing:
-            if upstream.is_being_told and not upstream.is_quiet:
+            if upstream.is_being_notified and not upstream.is_quiet:
                 waits_until.append(min(now + LOOK_AGAIN_SOON, opening.created_at + WAIT_MAX))
         elif (verdict_at := _verdict_at(upstream, opening)) is not None:
             waits_until.append(min(now + LOOK_AGAIN, verdict_at))
@@ -117,7 +117,7 @@ def until_settled(*, now: datetime) -> Hold:
 
 def holds(upstream: Upstream, *, now: datetime) -> bool:
     """Return whether failures behind this monitor are held: people know of its incident, or did a moment ago."""
-    if not upstream.is_told or upstream.is_quiet:
+    if not upstream.is_notified or upstream.is_quiet:
         return False
     return upstream.is_failing or (upstream.over_at is not None and now < upstream.over_at + RECOVERY)
 

@@ -88,7 +88,7 @@ def _to_send(channel_ids: Sequence[int], *, now: datetime) -> Mapping[int, list[
     if not channel_ids:
         return found
     parameters = {"channels": list(channel_ids), "since": now - ENDS_FOR, "most": KEPT_MAX * len(channel_ids)}
-    for channel_id, is_open, body in fetch_rows(_TOLD_SQL, parameters):
+    for channel_id, is_open, body in fetch_rows(_SENT_SQL, parameters):
         alert = msgspec.json.decode(body, type=Alert)
         alerts = found.setdefault(channel_id, [])
         if alertmanager.is_end(alert) != is_open and len(alerts) < KEPT_MAX:
@@ -96,7 +96,7 @@ def _to_send(channel_ids: Sequence[int], *, now: datetime) -> Mapping[int, list[
     return found
 
 
-_TOLD_SQL = """
+_SENT_SQL = """
     (SELECT DISTINCT ON (m.channel_id, m.incident_id) m.channel_id, true AS is_open, m.body
        FROM incidents_incident AS i JOIN incidents_message AS m ON m.incident_id = i.id
       WHERE i.resolved_at IS NULL AND m.channel_id = ANY(%(channels)s) AND m.status = 'sent' AND m.body <> ''

@@ -18,15 +18,15 @@ from audit.recording import record
 from incidents.models import Channel, LongBroken, Message
 from incidents.notifications.follow_ups import supersede
 from incidents.notifications.last_runs import ALL_FAILED_SQL
+from incidents.notifications.notified import notified_of
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
 from incidents.notifications.routing import Recipient
-from incidents.notifications.told import told_of
 from incidents.notifications.wake import wake_after_commit
 from lib.sql import array_literal, fetch_rows
 from monitors.models import MonitorEnvironment
 from monitors.services import environment_entry, mute_until_recovery
 
-TOLD_AFTER = timedelta(days=14)
+REPORTED_AFTER = timedelta(days=14)
 MUTED_AFTER = timedelta(days=14)
 """After people were notified."""
 CHECKINS = 4
@@ -82,8 +82,8 @@ def _act(incident_ids: Sequence[int], environment_ids: Sequence[int], *, now: da
 def _find(*, now: datetime, only: Sequence[int] | None = None) -> list[_Broken]:
     parameters = {
         "now": now,
-        "started_by": now - TOLD_AFTER,
-        "told_by": now - MUTED_AFTER,
+        "started_by": now - REPORTED_AFTER,
+        "reported_by": now - MUTED_AFTER,
         "checkins": CHECKINS,
         "limit": LOOKED_AT_MAX,
         "only": None if only is None else array_literal("bigint", sorted(only)),
@@ -101,7 +101,7 @@ _FOUND_SQL = f"""
       LEFT JOIN incidents_issue AS s ON s.id = i.issue_id
       LEFT JOIN incidents_longbroken AS b ON b.incident_id = i.id
      WHERE i.resolved_at IS NULL AND i.started_at <= %(started_by)s
-       AND (b.id IS NULL OR (b.muted_at IS NULL AND b.told_at <= %(told_by)s))
+       AND (b.id IS NULL OR (b.muted_at IS NULL AND b.told_at <= %(reported_by)s))
        AND (%(only)s::bigint[] IS NULL OR i.id = ANY(%(only)s::bigint[]))
        AND NOT me.is_muted AND m.status = 'active' AND coalesce(s.status <> 'archived', true)
        AND coalesce(m.snoozed_until <= %(now)s, true)
@@ -114,8 +114,8 @@ _FOUND_SQL = f"""
 
 def _report(found: Sequence[_Broken], *, now: datetime) -> None:
     """Write a reminder, with the news in it, to each recipient who was notified of the opening and gets reminders."""
-    told = told_of([one.incident_id for one in found])
-    channels = {one.channel for own in told.values() for one in own if one.channel is not None}
+    notified = notified_of([one.incident_id for one in found])
+    channels = {one.channel for own in notified.values() for one in own if one.channel is not None}
     usable = set(
         Channel.objects.filter(id__any_of=sorted(channels), is_enabled=True, removed_at__isnull=True).values_list(
             "id", flat=True
@@ -124,7 +124,7 @@ def _report(found: Sequence[_Broken], *, now: datetime) -> None:
     news = [
         (broken, one)
         for broken in found
-        for one in told.get(broken.incident_id, ())
+        for one in notified.get(broken.incident_id, ())
         if (one.channel is None or one.channel in usable) and not one.keeps_alerts
     ]
     if not news:

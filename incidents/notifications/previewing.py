@@ -35,7 +35,7 @@ class Forecast(msgspec.Struct, frozen=True):
     """
 
     situations: tuple[Situation, ...]
-    told: tuple[tuple[str, str], ...] = ()
+    notified: tuple[tuple[str, str], ...] = ()
     why_nobody: str = ""
     then: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
@@ -64,7 +64,7 @@ def alike(forecasts: Iterable[Forecast]) -> list[Forecast]:
     """Return the forecasts with those joined in which the same people are notified for the same reasons."""
     joined: dict[tuple[object, ...], Forecast] = {}
     for one in forecasts:
-        key = (one.told, one.why_nobody, one.then)
+        key = (one.notified, one.why_nobody, one.then)
         before = joined[key].situations if key in joined else ()
         joined[key] = msgspec.structs.replace(one, situations=(*before, *one.situations))
     return list(joined.values())
@@ -93,7 +93,7 @@ def later_steps(routes: Iterable[RouteRules], names: Mapping[int, str]) -> tuple
 class Uncaught(msgspec.Struct, frozen=True):
     """Monitors of which some failure would reach nobody: how many, and the first by name.
 
-    `is_complete` is false if not all monitors were looked at.
+    `is_complete` is false if not all monitors were examined.
     """
 
     count: int = 0
@@ -160,7 +160,7 @@ def idle_routes(routes: Sequence[RouteRules], known: Iterable[Facts] | None) -> 
     """Return the routes of a project that catch nothing, by id, each with the reason.
 
     `routes` are the enabled ones, in order. `known` are the facts of all monitors, with any kind of failure; None if
-    they are too many to look at: then only routes are found that an earlier one makes useless.
+    they are too many to examine: then only routes are found that an earlier one makes useless.
     """
     idle = _shadowed(routes)
     if known is None:
@@ -216,6 +216,6 @@ def with_every_kind(facts: Facts) -> list[Facts]:
     return [msgspec.structs.replace(facts, kind=kind) for kind in KINDS]
 
 
-def names_of(told: Iterable[tuple[str, str]], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def names_of(notified: Iterable[tuple[str, str]], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Return recipients by the names of their channels, each once, with the reason."""
-    return tuple(dict.fromkeys((names.get(name, name), reason) for name, reason in told))
+    return tuple(dict.fromkeys((names.get(name, name), reason) for name, reason in notified))

@@ -33,7 +33,7 @@ ENVIRONMENTS_MAX = 100
 LOOKED_AT_MAX = 5_000
 """Environments of a project up to which each route is compared with all of them."""
 PROJECTS_MAX = 1_000
-"""Projects without a route that catches everything that are looked at together."""
+"""Projects without a route that catches everything that are examined together."""
 NO_ENVIRONMENT = "production"
 """The environment of check-ins that name none, for a monitor that has none yet."""
 _FACTS_SQL = """
@@ -109,7 +109,7 @@ def examine_routes(project_ids: Collection[int]) -> Examined:
 def find_uncaught() -> Uncaught:
     """Return the monitors of which some failure would reach nobody, whatever project they are of, bounded.
 
-    Projects with a route that catches everything are not looked at, so it costs little where all is well. Seven
+    Projects with a route that catches everything are not examined, so it costs little where all is well. Seven
     statements at most.
     """
     if recipients():

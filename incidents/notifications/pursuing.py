@@ -32,7 +32,7 @@ from incidents.notifications.pursuit import (
     step_after,
     usable_step,
 )
-from incidents.notifications.repeating import ESCALATED, Again, tell_again
+from incidents.notifications.repeating import ESCALATED, Again, notify_again
 from incidents.notifications.repeating import REMINDER as REMINDED
 from incidents.notifications.routes import WITH_PERSON, recipients_of
 from incidents.notifications.routing import Recipient
@@ -119,7 +119,7 @@ def _send_due(*, now: datetime) -> int:
     for due in found:
         standing = Standing(due.is_open, due.is_acknowledged, due.is_quiet, due.snoozed_until)
         verdict = judge(standing, now=now)
-        if not verdict.tells:
+        if not verdict.is_to_send:
             later.append((due.id, due.done, verdict.again_at))
         elif due.kind == REMINDER:
             reminders += [_again(due, recipient) for recipient in _reminded(due, channels)]
@@ -131,8 +131,8 @@ def _send_due(*, now: datetime) -> int:
             later.append((due.id, done, again_at))
     if reminders:
         supersede([one.incident_id for one in reminders], now=now, kinds=[REMINDED])
-    tell_again(REMINDED, reminders, channels, now=now)
-    tell_again(ESCALATED, steps, channels, now=now)
+    notify_again(REMINDED, reminders, channels, now=now)
+    notify_again(ESCALATED, steps, channels, now=now)
     update_rows("incidents_followup", {"done": "smallint", "due_at": "timestamptz"}, later)
     return len(found)
 

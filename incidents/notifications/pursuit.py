@@ -57,7 +57,7 @@ class Standing(msgspec.Struct, frozen=True):
 class Verdict(msgspec.Struct, frozen=True):
     """What to do with something that is due: send it now, or check again at `again_at`; with neither, nothing more."""
 
-    tells: bool = False
+    is_to_send: bool = False
     again_at: datetime | None = None
 
 
@@ -76,7 +76,7 @@ def judge(standing: Standing, *, now: datetime) -> Verdict:
         return Verdict(again_at=standing.snoozed_until)
     if standing.is_quiet:
         return Verdict(again_at=now + QUIET_CHECK)
-    return Verdict(tells=True)
+    return Verdict(is_to_send=True)
 
 
 def reminder_wait(hours: int, done: int) -> timedelta:

@@ -32,15 +32,15 @@ class Again(NamedTuple):
     recipient: Recipient
 
 
-def tell_again(kind: str, told: Sequence[Again], channels: Mapping[int, Channel], *, now: datetime) -> None:
+def notify_again(kind: str, due: Sequence[Again], channels: Mapping[int, Channel], *, now: datetime) -> None:
     """Write a notification for each incident, numbered in it, and the messages to its recipients.
 
     `channels` are those of the recipients. The caller has locked the incidents.
     """
-    if not told:
+    if not due:
         return
-    notifications = renumber(kind, [one.incident_id for one in told], now=now, is_addressed=True)
-    once = {(one.incident_id, one.recipient.name): one for one in told}
+    notifications = renumber(kind, [one.incident_id for one in due], now=now, is_addressed=True)
+    once = {(one.incident_id, one.recipient.name): one for one in due}
     counts = Counter(_group(kind, one) for one in once.values())
     quiet = {id_: until for id_, channel in channels.items() if (until := _quiet_until(channel, now)) is not None}
     messages: list[NewMessage] = []

@@ -26,7 +26,7 @@ Allowed = TypeVar("Allowed", bound=StrEnum)
 
 
 class Attribute(StrEnum):
-    """What a condition looks at."""
+    """What a condition examines."""
 
     MONITOR = "monitor"
     ENVIRONMENT = "environment"
@@ -85,7 +85,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """The attributes of an incident that routes look at. `kind` is that of the failure that opened it.
+    """The attributes of an incident that routes examine. `kind` is that of the failure that opened it.
 
     `assignee` is the member who looks after its issue; 0 for nobody.
     """

@@ -34,7 +34,7 @@ class _Listed(NamedTuple):
 
     incident: int
     is_over: bool
-    told: int
+    reported: int
     over: int
 
 
@@ -68,9 +68,9 @@ def load_storms(messages: Sequence[Message]) -> Storms:
 
 
 _LISTED_SQL = """
-    SELECT message_id, incident_id, is_over, told, over_count FROM (
+    SELECT message_id, incident_id, is_over, reported, over_count FROM (
            SELECT one.message_id, one.incident_id, one.is_over,
-                  count(*) OVER (PARTITION BY one.message_id) AS told,
+                  count(*) OVER (PARTITION BY one.message_id) AS reported,
                   count(*) FILTER (WHERE one.is_over) OVER (PARTITION BY one.message_id) AS over_count,
                   row_number() OVER (PARTITION BY one.message_id
                                      ORDER BY one.is_over, array_position(%(worst)s::text[], m.severity::text),
@@ -119,7 +119,7 @@ def write_storm(message: Message, storms: Storms) -> Alert:
     is_digest = message.kind == DIGEST
     listed = storms.listed.get(message.id, ())
     members, left = storms.left.get(message.id, (0, 0))
-    count = Count(listed[0].told if listed else 0, listed[0].over if listed else 0, members, left)
+    count = Count(listed[0].reported if listed else 0, listed[0].over if listed else 0, members, left)
     zone, language = (channel.timezone, channel.language) if channel else ("UTC", ENGLISH)
     at = storm.tick or storm.created_at
     project = letters.plain(storm.project.name or storm.project.slug)
@@ -131,10 +131,10 @@ def write_storm(message: Message, storms: Storms) -> Alert:
         title=headline(count, project, is_digest=is_digest, language=language),
         reason=sentences(Cause(storm.cause), count, at, zone, is_digest=is_digest, language=language),
         incidents=facts,
-        omitted=count.told - len(facts),
+        omitted=count.reported - len(facts),
         group=storm.guid,
         url=link_to_all(),
-        acknowledge_url=acknowledge_link(message) if count.over < count.told else "",
+        acknowledge_url=acknowledge_link(message) if count.over < count.reported else "",
         unsubscribe_url=unsubscribe_link(channel, message.recipient),
         language=language,
         timezone=zone,
@@ -169,7 +169,7 @@ def _member(message: Message, listed: _Listed, storms: Storms) -> IncidentFacts:
     # What is held comes first: a line may be cut.
     reason = f"{letters.held(story, HELD_NAMED_MAX)} {letters.reason(story)}".strip()
     facts = facts_of(about, story, reason, is_open=not listed.is_over)
-    return msgspec.structs.replace(facts, log_tail="", explanation={}) if listed.told > 1 else facts
+    return msgspec.structs.replace(facts, log_tail="", explanation={}) if listed.reported > 1 else facts
 
 
 def _last_end(facts: Sequence[IncidentFacts], otherwise: datetime) -> datetime:

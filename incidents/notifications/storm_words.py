@@ -16,7 +16,7 @@ class Count(msgspec.Struct, frozen=True):
     For a summary also: how many members the storm has, and of how many nobody has received the end, after it.
     """
 
-    told: int
+    reported: int
     over: int
     members: int = 0
     left: int = 0
@@ -30,30 +30,30 @@ def event_of(count: Count, *, is_digest: bool) -> Event:
 def headline(count: Count, project: str, *, is_digest: bool, language: str = ENGLISH) -> str:
     """Return what has happened in one line.
 
-    >>> headline(Count(told=60, over=0), "ops", is_digest=True)
+    >>> headline(Count(reported=60, over=0), "ops", is_digest=True)
     '60 jobs of ops are failing'
-    >>> headline(Count(told=60, over=12), "ops", is_digest=True)
+    >>> headline(Count(reported=60, over=12), "ops", is_digest=True)
     '48 jobs of ops are failing, 12 have recovered'
-    >>> headline(Count(told=5, over=5, members=60, left=0), "ops", is_digest=False)
+    >>> headline(Count(reported=5, over=5, members=60, left=0), "ops", is_digest=False)
     'All 60 jobs of ops have recovered'
-    >>> headline(Count(told=12, over=12, members=60, left=1), "ops", is_digest=False)
+    >>> headline(Count(reported=12, over=12, members=60, left=1), "ops", is_digest=False)
     '12 jobs of ops have recovered, 1 is still failing'
     """
-    told, over, left = count.told, count.over, count.left
-    if is_digest and over == told:
+    reported, over, left = count.reported, count.over, count.left
+    if is_digest and over == reported:
         one, many = (
             "{count} job of {project} failed and has recovered",
             "{count} jobs of {project} failed and have recovered",
         )
-        return _say(language, told, one, many, project=project)
+        return _say(language, reported, one, many, project=project)
     if is_digest:
         one, many = "{count} job of {project} is failing", "{count} jobs of {project} are failing"
-        still = _say(language, told - over, one, many, project=project)
+        still = _say(language, reported - over, one, many, project=project)
         one, many = "{first}, {count} has recovered", "{first}, {count} have recovered"
         return _say(language, over, one, many, first=still) if over else still
     one, many = "{count} job of {project} has recovered", "{count} jobs of {project} have recovered"
     if left:
-        first = _say(language, told, one, many, project=project)
+        first = _say(language, reported, one, many, project=project)
         one, many = "{first}, {count} is still failing", "{first}, {count} are still failing"
         return _say(language, left, one, many, first=first)
     return _say(language, max(count.members, 1), one, "All {count} jobs of {project} have recovered", project=project)

@@ -73,7 +73,7 @@ rows = st.builds(
     unsent_count=st.integers(0, 3),
     oldest_unsent_at=maybe,
     given_up_count=st.integers(0, 1),
-    untold_failures=st.sampled_from([(), ("room",), ("room", "pager")]),
+    unreported_failures=st.sampled_from([(), ("room",), ("room", "pager")]),
     unjudged=st.sampled_from([(), [("backup of shop", "its time zone is unknown.")]]),
 )
 facts_of_all_kinds = st.builds(

@@ -135,17 +135,17 @@ class TestFailuresThatNobodyWasTold:
     def test_a_channel_that_fails_for_ten_minutes(self):
         ChannelFactory(name="room", project__slug="shop", open_since=NOW - 10 * MINUTE, probe_at=NOW)
         ChannelFactory(open_since=NOW - 10 * MINUTE, probe_at=NOW, fallback_told_at=NOW)
-        assert read_rows(NOW).untold_failures == ["room of shop"]
+        assert read_rows(NOW).unreported_failures == ["room of shop"]
 
     def test_the_message_that_should_have_told_it_was_given_up_itself(self):
         MessageFactory(kind="fallback", incident=None, status="failed", subject="[Watchclock] Channel room fails")
-        assert read_rows(NOW).untold_failures == ["Channel room fails"]
+        assert read_rows(NOW).unreported_failures == ["Channel room fails"]
 
     def test_a_message_that_was_given_up_more_than_an_hour_ago(self):
         MessageFactory(status="failed", finished_at=NOW - 66 * MINUTE, recipient="ops@example.com")
         MessageFactory(status="failed", finished_at=NOW - 66 * MINUTE, fallback_at=NOW)
         MessageFactory(status="failed", finished_at=NOW - 10 * MINUTE)
-        assert read_rows(NOW).untold_failures == ["opened to ops@example.com was given up"]
+        assert read_rows(NOW).unreported_failures == ["opened to ops@example.com was given up"]
 
 
 def test_waiting_check_ins_are_counted_by_reason():

@@ -47,12 +47,12 @@ def test_the_life_of_an_incident_in_order():
     assert [(entry.what, entry.who) for entry in entries] == [
         (What.OPENED, "Watchclock"),
         (What.OCCURRENCE, "the job"),
-        (What.TOLD, "Watchclock"),
+        (What.NOTIFIED, "Watchclock"),
         (What.ACKNOWLEDGED, "anna"),
         (What.COMMENT, "bert"),
         (What.OCCURRENCE, "the job"),
         (What.RESOLVED, "the job"),
-        (What.TOLD, "Watchclock"),
+        (What.NOTIFIED, "Watchclock"),
     ]
     assert entries[3].text == "by the admin"
     assert entries[6].text == "Incident 1 ended after 2 failures."
@@ -115,4 +115,4 @@ def test_at_the_same_instant_causes_come_before_effects():
         audit=[did(NOW, "acknowledged")],
         comments=[CommentRow(NOW, "a", "b")],
     )
-    assert kinds(entries) == [What.OPENED, What.TOLD, What.ACKNOWLEDGED, What.COMMENT]
+    assert kinds(entries) == [What.OPENED, What.NOTIFIED, What.ACKNOWLEDGED, What.COMMENT]

@@ -150,7 +150,7 @@ def load_tests(channel: Channel, ids: str) -> Sequence[Message]:
 
 
 def is_awaited(tests: Sequence[Message], *, now: datetime) -> bool:
-    """Return whether an answer to a test may still come while somebody looks at the page."""
+    """Return whether an answer to a test may still come while somebody has the page open."""
     return any(_is_unanswered(test) and now < test.created_at + TEST_WAITS for test in tests)
 
 

@@ -71,7 +71,7 @@ class Command(BaseCommand):
     def _preview(self, monitor: Monitor) -> None:
         environments, forecasts = preview(monitor)
         for forecast in forecasts:
-            who = "; ".join(f"{name} ({reason})" for name, reason in forecast.told)
+            who = "; ".join(f"{name} ({reason})" for name, reason in forecast.notified)
             self.stdout.write(f"{forecast.when(environments)}: {who or f'nobody: {forecast.why_nobody}'}")
             for minutes, names in forecast.then:
                 self.stdout.write(f"  not acknowledged after {minutes} minutes: {', '.join(names)}")

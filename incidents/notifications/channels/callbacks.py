@@ -38,7 +38,7 @@ class Call(NamedTuple):
     token: str = ""
 
 
-class Heard(NamedTuple):
+class Acknowledged(NamedTuple):
     """Somebody acknowledged what is known by this key: an incident's guid, or a storm's."""
 
     key: UUID
@@ -52,12 +52,12 @@ class Callback(NamedTuple):
     """
 
     secret: Field
-    read: Callable[[Call, str, datetime], Heard | None]
+    read: Callable[[Call, str, datetime], Acknowledged | None]
     knows: bool = True
     has_token: bool = False
 
 
-def read(kind: str, call: Call, secret: str, *, now: datetime) -> Heard | None:
+def read(kind: str, call: Call, secret: str, *, now: datetime) -> Acknowledged | None:
     """Return what a request of a service says; None if that is nothing to act on.
 
     Raises CallbackRefusedError for one that is not genuine. Without a secret none is.
@@ -67,7 +67,7 @@ def read(kind: str, call: Call, secret: str, *, now: datetime) -> Heard | None:
     return CALLBACKS[kind].read(call, secret, now)
 
 
-def _read_pagerduty(call: Call, secret: str, now: datetime) -> Heard | None:
+def _read_pagerduty(call: Call, secret: str, now: datetime) -> Acknowledged | None:
     del now
     wanted = f"v1={_digest(secret, call.body)}"
     given = call.headers.get("x-pagerduty-signature", "").split(",")
@@ -79,7 +79,7 @@ def _read_pagerduty(call: Call, secret: str, now: datetime) -> Heard | None:
     return _received(data.get("incident_key"), _member(event, "agent").get("summary"), "somebody in PagerDuty")
 
 
-def _read_opsgenie(call: Call, secret: str, now: datetime) -> Heard | None:
+def _read_opsgenie(call: Call, secret: str, now: datetime) -> Acknowledged | None:
     del now
     _require(_equal(call.token, secret))
     content = _object(call.body)
@@ -89,7 +89,7 @@ def _read_opsgenie(call: Call, secret: str, now: datetime) -> Heard | None:
     return _received(alert.get("alias"), alert.get("username"), "somebody in Jira Service Management")
 
 
-def _read_slack(call: Call, secret: str, now: datetime) -> Heard | None:
+def _read_slack(call: Call, secret: str, now: datetime) -> Acknowledged | None:
     at = call.headers.get("x-slack-request-timestamp", "")
     wanted = f"v0={_digest(secret, b'v0:' + at.encode() + b':' + call.body)}"
     _require(_equal(call.headers.get("x-slack-signature", ""), wanted))
@@ -140,10 +140,10 @@ def _member(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _received(key: object, name: object, nobody: str) -> Heard | None:
+def _received(key: object, name: object, nobody: str) -> Acknowledged | None:
     """Return who acknowledged what; None for an alert that is not ours."""
     try:
         guid = UUID(str(key))
     except ValueError:
         return None
-    return Heard(guid, (one_line(name, NAME_LENGTH_MAX) if isinstance(name, str) else "") or nobody)
+    return Acknowledged(guid, (one_line(name, NAME_LENGTH_MAX) if isinstance(name, str) else "") or nobody)

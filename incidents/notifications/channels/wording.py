@@ -128,7 +128,7 @@ def paragraph(text: str, limit: int, size: Size = utf16) -> str:
 
 
 def _clean(text: str) -> str:
-    # Most texts are printable, and `plain` looks at each character.
+    # Most texts are printable, and `plain` examines each character.
     return " ".join((text if text.isprintable() else plain(text)).split())
 
 

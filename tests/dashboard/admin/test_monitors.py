@@ -360,7 +360,7 @@ class TestPage:
         matchers = [{"attribute": "kind", "operator": "is", "values": ["error"]}]
         factories.RouteFactory(project=monitor.project, name="errors", to=[pager], matchers=matchers)
         page = admin_client.get(page_of(monitor)).content.decode()
-        told = page[page.index('id="told"') : page.index('id="history"')]
+        told = page[page.index('id="notified"') : page.index('id="history"')]
         assert "Pager (route &#x27;errors&#x27;: kind is error)" in told
         assert "nobody" in told
 

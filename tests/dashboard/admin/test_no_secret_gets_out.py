@@ -17,7 +17,7 @@ from incidents.notifications.alert import Event
 from incidents.notifications.alerts import target_of
 from incidents.notifications.channels import SENDERS
 from incidents.notifications.configuring import fields_of, stored_secrets
-from incidents.notifications.fallback import tell_failures
+from incidents.notifications.fallback import report_failures
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -120,7 +120,7 @@ def test_it_is_in_no_log_no_row_no_page_no_command_and_no_repr(kind, receiver, a
             now = NOW + timedelta(hours=hours)
             delivery.deliver(utcnow=lambda now=now: now)  # type: ignore[misc]  # bound here
         Channel.objects.filter(open_since=None).update(open_since=NOW, probe_at=NOW)
-        tell_failures(now=NOW + timedelta(hours=7))
+        report_failures(now=NOW + timedelta(hours=7))
         texts = [printed(capsys, "notify", *rest) for rest in (("status",), ("status", "--json"), ("test", "renamed"))]
         texts.append(printed(capsys, "dumpdata", "incidents", "audit"))
     assert receiver.received, "it was asked"

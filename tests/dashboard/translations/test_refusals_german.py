@@ -128,7 +128,7 @@ BEHIND = Rows(
     given_up_count=1,
     has_routes=True,
     failing_channels=[("pager", "503"), ("chat", "404")],
-    untold_failures=["a", "b"],
+    unreported_failures=["a", "b"],
     waiting={"failed": 1},
     unjudged=[("backup", "...")],
 )

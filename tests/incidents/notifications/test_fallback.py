@@ -6,8 +6,8 @@ import pytest
 
 from incidents.models import Channel, Message
 from incidents.notifications.configuring import save_channel
-from incidents.notifications.fallback import tell_failures
-from incidents.notifications.fallback_text import Failure, Untold, write_fallback
+from incidents.notifications.fallback import report_failures
+from incidents.notifications.fallback_text import Failure, Undelivered, write_fallback
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -58,7 +58,7 @@ class TestABreakerThatIsOpen:
         MembershipFactory(project=project, role="owner", user__email="ada@example.com")
         MembershipFactory(project=project, role="editor", user__email="ed@example.com")
         waiting = message(channel)
-        assert tell_failures(now=NOW) == 1
+        assert report_failures(now=NOW) == 1
         [mail] = Message.objects.filter(kind="fallback")
         assert (mail.recipient, mail.channel, mail.incident) == ("ada@example.com", None, None)
         assert mail.subject == "[Watchclock] Channel room of shop fails"
@@ -67,29 +67,29 @@ class TestABreakerThatIsOpen:
         assert f"- {monitor.name or monitor.slug} (production): opened" in mail.body
 
     def test_it_is_told_once_and_again_after_it_has_worked(self, channel):
-        assert tell_failures(now=NOW) == 1
-        assert tell_failures(now=NOW + HOUR) == 0
+        assert report_failures(now=NOW) == 1
+        assert report_failures(now=NOW + HOUR) == 0
         Channel.objects.update(open_since=NOW + HOUR)
-        assert tell_failures(now=NOW + HOUR + 4 * MINUTE) == 0
-        assert tell_failures(now=NOW + HOUR + 5 * MINUTE) == 1
+        assert report_failures(now=NOW + HOUR + 4 * MINUTE) == 0
+        assert report_failures(now=NOW + HOUR + 5 * MINUTE) == 1
 
     @pytest.mark.parametrize("columns", [broken(minutes=4), {"failure_count": 4}])
     def test_five_minutes_are_given_to_a_service_that_restarts(self, project, columns):
         ChannelFactory(project=project, **columns)
-        assert tell_failures(now=NOW) == 0
+        assert report_failures(now=NOW) == 0
 
     @pytest.mark.parametrize("columns", [{"is_enabled": False}, {"is_enabled": False, "removed_at": NOW}])
     def test_nobody_hears_of_a_channel_that_nobody_uses(self, project, columns):
         ChannelFactory(project=project, **broken(), **columns)
-        assert tell_failures(now=NOW) == 0
+        assert report_failures(now=NOW) == 0
 
     def test_a_channel_of_the_instance_is_told_to_alert_email_to(self):
         ChannelFactory(project=None, **broken())
-        assert tell_failures(now=NOW) == 1
+        assert report_failures(now=NOW) == 1
         assert told() == [("ops@example.com", None)]
 
     def test_two_processes_tell_once(self, channel):
-        assert [tell_failures(now=NOW), tell_failures(now=NOW)] == [1, 0]
+        assert [report_failures(now=NOW), report_failures(now=NOW)] == [1, 0]
 
 
 class TestMessagesThatWereGivenUp:
@@ -100,28 +100,28 @@ class TestMessagesThatWereGivenUp:
     def test_they_are_told_together_at_most_once_an_hour(self, channel):
         message(channel, status="failed")
         message(channel, status="failed")
-        assert tell_failures(now=NOW) == 1
+        assert report_failures(now=NOW) == 1
         assert Message.objects.filter(kind="fallback", body__contains="not sent over it").count() == 1
         message(channel, status="failed", finished_at=NOW + MINUTE)
-        assert tell_failures(now=NOW + 2 * MINUTE) == 0
-        assert tell_failures(now=NOW + HOUR) == 1
+        assert report_failures(now=NOW + 2 * MINUTE) == 0
+        assert report_failures(now=NOW + HOUR) == 1
 
     def test_a_failed_test_or_fallback_tells_nobody(self, channel):
         message(channel, status="failed", kind="test", incident=None)
         MessageFactory(status="failed", kind="fallback", incident=None)
-        assert tell_failures(now=NOW) == 0
+        assert report_failures(now=NOW) == 0
 
     def test_what_was_given_up_days_ago_is_not_told_after_an_upgrade(self, channel):
         message(channel, status="failed")
-        assert tell_failures(now=NOW + timedelta(days=2)) == 0
+        assert report_failures(now=NOW + timedelta(days=2)) == 0
 
     def test_a_mail_address_that_is_refused_is_told_to_the_others(self, settings):
         settings.ALERT_EMAIL_TO = ["gone@example.com", "ops@example.com"]
         MessageFactory(recipient="gone@example.com", status="failed", last_error="550 no such user")
-        assert tell_failures(now=NOW) == 1
+        assert report_failures(now=NOW) == 1
         assert told() == [("ops@example.com", None)]
         assert "550 no such user" in Message.objects.get(kind="fallback").body
-        assert tell_failures(now=NOW) == 0
+        assert report_failures(now=NOW) == 0
 
     def test_of_an_email_channel_the_address_that_works_is_told(self, project):
         channel = ChannelFactory.build(project=project, kind="email")
@@ -133,7 +133,7 @@ class TestMessagesThatWereGivenUp:
             status="failed",
             incident=IncidentFactory(monitor_environment__monitor__project=project),
         )
-        assert tell_failures(now=NOW) == 1
+        assert report_failures(now=NOW) == 1
         assert told() == [("here@example.com", channel.id)]
 
 
@@ -142,28 +142,28 @@ class TestWhoIsTold:
         MembershipFactory(project=project, role="owner", user__email="ada@example.com")
         other = ChannelFactory(project=project)
         RouteFactory(project=project, is_fallback=True, to=[channel, other])
-        tell_failures(now=NOW)
+        report_failures(now=NOW)
         assert told() == [(str(other.guid), other.id)]
 
     def test_a_fallback_that_fails_too_is_passed_over(self, project, channel):
         RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project, **broken())])
-        tell_failures(now=NOW)
+        report_failures(now=NOW)
         assert set(told()) == {("ops@example.com", None)}
 
     def test_without_owners_alert_email_to_is_told(self, channel):
-        tell_failures(now=NOW)
+        report_failures(now=NOW)
         assert told() == [("ops@example.com", None)]
 
     def test_while_nobody_can_be_told_it_waits_until_somebody_can(self, channel, settings):
         settings.ALERT_EMAIL_TO = []
         message(channel, status="failed")
-        assert tell_failures(now=NOW) == 0
+        assert report_failures(now=NOW) == 0
         settings.ALERT_EMAIL_TO = ["ops@example.com"]
-        assert tell_failures(now=NOW + HOUR) == 1
+        assert report_failures(now=NOW + HOUR) == 1
 
 
 def test_the_text_lists_some_and_counts_the_rest():
-    untold = [Untold(f"job {n} (production)", "opened", NOW) for n in range(30)]
+    untold = [Undelivered(f"job {n} (production)", "opened", NOW) for n in range(30)]
     letter = write_fallback(
         Failure(channel="room", service="Slack", project="shop", since=NOW, error="", waiting=untold, waiting_count=45)
     )
@@ -181,7 +181,7 @@ def test_it_is_told_in_the_language_of_the_channel_that_tells_it(project, channe
     channels = {language: ChannelFactory(project=project, language=language) for language in ("de", "en")}
     RouteFactory(project=project, is_fallback=True, to=list(channels.values()))
     message(channel)
-    assert tell_failures(now=NOW) == 2
+    assert report_failures(now=NOW) == 2
     german, english = (Message.objects.get(kind="fallback", channel=channels[one]) for one in ("de", "en"))
     assert english.subject == "[Watchclock] Channel room of shop fails"
     assert german.subject.startswith("[Watchclock] Kanal room von shop ")

@@ -23,7 +23,7 @@ def upstream(name="db", **facts):
 
 
 def told(name="db", **facts):
-    return upstream(name, is_failing=True, is_told=True, **facts)
+    return upstream(name, is_failing=True, is_notified=True, **facts)
 
 
 def held(graph, now=NOW, **facts):
@@ -45,15 +45,15 @@ def test_behind_a_monitor_that_works_nothing_is_held():
 @pytest.mark.parametrize(
     "facts",
     [
-        pytest.param({"is_told": False}, id="nobody was told: all messages failed, or it is held itself"),
+        pytest.param({"is_notified": False}, id="nobody was told: all messages failed, or it is held itself"),
         pytest.param({"is_quiet": True}, id="muted, snoozed, archived, in maintenance or disabled"),
     ],
 )
 def test_behind_a_failure_that_people_do_not_hear_of_nothing_is_held(facts):
-    assert held({DB: upstream(**{"is_failing": True, "is_told": True} | facts)}) is None
+    assert held({DB: upstream(**{"is_failing": True, "is_notified": True} | facts)}) is None
 
 
-@pytest.mark.parametrize("facts", [{"is_told": False}, {"is_told": True, "is_quiet": True}])
+@pytest.mark.parametrize("facts", [{"is_notified": False}, {"is_notified": True, "is_quiet": True}])
 def test_the_way_goes_on_to_the_root(facts):
     graph = {DB: upstream(is_failing=True, upstreams=(NETWORK,), **facts), NETWORK: told("network")}
     assert held(graph).by == "it depends on network, which is failing"
@@ -77,12 +77,12 @@ def test_many_holders_are_counted():
 
 @pytest.mark.parametrize(("minutes", "is_held"), [(9, True), (10, False), (11, False)])
 def test_it_is_released_ten_minutes_after_the_end_of_the_root(minutes, is_held):
-    graph = {DB: upstream(is_told=True, over_at=NOW - minutes * MINUTE)}
+    graph = {DB: upstream(is_notified=True, over_at=NOW - minutes * MINUTE)}
     assert (held(graph) is not None) is is_held
 
 
 def test_a_root_that_has_just_recovered_is_named_as_such():
-    assert held({DB: upstream(is_told=True, over_at=NOW)}).by == "it depends on db, which has just recovered"
+    assert held({DB: upstream(is_notified=True, over_at=NOW)}).by == "it depends on db, which has just recovered"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestWaitingForAVerdict:
         assert held(self.due(is_quiet=True)) is None
 
     def test_it_waits_while_the_message_about_the_parent_is_written(self):
-        graph = {DB: upstream(is_failing=True, is_being_told=True)}
+        graph = {DB: upstream(is_failing=True, is_being_notified=True)}
         assert held(graph) == Hold(NOW + 5 * SECOND, WAITS)
         assert held(graph, now=NOW + WAIT_MAX) is None
 
@@ -139,8 +139,8 @@ monitors = st.builds(
     name=st.just("x"),
     upstreams=st.lists(st.integers(0, 5), max_size=3),
     is_failing=flags,
-    is_told=flags,
-    is_being_told=flags,
+    is_notified=flags,
+    is_being_notified=flags,
     is_quiet=flags,
     over_at=instants,
     pending_slot=instants,

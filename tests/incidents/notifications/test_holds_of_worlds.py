@@ -25,7 +25,7 @@ class Job:
             name=str(self.number),
             upstreams=self.upstreams,
             is_failing=self.failing_since is not None,
-            is_told=self.told_at is not None and self.is_delivered,
+            is_notified=self.told_at is not None and self.is_delivered,
             is_quiet=self.is_quiet,
             over_at=None if self.failing_since is not None else self.over_at,
         )

@@ -8,7 +8,7 @@ from django.core.management import call_command
 from health.queries import read_rows
 from incidents.models import Channel, MailOutage, Message
 from incidents.notifications import delivery
-from incidents.notifications.fallback import tell_failures
+from incidents.notifications.fallback import report_failures
 from incidents.notifications.mail_settings import CONSOLE
 from project.local.engines import free_port
 from tests.factories import (
@@ -79,18 +79,18 @@ def test_it_is_told_five_minutes_after_the_first_failure_over_a_channel_that_nee
     mail.refresh_from_db()
     assert mail.open_since == NOW
     assert "Connection refused" in mail.last_error
-    assert tell_failures(now=NOW + 5 * MINUTE - SECOND) == 0
-    assert tell_failures(now=NOW + 5 * MINUTE) == 1
-    assert tell_failures(now=NOW + 6 * MINUTE) == 0
+    assert report_failures(now=NOW + 5 * MINUTE - SECOND) == 0
+    assert report_failures(now=NOW + 5 * MINUTE) == 1
+    assert report_failures(now=NOW + 6 * MINUTE) == 0
     assert told() == [str(pager.guid)]
     assert "Not sent over it yet" in Message.objects.get(kind="fallback").body
 
 
 def test_who_could_be_told_by_mail_only_is_not_and_health_says_so(mail):
     deliver_until(NOW + 5 * MINUTE)
-    assert tell_failures(now=NOW + 5 * MINUTE) == 0
+    assert report_failures(now=NOW + 5 * MINUTE) == 0
     rows = read_rows(NOW + 11 * MINUTE)
-    assert rows.untold_failures == [f"{mail.name} of {mail.project.slug}"]
+    assert rows.unreported_failures == [f"{mail.name} of {mail.project.slug}"]
     assert rows.unsent_count == 1, "the mail server is a part of the installation"
 
 
@@ -108,7 +108,7 @@ def test_a_mail_that_gets_through_ends_it_and_mails_were_tried_all_the_time(mail
     idle.refresh_from_db()
     assert (mail.failing_since, mail.open_since, mail.last_error) == (None, None, "")
     assert (mail.delivered_at, idle.delivered_at) == (NOW + 10 * MINUTE, None)
-    assert tell_failures(now=NOW + 10 * MINUTE) == 0
+    assert report_failures(now=NOW + 10 * MINUTE) == 0
 
 
 def test_a_channel_shows_when_the_mail_server_accepted_its_last_mail(mail, settings, capsys):
@@ -151,9 +151,9 @@ class TestMailsToTheAddressesOfTheInstance:
         pager = ChannelFactory(project=project, name="pager")
         RouteFactory(project=project, is_fallback=True, to=[team, pager])
         deliver_until(NOW + 5 * MINUTE)
-        assert tell_failures(now=NOW + 5 * MINUTE - SECOND) == 0
-        assert tell_failures(now=NOW + 5 * MINUTE) == 1
-        assert tell_failures(now=NOW + 6 * MINUTE) == 0
+        assert report_failures(now=NOW + 5 * MINUTE - SECOND) == 0
+        assert report_failures(now=NOW + 5 * MINUTE) == 1
+        assert report_failures(now=NOW + 6 * MINUTE) == 0
         assert told() == [str(pager.guid)]
         body = Message.objects.get(kind="fallback").body
         assert "over the channel ALERT_EMAIL_TO (E-mail) of " in body
@@ -167,21 +167,21 @@ class TestMailsToTheAddressesOfTheInstance:
         late = ChannelFactory(project=other)
         RouteFactory(project=other, is_fallback=True, to=[late])
         deliver_until(NOW + MINUTE)
-        assert tell_failures(now=NOW + 5 * MINUTE) == 1
+        assert report_failures(now=NOW + 5 * MINUTE) == 1
         MessageFactory(
             recipient="ops@example.com",
             incident=IncidentFactory(monitor_environment__monitor__project=other),
             due_at=NOW + 6 * MINUTE,
         )
         delivery.deliver(utcnow=lambda: NOW + 6 * MINUTE)
-        assert tell_failures(now=NOW + 6 * MINUTE) == 1
+        assert report_failures(now=NOW + 6 * MINUTE) == 1
         assert told()[1:] == [str(late.guid)]
 
     def test_of_mails_about_the_clock_the_channels_of_the_instance_are_told(self, settings):
         room = ChannelFactory(project=None)
         MessageFactory(recipient="ops@example.com", incident=None, kind="clock", subject="The clock stands", body="-")
         deliver_until(NOW + MINUTE)
-        assert tell_failures(now=NOW + 5 * MINUTE) == 1
+        assert report_failures(now=NOW + 5 * MINUTE) == 1
         assert told() == [str(room.guid)]
 
     def test_it_is_over_when_the_server_accepts_a_mail(self, project, incident, settings):
@@ -192,25 +192,25 @@ class TestMailsToTheAddressesOfTheInstance:
             settings.EMAIL_PORT = server.port
             delivery.deliver(utcnow=lambda: NOW + 5 * MINUTE)
         assert not MailOutage.objects.exists()
-        assert tell_failures(now=NOW + 6 * MINUTE) == 0
+        assert report_failures(now=NOW + 6 * MINUTE) == 0
 
     def test_what_begins_to_wait_long_after_the_last_failure_is_not_told_before_it_fails(self, project, incident):
         """All mails of an outage were given up, and nobody knows when it ended."""
         RouteFactory(project=project, is_fallback=True, to=[ChannelFactory(project=project)])
         deliver_until(NOW + MINUTE)
         Message.objects.update(due_at=NOW + 3 * HOUR)
-        assert tell_failures(now=NOW + 3 * HOUR) == 0
+        assert report_failures(now=NOW + 3 * HOUR) == 0
         delivery.deliver(utcnow=lambda: NOW + 3 * HOUR)
         assert MailOutage.objects.get().began_at == NOW + 3 * HOUR
-        assert tell_failures(now=NOW + 3 * HOUR) == 0
-        assert tell_failures(now=NOW + 3 * HOUR + 5 * MINUTE) == 1
+        assert report_failures(now=NOW + 3 * HOUR) == 0
+        assert report_failures(now=NOW + 3 * HOUR + 5 * MINUTE) == 1
 
     def test_where_only_mail_could_tell_it_nobody_is_told(self, project, incident, settings):
         settings.ALERT_EMAIL_TO = ["ops@example.com"]
         team = ChannelFactory(project=project, kind="email", values={"to": "team@example.com"})
         RouteFactory(project=project, is_fallback=True, to=[team])
         deliver_until(NOW + MINUTE)
-        assert tell_failures(now=NOW + 5 * MINUTE) == 0
+        assert report_failures(now=NOW + 5 * MINUTE) == 0
 
     def test_what_was_given_up_meanwhile_is_told_over_a_channel_that_needs_no_mail(self, project, incident, settings):
         settings.ALERT_EMAIL_TO = ["boss@example.com"]
@@ -222,5 +222,5 @@ class TestMailsToTheAddressesOfTheInstance:
             incident=IncidentFactory(monitor_environment__monitor__project=project),
             status="failed",
         )
-        assert tell_failures(now=NOW + MINUTE) == 1
+        assert report_failures(now=NOW + MINUTE) == 1
         assert told() == [str(pager.guid)]

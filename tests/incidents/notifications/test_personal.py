@@ -224,7 +224,7 @@ def test_a_preview_names_a_person_and_not_the_address(ann):
     RouteFactory(project=ann.project, tells_owner=True)
     row = MonitorEnvironmentFactory(monitor__project=ann.project, monitor__owner="user:ann")
     _, (forecast,) = preview(row.monitor)
-    assert [name for name, _ in forecast.told] == ["@ann"]
+    assert [name for name, _ in forecast.notified] == ["@ann"]
 
 
 def test_the_number_of_statements_does_not_grow_with_the_people(ann):

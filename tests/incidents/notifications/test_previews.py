@@ -133,7 +133,7 @@ class TestWords:
     def test_the_same_people_are_one_line(self):
         one = Forecast((Situation("production", "missed"),), (("Slack", "a route"),))
         other = Forecast((Situation("production", "error"),), (("Slack", "a route"),))
-        assert alike([one, other]) == [Forecast((*one.situations, *other.situations), one.told)]
+        assert alike([one, other]) == [Forecast((*one.situations, *other.situations), one.notified)]
 
 
 def only(attribute, *values):
@@ -142,7 +142,7 @@ def only(attribute, *values):
 
 def previewed(monitor):
     environments, forecasts = preview(monitor)
-    return {one.when(environments): one.told or one.why_nobody for one in forecasts}
+    return {one.when(environments): one.notified or one.why_nobody for one in forecasts}
 
 
 @pytest.mark.django_db

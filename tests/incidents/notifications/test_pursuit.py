@@ -24,24 +24,24 @@ TWO = Escalation((Step(5, (1, 2)), Step(10, (3,))))
 
 
 def test_an_open_incident_that_nobody_has_acknowledged_is_told_again():
-    assert judge(OPEN, now=NOW).tells
+    assert judge(OPEN, now=NOW).is_to_send
 
 
 @pytest.mark.parametrize("standing", [Standing(is_open=False), Standing(is_open=True, is_acknowledged=True)])
 def test_after_its_end_and_its_acknowledgement_nothing_is_told_any_more(standing):
     verdict = judge(standing, now=NOW)
-    assert (verdict.tells, verdict.again_at) == (False, None)
+    assert (verdict.is_to_send, verdict.again_at) == (False, None)
 
 
 def test_snoozing_puts_it_off_until_its_end_and_no_longer():
     snoozed = Standing(is_open=True, snoozed_until=NOW + HOUR)
     assert judge(snoozed, now=NOW).again_at == NOW + HOUR
-    assert judge(snoozed, now=NOW + HOUR).tells
+    assert judge(snoozed, now=NOW + HOUR).is_to_send
 
 
 def test_a_muted_incident_is_looked_at_again():
     verdict = judge(Standing(is_open=True, is_quiet=True), now=NOW)
-    assert not verdict.tells
+    assert not verdict.is_to_send
     assert verdict.again_at == NOW + HOUR
 
 

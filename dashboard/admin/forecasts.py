@@ -11,7 +11,7 @@ from incidents.notifications.previews import find_uncaught, preview
 from monitors.models import Monitor
 
 
-def would_be_told(monitor: Monitor) -> SafeString:
+def would_be_notified(monitor: Monitor) -> SafeString:
     """Return a table of the failures of a monitor, and who would be notified of each, by which route."""
     environments, forecasts = preview(monitor)
     rows = [(forecast.when(environments), _who(forecast)) for forecast in forecasts]
@@ -19,9 +19,9 @@ def would_be_told(monitor: Monitor) -> SafeString:
 
 
 def _who(forecast: Forecast) -> SafeString:
-    if not forecast.told:
+    if not forecast.notified:
         return format_html("{} {}", label("nobody", "bad"), forecast.why_nobody)
-    return format_html_join("", "<div>{} ({})</div>", forecast.told)
+    return format_html_join("", "<div>{} ({})</div>", forecast.notified)
 
 
 def warn_of_uncaught(request: HttpRequest) -> None:

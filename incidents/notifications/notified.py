@@ -16,7 +16,7 @@ OBLIGING = [OPENED, ESCALATED]
 """The kinds of messages that report an open incident, and oblige to report its end."""
 
 
-class Told(NamedTuple):
+class Notified(NamedTuple):
     """A message that notified, or will notify, a recipient that an incident is open.
 
     `is_unsent`: nobody can have received it, so it may still become another message. `storm` is the storm whose digest
@@ -51,21 +51,21 @@ class Told(NamedTuple):
         return None if self.quiet is None or self.keeps_alerts else self.quiet.end_after(now)
 
 
-def told_of(incident_ids: Sequence[int]) -> dict[int, list[Told]]:
+def notified_of(incident_ids: Sequence[int]) -> dict[int, list[Notified]]:
     """Return who has been notified that these incidents are open, or will be. The messages are locked, in id order.
 
     Of messages about one incident only the first to a recipient. An escalation that nobody can have received does not
     count: it is of no use when the incident is over.
     """
-    found: dict[int, list[Told]] = {}
+    found: dict[int, list[Notified]] = {}
     if not incident_ids:
         return found
     parameters = {"ids": list(incident_ids), "kinds": OBLIGING}
     fetch_rows(_LOCK_SQL, parameters)
     seen: set[tuple[int, str, int | None]] = set()
-    for incident_id, begin, end, zone, recipient, channel, kind, *rest in fetch_rows(_TOLD_SQL, parameters):
+    for incident_id, begin, end, zone, recipient, channel, kind, *rest in fetch_rows(_NOTIFIED_SQL, parameters):
         quiet = QuietHours(begin, end, zone) if begin is not None and end is not None else None
-        one = Told(recipient, channel, kind or "", quiet, *rest)
+        one = Notified(recipient, channel, kind or "", quiet, *rest)
         if (incident_id, recipient, one.storm) not in seen:
             seen.add((incident_id, recipient, one.storm))
             found.setdefault(incident_id, []).append(one)
@@ -82,14 +82,14 @@ _MESSAGES_SQL = """
      WHERE d.incident_id = ANY(%(ids)s)
 """
 _LOCK_SQL = f"""
-    SELECT id FROM incidents_message WHERE id IN (SELECT id FROM ({_MESSAGES_SQL}) AS told (incident_id, id))
+    SELECT id FROM incidents_message WHERE id IN (SELECT id FROM ({_MESSAGES_SQL}) AS notified (incident_id, id))
      ORDER BY id FOR UPDATE
 """  # noqa: S608
-_TOLD_SQL = f"""
-    SELECT told.incident_id, c.quiet_from, c.quiet_until, c.timezone, m.recipient, m.channel_id, c.kind,
+_NOTIFIED_SQL = f"""
+    SELECT notified.incident_id, c.quiet_from, c.quiet_until, c.timezone, m.recipient, m.channel_id, c.kind,
            now.is_unsent, m.status = 'sent', m.storm_id, m.idempotency_key
-      FROM ({_MESSAGES_SQL}) AS told (incident_id, id)
-      JOIN incidents_message AS m ON m.id = told.id
+      FROM ({_MESSAGES_SQL}) AS notified (incident_id, id)
+      JOIN incidents_message AS m ON m.id = notified.id
       LEFT JOIN incidents_channel AS c ON c.id = m.channel_id
      CROSS JOIN LATERAL (
            SELECT m.status = 'waiting' AND m.claimed_until IS NULL AND NOT m.is_in_doubt
@@ -98,7 +98,7 @@ _TOLD_SQL = f"""
       LEFT JOIN incidents_storm AS s ON s.id = m.storm_id
      WHERE NOT (m.kind = 'escalated' OR coalesce(s.cause = 'escalation', false))
         OR NOT (now.is_unsent OR m.status = 'superseded')
-     ORDER BY told.incident_id, m.id
+     ORDER BY notified.incident_id, m.id
 """  # noqa: S608
 """What failed for certain is as good as unsent. What may have been accepted is not: a pager must be
 notified of the end. What was folded is sent by another message.
