@@ -105,7 +105,7 @@ def test_every_setting_that_bounds_something_is_on_the_page():
         ("a request that is read at once", [LIGHT_BYTES_MAX, LIGHT_OBJECTS_MAX]),
         ("messages, unpacked bytes in a batch", [BATCH_MESSAGES_MAX, BATCH_BYTES_MAX, NEW_MONITOR_MESSAGES]),
         ("a body that finds room", [TINY_BYTES_MAX]),
-        ("heavy requests that are looked at for one batch", [HEAVY_MAX]),
+        ("heavy requests that are considered for one batch", [HEAVY_MAX]),
         ("times that a process may end", [GIVEN_UP_AFTER_DEATHS - 1]),
         ("times that a batch may break off", [GIVEN_UP_AFTER_FAILURES - 1]),
         ("room on the spool's disk", [SPOOL_FREE_BYTES_MIN]),
