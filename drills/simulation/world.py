@@ -293,6 +293,11 @@ class World:
                 weights.append(0.5)
             if not choices:
                 if blocked:
+                    # On a busy machine PostgreSQL may look for a deadlock late, and refuse whoever waited first.
+                    self.stage.has_freed_locks()
+                    self.stage.see_who_is_free(blocked)
+                    if any(actor.state is State.READY for actor in blocked):
+                        continue
                     if not self.stage.lost:
                         raise StuckError(f"{', '.join(actor.name for actor in blocked)} wait for each other")
                     self.stage.notice()
