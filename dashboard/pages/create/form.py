@@ -48,9 +48,9 @@ class NewMonitorForm(ScheduleForm):
             self.add_error(
                 "slug", _("A slug has small letters, digits, - and _: %(slug)s, for example.") % {"slug": slug}
             )
-        elif not slug or slug.isdecimal():
+        elif (not slug or slug.isdecimal()) and (typed or data.get("name")):
             self.add_error("slug", _("The name gives no slug: type one, with a letter in it."))
-        elif "project" in data and Monitor.objects.filter(project=data["project"], slug=slug).exists():
+        elif slug and "project" in data and Monitor.objects.filter(project=data["project"], slug=slug).exists():
             self.add_error("slug", _("The project has a monitor with this slug already."))
         if "project" in data and data["project"].monitors.count() >= settings.MONITORS_PER_PROJECT:
             text = _("The project has %(count)d monitors; no more are allowed.")

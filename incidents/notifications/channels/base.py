@@ -4,6 +4,7 @@ A channel is a module beside this one (`Sender`). It turns an alert into request
 connection itself (`incidents.notifications.exchange` does).
 """
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -308,6 +309,9 @@ def read_json(answer: Answer) -> dict[str, Any]:
 
 # --- settings
 
+_ADDRESS = re.compile(r"[^@\s/:;,<>\"]+@[^@\s/:;,<>\"]+")
+"""Any host, as mail servers inside a network have names without a dot; no name of a person, and no web address."""
+
 
 def field_problems(fields: Collection[Field], values: Mapping[str, str]) -> dict[str, str]:
     """Return what is wrong with the values, by field. An address itself is judged when it is connected to."""
@@ -333,7 +337,7 @@ def _problem(field: Field, text: str) -> str:
             return Text("%(text)s is not one of %(choices)s.", text=repr(text), choices=", ".join(field.choices))
         case "number" if not text.isdecimal():
             return Text("%(text)s is not a whole number.", text=repr(text))
-        case "email" if text.count("@") != 1 or text.startswith("@") or text.endswith("@"):
+        case "email" if not _ADDRESS.fullmatch(text):
             return Text("%(text)s is not an e-mail address.", text=repr(text))
     return ""
 

@@ -53,6 +53,8 @@ def test_a_project_has_so_many_channels_and_no_more(monkeypatch):
         ("slack", {}, "url", "needed"),
         ("slack", {"url": "ftp://x"}, "url", "http"),
         ("email", {"to": "nobody"}, "to", "'nobody' is not an e-mail address."),
+        ("email", {"to": "https://me:pw@example.com/"}, "to", "'https://me:pw@example.com/' is not an e-mail address."),
+        ("email", {"to": "me@example.com, you"}, "to", "'you' is not an e-mail address."),
         ("email", {"to": ",".join(f"a{n}@example.com" for n in range(51))}, "to", "51 addresses"),
         ("email", {}, "to", "needed"),
     ],
