@@ -40,6 +40,7 @@ for name in sorted(app.tasks):
 """Sends each task of a version; that of a shard, which needs arguments, as a tick does it that is judged here."""
 TASKS = SEND_ALL.split("app.tasks[", maxsplit=1)[0] + "print(*app.tasks)"
 UNKNOWN = re.compile(r"unregistered task of type '([\w.]+)'")
+ENDED = re.compile("terminating connection|server closed the connection|idle-in-transaction timeout")
 
 
 @dataclass
@@ -92,7 +93,8 @@ class Version:
         """What its programs have called an error, besides what is no misunderstanding if a `newer` version comes.
 
         They do not know all tasks of that: sweeps, which the next run of a worker that knows them makes up for. And of
-        a migration and an old program that wait for each other, PostgreSQL refuses one; the next run does it.
+        a migration and an old program that wait for each other, PostgreSQL refuses one; the next run does it. A worker
+        that the drill freezes in a transaction, for half a minute on a slow machine, finds its connection ended.
         """
         lines = (
             line for child in self.programs.values() for line in child.log.read_text(errors="replace").splitlines()
@@ -103,6 +105,7 @@ class Version:
             if ERROR.search(line)
             and not newer & set(UNKNOWN.findall(line))
             and not (newer and "deadlock detected" in line)
+            and not ENDED.search(line)
         ]
 
     def _run(self, code: str) -> str:

@@ -151,10 +151,12 @@ MAY_SEND_A_PARAMETER_FOR_EACH = {
     "dashboard/pages/now/facts.py: monitor__project__in": "a subquery",
     "dashboard/pages/now/facts.py: monitor_environment__monitor__project__in": "a subquery",
     "dashboard/pages/now/facts.py: status__in": "words that stand in the code",
+    "dashboard/pages/now/facts.py: in_bulk": "the environments of the twenty runs that are shown",
     "dashboard/pages/channels/facts.py: prefetch_related": "the channels of the routes of one project, bounded",
     "dashboard/pages/create/views.py: project__in": "a subquery",
     "dashboard/pages/many/views.py: monitor__project__in": "a subquery",
     "dashboard/pages/wall/rows.py: monitor__project__in": "a subquery",
+    "dashboard/pages/wall/rows.py: id__in": "a subquery",
     "dashboard/pages/wall/views.py: project__in": "a subquery",
     "dashboard/demo/fill.py: bulk_create": "the logs of the demo, bounded",
 }
