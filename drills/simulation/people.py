@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ class Person:
         self.monitor_id = monitor_id
         self.wishes: deque[Wish] = deque()
         self.actor: Actor | None = None
+        self.edited_at = datetime.min.replace(tzinfo=UTC)
 
     def plan(self) -> None:
         """Decide what to edit and when: at any second, or right at a tick, when slots come; perhaps two in a row."""
@@ -78,7 +79,8 @@ class Person:
         changes, is_active = self.wishes[0]
         with transaction.atomic():
             hold_monitors([self.monitor_id])
-            at = self.world.now
+            # Whoever has waited for the last edit to be committed edits a little later.
+            at = self.edited_at = max(self.world.now, self.edited_at + timedelta(microseconds=1))
             self.world.record(Edited(self.monitor_id, at, changes, is_active))
             apply_edit(self.monitor_id, changes, is_active, now=at)
 
