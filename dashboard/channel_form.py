@@ -94,11 +94,7 @@ class ChannelForm(EditForm):
             problem = configuring.quiet_problem(cleaned["quiet_from"], cleaned["quiet_until"])
             if problem:
                 self.add_error("quiet_until", said(problem))
-        removed = self.removed()
-        stored = configuring.stored_secrets(self.instance)
-        kept = {name: text for name, text in stored.items() if name not in removed}
-        merged = {name: text or kept.get(name, "") for name, text in self.settings().items()}
-        problems = configuring.problems_of(self.instance.kind, {name: text for name, text in merged.items() if text})
+        _, problems = configuring.merge_settings(self.instance, self.settings(), removed=self.removed())
         for name, sentence in problems.items():
             self.add_error(f"{PREFIX}{name}" if f"{PREFIX}{name}" in self.fields else None, said(sentence))
         return cleaned

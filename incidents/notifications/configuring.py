@@ -13,7 +13,7 @@ from incidents.models import Channel, Message, Route, Storm
 from incidents.models.channels import EMAIL
 from incidents.notifications.breaker import Breaker
 from incidents.notifications.channels import SENDERS
-from incidents.notifications.channels.base import Field, field_problems
+from incidents.notifications.channels.base import Field, field_problems, secrets_for_another_server
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key
 from incidents.notifications.quiet import QuietHours
 from incidents.notifications.routes import addresses_in, quiet_hours, recipients_of
@@ -100,6 +100,25 @@ def quiet_problem(begin: time | None, end: time | None) -> str:
     return ""
 
 
+def merge_settings(
+    channel: Channel, values: Mapping[str, str], *, removed: Collection[str] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the settings that a channel would have, with its stored secrets, and what is wrong with them, by field.
+
+    A stored secret is kept only for the server that it was entered for: with another one it must be entered again.
+    """
+    fields = {field.name: field for field in fields_of(channel.kind)} if channel.kind in KINDS else {}
+    given = {name: text.strip() for name, text in values.items()}
+    stored = stored_secrets(channel)
+    kept = {name: text for name, text in stored.items() if name not in removed}
+    merged = {name: text for name in fields if (text := given.get(name) or kept.get(name, ""))}
+    problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
+    typed = {name for name, text in given.items() if text}
+    for name in secrets_for_another_server(fields.values(), channel.values | stored, merged, typed):
+        problems[name] = Text("The server changed: enter this again. What is stored is sent only to the former server.")
+    return merged, problems
+
+
 @transaction.atomic
 def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, removed: Collection[str] = ()) -> None:
     """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one, unless it is
@@ -108,12 +127,8 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, 
     A repaired channel is tried again at once: its breaker closes. What waits for the end of quiet hours is due at the
     new end. Raises ChannelError.
     """
-    fields = {field.name: field for field in fields_of(channel.kind)} if channel.kind in KINDS else {}
-    given = {name: text.strip() for name, text in values.items()}
-    stored = {name: text for name, text in stored_secrets(channel).items() if name not in removed}
-    merged = {name: text for name in fields if (text := given.get(name) or (stored.get(name, "")))}
+    merged, problems = merge_settings(channel, values, removed=removed)
     is_new = channel._state.adding
-    problems = problems_of(channel.kind, merged | {name: given[name] for name in given.keys() - fields.keys()})
     if is_new and _active_channels(channel.project).filter(is_personal=False).count() >= CHANNELS_MAX:
         problems[""] = Text("There are %(count)s channels; no more are allowed.", count=CHANNELS_MAX)
     if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
@@ -126,8 +141,9 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, 
         )
     if problems:
         raise ChannelError(problems)
-    secrets = {name: text for name, text in merged.items() if fields[name].is_secret}
-    channel.values = {name: text for name, text in merged.items() if not fields[name].is_secret}
+    hidden = {field.name for field in fields_of(channel.kind) if field.is_secret}
+    secrets = {name: text for name, text in merged.items() if name in hidden}
+    channel.values = {name: text for name, text in merged.items() if name not in hidden}
     channel.sealed = seal(secrets, guid=channel.guid) if secrets else ""
     channel.changed_at = now
     if is_new:

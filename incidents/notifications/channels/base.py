@@ -49,11 +49,15 @@ class Capability(StrEnum):
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """A setting of a channel. `kind` is url, text, choice, email or number; `default` stands for an empty value."""
+    """A setting of a channel. `kind` is url, text, choice, email or number; `default` stands for an empty value.
+
+    `is_sent`: a secret that is sent to the server. A key that only signs, or that checks what comes back, is not.
+    """
 
     name: str
     label: str
     is_secret: bool = False
+    is_sent: bool = True
     kind: str = "text"
     is_required: bool = True
     choices: tuple[str, ...] = ()
@@ -325,6 +329,29 @@ def field_problems(fields: Collection[Field], values: Mapping[str, str]) -> dict
     only = Text("This channel has no such setting, only %(names)s.", names=", ".join(known))
     found |= dict.fromkeys(values.keys() - known, only)
     return found
+
+
+def secrets_for_another_server(
+    fields: Collection[Field], before: Mapping[str, str], after: Mapping[str, str], typed: Collection[str]
+) -> list[str]:
+    """Return the secrets that a change of the settings would send to another server, by name, unless just typed.
+
+    Whoever may edit a channel may not read them; whoever gets a request can.
+    """
+    places = [field for field in fields if field.kind == "url"]
+    if all(_origin(field, before) == _origin(field, after) for field in places):
+        return []
+    sent = [field.name for field in fields if field.is_secret and field.is_sent and field not in places]
+    return [name for name in sent if before.get(name) and after.get(name) and name not in typed]
+
+
+def _origin(field: Field, values: Mapping[str, str]) -> tuple[str, str | None, int | None] | None:
+    """Return scheme, host and port of the address in a field; None if it is no address."""
+    try:
+        parts = urlsplit(values.get(field.name, "").strip() or field.default)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return None
 
 
 def _problem(field: Field, text: str) -> str:

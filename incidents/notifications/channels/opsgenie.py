@@ -51,6 +51,7 @@ CALLBACK_TOKEN = Field(
     name="callback_token",
     label=Text("Token of the outgoing webhook"),
     is_secret=True,
+    is_sent=False,
     is_required=False,
     help=Text(
         "At least 20 letters and digits of your choice, the end of the address that this page shows: "

@@ -49,6 +49,7 @@ SIGNING_SECRET = Field(
     name="signing_secret",
     label=Text("Signing secret of the webhook"),
     is_secret=True,
+    is_sent=False,
     is_required=False,
     help=Text("Of a generic webhook (v3) to the address that this page shows: acknowledgements come back with it."),
 )

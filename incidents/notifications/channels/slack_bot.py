@@ -49,6 +49,7 @@ SIGNING_SECRET = Field(
     name="signing_secret",
     label=Text("Signing secret of the app"),
     is_secret=True,
+    is_sent=False,
     is_required=False,
     help=Text(
         "With it, and the address that this page shows as the app's Request URL, the button acknowledges at once."

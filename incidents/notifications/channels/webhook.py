@@ -40,12 +40,14 @@ SECRET = Field(
     name="secret",
     label=Text("Signing key"),
     is_secret=True,
+    is_sent=False,
     help=Text("whsec_ and 24 to 64 random bytes in base64. The receiver checks the signature with it."),
 )
 OLD_SECRET = Field(
     name="old_secret",
     label=Text("Former signing key"),
     is_secret=True,
+    is_sent=False,
     is_required=False,
     help=Text("While a key is changed: each message also has a signature with this one."),
 )

@@ -54,6 +54,18 @@ def test_a_stored_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client
         assert "secret-part" not in admin_client.get(path).content.decode()
 
 
+def test_a_stored_token_is_not_sent_to_another_server(admin_client):
+    own = ChannelFactory.build(project=ProjectFactory(), kind="ntfy", name="phone")
+    save_channel(own, {"topic": "nights", "token": "tk_1"}, now=NOW)
+    sent = {"project": own.project_id, "name": "phone", "timezone": "UTC", "is_enabled": "on"}
+    response = admin_client.post(
+        f"{CHANNELS}{own.pk}/change/", sent | {"setting_server": "https://elsewhere.example", "setting_topic": "mine"}
+    )
+    assert list(errors(response)) == ["setting_token"]
+    own.refresh_from_db()
+    assert (own.values, stored_secrets(own)) == ({}, {"topic": "nights", "token": "tk_1"})
+
+
 def test_the_audit_log_knows_that_a_secret_changed_and_not_what_it_is(admin_client):
     own = channel(name="room")
     sent = {

@@ -111,6 +111,21 @@ def test_a_secret_that_is_not_needed_can_be_removed(as_role, channel, address):
     assert AuditEntry.objects.get(kind="channel", action="changed").changes == {"setting_old_secret": "changed"}
 
 
+def test_a_stored_token_is_not_sent_to_another_server(as_role, channel, address):
+    channel.kind = "alertmanager"
+    save_channel(channel, {"url": "https://am.example", "token": "kept"}, now=NOW)
+    client = as_role("owner")
+    elsewhere = typed(setting_url="https://elsewhere.example")
+    refused = client.post(address, elsewhere)
+    assert (refused.status_code, list(refused.context["form"].errors)) == (422, ["setting_token"])
+    assert "The server changed: enter this again." in words(refused)
+    channel.refresh_from_db()
+    assert (channel.values, stored_secrets(channel)) == ({"url": "https://am.example"}, {"token": "kept"})
+    assert client.post(address, elsewhere | {"setting_token": "another"}).status_code == 302
+    channel.refresh_from_db()
+    assert (channel.values, stored_secrets(channel)) == ({"url": elsewhere["setting_url"]}, {"token": "another"})
+
+
 @pytest.mark.parametrize("role", ["viewer", "responder", "editor"])
 def test_only_owners_see_and_change_settings(as_role, channel, address, act, role):
     channel.values = {"mention": "here"}

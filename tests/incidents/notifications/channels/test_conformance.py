@@ -28,7 +28,7 @@ from tests.incidents.notifications.channels.alerts import (
     target,
 )
 from tests.incidents.notifications.channels.receiver import reply, running_receiver
-from tests.incidents.notifications.channels.vendors import VENDORS, Vendor
+from tests.incidents.notifications.channels.vendors import SIGNING_KEY, VENDORS, Vendor
 
 PAGERS = {"pagerduty", "opsgenie", "splunk_oncall", "goalert", "grafana_oncall"}
 UPDATED = {kind for kind, sender in SENDERS.items() if Capability.UPDATE in sender.CAN} - PAGERS - {"alertmanager"}
@@ -257,6 +257,15 @@ class TestRequests:
         }
         for request in self.requests(kind, event, is_plain=is_plain):
             assert set(request.secrets) == secrets
+
+    @pytest.mark.parametrize("event", EVENTS)
+    def test_a_key_that_only_signs_or_checks_is_in_no_request(self, kind, event):
+        keys = {field.name for field in SENDERS[kind].FIELDS if field.is_secret and not field.is_sent}
+        values = VENDORS[kind]().values("https://receiver.example") | dict.fromkeys(keys, SIGNING_KEY)
+        for request in SENDERS[kind].requests(alert(event), target(kind, values), "", now=NOW):
+            sent = f"{request.url} {request.headers} {request.body!r}"
+            assert SIGNING_KEY not in sent
+            assert SIGNING_KEY.removeprefix("whsec_") not in sent
 
     def test_no_repr_shows_a_secret(self, kind):
         values = VENDORS[kind]().values("https://receiver.example")
