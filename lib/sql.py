@@ -26,6 +26,8 @@ from lib.encoding import as_plain_text, to_json
 _encode_lines = msgspec.json.Encoder(enc_hook=as_plain_text).encode_lines
 REPEATED = 5
 """Times that an INSERT is executed before its plan is kept: its text depends on the rows."""
+KEEPS_ALL_PLANS = 0
+"""The `prepare_threshold` of a connection whose tables stay small: every plan is kept from the first execution."""
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
 
 
@@ -50,11 +52,11 @@ def _kept_plans(executions: int | None) -> Iterator[None]:
     """Have PostgreSQL keep the plan of a statement after so many executions; None: never.
 
     Only of statements whose plan is right for any number of rows, or has no choice. After a rollback psycopg begins
-    anew, so a plan that a migration made invalid fails once.
+    anew, so a plan that a migration made invalid fails once. A connection that keeps all plans goes on doing so.
     """
     raw = connection.connection
     before = raw.prepare_threshold
-    raw.prepare_threshold = executions
+    raw.prepare_threshold = KEEPS_ALL_PLANS if before == KEEPS_ALL_PLANS else executions
     try:
         yield
     finally:

@@ -7,11 +7,9 @@ from django.apps import apps
 from django.db import connection, transaction
 
 from clocktasks.exceptions import ClockError
+from lib.sql import KEEPS_ALL_PLANS
 
 APPS = ("monitors", "checkins", "incidents", "clocktasks")
-PREPARED_AFTER = 5
-"""How often a statement is executed before its plan is kept. Long stories repeat few statements thousands of times, and
-planning them took half of PostgreSQL's time."""
 
 
 class NoScratchDatabaseError(ClockError):
@@ -37,7 +35,8 @@ def scratch_database(name: str) -> Iterator[None]:
             raise NoScratchDatabaseError(name) from None
         with connection.cursor() as cursor:
             cursor.execute("SET synchronous_commit = off")
-        connection.connection.prepare_threshold = PREPARED_AFTER
+        # Long stories repeat few statements thousands of times, and planning them took half of PostgreSQL's time.
+        connection.connection.prepare_threshold = KEEPS_ALL_PLANS
         yield
     finally:
         connection.settings_dict["TEST"] = test_settings
