@@ -26,8 +26,9 @@ from lib.encoding import as_plain_text, to_json
 _encode_lines = msgspec.json.Encoder(enc_hook=as_plain_text).encode_lines
 REPEATED = 5
 """Times that an INSERT is executed before its plan is kept: its text depends on the rows."""
-KEEPS_ALL_PLANS = 0
-"""The `prepare_threshold` of a connection whose tables stay small: every plan is kept from the first execution."""
+KEEPS_ALL_PLANS = 1
+"""The `prepare_threshold` of a connection whose tables stay small: every plan is kept from the second execution on.
+From the first on, several statements in one text would be prepared too, which PostgreSQL refuses."""
 _INSTANT_LOADER = psycopg.adapters.get_loader(psycopg.adapters.types["timestamptz"].oid, Format.TEXT)
 
 

@@ -18,7 +18,7 @@ def threshold(db, request):
 
 @pytest.mark.parametrize(
     ("threshold", "is_prepared", "is_kept"),
-    [(None, False, False), (None, True, True), (1, False, False), (KEEPS_ALL_PLANS, False, True)],
+    [(None, False, False), (None, True, True), (2, False, False), (KEEPS_ALL_PLANS, False, True)],
     indirect=["threshold"],
     ids=["never", "of a query that asks for it", "of other statements than queries", "of all, for a story"],
 )
@@ -30,3 +30,10 @@ def test_a_plan_is_kept(threshold, is_prepared, is_kept):
         cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%::int'")
         assert (cursor.fetchone() == (1,)) is is_kept
     assert connection.connection.prepare_threshold == threshold
+
+
+@pytest.mark.parametrize("threshold", [KEEPS_ALL_PLANS], indirect=True)
+def test_a_connection_that_keeps_all_plans_executes_several_statements_in_one_text(threshold):
+    with connection.cursor() as cursor:
+        for _ in range(3):
+            cursor.execute("SELECT 1; SELECT 2")
