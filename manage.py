@@ -4,7 +4,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -13,11 +13,21 @@ import environ
 
 def main() -> None:
     """Run the command; a wrong setting or an absent engine is one plain line, not a traceback."""
+    refuse_what_is_no_text(sys.argv[1:])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
     was_received = "DATABASE_URL" in os.environ
     read_environment_of_make_run()
     with place_for_stories() if sys.argv[1:2] == ["simulate"] and not was_received else nullcontext():
         execute()
+
+
+def refuse_what_is_no_text(arguments: Sequence[str]) -> None:
+    """Exit with a line about an argument that is not UTF-8: no name is, and neither database nor terminal take it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            sys.exit(f"The argument {os.fsencode(argument)!r} is not UTF-8.")
 
 
 def execute() -> None:

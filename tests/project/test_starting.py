@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import manage
 from project.local.children import BASE_DIR
 from project.version import VERSION
 
@@ -27,6 +28,13 @@ def outcome(*arguments: str, seconds: float = 120, **variables: str | None) -> t
         check=False,
     )
     return ended.returncode, ended.stderr.splitlines()
+
+
+def test_an_argument_that_is_not_utf8_is_one_line_for_every_command(monkeypatch):
+    argument = os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(sys, "argv", ["manage.py", "notify", "test", argument])
+    with pytest.raises(SystemExit, match=r"The argument b'caf\\xe9' is not UTF-8."):
+        manage.main()
 
 
 @pytest.mark.long
