@@ -11,11 +11,14 @@ help: ## List the targets
 
 # Installs what the lock file says, with other groups than uv's if told. What is there already stays (--inexact).
 # Compiled here and now: where Python may not write, each of hundreds of processes would compile all of it anew.
+# What an interrupted start has half made, without pip or with a uv that does not run, is made again.
 define sync
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 15))' || \
 		{ echo "Watchclock needs Python 3.11 to 3.14. Choose one: make PYTHON=python3.14 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@{ test -x $(BIN)/python && { $(BIN)/uv --version || $(BIN)/python -m pip --version; }; } >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear .venv
+	@$(BIN)/uv --version >/dev/null 2>&1 || \
+		$(BIN)/python -m pip install --quiet --force-reinstall --disable-pip-version-check uv
 	@VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv sync --compile-bytecode --quiet --frozen --inexact --active $(1)
 endef
 

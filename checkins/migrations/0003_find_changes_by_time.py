@@ -12,6 +12,8 @@ USING = "USING brin (date_updated) WITH (autosummarize = on)"
 def index_changes(_apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Build the index in each partition beside those who write, then as one of the whole table."""
     with schema_editor.connection.cursor() as cursor:
+        # Complete, if a former run was killed before it was written down that it had been applied.
+        cursor.execute(f"DROP INDEX IF EXISTS {INDEX}")
         cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'checkins_checkin'::regclass")
         partitions = [name for (name,) in cursor.fetchall()]
         for partition in partitions:

@@ -26,8 +26,9 @@ STOP_SECONDS_MAX = 5.0
 """How long web, worker and beat may finish what they do. Killing them after that loses nothing (P1, P3)."""
 
 
-ENGINE_STOP_SECONDS_MAX = 3.0
-"""How long the engines may take after that. All in all a stop takes under 10 s."""
+ENGINE_STOP_SECONDS_MAX = 30.0
+"""How long the engines may take after that. Usually it is under a second; but PostgreSQL writes to the disk what it has
+in memory, which takes a while if much has just been written, as by migrations, and others use the disk."""
 
 
 RESTART_SECONDS = (0.5, 1, 2, 5, 10, 30)

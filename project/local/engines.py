@@ -35,6 +35,9 @@ DATABASE_NAME = "watchclock"
 READY_SECONDS_MAX = 30.0
 """How long an engine may take to answer: usually under 1 s, more if PostgreSQL must replay its log after a kill."""
 
+LOOK_SECONDS = 0.05
+"""How often a wait looks whether somebody asks to stop."""
+
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
 PR_SET_PDEATHSIG = 1
 """From <sys/prctl.h>: the signal that the kernel sends to this process when the thread that started it ends."""
@@ -83,23 +86,34 @@ class Engine:
             )
 
 
-def prepare_postgres(directory: Path, *, port: int, durable: bool = True) -> Engine:
+def no_stop() -> None:
+    """Nobody asks to stop."""
+
+
+def prepare_postgres(
+    directory: Path, *, port: int, durable: bool = True, check_stop: Callable[[], None] = no_stop
+) -> Engine:
     """PostgreSQL with its cluster in `directory`, which is created on the first call (about a second).
 
-    `durable=False` is for tests: it trades every guarantee against a crash for speed.
+    `durable=False` is for tests: it trades every guarantee against a crash for speed. `check_stop` raises what ends the
+    creation. Raises EngineError.
     """
     binaries = _postgres_binaries()
     password_file = directory / "password"
     cluster = directory / "cluster"
     directory.mkdir(parents=True, exist_ok=True)
-    if not (cluster / "PG_VERSION").exists() or not password_file.exists():
-        shutil.rmtree(cluster, ignore_errors=True)  # An earlier first start that was killed half-way.
+    if not (cluster / "PG_VERSION").exists():
+        # Under another name until it is complete, so that a first start may be killed half-way. Under a new one each
+        # time: an initdb that is told to end removes its own directory.
+        unfinished = directory / f"cluster.{secrets.token_hex(4)}"
+        for half_made in directory.glob("cluster*"):
+            shutil.rmtree(half_made, ignore_errors=True)
         write_private(password_file, secrets.token_urlsafe(24))
         _give_to_unprivileged(directory)
         _run(
             (
                 str(binaries / "initdb"),
-                f"--pgdata={cluster}",
+                f"--pgdata={unfinished}",
                 f"--username={DATABASE_NAME}",
                 f"--pwfile={password_file}",
                 "--auth=scram-sha-256",
@@ -111,7 +125,11 @@ def prepare_postgres(directory: Path, *, port: int, durable: bool = True) -> Eng
                 *(() if durable else ("--no-sync",)),
             ),
             directory,
+            check_stop,
         )
+        unfinished.rename(cluster)
+    if not password_file.exists():
+        raise EngineError(f"{password_file} is missing, without which nobody gets at the data in {cluster}.")
     options = {
         "port": str(port),
         "listen_addresses": "127.0.0.1",
@@ -168,14 +186,18 @@ def prepare_valkey(directory: Path, *, port: int) -> Engine:
     )
 
 
-def wait_until_ready(engine: Engine, process: Running, log: Path) -> None:
-    """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it does not."""
+def wait_until_ready(engine: Engine, process: Running, log: Path, *, check_stop: Callable[[], None] = no_stop) -> None:
+    """Return as soon as the engine answers. Raises `EngineError` with the end of its log if it does not.
+
+    `check_stop` raises what ends the wait.
+    """
     deadline = time.monotonic() + READY_SECONDS_MAX
     while not engine.is_ready():
+        check_stop()
         if process.poll() is not None or time.monotonic() > deadline:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise EngineError(f"{engine.name} did not start; the end of {log}:\n{tail}")
-        time.sleep(0.05)
+        time.sleep(LOOK_SECONDS)
 
 
 @contextlib.contextmanager
@@ -303,22 +325,35 @@ def _valkey_is_ready(url: str) -> bool:
     return False
 
 
-def _run(argv: tuple[str, ...], directory: Path) -> None:
+def _run(argv: tuple[str, ...], directory: Path, check_stop: Callable[[], None]) -> None:
+    """Run a program to its end, in a process group of its own: whether Ctrl-C ends it is decided here."""
     privileges = _privileges(program=argv[0], directory=directory)
-    outcome = subprocess.run(
+    with subprocess.Popen(
         [*privileges.prefix, *argv],
         cwd=directory,
         env=_environment(),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        start_new_session=True,
+        preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         user=privileges.user,
         group=privileges.group,
         extra_groups=privileges.extra_groups,
-    )
-    if outcome.returncode:
-        raise EngineError(f"{Path(argv[0]).name} failed:\n{outcome.stdout}{outcome.stderr}")
+    ) as process:
+        while True:
+            try:
+                output, _ = process.communicate(timeout=LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                try:
+                    check_stop()
+                except BaseException:
+                    os.killpg(process.pid, signal.SIGTERM)
+                    raise
+    if process.returncode:
+        raise EngineError(f"{Path(argv[0]).name} failed:\n{output}")
 
 
 def _environment() -> dict[str, str]:

@@ -107,10 +107,14 @@ class Nursery:
         self._connection.close()
         self.is_ready = False
 
-    def wait_until_ready(self, seconds: float) -> None:
-        """Return when it has imported everything, or has ended, or after so many seconds."""
+    def wait_until_ready(self, seconds: float, *, check_stop: Callable[[], None] = engines.no_stop) -> None:
+        """Return when it has imported everything, or has ended, or after so many seconds.
+
+        `check_stop` raises what ends the wait.
+        """
         deadline = time.monotonic() + seconds
         while not self._look() and time.monotonic() < deadline:
+            check_stop()
             if self.process is None or self.process.poll() is not None:
                 return
             time.sleep(LOOK_SECONDS)

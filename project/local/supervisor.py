@@ -107,6 +107,10 @@ def main() -> int:
     return 0
 
 
+class StopAskedError(Exception):
+    """Somebody wants it to stop while it starts."""
+
+
 class Signals:
     """Turns SIGINT, SIGTERM and SIGHUP into a flag, so that a stop happens between two steps and never inside one."""
 
@@ -118,6 +122,11 @@ class Signals:
     def _ask_to_stop(self, *_: object) -> None:
         self.stop_asked = True
 
+    def check(self) -> None:
+        """Raise StopAskedError if somebody has asked to stop."""
+        if self.stop_asked:
+            raise StopAskedError
+
 
 def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping[str, list[str]]) -> None:
     """Start everything, watch it until a signal, and stop everything, whatever happens in between."""
@@ -128,7 +137,7 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
     instance: dict[str, Any] = read_instance(home)
     try:
         say("Starting PostgreSQL and Valkey ...")
-        postgres = engines.prepare_postgres(home / "postgres", port=engines.free_port())
+        postgres = engines.prepare_postgres(home / "postgres", port=engines.free_port(), check_stop=signals.check)
         valkey = engines.prepare_valkey(home / "valkey", port=engines.free_port())
         for engine in (postgres, valkey):
             children.append(engine_child(engine, logs))
@@ -140,14 +149,17 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
             nurse.launch()  # It imports while the engines start.
         for engine, child in zip((postgres, valkey), children, strict=False):
             assert child.process is not None
-            engines.wait_until_ready(engine, child.process, child.log)
+            engines.wait_until_ready(engine, child.process, child.log, check_stop=signals.check)
         say("Bringing the database up to date ...")
         if nursery is not None:
-            nursery.wait_until_ready(NURSERY_SECONDS_MAX)
-        account = json.loads(manage(["bootstrap", "--json"], variables, logs / "bootstrap.log", nursery))
+            nursery.wait_until_ready(NURSERY_SECONDS_MAX, check_stop=signals.check)
+        account = json.loads(
+            manage(["bootstrap", "--json"], variables, logs / "bootstrap.log", nursery, signals=signals)
+        )
         if DEMO in programs:
             say("Two weeks go by, once ...")
             manage(["demo", "--if-empty"], variables, logs / "demo.log", nursery)
+            signals.check()
         instance = describe_instance(port, account, instance)
         web = web_child(listener, variables, logs, nursery)
         others = [program_child(name, arguments, variables, logs, nursery) for name, arguments in programs.items()]
@@ -178,6 +190,8 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
                 greeted = True
                 greet(instance, logs, notified=who_is_notified(variables))
             time.sleep(WATCH_SECONDS)
+    except StopAskedError:
+        pass
     finally:
         if children:
             say("Stopping ...")
@@ -186,6 +200,7 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
         if "base_url" in instance:
             with contextlib.suppress(OSError):
                 write_instance(home, instance, [])
+        if "base_url" in instance or signals.stop_asked:
             say("Stopped. The data stay in " + str(home))
 
 
@@ -200,13 +215,29 @@ def open_port(port: int) -> socket.socket:
         ) from None
 
 
-def manage(arguments: list[str], variables: dict[str, str], log: Path, nursery: Nursery | None = None) -> str:
+def manage(
+    arguments: list[str],
+    variables: dict[str, str],
+    log: Path,
+    nursery: Nursery | None = None,
+    *,
+    signals: Signals | None = None,
+) -> str:
     """Run a management command to its end and return the last line of its output.
 
-    Raises `CannotStartError` if it fails. Ctrl-C waits for it: half a migration helps nobody.
+    Raises `CannotStartError` if it fails. Ctrl-C waits for it, since half a migration helps nobody; with `signals` the
+    command is asked to end at a good place, and StopAskedError is raised then.
     """
     log.write_text("")
     process = start_python(["manage", *arguments], variables, log, last_signal=signal.SIGTERM, nursery=nursery)
+    if signals is not None:
+        while process.poll() is None and not signals.stop_asked:
+            time.sleep(engines.LOOK_SECONDS)
+        if process.poll() is None:
+            say("Stopping after the migration that runs ...")
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+        signals.check()
     exit_code = process.wait()
     output = log.read_text()
     if exit_code:

@@ -4,8 +4,10 @@ import io
 import json
 import uuid
 from datetime import UTC, date, datetime, timedelta
+from importlib import import_module
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 from django.db import connection, transaction
 
@@ -192,6 +194,20 @@ def test_who_uses_the_table_is_waited_for_only_a_moment_and_the_day_is_made_late
     again = ensure_partitions(now=NOW, drop_as_of=NOW)
     assert names() >= {day.name for day in days(0, 1, 2, 3)}
     assert not again.postponed
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("tidy")
+def test_a_migration_that_was_killed_before_it_was_written_down_is_run_again():
+    ensure_partitions(now=NOW)
+    migration = import_module("checkins.migrations.0003_find_changes_by_time")
+    migration.index_changes(apps, connection.schema_editor())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT bool_and(indisvalid) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+            "WHERE relname LIKE '%_updated' OR relname = 'checkin_date_updated_brin'"
+        )
+        assert cursor.fetchone() == (True,)
 
 
 @pytest.mark.django_db(transaction=True)

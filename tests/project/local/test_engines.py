@@ -85,6 +85,30 @@ def test_a_first_start_that_was_cut_short_is_begun_again(tmp_path):
     run_engine(engine, tmp_path, lambda: None)
 
 
+def test_a_stop_while_the_cluster_is_made_ends_that_and_leaves_nothing_of_it(tmp_path):
+    class StopAskedError(Exception):
+        pass
+
+    def check_stop():
+        raise StopAskedError
+
+    with pytest.raises(StopAskedError):
+        engines.prepare_postgres(tmp_path / "pg", port=engines.free_port(), durable=False, check_stop=check_stop)
+
+    assert [path.name for path in (tmp_path / "pg").iterdir()] == ["password"]
+
+
+def test_data_whose_password_is_gone_stay(tmp_path):
+    version = tmp_path / "pg" / "cluster" / "PG_VERSION"
+    version.parent.mkdir(parents=True)
+    version.touch()
+
+    with pytest.raises(engines.EngineError, match="password is missing"):
+        engines.prepare_postgres(tmp_path / "pg", port=engines.free_port())
+
+    assert version.exists()
+
+
 def test_an_engine_that_cannot_start_shows_the_end_of_its_log(tmp_path):
     engine = engines.prepare_valkey(tmp_path / "valkey", port=1)
     with (tmp_path / "valkey" / "valkey.conf").open("a") as configuration:

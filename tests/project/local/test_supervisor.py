@@ -360,8 +360,19 @@ def test_a_full_disk_ends_nothing_is_reported_and_passes(disk):
         supervisor.stop()
 
 
-def test_a_life_stop_leaves_nothing_a_kill_is_recovered_from_and_data_stay(tmp_path):
+def test_a_life_a_stop_while_it_migrates_or_later_leaves_nothing_a_kill_is_recovered_from_and_data_stay(tmp_path):
     home, port = open_directory(tmp_path) / "data", free_port()
+
+    stopped = supervise(home, port=port)
+    eventually(lambda: "Bringing the database up to date" in stopped.said(), stopped)
+    eventually(lambda: (home / "logs" / "bootstrap.log").exists(), stopped)
+    children = stopped.descendants()
+    stopped.process.send_signal(signal.SIGINT)
+    assert stopped.process.wait(PATIENCE_SECONDS) == 0
+    assert "Stopping after the migration that runs" in stopped.said()
+    assert "Watchclock is running" not in stopped.said()
+    assert "killing" not in stopped.said()
+    assert still_alive(children) == []
 
     first = started(home, port=port)
     login = {name: first.instance()[name] for name in ("admin_password", "dsn")}
