@@ -12,14 +12,17 @@ from django.db import connection, transaction
 
 from audit.entries import CHANGED, Actor, difference
 from audit.recording import record
-from lib.sql import array_literal, insert_rows, update_rows
+from lib.sql import array_literal, fetch_rows, insert_rows, update_rows
 from monitors.changes import CHANGEABLE_COLUMNS, Change, Edit, write_changes
 from monitors.configuration import RUNTIME_MINUTES_MAX
+from monitors.expectation import first_tick_at_or_after
 from monitors.hot_rows import LockedEnvironment, lock_environments, save_environments
+from monitors.maintenance import deadline_after
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.querysets import MonitorEnvironmentQuerySet
 from monitors.services import environment_entry, monitor_entry
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules, MonitorStatus
+from monitors.windows import NEEDED_FOR, load_windows
 
 
 @transaction.atomic
@@ -146,10 +149,11 @@ def write_edits(
     _move_deadlines(changes)
 
 
-def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
-    """Make unknown the runs whose deadline passed while their monitor, now enabled again, was disabled (D23).
+def _end_what_fell_due_unjudged(changes: Collection[Change]) -> None:
+    """Make unknown the runs that fell due while their monitor, now enabled again, was disabled (D23).
 
-    The clock does this minute by minute while the monitor is disabled; this covers minutes not applied yet.
+    A deadline in a maintenance window falls due at the end of that. The clock does this minute by minute while the
+    monitor is disabled; this covers minutes not applied yet.
     """
     enabled = {
         change.monitor.id: (change.off_since, change.at)
@@ -158,23 +162,39 @@ def _end_what_fell_due_unjudged(changes: Iterable[Change]) -> None:
     }
     if not enabled:
         return
+    runs = fetch_rows(_DUE_BY_SQL, [list(enabled), [at for _, at in enabled.values()]])
+    if not runs:
+        return
+    projects = {change.monitor.id: change.monitor.project_id for change in changes if change.monitor.id in enabled}
+    windows = load_windows(projects, since=min(timeout_at for *_, timeout_at in runs) - NEEDED_FOR)
+    ended = []
+    for monitor_id, environment, id_, date_added, timeout_at in runs:
+        disabled_at, enabled_at = enabled[monitor_id]
+        judged_at = deadline_after(windows.of_environment(monitor_id, environment), timeout_at)
+        if disabled_at < judged_at <= enabled_at:
+            ended.append((id_, date_added, first_tick_at_or_after(judged_at)))
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE checkins_checkin AS c
                SET status = coalesce(c.finished_status, 'unknown'), timeout_at = NULL,
                    unknown_because = CASE WHEN c.finished_status IS NULL THEN 'disabled' END,
-                   finished_status = NULL, finished_at = NULL,
-                   date_updated = coalesce(c.finished_at, date_trunc('minute', c.timeout_at + interval '59.999999 s'))
-              FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[])
-                   AS enabled (monitor_id, disabled_at, enabled_at),
-                   monitors_monitorenvironment me, checkins_runningcheckin AS running
-             WHERE me.monitor_id = enabled.monitor_id AND running.monitor_environment_id = me.id
-               AND c.id = running.checkin_id AND c.date_added = running.date_added
-               AND c.timeout_at > enabled.disabled_at AND c.timeout_at <= enabled.enabled_at
+                   finished_status = NULL, finished_at = NULL, date_updated = coalesce(c.finished_at, ended.tick)
+              FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS ended (id, date_added, tick)
+             WHERE c.id = ended.id AND c.date_added = ended.date_added
             """,
-            [list(enabled), [since for since, _ in enabled.values()], [at for _, at in enabled.values()]],
+            [list(column) for column in zip(*ended, strict=True)] or [[], [], []],
         )
+
+
+_DUE_BY_SQL = """
+    SELECT me.monitor_id, e.name, running.checkin_id, running.date_added, c.timeout_at
+      FROM unnest(%s::bigint[], %s::timestamptz[]) AS enabled (monitor_id, at),
+           monitors_monitorenvironment AS me, monitors_environment AS e,
+           checkins_runningcheckin AS running, checkins_checkin AS c
+     WHERE me.monitor_id = enabled.monitor_id AND e.id = me.environment_id AND running.monitor_environment_id = me.id
+       AND c.id = running.checkin_id AND c.date_added = running.date_added AND c.timeout_at <= enabled.at
+"""
 
 
 def _move_deadlines(changes: Iterable[Change]) -> None:

@@ -116,9 +116,14 @@ class _Rules(NamedTuple):
     former: Sequence[FormerRules]
     windows: Sequence[Window] = ()
 
+    def judged_at(self, run: CheckInState) -> datetime | None:
+        """Return when a run in progress is judged: at its deadline, or at the end of the maintenance window of that."""
+        return None if run.timeout_at is None else deadline_after(self.windows, run.timeout_at)
+
     def is_over(self, run: CheckInState, at: datetime) -> bool:
-        """Return whether the time that a run had is over; its deadline may be in a maintenance window."""
-        return run.timeout_at is not None and deadline_after(self.windows, run.timeout_at) <= at
+        """Return whether the time that a run had is over."""
+        judged_at = self.judged_at(run)
+        return judged_at is not None and judged_at <= at
 
 
 SPARED_FACTOR = 10
@@ -173,8 +178,9 @@ def decide_checkin(
     if existing is not None:
         if existing.environment_id != environment_id:
             return Effect(environment, problem=mismatch(message))
-        if was_off is not None and existing.timeout_at is not None and was_off.covers(existing.timeout_at):
-            existing = _unknown_if_overdue(existing, message)
+        judged_at = known.judged_at(existing)
+        if was_off is not None and judged_at is not None and was_off.covers(judged_at):
+            existing = _unknown_if_overdue(existing, message, known)
         if off_since is not None:
             return _end_uncounted(message, existing, environment, known, off_since=off_since)
         if not _begins_anew(message, existing, environment, known, early_tolerance=early_tolerance):
@@ -210,8 +216,9 @@ def _end_uncounted(
     off_since: datetime,
 ) -> Effect:
     """Store the end of a run of a disabled monitor, and count nothing (D23)."""
-    if run.timeout_at is not None and off_since < run.timeout_at:
-        run = _unknown_if_overdue(run, message)
+    judged_at = rules.judged_at(run)
+    if judged_at is not None and off_since < judged_at:
+        run = _unknown_if_overdue(run, message, rules)
     effect = _continue_run(message, run, environment, rules)
     ended = effect.checkin
     if ended is not None and effect.verdict is Verdict.FAILED:
@@ -219,9 +226,9 @@ def _end_uncounted(
     return Effect(environment, ended, earlier_end=effect.earlier_end, problem=effect.problem)
 
 
-def _unknown_if_overdue(run: CheckInState, message: CheckInMessage) -> CheckInState:
+def _unknown_if_overdue(run: CheckInState, message: CheckInMessage, rules: _Rules) -> CheckInState:
     """Return the run as unknown if it fell due while its monitor was disabled and the clock has not marked it yet."""
-    if run.timeout_at is None or run.timeout_at > message.received_at:
+    if not rules.is_over(run, message.received_at):
         return run
     status = run.finished_status or CheckInStatus.UNKNOWN
     return replace(run, status=status, timeout_at=None, finished_status=None, finished_at=None)

@@ -172,7 +172,8 @@ class Place:
             deadline = run.running_until
             if deadline is None:
                 continue
-            if not was_active and monitor.is_active and deadline <= at and monitor.was_off(deadline):
+            due_at = self._judged_at(deadline)
+            if not was_active and monitor.is_active and due_at <= at and monitor.was_off(due_at):
                 self._gives_up_disabled(run)
             elif deadline > at:  # A longer runtime extends it; a shorter one leaves it alone (D31).
                 run.deadline = max(deadline, min(run.heard + monitor.rules.runtime * MINUTE, run.start + LIFE))
@@ -195,7 +196,8 @@ class Place:
             run.deadline = self._deadline(run, at) if status == "in_progress" else None
             self._concludes(run, at, opens=True)
             return True
-        if run.deadline is not None and run.deadline <= at and self.monitor.was_off(run.deadline):
+        due_at = None if run.deadline is None else self._judged_at(run.deadline)
+        if due_at is not None and due_at <= at and self.monitor.was_off(due_at):
             self._gives_up_disabled(run)
         if run.status == "timeout" or (run.deadline is not None and self._judged_at(run.deadline) <= at):
             if status == "in_progress" or run.finished in ("ok", status):

@@ -15,6 +15,7 @@ from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.state import MonitorStatus
 from tests.clocktasks.test_order_of_time import a_monitor, at, held_minutes, rows, tick
+from tests.factories import MaintenanceWindowFactory
 from tests.messages import make_config, make_message
 
 pytestmark = pytest.mark.django_db
@@ -113,6 +114,13 @@ stories = st.builds(
     st.lists(edits, min_size=1, max_size=5),
     st.lists(switches, max_size=2),
 )
+
+
+def maintain(monitor, begin, minutes):
+    """Have maintenance for so many minutes from a minute on, planned before anything happens."""
+    MaintenanceWindowFactory(
+        project=monitor.project, starts_at=at(begin * 60), ends_at=at((begin + minutes) * 60), created_at=at(0)
+    )
 
 
 def told(monitor, story, *, ticks, batches, held=()):
@@ -242,16 +250,36 @@ TWO_ERRORS = [
 ]
 
 
+# The run falls due at 13:04, at the end of maintenance, while the monitor is disabled: the ok of 13:04:10 counts.
+MAINTAINED_UNTIL_DISABLED = [
+    Word("in_progress", 20.0, 1),
+    Edit(185.0, is_active=False),
+    Edit(250.0, is_active=True),
+    Word("ok", 250.0, 1),
+]
+
+# Its deadline at 13:03 is in maintenance until 13:06, when the monitor is enabled again: it is a timeout then.
+MAINTAINED_UNTIL_ENABLED = [
+    Word("in_progress", 60.0, 1),
+    Edit(150.0, is_active=False),
+    Edit(250.0, is_active=True),
+]
+
+windows = st.none() | st.tuples(st.integers(1, 9), st.integers(1, 4))
+
+
 @pytest.mark.long
-@example(story=OLDER_RULES, lag=[0], batches=[3], held=set(), first={})
-@example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], held=set(), first={})
-@example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], held=set(), first={})
-@example(story=NOT_BY_LATER_RULES, lag=[0], batches=[0, 4], held=set(), first={})
-@example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], held=set(), first={})
-@example(story=NOT_THE_OVERDUE_ONE, lag=[1], batches=[0], held=set(), first={})
-@example(story=NOT_THE_MISSED_ONE, lag=[1], batches=[0, 1], held=set(), first=apart(2))
-@example(story=COUNTED_FROM_ENABLING, lag=[0], batches=[4], held=set(), first=apart(4))
-@example(story=TWO_ERRORS, lag=[0], batches=[0, 2], held=set(), first={})
+@example(story=OLDER_RULES, lag=[0], batches=[3], held=set(), first={}, window=None)
+@example(story=OFF_AFTER_AN_EDIT, lag=[0], batches=[0, 0], held=set(), first={}, window=None)
+@example(story=NOTHING_COUNTED_ANEW, lag=[0], batches=[1], held=set(), first={}, window=None)
+@example(story=NOT_BY_LATER_RULES, lag=[0], batches=[0, 4], held=set(), first={}, window=None)
+@example(story=COUNTED_FROM_THE_EDIT_BEFORE, lag=[0], batches=[0, 1, 2], held=set(), first={}, window=None)
+@example(story=NOT_THE_OVERDUE_ONE, lag=[1], batches=[0], held=set(), first={}, window=None)
+@example(story=NOT_THE_MISSED_ONE, lag=[1], batches=[0, 1], held=set(), first=apart(2), window=None)
+@example(story=COUNTED_FROM_ENABLING, lag=[0], batches=[4], held=set(), first=apart(4), window=None)
+@example(story=TWO_ERRORS, lag=[0], batches=[0, 2], held=set(), first={}, window=None)
+@example(story=MAINTAINED_UNTIL_DISABLED, lag=[1], batches=[0], held=set(), first=every(4), window=(1, 3))
+@example(story=MAINTAINED_UNTIL_ENABLED, lag=[1], batches=[0], held=set(), first=every(4), window=(2, 4))
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
@@ -259,12 +287,15 @@ TWO_ERRORS = [
     batches=st.lists(st.integers(0, 4), min_size=1, max_size=3),
     held=held_minutes,
     first=schedules,
+    window=windows,
 )
-def test_d32_the_same_history_with_edits_gives_the_same_rows_whatever_the_lag(story, lag, batches, held, first):
+def test_d32_the_same_history_with_edits_gives_the_same_rows_whatever_the_lag(story, lag, batches, held, first, window):
     seen = []
     for ticks, sizes, waiting in ((None, [0], ()), (lag, batches, held)):
         with transaction.atomic():
             monitor = a_monitor(**first)
+            if window is not None:
+                maintain(monitor, *window)
             told(monitor, story, ticks=ticks, batches=sizes, held=waiting)
             seen.append(everything())
             transaction.set_rollback(True)
@@ -309,6 +340,26 @@ def test_d23_the_end_of_such_a_run_counts_if_it_came_when_the_monitor_was_enable
     receive([message(monitor, Word(*word)) for word in (("in_progress", 30, 1), ("error", 240, 1))], now=at(241))
     tick(6)
     assert (outcomes(), Incident.objects.count()) == ([("error", None)], 1)
+
+
+def test_d23_the_end_of_a_run_counts_that_fell_due_after_maintenance_while_the_monitor_was_disabled():
+    monitor = a_monitor(crontab="0 * * * *", max_runtime=1)
+    maintain(monitor, 1, 3)
+    receive([message(monitor, Word("in_progress", 20, 1))], now=at(20))
+    switch(monitor, 185, 250)
+    receive([message(monitor, Word("error", 250, 1))], now=at(250))
+    tick(6)
+    assert (outcomes(), Incident.objects.count()) == ([("error", None)], 1)
+
+
+def test_d23_a_run_is_judged_if_the_maintenance_of_its_deadline_lasts_until_the_monitor_is_enabled_again():
+    monitor = a_monitor(crontab="0 * * * *", max_runtime=2)
+    maintain(monitor, 2, 4)
+    receive([message(monitor, Word("in_progress", 60, 1))], now=at(60))
+    switch(monitor, 150, 250)
+    assert outcomes() == [("in_progress", None)]
+    tick(6)
+    assert outcomes() == [("timeout", None)]
 
 
 def test_d32_a_configuration_that_is_stored_after_the_monitor_was_enabled_counts_from_then():
