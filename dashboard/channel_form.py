@@ -99,6 +99,12 @@ class ChannelForm(EditForm):
             self.add_error(f"{PREFIX}{name}" if f"{PREFIX}{name}" in self.fields else None, said(sentence))
         return cleaned
 
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if not self.errors:
+            for name, sentence in configuring.row_problems(self.instance).items():
+                self.add_error(name or None, said(sentence))
+
 
 def channel_form(
     kind: str,

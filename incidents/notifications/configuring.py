@@ -119,6 +119,34 @@ def merge_settings(
     return merged, problems
 
 
+def row_problems(channel: Channel) -> dict[str, str]:
+    """Return what is wrong with a channel beside its settings, by field; "" is the whole."""
+    problems: dict[str, str] = {}
+    others = _active_channels(channel.project).exclude(pk=channel.pk)
+    if channel._state.adding and others.filter(is_personal=False).count() >= CHANNELS_MAX:
+        problems[""] = Text("There are %(count)s channels; no more are allowed.", count=CHANNELS_MAX)
+    if others.filter(name=channel.name).exists():
+        problems["name"] = Text("There is a channel %(name)s already.", name=repr(channel.name))
+    elif not is_name(channel.name) and not Channel.objects.filter(pk=channel.pk, name=channel.name).exists():
+        problems["name"] = Text("A name has no comma and no line break: escalations list channels by name.")
+    if wrong := quiet_problem(channel.quiet_from, channel.quiet_until):
+        problems["quiet_until"] = wrong
+    if channel.language not in LANGUAGES:
+        problems["language"] = Text(
+            "%(text)s is no language. Allowed: %(known)s.", text=repr(channel.language[:20]), known=", ".join(LANGUAGES)
+        )
+    return problems
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can stand in the line of an escalation, where commas separate channels.
+
+    >>> is_name("night shift"), is_name("db, web"), is_name("two\\nlines")
+    (True, False, False)
+    """
+    return text.isprintable() and "," not in text
+
+
 @transaction.atomic
 def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, removed: Collection[str] = ()) -> None:
     """Store a new or changed channel with its settings and secrets. An empty secret keeps the stored one, unless it is
@@ -129,17 +157,7 @@ def save_channel(channel: Channel, values: Mapping[str, str], *, now: datetime, 
     """
     merged, problems = merge_settings(channel, values, removed=removed)
     is_new = channel._state.adding
-    if is_new and _active_channels(channel.project).filter(is_personal=False).count() >= CHANNELS_MAX:
-        problems[""] = Text("There are %(count)s channels; no more are allowed.", count=CHANNELS_MAX)
-    if _active_channels(channel.project).filter(name=channel.name).exclude(pk=channel.pk).exists():
-        problems["name"] = Text("There is a channel %(name)s already.", name=repr(channel.name))
-    if wrong := quiet_problem(channel.quiet_from, channel.quiet_until):
-        problems["quiet_until"] = wrong
-    if channel.language not in LANGUAGES:
-        problems["language"] = Text(
-            "%(text)s is no language. Allowed: %(known)s.", text=repr(channel.language[:20]), known=", ".join(LANGUAGES)
-        )
-    if problems:
+    if problems := problems | row_problems(channel):
         raise ChannelError(problems)
     hidden = {field.name for field in fields_of(channel.kind) if field.is_secret}
     secrets = {name: text for name, text in merged.items() if name in hidden}

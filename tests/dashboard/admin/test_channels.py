@@ -42,6 +42,18 @@ def test_what_the_service_cannot_use_is_refused_at_its_field(admin_client):
     assert not Channel.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "most", "field"),
+    [({}, 0, "__all__"), ({"name": "db, web"}, 100, "name"), ({"quiet_from": "22:00:05"}, 100, "quiet_until")],
+)
+def test_what_is_wrong_beside_the_settings_is_refused_too(admin_client, monkeypatch, changes, most, field):
+    monkeypatch.setattr("incidents.notifications.configuring.CHANNELS_MAX", most)
+    sent = {"project": ProjectFactory().pk, "name": "room", "timezone": "UTC", "setting_url": HOOK}
+    response = admin_client.post(f"{CHANNELS}add/?kind=slack", sent | changes)
+    assert list(errors(response)) == [field]
+    assert not Channel.objects.exists()
+
+
 def test_a_stored_secret_is_never_shown_and_an_empty_field_keeps_it(admin_client):
     own = channel(name="room")
     page = admin_client.get(f"{CHANNELS}{own.pk}/change/").content.decode()

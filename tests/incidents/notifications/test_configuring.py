@@ -39,6 +39,20 @@ def test_two_channels_of_a_project_have_different_names():
     save_channel(new(name="room"), HOOK, now=NOW)
 
 
+@pytest.mark.parametrize("name", ["db, web", "two\nlines", "two\u2028lines"])
+def test_a_name_can_stand_in_the_line_of_an_escalation(name):
+    with pytest.raises(ChannelError, match="name: A name has no comma and no line break"):
+        save_channel(new(name=name), HOOK, now=NOW)
+
+
+def test_an_older_channel_keeps_a_name_with_a_comma():
+    channel = new(name="db")
+    save_channel(channel, HOOK, now=NOW)
+    Channel.objects.update(name="db, web")
+    channel.refresh_from_db()
+    save_channel(channel, HOOK, now=NOW)
+
+
 def test_a_project_has_so_many_channels_and_no_more(monkeypatch):
     monkeypatch.setattr(configuring, "CHANNELS_MAX", 1)
     first = new()
