@@ -99,6 +99,7 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
         "PUBLIC_URL": os.environ.get("PUBLIC_URL") or f"http://{HOST}:{port}",  # Mails link to what they are about.
         "HTTPS_ONLY": "false",  # It listens on this machine only, where there is no certificate.
         "SECOND_FACTOR_REQUIRED": os.environ.get("SECOND_FACTOR_REQUIRED") or "false",  # For the same reason.
+        "WATCHCLOCK_HOME": str(home),  # Two instances of a checkout would store the spools of each other.
         "DJANGO_SETTINGS_MODULE": "project.settings",
     }
     engines.write_private(home / "environment", "".join(f"{name}={value}\n" for name, value in settings.items()))

@@ -91,7 +91,7 @@ def main() -> int:
         make_home(home)
         with locked(home):
             end_leftovers(home)
-            with open_port(port) as listener:
+            with open_port(port, target=DEMO if is_demo else "run") as listener:
                 programs = program_arguments(worker_processes=worker_processes)
                 if is_demo:
                     programs[DEMO] = ["manage", "demo", "--live"]
@@ -204,14 +204,14 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
             say("Stopped. The data stay in " + str(home))
 
 
-def open_port(port: int) -> socket.socket:
-    """A listening socket. Raises `CannotStartError` with a way out if something listens on the port already."""
+def open_port(port: int, *, target: str) -> socket.socket:
+    """A listening socket. Raises `CannotStartError` with a way out, by the same target of `make`, if the port is in use."""
     try:
         return socket.create_server((HOST, port), backlog=BACKLOG_CONNECTIONS)
     except OSError as error:
         reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise CannotStartError(
-            f"port {port} {reason}. Choose another: make run WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
+            f"port {port} {reason}. Choose another: make {target} WATCHCLOCK_PORT={port + 1 if port < 65_535 else 8000}"
         ) from None
 
 
