@@ -4,6 +4,7 @@
                                                     -> Message for each pager whose whole storm is acknowledged now
 
 Mail is not sent: who gets the mail about the end need not know before. The channel where somebody acknowledged knows.
+Pagers whose API has no acknowledgement get no message either: it would count as sent, and send nothing.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from django.db import connection, transaction
 from incidents.models import Message, Notification
 from incidents.models.channels import EMAIL
 from incidents.notifications.acknowledged_storms import acknowledge_storms
+from incidents.notifications.channels import SENDERS
+from incidents.notifications.channels.base import Capability
 from incidents.notifications.outbox import NewMessage, insert_messages, message_key, renumber, write_duties
 from incidents.notifications.routing import Recipient
 from incidents.notifications.wake import wake_after_commit
@@ -22,6 +25,12 @@ from lib.sql import fetch_rows
 ADDRESSED_MAX = 1_000
 ACKNOWLEDGED = Notification.Transition.ACKNOWLEDGED.value
 REASON = "notified of its opening"
+NOTIFIED_OF_NONE = {EMAIL} | {
+    kind
+    for kind, sender in SENDERS.items()
+    if Capability.KEEPS_ALERTS in sender.CAN and not sender.CAN & {Capability.ACKNOWLEDGE, Capability.KEEP_ALIVE}
+}
+"""Kinds of channels that get no message about an acknowledgement. One that forgets alerts is sent them anew with it."""
 
 
 def notify_acknowledged(incident_ids: Sequence[int], *, now: datetime) -> None:
@@ -47,7 +56,7 @@ def address_acknowledged(*, now: datetime) -> int:
     duties: list[tuple[int, NewMessage]] = []
     for id_, incident_id, guid, number, is_due, own_channel in found:
         for name, channel_id, kind in notified.get(incident_id, ()) if is_due else ():
-            if channel_id is None or kind == EMAIL or channel_id == own_channel:
+            if channel_id is None or kind in NOTIFIED_OF_NONE or channel_id == own_channel:
                 continue
             key = message_key(guid, f"{ACKNOWLEDGED} {number}", name)
             recipient = Recipient(name, channel_id, REASON)

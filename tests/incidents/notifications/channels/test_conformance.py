@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
+from incidents.notifications.acknowledged import NOTIFIED_OF_NONE
 from incidents.notifications.alert import Event, Severity
 from incidents.notifications.channels import SENDERS, base
 from incidents.notifications.channels.base import Answer, Capability, SendResultKind
@@ -266,6 +267,10 @@ class TestRequests:
             sent = f"{request.url} {request.headers} {request.body!r}"
             assert SIGNING_KEY not in sent
             assert SIGNING_KEY.removeprefix("whsec_") not in sent
+
+    def test_no_message_is_made_of_an_acknowledgement_of_which_nothing_would_be_sent(self, kind):
+        """It would be shown as sent."""
+        assert (kind in NOTIFIED_OF_NONE) == (not self.requests(kind, Event.ACKNOWLEDGED))
 
     def test_no_repr_shows_a_secret(self, kind):
         values = VENDORS[kind]().values("https://receiver.example")
