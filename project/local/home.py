@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from typing import Any
 import psutil
 
 from project.local import engines
-from project.local.children import STOP_SECONDS_MAX, Child, end_group, say
+from project.local.children import BASE_DIR, STOP_SECONDS_MAX, Child, end_group, say
 
 HOST = "127.0.0.1"
+_READ_BY_SETTINGS = re.compile(r'\benv\.\w+\(\s*"([A-Z_]+)"')
+"""How `project/settings.py` reads a variable. The file cannot be imported here: the supervisor has no database yet."""
 
 
 class CannotStartError(Exception):
@@ -86,6 +89,17 @@ def recorded_by_postgres(home: Path) -> list[tuple[int, float]]:
     return []
 
 
+def settings_received() -> dict[str, str]:
+    """The settings with which `make run` was started.
+
+    A command in another terminal needs them too: with the defaults it would notify nobody, read no secret of a
+    channel, or drop days that the instance keeps.
+    """
+    names = _READ_BY_SETTINGS.findall((BASE_DIR / "project" / "settings.py").read_text())
+    received = {name: os.environ[name] for name in names if name in os.environ}
+    return {name: value for name, value in received.items() if len(value.splitlines()) <= 1}
+
+
 def child_environment(home: Path, port: int, *, database_url: str, redis_url: str) -> dict[str, str]:
     """The settings of this instance's processes; also written down for manage.py."""
     key_file = home / "secret_key"
@@ -102,7 +116,8 @@ def child_environment(home: Path, port: int, *, database_url: str, redis_url: st
         "WATCHCLOCK_HOME": str(home),  # Two instances of a checkout would store the spools of each other.
         "DJANGO_SETTINGS_MODULE": "project.settings",
     }
-    engines.write_private(home / "environment", "".join(f"{name}={value}\n" for name, value in settings.items()))
+    written = {**settings_received(), **settings}
+    engines.write_private(home / "environment", "".join(f"{name}={value}\n" for name, value in written.items()))
     # Nobody else can reach the metrics, and somebody may be reading the logs.
     friendly = {"METRICS_OPEN": "true", "LOG_FORMAT": "console"}
     return {**friendly, **os.environ, **settings, "PYTHONUNBUFFERED": "1", "WATCHCLOCK_PORT": str(port)}
