@@ -291,5 +291,9 @@ def _addresses(messages: QuerySet[Message]) -> list[str]:
 
 
 def _link(channel: Channel) -> str:
-    path = reverse("admin:incidents_channel_change", args=[channel.id])
+    """The page of the channel. Owners of a project may not open the admin, which has those of the instance."""
+    if channel.project:
+        path = reverse("channel", args=[channel.project.slug, channel.id])
+    else:
+        path = reverse("admin:incidents_channel_change", args=[channel.id])
     return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else ""

@@ -205,7 +205,7 @@ def run(home: Path, listener: socket.socket, signals: Signals, programs: Mapping
 
 
 def open_port(port: int, *, target: str) -> socket.socket:
-    """A listening socket. Raises `CannotStartError` with a way out, by the same target of `make`, if the port is in use."""
+    """A listening socket. Raises `CannotStartError` with a way out, by the same target, if the port is in use."""
     try:
         return socket.create_server((HOST, port), backlog=BACKLOG_CONNECTIONS)
     except OSError as error:

@@ -66,6 +66,12 @@ class TestABreakerThatIsOpen:
         monitor = waiting.incident.monitor_environment.monitor
         assert f"- {monitor.name or monitor.slug} (production): opened" in mail.body
 
+    def test_the_link_leads_to_the_page_since_owners_may_not_open_the_admin(self, channel, settings):
+        settings.PUBLIC_URL = "https://watchclock.example"
+        report_failures(now=NOW)
+        body = Message.objects.get(kind="fallback").body
+        assert f"https://watchclock.example/projects/shop/channels/{channel.id}/\n" in body
+
     def test_it_is_told_once_and_again_after_it_has_worked(self, channel):
         assert report_failures(now=NOW) == 1
         assert report_failures(now=NOW + HOUR) == 0
