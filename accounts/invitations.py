@@ -75,7 +75,7 @@ def accept(invitation: Invitation, user: User, *, by: Actor) -> None:
     Project.objects.select_for_update(no_key=True).get(id=invitation.project_id)
     held = Invitation.objects.filter(pk=invitation.pk, expires_at__gt=by.at).first()
     if held is None:
-        raise MembershipError(_("It was used already, or is too old."))
+        raise MembershipError(_("It was used or withdrawn already, or is too old."))
     add_member(held.project_id, user.pk, Role(held.role), by=by)
     _use_up(held, "accepted", by=by)
 

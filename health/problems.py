@@ -313,7 +313,10 @@ def _find_failing_channels(rows: Rows) -> Iterator[Finding]:
         Part.OUTBOX,
         Severity.NOTE,
         Text("Channel %(name)s fails: %(error)s%(others)s", name=name, error=error, others=others),
-        Text("Admin, Channels: correct its settings, which also tries it again at once, and send a test."),
+        Text(
+            "Channels and routes of its project, or Channels in the admin: correct its settings, which also tries it "
+            "again at once, and send a test."
+        ),
         of_project=True,
     )
 
@@ -333,8 +336,8 @@ def _find_unreported_failures(rows: Rows) -> Iterator[Finding]:
             others=others,
         ),
         Text(
-            "Admin, Routes: give the project a fallback route with a channel that works, or its owners e-mail "
-            "addresses. Or set ALERT_EMAIL_TO and EMAIL_URL."
+            "Channels and routes of the project: add a fallback route with a channel that works, or give its owners "
+            "e-mail addresses. Or set ALERT_EMAIL_TO and EMAIL_URL."
         ),
         of_project=True,
     )
@@ -368,7 +371,8 @@ def _find_no_recipient(facts: Facts) -> Iterator[Finding]:
         Severity.NOTE,
         sentences[0] if len(sentences) == 1 else Text("%(one)s %(two)s", one=sentences[0], two=sentences[1]),
         Text(
-            "Admin, Routes: add a route that catches everything. Or set ALERT_EMAIL_TO and EMAIL_URL, restart, and try "
-            "them with manage.py send_test_alert. Incidents that are open then are notified."
+            "Channels and routes of a project: add a route that catches everything. Or set ALERT_EMAIL_TO and "
+            "EMAIL_URL, restart, and try them with manage.py send_test_alert. "
+            "Incidents that are open then are notified."
         ),
     )

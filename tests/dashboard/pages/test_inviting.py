@@ -78,7 +78,7 @@ def test_somebody_new_creates_an_account_and_is_a_member(invite, mails, monitor)
         ("invitation", ADDRESS, "accepted", "link"),
     ]
     again = browser.get(link)
-    assert (again.status_code, "It was used already" in words(again)) == (404, True)
+    assert (again.status_code, "It was used or withdrawn already" in words(again)) == (404, True)
 
 
 def test_an_account_with_the_address_logs_in_and_joins_with_a_button(invite):

@@ -58,7 +58,7 @@ def test_banner_and_readiness_say_so_as_a_note():
 def test_a_narrow_route_does_not_hide_the_monitors_that_it_does_not_catch(uncaught, missed, says):
     rows = Rows(has_routes=True, unnotified_count=missed)
     facts = Facts(now=NOW, watched_since=NOW, rows=rows, why_nobody="ALERT_EMAIL_TO is empty.", uncaught=uncaught)
-    found = [finding.what for finding in find_problems(facts) if "Admin, Routes" in finding.todo]
+    found = [finding.what for finding in find_problems(facts) if "Channels and routes" in finding.todo]
     assert len(found) == bool(says)
     assert all(says in what for what in found)
     assert not any("ALERT_EMAIL_TO is empty." in what for what in found)
