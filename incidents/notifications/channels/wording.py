@@ -22,6 +22,8 @@ REASON_LENGTH_MAX = 1_500
 LINE_LENGTH_MAX = 300
 _SEVERITIES = list(Severity)
 _OVER = {Event.RESOLVED, Event.PASSED, Event.STORM_OVER}
+_COUNTED = {Event.DIGEST, Event.STORM_OVER}
+"""The headline says how many, and of none which."""
 NEWS = frozenset({Event.CLOCK, Event.TEST})
 """Events that are about no incident."""
 
@@ -158,8 +160,11 @@ def entry(incident: IncidentFacts, language: str = ENGLISH) -> str:
 
 
 def listed(alert: Alert) -> tuple[IncidentFacts, ...]:
-    """Return the incidents to list, worst first; none for an alert about one."""
-    if only(alert) is not None:
+    """Return the incidents to list, worst first; none for an alert about one, whose headline names it.
+
+    That of a digest counts: what quiet hours held may be one.
+    """
+    if only(alert) is not None and alert.event not in _COUNTED:
         return ()
     return tuple(
         sorted(alert.incidents, key=lambda one: (not one.is_open, -_SEVERITIES.index(one.severity), one.opened_at))
@@ -178,7 +183,7 @@ def links(alert: Alert) -> list[tuple[str, str]]:
     if state(alert) is State.FAILING and not (incident and incident.acknowledged_by):
         own = incident.acknowledge_url if incident else ""
         found.append(("Acknowledge" if incident else "Acknowledge all", own or alert.acknowledge_url))
-    found.append(("Open incident" if incident else "Open", alert.url or (incident.url if incident else "")))
+    found.append(("Open incident", incident.url or alert.url) if incident else ("Open", alert.url))
     usable = [(label, url) for label, url in found if url.startswith(("https://", "http://")) and url.isprintable()]
     return [(say(alert.language, label), url) for label, url in usable]
 

@@ -160,6 +160,14 @@ class TestStorms:
             assert listed >= 5
             assert f"and {2_800 - listed:,} more" in text
 
+    def test_a_digest_of_one_says_which_job_it_is(self, channel, vendor):
+        """What the quiet hours of a channel held: the headline only counts."""
+        held = {"title": "1 job is failing", "reason": "This happened during your quiet hours.", "omitted": 0}
+        what = alert(Event.DIGEST, incidents=many(Event.OPENED, 1), **held)
+        assert tell(channel, what).kind is SendResultKind.DELIVERED
+        assert "Job 0" in str(vendor.contents)
+        assert vendor.violations == []
+
     def test_the_worst_is_listed_first(self, channel, vendor):
         worst = incident(Event.OPENED, monitor="The worst", severity=Severity.CRITICAL)
         long = many(Event.OPENED, 49, reason="x " * 200)

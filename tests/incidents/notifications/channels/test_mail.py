@@ -198,3 +198,11 @@ def test_a_digest_of_fifty_long_incidents_is_not_cut_by_mail_services():
     assert len(mail.message().as_bytes()) < 102_000
     assert "and 10 more" in mail.body
     assert subject(shown) == mail.subject
+
+
+def test_a_digest_of_one_says_which_job_it_is_and_leads_to_its_page():
+    one = many(Event.OPENED, 1, url="https://w.example/i/7/")
+    mail = mail_of(alert(Event.DIGEST, incidents=one, omitted=0, url="https://w.example/"))
+
+    assert "Job 0 (production)" in mail.body
+    assert "Open incident: https://w.example/i/7/" in mail.body
