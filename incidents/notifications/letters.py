@@ -66,7 +66,7 @@ NOTHING_HELD = Held()
 class Story:
     """The facts of an alert. `explanation` is empty if no occurrence is stored; the links if PUBLIC_URL is not set.
 
-    `told_at` is when it was decided to write it, and `number` counts reminders. `flaps`: this incident
+    `told_at` is when it is to be sent, and `number` counts reminders. `flaps`: this incident
     also reports that the job flaps; `patience`: that it has been failing for weeks. `held`: what is held because of it.
     """
 

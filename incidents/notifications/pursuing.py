@@ -130,6 +130,8 @@ def _send_due(*, now: datetime) -> int:
             steps += [_again(due, recipient) for recipient in notified]
             later.append((due.id, done, again_at))
     if reminders:
+        unaware = _not_notified_yet([one.incident_id for one in reminders], now=now)
+        reminders = [one for one in reminders if (one.incident_id, one.recipient.name) not in unaware]
         supersede([one.incident_id for one in reminders], now=now, kinds=[REMINDED])
     notify_again(REMINDED, reminders, channels, now=now)
     notify_again(ESCALATED, steps, channels, now=now)
@@ -151,6 +153,24 @@ _DUE_SQL = """
        FOR NO KEY UPDATE OF f, i SKIP LOCKED
 """
 """Index: follow_up_due."""
+
+
+def _not_notified_yet(incident_ids: list[int], *, now: datetime) -> set[tuple[int, str]]:
+    """Return of which incidents who gets the opening at the end of quiet hours: nothing to be reminded of before."""
+    rows = fetch_rows(_UNAWARE_SQL, {"incidents": incident_ids, "now": now})
+    return {(incident, recipient) for incident, recipient in rows}
+
+
+_UNAWARE_SQL = """
+    SELECT d.incident_id, d.recipient
+      FROM incidents_duty AS d
+      JOIN incidents_notification AS n ON n.id = d.notification_id
+      JOIN incidents_message AS m ON m.id = d.message_id
+     WHERE d.incident_id = ANY(%(incidents)s) AND n.transition IN ('opened', 'escalated')
+     GROUP BY d.incident_id, d.recipient
+    HAVING bool_or(m.status = 'waiting' AND m.attempt_count = 0 AND m.due_at > %(now)s)
+       AND NOT bool_or(m.status = 'sent')
+"""
 
 
 def _again(due: _Due, recipient: Recipient) -> Again:

@@ -163,7 +163,11 @@ def _member(message: Message, listed: _Listed, storms: Storms) -> IncidentFacts:
     """Return an incident of a list: its log and its explanation are on its page."""
     incident = storms.incidents[listed.incident]
     about = Message(
-        incident=incident, channel=message.channel, recipient=message.recipient, created_at=message.created_at
+        incident=incident,
+        channel=message.channel,
+        recipient=message.recipient,
+        created_at=message.created_at,
+        due_at=message.due_at,
     )
     story = story_of(about, storms.known.get(incident.id, Known()))
     # What is held comes first: a line may be cut.

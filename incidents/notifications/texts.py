@@ -57,7 +57,7 @@ def story_of(message: Message, known: Known) -> Story:
         recovered_at=known.resolved_at or incident.resolved_at,
         flaps=known.flaps,
         patience=_patience(message, known.long),
-        told_at=message.created_at,
+        told_at=max(message.created_at, message.due_at),  # At the end of quiet hours.
         number=message.number if message.kind == Message.Kind.REMINDER else 0,
         acknowledge_link=acknowledge_link(message),
         acknowledged_by=incident.acknowledged_by,

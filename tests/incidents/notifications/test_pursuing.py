@@ -11,6 +11,7 @@ from incidents.handling import acknowledge
 from incidents.models import Channel, Duty, FollowUp, Incident, Message, Notification, Storm, Unsubscription
 from incidents.notifications import claims
 from incidents.notifications.addressing import address
+from incidents.notifications.alerts import write_alerts
 from incidents.notifications.configuring import remove_channel
 from incidents.notifications.pursuing import pursue
 from monitors.models import Monitor, MonitorEnvironment
@@ -388,6 +389,29 @@ def test_in_quiet_hours_reminders_wait_for_their_end_unless_they_are_critical():
     pursue(now=NOW + HOUR)
     due = dict(Message.objects.filter(kind="reminder").values_list("incident_id", "due_at"))
     assert due == {calm.id: NOW + 2 * HOUR, critical.id: NOW + HOUR}
+
+
+def test_who_gets_the_opening_at_the_end_of_quiet_hours_is_not_reminded_of_it_before():
+    """The reminder would come with the opening."""
+    incident = NotificationFactory().incident
+    asleep = channel(incident, "asleep", quiet_from=time(9), quiet_until=time(12))
+    route(incident, asleep, channel(incident, "awake"), reminder_hours=1)
+    opens()
+    pursue(now=NOW + HOUR)
+    assert told("reminder") == [("reminder", "awake")]
+    sends_all()
+    pursue(now=NOW + 3 * HOUR)
+    assert sorted(told("reminder")) == [("reminder", "asleep"), ("reminder", "awake"), ("reminder", "awake")]
+
+
+def test_a_reminder_that_quiet_hours_held_says_how_long_it_fails_at_their_end():
+    [incident] = many(1, quiet_from=time(10), quiet_until=time(15))
+    Message.objects.update(status="sent", finished_at=NOW)
+    pursue(now=NOW + HOUR)
+    alerts, _ = write_alerts(list(Message.objects.filter(kind="reminder")))
+    [alert] = alerts.values()
+    assert "failing for 5 hours" in alert.reason
+    del incident
 
 
 # --- acknowledged at the very minute of a step
