@@ -76,13 +76,16 @@ def _storm(storm: Storm) -> dict[str, object]:
 
 
 def _message(link: acknowledge_links.Link) -> Message | None:
-    """Return the message that the link came with; none if it was removed."""
+    """Return the message that the link came with; none if it was removed, or what it is about is deleted."""
     about = Q(incident__guid=link.guid) | Q(storm__guid=link.guid)
     related = "incident__monitor_environment__"
     found = Message.objects.select_related(
         "channel", "storm__project", f"{related}monitor__project", f"{related}environment"
     )
-    return found.filter(about, pk=link.message_id).first()
+    message = found.filter(about, pk=link.message_id).first()
+    if message is None or message.incident is None:
+        return message
+    return None if message.incident.monitor_environment.status == "pending_deletion" else message
 
 
 def _person(request: HttpRequest, message: Message) -> tuple[str, str]:

@@ -64,10 +64,14 @@ def find_monitor(request: HttpRequest, project: str, slug: str) -> Monitor:
 
 
 def find_incident(request: HttpRequest, pk: int) -> Incident:
-    """Return an incident of a project that the person may see, with its monitor and issue. Raises Http404."""
+    """Return an incident of a project that the person may see, with its monitor and issue. Raises Http404.
+
+    Those of what is deleted are gone, though their rows are removed later. So are issues.
+    """
     related = ("monitor_environment__monitor__project", "monitor_environment__environment", "issue__assignee__user")
     projects = visible_projects(request.user)
     incidents = Incident.objects.filter(monitor_environment__monitor__project__in=projects)
+    incidents = incidents.exclude(monitor_environment__status="pending_deletion")
     return get_object_or_404(incidents.select_related(*related), pk=pk)
 
 
@@ -75,6 +79,7 @@ def find_issue(request: HttpRequest, pk: int) -> Issue:
     """Return an issue of a project that the person may see, with its monitor. Raises Http404."""
     related = ("monitor_environment__monitor__project", "monitor_environment__environment", "assignee__user")
     issues = Issue.objects.filter(project__in=visible_projects(request.user))
+    issues = issues.exclude(monitor_environment__status="pending_deletion")
     return get_object_or_404(issues.select_related(*related), pk=pk)
 
 

@@ -79,8 +79,9 @@ def acknowledge_storm(storm: Storm, *, by: Actor, via: str, now: datetime) -> in
 
 
 def members(storm: Storm) -> QuerySet[Incident]:
-    """Return the incidents that the messages of a storm are about."""
-    return Incident.objects.filter(Exists(Duty.objects.filter(incident=OuterRef("id"), message__storm=storm)))
+    """Return the incidents that the messages of a storm are about, without those of what is deleted."""
+    about = Incident.objects.filter(Exists(Duty.objects.filter(incident=OuterRef("id"), message__storm=storm)))
+    return about.exclude(monitor_environment__status="pending_deletion")
 
 
 def open_members(storm: Storm) -> QuerySet[Incident]:

@@ -141,7 +141,8 @@ def _send_due(*, now: datetime) -> int:
 
 _DUE_SQL = """
     SELECT f.id, f.kind, f.route, f.plan::text, f.done, i.id, i.guid, i.resolved_at IS NULL,
-           i.acknowledged_at IS NOT NULL, me.is_muted OR coalesce(s.status = 'archived', false), m.snoozed_until,
+           i.acknowledged_at IS NOT NULL,
+           me.is_muted OR me.status = 'pending_deletion' OR coalesce(s.status = 'archived', false), m.snoozed_until,
            m.project_id, m.severity = 'critical'
       FROM incidents_followup AS f
       JOIN incidents_incident AS i ON i.id = f.incident_id

@@ -7,9 +7,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from audit.models import AuditEntry
+from checkins.editing import delete_monitors
 from dashboard.acknowledge import views
 from incidents.models import FollowUp, Incident, Notification
 from incidents.notifications.acknowledge_links import acknowledge_link, read, sign
+from monitors.models import Monitor
 from tests.factories import (
     NOW,
     ChannelFactory,
@@ -61,6 +63,16 @@ def test_the_button_acknowledges_without_an_account_and_says_whose_link_it_was(s
     assert message.incident.acknowledged_by == "night@example.com"
     assert message.incident.acknowledged_via == "the link sent to night@example.com"
     assert AuditEntry.objects.get().source == "link"
+
+
+def test_the_link_of_a_deleted_monitor_is_not_valid(stranger):
+    """Its rows are removed later, and its environments have names that nobody gave them meanwhile."""
+    message = MessageFactory()
+    delete_monitors([message.incident.monitor_environment.monitor_id], now=NOW)
+    for ask in (stranger.get, stranger.post):
+        response = ask(path_of(message))
+        assert (response.status_code, b"deleted-" in response.content) == (404, False)
+    assert not Incident.objects.filter(acknowledged_at__isnull=False).exists()
 
 
 def test_a_forwarded_link_is_told_apart_by_its_recipient(stranger):
@@ -181,6 +193,12 @@ class TestAStorm:
 
     def acknowledged(self):
         return list(Incident.objects.order_by("id").values_list("acknowledged_by", flat=True))
+
+    def test_its_page_leaves_out_what_is_deleted(self, stranger, digest):
+        delete_monitors([Monitor.objects.get(slug="failing").id], now=NOW)
+        page = stranger.get(path_of(digest)).content
+        assert b"2 jobs of Operations" in page
+        assert b"deleted-" not in page
 
     def test_its_page_counts_and_names_those_that_nobody_looks_after(self, stranger, digest):
         page = stranger.get(path_of(digest)).content.decode()

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from accounts.roles import Role
 from audit.models import AuditEntry
+from checkins.editing import delete_monitors
 from incidents.models import Comment
 from incidents.notifications.delivery import deliver
 from tests import factories
@@ -30,6 +31,14 @@ def test_it_says_why_since_when_and_what_happened(as_role, address):
     assert "Reported an error at 10:00 UTC." in page
     assert "Failing since Mon 05 Jan 10:00" in page
     assert "Acknowledged by nobody" in page
+
+
+def test_incident_and_issue_of_a_deleted_monitor_are_gone(as_role, incident, address):
+    """Their rows are removed later."""
+    delete_monitors([incident.monitor_environment.monitor_id], now=factories.NOW)
+    owner = as_role("owner")
+    assert owner.get(address).status_code == 404
+    assert owner.get(reverse("issue", args=[incident.issue_id])).status_code == 404
 
 
 def test_it_says_that_nobody_was_notified_and_why(as_role, incident, address):
