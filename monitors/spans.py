@@ -341,7 +341,8 @@ def has_slot_come(
     for until, then in rules_since(rules, former, began_at):
         if counts_alike(before, then):
             continue
-        if _has_come_between(before, since, min(until, at), began_for if since == began_at else None, early_tolerance):
+        known_for = began_for if since == began_at else None
+        if _has_come_between(before, since, until, known_for, at=at, early_tolerance=early_tolerance):
             return True
         before, since, counted_since = then, until, until
     return (counted_since is None or counted_since <= at) and has_slot_come_since(
@@ -356,14 +357,29 @@ def has_slot_come(
 
 
 def _has_come_between(
-    rules: MonitorRules, since: datetime, until: datetime, began_for: datetime | None, early_tolerance: timedelta
+    rules: MonitorRules,
+    since: datetime,
+    until: datetime,
+    began_for: datetime | None,
+    *,
+    at: datetime,
+    early_tolerance: timedelta,
 ) -> bool:
+    """Return whether a slot of these rules, in force from `since` until the edit at `until`, has come by `at`.
+
+    The edit ends what they expect. A message from before it does not know that: a slot comes early for it as ever.
+    """
     schedule = rules.schedule
     if why_unreadable(schedule):
         return False
     served = serves_early(schedule, since, began_for, None, early_tolerance) if schedule.crontab is not None else None
-    slot = next_slot(schedule, served or since, anchor_for(schedule, since))
-    return slot is not None and slot <= until
+    anchor = anchor_for(schedule, since)
+    slot = next_slot(schedule, served or since, anchor)
+    if slot is None:
+        return False
+    if until <= at:
+        return slot <= until
+    return slot <= at or serves_early(schedule, at, slot, anchor, early_tolerance) == slot
 
 
 def longest_deadline(

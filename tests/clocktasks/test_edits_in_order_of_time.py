@@ -265,6 +265,14 @@ MAINTAINED_UNTIL_ENABLED = [
     Edit(250.0, is_active=True),
 ]
 
+# The second start is early for 13:01, and stored after an edit that came before that slot, or with it.
+EARLY_BEFORE_AN_EDIT = [
+    Word("in_progress", 50.5, None),
+    Word("in_progress", 57.0, None),
+    Edit(58.0, tuple(every(2).items())),
+]
+EARLY_BEFORE_AN_EDIT_WITH_THE_SLOT = [*EARLY_BEFORE_AN_EDIT[:2], Edit(60.0, tuple(every(2).items()))]
+
 windows = st.none() | st.tuples(st.integers(1, 9), st.integers(1, 4))
 
 
@@ -280,6 +288,8 @@ windows = st.none() | st.tuples(st.integers(1, 9), st.integers(1, 4))
 @example(story=TWO_ERRORS, lag=[0], batches=[0, 2], held=set(), first={}, window=None)
 @example(story=MAINTAINED_UNTIL_DISABLED, lag=[1], batches=[0], held=set(), first=every(4), window=(1, 3))
 @example(story=MAINTAINED_UNTIL_ENABLED, lag=[1], batches=[0], held=set(), first=every(4), window=(2, 4))
+@example(story=EARLY_BEFORE_AN_EDIT, lag=[0], batches=[0, 3], held=set(), first={}, window=None)
+@example(story=EARLY_BEFORE_AN_EDIT_WITH_THE_SLOT, lag=[0], batches=[0, 3], held=set(), first={}, window=None)
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     story=stories,
