@@ -227,6 +227,11 @@ class Place:
             return status in ("in_progress", run.status)
         return True
 
+    def was_due_unheard(self, run_id: Hashable, at: datetime) -> bool:
+        """Whether a run that the clock has not judged yet fell due by that time, in a minute without a listener."""
+        until = self._running_until(self.runs[run_id])
+        return until is not None and until <= at and tick_at_or_after(until) in self.deaf
+
     def newest_running(self, at: datetime) -> Run | None:
         """The run that a message without an id is about, if there is one."""
         running = [run for run in self.runs.values() if (until := self._running_until(run)) is not None and until > at]

@@ -49,7 +49,11 @@ class Account:
         self.places = {job: Place(self.monitors[job.monitor_id], START - MINUTE, deaf) for job in world.jobs}
         self.number = 0
         self.unsure: set[int] = set()
-        """Monitors of which a batch with a configuration may have seen what was before another edit, or after it."""
+        """Monitors of which a batch with a configuration may have seen what was before another edit, or after it.
+
+        And those whose disabled monitor stored the end of a run that had fallen due in a minute without a listener: it
+        is not counted, unless the clock comes to that minute only later.
+        """
         self.told_late: set[Job] = set()
         """Of whom a message waited while the monitor was disabled, and was stored when it was enabled."""
         self.edits: list[Edit] = []
@@ -101,8 +105,10 @@ class Account:
         place = self.places[copy.word.job]
         if fate == "refused":
             place.is_in_order = place.is_in_order and copy.at >= place.newest
-        else:
-            place.hears(copy.word.run.hex, copy.word.status, copy.at, counts=fate == "counted")
+            return
+        if fate == "uncounted" and place.was_due_unheard(copy.word.run.hex, copy.at):
+            self.unsure.add(copy.word.job.monitor_id)
+        place.hears(copy.word.run.hex, copy.word.status, copy.at, counts=fate == "counted")
 
     def store(self, batch: BatchStored, meanwhile: Iterable[Committed]) -> None:
         """A batch: each configuration is an edit at its own reception.
