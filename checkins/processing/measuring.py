@@ -90,6 +90,10 @@ def _load_durations(environment_ids: Collection[int]) -> dict[int, list[int]]:
 
 NEIGHBOURS_MAX = 20
 """Runs before a run that are asked whether they went on when it began. Longer ones are in progress most often."""
+FIRST_END = """CROSS JOIN LATERAL (
+                  SELECT coalesce(min(received_at), {run}.finished_at, {run}.date_updated) FROM checkins_attempt
+                   WHERE checkin_id = {run}.id) AS first (ended_at)"""
+"""When a run ended first; a later end of the same id may have replaced that (D16)."""
 OVERLAPPING_SQL = f"""
     SELECT run.id
       FROM unnest(%s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
@@ -97,9 +101,10 @@ OVERLAPPING_SQL = f"""
      WHERE EXISTS (
            SELECT FROM checkins_runningcheckin AS other
              JOIN checkins_checkin AS c ON c.id = other.checkin_id AND c.date_added = other.date_added
+             {FIRST_END.format(run="c")}
             WHERE other.monitor_environment_id = run.environment_id
               AND (other.date_added, other.checkin_id) < (run.began_at, run.id)
-              AND CASE WHEN c.finished_at <= run.ended_at THEN c.finished_at
+              AND CASE WHEN c.finished_at IS NOT NULL AND first.ended_at <= run.ended_at THEN first.ended_at
                        ELSE date_bin('1 minute', c.timeout_at + interval '59.999999 s', '2000-01-01Z')
                        END > run.began_at)
         OR EXISTS (
@@ -108,12 +113,11 @@ OVERLAPPING_SQL = f"""
                            AND date_added <= run.began_at AND date_added > run.began_at - %s
                            AND (date_added, id) < (run.began_at, run.id)
                          ORDER BY date_added DESC LIMIT {NEIGHBOURS_MAX}) AS other
+             {FIRST_END.format(run="other")}
             WHERE other.source <> 'clock' AND other.status <> 'in_progress'
-              AND CASE WHEN other.finished_at <= run.ended_at THEN other.finished_at
+              AND CASE WHEN other.finished_at IS NOT NULL AND first.ended_at <= run.ended_at THEN first.ended_at
                        WHEN other.status = 'timeout' THEN other.failed_at
-                       ELSE coalesce((SELECT min(received_at) FROM checkins_attempt WHERE checkin_id = other.id),
-                                     other.date_updated)
-                       END > run.began_at)
+                       ELSE first.ended_at END > run.began_at)
 """  # noqa: S608 - a constant
 """A run goes on until it first ended, or until the tick that gave it up, as far as that was known when this one ended.
 

@@ -364,15 +364,21 @@ def _is_repetition(message: CheckInMessage, run: CheckInState) -> bool:
 
 
 def _finish_late(message: CheckInMessage, run: CheckInState, environment: EnvironmentState) -> Effect:
-    """Record the end of a timed-out run: it stays a timeout, and its end and duration are shown (D8)."""
+    """Record the end of a timed-out run: it stays a timeout, and its end and duration are shown (D8).
+
+    A later end replaces it as in a run that was in time (D16).
+    """
     if run.finished_status is message.status and _is_repetition(message, run):
         return Effect(environment)
     if run.finished_status is CheckInStatus.OK:
         return Effect(environment, problem=finished(message, "it timed out and ended ok later"))
+    earlier = None
     if run.finished_status is not None:
+        assert run.finished_at is not None, "who ended did so at some time"
+        earlier = EarlierEnd(run.finished_status, run.finished_at, run.duration_ms)
         run = replace(run, duration_ms=None)  # It continued: the duration of the earlier end is void.
     run = replace(_ended(run, message), finished_status=message.status, finished_at=message.received_at)
-    return Effect(_with_last_checkin(run, environment), run)
+    return Effect(_with_last_checkin(run, environment), run, earlier_end=earlier)
 
 
 def _conclude(

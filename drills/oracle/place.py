@@ -36,6 +36,7 @@ class Run:
     deadline: datetime | None = None
     finished: str | None = None
     finished_at: datetime | None = None
+    finished_first_at: datetime | None = None  # a later end may have replaced that one
     is_begun: bool = False  # its start was told
     ended_at: datetime | None = None  # the first time
     duration: timedelta | None = None
@@ -202,6 +203,7 @@ class Place:
         if run.status == "timeout" or (run.deadline is not None and self._judged_at(run.deadline) <= at):
             if status == "in_progress" or run.finished in ("ok", status):
                 return run.finished == status
+            run.finished_first_at = at if run.finished is None else run.finished_first_at
             run.finished, run.finished_at = status, at
             run.duration = abs(at - run.start)
         elif run.status in ("in_progress", "unknown"):
@@ -365,7 +367,7 @@ class Place:
                 if not self._is_spared(run.finished, run.finished_at):
                     rules = self.monitor.rules_at(run.finished_at)
                     self.waiting.append((run.finished_at, run.finished, run, rules, run.duration))
-                run.ended_at = run.finished_at
+                run.ended_at = run.finished_first_at
                 run.status, run.finished = run.finished, None
         self.count_what_waits()
 
@@ -414,8 +416,9 @@ class Place:
         for number, other in enumerate(self.runs.values()):
             if other is run or (other.start, number) > (run.start, own):
                 continue
-            if other.finished_at is not None and other.finished_at <= at and other.status in ("in_progress", "timeout"):
-                until = other.finished_at
+            late = other.finished_first_at if other.status in ("in_progress", "timeout") and other.finished else None
+            if late is not None and late <= at:
+                until = late
             elif other.ended_at is not None:
                 until = other.ended_at
             elif other.given_up_at is not None:

@@ -184,6 +184,21 @@ def test_d44_a_run_overlaps_one_that_still_goes_on_and_one_that_was_given_up_lat
     assert seen(environment) == [("ok", None), ("timeout", None), ("ok", "overlap"), ("ok", None)]
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["counted before the later end", "with it"])
+def test_d44_a_run_overlaps_one_that_ended_late_whatever_later_end_replaced_that(together):
+    environment = make_environment("overlap: failure", max_runtime=1)
+    words = [("in_progress", 1, 0), ("error", 1, 3), ("in_progress", 2, 2.5), ("ok", 2, 3.2), ("ok", 1, 5)]
+    messages = [
+        make_message(status, monitor=environment.monitor, run=number, at=after(at))
+        for status, number, at in sorted(words, key=lambda word: word[2])
+    ]
+    for part in [messages] if together else [messages[:4], messages[4:]]:
+        receive(part, now=part[-1].received_at)
+        tick_by_tick(after(1), after(int((part[-1].received_at - NOW).total_seconds() // 60)))
+    tick_by_tick(after(1), after(7))
+    assert seen(environment) == [("timeout", None), ("ok", "overlap_counted")]
+
+
 def test_d44_a_slot_without_a_check_in_overlaps_nothing():
     environment = make_environment("overlap: failure", crontab="*/10 * * * *", checkin_margin=1)
     tick_by_tick(after(1), after(12))

@@ -489,6 +489,7 @@ def test_d8_d16_a_late_ok_after_a_late_error_is_the_last_word():
     assert effect.checkin is not None
     finish = effect.checkin.finished_status, effect.checkin.finished_at, effect.checkin.duration_ms
     assert finish == ("ok", at("10:45:30"), 9)
+    assert effect.earlier_end == EarlierEnd(CheckInStatus.ERROR, at("10:40"), 5)
 
 
 @pytest.mark.parametrize(
