@@ -24,6 +24,7 @@ from dashboard.live.marks import read_mark  # noqa: E402
 from health import poller, probes  # noqa: E402
 from health.facts import Intake  # noqa: E402
 from lib.wallclock import utcnow  # noqa: E402
+from project.bodies import with_bounded_body  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class Application:
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            await django_application(scope, receive, send)
+            await with_bounded_body(
+                django_application, scope, receive, send, bytes_max=settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+            )
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
