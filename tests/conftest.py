@@ -16,9 +16,11 @@ from typing import TextIO
 import hypothesis
 import pytest
 from django.conf import settings
+from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 
 from project.local import engines as embedded
+from tests.emptying import delete_all_rows
 
 # The same examples at every run, so that a failure in CI is a failure here. New ones: --hypothesis-profile=default.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -26,6 +28,7 @@ hypothesis.settings.load_profile("repeatable")
 
 GARBAGE_OBJECTS = 50_000
 """How many objects more there are when Python looks for garbage; by default 700, which is a tenth of the time."""
+ID_CHARACTERS_MAX = 200
 ENGINES = pytest.StashKey[contextlib.ExitStack]()
 
 
@@ -38,6 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not config.option.collectonly:
         _start_engines(config)
     _point_settings_at_the_engines()
+    TransactionTestCase._fixture_teardown = delete_all_rows
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a long value by its beginning: megabytes would go from process to process with each test."""
+    if isinstance(val, str | bytes) and len(val) > ID_CHARACTERS_MAX:
+        return f"{argname} {ascii(val[:20])} of {len(val)}"
+    return None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
