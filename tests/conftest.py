@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a long value by its beginning: megabytes would go from process to process with each test."""
     if isinstance(val, str | bytes) and len(val) > ID_CHARACTERS_MAX:
-        return f"{argname} {ascii(val[:20])} of {len(val)}"
+        return f"{argname} {val[:20]!a} of {len(val)}"
     return None
 
 
@@ -115,6 +115,23 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker, m
         migrated.truncate(0)
     with django_db_blocker.unblock(), connection._nodb_cursor() as cursor:
         cursor.execute(f"DROP DATABASE {template}")
+
+
+@pytest.fixture(scope="class")
+def shared_rows(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[DjangoDbBlocker]:
+    """A transaction around those of the tests of a class, for rows that all of them read. Unblock to make them.
+
+    A test outside a class has it for itself.
+    """
+    from django.db import transaction
+
+    around = transaction.atomic()
+    with django_db_blocker.unblock():
+        around.__enter__()
+    yield django_db_blocker
+    with django_db_blocker.unblock():
+        transaction.set_rollback(True)
+        around.__exit__(None, None, None)
 
 
 @pytest.fixture(autouse=True)

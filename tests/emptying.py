@@ -8,6 +8,7 @@ from functools import cache
 
 from django.db import connection, transaction
 from django.test import TransactionTestCase
+from psycopg.sql import SQL, Identifier
 
 KEPT = {"django_content_type", "auth_permission"}
 
@@ -22,4 +23,4 @@ def delete_all_rows(test_case: TransactionTestCase) -> None:
 @cache
 def _statements() -> str:
     tables = set(connection.introspection.django_table_names()) - KEPT
-    return ";".join(f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables))
+    return SQL(";").join(SQL("DELETE FROM {}").format(Identifier(table)) for table in sorted(tables)).as_string()

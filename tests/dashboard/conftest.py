@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
 
 from tests import factories
@@ -46,8 +47,20 @@ def outsider_client(db) -> Client:
 
 
 @pytest.fixture
-def one_of_each(db):
+def one_of_each(one_of_each_of_a_class, db):
     """A row of every model, tied together as they would be."""
+    return one_of_each_of_a_class
+
+
+@pytest.fixture(scope="class")
+def one_of_each_of_a_class(shared_rows):
+    with shared_rows.unblock():
+        incident = make_one_of_each()
+        connection.check_constraints()  # Once for all tests, each of which looks at what was not looked at yet.
+    return incident
+
+
+def make_one_of_each():
     incident = factories.IncidentFactory()
     factories.IncidentFactory(resolved=True)
     monitor = incident.monitor_environment.monitor
