@@ -90,14 +90,29 @@ def audit_clock(
     is_told: bool = True,
     nodes: int = 1,
 ) -> Account:
-    """Compare. The clock must have come to rest.
+    """Compare with a database, whose clock must have come to rest. The options are those of `audit_facts`."""
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        facts = load_facts(connection)
+    return audit_facts(facts, jobs, silences=silences, wrong_times=wrong_times, is_told=is_told, nodes=nodes)
+
+
+def audit_facts(
+    facts: "Facts",
+    jobs: Sequence[tuple[Plan, Sequence[Sent]]],
+    *,
+    silences: Sequence[Silence],
+    wrong_times: Sequence[tuple[datetime, datetime]] = (),
+    is_told: bool = True,
+    nodes: int = 1,
+) -> Account:
+    """Compare what was sent with what is stored.
 
     In `wrong_times` the clock of the web was stepped: what was received then is misdated, and what fell due around it
     is not compared, only that it is not there twice. `is_told`: notifications are written. With several
     nodes the end of a run may be stored before its beginning, which waits in a spool: then the run is dated by its end.
     """
     account = Account()
-    facts = _load(database_url)
     ledger = _audit_ledger(account, facts, silences, wrong_times)
     for plan, sent in jobs:
         job = _Job(account, facts, plan, sent, ledger, wrong_times, nodes)
@@ -148,11 +163,10 @@ FACTS = {
 Facts = Mapping[str, Sequence[Any]]
 
 
-def _load(database_url: str) -> Facts:
-    """Read everything, as it is at one moment."""
-    with psycopg.connect(database_url, row_factory=namedtuple_row) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        return {name: connection.execute(sql.encode()).fetchall() for name, sql in FACTS.items()}
+def load_facts(connection: psycopg.Connection[Any]) -> Facts:
+    """Read everything: in a transaction, as it is at one moment."""
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        return {name: cursor.execute(sql.encode()).fetchall() for name, sql in FACTS.items()}
 
 
 # --- the ledger ---

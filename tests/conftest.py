@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not config.option.collectonly:
         _start_engines(config)
     _point_settings_at_the_engines()
-    TransactionTestCase._fixture_teardown = delete_all_rows
+    pytest.MonkeyPatch().setattr(TransactionTestCase, "_fixture_teardown", delete_all_rows)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -222,89 +222,92 @@ def test_two_at_once_make_each_day_once():
 # --- What is looked up over days --------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="class")
+def a_fortnight_of_a_class(shared_rows):
+    with shared_rows.unblock():
+        for back in range(14, -1, -1):
+            with transaction.atomic():
+                make_day(of_day(TODAY - back * DAY))
+        return factories.MonitorEnvironmentFactory(last_checkin=NOW - 14 * DAY)
+
+
 @pytest.fixture
-def a_fortnight(db):
+def a_fortnight(a_fortnight_of_a_class, db):
     """A partition for each of the last 14 days."""
-    for back in range(14, -1, -1):
-        with transaction.atomic():
-            make_day(of_day(TODAY - back * DAY))
-    return factories.MonitorEnvironmentFactory(last_checkin=NOW - 14 * DAY)
+    return type(a_fortnight_of_a_class).objects.get(id=a_fortnight_of_a_class.id)
 
 
-@pytest.mark.parametrize("status", ["in_progress", "error", "timeout", "unknown"])
-@pytest.mark.parametrize("age", [timedelta(minutes=5), DAY, 3 * DAY, 7 * DAY - timedelta(minutes=1)])
-def test_a_run_that_a_word_may_change_is_found_by_its_id_for_seven_days(a_fortnight, status, age):
-    runtime = timedelta(days=7)
-    run = factories.CheckInFactory(
-        monitor_environment=a_fortnight, status=status, date_added=NOW - age,
-        **({"timeout_at": NOW - age + runtime} if status == "in_progress" else {}),
-    )  # fmt: skip
-    [outcome] = receive([make_message("ok", monitor=a_fortnight.monitor, at=NOW, check_in_id=run.guid)], now=NOW)
-    assert (outcome.guid, outcome.problems, CheckIn.objects.count()) == (run.guid, [], 1)
+class TestOverDays:
+    @pytest.mark.parametrize("status", ["in_progress", "error", "timeout", "unknown"])
+    @pytest.mark.parametrize("age", [timedelta(minutes=5), DAY, 3 * DAY, 7 * DAY - timedelta(minutes=1)])
+    def test_a_run_that_a_word_may_change_is_found_by_its_id_for_seven_days(self, a_fortnight, status, age):
+        runtime = timedelta(days=7)
+        run = factories.CheckInFactory(
+            monitor_environment=a_fortnight, status=status, date_added=NOW - age,
+            **({"timeout_at": NOW - age + runtime} if status == "in_progress" else {}),
+        )  # fmt: skip
+        [outcome] = receive([make_message("ok", monitor=a_fortnight.monitor, at=NOW, check_in_id=run.guid)], now=NOW)
+        assert (outcome.guid, outcome.problems, CheckIn.objects.count()) == (run.guid, [], 1)
 
-
-@pytest.mark.parametrize(
-    ("age", "ended", "is_known"),
-    [
-        pytest.param(DAY, DAY, True, id="a day ago"),
-        pytest.param(3 * DAY, 3 * DAY, True, id="three days ago"),
-        pytest.param(7 * DAY - MINUTE, 7 * DAY - MINUTE, True, id="almost seven days ago"),
-        pytest.param(7 * DAY, 7 * DAY, False, id="seven days ago"),
-        pytest.param(7 * DAY + 2 * MINUTE, DAY - MINUTE, True, id="it ended less than a day ago"),
-        pytest.param(8 * DAY - 2 * MINUTE, DAY - MINUTE, True, id="the longest run there is"),
-        pytest.param(7 * DAY + 2 * MINUTE, DAY, False, id="it ended a day ago"),
-    ],
-)
-def test_d30_a_run_that_ended_is_known_by_its_id_for_seven_days_and_a_day_after_its_end(
-    a_fortnight, age, ended, is_known
-):
-    run = factories.CheckInFactory(
-        monitor_environment=a_fortnight, status="ok", date_added=NOW - age, date_updated=NOW - ended, duration_ms=1
+    @pytest.mark.parametrize(
+        ("age", "ended", "is_known"),
+        [
+            pytest.param(DAY, DAY, True, id="a day ago"),
+            pytest.param(3 * DAY, 3 * DAY, True, id="three days ago"),
+            pytest.param(7 * DAY - MINUTE, 7 * DAY - MINUTE, True, id="almost seven days ago"),
+            pytest.param(7 * DAY, 7 * DAY, False, id="seven days ago"),
+            pytest.param(7 * DAY + 2 * MINUTE, DAY - MINUTE, True, id="it ended less than a day ago"),
+            pytest.param(8 * DAY - 2 * MINUTE, DAY - MINUTE, True, id="the longest run there is"),
+            pytest.param(7 * DAY + 2 * MINUTE, DAY, False, id="it ended a day ago"),
+        ],
     )
-    [outcome] = receive([make_message("error", monitor=a_fortnight.monitor, at=NOW, check_in_id=run.guid)], now=NOW)
-    assert bool(outcome.problems) is is_known
-    assert CheckIn.objects.count() == (1 if is_known else 2)
+    def test_d30_a_run_that_ended_is_known_by_its_id_for_seven_days_and_a_day_after_its_end(
+        self, a_fortnight, age, ended, is_known
+    ):
+        run = factories.CheckInFactory(
+            monitor_environment=a_fortnight, status="ok", date_added=NOW - age, date_updated=NOW - ended, duration_ms=1
+        )
+        [outcome] = receive([make_message("error", monitor=a_fortnight.monitor, at=NOW, check_in_id=run.guid)], now=NOW)
+        assert bool(outcome.problems) is is_known
+        assert CheckIn.objects.count() == (1 if is_known else 2)
 
+    @pytest.mark.parametrize("age", [timedelta(minutes=5), 2 * DAY, 6 * DAY])
+    def test_a_word_without_id_ends_a_run_of_any_day(self, a_fortnight, age):
+        run = factories.CheckInFactory(
+            monitor_environment=a_fortnight, status="in_progress", date_added=NOW - age, timeout_at=NOW + DAY
+        )
+        receive([make_message("ok", monitor=a_fortnight.monitor, at=NOW, run=None)], now=NOW)
+        run.refresh_from_db()
+        assert run.status == "ok"
 
-@pytest.mark.parametrize("age", [timedelta(minutes=5), 2 * DAY, 6 * DAY])
-def test_a_word_without_id_ends_a_run_of_any_day(a_fortnight, age):
-    run = factories.CheckInFactory(
-        monitor_environment=a_fortnight, status="in_progress", date_added=NOW - age, timeout_at=NOW + DAY
-    )
-    receive([make_message("ok", monitor=a_fortnight.monitor, at=NOW, run=None)], now=NOW)
-    run.refresh_from_db()
-    assert run.status == "ok"
+    def test_d5_the_run_of_an_incident_is_complete_however_long_ago_it_began(self, a_fortnight):
+        monitor = a_fortnight.monitor
+        type(monitor).objects.filter(id=monitor.id).update(failure_threshold=3, crontab="0 0 1 6 *")
+        type(a_fortnight).objects.update(pending_slot=None, next_checkin=None, next_checkin_latest=None)
+        for back in (13, 1, 0):
+            receive([make_message("error", monitor=monitor, at=NOW - back * DAY, check_in_id=uuid.uuid4())], now=NOW)
+        incident = Incident.objects.get()
+        assert incident.started_at == NOW - 13 * DAY
+        assert incident.occurrences.count() == 3
 
+    def test_p7_ingest_looks_into_few_days(self, a_fortnight):
+        """Each statement about check-ins names, in its plan, the days of a week and a day at most."""
+        from checkins.processing.rows import load_by_guid, load_running
 
-def test_d5_the_run_of_an_incident_is_complete_however_long_ago_it_began(a_fortnight):
-    monitor = a_fortnight.monitor
-    type(monitor).objects.filter(id=monitor.id).update(failure_threshold=3, crontab="0 0 1 6 *")
-    type(a_fortnight).objects.update(pending_slot=None, next_checkin=None, next_checkin_latest=None)
-    for back in (13, 1, 0):
-        receive([make_message("error", monitor=monitor, at=NOW - back * DAY, check_in_id=uuid.uuid4())], now=NOW)
-    incident = Incident.objects.get()
-    assert incident.started_at == NOW - 13 * DAY
-    assert incident.occurrences.count() == 3
+        plans = []
 
+        def explain(execute, sql, params, many, context):
+            if "checkins_checkin" in sql:
+                with connection.cursor() as cursor:
+                    cursor.cursor.execute(f"EXPLAIN {sql}", params)
+                    plans.append("\n".join(row[0] for row in cursor.cursor.fetchall()))
+            return execute(sql, params, many, context)
 
-def test_p7_ingest_looks_into_few_days(a_fortnight):
-    """Each statement about check-ins names, in its plan, the days of a week and a day at most."""
-    from checkins.processing.rows import load_by_guid, load_running
-
-    plans = []
-
-    def explain(execute, sql, params, many, context):
-        if "checkins_checkin" in sql:
-            with connection.cursor() as cursor:
-                cursor.cursor.execute(f"EXPLAIN {sql}", params)
-                plans.append("\n".join(row[0] for row in cursor.cursor.fetchall()))
-        return execute(sql, params, many, context)
-
-    with connection.execute_wrapper(explain):
-        load_by_guid({(1, uuid.uuid4())}, since=NOW)
-        load_running([a_fortnight.id], since=NOW, each_max=5)
-    touched = [sum(of_day(TODAY - back * DAY).name in plan for back in range(15)) for plan in plans]
-    assert touched == [2, 7, 8]
+        with connection.execute_wrapper(explain):
+            load_by_guid({(1, uuid.uuid4())}, since=NOW)
+            load_running([a_fortnight.id], since=NOW, each_max=5)
+        touched = [sum(of_day(TODAY - back * DAY).name in plan for back in range(15)) for plan in plans]
+        assert touched == [2, 7, 8]
 
 
 # --- Doors ------------------------------------------------------------------------------------------------------------

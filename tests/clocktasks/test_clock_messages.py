@@ -1,7 +1,5 @@
 """P3: messages are wake-ups. Repeated, lost, late or out of order, they change nothing but when the work is done."""
 
-from itertools import permutations
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,7 +73,9 @@ def test_all_messages_arrive_in_reverse_and_late(expected):
 
 
 def test_both_kinds_of_two_shards_in_any_order(expected):
-    for order in permutations([(kind, shard) for shard in (SHARD, SHARD + 1) for kind in DEADLINES]):
+    works = [(kind, shard) for shard in (SHARD, SHARD + 1) for kind in DEADLINES]
+    # Each is first, second, third and last, before and after each other.
+    for order in [way[n:] + way[:n] for way in (works, works[::-1]) for n in range(len(works))]:
         with undone():
             for minute in (4, 9):
                 advance_ledger(after(minute), now=NOW)

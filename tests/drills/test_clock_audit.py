@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 
 from checkins.messages import Source
 from checkins.models import CheckIn, ListeningSpan
@@ -13,7 +14,7 @@ from checkins.processing.apply import receive
 from checkins.protocols.fields import parse_checkin
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ShardClock, Tick
-from drills.clock_audit import Silence, audit_clock
+from drills.clock_audit import Silence, audit_clock, audit_facts, load_facts
 from drills.jobs import Act, Plan
 from drills.load import Kind, Sent, Watched
 from incidents.models import Incident, Issue, Notification, Occurrence
@@ -21,18 +22,25 @@ from monitors.models import Monitor, MonitorEnvironment
 from tests.clocktasks.shards import after, tick_by_tick
 from tests.factories import NOW, CheckInFactory, ListeningSpanFactory, ProjectFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 FIGURES = ("lost", "doubled", "false", "wrong")
 PLAN = Plan(slug="job", acts=(Act.OK,), runtime=1)
 LAST = 9
 
 
+@pytest.fixture(scope="class")
+def told_once(shared_rows, request):
+    with shared_rows.unblock(), override_settings(ALERT_EMAIL_TO=["oncall@watchclock.test"]):
+        return tell(deaf=getattr(request, "param", ()))
+
+
 @pytest.fixture
-def told(settings, request):
+def told(told_once, db):
     """A job that ran at 10:01, was missed at 10:02 and 10:03, ran at 10:04 and hung at 10:06; judged up to 10:09."""
-    settings.ALERT_EMAIL_TO = ["oncall@watchclock.test"]
-    deaf = getattr(request, "param", ())
+    return [replace(sent) for sent in told_once]
+
+
+def tell(deaf=()):
+    ListeningSpanFactory()
     for since in deaf:
         ListeningSpan.objects.update(until=after(since))
         ListeningSpanFactory(since=after(since + 1))
@@ -59,9 +67,7 @@ def store(project, payload, minutes):
 
 
 def account_of(sent, plan=PLAN, **options):
-    database = connection.settings_dict
-    login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
-    return audit_clock(f"postgres://{login}/{database['NAME']}", [(plan, sent)], **({"silences": []} | options))
+    return audit_facts(load_facts(connection.connection), [(plan, sent)], **({"silences": []} | options))
 
 
 def found(sent, **options):
@@ -70,72 +76,23 @@ def found(sent, **options):
     return {figure for figure in FIGURES if getattr(account, figure)}
 
 
-def test_what_the_plan_asks_for_is_found_and_nothing_else(told):
-    account = account_of(told)
+def away(since, until):
+    return Silence(after(since), after(since), after(until), after(until))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_plan_asks_for_is_found_and_nothing_else(settings):
+    settings.ALERT_EMAIL_TO = ["oncall@watchclock.test"]
+    database = connection.settings_dict
+    login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
+    account = audit_clock(f"postgres://{login}/{database['NAME']}", [(PLAN, tell())], silences=[])
     assert account.is_clean, account.findings
     assert account.found == account.expected > 15
     assert (account.misses, account.timeouts, account.incidents, account.issues) == (4, 1, 2, 1)
     assert (account.occurrences, account.notifications, account.ticks) == (5, 3, LAST + 1)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "figures"),
-    [
-        (lambda: CheckIn.objects.filter(status="missed").earliest("id").delete(), {"lost", "wrong"}),
-        (lambda: CheckIn.objects.filter(status="timeout").update(status="unknown", failed_at=None), {"lost"}),
-        (lambda: CheckIn.objects.filter(status="missed").update(received_later_at=after(8)), {"wrong"}),
-        (lambda: CheckIn.objects.filter(status="missed").update(failed_at=None), {"lost"}),
-        (lambda: Occurrence.objects.earliest("id").delete(), {"lost"}),
-        (lambda: Notification.objects.earliest("id").delete(), {"lost"}),
-        (lambda: Notification.objects.update(sent_at=None), {"lost"}),
-        (lambda: Issue.objects.update(occurrence_count=4), {"wrong"}),
-        (lambda: Issue.objects.update(regression_count=0), {"wrong"}),
-        (lambda: Incident.objects.update(opened_at=after(2)), {"wrong"}),
-        (lambda: MonitorEnvironment.objects.update(status="ok"), {"wrong"}),
-        (lambda: Tick.objects.filter(at=after(4)).delete(), {"wrong"}),
-        (lambda: Tick.objects.filter(at=after(LAST)).update(finished_at=None), {"wrong"}),
-        (lambda: Tick.objects.filter(at=after(3)).update(missed_count=0), {"wrong"}),
-        (lambda: ShardClock.objects.filter(shard=3, kind="missed").update(position=after(LAST - 1)), {"wrong"}),
-    ],
-    ids=[
-        "no miss", "no timeout", "at another tick", "not counted", "no occurrence", "nobody told", "not sent",
-        "a wrong count", "no regression", "opened at another time", "well with an open incident", "a gap",
-        "an unfinished tick", "a wrong number", "a shard behind",
-    ],
-)  # fmt: skip
-def test_what_is_not_there_or_not_right_is_noticed(told, spoil, figures):
-    spoil()
-    assert found(told) & figures == figures
-
-
-def test_a_miss_of_a_slot_that_was_served_is_false(told):
-    environment = MonitorEnvironment.objects.get()
-    CheckInFactory(monitor_environment=environment, status="missed", source="clock", date_added=after(1))
-    assert "false" in found(told)
-
-
-def test_a_second_miss_of_a_slot_is_a_double(told):
-    environment = MonitorEnvironment.objects.get()
-    CheckInFactory(monitor_environment=environment, status="missed", source="clock", date_added=after(2))
-    assert "doubled" in found(told)
-
-
-def test_a_check_in_that_nobody_sent_is_false_and_one_that_was_acknowledged_is_not_lost(told):
-    assert "false" in found(told[1:])
-    gone = Sent(Kind.REST, told[0].monitor, uuid.UUID(int=99, version=4), "ok", after(7), after(7.1), 1)
-    assert "lost" in found([*told, gone])
-
-
-def test_a_reception_before_it_was_sent_is_wrong(told):
-    told[0].sent_at = after(1.3)
-    assert found(told) == {"wrong"}
-
-
-def away(since, until):
-    return Silence(after(since), after(since), after(until), after(until))
-
-
-@pytest.mark.parametrize("told", [(2,)], indirect=True)
+@pytest.mark.parametrize("told_once", [(2,)], indirect=True)
 def test_a_deaf_minute_is_right_only_if_the_web_was_away(told):
     account = account_of(told, silences=[away(2, 3)])
     assert account.is_clean, account.findings
@@ -143,18 +100,65 @@ def test_a_deaf_minute_is_right_only_if_the_web_was_away(told):
     assert found(told) == {"false"}
 
 
-def test_a_minute_that_was_listened_to_is_wrong_if_the_web_was_away(told):
-    assert found(told, silences=[away(7, 8)]) == {"wrong"}
+class TestFindings:
+    @pytest.mark.parametrize(
+        ("spoil", "figures"),
+        [
+            (lambda: CheckIn.objects.filter(status="missed").earliest("id").delete(), {"lost", "wrong"}),
+            (lambda: CheckIn.objects.filter(status="timeout").update(status="unknown", failed_at=None), {"lost"}),
+            (lambda: CheckIn.objects.filter(status="missed").update(received_later_at=after(8)), {"wrong"}),
+            (lambda: CheckIn.objects.filter(status="missed").update(failed_at=None), {"lost"}),
+            (lambda: Occurrence.objects.earliest("id").delete(), {"lost"}),
+            (lambda: Notification.objects.earliest("id").delete(), {"lost"}),
+            (lambda: Notification.objects.update(sent_at=None), {"lost"}),
+            (lambda: Issue.objects.update(occurrence_count=4), {"wrong"}),
+            (lambda: Issue.objects.update(regression_count=0), {"wrong"}),
+            (lambda: Incident.objects.update(opened_at=after(2)), {"wrong"}),
+            (lambda: MonitorEnvironment.objects.update(status="ok"), {"wrong"}),
+            (lambda: Tick.objects.filter(at=after(4)).delete(), {"wrong"}),
+            (lambda: Tick.objects.filter(at=after(LAST)).update(finished_at=None), {"wrong"}),
+            (lambda: Tick.objects.filter(at=after(3)).update(missed_count=0), {"wrong"}),
+            (lambda: ShardClock.objects.filter(shard=3, kind="missed").update(position=after(LAST - 1)), {"wrong"}),
+        ],
+        ids=[
+            "no miss", "no timeout", "at another tick", "not counted", "no occurrence", "nobody told", "not sent",
+            "a wrong count", "no regression", "opened at another time", "well with an open incident", "a gap",
+            "an unfinished tick", "a wrong number", "a shard behind",
+        ],
+    )  # fmt: skip
+    def test_what_is_not_there_or_not_right_is_noticed(self, told, spoil, figures):
+        spoil()
+        assert found(told) & figures == figures
 
+    def test_a_miss_of_a_slot_that_was_served_is_false(self, told):
+        environment = MonitorEnvironment.objects.get()
+        CheckInFactory(monitor_environment=environment, status="missed", source="clock", date_added=after(1))
+        assert "false" in found(told)
 
-def test_around_a_wrong_clock_of_the_web_only_doubles_are_wrong(told):
-    CheckIn.objects.filter(date_added=after(2)).delete()
-    Tick.objects.filter(at=after(3)).update(missed_count=0)
-    assert "lost" not in found(told, wrong_times=[(after(1) + timedelta(seconds=30), after(3))])
+    def test_a_second_miss_of_a_slot_is_a_double(self, told):
+        environment = MonitorEnvironment.objects.get()
+        CheckInFactory(monitor_environment=environment, status="missed", source="clock", date_added=after(2))
+        assert "doubled" in found(told)
 
+    def test_a_check_in_that_nobody_sent_is_false_and_one_that_was_acknowledged_is_not_lost(self, told):
+        assert "false" in found(told[1:])
+        gone = Sent(Kind.REST, told[0].monitor, uuid.UUID(int=99, version=4), "ok", after(7), after(7.1), 1)
+        assert "lost" in found([*told, gone])
 
-@pytest.mark.parametrize(("nodes", "figures"), [(1, {"wrong"}), (2, set())])
-def test_with_several_nodes_a_run_may_be_dated_by_its_end(told, nodes, figures):
-    end = told[2]
-    start = replace(end, status="in_progress", sent_at=after(5.1), answered_at=after(5.12))
-    assert found([*told[:2], start, *told[2:]], nodes=nodes) == figures
+    def test_a_reception_before_it_was_sent_is_wrong(self, told):
+        told[0].sent_at = after(1.3)
+        assert found(told) == {"wrong"}
+
+    def test_a_minute_that_was_listened_to_is_wrong_if_the_web_was_away(self, told):
+        assert found(told, silences=[away(7, 8)]) == {"wrong"}
+
+    def test_around_a_wrong_clock_of_the_web_only_doubles_are_wrong(self, told):
+        CheckIn.objects.filter(date_added=after(2)).delete()
+        Tick.objects.filter(at=after(3)).update(missed_count=0)
+        assert "lost" not in found(told, wrong_times=[(after(1) + timedelta(seconds=30), after(3))])
+
+    @pytest.mark.parametrize(("nodes", "figures"), [(1, {"wrong"}), (2, set())])
+    def test_with_several_nodes_a_run_may_be_dated_by_its_end(self, told, nodes, figures):
+        end = told[2]
+        start = replace(end, status="in_progress", sent_at=after(5.1), answered_at=after(5.12))
+        assert found([*told[:2], start, *told[2:]], nodes=nodes) == figures

@@ -110,13 +110,15 @@ class TestOneOfEach:
             assert client.post(change_url(row), {}).status_code == 403
 
 
-def queries_of(client, url):
-    client.get(url)  # Content types and the like are cached by the first request.
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
-        assert client.get(url).status_code == 200
-    return len(captured)
+def queries_of(client, urls):
+    """How many statements each page costs."""
+    counts = {}
+    for url in urls:
+        client.get(url)  # Content types and the like are cached by the first request.
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(url).status_code == 200
+        counts[url] = len(captured)
+    return counts
 
 
 def many_rows(count):
@@ -141,9 +143,10 @@ def many_rows(count):
 
 def test_every_list_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows(admin_client):
     many_rows(5)
-    few = {label_of(model): queries_of(admin_client, url_of(model, "changelist")) for model in MODELS}
+    urls = [url_of(model, "changelist") for model in MODELS]
+    few = queries_of(admin_client, urls)
     many_rows(20)
-    many = {label_of(model): queries_of(admin_client, url_of(model, "changelist")) for model in MODELS}
+    many = queries_of(admin_client, urls)
     assert many == few
     assert max(many.values()) <= QUERIES_MAX
 
@@ -168,25 +171,21 @@ def grow(environment, incident, count):
         factories.IncidentFactory(monitor_environment=other)
 
 
-@pytest.mark.parametrize("page", ["monitor", "environment", "incident", "issue", "project", "occurrence", "check-in"])
-def test_a_page_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows_on_it(page, admin_client):
+def test_a_page_costs_the_same_number_of_queries_for_five_and_for_twenty_five_rows_on_it(admin_client):
     incident = factories.IncidentFactory()
     environment = incident.monitor_environment
     missed = factories.CheckInFactory(monitor_environment=environment, status="missed")
-    row = {
-        "monitor": environment.monitor,
-        "environment": environment,
-        "incident": incident,
-        "issue": incident.issue,
-        "project": environment.monitor.project,
-        "occurrence": factories.OccurrenceFactory(incident=incident, checkin=missed),
-        "check-in": missed,
-    }[page]
+    occurrence = factories.OccurrenceFactory(incident=incident, checkin=missed)
+    monitor = environment.monitor
+    urls = [
+        change_url(row) for row in (monitor, environment, incident, incident.issue, monitor.project, occurrence, missed)
+    ]
     grow(environment, incident, 5)
-    few = queries_of(admin_client, change_url(row))
+    few = queries_of(admin_client, urls)
     grow(environment, incident, 20)
-    many = queries_of(admin_client, change_url(row))
-    assert many == few <= QUERIES_MAX
+    many = queries_of(admin_client, urls)
+    assert many == few
+    assert max(many.values()) <= QUERIES_MAX
 
 
 @pytest.mark.parametrize("resolved", [False, True])
