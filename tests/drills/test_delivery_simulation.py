@@ -82,7 +82,8 @@ def break_claims(monkeypatch, names, condition, instead):
 
 def test_worlds_find_out_if_the_end_may_overtake_the_beginning(monkeypatch):
     break_claims(monkeypatch, ["_CLAIM_MAILS_SQL", "_CLAIM_LANES_SQL"], "earlier.id < m.id", "earlier.id < 0")
-    assert any(finding.startswith("out of order") for finding in first_findings(range(1, 200)))
+    seeds = (10, *range(1, 200))  # That one found it when this was written, which saves time.
+    assert any(finding.startswith("out of order") for finding in first_findings(seeds))
 
 
 def test_worlds_find_out_if_a_worker_may_record_without_its_claim(monkeypatch):
