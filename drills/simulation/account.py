@@ -3,7 +3,7 @@
 The account knows the messages that were received and stored, when each was received, and what was edited when.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import product
@@ -117,6 +117,7 @@ class Account:
         it may have seen either.
         """
         overtaken = edited(meanwhile)
+        self.unsure |= {copy.word.job.monitor_id for copy in with_rules_of_their_instant(batch.copies)}
         for copy in batch.copies:
             if copy.word.config is not None and copy.word.job.monitor_id in overtaken:
                 self.unsure.add(copy.word.job.monitor_id)
@@ -136,6 +137,21 @@ class Account:
         """The clock comes to a tick, everywhere."""
         for place in self.places.values():
             place.tick(tick)
+
+
+def with_rules_of_their_instant(copies: Sequence[Copy]) -> list[Copy]:
+    """Return the messages behind which another one of the same instant brings a configuration for their monitor.
+
+    They are judged by it, unless the batch was divided between the two, because of a message that cannot be stored.
+    """
+    return [
+        copy
+        for number, copy in enumerate(copies)
+        for later in copies[number + 1 :]
+        if later.word.config is not None
+        and later.at == copy.at
+        and later.word.job.monitor_id == copy.word.job.monitor_id
+    ]
 
 
 def account_in_order_of_commits(world: World, deaf: frozenset[datetime]) -> Account:
