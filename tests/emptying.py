@@ -22,5 +22,7 @@ def delete_all_rows(test_case: TransactionTestCase) -> None:
 
 @cache
 def _statements() -> str:
-    tables = set(connection.introspection.django_table_names()) - KEPT
-    return SQL(";").join(SQL("DELETE FROM {}").format(Identifier(table)) for table in sorted(tables)).as_string()
+    tables = [Identifier(table) for table in sorted({*connection.introspection.django_table_names()} - KEPT)]
+    # Wait for those who still write, as TRUNCATE does: what they commit goes too.
+    lock = SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(SQL(", ").join(tables))
+    return SQL(";").join([lock, *(SQL("DELETE FROM {}").format(table) for table in tables)]).as_string()
