@@ -38,6 +38,7 @@ from checkins.processing.finding import Hints, find_monitors
 from checkins.processing.items import BatchItem, refuse_as_disabled
 from checkins.processing.measuring import remember
 from checkins.processing.ordering import causal_order
+from checkins.processing.per_minute import SPARED_FACTOR, count_towards_limit, is_spared
 from checkins.processing.problems import ProblemReport, record_loss_reports, record_problems
 from checkins.processing.resolving import OvertakenError, lock_batch, resolve
 from checkins.processing.rows import (
@@ -48,14 +49,11 @@ from checkins.processing.rows import (
 )
 from checkins.processing.runs import Runs, know_rules_of_running, load_runs
 from checkins.processing.transitions import (
-    SPARED_FACTOR,
     CheckInState,
     EarlierEnd,
     Verdict,
-    count_towards_limit,
     decide_checkin,
     is_accepted_when_disabled,
-    is_spared,
 )
 from incidents.notifications.letters import log_tail
 from monitors.expectation import is_behind

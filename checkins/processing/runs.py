@@ -13,13 +13,14 @@ from checkins.messages import (
     CheckInStatus,
 )
 from checkins.processing.items import BatchItem
+from checkins.processing.per_minute import SPARED_FACTOR
 from checkins.processing.rows import (
     load_by_guid,
     load_newest_errors,
     load_repeatable,
     load_running,
 )
-from checkins.processing.transitions import LIFE_MAX, SPARED_FACTOR, CheckInState, is_known
+from checkins.processing.transitions import LIFE_MAX, CheckInState, is_known
 from monitors.hot_rows import LockedEnvironment, attach_former_rules
 
 REPEAT_WINDOW = timedelta(seconds=45)

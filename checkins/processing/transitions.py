@@ -126,32 +126,6 @@ class _Rules(NamedTuple):
         return judged_at is not None and judged_at <= at
 
 
-SPARED_FACTOR = 10
-"""The limit for spared messages, those that report the end of a run, is this many times as high (D25)."""
-
-
-def is_spared(message: CheckInMessage | LogMessage, existing: CheckInState | None) -> bool:
-    """Return whether the limit spares a message: the end of a known run, and every error (D25)."""
-    if isinstance(message, LogMessage) or message.status is CheckInStatus.IN_PROGRESS:
-        return False
-    return existing is not None or message.status is CheckInStatus.ERROR
-
-
-def count_towards_limit(
-    state: EnvironmentState, *, received_at: datetime, per_minute_max: int, spared: bool = False
-) -> EnvironmentState | None:
-    """Count a check-in in its minute of reception; None if that minute is used up for the environment (D13, D25).
-
-    The minute of reception decides, so a backlog that is stored later is not limited.
-    """
-    minute = _whole_minute(received_at)
-    if state.limit_minute != minute:
-        return replace(state, limit_minute=minute, limit_count=1)
-    if state.limit_count >= per_minute_max * (SPARED_FACTOR if spared else 1):
-        return None
-    return replace(state, limit_count=state.limit_count + 1)
-
-
 def decide_checkin(
     message: CheckInMessage,
     *,
@@ -457,7 +431,3 @@ def _earlier(known: datetime | None, at: datetime) -> datetime:
 
 def _later(known: datetime | None, at: datetime) -> datetime:
     return at if known is None or at > known else known
-
-
-def _whole_minute(at: datetime) -> datetime:
-    return at.replace(second=0, microsecond=0)

@@ -11,7 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from checkins.messages import CheckInStatus, Problem, ProblemKind, Source
-from checkins.processing.transitions import CheckInState, EarlierEnd, Verdict, count_towards_limit, decide_checkin
+from checkins.processing.per_minute import count_towards_limit
+from checkins.processing.transitions import CheckInState, EarlierEnd, Verdict, decide_checkin
 from monitors.schedule import Anchor, Schedule
 from monitors.state import EnvironmentState, EnvironmentStatus, MonitorRules
 from tests.messages import make_message, run_id
