@@ -22,8 +22,11 @@ def names_of_short_tests():
         module = ast.parse(path.read_text())
         marks = [node for node in module.body if isinstance(node, ast.Assign) and "pytestmark" in ast.unparse(node)]
         for node in module.body:
-            if isinstance(node, ast.FunctionDef) and not is_long(*marks, *node.decorator_list):
-                yield node.name
+            within = node.body if isinstance(node, ast.ClassDef) else [node]
+            of_class = node.decorator_list if isinstance(node, ast.ClassDef) else []
+            for one in within:
+                if isinstance(one, ast.FunctionDef) and not is_long(*marks, *of_class, *one.decorator_list):
+                    yield one.name
 
 
 @pytest.fixture(scope="module")

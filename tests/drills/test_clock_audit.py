@@ -14,7 +14,8 @@ from checkins.processing.apply import receive
 from checkins.protocols.fields import parse_checkin
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ShardClock, Tick
-from drills.clock_audit import Silence, audit_clock, audit_facts, load_facts
+from drills.clock_audit import Silence, audit_clock, audit_facts
+from drills.clock_facts import load_facts
 from drills.jobs import Act, Plan
 from drills.load import Kind, Sent, Watched
 from incidents.models import Incident, Issue, Notification, Occurrence
