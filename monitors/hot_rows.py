@@ -211,7 +211,8 @@ def lock_environments(
 
     With `due_at`, rows that are no longer due at that tick are left out (a check-in was faster than the clock). Rows
     that no longer exist are left out too. Needs a transaction. Two statements; and a third to load former rules, if any
-    of the monitors was edited at `since` or later, or since it is disabled, or has an older slot waiting (D32).
+    of the monitors was edited at `since` or later, or since it is disabled, or has an older slot waiting, also one from
+    before it was disabled last (D32).
     """
     if not ids:
         return {}
@@ -232,8 +233,10 @@ def lock_environments(
     environments = {}
     edited = set()
     for id_, monitor_id, name, shard, is_muted, *stored in rows:
-        environments[id_] = _locked(id_, name, shard, is_muted, stored, configured[monitor_id])
-        if stored[_SPANS] is not None:
+        one = configured[monitor_id]
+        environments[id_] = _locked(id_, name, shard, is_muted, stored, one)
+        slot = stored[_PENDING_SLOT]
+        if stored[_SPANS] is not None or (one.was_off is not None and slot is not None and slot <= one.was_off.since):
             edited.add(monitor_id)
     if since is not None:
         edited |= {

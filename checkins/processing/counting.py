@@ -37,7 +37,10 @@ FAR = datetime.max.replace(tzinfo=UTC)
 
 
 def know_deadlines(environments: Iterable[LockedEnvironment], *, until: datetime) -> None:
-    """Load the exact earliest deadline of a run into each environment for which it may be at or before `until`."""
+    """Load the exact earliest deadline of a run into each environment for which it may be at or before `until`.
+
+    A deadline in a maintenance window is at the end of that.
+    """
     unsure = [
         environment
         for environment in environments
@@ -49,7 +52,9 @@ def know_deadlines(environments: Iterable[LockedEnvironment], *, until: datetime
 def _learn_deadlines(environments: Sequence[LockedEnvironment]) -> None:
     deadlines = load_first_timeouts([environment.id for environment in environments])
     for environment in environments:
-        environment.state = replace(environment.state, first_timeout_at=deadlines.get(environment.id))
+        deadline = deadlines.get(environment.id)
+        judged_at = None if deadline is None else environment.judged_at(deadline)
+        environment.state = replace(environment.state, first_timeout_at=judged_at)
 
 
 # --- deferring ------------------------------------------------------------------------------------------------------

@@ -380,8 +380,9 @@ def _conclude(
         return Effect(environment, replace(run, failed_at=message.received_at), Verdict.FAILED)
     if run.status is CheckInStatus.OK:
         return Effect(environment, run, Verdict.OK)
-    if run.timeout_at is not None:
-        environment = replace(environment, first_timeout_at=_earlier(environment.first_timeout_at, run.timeout_at))
+    judged_at = rules.judged_at(run)
+    if judged_at is not None:
+        environment = replace(environment, first_timeout_at=_earlier(environment.first_timeout_at, judged_at))
     return Effect(environment, run)
 
 

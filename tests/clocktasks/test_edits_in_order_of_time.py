@@ -372,6 +372,26 @@ def test_d23_a_run_is_judged_if_the_maintenance_of_its_deadline_lasts_until_the_
     assert outcomes() == [("timeout", None)]
 
 
+def test_d23_slots_from_before_a_monitor_was_disabled_keep_the_rules_of_then_if_they_are_judged_after_an_edit():
+    monitor = a_monitor(crontab="* * * * *", checkin_margin=3, failure_threshold=2)
+    switch(monitor, 301, 301.1)
+    Edit(301.2, (("failure_threshold", 1),)).happen(monitor)
+    receive([message(monitor, Word("ok", 119, 1))], now=at(302))
+    tick(8)
+    unknown = CheckIn.objects.filter(status="unknown").order_by("date_added")
+    assert [row.config.config["failure_threshold"] for row in unknown] == [2, 2, 2]
+
+
+def test_d29_an_ok_in_maintenance_counts_before_the_timeout_at_its_end_also_if_its_run_is_stored_late():
+    monitor = a_monitor(crontab="0 * * * *", max_runtime=1)
+    maintain(monitor, 1, 3)
+    tick(3)
+    receive([message(monitor, Word(*word)) for word in (("in_progress", 60, 1), ("ok", 183, 2))], now=at(200))
+    tick(5)
+    assert outcomes() == [("timeout", None), ("ok", None)]
+    assert MonitorEnvironment.objects.get().failure_streak == 1
+
+
 def test_d32_a_configuration_that_is_stored_after_the_monitor_was_enabled_counts_from_then():
     monitor = a_monitor()
     receive([message(monitor, Word("ok", 1, 1))], now=at(1))
