@@ -229,12 +229,23 @@ def serve_slots(
         served = expect_after_beginning(
             part.state, part.rules, received_at=received_at, early_tolerance=early_tolerance
         )
-        ahead = served.served_ahead
-        is_beyond = (
-            part.until is not None and len(ahead) > len(part.state.served_ahead) and (ahead[-1].first_slot > part.until)
-        )
-        parts.append(part if is_beyond else part._replace(state=served))
+        parts.append(part if _is_beyond_again(part, served.served_ahead) else part._replace(state=served))
     return _joined(parts)
+
+
+def _is_beyond_again(part: _Part, ahead: Sequence[ServedAhead]) -> bool:
+    """Return whether a message that serves no slot of a span is not the first such one.
+
+    The first is remembered: it serves a slot whose deadline turns out to be later, since nobody listened (D2).
+    """
+    known = part.state.served_ahead
+    return (
+        part.until is not None
+        and len(ahead) > len(known)
+        and ahead[-1].first_slot > part.until
+        and bool(known)
+        and known[-1].first_slot > part.until
+    )
 
 
 def _first_message(

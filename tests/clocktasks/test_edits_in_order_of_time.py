@@ -9,13 +9,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from checkins.editing import set_monitors_status, update_monitor
-from checkins.models import CheckIn
+from checkins.models import CheckIn, ListeningSpan
 from checkins.processing.apply import receive
 from incidents.models import Incident
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.state import MonitorStatus
 from tests.clocktasks.test_order_of_time import a_monitor, at, held_minutes, rows, tick
-from tests.factories import MaintenanceWindowFactory
+from tests.factories import ListeningSpanFactory, MaintenanceWindowFactory
 from tests.messages import make_config, make_message
 
 pytestmark = pytest.mark.django_db
@@ -390,6 +390,20 @@ def test_d29_an_ok_in_maintenance_counts_before_the_timeout_at_its_end_also_if_i
     tick(5)
     assert outcomes() == [("timeout", None), ("ok", None)]
     assert MonitorEnvironment.objects.get().failure_streak == 1
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_d2_d32_a_slot_from_before_an_edit_that_a_deaf_minute_puts_off_is_served_however_late_the_clock_is(is_late):
+    monitor = a_monitor(crontab="* * * * *", checkin_margin=2)
+    ListeningSpan.objects.update(until=at(60))
+    ListeningSpanFactory(since=at(120))
+    receive([message(monitor, Word("ok", 26, 1))], now=at(26))
+    Edit(70, (("checkin_margin", 1), *every(3).items())).happen(monitor)
+    if not is_late:
+        tick(3)
+    receive([message(monitor, Word("ok", 239, 2))], now=at(239))
+    tick(6)
+    assert outcomes() == [("ok", None), ("ok", None)]
 
 
 def test_d32_a_configuration_that_is_stored_after_the_monitor_was_enabled_counts_from_then():
