@@ -16,10 +16,11 @@ from django.db import connection
 from lib.sql import array_literal, fetch_rows, insert_new, insert_rows, types_of, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS
 from monitors.expectation import expect_nothing
+from monitors.former import counts_alike
 from monitors.hot_rows import ALWAYS, LockedEnvironment, attach_former_rules
 from monitors.models import ConfigSnapshot, Monitor
 from monitors.schedule import why_unreadable
-from monitors.spans import counts_alike, expect_after_edit, expect_no_more
+from monitors.spans import expect_after_edit, expect_no_more
 from monitors.state import (
     EnvironmentState,
     EnvironmentStatus,

@@ -15,10 +15,10 @@ from lib.encoding import to_json
 from lib.records import Record, Stored
 from lib.sql import array_literal, fetch_rows, update_rows
 from monitors.configuration import CONFIGURATION_COLUMNS, shared_rules
+from monitors.former import held_at, held_until
 from monitors.maintenance import MAINTAINED, Window, deadline_after, window_at, window_of_slot
 from monitors.models import Monitor, MonitorEnvironment
 from monitors.schedule import Anchor
-from monitors.spans import held_at, held_until
 from monitors.state import (
     EnvironmentState,
     EnvironmentStatus,

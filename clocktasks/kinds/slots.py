@@ -14,10 +14,11 @@ from clocktasks.kinds import bounds
 from clocktasks.ledger import deaf_spans
 from monitors.coverage import DeafMinutes
 from monitors.expectation import DueSlot, first_tick_at_or_after
+from monitors.former import held_until
 from monitors.hot_rows import LockedEnvironment
 from monitors.ids import derive_from
 from monitors.models import MonitorEnvironment
-from monitors.spans import expect_no_more, held_until
+from monitors.spans import expect_no_more
 from monitors.state import MonitorRules
 
 _miss_id = derive_from(uuid.UUID("5a3a7f5e-0a53-4f0c-8f0e-0a2f6f0f8c11"))

@@ -29,6 +29,7 @@ from dashboard.runs import newest_checkins
 from dashboard.windows import coming_windows
 from incidents.models import Incident
 from monitors.describing import describe
+from monitors.former import held_until
 from monitors.hot_rows import load_former_rules, state_of
 from monitors.models import (
     CONFIG_CHANGES_KEPT,
@@ -36,7 +37,6 @@ from monitors.models import (
     MonitorEnvironment,
 )
 from monitors.schedule import Schedule, anchor_for, next_slots, why_unreadable
-from monitors.spans import held_until
 
 PREVIEW_COUNT = 10
 NO_TIME = "No time in the next ten years: no check-in is expected."
