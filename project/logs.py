@@ -40,7 +40,7 @@ def configuration(form: str) -> dict[str, Any]:
 
 
 class OutsideCauses(logging.Filter):
-    """Cuts tracebacks from lines whose cause is outside: a scanner's Host header, an engine that is away.
+    """Cuts tracebacks from lines whose cause is outside: a scanner's Host header, a refusal, an engine that is away.
 
     The traceback says nothing about it, and there is one for each request.
     """
@@ -48,7 +48,8 @@ class OutsideCauses(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass, some without their traceback."""
         error = record.exc_info[1] if record.exc_info else None
-        if record.name.startswith("django.security."):
+        is_refusal = record.name == "django.request" and record.levelno < logging.ERROR
+        if is_refusal or record.name.startswith("django.security."):
             record.exc_info = None
         elif record.name == "django.request" and error is not None:
             from project import starting

@@ -75,6 +75,17 @@ def test_a_scanners_host_header_is_one_line(log_lines, settings):
     assert "exception" not in line
 
 
+def test_a_refusal_is_one_line(db, log_lines, client, django_user_model):
+    member = django_user_model.objects.create_user("ada", is_staff=True)
+    client.force_login(member)
+
+    assert client.get("/admin/monitors/monitor/").status_code == 403
+
+    [line] = [line for line in log_lines() if line["logger"] == "django.request"]
+    assert line["event"].startswith("Forbidden")
+    assert "exception" not in line
+
+
 def test_a_page_without_postgresql_is_one_line(away, log_lines):
     away.get("/admin/")
 
