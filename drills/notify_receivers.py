@@ -100,9 +100,10 @@ class Receivers:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one request at /RECIPIENT/..., the way that this receiver takes it."""
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await self._answer(reader, writer)
-        with suppress(OSError):
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                await self._answer(reader, writer)
+        finally:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -179,9 +180,10 @@ class Receivers:
 
     async def take_mails(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Talk with a client of the mail server, the way that the server takes its mails."""
-        with suppress(OSError, asyncio.IncompleteReadError):
-            await self._talk(reader, writer)
-        with suppress(OSError):
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await self._talk(reader, writer)
+        finally:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

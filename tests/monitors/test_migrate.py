@@ -23,6 +23,15 @@ def test_who_asks_it_to_stop_gets_that_between_two_migrations(number):
     assert signal.getsignal(number) is handler
 
 
+@pytest.fixture
+def python_handles_interrupts():
+    """Who starts the tests in the background has them ignore SIGINT."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("python_handles_interrupts")
 def test_who_asks_twice_does_not_wait():
     command = Command()
     with command.signals_noted():
