@@ -173,6 +173,8 @@ def _end_what_fell_due_unjudged(changes: Collection[Change]) -> None:
         judged_at = deadline_after(windows.of_environment(monitor_id, environment), timeout_at)
         if disabled_at < judged_at <= enabled_at:
             ended.append((id_, date_added, first_tick_at_or_after(judged_at)))
+    if not ended:
+        return
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -183,7 +185,7 @@ def _end_what_fell_due_unjudged(changes: Collection[Change]) -> None:
               FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[]) AS ended (id, date_added, tick)
              WHERE c.id = ended.id AND c.date_added = ended.date_added
             """,
-            [list(column) for column in zip(*ended, strict=True)] or [[], [], []],
+            [list(column) for column in zip(*ended, strict=True)],
         )
 
 

@@ -123,6 +123,7 @@ def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> 
         django.setup()
         # Models can be imported only now.
         from drills.clock_audit import audit_clock
+        from drills.clock_facts import read_facts
         from drills.jobs import Jobs, make_plans
         from drills.load import running
 
@@ -143,7 +144,7 @@ def run(drill: Drill, directory: Path, *, only: Sequence[str] | None = None) -> 
             finish_clients()
             problem = come_to_rest(world, breaker.broker, beats=breaker.beats, workers=breaker.workers)
         account = audit_clock(
-            url,
+            read_facts(url),
             [(job, clients.told.get(job.slug, [])) for job, _ in jobs],
             silences=silences_of(world, drill.speed, clients.sent),
             wrong_times=[(at(since, drill.speed), at(until, drill.speed)) for since, until in breaker.wrong_times],

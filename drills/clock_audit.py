@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import psycopg
-
-from drills.clock_facts import Facts, load_facts
+from drills.clock_facts import Facts
 from drills.jobs import Plan
 from drills.load import Sent
 from drills.oracle.due import Due, KnownRun, Ledger, Message, due_runs, due_slots
@@ -82,22 +80,6 @@ class Account:
 
 
 def audit_clock(
-    database_url: str,
-    jobs: Sequence[tuple[Plan, Sequence[Sent]]],
-    *,
-    silences: Sequence[Silence],
-    wrong_times: Sequence[tuple[datetime, datetime]] = (),
-    is_told: bool = True,
-    nodes: int = 1,
-) -> Account:
-    """Compare with a database, whose clock must have come to rest. The options are those of `audit_facts`."""
-    with psycopg.connect(database_url) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        facts = load_facts(connection)
-    return audit_facts(facts, jobs, silences=silences, wrong_times=wrong_times, is_told=is_told, nodes=nodes)
-
-
-def audit_facts(
     facts: Facts,
     jobs: Sequence[tuple[Plan, Sequence[Sent]]],
     *,
@@ -106,7 +88,7 @@ def audit_facts(
     is_told: bool = True,
     nodes: int = 1,
 ) -> Account:
-    """Compare what was sent with what is stored.
+    """Compare what was sent with what is stored. The clock must have come to rest.
 
     In `wrong_times` the clock of the web was stepped: what was received then is misdated, and what fell due around it
     is not compared, only that it is not there twice. `is_told`: notifications are written. With several

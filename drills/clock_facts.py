@@ -45,3 +45,10 @@ def load_facts(connection: psycopg.Connection[Any]) -> Facts:
     """Read everything: in a transaction, as it is at one moment."""
     with connection.cursor(row_factory=namedtuple_row) as cursor:
         return {name: cursor.execute(sql.encode()).fetchall() for name, sql in FACTS.items()}
+
+
+def read_facts(database_url: str) -> Facts:
+    """Read everything in a database, as it is at one moment."""
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return load_facts(connection)

@@ -97,6 +97,7 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
         django.setup()
         # Models can be imported only now.
         from drills.clock_audit import audit_clock
+        from drills.clock_facts import read_facts
         from drills.jobs import Act, Plan
 
         world.told = lambda text: console.print(text, markup=False)
@@ -115,7 +116,7 @@ def run(job_count: int, directory: Path) -> tuple[dict[str, Any], list[str]]:
             }
             workers = [host.worker for host in hosts]
             problem = come_to_rest(world, broker, beats=[beat], workers=workers)
-        account = audit_clock(url, [(plan, []) for plan in plans], silences=silences_of(world, SPEED))
+        account = audit_clock(read_facts(url), [(plan, []) for plan in plans], silences=silences_of(world, SPEED))
     findings = [f"{name}: {sentence}" for name, sentences in account.findings.items() for sentence in sentences]
     findings += [f"{name}: {seconds}" for name, seconds in stuck.items() if seconds > STUCK_SECONDS_MAX]
     if problem is not None:

@@ -117,7 +117,7 @@ def run(drill: Drill, tree: Path, directory: Path) -> tuple[dict[str, Any], list
 
         django.setup()
         # Models can be imported only now.
-        from drills import audit, clock_audit, jobs, load
+        from drills import audit, clock_audit, clock_facts, jobs, load
 
         # Two of them: what both draw from one seed are the same ids.
         chance, others_chance = (random.Random(f"{drill.seed} {who}") for who in ("jobs", "load"))  # noqa: S311
@@ -149,7 +149,7 @@ def run(drill: Drill, tree: Path, directory: Path) -> tuple[dict[str, Any], list
             problem = come_to_rest(world, broker, beats=[new.programs["beat"]], workers=new.workers())
         of_load = audit.audit(url, crowd.sent, margin=MINUTE, runtime=30 * MINUTE, nodes=2)
         of_jobs = clock_audit.audit_clock(
-            url,
+            clock_facts.read_facts(url),
             [(plan, clients.told.get(plan.slug, [])) for plan in plans],
             silences=silences_of(world, drill.speed, clients.sent),
             nodes=2,

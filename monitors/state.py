@@ -133,9 +133,9 @@ class EnvironmentState(msgspec.Struct, frozen=True, gc=False):
     `last_ok_at` is the newest start of a run whose ok was counted, `last_ok_received_at` when the newest of these was
     received.
     `failure_streak` counts the failures since the last ok, `ok_streak` the oks since the last failure (D5, D6).
-    `first_timeout_at`: no running check-in has an earlier deadline; empty if none runs. It may be too early, since the
-    end of a run does not update it. `has_deferred`: ends of runs wait until the clock has counted everything that was
-    due before them (D29).
+    `first_timeout_at`: no running check-in is judged earlier, at its deadline or at the end of the maintenance window
+    of that; empty if none runs. It may be too early, since the end of a run does not update it. `has_deferred`: ends of
+    runs wait until the clock has counted everything that was due before them (D29).
     `limit_minute` and `limit_count` count check-ins in one minute of reception (D13).
 
     A struct rather than a dataclass: each check-in creates four of these, and `dataclasses.replace` took a fifth of

@@ -14,8 +14,8 @@ from checkins.processing.apply import receive
 from checkins.protocols.fields import parse_checkin
 from clocktasks.dispatch import advance_ledger
 from clocktasks.models import ShardClock, Tick
-from drills.clock_audit import Silence, audit_clock, audit_facts
-from drills.clock_facts import load_facts
+from drills.clock_audit import Silence, audit_clock
+from drills.clock_facts import load_facts, read_facts
 from drills.jobs import Act, Plan
 from drills.load import Kind, Sent, Watched
 from incidents.models import Incident, Issue, Notification, Occurrence
@@ -68,7 +68,7 @@ def store(project, payload, minutes):
 
 
 def account_of(sent, plan=PLAN, **options):
-    return audit_facts(load_facts(connection.connection), [(plan, sent)], **({"silences": []} | options))
+    return audit_clock(load_facts(connection.connection), [(plan, sent)], **({"silences": []} | options))
 
 
 def found(sent, **options):
@@ -86,7 +86,8 @@ def test_what_the_plan_asks_for_is_found_and_nothing_else(settings):
     settings.ALERT_EMAIL_TO = ["oncall@watchclock.test"]
     database = connection.settings_dict
     login = f"{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}"
-    account = audit_clock(f"postgres://{login}/{database['NAME']}", [(PLAN, tell())], silences=[])
+    sent = tell()
+    account = audit_clock(read_facts(f"postgres://{login}/{database['NAME']}"), [(PLAN, sent)], silences=[])
     assert account.is_clean, account.findings
     assert account.found == account.expected > 15
     assert (account.misses, account.timeouts, account.incidents, account.issues) == (4, 1, 2, 1)
